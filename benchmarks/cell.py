@@ -1,0 +1,150 @@
+"""A cell: one configuration to measure, and the identity under which its record is kept."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+BACKBONE_NAMES = ("hstu", "sasrec")
+FLOOR_NAMES = ("popularity", "repeat_last")
+COMPRESSION_NAMES = ("none", "full", "recent", "experts", "pooling")
+TRAININGS = ("separate", "elastic", "none")
+SERVINGS = ("recompute", "cache")
+
+
+class UnsupportedError(ValueError):
+    """The backbone, compression or device cannot do what the cell asks: a finding, not a failure."""
+
+
+class InvalidMeasurementError(RuntimeError):
+    """A number was taken but must not be used: throttling, a foreign process, a ledger that does not add up, a NaN."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """Every setting that changes a number.
+
+    ``history`` + ``recent`` is the window ``L``. ``tokens`` is the number of vectors a user's history is kept as, over
+    all ``segments`` together. ``serving`` says what a request costs: ``recompute`` runs the whole window, ``cache`` runs
+    the recent items against what ``compress`` kept. ``training`` is ``separate`` (a model for this very token count),
+    ``elastic`` (one model that was trained with every count of ``elastic_tokens``) or ``none`` (cost alone, and floors).
+    """
+
+    backbone: str
+    compression: str
+    dataset: str = "synthetic"
+    dataset_size: str | None = None
+    history: int = 224
+    recent: int = 32
+    segments: int = 1
+    tokens: int = 0
+    serving: str = "cache"
+    training: str = "separate"
+    elastic_tokens: tuple[int, ...] = ()
+    layers: int = 2
+    heads: int = 1
+    width: int = 48
+    dropout: float = 0.2
+    time_bias: bool = True
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    temperature: float = 0.05
+    negatives: int = 128
+    epochs: int = 1
+    patience: int = 1
+    batch_size: int = 32
+    seed: int = 1
+    device: str = "cpu"
+    dtype: str = "float32"
+    threads: int = 2
+
+    def __post_init__(self) -> None:
+        _one_of("backbone", self.backbone, BACKBONE_NAMES + FLOOR_NAMES)
+        _one_of("compression", self.compression, COMPRESSION_NAMES)
+        _one_of("training", self.training, TRAININGS)
+        _one_of("serving", self.serving, SERVINGS)
+        for name in ("recent", "segments", "layers", "heads", "width", "negatives", "epochs", "patience", "batch_size", "threads"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("history", "tokens", "seed"):
+            _at_least(name, getattr(self, name), 0)
+        if (self.backbone in FLOOR_NAMES) != (self.compression == "none"):
+            raise ValueError(f"compression: {self.compression!r} with backbone {self.backbone!r}; 'none' goes with the floors {', '.join(FLOOR_NAMES)} and with nothing else")
+        if self.tokens and self.compression in ("none", "full", "recent"):
+            raise ValueError(f"tokens: {self.tokens} with compression {self.compression!r}, which keeps none; expected 0")
+        if not self.tokens and self.compression == "pooling":
+            raise ValueError("tokens: 0 with compression 'pooling', which keeps nothing then; expected at least 1")
+        if self.backbone in FLOOR_NAMES and self.training != "none":
+            raise ValueError(f"training: {self.training!r} with backbone {self.backbone!r}, which learns nothing; expected 'none'")
+        if self.tokens % self.segments:
+            raise ValueError(f"tokens: {self.tokens} cannot be spread evenly over {self.segments} segments")
+        if self.training == "elastic" and self.tokens not in self.elastic_tokens:
+            raise ValueError(f"tokens: {self.tokens} is not among the counts the elastic model is trained with, {list(self.elastic_tokens)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The cell as plain JSON values, tuples as lists."""
+        values = dataclasses.asdict(self)
+        values["elastic_tokens"] = list(self.elastic_tokens)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The cell of a record.
+
+        Raises:
+            ValueError: a setting is unknown; the message lists the known.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise ValueError(f"{unknown[0]}: no such setting of a cell; known: {', '.join(known)}")
+        settings = dict(values)
+        if "elastic_tokens" in settings:
+            settings["elastic_tokens"] = tuple(settings["elastic_tokens"])
+        return cls(**settings)
+
+
+MODEL_FIELDS = (
+    "backbone", "compression", "dataset", "dataset_size", "history", "recent", "segments", "tokens", "training",
+    "elastic_tokens", "layers", "heads", "width", "dropout", "time_bias", "learning_rate", "weight_decay", "temperature",
+    "negatives", "epochs", "patience", "batch_size", "seed", "device", "dtype", "threads",
+)  # fmt: skip
+
+
+def canonical(values: Mapping[str, Any]) -> str:
+    """The one JSON text of ``values``: keys sorted, no spaces, floats by ``repr``."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(values: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical(values).encode()).hexdigest()
+
+
+def cell_key(cell: Cell, *, dataset_digest: str, versions: Mapping[str, int]) -> str:
+    """The identity the store and the gate match by: every setting, the data, and each measure's version."""
+    return digest({"cell": cell.to_dict(), "dataset_digest": dataset_digest, "versions": dict(versions)})
+
+
+def needs_model(cell: Cell) -> bool:
+    """Whether the cell measures a trained model."""
+    return cell.training != "none"
+
+
+def model_key(cell: Cell, *, dataset_digest: str, code_digest: str) -> str:
+    """The identity of the trained model that the cell measures; cells of one elastic model share it."""
+    settings = {name: cell.to_dict()[name] for name in MODEL_FIELDS}
+    if cell.training == "elastic":
+        del settings["tokens"]
+    return digest({"model": settings, "dataset_digest": dataset_digest, "code_digest": code_digest})
+
+
+def _one_of(name: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{name}: unknown {value!r}; known: {', '.join(known)}")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name}: {value} is less than {least}")

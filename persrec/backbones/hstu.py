@@ -1,0 +1,109 @@
+"""HSTU (arXiv 2402.17152, section 3): pointwise attention with a gate, and a relative bias by distance and time."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from persrec.nn.attention import Bias, Kernel, executed_pairs, pointwise_attention
+from persrec.nn.cache import Chunk, KeysValues, KVCache
+from persrec.nn.positions import PairFeatures, RelativeBias
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HSTUConfig:
+    """Sizes of an HSTU.
+
+    Attributes:
+        width: ``D``, split over the heads for u, v, q and k alike.
+        length: slots of the joint layout, ``N``: the attention's divisor and the number of positions.
+        relative_bias: by distance, and by time where times are given.
+    """
+
+    width: int
+    layers: int
+    heads: int
+    length: int
+    dropout: float = 0.0
+    relative_bias: bool = True
+    norm_eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width: {self.width} cannot be split over {self.heads} heads")
+
+
+class HSTULayer(nn.Module):
+    """``x + dropout(u * layernorm(attention(v))) @ W_o + b_o`` with ``u, v, q, k = silu(layernorm(x) @ W_uvqk)``."""
+
+    def __init__(self, config: HSTUConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.uvqk = nn.Parameter(torch.empty(config.width, 4 * config.width).normal_(std=0.02))
+        self.output = nn.Linear(config.width, config.width)
+        nn.init.xavier_uniform_(self.output.weight)
+        self.bias = RelativeBias(config.length) if config.relative_bias else None
+
+    def forward(self, x: torch.Tensor, past: KeysValues | None, valid: torch.Tensor, pairs: PairFeatures | None, kernel: Kernel) -> tuple[torch.Tensor, KeysValues]:
+        """``x`` ``[B, n, D]``, ``valid`` ``[B, p + n]``; returns the output and all of this segment's keys and values."""
+        u, v, q, k = F.silu(self._norm(x) @ self.uvqk).split(self.config.width, dim=-1)
+        q, k, v = (self._heads(part) for part in (q, k, v))
+        own = (k, v)
+        if past is not None:
+            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
+        bias: Bias | None = self.bias(pairs) if self.bias is not None and pairs is not None else None
+        prefix = k.shape[2] - q.shape[2]
+        attended = pointwise_attention(q, k, v, prefix=prefix, valid=valid, bias=bias, divisor=self.config.length, kernel=kernel)
+        gated = u * self._norm(attended.transpose(1, 2).flatten(2))
+        return x + self.output(F.dropout(gated, self.config.dropout, self.training)), own
+
+    def _norm(self, x: torch.Tensor) -> torch.Tensor:
+        return F.layer_norm(x, (self.config.width,), eps=self.config.norm_eps)
+
+    def _heads(self, x: torch.Tensor) -> torch.Tensor:
+        return x.unflatten(-1, (self.config.heads, -1)).transpose(1, 2)
+
+
+class HSTU(nn.Module):
+    """A stack of HSTU layers over item vectors with learnable absolute positions; no final norm.
+
+    Differs: attention is divided by the joint layout's length everywhere, so a cached pass equals the joint one (the
+    public code divides by the number of queries at hand).
+    """
+
+    kind: Literal["pointwise"] = "pointwise"
+
+    def __init__(self, config: HSTUConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.width = config.width
+        self.kernel: Kernel = "segmented"
+        self.positions = nn.Embedding(config.length, config.width)
+        nn.init.normal_(self.positions.weight, std=0.02)
+        self.layers = nn.ModuleList(HSTULayer(config) for _ in range(config.layers))
+
+    def forward(self, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, tuple[KeysValues, ...]]:
+        """As `Backbone` says."""
+        x = F.dropout(chunk.inputs + self.positions(chunk.positions), self.config.dropout, self.training)
+        valid = torch.cat([cache.valid, chunk.valid], dim=1)
+        pairs = PairFeatures(chunk, cache) if self.config.relative_bias else None
+        kept, first = [], chunk.valid.shape[1] - chunk.keep
+        for index, layer in enumerate(self.layers):
+            x, (k, v) = layer(x, cache.layers[index] if cache.layers else None, valid, pairs, self.kernel)
+            kept.append((k[:, :, first:], v[:, :, first:]))
+        return x, tuple(kept)
+
+    def macs(self, *, positions: int, pairs: int) -> dict[str, int]:
+        """As `Backbone` says: 5 D^2 a position (u, v, q, k and the output map), 2 D a pair."""
+        layers, width = self.config.layers, self.config.width
+        return {"projections": layers * positions * 5 * width**2, "attention": layers * pairs * 2 * width, "feed_forward": 0}
+
+    def executed_pairs(self, *, queries: int, prefix: int) -> int:
+        """As `Backbone` says."""
+        return executed_pairs(queries, prefix, kind=self.kind, kernel=self.kernel)
+
+    def cache_width(self) -> int:
+        """As `Backbone` says."""
+        return self.config.layers * 2 * self.config.width

@@ -1,0 +1,109 @@
+"""SASRec (arXiv 1808.09781): a small post-norm transformer with learnable positions."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from persrec.nn.attention import Kernel, executed_pairs, softmax_attention
+from persrec.nn.cache import Chunk, KeysValues, KVCache
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SASRecConfig:
+    """Sizes of a SASRec.
+
+    Attributes:
+        width: ``D``.
+        inner: width of the feed-forward's hidden layer.
+        length: slots of the joint layout, ``N``.
+    """
+
+    width: int
+    layers: int
+    heads: int
+    inner: int
+    length: int
+    dropout: float = 0.0
+    norm_eps: float = 1e-12
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width: {self.width} cannot be split over {self.heads} heads")
+
+
+class SASRecLayer(nn.Module):
+    """Attention, add & norm; feed-forward with erf-gelu, add & norm."""
+
+    def __init__(self, config: SASRecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.query, self.key, self.value, self.output = (nn.Linear(config.width, config.width) for _ in range(4))
+        self.attention_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.expand, self.shrink = nn.Linear(config.width, config.inner), nn.Linear(config.inner, config.width)
+        self.feed_forward_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+
+    def forward(self, x: torch.Tensor, past: KeysValues | None, valid: torch.Tensor, kernel: Kernel) -> tuple[torch.Tensor, KeysValues]:
+        """``x`` ``[B, n, D]``, ``valid`` ``[B, p + n]``; returns the output and all of this segment's keys and values."""
+        q, k, v = (self._heads(part(x)) for part in (self.query, self.key, self.value))
+        own = (k, v)
+        if past is not None:
+            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
+        attended = softmax_attention(q, k, v, prefix=k.shape[2] - q.shape[2], valid=valid, kernel=kernel)
+        x = self.attention_norm(x + self._drop(self.output(attended.transpose(1, 2).flatten(2))))
+        return self.feed_forward_norm(x + self._drop(self.shrink(F.gelu(self.expand(x))))), own
+
+    def _heads(self, x: torch.Tensor) -> torch.Tensor:
+        return x.unflatten(-1, (self.config.heads, -1)).transpose(1, 2)
+
+    def _drop(self, x: torch.Tensor) -> torch.Tensor:
+        return F.dropout(x, self.config.dropout, self.training)
+
+
+class SASRec(nn.Module):
+    """Embedding + position, layernorm, dropout, then the layers."""
+
+    kind: Literal["softmax"] = "softmax"
+
+    def __init__(self, config: SASRecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.width = config.width
+        self.kernel: Kernel = "segmented"
+        self.positions = nn.Embedding(config.length, config.width)
+        self.input_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.layers = nn.ModuleList(SASRecLayer(config) for _ in range(config.layers))
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
+    def forward(self, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, tuple[KeysValues, ...]]:
+        """As `Backbone` says."""
+        x = F.dropout(self.input_norm(chunk.inputs + self.positions(chunk.positions)), self.config.dropout, self.training)
+        valid = torch.cat([cache.valid, chunk.valid], dim=1)
+        kept, first = [], chunk.valid.shape[1] - chunk.keep
+        for index, layer in enumerate(self.layers):
+            x, (k, v) = layer(x, cache.layers[index] if cache.layers else None, valid, self.kernel)
+            kept.append((k[:, :, first:], v[:, :, first:]))
+        return x, tuple(kept)
+
+    def macs(self, *, positions: int, pairs: int) -> dict[str, int]:
+        """As `Backbone` says: 4 D^2 a position for projections, 2 D x inner for the feed-forward, 2 D a pair."""
+        layers, width, inner = self.config.layers, self.config.width, self.config.inner
+        return {
+            "projections": layers * positions * 4 * width**2,
+            "attention": layers * pairs * 2 * width,
+            "feed_forward": layers * positions * 2 * width * inner,
+        }
+
+    def executed_pairs(self, *, queries: int, prefix: int) -> int:
+        """As `Backbone` says."""
+        return executed_pairs(queries, prefix, kind=self.kind, kernel=self.kernel)
+
+    def cache_width(self) -> int:
+        """As `Backbone` says."""
+        return self.config.layers * 2 * self.config.width

@@ -1,0 +1,83 @@
+"""What a compression is: it says what the backbone runs in a history segment's place, and what is kept of it."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from persrec.layout import SegmentLayout
+from persrec.nn.cache import Chunk
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ItemSlots:
+    """The item slots of one segment.
+
+    Attributes:
+        ids: ``[B, s]``, 0 is padding.
+        vectors: ``[B, s, D]``.
+        times: ``[B, s]`` seconds, 0 unknown; None switches the time bias off.
+    """
+
+    ids: torch.Tensor
+    vectors: torch.Tensor
+    times: torch.Tensor | None
+
+    @property
+    def valid(self) -> torch.Tensor:
+        """``[B, s]``, False is padding."""
+        return self.ids != 0
+
+
+class Compression(Protocol):
+    """How a long history becomes a few vectors. Any backbone takes any compression."""
+
+    layout: SegmentLayout
+
+    def history_chunk(self, segment: int, items: ItemSlots) -> Chunk:
+        """What the backbone runs for history segment ``segment``."""
+        ...
+
+
+def next_times(items: ItemSlots, query_time: torch.Tensor | None = None) -> torch.Tensor | None:
+    """Query times of a segment's items, ``[B, s]``: the next item's inside the segment, the item's own at its end.
+
+    Args:
+        items: the segment.
+        query_time: ``[B]``, the request's time: it is the last item's where given.
+    """
+    if items.times is None:
+        return None
+    follows = torch.zeros_like(items.valid)
+    follows[:, :-1] = items.valid[:, 1:]
+    own = items.times if query_time is None else query_time[:, None]
+    return torch.where(follows, items.times.roll(-1, 1), own)
+
+
+def item_chunk(layout: SegmentLayout, segment: int, items: ItemSlots, *, keep: int, query_time: torch.Tensor | None = None) -> Chunk:
+    """A segment's items as they are.
+
+    A history segment narrower than the plan's stands at its right end: what is missing is padding. A recent segment that
+    is not full yet takes the first of its positions.
+    """
+    count = items.ids.shape[1]
+    start = layout.starts[segment]
+    if segment < len(layout.segments):
+        start += layout.segments[segment].items - count
+    return Chunk(
+        inputs=items.vectors,
+        positions=torch.arange(start, start + count, device=items.ids.device),
+        valid=items.valid,
+        key_times=items.times,
+        query_times=next_times(items, query_time),
+        keep=keep,
+        items=count,
+    )
+
+
+def last_time(items: ItemSlots) -> torch.Tensor | None:
+    """Time of the segment's last item, ``[B, 1]``; 0 where the segment is empty."""
+    if items.times is None:
+        return None
+    order = torch.arange(1, items.ids.shape[1] + 1, device=items.ids.device)
+    return items.times.gather(1, (order * items.valid).argmax(1, keepdim=True)) * items.valid.any(1, keepdim=True)

@@ -1,0 +1,60 @@
+"""PerSRec (arXiv 2601.03479, section 3): learnable expert tokens behind each history segment."""
+
+import torch
+from torch import nn
+
+from persrec.compression.base import ItemSlots, item_chunk, last_time
+from persrec.layout import Segment, SegmentLayout
+from persrec.nn.cache import Chunk
+
+
+class Experts(nn.Module):
+    """Expert tokens that become personal by what they attend to; later segments see them alone.
+
+    An elastic model holds its largest count and is used with any count: the first experts of each segment are taken, and
+    positions stay where they are. With no token it is the control: the same layout, the history hidden.
+
+    Args:
+        layout: the plan with the largest counts.
+        width: the model's width ``D``.
+    """
+
+    def __init__(self, *, layout: SegmentLayout, width: int) -> None:
+        super().__init__()
+        self._largest = layout
+        self.layout = layout
+        self.tokens = nn.ParameterList(torch.empty(s.slots_for_experts, width).normal_(std=0.02) for s in layout.segments)
+
+    def use(self, tokens: int) -> None:
+        """Takes ``tokens`` experts, spread evenly over the segments, from now on.
+
+        Raises:
+            ValueError: the count does not spread evenly, or is above what was reserved.
+        """
+        each, rest = divmod(tokens, len(self._largest.segments))
+        most = min(segment.slots_for_experts for segment in self._largest.segments)
+        if rest or each > most:
+            raise ValueError(f"tokens: {tokens} on {len(self._largest.segments)} segments; expected the same number, up to {most}, on each")
+        segments = tuple(Segment(items=s.items, experts=each, expert_slots=s.slots_for_experts) for s in self._largest.segments)
+        self.layout = SegmentLayout(segments=segments, recent=self._largest.recent, hide_empty_experts=self._largest.hide_empty_experts)
+
+    def history_chunk(self, segment: int, items: ItemSlots) -> Chunk:
+        """The items and, behind them, their experts, which alone are kept."""
+        count = self.layout.segments[segment].experts
+        chunk = item_chunk(self.layout, segment, items, keep=count)
+        if count == 0:
+            return chunk
+        users = items.ids.shape[0]
+        own_positions = torch.from_numpy(self.layout.positions(segment)[-count:]).to(items.ids.device)
+        shown = items.valid.any(1, keepdim=True) | (not self.layout.hide_empty_experts)
+        end = last_time(items)
+        times = None if end is None else end.expand(-1, count)
+        return Chunk(
+            inputs=torch.cat([chunk.inputs, self.tokens[segment][:count].expand(users, -1, -1)], dim=1),
+            positions=torch.cat([chunk.positions, own_positions]),
+            valid=torch.cat([chunk.valid, shown.expand(-1, count)], dim=1),
+            key_times=None if chunk.key_times is None or times is None else torch.cat([chunk.key_times, times], dim=1),
+            query_times=None if chunk.query_times is None or times is None else torch.cat([chunk.query_times, times], dim=1),
+            keep=count,
+            items=chunk.items,
+        )

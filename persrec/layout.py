@@ -1,0 +1,218 @@
+"""SegmentLayout: every fact on position, visibility, loss positions and pair counts, derived in one place.
+
+A window of ``L`` items is cut into history segments and the recent segment; behind the items of a history segment come
+its expert tokens (arXiv 2601.03479, section 3). Axis legend used throughout the package:
+
+    L  items of a window        n  positions of one segment (items, then experts)
+    N  slots of the joint layout  p  positions kept from earlier segments (the prefix)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Self
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """One segment of the history.
+
+    Attributes:
+        items: item slots.
+        experts: expert tokens behind the items.
+        expert_slots: positions reserved for experts, at least ``experts``; an elastic model reserves its largest count so
+            that positions do not move with the count in use. None reserves what is used.
+        stays_visible: later segments see its items too, not its experts alone (full attention).
+        summaries: where not None, so many vectors stand in the items' place (means, samples): they stay visible, and no
+            position is left to predict the segment's items.
+    """
+
+    items: int
+    experts: int = 0
+    expert_slots: int | None = None
+    stays_visible: bool = False
+    summaries: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.items < 1:
+            raise ValueError(f"items: a segment of {self.items} items; expected at least 1")
+        if self.experts < 0:
+            raise ValueError(f"experts: {self.experts}; expected 0 or more")
+        if self.slots_for_experts < self.experts:
+            raise ValueError(f"expert_slots: {self.expert_slots} reserved for {self.experts} experts")
+        if self.summaries is not None and (self.summaries < 1 or self.experts):
+            raise ValueError(f"summaries: {self.summaries} with {self.experts} experts; expected at least 1, and no experts")
+
+    @property
+    def carriers(self) -> int:
+        """Positions in the items' place: the items, or their summaries."""
+        return self.items if self.summaries is None else self.summaries
+
+    @property
+    def slots_for_experts(self) -> int:
+        """Positions taken by experts, used or reserved."""
+        return self.experts if self.expert_slots is None else self.expert_slots
+
+    @property
+    def length(self) -> int:
+        """Positions that are computed: items or summaries, and used experts."""
+        return self.carriers + self.experts
+
+    @property
+    def slots(self) -> int:
+        """Positions that are reserved in the joint layout."""
+        return self.carriers + self.slots_for_experts
+
+    @property
+    def kept(self) -> int:
+        """Positions that later segments see."""
+        return self.length if self.stays_visible or self.summaries is not None else self.experts
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentLayout:
+    """History segments and the recent segment of one window.
+
+    A position sees an earlier or equal position that is not padding and is in its own segment, or is an expert, or is in
+    a segment that stays visible. Positions are slot indices in the joint layout, padding and reserved slots counted.
+
+    Attributes:
+        segments: the history's segments, oldest first; may be empty.
+        recent: item slots of the recent segment, ``R``.
+        hide_empty_experts: whether the experts of a segment without items are hidden. The public code shows them.
+
+    Differs: the public code pads the whole window on the left; ours fills segments from the first slot on (`fill`), the
+    same with one segment, so that a history that grows keeps every earlier position.
+    """
+
+    segments: tuple[Segment, ...]
+    recent: int
+    hide_empty_experts: bool = True
+
+    def __post_init__(self) -> None:
+        if self.recent < 1:
+            raise ValueError(f"recent: {self.recent}; expected at least 1")
+
+    @classmethod
+    def from_plan(cls, plan: Sequence[tuple[int, int]], *, window: int, hide_empty_experts: bool = True) -> Self:
+        """The layout of ``[(offset, count), ...]``: after item ``offset`` come ``count`` experts."""
+        offsets = [0, *(offset for offset, _ in plan)]
+        if any(later <= earlier for earlier, later in zip(offsets, [*offsets[1:], window], strict=True)):
+            raise ValueError(f"plan: offsets {offsets[1:]} must rise, start above 0 and stay below the window of {window} items")
+        segments = tuple(
+            Segment(items=later - earlier, experts=count) for earlier, later, (_, count) in zip(offsets, offsets[1:], plan, strict=False)
+        )
+        return cls(segments=segments, recent=window - offsets[-1], hide_empty_experts=hide_empty_experts)
+
+    @classmethod
+    def equal(cls, *, history: int, recent: int, segments: int, tokens: int, expert_slots: int | None = None) -> Self:
+        """``segments`` history segments of nearly equal size with ``tokens / segments`` experts each.
+
+        Where ``history`` does not divide evenly, the first segments are one item longer.
+        """
+        if tokens % segments:
+            raise ValueError(f"tokens: {tokens} cannot be spread evenly over {segments} segments")
+        base, longer = divmod(history, segments)
+        if base < 1:
+            raise ValueError(f"history: {history} items do not fill {segments} segments")
+        parts = (base + (j < longer) for j in range(segments))
+        slots = None if expert_slots is None else expert_slots // segments
+        return cls(segments=tuple(Segment(items=s, experts=tokens // segments, expert_slots=slots) for s in parts), recent=recent)
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Window columns at which the segments end: ``o_1 < ... < o_m``."""
+        return tuple(accumulate(segment.items for segment in self.segments))
+
+    @property
+    def history(self) -> int:
+        """Items of all history segments."""
+        return self.offsets[-1] if self.segments else 0
+
+    @property
+    def window(self) -> int:
+        """Items of a window, ``L``."""
+        return self.history + self.recent
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """First slot of every segment, the recent one last."""
+        return tuple(accumulate((s.slots for s in self.segments), initial=0))
+
+    @property
+    def length(self) -> int:
+        """Slots of the joint layout, ``N``."""
+        return self.starts[-1] + self.recent
+
+    @property
+    def tokens(self) -> int:
+        """Expert tokens of all segments."""
+        return sum(segment.experts for segment in self.segments)
+
+    def kept_before(self, segment: int) -> int:
+        """Positions that segment ``segment`` (0-based, the recent one is ``len(segments)``) sees of earlier ones."""
+        return sum(s.kept for s in self.segments[:segment])
+
+    def size(self, segment: int) -> int:
+        """Computed positions of a segment; the recent one is ``len(segments)``."""
+        return self.segments[segment].length if segment < len(self.segments) else self.recent
+
+    def positions(self, segment: int) -> np.ndarray:
+        """Slot indices of a segment's computed positions, ``[n]``."""
+        return np.arange(self.starts[segment], self.starts[segment] + self.size(segment))
+
+    # The joint sequence: the computed positions of all segments, one after the other.
+
+    @cached_property
+    def joint_positions(self) -> np.ndarray:
+        """Slot index of every computed position."""
+        return np.concatenate([self.positions(j) for j in range(len(self.segments) + 1)])
+
+    @cached_property
+    def joint_segment(self) -> np.ndarray:
+        """Segment of every computed position."""
+        return np.repeat(np.arange(len(self.segments) + 1), [self.size(j) for j in range(len(self.segments) + 1)])
+
+    @cached_property
+    def joint_is_expert(self) -> np.ndarray:
+        """Whether a computed position is an expert's."""
+        carriers = (*(s.carriers for s in self.segments), self.recent)
+        return np.concatenate([np.arange(self.size(j)) >= carriers[j] for j in range(len(carriers))])
+
+    @cached_property
+    def predicting_columns(self) -> np.ndarray:
+        """Window columns whose item has a position and so predicts the next item; all of them but where summaries stand."""
+        summarised = np.repeat([*(s.summaries is not None for s in self.segments), False], [*(s.items for s in self.segments), self.recent])
+        return np.flatnonzero(~summarised)
+
+    def visibility(self) -> np.ndarray:
+        """Which joint position (row) sees which (column), padding apart."""
+        stays = np.array([*(s.kept == s.length for s in self.segments), False])[self.joint_segment]
+        same = self.joint_segment[:, None] == self.joint_segment[None, :]
+        index = np.arange(len(self.joint_segment))
+        return (index[None, :] <= index[:, None]) & (same | self.joint_is_expert[None, :] | stays[None, :])
+
+    def visible_pairs(self, segment: int) -> int:
+        """Query-key pairs that a segment's positions see: ``n(n+1)/2 + n p``."""
+        n = self.size(segment)
+        return n * (n + 1) // 2 + n * self.kept_before(segment)
+
+    def segments_at(self, offset: int) -> int:
+        """How many segments end at or before the window column ``offset``, which must be one of the plan's.
+
+        Raises:
+            ValueError: no segment ends there.
+        """
+        if offset not in (0, *self.offsets):
+            raise ValueError(f"history: {offset} items wide, not an offset of the plan; expected one of {list(self.offsets)}")
+        return (0, *self.offsets).index(offset)
+
+    def fill(self, history: int) -> int:
+        """Window column at which ``history`` items end: segments fill from the first on, the rest stay empty.
+
+        The items then stand right-aligned before that column: the first segment is the one padded on its left.
+        """
+        return next(offset for offset in (0, *self.offsets) if offset >= min(history, self.history))

@@ -1,0 +1,101 @@
+"""What a backbone reads of a segment, and what it keeps of the earlier ones."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+
+KeysValues = tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chunk:
+    """The positions of one segment, as a backbone takes them.
+
+    Attributes:
+        inputs: ``[B, n, D]`` vectors, before positions.
+        positions: ``[n]`` slot indices in the joint layout.
+        valid: ``[B, n]``; False is padding or a hidden expert.
+        key_times: ``[B, n]`` seconds, 0 unknown; None switches the time bias off.
+        query_times: ``[B, n]`` seconds, 0 unknown.
+        keep: how many of the last positions later segments see.
+        items: how many of the first positions are items of the window.
+    """
+
+    inputs: torch.Tensor
+    positions: torch.Tensor
+    valid: torch.Tensor
+    key_times: torch.Tensor | None
+    query_times: torch.Tensor | None
+    keep: int
+    items: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KVCache:
+    """Keys and values, per layer, of the positions that later segments see: a user's compressed history.
+
+    Attributes:
+        layers: per layer, keys ``[B, H, p, d_k]`` (as attention reads them, rotated where positions rotate) and values
+            ``[B, H, p, d_v]``.
+        positions: ``[p]`` slot indices.
+        valid: ``[B, p]``.
+        times: ``[B, p]`` seconds, or None without times.
+        segments: how many segments of the layout it holds.
+        layout: identity of the layout that it belongs to.
+    """
+
+    layers: tuple[KeysValues, ...]
+    positions: torch.Tensor
+    valid: torch.Tensor
+    times: torch.Tensor | None
+    segments: int
+    layout: str
+
+    @property
+    def length(self) -> int:
+        """Cached positions, ``p``."""
+        return self.positions.shape[0]
+
+    @property
+    def nbytes_per_user(self) -> int:
+        """Bytes of keys and values per user: layers x (K + V width, after grouping heads) x positions x element size."""
+        users = max(1, self.valid.shape[0])
+        return sum(tensor.numel() * tensor.element_size() for pair in self.layers for tensor in pair) // users
+
+    def append(self, chunk: Chunk, layers: tuple[KeysValues, ...]) -> Self:
+        """The cache with the kept positions of ``chunk`` behind; ``layers`` are their keys and values."""
+        keep = slice(chunk.valid.shape[1] - chunk.keep, None)
+        times = None
+        if self.times is not None and chunk.key_times is not None:
+            times = torch.cat([self.times, chunk.key_times[:, keep]], dim=1)
+        joined = layers
+        if self.layers:
+            joined = tuple(
+                (torch.cat([old_k, new_k], dim=2), torch.cat([old_v, new_v], dim=2))
+                for (old_k, old_v), (new_k, new_v) in zip(self.layers, layers, strict=True)
+            )
+        return replace(
+            self,
+            layers=joined,
+            positions=torch.cat([self.positions, chunk.positions[keep]]),
+            valid=torch.cat([self.valid, chunk.valid[:, keep]], dim=1),
+            times=times,
+            segments=self.segments + 1,
+        )
+
+    def skip_segment(self) -> Self:
+        """The cache after a segment of which nothing is kept."""
+        return replace(self, segments=self.segments + 1)
+
+
+def empty_cache(*, users: int, layout: str, timed: bool, device: torch.device) -> KVCache:
+    """A cache that holds no segment yet."""
+    return KVCache(
+        layers=(),
+        positions=torch.zeros(0, dtype=torch.int64, device=device),
+        valid=torch.zeros(users, 0, dtype=torch.bool, device=device),
+        times=torch.zeros(users, 0, dtype=torch.int64, device=device) if timed else None,
+        segments=0,
+        layout=layout,
+    )

@@ -1,0 +1,59 @@
+"""HSTU's relative attention bias: by slot distance and by bucketed time difference."""
+
+import torch
+from torch import nn
+
+from persrec.nn.attention import Bias
+from persrec.nn.cache import Chunk, KVCache
+
+TIME_BUCKETS = 128
+UNKNOWN_TIME = TIME_BUCKETS
+BUCKET_WIDTH = 0.301
+
+
+def time_buckets(query_times: torch.Tensor, key_times: torch.Tensor) -> torch.Tensor:
+    """``floor(log(max(1, |difference|)) / 0.301)``, or `UNKNOWN_TIME` where either time is 0 (arXiv 2402.17152).
+
+    Args:
+        query_times: ``[B, n]`` seconds.
+        key_times: ``[B, m]`` seconds.
+
+    Returns:
+        ``[B, n, m]`` uint8.
+    """
+    difference = (query_times[:, :, None] - key_times[:, None, :]).abs_().clamp_(min=1).float()
+    buckets = difference.log_().div_(BUCKET_WIDTH).clamp_(max=TIME_BUCKETS - 1).to(torch.uint8)
+    unknown = (query_times == 0)[:, :, None] | (key_times == 0)[:, None, :]
+    return buckets.masked_fill_(unknown, UNKNOWN_TIME)
+
+
+class PairFeatures:
+    """Slot distances and time buckets of a segment's pairs, computed once and read by every layer."""
+
+    def __init__(self, chunk: Chunk, cache: KVCache) -> None:
+        key_positions = torch.cat([cache.positions, chunk.positions])
+        self.distances = (chunk.positions[:, None] - key_positions[None, :]).clamp_(min=0)
+        self.buckets = None
+        if chunk.key_times is not None and chunk.query_times is not None and cache.times is not None:
+            self.buckets = time_buckets(chunk.query_times, torch.cat([cache.times, chunk.key_times], dim=1))
+
+
+class RelativeBias(nn.Module):
+    """The bias tables of one layer, shared by its heads as in the public HSTU code.
+
+    Args:
+        length: slots of the longest joint layout.
+
+    Differs: distances are causal, so the table holds ``length`` entries, not ``2 length - 1``; a pair whose time is
+    unknown has bias 0.
+    """
+
+    def __init__(self, length: int) -> None:
+        super().__init__()
+        self.distance = nn.Parameter(torch.empty(length).normal_(std=0.02))
+        self.interval = nn.Parameter(torch.empty(TIME_BUCKETS).normal_(std=0.02))
+
+    def forward(self, pairs: PairFeatures) -> Bias:
+        """The bias of a segment's pairs."""
+        interval = None if pairs.buckets is None else torch.cat([self.interval, self.interval.new_zeros(1)])
+        return Bias(distance=self.distance, distances=pairs.distances, interval=interval, buckets=pairs.buckets)

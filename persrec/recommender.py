@@ -1,0 +1,219 @@
+"""SequentialRecommender: an item encoder, a backbone and a compression, composed."""
+
+import hashlib
+import itertools
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from persrec.backbones import Backbone
+from persrec.compression.base import Compression, ItemSlots, item_chunk
+from persrec.items import ItemEncoder
+from persrec.layout import SegmentLayout
+from persrec.nn.attention import Kernel
+from persrec.nn.cache import KVCache, empty_cache
+
+
+class SequentialRecommender(nn.Module):
+    """Predicts the next item of a window; scores are cosines over the whole catalogue.
+
+    The joint pass, `compress`, `extend` and serving from a cache all run segments one after the other through
+    `Backbone`, so they are the same numbers (arXiv 2601.03479, section 3; METHOD "Serving").
+
+    Shapes: ``B`` users, ``L`` items of a window, ``V`` items of the catalogue (0 pads), ``D`` width.
+    """
+
+    def __init__(self, *, items: ItemEncoder, backbone: Backbone, compression: Compression) -> None:
+        super().__init__()
+        self.items = items
+        self.backbone = backbone
+        self.compression = compression
+
+    @property
+    def layout(self) -> SegmentLayout:
+        """The layout in use."""
+        return self.compression.layout
+
+    def use_kernel(self, kernel: Kernel) -> None:
+        """Computes attention by ``kernel``: ``segmented``, or ``naive`` for the dense reference."""
+        self.backbone.kernel = kernel
+
+    def item_features(self) -> torch.Tensor:
+        """``[V, D]`` unit rows."""
+        return F.normalize(self.items.vectors(), dim=-1)
+
+    def score(
+        self,
+        items: torch.Tensor,
+        times: torch.Tensor | None = None,
+        query_time: torch.Tensor | None = None,
+        *,
+        cache: KVCache | None = None,
+        item_features: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Cosine scores of every item as the next one.
+
+        Args:
+            items: ``[B, L]`` int64, 0 pads; a narrower window is padded on its left. With ``cache``: the recent items
+                ``[B, r]``, ``r <= R``, which take the first ``r`` positions of the recent segment.
+            times: seconds, shaped as ``items``, 0 unknown; without them the time bias is off.
+            query_time: ``[B]`` seconds, the time of the request.
+            cache: the history, from `compress` or `extend`.
+            item_features: ``[V, D]`` raw vectors of a text model.
+
+        Returns:
+            ``[B, V]``.
+
+        Raises:
+            ValueError: a shape, an id or a cache that does not fit; the message names the argument.
+        """
+        users = self.user_states(items, times, query_time, cache=cache, item_features=item_features)
+        features = self.item_features() if item_features is None else F.normalize(item_features, dim=-1)
+        return users @ features.T
+
+    def user_states(
+        self,
+        items: torch.Tensor,
+        times: torch.Tensor | None = None,
+        query_time: torch.Tensor | None = None,
+        *,
+        cache: KVCache | None = None,
+        item_features: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Unit vectors ``[B, D]`` at each row's last item; arguments as `score`."""
+        self._check_items("items", items, times)
+        if cache is None:
+            items, times = self._widen(items), None if times is None else self._widen(times)
+            hidden, columns = self.hidden_states(items, times, query_time, item_features=item_features)
+            items = items[:, columns]
+        else:
+            self._check_cache(cache, items.shape[0], times)
+            if items.shape[1] > self.layout.recent:
+                raise ValueError(f"items: {items.shape[1]} recent items with a cache; expected at most {self.layout.recent}")
+            hidden = self._run_recent(self._slots(items, times, item_features), query_time, cache)
+        return F.normalize(_at_last_item(hidden, items), dim=-1)
+
+    def hidden_states(
+        self, items: torch.Tensor, times: torch.Tensor | None = None, query_time: torch.Tensor | None = None, *, item_features: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The joint pass over windows ``[B, L]``.
+
+        A batch whose first columns are padding in every row may leave them out, down to one item of the first segment:
+        what is missing is not computed.
+
+        Returns:
+            Hidden states ``[B, C, D]`` of the positions that predict, and their columns in ``items``, ``[C]``: column
+            ``c`` predicts the item at ``c + 1``.
+        """
+        layout = self.layout
+        missing = layout.window - items.shape[1]
+        if not 0 <= missing < max(1, *layout.offsets[:1]):
+            raise ValueError(f"items: {items.shape[1]} wide; expected {layout.window}, or less by a part of the first segment")
+        slots = self._slots(items, times, item_features)
+        cache = self._empty_cache(items, times)
+        per_segment = []
+        edges = [max(0, edge - missing) for edge in (0, *layout.offsets)]
+        for segment, (start, stop) in enumerate(itertools.pairwise(edges)):
+            chunk = self.compression.history_chunk(segment, _columns(slots, start, stop))
+            hidden, kept = self.backbone(chunk, cache)
+            cache = cache.append(chunk, kept)
+            per_segment.append(hidden[:, : chunk.items])
+        per_segment.append(self._run_recent(_columns(slots, edges[-1], items.shape[1]), query_time, cache))
+        columns = layout.predicting_columns - missing
+        return torch.cat(per_segment, dim=1), torch.from_numpy(columns[columns >= 0]).to(items.device)
+
+    def compress(self, history: torch.Tensor, times: torch.Tensor | None = None, *, item_features: torch.Tensor | None = None) -> KVCache:
+        """The cache of a history ``[B, o_j]`` that ends at any offset of the plan; ``times`` are shaped alike.
+
+        Raises:
+            ValueError: the width is not an offset of the plan, or ids or times do not fit.
+        """
+        self._check_items("history", history, times)
+        self.layout.segments_at(history.shape[1])
+        return self._run_history(self._empty_cache(history, times), history, times, item_features)
+
+    def extend(
+        self, cache: KVCache, segment: torch.Tensor, times: torch.Tensor | None = None, *, item_features: torch.Tensor | None = None
+    ) -> KVCache:
+        """The cache with the next segment ``[B, s]`` behind; nothing earlier is computed again.
+
+        Raises:
+            ValueError: the cache is of another layout or full, or the segment is not as wide as the plan's next.
+        """
+        self._check_items("segment", segment, times)
+        self._check_cache(cache, segment.shape[0], times)
+        if cache.segments == len(self.layout.segments):
+            raise ValueError(f"cache: holds all {cache.segments} segments of the layout; compress a moved window instead")
+        expected = self.layout.segments[cache.segments].items
+        if segment.shape[1] != expected:
+            raise ValueError(f"segment: {segment.shape[1]} items wide; expected {expected}, segment {cache.segments + 1} of the plan")
+        return self._run_history(cache, segment, times, item_features)
+
+    def _run_history(self, cache: KVCache, items: torch.Tensor, times: torch.Tensor | None, item_features: torch.Tensor | None) -> KVCache:
+        """Runs the segments that ``items`` fill, from the cache's next one on."""
+        slots, start = self._slots(items, times, item_features), 0
+        while start < items.shape[1]:
+            segment = cache.segments
+            stop = start + self.layout.segments[segment].items
+            if self.layout.segments[segment].kept:
+                chunk = self.compression.history_chunk(segment, _columns(slots, start, stop))
+                _, kept = self.backbone(chunk, cache)
+                cache = cache.append(chunk, kept)
+            else:  # nothing of it will be seen
+                cache = cache.skip_segment()
+            start = stop
+        return cache
+
+    def _run_recent(self, slots: ItemSlots, query_time: torch.Tensor | None, cache: KVCache) -> torch.Tensor:
+        chunk = item_chunk(self.layout, len(self.layout.segments), slots, keep=0, query_time=query_time)
+        hidden: torch.Tensor = self.backbone(chunk, cache)[0]
+        return hidden
+
+    def _slots(self, items: torch.Tensor, times: torch.Tensor | None, item_features: torch.Tensor | None) -> ItemSlots:
+        vectors = self.items.lookup(items) if item_features is None else F.embedding(items, item_features)
+        return ItemSlots(ids=items, vectors=vectors, times=times)
+
+    def _empty_cache(self, items: torch.Tensor, times: torch.Tensor | None) -> KVCache:
+        return empty_cache(users=items.shape[0], layout=layout_id(self.layout), timed=times is not None, device=items.device)
+
+    def _widen(self, window: torch.Tensor) -> torch.Tensor:
+        missing = self.layout.window - window.shape[1]
+        if missing < 0:
+            raise ValueError(f"items: {window.shape[1]} wide; the layout's window is {self.layout.window}")
+        return F.pad(window, (missing, 0))
+
+    def _check_items(self, name: str, items: torch.Tensor, times: torch.Tensor | None) -> None:
+        if items.dim() != 2 or items.dtype != torch.int64 or items.shape[1] == 0:
+            raise ValueError(f"{name}: {items.dtype} of shape {list(items.shape)}; expected int64 [users, items]")
+        if items.numel() and (items.amin() < 0 or items.amax() >= self.items.count):
+            raise ValueError(f"{name}: ids from {items.amin()} to {items.amax()}; expected 0 to {self.items.count - 1}")
+        if times is not None and times.shape != items.shape:
+            raise ValueError(f"times: shape {list(times.shape)}; expected {list(items.shape)}, as {name}")
+
+    def _check_cache(self, cache: KVCache, users: int, times: torch.Tensor | None) -> None:
+        if cache.layout != layout_id(self.layout):
+            raise ValueError(f"cache: of layout {cache.layout}; expected {layout_id(self.layout)}, the model's")
+        if cache.valid.shape[0] != users:
+            raise ValueError(f"cache: {cache.valid.shape[0]} users; expected {users}, as the items")
+        if (cache.times is None) != (times is None):
+            raise ValueError(f"times: {'missing' if times is None else 'given'}, but the cache was made {'with' if times is None else 'without'} times")
+
+
+def layout_id(layout: SegmentLayout) -> str:
+    """A short identity of a layout, equal for equal layouts."""
+    return hashlib.sha256(repr(layout).encode()).hexdigest()[:16]
+
+
+def _columns(slots: ItemSlots, start: int, stop: int) -> ItemSlots:
+    times = None if slots.times is None else slots.times[:, start:stop]
+    return ItemSlots(ids=slots.ids[:, start:stop], vectors=slots.vectors[:, start:stop], times=times)
+
+
+def _at_last_item(hidden: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+    """Hidden states at each row's last item that is not padding, ``[B, D]``; a row of padding alone gives its last slot."""
+    count = items.shape[1]
+    order = torch.arange(1, count + 1, device=items.device) * (items != 0)
+    last = torch.where(order.amax(1) > 0, order.argmax(1), count - 1)
+    return cast("torch.Tensor", hidden[torch.arange(len(items), device=items.device), last])

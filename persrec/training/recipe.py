@@ -1,0 +1,40 @@
+"""The settings of a training run."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """How a model is trained.
+
+    Attributes:
+        learning_rate: of AdamW.
+        weight_decay: of AdamW.
+        temperature: what cosines are divided by in the loss.
+        negatives: items sampled uniformly per step, shared by the batch, at every length the same number.
+        epochs: at most; an epoch predicts about every training item once.
+        patience: epochs without a better validation figure before training stops.
+        batch_size: windows per step.
+        time_bias: whether times are given.
+        token_counts: an elastic model draws one of these expert counts per step; empty trains the model's own count.
+        seed: of every random choice.
+    """
+
+    learning_rate: float
+    weight_decay: float
+    temperature: float
+    negatives: int
+    epochs: int
+    patience: int
+    batch_size: int
+    time_bias: bool
+    token_counts: tuple[int, ...] = ()
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("negatives", "epochs", "patience", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)}; expected at least 1")
+        for name in ("learning_rate", "temperature"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: {getattr(self, name)}; expected more than 0")
