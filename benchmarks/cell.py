@@ -49,9 +49,10 @@ class Cell:
     dropout: float = 0.2
     time_bias: bool = True
     learning_rate: float = 1e-3
+    warmup_steps: int = 200
     weight_decay: float = 0.0
     temperature: float = 0.05
-    negatives: int = 128
+    negatives: int = 512
     epochs: int = 1
     patience: int = 1
     batch_size: int = 32
@@ -67,10 +68,12 @@ class Cell:
         _one_of("serving", self.serving, SERVINGS)
         for name in ("recent", "segments", "layers", "heads", "width", "negatives", "epochs", "patience", "batch_size", "threads"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("history", "tokens", "seed"):
+        for name in ("history", "tokens", "seed", "warmup_steps"):
             _at_least(name, getattr(self, name), 0)
         if (self.backbone in FLOOR_NAMES) != (self.compression == "none"):
-            raise ValueError(f"compression: {self.compression!r} with backbone {self.backbone!r}; 'none' goes with the floors {', '.join(FLOOR_NAMES)} and with nothing else")
+            floors = ", ".join(FLOOR_NAMES)
+            came = f"{self.compression!r} with backbone {self.backbone!r}"
+            raise ValueError(f"compression: {came}; 'none' goes with the floors {floors} and with nothing else")
         if self.tokens and self.compression in ("none", "full", "recent"):
             raise ValueError(f"tokens: {self.tokens} with compression {self.compression!r}, which keeps none; expected 0")
         if not self.tokens and self.compression == "pooling":
@@ -80,7 +83,7 @@ class Cell:
         if self.tokens % self.segments:
             raise ValueError(f"tokens: {self.tokens} cannot be spread evenly over {self.segments} segments")
         if self.training == "elastic" and self.tokens not in self.elastic_tokens:
-            raise ValueError(f"tokens: {self.tokens} is not among the counts the elastic model is trained with, {list(self.elastic_tokens)}")
+            raise ValueError(f"tokens: {self.tokens} is not among the counts of the elastic model, {list(self.elastic_tokens)}")
 
     def to_dict(self) -> dict[str, Any]:
         """The cell as plain JSON values, tuples as lists."""
@@ -107,7 +110,7 @@ class Cell:
 
 MODEL_FIELDS = (
     "backbone", "compression", "dataset", "dataset_size", "history", "recent", "segments", "tokens", "training",
-    "elastic_tokens", "layers", "heads", "width", "dropout", "time_bias", "learning_rate", "weight_decay", "temperature",
+    "elastic_tokens", "layers", "heads", "width", "dropout", "time_bias", "learning_rate", "warmup_steps", "weight_decay", "temperature",
     "negatives", "epochs", "patience", "batch_size", "seed", "device", "dtype", "threads",
 )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Item encoders: what turns item ids into vectors."""
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import torch
@@ -10,6 +11,10 @@ class ItemEncoder(Protocol):
     """Vectors of the catalogue."""
 
     count: int
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What is learnt, as a module's."""
+        ...
 
     def vectors(self) -> torch.Tensor:
         """``[V, D]`` raw vectors of all items, the padding item's row included."""

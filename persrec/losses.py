@@ -4,7 +4,15 @@ import torch
 import torch.nn.functional as F
 
 
-def sampled_softmax(states: torch.Tensor, positives: torch.Tensor, negatives: torch.Tensor, target_ids: torch.Tensor, negative_ids: torch.Tensor, *, temperature: float) -> torch.Tensor:
+def sampled_softmax(
+    states: torch.Tensor,
+    positives: torch.Tensor,
+    negatives: torch.Tensor,
+    target_ids: torch.Tensor,
+    negative_ids: torch.Tensor,
+    *,
+    temperature: float,
+) -> torch.Tensor:
     """Mean cross-entropy of each target against negatives that the batch shares.
 
     Args:
@@ -17,8 +25,7 @@ def sampled_softmax(states: torch.Tensor, positives: torch.Tensor, negatives: to
 
     Differs: the public code takes every other item of the batch as a negative, whose number grows with the length.
     """
-    states = F.normalize(states, dim=-1)
-    own = (states * F.normalize(positives, dim=-1)).sum(-1, keepdim=True)
-    others = (states @ F.normalize(negatives, dim=-1).T).masked_fill(target_ids[:, None] == negative_ids[None, :], -torch.inf)
-    logits = torch.cat([own, others], dim=1) / temperature
-    return (logits.logsumexp(1) - logits[:, 0]).mean()
+    states = F.normalize(states, dim=-1) / temperature
+    own = (states * F.normalize(positives, dim=-1)).sum(-1)
+    others = (states @ F.normalize(negatives, dim=-1).T).masked_fill_(target_ids[:, None] == negative_ids[None, :], -torch.inf)
+    return (torch.logaddexp(own, others.logsumexp(1)) - own).mean()

@@ -85,7 +85,12 @@ class SequentialRecommender(nn.Module):
         """Unit vectors ``[B, D]`` at each row's last item; arguments as `score`."""
         self._check_items("items", items, times)
         if cache is None:
-            items, times = self._widen(items), None if times is None else self._widen(times)
+            missing = self.layout.window - items.shape[1]
+            if missing < 0:
+                raise ValueError(f"items: {items.shape[1]} wide; the layout's window is {self.layout.window}")
+            # what is missing of the first segment is not computed; more than that is padded
+            pad = max(0, missing - self.layout.segments[0].items + 1) if self.layout.segments else missing
+            items, times = F.pad(items, (pad, 0)), None if times is None else F.pad(times, (pad, 0))
             hidden, columns = self.hidden_states(items, times, query_time, item_features=item_features)
             items = items[:, columns]
         else:
@@ -96,7 +101,12 @@ class SequentialRecommender(nn.Module):
         return F.normalize(_at_last_item(hidden, items), dim=-1)
 
     def hidden_states(
-        self, items: torch.Tensor, times: torch.Tensor | None = None, query_time: torch.Tensor | None = None, *, item_features: torch.Tensor | None = None
+        self,
+        items: torch.Tensor,
+        times: torch.Tensor | None = None,
+        query_time: torch.Tensor | None = None,
+        *,
+        item_features: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The joint pass over windows ``[B, L]``.
 
@@ -108,8 +118,8 @@ class SequentialRecommender(nn.Module):
             ``c`` predicts the item at ``c + 1``.
         """
         layout = self.layout
-        missing = layout.window - items.shape[1]
-        if not 0 <= missing < max(1, *layout.offsets[:1]):
+        missing = layout.window - int(items.shape[1])
+        if not 0 <= missing < max([1, *layout.offsets[:1]]):
             raise ValueError(f"items: {items.shape[1]} wide; expected {layout.window}, or less by a part of the first segment")
         slots = self._slots(items, times, item_features)
         cache = self._empty_cache(items, times)
@@ -178,12 +188,6 @@ class SequentialRecommender(nn.Module):
     def _empty_cache(self, items: torch.Tensor, times: torch.Tensor | None) -> KVCache:
         return empty_cache(users=items.shape[0], layout=layout_id(self.layout), timed=times is not None, device=items.device)
 
-    def _widen(self, window: torch.Tensor) -> torch.Tensor:
-        missing = self.layout.window - window.shape[1]
-        if missing < 0:
-            raise ValueError(f"items: {window.shape[1]} wide; the layout's window is {self.layout.window}")
-        return F.pad(window, (missing, 0))
-
     def _check_items(self, name: str, items: torch.Tensor, times: torch.Tensor | None) -> None:
         if items.dim() != 2 or items.dtype != torch.int64 or items.shape[1] == 0:
             raise ValueError(f"{name}: {items.dtype} of shape {list(items.shape)}; expected int64 [users, items]")
@@ -198,7 +202,9 @@ class SequentialRecommender(nn.Module):
         if cache.valid.shape[0] != users:
             raise ValueError(f"cache: {cache.valid.shape[0]} users; expected {users}, as the items")
         if (cache.times is None) != (times is None):
-            raise ValueError(f"times: {'missing' if times is None else 'given'}, but the cache was made {'with' if times is None else 'without'} times")
+            raise ValueError(
+                f"times: {'missing' if times is None else 'given'}, but the cache was made {'with' if times is None else 'without'} times"
+            )
 
 
 def layout_id(layout: SegmentLayout) -> str:

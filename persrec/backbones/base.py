@@ -12,9 +12,17 @@ class Backbone(Protocol):
     """A causal sequence model over vectors.
 
     One method runs a segment; the joint pass, compress, extend and serve are chains of it, so they cannot disagree.
+
+    Attributes:
+        width: ``D``.
+        length: slots it has positions for, ``N``.
+        kernel: how attention is computed.
+        backward_products: matrix products of the attention's backward pass; the forward pass has two.
     """
 
     width: int
+    length: int
+    backward_products: int
     kernel: Kernel
 
     def __call__(self, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, tuple[KeysValues, ...]]:

@@ -41,12 +41,15 @@ class HSTULayer(nn.Module):
     def __init__(self, config: HSTUConfig) -> None:
         super().__init__()
         self.config = config
-        self.uvqk = nn.Parameter(torch.empty(config.width, 4 * config.width).normal_(std=0.02))
+        self.uvqk = nn.Parameter(torch.empty(config.width, 4 * config.width).normal_(std=config.width**-0.5))
         self.output = nn.Linear(config.width, config.width)
-        nn.init.xavier_uniform_(self.output.weight)
+        nn.init.zeros_(self.output.weight)  # a layer starts as the identity, so that item vectors find their places first
+        nn.init.zeros_(self.output.bias)
         self.bias = RelativeBias(config.length) if config.relative_bias else None
 
-    def forward(self, x: torch.Tensor, past: KeysValues | None, valid: torch.Tensor, pairs: PairFeatures | None, kernel: Kernel) -> tuple[torch.Tensor, KeysValues]:
+    def forward(
+        self, x: torch.Tensor, past: KeysValues | None, valid: torch.Tensor, pairs: PairFeatures | None, kernel: Kernel
+    ) -> tuple[torch.Tensor, KeysValues]:
         """``x`` ``[B, n, D]``, ``valid`` ``[B, p + n]``; returns the output and all of this segment's keys and values."""
         u, v, q, k = F.silu(self._norm(x) @ self.uvqk).split(self.config.width, dim=-1)
         q, k, v = (self._heads(part) for part in (q, k, v))
@@ -74,14 +77,16 @@ class HSTU(nn.Module):
     """
 
     kind: Literal["pointwise"] = "pointwise"
+    backward_products = 5
 
     def __init__(self, config: HSTUConfig) -> None:
         super().__init__()
         self.config = config
         self.width = config.width
+        self.length = config.length
         self.kernel: Kernel = "segmented"
         self.positions = nn.Embedding(config.length, config.width)
-        nn.init.normal_(self.positions.weight, std=0.02)
+        nn.init.zeros_(self.positions.weight)
         self.layers = nn.ModuleList(HSTULayer(config) for _ in range(config.layers))
 
     def forward(self, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, tuple[KeysValues, ...]]:

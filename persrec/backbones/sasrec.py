@@ -66,11 +66,13 @@ class SASRec(nn.Module):
     """Embedding + position, layernorm, dropout, then the layers."""
 
     kind: Literal["softmax"] = "softmax"
+    backward_products = 4
 
     def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
         self.config = config
         self.width = config.width
+        self.length = config.length
         self.kernel: Kernel = "segmented"
         self.positions = nn.Embedding(config.length, config.width)
         self.input_norm = nn.LayerNorm(config.width, eps=config.norm_eps)

@@ -46,7 +46,9 @@ class Experts(nn.Module):
             return chunk
         users = items.ids.shape[0]
         own_positions = torch.from_numpy(self.layout.positions(segment)[-count:]).to(items.ids.device)
-        shown = items.valid.any(1, keepdim=True) | (not self.layout.hide_empty_experts)
+        shown = items.valid.any(1, keepdim=True)
+        if not self.layout.hide_empty_experts:
+            shown = torch.ones_like(shown)
         end = last_time(items)
         times = None if end is None else end.expand(-1, count)
         return Chunk(

@@ -107,7 +107,9 @@ def epoch_plan(lengths: np.ndarray, *, width: int, stride: int, rng: np.random.G
     return users, first_end[users] - nth * stride
 
 
-def batches(users: np.ndarray, ends: np.ndarray, *, width: int, batch_size: int, rng: np.random.Generator, pool: int = 16) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches(
+    users: np.ndarray, ends: np.ndarray, *, width: int, batch_size: int, rng: np.random.Generator, pool: int = 16
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Shuffled batches of windows of like length: pools of ``pool`` batches are sorted by length and cut.
 
     Every batch but the last of all is full.

@@ -51,7 +51,9 @@ def causal_mask(queries: int, prefix: int, device: torch.device) -> torch.Tensor
     return torch.ones(queries, prefix + queries, dtype=torch.bool, device=device).tril(prefix)
 
 
-def naive_pointwise(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: torch.Tensor | None, divisor: float) -> torch.Tensor:
+def naive_pointwise(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: torch.Tensor | None, divisor: float
+) -> torch.Tensor:
     """HSTU's attention with a dense mask: ``silu(q k^T + bias) / divisor`` where visible, else 0, times ``v``.
 
     Args:
@@ -76,7 +78,15 @@ def naive_softmax(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch
 
 
 def pointwise_attention(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, prefix: int, valid: torch.Tensor, bias: Bias | None, divisor: float, kernel: Kernel
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    prefix: int,
+    valid: torch.Tensor,
+    bias: Bias | None,
+    divisor: float,
+    kernel: Kernel,
 ) -> torch.Tensor:
     """Pointwise attention of a segment's queries ``[B, H, n, d]`` over ``m = prefix + n`` keys, ``valid`` ``[B, m]``."""
     if kernel == "naive":
@@ -90,7 +100,9 @@ def pointwise_attention(
     return _pointwise_forward(q, k, v, prefix, bias)
 
 
-def softmax_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, prefix: int, valid: torch.Tensor, kernel: Kernel) -> torch.Tensor:
+def softmax_attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, prefix: int, valid: torch.Tensor, kernel: Kernel
+) -> torch.Tensor:
     """Softmax attention of a segment's queries ``[B, H, n, d]`` over ``m = prefix + n`` keys, ``valid`` ``[B, m]``.
 
     A padded query sees itself, so that its row stays finite; nothing else sees it.
@@ -142,7 +154,16 @@ class _Pointwise(torch.autograd.Function):
     """Keeps q, k and v alone; the backward pass computes the scores again, block by block."""
 
     @staticmethod
-    def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, distance: torch.Tensor | None, interval: torch.Tensor | None, prefix: int, bias: Bias | None) -> torch.Tensor:  # noqa: ARG004 - autograd needs the tables as arguments
+    def forward(
+        ctx: Any,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        distance: torch.Tensor | None,
+        interval: torch.Tensor | None,
+        prefix: int,
+        bias: Bias | None,
+    ) -> torch.Tensor:  # noqa: ARG004 - autograd needs the tables as arguments
         ctx.save_for_backward(q, k, v)
         ctx.prefix, ctx.bias = prefix, bias
         return _pointwise_forward(q, k, v, prefix, bias)

@@ -16,6 +16,9 @@ from persrec.recommender import SequentialRecommender
 from persrec.training.recipe import Recipe
 
 
+BETAS = (0.9, 0.98)  # as the public HSTU recipe
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochReport:
     """One epoch: mean loss, the validation figure, seconds, and the share of computed item slots that were padding."""
@@ -78,7 +81,15 @@ class Trainer:
         layout = model.layout
         self.shape = WindowShape(segments=tuple(s.items for s in layout.segments), recent=layout.recent)
         self._stride = len(layout.predicting_columns)
-        self._optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        of_items = {id(parameter) for parameter in model.items.parameters()}
+        rest = [parameter for parameter in model.parameters() if id(parameter) not in of_items]
+        self._optimizer = torch.optim.AdamW(
+            [{"params": list(model.items.parameters())}, {"params": rest}],
+            lr=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            betas=BETAS,
+        )
+        self._steps = 0
 
     def run(self) -> TrainingResult:
         """Trains until the patience or the epochs are used up, then puts the best epoch's weights back."""
@@ -125,6 +136,9 @@ class Trainer:
         """One optimiser step; returns the loss."""
         if self.recipe.token_counts and isinstance(self.model.compression, Experts):
             self.model.compression.use(int(self._rng.choice(self.recipe.token_counts)))
+        self._steps += 1
+        warm = min(1.0, self._steps / max(1, self.recipe.warmup_steps))
+        self._optimizer.param_groups[1]["lr"] = self.recipe.learning_rate * warm
         self._optimizer.zero_grad(set_to_none=True)
         loss = self.loss(batch)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -143,4 +157,6 @@ class Trainer:
         target_ids = targets[predicts]
         negative_ids = torch.from_numpy(self._rng.integers(1, self.model.items.count, self.recipe.negatives)).to(self._device)
         lookup = self.model.items.lookup
-        return sampled_softmax(hidden[predicts], lookup(target_ids), lookup(negative_ids), target_ids, negative_ids, temperature=self.recipe.temperature)
+        return sampled_softmax(
+            hidden[predicts], lookup(target_ids), lookup(negative_ids), target_ids, negative_ids, temperature=self.recipe.temperature
+        )

@@ -9,6 +9,9 @@ class Recipe:
 
     Attributes:
         learning_rate: of AdamW.
+        warmup_steps: steps over which the learning rate of everything but the item vectors rises from 0. Without it, an
+            HSTU's layers, whose inputs are normalised and whose output is not, outrun the small item vectors and the
+            states collapse to one direction for hundreds of steps.
         weight_decay: of AdamW.
         temperature: what cosines are divided by in the loss.
         negatives: items sampled uniformly per step, shared by the batch, at every length the same number.
@@ -21,6 +24,7 @@ class Recipe:
     """
 
     learning_rate: float
+    warmup_steps: int
     weight_decay: float
     temperature: float
     negatives: int

@@ -1,0 +1,206 @@
+"""Turns a cell into data, a model and probes. Runs inside the cell's own process."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.cell import FLOOR_NAMES, Cell, UnsupportedError
+from benchmarks.probes.flops import count_flops
+from benchmarks.probes.latency import measure_latency
+from benchmarks.probes.memory import measure_memory
+from benchmarks.probes.quality import quality_of_ranks, validation_figure
+from benchmarks.probes.subject import Subject
+from benchmarks.probes.throughput import measure_throughput
+from persrec.backbones import BackboneSettings, build_backbone
+from persrec.checkpoints import load_facts, load_weights, save_checkpoint
+from persrec.compression import CompressionSettings, build_compression
+from persrec.compression.experts import Experts
+from persrec.data import load_dataset
+from persrec.data.ceiling import ceiling
+from persrec.data.interactions import InteractionLog
+from persrec.data.splits import LeaveOneOut, leave_one_out
+from persrec.evaluation.floors import floor_ranks
+from persrec.evaluation.ranks import target_ranks
+from persrec.evaluation.states import user_states
+from persrec.items import ItemEmbedding
+from persrec.recommender import SequentialRecommender
+from persrec.training import EpochReport, Recipe, Trainer
+
+ReportPhase = Callable[[str], None]
+CACHE_TOLERANCE = 1e-4  # cosines; a served score further than this from the joint pass makes the cell invalid
+
+
+@dataclass(slots=True)
+class Phases:
+    """Tells the parent which phase runs, and keeps how long each took."""
+
+    report: ReportPhase
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Times a phase."""
+        self.report(name)
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+def train_model(payload: Mapping[str, Any], report_phase: ReportPhase) -> dict[str, Any]:
+    """Trains the model of ``payload["cell"]`` and writes it to ``payload["model_dir"]``, whole or not at all."""
+    cell = _prepared(payload)
+    report_phase("load")
+    data = leave_one_out(_load(payload, cell))
+    model = build_model(cell, data.num_items)
+    report_phase("training")
+    start = time.perf_counter()
+
+    def told(report: EpochReport) -> None:
+        report_phase(f"epoch {report.epoch} of at most {cell.epochs}, validation ndcg@10 {report.validation:.4f}")
+
+    if cell.training == "elastic":
+        _use_tokens(model, sorted(cell.elastic_tokens)[len(cell.elastic_tokens) // 2])
+    validate = validation_figure(model, data, time_bias=cell.time_bias, tokens=_validation_tokens(cell))
+    result = Trainer(model=model, data=data, recipe=recipe(cell), validate=validate, on_epoch=told).run()
+    facts = {**result.to_dict(), "train_seconds": time.perf_counter() - start, "cell": cell.to_dict()}
+    save_checkpoint(Path(payload["model_dir"]), model, facts)
+    return {"epochs": len(result.curve)}
+
+
+def measure_cell(payload: Mapping[str, Any], report_phase: ReportPhase) -> dict[str, Any]:
+    """Measures one cell: quality, FLOPs, memory, throughput and latency, each in a pass of its own."""
+    cell = _prepared(payload)
+    phases = Phases(report=report_phase)
+    with phases.phase("load"):
+        log = _load(payload, cell)
+        data = leave_one_out(log)
+        facts = _dataset_facts(log, cell)
+    answer: dict[str, Any] = {"metrics": {}, "replicates": {}, "ledger": [], "model": None, "dataset": facts, "raw": {}}
+    if cell.backbone in FLOOR_NAMES:
+        with phases.phase("quality"):
+            past = data.past("test")
+            ranks = floor_ranks(
+                cell.backbone,
+                train_counts=data.train_counts(),
+                past=(past.offsets, past.items),
+                targets=data.targets("test"),
+                seen=data.seen("test"),
+            )
+            _add_quality(answer, ranks, data)
+        return {**answer, "seconds": phases.seconds}
+    with phases.phase("load"):
+        model = build_model(cell, data.num_items)
+        if payload["model_dir"] is not None:
+            folder = Path(payload["model_dir"])
+            load_weights(folder, model)
+            answer["model"] = _model_facts(folder)
+        if cell.training == "elastic":
+            _use_tokens(model, cell.tokens)
+        model.eval()
+    subject = Subject(cell=cell, model=model, recipe=recipe(cell), data=data)
+    if payload["model_dir"] is not None:
+        with phases.phase("quality"):
+            answer["model"]["cached_joint_gap"] = subject.check_cache(tolerance=CACHE_TOLERANCE)
+            states = user_states(model, data, "test", time_bias=cell.time_bias)
+            ranks = target_ranks(states, model.item_features().detach(), data.targets("test"), data.seen("test"))
+            _add_quality(answer, ranks, data)
+            curve = answer["model"]["curve"]
+            answer["metrics"]["padding_share"] = {"value": curve[-1]["padding_share"], "method": "training, last epoch", "n": len(curve)}
+    with phases.phase("flops"):
+        metrics, answer["ledger"] = count_flops(subject)
+        answer["metrics"].update(metrics)
+    for name, probe in (("memory", measure_memory), ("throughput", measure_throughput), ("latency", measure_latency)):
+        with phases.phase(name):
+            metrics, raw = probe(subject)
+            answer["metrics"].update(metrics)
+            answer["raw"].update(raw)
+    return {**answer, "seconds": phases.seconds}
+
+
+def build_model(cell: Cell, num_items: int) -> SequentialRecommender:
+    """The untrained model of a cell; an elastic one holds its largest count."""
+    torch.manual_seed(cell.seed)
+    tokens = max(cell.elastic_tokens) if cell.training == "elastic" else cell.tokens
+    settings = CompressionSettings(history=cell.history, recent=cell.recent, segments=cell.segments, tokens=tokens, width=cell.width)
+    compression = build_compression(cell.compression, settings)
+    sizes = BackboneSettings(width=cell.width, layers=cell.layers, heads=cell.heads, length=compression.layout.length, dropout=cell.dropout)
+    backbone = build_backbone(cell.backbone, sizes)
+    model = SequentialRecommender(items=ItemEmbedding(count=num_items, width=cell.width), backbone=backbone, compression=compression)
+    return model.to(device=cell.device, dtype=getattr(torch, cell.dtype))
+
+
+def recipe(cell: Cell) -> Recipe:
+    """How the cell's model is trained."""
+    return Recipe(
+        learning_rate=cell.learning_rate,
+        warmup_steps=cell.warmup_steps,
+        weight_decay=cell.weight_decay,
+        temperature=cell.temperature,
+        negatives=cell.negatives,
+        epochs=cell.epochs,
+        patience=cell.patience,
+        batch_size=cell.batch_size,
+        time_bias=cell.time_bias,
+        token_counts=cell.elastic_tokens if cell.training == "elastic" else (),
+        seed=cell.seed,
+    )
+
+
+def _prepared(payload: Mapping[str, Any]) -> Cell:
+    cell = Cell.from_dict(payload["cell"])
+    torch.set_num_threads(cell.threads)
+    torch.use_deterministic_algorithms(mode=cell.device == "cpu")
+    return cell
+
+
+def _load(payload: Mapping[str, Any], cell: Cell) -> InteractionLog:
+    return load_dataset(cell.dataset, size=cell.dataset_size, data_dir=payload["data_dir"], cache_dir=payload["cache_dir"])
+
+
+def _use_tokens(model: SequentialRecommender, tokens: int) -> None:
+    if not isinstance(model.compression, Experts):
+        raise UnsupportedError("training: elastic goes with the experts compression alone")
+    model.compression.use(tokens)
+
+
+def _validation_tokens(cell: Cell) -> int | None:
+    """An elastic model is validated at the middle one of its counts."""
+    return sorted(cell.elastic_tokens)[len(cell.elastic_tokens) // 2] if cell.training == "elastic" else None
+
+
+def _add_quality(answer: dict[str, Any], ranks: np.ndarray, data: LeaveOneOut) -> None:
+    metrics, replicates = quality_of_ranks(ranks, data)
+    answer["metrics"].update(metrics)
+    answer["replicates"] = replicates
+    answer["raw"]["ranks"] = ranks
+
+
+def _dataset_facts(log: InteractionLog, cell: Cell) -> dict[str, Any]:
+    limits = ceiling(log, recent=cell.recent) if cell.dataset == "synthetic" else None
+    return {
+        "name": log.name,
+        "users": log.num_users,
+        "items": log.num_items - 1,
+        "interactions": len(log),
+        "exclude_seen": log.exclude_seen,
+        "notes": dict(log.notes),
+        "ceiling": limits,
+    }
+
+
+def _model_facts(folder: Path) -> dict[str, Any]:
+    facts = load_facts(folder)
+    return {
+        "key": folder.name,
+        "epochs": len(facts["curve"]),
+        "best_epoch": facts["best_epoch"],
+        "best_validation_ndcg@10": facts["best_validation"],
+        "train_seconds": facts["train_seconds"],
+        "curve": [{**epoch, "validation_ndcg@10": epoch["validation"]} for epoch in facts["curve"]],
+    }

@@ -1,0 +1,139 @@
+"""Two independent counters of multiply-adds: fvcore over a trace, torch over what is dispatched.
+
+An operation is either priced here or listed as one that is no matrix product; anything else makes the cell invalid. Both
+counters run with attention computed by plain matrix products (`SDPBackend.MATH`): torch's counter prices the fused CPU
+kernel at 0.
+"""
+
+import logging
+import math
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from fvcore.nn import FlopCountAnalysis
+from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.cell import InvalidMeasurementError
+
+ATTENTION, LINEAR = "attention", "linear"
+
+# norms, activations, sums, copies and index arithmetic: no multiply-adds of a matrix product
+NOT_PRODUCTS = frozenset(
+    f"aten::{name}"
+    for name in (
+        "abs", "abs_", "add", "add_", "addcmul", "all", "amax", "amin", "any", "arange", "argmax", "bitwise_and", "bitwise_or", "cat", "clamp",
+        "clamp_", "clamp_min", "clone", "copy_", "cos", "cumsum", "div", "div_", "dropout", "embedding", "eq", "exp", "expand_as", "eye", "fill_",
+        "flip", "floor", "floor_divide", "gather", "ge", "gelu", "gt", "index", "index_put_", "index_select", "le", "layer_norm", "linalg_vector_norm",
+        "log", "log_", "logical_and", "logsumexp", "lt", "masked_fill", "masked_fill_", "max", "mean", "min", "mul", "mul_", "ne", "neg", "norm",
+        "ones", "ones_like", "pad", "pow", "reciprocal", "remainder", "repeat", "repeat_interleave", "roll", "rms_norm", "rsqrt", "rsub", "scatter",
+        "scatter_add", "scatter_reduce", "sigmoid", "silu", "silu_", "sin", "softmax", "sort", "sqrt", "stack", "sub", "sub_", "sum", "tanh", "topk",
+        "tril", "tril_", "triu", "where", "zeros", "zeros_like", "new_zeros", "new_ones", "full", "full_like", "empty_like", "is_nonzero", "bitwise_not",
+        "logical_not", "unflatten", "numpy_T", "lift_fresh", "expand", "narrow", "split", "unbind", "type_as", "contiguous", "to", "bitwise_and_", "bitwise_or_", "__and__", "__or__", "__ior__", "__iand__", "masked_select", "nonzero", "item", "constant_pad_nd",
+    )
+)  # fmt: skip
+
+Handle = Callable[[list[Any], list[Any]], Counter[str]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Count:
+    """Multiply-adds of one call, attention apart from the maps, and the operations that are not priced."""
+
+    attention: int
+    linear: int
+    uncounted: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.attention + self.linear
+
+
+class _Module(nn.Module):
+    """A closure as a module, for fvcore, which must find the weights in it."""
+
+    def __init__(self, call: Callable[[torch.Tensor], torch.Tensor], model: nn.Module) -> None:
+        super().__init__()
+        self.call = call
+        self.model = model
+
+    def forward(self, items: torch.Tensor) -> torch.Tensor:
+        return self.call(items)
+
+
+def _shape(value: Any) -> list[int]:  # noqa: ANN401 - fvcore hands over values of a traced graph
+    return list(value.type().sizes())
+
+
+def _product(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """A matrix product, broadcast or not: every output number takes as many multiply-adds as the inner dimension."""
+    out, inner = _shape(outputs[0]), _shape(inputs[0])[-1]
+    return Counter({ATTENTION if len(out) == 4 else LINEAR: math.prod(out) * inner})
+
+
+def _added_product(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    return _product(inputs[1:], outputs)
+
+
+def _scaled_dot_product(inputs: list[Any], outputs: list[Any]) -> Counter[str]:  # noqa: ARG001 - fvcore's signature
+    q, k, v = (_shape(value) for value in inputs[:3])
+    return Counter({ATTENTION: math.prod(q[:-2]) * q[-2] * k[-2] * (q[-1] + v[-1])})
+
+
+HANDLES: dict[str, Handle] = {
+    "aten::matmul": _product,
+    "aten::mm": _product,
+    "aten::bmm": _product,
+    "aten::linear": _product,
+    "aten::addmm": _added_product,
+    "aten::baddbmm": _added_product,
+    "aten::scaled_dot_product_attention": _scaled_dot_product,
+}
+
+
+def count_by_fvcore(call: Callable[[torch.Tensor], torch.Tensor], items: torch.Tensor, model: nn.Module) -> Count:
+    """Multiply-adds of ``call(items)``, which runs ``model`` forward, by fvcore over a trace with our prices.
+
+    Raises:
+        InvalidMeasurementError: the trace holds an operation that is neither priced nor known to be none.
+    """
+    analysis = FlopCountAnalysis(_Module(call, model), (items,))
+    for name in ("aten::layer_norm", "aten::batch_norm", "aten::group_norm", "aten::einsum"):  # fvcore prices norms by the element
+        analysis.set_op_handle(name, None)
+    for name, handle in HANDLES.items():
+        analysis.set_op_handle(name, handle)
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        counts = analysis.by_operator()
+        uncounted = dict(analysis.unsupported_ops())
+    unpriced = sorted(set(uncounted) - NOT_PRODUCTS)
+    if unpriced:
+        raise InvalidMeasurementError(f"no price for the operations {', '.join(unpriced)}")
+    return Count(
+        attention=int(counts[ATTENTION]),
+        linear=int(counts[LINEAR]),
+        uncounted={name: int(times) for name, times in sorted(uncounted.items())},
+    )
+
+
+def count_by_torch(call: Callable[[], object]) -> Count:
+    """Multiply-adds of ``call()``, forward and backward alike, by torch's counter: batched products are attention's."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        call()
+    flops: dict[str, int] = {}
+    for operation, count in counter.get_flop_counts().get("Global", {}).items():
+        flops[str(operation)] = flops.get(str(operation), 0) + int(count)
+    attention = sum(count for name, count in flops.items() if "bmm" in name)
+    return Count(attention=attention // 2, linear=(sum(flops.values()) - attention) // 2, uncounted={})
+
+
+logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)

@@ -1,0 +1,75 @@
+"""Peak memory of a training step, of compressing and of serving, above what the process held before.
+
+CPU: ``VmHWM`` after a reset through ``/proc/self/clear_refs``, less the resident size before; freed heap is given back
+first, or it would hide a peak. CUDA: peak allocated above the resident tensors.
+"""
+
+import ctypes
+import gc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.probes.subject import Subject
+
+Metrics = dict[str, Any]
+STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+RESET_PEAK = "5"
+
+
+def measure_memory(subject: Subject) -> tuple[Metrics, dict[str, Any]]:
+    """Peak bytes of one batch; nothing raw is kept."""
+    trainer, batch = subject.trainer(), subject.training_batch(subject.cell.batch_size)
+    request = subject.request(subject.cell.batch_size)
+    with torch.inference_mode():
+        server = subject.server(request)
+        metrics = {"serve_peak_bytes": _peak(server, subject)}
+        if subject.compresses:
+            metrics["compress_peak_bytes"] = _peak(lambda: subject.compress(request), subject)
+        else:
+            metrics["compress_peak_bytes"] = _nothing("nothing is computed before a request")
+    state = {name: tensor.clone() for name, tensor in subject.model.state_dict().items()}
+    subject.model.train()
+    trainer.step(batch)  # the optimiser's state is resident, not a step's peak
+    metrics["train_peak_bytes"] = _peak(lambda: trainer.step(batch), subject)
+    subject.model.load_state_dict(state)
+    subject.model.eval()
+    return metrics, {}
+
+
+def _nothing(reason: str) -> Metrics:
+    return {"value": None, "low": None, "high": None, "n": 0, "method": reason}
+
+
+def _peak(call: Callable[[], object], subject: Subject) -> Metrics:
+    if subject.cell.device == "cuda":
+        return _peak_on_cuda(call, subject)
+    try:
+        call()  # lazily made buffers are resident, not a peak
+        gc.collect()
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        CLEAR_REFS.write_text(RESET_PEAK)
+        before = _status_bytes("VmRSS")
+        call()
+        peak = _status_bytes("VmHWM")
+    except OSError as error:
+        return _nothing(f"the kernel does not tell: {error}")
+    return {"value": max(0, peak - before), "n": 1, "method": f"VmHWM above resident, batch of {subject.cell.batch_size}"}
+
+
+def _status_bytes(name: str) -> int:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024
+
+
+def _peak_on_cuda(call: Callable[[], object], subject: Subject) -> Metrics:
+    call()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    call()
+    torch.cuda.synchronize()
+    peak = torch.cuda.max_memory_allocated() - before
+    return {"value": peak, "n": 1, "method": f"peak allocated above resident, batch of {subject.cell.batch_size}"}

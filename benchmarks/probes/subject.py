@@ -1,0 +1,116 @@
+"""What a probe measures: a cell's model, with the inputs of its requests."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from benchmarks.cell import Cell, InvalidMeasurementError
+from persrec.data.splits import LeaveOneOut
+from persrec.data.windows import WindowBatch, WindowShape, build_windows
+from persrec.layout import SegmentLayout
+from persrec.nn.cache import KVCache
+from persrec.recommender import SequentialRecommender
+from persrec.training import Recipe, Trainer
+
+CHECKED_USERS = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """One batch of requests: windows without padding, so that a cost is that of the configuration and not of the data."""
+
+    items: torch.Tensor
+    times: torch.Tensor | None
+    query_times: torch.Tensor | None
+
+    def columns(self, start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Items and times of some window columns."""
+        return self.items[:, start:stop], None if self.times is None else self.times[:, start:stop]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Subject:
+    """A cell's model and data. ``data`` is None where cost alone is measured."""
+
+    cell: Cell
+    model: SequentialRecommender
+    recipe: Recipe
+    data: LeaveOneOut
+
+    @property
+    def layout(self) -> SegmentLayout:
+        """The layout in use."""
+        return self.model.layout
+
+    @property
+    def from_cache(self) -> bool:
+        """Whether a request is served from what `compress` kept."""
+        return self.cell.serving == "cache" and bool(self.layout.segments)
+
+    @property
+    def compresses(self) -> bool:
+        """Whether anything is computed before a request."""
+        return self.from_cache and any(segment.kept for segment in self.layout.segments)
+
+    def request(self, users: int) -> Request:
+        """Full windows of random items an hour apart, the same ones every time."""
+        random = np.random.default_rng(self.cell.seed)
+        items = torch.from_numpy(random.integers(1, self.model.items.count, (users, self.layout.window))).to(self.cell.device)
+        if not self.cell.time_bias:
+            return Request(items=items, times=None, query_times=None)
+        times = torch.arange(1, self.layout.window + 1, device=self.cell.device).mul(3600).expand(users, -1)
+        return Request(items=items, times=times, query_times=times[:, -1] + 3600)
+
+    def compress(self, request: Request) -> KVCache:
+        """The caches of a batch of users."""
+        history, times = request.columns(0, self.layout.history)
+        return self.model.compress(history, times)
+
+    def server(self, request: Request) -> Callable[[], torch.Tensor]:
+        """What a batch of requests costs, catalogue scoring apart; the caches are made beforehand."""
+        if not self.from_cache:
+            return lambda: self.model.user_states(request.items, request.times, request.query_times)
+        cache = self.compress(request)
+        recent, times = request.columns(self.layout.history, self.layout.window)
+        return lambda: self.model.user_states(recent, times, request.query_times, cache=cache)
+
+    def trainer(self) -> Trainer:
+        """A trainer of the model, to time and trace single steps."""
+        return Trainer(model=self.model, data=self.data, recipe=self.recipe, validate=lambda: 0.0)
+
+    def training_batch(self, sequences: int) -> WindowBatch:
+        """Full windows to train on, every position with a next item."""
+        random = np.random.default_rng(self.cell.seed)
+        items = random.integers(1, self.model.items.count, (sequences, self.layout.window + 1))
+        times = np.broadcast_to(np.arange(1, self.layout.window + 2) * 3600, items.shape)
+        return WindowBatch(
+            items=items[:, :-1],
+            times=np.ascontiguousarray(times[:, :-1]),
+            targets=items[:, 1:],
+            query_times=np.ascontiguousarray(times[:, -1]),
+        )
+
+    @torch.no_grad()
+    def check_cache(self, *, tolerance: float) -> float | None:
+        """Largest gap between scores from the cache and from the joint pass, for some real users; None without a cache.
+
+        Raises:
+            InvalidMeasurementError: the gap is above ``tolerance``.
+        """
+        if not self.from_cache:
+            return None
+        shape = WindowShape(segments=tuple(segment.items for segment in self.layout.segments), recent=self.layout.recent)
+        users = self.data.evaluated[:CHECKED_USERS]
+        batch = build_windows(self.data.sequences, users, self.data.target_positions("test")[:CHECKED_USERS], shape)
+        items, times, query_times = (torch.from_numpy(part).to(self.cell.device) for part in (batch.items, batch.times, batch.query_times))
+        request = Request(
+            items=items, times=times if self.cell.time_bias else None, query_times=query_times if self.cell.time_bias else None
+        )
+        joint = self.model.user_states(request.items, request.times, request.query_times)
+        features = self.model.item_features()
+        gap = float(((self.server(request)() - joint) @ features.T).abs().max())
+        if not gap <= tolerance:
+            raise InvalidMeasurementError(f"scores from the cache differ from the joint pass by {gap:.1e}, above {tolerance:.0e}")
+        return gap

@@ -1,0 +1,56 @@
+"""Training, compress and serve throughput in batches: the median call, its quartiles, and the raw times."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.probes.clock import repeat
+from benchmarks.probes.subject import Subject
+
+SECONDS, LEAST = 0.3, 5
+WIDE = 0.10
+
+
+def measure_throughput(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sequences or users a second; the optimiser step is part of training."""
+    cell, size = subject.cell, subject.cell.batch_size
+    request = subject.request(size)
+    raw = {}
+    with torch.inference_mode():
+        raw["serve_batch_seconds"] = repeat(subject.server(request), device=cell.device, seconds=SECONDS, least=LEAST)
+        if subject.compresses:
+            raw["compress_batch_seconds"] = repeat(lambda: subject.compress(request), device=cell.device, seconds=SECONDS, least=LEAST)
+    metrics = {"serve_users_per_second": _rate(raw["serve_batch_seconds"], size)}
+    if subject.compresses:
+        metrics["compress_users_per_second"] = _rate(raw["compress_batch_seconds"], size)
+    else:
+        metrics["compress_users_per_second"] = {
+            "value": None,
+            "low": None,
+            "high": None,
+            "n": 0,
+            "method": "nothing is computed before a request",
+        }
+    state = {name: tensor.clone() for name, tensor in subject.model.state_dict().items()}
+    trainer, batch = subject.trainer(), subject.training_batch(size)
+    subject.model.train()
+    raw["train_batch_seconds"] = repeat(lambda: trainer.step(batch), device=cell.device, seconds=SECONDS, least=LEAST)
+    subject.model.load_state_dict(state)
+    subject.model.eval()
+    metrics["train_sequences_per_second"] = _rate(raw["train_batch_seconds"], size)
+    return metrics, raw
+
+
+def _rate(seconds: np.ndarray, batch: int) -> dict[str, Any]:
+    """The median rate; low and high are its quartiles."""
+    quick, median, slow = np.percentile(seconds, [25, 50, 75])
+    spread = (slow - quick) / median
+    wide = f", interquartile range {spread:.0%} of the median" if spread > WIDE else ""
+    return {
+        "value": float(batch / median),
+        "low": float(batch / slow),
+        "high": float(batch / quick),
+        "n": len(seconds),
+        "method": f"median of batches of {batch}, low and high are quartiles{wide}",
+    }

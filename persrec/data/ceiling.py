@@ -1,0 +1,83 @@
+"""What the exact predictor of the synthetic process reaches, from the whole past and from the last items alone."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persrec.data.interactions import InteractionLog
+from persrec.data.splits import Part, Sequences, leave_one_out
+from persrec.data.synthetic import Catalogue, SyntheticSettings, catalogue, category_probabilities, item_weights, kernel, settings_of
+
+CUTOFFS = (5, 10, 50)
+USERS_AT_ONCE = 512  # bounds memory; changes no number
+
+
+def next_item_probabilities(settings: SyntheticSettings, items_of: Catalogue, past: Sequences) -> NDArray[np.float64]:
+    """Exact distribution ``[n, V]`` of each user's next item given ``past``; column 0, padding, is 0."""
+    n, lengths = len(past), past.lengths
+    users = np.repeat(np.arange(n), lengths)
+    internal = items_of.internal[past.items]
+    category = internal // settings.items_per_category
+    ages = np.repeat(past.offsets[1:], lengths) - np.arange(len(internal))  # 1 for the newest event
+    C, items = settings.categories, settings.num_items - 1
+    by_age = kernel(np.arange(1, max(int(lengths.max(initial=0)), 1) + 1), settings.fade)
+    memory = np.bincount(users * C + category, weights=by_age[ages - 1], minlength=n * C).reshape(n, C).astype(np.float64)
+    last = np.full(n, -1, dtype=np.int64)
+    some = lengths > 0
+    last[some] = category[past.offsets[1:][some] - 1]
+    shape = (n, C, settings.items_per_category)
+    credit = np.bincount(users * items + internal, minlength=n * items)
+    credit[(users * items + internal)[ages <= settings.rest]] = 0  # not awake
+    brands = settings.categories * settings.brands
+    brands_taken = np.bincount(users * brands + internal // settings.items_per_brand, minlength=n * brands).reshape(n, C, settings.brands)
+    weights = item_weights(settings, items_of.popularity, credit.reshape(shape), brands_taken)
+    weights /= weights.sum(axis=2, keepdims=True)
+    weights *= category_probabilities(settings, items_of.rates, memory, last)[:, :, None]
+    probabilities = np.zeros((n, items + 1))
+    probabilities[:, items_of.ids] = weights.reshape(n, items)
+    return probabilities
+
+
+def expected_metrics(truth: NDArray[np.float64], scores: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """Per user, what ranking by ``scores`` scores on targets drawn from ``truth``, both ``[n, V]``: a sum, not a sample."""
+    depth = min(max(CUTOFFS), truth.shape[1])
+    top = np.argpartition(-scores, depth - 1, axis=1)[:, :depth]
+    top = np.take_along_axis(top, np.argsort(-np.take_along_axis(scores, top, axis=1), axis=1, kind="stable"), axis=1)
+    hits = np.take_along_axis(truth, top, axis=1)
+    gains = hits / np.log2(np.arange(2, depth + 2))
+    recall = {f"recall@{k}": hits[:, :k].sum(axis=1) for k in CUTOFFS}
+    return recall | {f"ndcg@{k}": gains[:, :k].sum(axis=1) for k in CUTOFFS}
+
+
+def ceiling(log: InteractionLog, *, recent: int, part: Part = "test") -> dict[str, dict[str, float]]:
+    """The ceiling of a synthetic log: expected Recall and NDCG at 5, 10 and 50, mean over the evaluated users.
+
+    ``whole_past`` ranks by the exact distribution. ``last_recent`` ranks by the same predictor given only the last
+    ``recent`` items, as if the user began there; the target still follows the whole past. ``last_recent`` is what that
+    predictor reaches, not a bound: a model that learnt what hides behind a short past may do slightly better.
+
+    Raises:
+        ValueError: the log is not a synthetic one, or ``recent`` is less than 1.
+    """
+    if recent < 1:
+        raise ValueError(f"recent: {recent} is less than 1")
+    settings = settings_of(log.notes)
+    items_of = catalogue(settings)
+    past = leave_one_out(log).past(part)
+    sums: dict[str, dict[str, float]] = {"whole_past": {}, "last_recent": {}}
+    for start in range(0, len(past), USERS_AT_ONCE):
+        block = _last(past, np.arange(start, min(start + USERS_AT_ONCE, len(past))), None)
+        truth = next_item_probabilities(settings, items_of, block)
+        narrow = next_item_probabilities(settings, items_of, _last(block, np.arange(len(block)), recent))
+        for name, scores in (("whole_past", truth), ("last_recent", narrow)):
+            for metric, values in expected_metrics(truth, scores).items():
+                sums[name][metric] = sums[name].get(metric, 0.0) + float(values.sum())
+    return {name: {metric: total / len(past) for metric, total in metrics.items()} for name, metrics in sums.items()}
+
+
+def _last(past: Sequences, users: NDArray[np.int64], recent: int | None) -> Sequences:
+    """The last ``recent`` events, or all, of some users."""
+    lengths = past.lengths[users]
+    counts = lengths if recent is None else np.minimum(lengths, recent)
+    offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
+    rows = np.arange(offsets[-1]) + np.repeat(past.offsets[users + 1] - counts - offsets[:-1], counts)
+    return Sequences(offsets=offsets, items=past.items[rows], times=past.times[rows])

@@ -1,0 +1,133 @@
+"""The interaction log: what every source is turned into, and all that later parts read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+PADDING = 0
+UNKNOWN_TIME = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class InteractionLog:
+    """Interactions grouped by user, in time order inside a user.
+
+    ``V = num_items`` counts the padding item 0, so item ids are ``1..V-1``.
+
+    Attributes:
+        name: the dataset's name.
+        users: int64 ``[n]``, ``0..num_users-1``, ascending.
+        items: int64 ``[n]``, ``1..num_items-1``.
+        times: int64 ``[n]``, seconds; 0 is unknown. An unknown time keeps its place in the order.
+        num_users: number of users.
+        num_items: ``V``, padding included.
+        exclude_seen: whether the protocol leaves a user's known items out of the ranking.
+        item_texts: ``V`` texts, ``""`` for padding, or None where the source has none.
+        item_categories: int64 ``[V]``, 0 for padding and unknown, or None where the source has none.
+        digest: SHA-256 of the sources or of the frozen settings.
+        notes: plain JSON values for the record: the file used, counts, settings.
+
+    Raises:
+        ValueError: a field breaks what is said here; the message names it.
+    """
+
+    name: str
+    users: NDArray[np.int64]
+    items: NDArray[np.int64]
+    times: NDArray[np.int64]
+    num_users: int
+    num_items: int
+    exclude_seen: bool
+    item_texts: tuple[str, ...] | None
+    item_categories: NDArray[np.int64] | None
+    digest: str
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("users", "items", "times"):
+            values = getattr(self, name)
+            if values.dtype != np.int64 or values.ndim != 1 or len(values) != len(self.users):
+                raise ValueError(f"{name}: {values.dtype} of shape {values.shape}; expected int64 of shape ({len(self.users)},)")
+        _within("users", self.users, 0, self.num_users)
+        _within("items", self.items, 1, self.num_items)
+        if np.any(np.diff(self.users) < 0):
+            raise ValueError("users: not ascending; expected rows grouped by user")
+        if np.any(self.times < 0):
+            raise ValueError(f"times: {int(self.times.min())} is negative; expected seconds, 0 where unknown")
+        if self.item_texts is not None and (len(self.item_texts) != self.num_items or self.item_texts[PADDING] != ""):
+            raise ValueError(f"item_texts: {len(self.item_texts)} texts; expected {self.num_items}, the first one empty")
+        if self.item_categories is not None and (self.item_categories.shape != (self.num_items,) or self.item_categories[PADDING] != 0):
+            raise ValueError(f"item_categories: shape {self.item_categories.shape}; expected ({self.num_items},), the first one 0")
+
+    def __len__(self) -> int:
+        """Number of interactions."""
+        return len(self.items)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Events of each user, int64 ``[num_users]``."""
+        return np.bincount(self.users, minlength=self.num_users).astype(np.int64)
+
+    @classmethod
+    def from_rows(
+        cls,
+        *,
+        name: str,
+        users: NDArray[Any],
+        items: NDArray[Any],
+        times: NDArray[np.int64],
+        exclude_seen: bool,
+        digest: str,
+        order: NDArray[Any] | None = None,
+        texts: Mapping[Any, str] | None = None,
+        categories: Mapping[Any, str] | None = None,
+        notes: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """A log from rows in the order of the source's file.
+
+        Rows are sorted by user, then by ``order`` (default: ``times``); the sort is stable, so ties keep file order. Raw
+        ids, numbers or strings, become dense ids in ascending raw order: users from 0, items from 1. ``texts`` and
+        ``categories`` are by raw item id; an item that they miss gets ``""`` and category 0. Categories are numbered from 1
+        in ascending order of their names, which ``notes["category_names"]`` keeps.
+
+        Raises:
+            ValueError: no rows, or columns of different lengths.
+        """
+        columns = {"items": items, "times": times} | ({} if order is None else {"order": order})
+        for column, values in columns.items():
+            if len(values) != len(users):
+                raise ValueError(f"{name}: {len(values)} {column} for {len(users)} users; expected one of each a row")
+        if len(users) == 0:
+            raise ValueError(f"{name}: no interactions")
+        raw_users, dense_users = np.unique(users, return_inverse=True)
+        raw_items, dense_items = np.unique(items, return_inverse=True)
+        rows = np.lexsort((times if order is None else order, dense_users))
+        facts = dict(notes or {}) | {"rows": len(users), "users": len(raw_users), "items": len(raw_items)}
+        item_categories = None
+        if categories is not None:
+            names = sorted({categories[raw] for raw in raw_items.tolist() if raw in categories})
+            number = {category: place for place, category in enumerate(names, start=1)}
+            item_categories = np.zeros(len(raw_items) + 1, dtype=np.int64)
+            item_categories[1:] = [number[categories[raw]] if raw in categories else 0 for raw in raw_items.tolist()]
+            facts["category_names"] = ["", *names]
+        return cls(
+            name=name,
+            users=dense_users[rows].astype(np.int64),
+            items=dense_items[rows].astype(np.int64) + 1,
+            times=np.asarray(times)[rows].astype(np.int64),
+            num_users=len(raw_users),
+            num_items=len(raw_items) + 1,
+            exclude_seen=exclude_seen,
+            item_texts=None if texts is None else ("", *(texts.get(raw, "") for raw in raw_items.tolist())),
+            item_categories=item_categories,
+            digest=digest,
+            notes=facts,
+        )
+
+
+def _within(name: str, values: NDArray[np.int64], low: int, stop: int) -> None:
+    if len(values) and (values.min() < low or values.max() >= stop):
+        raise ValueError(f"{name}: {int(values.min())}..{int(values.max())} leaves {low}..{stop - 1}")

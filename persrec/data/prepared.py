@@ -1,0 +1,89 @@
+"""Prepared data on disk: one folder a digest, arrays without pickles, written aside and renamed."""
+
+import json
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from persrec.data.interactions import InteractionLog
+
+_ARRAYS = "log.npz"
+_FACTS = "log.json"
+_FORMAT = 1  # of the files below; part of the folder's name, so another format is prepared anew
+
+
+def default_cache_dir() -> Path:
+    """``$PERSREC_CACHE``, else ``~/.cache/persrec``."""
+    return Path(os.environ.get("PERSREC_CACHE") or Path.home() / ".cache" / "persrec")
+
+
+def prepared(cache_dir: Path, name: str, digest: str, make: Callable[[], InteractionLog]) -> InteractionLog:
+    """The log kept for this digest, or ``make()``, which is then kept.
+
+    Raises:
+        ValueError: the folder cannot be read or written; the message names it.
+    """
+    folder = cache_dir / f"{name}-{digest[:16]}-v{_FORMAT}"
+    if folder.is_dir():
+        log = read_prepared(folder)
+        if log.digest == digest:
+            return log
+    log = make()
+    _keep(log, folder)
+    return log
+
+
+def read_prepared(folder: Path) -> InteractionLog:
+    """A log that `prepared` kept; nothing is unpickled.
+
+    Raises:
+        ValueError: the folder holds something else, or is damaged.
+    """
+    try:
+        facts: dict[str, Any] = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
+        with np.load(folder / _ARRAYS, allow_pickle=False) as arrays:
+            columns = {name: arrays[name] for name in arrays.files}
+        facts["item_texts"] = None if facts["item_texts"] is None else tuple(facts["item_texts"])
+        return InteractionLog(**facts, **({"item_categories": None} | columns))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{folder}: cannot be read as prepared data ({error}); delete it to have it prepared again") from error
+
+
+def prepared_folders(cache_dir: Path, name: str) -> list[Path]:
+    """All folders kept for a dataset, whatever its size and sources, by name."""
+    return sorted(path for path in cache_dir.glob(f"{name}-*-v{_FORMAT}") if (path / _FACTS).is_file())
+
+
+def _keep(log: InteractionLog, folder: Path) -> None:
+    """Write the log aside, then rename: a reader sees all of it or nothing."""
+    columns = {"users": log.users, "items": log.items, "times": log.times}
+    if log.item_categories is not None:
+        columns["item_categories"] = log.item_categories
+    facts = {name: getattr(log, name) for name in ("name", "num_users", "num_items", "exclude_seen", "item_texts", "digest")}
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True) as aside:
+            made = Path(aside) / folder.name
+            made.mkdir()
+            np.savez_compressed(made / _ARRAYS, allow_pickle=False, **columns)
+            (made / _FACTS).write_text(json.dumps(facts | {"notes": dict(log.notes)}, ensure_ascii=False), encoding="utf-8")
+            _replace(made, folder)
+    except OSError as error:
+        raise ValueError(f"{folder}: cannot be written ({error}); name another place with --cache-dir or $PERSREC_CACHE") from error
+
+
+def _replace(made: Path, folder: Path) -> None:
+    """Rename onto ``folder``; when another process was first, its copy of the same data stays."""
+    if folder.is_dir():  # of another digest with the same beginning
+        shutil.rmtree(folder)
+    try:
+        made.rename(folder)
+    except OSError:
+        if not folder.is_dir():
+            raise

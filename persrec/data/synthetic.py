@@ -1,0 +1,331 @@
+"""A process whose next-item distribution is an exact function of the observed past.
+
+Every item has a category and, inside it, a brand. After events ``(i_1, ..., i_t)`` of a user, with ``age(e) = t + 1 - e``:
+
+    p(item) = p(category) * p(item | category)
+    p(category c)   = stay * [c is the last item's] + (1 - stay) * (base * rate_c + memory_c) / (base + sum of memory)
+    memory_c        = sum over the user's events e of category c of kernel(age(e))
+    p(item | c)     ~ popularity_i + repeat * awake_i * (times the user took i) + brand * (times the user took i's brand) / items_per_brand
+    awake_i         = 1 if the user did not take i in the last ``rest`` events, else 0
+
+Before the first event the category is drawn from the rates alone. A favourite comes back only after a rest, so what a user
+will return to is not what the last items show. Nothing is latent: users start alike and become personal
+because the rich get richer, so this very distribution is a ceiling that a model could reach.
+
+``kernel`` fades like a power law: a sum of exponentials whose time constants are powers of 4 (`kernel`), which a recursion
+follows exactly at any length. Times are sessions of short gaps between long ones, drawn apart from the items: they tell
+nothing of the next item, so the ceiling holds with and without them.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persrec.data.interactions import InteractionLog
+from persrec.data.prepared import prepared
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+TIME_CONSTANTS = 4.0 ** np.arange(9)  # events; the last one is beyond the longest user
+USERS_AT_ONCE = 512  # each block of users has a random stream of its own: changing this changes the data
+FIRST_SECOND = 1_600_000_000
+_CATALOGUE, _LENGTHS, _EVENTS, _TIMES = range(4)  # random streams
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SyntheticSettings:
+    """Everything that decides the data; the digest is of these values alone.
+
+    Attributes:
+        version: raised with every change of the process or of a named size.
+        seed: of all random streams.
+        users: number of users.
+        shortest: fewest events of a user; lengths are uniform up to ``longest``.
+        longest: most events of a user.
+        categories: number of categories.
+        brands: brands in each category.
+        items_per_brand: items of each brand.
+        stay: probability of staying in the last item's category.
+        base: weight of the base rates against a memory in which one fresh event weighs 1.
+        fade: exponent of the power law by which memory fades.
+        repeat: weight of one earlier take of an item, where the mean popularity in its category is 1.
+        rest: events for which an item just taken is not taken again for its own sake.
+        brand: weight of one earlier take of a brand, spread over the brand's items.
+        slope: Zipf exponent of the categories' rates and of the items' popularity inside a category.
+    """
+
+    version: int = 1
+    seed: int = 20260103
+    users: int
+    shortest: int
+    longest: int
+    categories: int
+    brands: int
+    items_per_brand: int
+    stay: float = 0.3
+    base: float = 8.0
+    fade: float = 0.3
+    repeat: float = 24.0
+    rest: int = 16
+    brand: float = 3.0
+    slope: float = 0.6
+
+    def __post_init__(self) -> None:
+        for name in ("version", "users", "shortest", "categories", "brands", "items_per_brand"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} is less than 1")
+        if self.rest < 0:
+            raise ValueError(f"rest: {self.rest} is negative")
+        if self.longest < self.shortest:
+            raise ValueError(f"longest: {self.longest} is less than shortest, {self.shortest}")
+        if not 0 <= self.stay < 1:
+            raise ValueError(f"stay: {self.stay} leaves 0 <= stay < 1")
+        for name in ("base", "fade", "repeat", "brand", "slope"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: {getattr(self, name)} is negative")
+        if self.base == 0:
+            raise ValueError("base: 0; expected more, or the first event has no distribution")
+
+    @property
+    def items_per_category(self) -> int:
+        """Items of each category."""
+        return self.brands * self.items_per_brand
+
+    @property
+    def num_items(self) -> int:
+        """``V``, padding included."""
+        return self.categories * self.items_per_category + 1
+
+
+SIZES: dict[str, SyntheticSettings] = {
+    "tiny": SyntheticSettings(users=400, shortest=60, longest=100, categories=24, brands=3, items_per_brand=4),
+    "small": SyntheticSettings(users=1500, shortest=200, longest=300, categories=48, brands=5, items_per_brand=4),
+    "medium": SyntheticSettings(users=4000, shortest=360, longest=480, categories=60, brands=8, items_per_brand=4),
+    "long": SyntheticSettings(users=24, shortest=12_000, longest=16_384, categories=64, brands=8, items_per_brand=4),
+}
+DEFAULT_SIZE = "small"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Catalogue:
+    """The items of a size. Internally an item is ``category * items_per_category + place``; ids are shuffled.
+
+    Attributes:
+        ids: int64 ``[V - 1]``, the id of each internal item.
+        internal: int64 ``[V]``, the internal item of each id, -1 for padding.
+        rates: ``[C]``, base rates of the categories, sum 1.
+        popularity: ``[C, items_per_category]``, mean 1 in each category.
+    """
+
+    ids: Ints
+    internal: Ints
+    rates: Floats
+    popularity: Floats
+
+
+def catalogue(settings: SyntheticSettings) -> Catalogue:
+    """The items that the settings describe."""
+    random = _random(settings, _CATALOGUE)
+    per_category = settings.items_per_category
+    ids = random.permutation(settings.num_items - 1) + 1
+    internal = np.full(settings.num_items, -1, dtype=np.int64)
+    internal[ids] = np.arange(settings.num_items - 1)
+    rates = _zipf(random, settings.categories, settings.slope)
+    popularity = np.stack([per_category * _zipf(random, per_category, settings.slope) for _ in range(settings.categories)])
+    return Catalogue(ids=ids, internal=internal, rates=rates, popularity=popularity)
+
+
+def kernel(age: NDArray[Any], fade: float) -> Floats:
+    """Weight in memory of an event that is ``age >= 1`` events back: 1 at age 1, then close to ``age ** -fade``."""
+    weights = _kernel_weights(fade)
+    faded: Floats = np.exp(-(np.asarray(age, dtype=np.float64)[..., None] - 1) / TIME_CONSTANTS) @ weights
+    return faded
+
+
+def category_probabilities(settings: SyntheticSettings, rates: Floats, memory: Floats, last: Ints) -> Floats:
+    """``[n, C]`` probabilities of the next category, from the memory ``[n, C]`` and the last category ``[n]``, -1 for none."""
+    weights = settings.base * rates + memory
+    probabilities: Floats = weights / weights.sum(axis=1, keepdims=True)
+    stays = np.where(last >= 0, settings.stay, 0.0)[:, None]
+    probabilities *= 1 - stays
+    rows = np.flatnonzero(last >= 0)
+    probabilities[rows, last[rows]] += settings.stay
+    return probabilities
+
+
+def item_weights(settings: SyntheticSettings, popularity: Floats, credit: NDArray[Any], brands_taken: NDArray[Any]) -> Floats:
+    """Weights ``[..., items_per_category]`` of a category's items, from how often the user took each awake item and each brand."""
+    per_item = np.repeat(brands_taken, settings.items_per_brand, axis=-1) / settings.items_per_brand
+    weights: Floats = popularity + settings.repeat * credit + settings.brand * per_item
+    return weights
+
+
+def generate(settings: SyntheticSettings, *, name: str = "synthetic", digest: str | None = None) -> InteractionLog:
+    """The log of the settings; the same settings give the same log."""
+    items_of = catalogue(settings)
+    lengths = _random(settings, _LENGTHS).integers(settings.shortest, settings.longest + 1, size=settings.users)
+    items, times = [], []
+    for block, start in enumerate(range(0, settings.users, USERS_AT_ONCE)):
+        kept = lengths[start : start + USERS_AT_ONCE]
+        inside = np.arange(kept.max())[None, :] < kept[:, None]
+        items.append(items_of.ids[_draw_items(settings, items_of, _random(settings, _EVENTS, block), len(kept), int(kept.max()))[inside]])
+        times.append(_draw_times(_random(settings, _TIMES, block), len(kept), int(kept.max()))[inside])
+    categories = np.zeros(settings.num_items, dtype=np.int64)
+    categories[1:] = items_of.internal[1:] // settings.items_per_category + 1
+    return InteractionLog(
+        name=name,
+        users=np.repeat(np.arange(settings.users), lengths),
+        items=np.concatenate(items),
+        times=np.concatenate(times),
+        num_users=settings.users,
+        num_items=settings.num_items,
+        exclude_seen=False,
+        item_texts=_texts(settings, items_of),
+        item_categories=categories,
+        digest=settings_digest(settings) if digest is None else digest,
+        notes={
+            "settings": dataclasses.asdict(settings),
+            "rows": int(lengths.sum()),
+            "users": settings.users,
+            "items": settings.num_items - 1,
+        },
+    )
+
+
+def settings_digest(settings: SyntheticSettings) -> str:
+    """SHA-256 of the settings' canonical JSON."""
+    return hashlib.sha256(json.dumps(dataclasses.asdict(settings), sort_keys=True).encode()).hexdigest()
+
+
+def settings_of(notes: Mapping[str, Any]) -> SyntheticSettings:
+    """The settings that a generated log keeps in its notes.
+
+    Raises:
+        ValueError: the log is not a synthetic one.
+    """
+    if "settings" not in notes:
+        raise ValueError("notes: no settings; expected the notes of a synthetic log")
+    return SyntheticSettings(**notes["settings"])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SyntheticDataset:
+    """``synthetic``: generated, needs no files; named sizes, ``small`` by default."""
+
+    name: str = "synthetic"
+    sizes: tuple[str, ...] = tuple(SIZES)
+    needs_files: bool = False
+
+    def settings(self, size: str | None) -> SyntheticSettings:
+        """The frozen settings of a size.
+
+        Raises:
+            ValueError: the size is unknown; the message lists the known.
+        """
+        if (size or DEFAULT_SIZE) not in SIZES:
+            raise ValueError(f"size: unknown {size!r} of dataset {self.name!r}; known: {', '.join(SIZES)}")
+        return SIZES[size or DEFAULT_SIZE]
+
+    def digest(self, size: str | None, data_dir: Path | None) -> str:  # noqa: ARG002 - the protocol of all datasets
+        """SHA-256 of the settings; generates nothing."""
+        return settings_digest(self.settings(size))
+
+    def load(self, size: str | None, data_dir: Path | None, cache_dir: Path) -> InteractionLog:  # noqa: ARG002 - the protocol of all datasets
+        """The log, generated on first use."""
+        settings = self.settings(size)
+        folder = f"{self.name}-{size or DEFAULT_SIZE}"
+        return prepared(cache_dir, folder, settings_digest(settings), lambda: generate(settings, name=self.name))
+
+
+def _draw_items(settings: SyntheticSettings, items_of: Catalogue, random: np.random.Generator, users: int, events: int) -> Ints:
+    """Internal items ``[users, events]``; the memory is followed one event at a time, all users at once."""
+    C, per_category = settings.categories, settings.items_per_category
+    everyone = np.arange(users)
+    fading = np.zeros((users, C, len(TIME_CONSTANTS)))
+    weights, decay = _kernel_weights(settings.fade), np.exp(-1 / TIME_CONSTANTS)
+    taken = np.zeros((users, C, per_category))
+    latest = np.full((users, C, per_category), -settings.rest - 1)  # event of the last take
+    brands_taken = np.zeros((users, C, settings.brands))
+    last = np.full(users, -1)
+    drawn = np.empty((users, events), dtype=np.int64)
+    for event in range(events):
+        chances = random.random((2, users))
+        category = _choose(category_probabilities(settings, items_of.rates, fading @ np.ones(len(TIME_CONSTANTS)), last), chances[0])
+        awake = event - latest[everyone, category] > settings.rest
+        credit = taken[everyone, category] * awake
+        choices = item_weights(settings, items_of.popularity[category], credit, brands_taken[everyone, category])
+        place = _choose(choices, chances[1])
+        drawn[:, event] = category * per_category + place
+        fading *= decay
+        fading[everyone, category] += weights
+        taken[everyone, category, place] += 1
+        latest[everyone, category, place] = event
+        brands_taken[everyone, category, place // settings.items_per_brand] += 1
+        last = category
+    return drawn
+
+
+def _draw_times(random: np.random.Generator, users: int, events: int) -> Ints:
+    """Seconds ``[users, events]``: sessions of about 8 events a minute apart, about a day between sessions."""
+    goes_on = random.random((users, events)) < 7 / 8
+    short = random.lognormal(np.log(60), 0.8, size=(users, events))
+    far = random.lognormal(np.log(86_400), 1.0, size=(users, events))
+    gaps = np.maximum(1, np.where(goes_on, short, far)).astype(np.int64)
+    first = FIRST_SECOND + random.integers(0, 30 * 86_400, size=(users, 1))
+    times: Ints = first + np.cumsum(gaps, axis=1)
+    return times
+
+
+def _texts(settings: SyntheticSettings, items_of: Catalogue) -> tuple[str, ...]:
+    """``brand category first second`` in words made up of syllables; brands and details are named anew in each category."""
+    internal = items_of.internal[1:]
+    category, place = np.divmod(internal, settings.items_per_category)
+    brand, detail = np.divmod(place, settings.items_per_brand)
+    return (
+        "",
+        *(
+            f"{_word(0, c)} {_word(1, c * settings.brands + b)} {_word(2, (c + 7 * b + d) % 40)} {_word(3, d)}"
+            for c, b, d in zip(category.tolist(), brand.tolist(), detail.tolist(), strict=True)
+        ),
+    )
+
+
+def _word(kind: int, number: int) -> str:
+    """A pronounceable word for each number; the last letter tells the kind of word."""
+    syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
+    high, low = divmod(number, len(syllables))
+    first, second = divmod(high, len(syllables))
+    return f"{syllables[first]}{syllables[second]}{syllables[low]}{'nrls'[kind]}"
+
+
+def _choose(weights: Floats, chances: Floats) -> Ints:
+    """Per row of ``[n, m]`` weights, not normalised, the entry that a uniform chance in [0, 1) falls on."""
+    cumulative = np.cumsum(weights, axis=1)
+    chosen: Ints = np.minimum((cumulative <= (chances * cumulative[:, -1])[:, None]).sum(axis=1), weights.shape[1] - 1)
+    return chosen
+
+
+def _kernel_weights(fade: float) -> Floats:
+    return _shares(TIME_CONSTANTS**-fade)
+
+
+def _zipf(random: np.random.Generator, count: int, slope: float) -> Floats:
+    """Shares ``[count]`` in random order, near a power law of the place; a jitter of 5% leaves no two alike."""
+    return _shares(random.permutation(np.arange(1, count + 1) ** -slope) * np.exp(random.normal(0, 0.05, count)))
+
+
+def _shares(weights: NDArray[Any]) -> Floats:
+    shares: Floats = weights / weights.sum()
+    return shares
+
+
+def _random(settings: SyntheticSettings, *stream: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(settings.seed, spawn_key=stream)))

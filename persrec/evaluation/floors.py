@@ -1,0 +1,89 @@
+"""Floors: what needs no training. Each gives scores ``[n, V]`` for `target_ranks_from_scores`, ties by its hash."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from persrec.evaluation.ranks import Seen, target_ranks_from_scores
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+USERS_AT_ONCE = 512
+
+
+def popularity(train_counts: Ints, past: tuple[Ints, Ints]) -> Floats:
+    """Items by how often they occur in the training part of all users, the same for everyone; below 1."""
+    n = len(past[0]) - 1
+    return np.tile(train_counts / (train_counts.max() + 1), (n, 1))
+
+
+def repeat_last(train_counts: Ints, past: tuple[Ints, Ints]) -> Floats:
+    """The user's own items first, the most recently taken one at the top; after them the others by popularity.
+
+    Where seen items are left out of the ranking, nothing of a user's own is left to repeat, and this is popularity.
+    """
+    offsets, items = past
+    scores = popularity(train_counts, past)
+    rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    place = np.arange(len(items)) - offsets[rows] + 1.0  # 1 for the oldest: above any popularity
+    np.maximum.at(scores, (rows, items), place)
+    return scores
+
+
+def frequency(train_counts: Ints, past: tuple[Ints, Ints]) -> Floats:
+    """The user's own items first, by how often the user took them; ties, and after them the others, by popularity.
+
+    Where seen items are left out of the ranking, this is popularity.
+    """
+    offsets, items = past
+    n, V = len(offsets) - 1, len(train_counts)
+    rows = np.repeat(np.arange(n), np.diff(offsets))
+    own = np.bincount(rows * V + items, minlength=n * V).reshape(n, V)
+    return own + popularity(train_counts, past)
+
+
+FLOORS: dict[str, Callable[[Ints, tuple[Ints, Ints]], Floats]] = {
+    "popularity": popularity,
+    "repeat_last": repeat_last,
+    "frequency": frequency,
+}
+
+
+def floor_ranks(
+    name: str,
+    *,
+    train_counts: Ints,
+    past: tuple[Ints, Ints],
+    targets: Ints,
+    seen: Seen | None = None,
+    block: int = USERS_AT_ONCE,
+) -> Ints:
+    """Rank of each target by a floor, a block of users at a time.
+
+    Args:
+        name: of `FLOORS`.
+        train_counts: int64 ``[V]``, occurrences in the training part, as `LeaveOneOut.train_counts`.
+        past: the users' events before their targets, (offsets ``[n + 1]``, items), oldest first.
+        targets: int64 ``[n]``.
+        seen: what is left out of each user's ranking, as in `target_ranks`.
+        block: users at once.
+
+    Raises:
+        ValueError: an unknown floor; the message lists the known. Otherwise as `target_ranks`.
+    """
+    if name not in FLOORS:
+        raise ValueError(f"floor: unknown {name!r}; known: {', '.join(FLOORS)}")
+    ranks = [np.empty(0, dtype=np.int64)]
+    for first in range(0, len(targets), block):
+        last = min(first + block, len(targets))
+        scores = FLOORS[name](train_counts, _users(past, first, last))
+        left_out = None if seen is None else _users(seen, first, last)
+        ranks.append(target_ranks_from_scores(scores, targets[first:last], left_out))
+    return np.concatenate(ranks)
+
+
+def _users(flat: Seen, first: int, last: int) -> tuple[Ints, Ints]:
+    offsets, items = np.asarray(flat[0]), np.asarray(flat[1])
+    return offsets[first : last + 1] - offsets[first], items[offsets[first] : offsets[last]]

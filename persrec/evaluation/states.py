@@ -1,0 +1,31 @@
+"""User vectors of everyone who is evaluated."""
+
+import numpy as np
+import torch
+
+from persrec.data.splits import LeaveOneOut, Part
+from persrec.data.windows import WindowShape, build_windows
+from persrec.recommender import SequentialRecommender
+
+
+@torch.no_grad()
+def user_states(model: SequentialRecommender, data: LeaveOneOut, part: Part, *, time_bias: bool, batch_size: int = 128) -> torch.Tensor:
+    """Unit vectors ``[E, D]`` of the evaluated users, each from the window before the target, in the order of ``data.evaluated``.
+
+    The request's time is the target's, as in the paper: known when the request comes. Users of like length share a batch.
+    """
+    was_training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    shape = WindowShape(segments=tuple(s.items for s in model.layout.segments), recent=model.layout.recent)
+    ends = data.target_positions(part)
+    states = torch.empty(len(ends), model.backbone.width, device=device)
+    order = np.argsort(np.minimum(ends, shape.width), kind="stable")
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        batch = build_windows(data.sequences, data.evaluated[rows], ends[rows], shape, trim=True)
+        items, times, query_times = (torch.from_numpy(a).to(device) for a in (batch.items, batch.times, batch.query_times))
+        times, query_times = (times, query_times) if time_bias else (None, None)
+        states[torch.from_numpy(rows).to(device)] = model.user_states(items, times, query_times)
+    model.train(was_training)
+    return states
