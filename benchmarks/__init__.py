@@ -1,0 +1,1 @@
+"""The harness: grids of cells, probes, records, frontier, reports and the gate."""

@@ -59,7 +59,7 @@ class Cell:
     seed: int = 1
     device: str = "cpu"
     dtype: str = "float32"
-    threads: int = 2
+    threads: int = 1
 
     def __post_init__(self) -> None:
         _one_of("backbone", self.backbone, BACKBONE_NAMES + FLOOR_NAMES)

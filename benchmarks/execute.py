@@ -145,7 +145,7 @@ def recipe(cell: Cell) -> Recipe:
         negatives=cell.negatives,
         epochs=cell.epochs,
         patience=cell.patience,
-        batch_size=cell.batch_size,
+        targets_per_step=cell.batch_size * (cell.history + cell.recent),
         time_bias=cell.time_bias,
         token_counts=cell.elastic_tokens if cell.training == "elastic" else (),
         seed=cell.seed,

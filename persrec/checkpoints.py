@@ -47,7 +47,7 @@ def load_facts(folder: Path) -> dict[str, Any]:
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(f"checkpoint: {folder / FACTS} cannot be read: {error}") from error
     if not isinstance(facts, dict):
-        raise ValueError(f"checkpoint: {folder / FACTS} holds {type(facts).__name__}; expected a table")
+        raise ValueError(f"checkpoint: {folder / FACTS} holds {type(facts).__name__}; expected a table")  # noqa: TRY004 - bad input, not a bad call
     return facts
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -222,4 +221,4 @@ def _at_last_item(hidden: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
     count = items.shape[1]
     order = torch.arange(1, count + 1, device=items.device) * (items != 0)
     last = torch.where(order.amax(1) > 0, order.argmax(1), count - 1)
-    return cast("torch.Tensor", hidden[torch.arange(len(items), device=items.device), last])
+    return hidden[torch.arange(len(items), device=items.device), last]

@@ -24,19 +24,24 @@ from benchmarks.cell import InvalidMeasurementError
 ATTENTION, LINEAR = "attention", "linear"
 
 # norms, activations, sums, copies and index arithmetic: no multiply-adds of a matrix product
+# fmt: off
 NOT_PRODUCTS = frozenset(
     f"aten::{name}"
     for name in (
-        "abs", "abs_", "add", "add_", "addcmul", "all", "amax", "amin", "any", "arange", "argmax", "bitwise_and", "bitwise_or", "cat", "clamp",
-        "clamp_", "clamp_min", "clone", "copy_", "cos", "cumsum", "div", "div_", "dropout", "embedding", "eq", "exp", "expand_as", "eye", "fill_",
-        "flip", "floor", "floor_divide", "gather", "ge", "gelu", "gt", "index", "index_put_", "index_select", "le", "layer_norm", "linalg_vector_norm",
-        "log", "log_", "logical_and", "logsumexp", "lt", "masked_fill", "masked_fill_", "max", "mean", "min", "mul", "mul_", "ne", "neg", "norm",
-        "ones", "ones_like", "pad", "pow", "reciprocal", "remainder", "repeat", "repeat_interleave", "roll", "rms_norm", "rsqrt", "rsub", "scatter",
-        "scatter_add", "scatter_reduce", "sigmoid", "silu", "silu_", "sin", "softmax", "sort", "sqrt", "stack", "sub", "sub_", "sum", "tanh", "topk",
-        "tril", "tril_", "triu", "where", "zeros", "zeros_like", "new_zeros", "new_ones", "full", "full_like", "empty_like", "is_nonzero", "bitwise_not",
-        "logical_not", "unflatten", "numpy_T", "lift_fresh", "expand", "narrow", "split", "unbind", "type_as", "contiguous", "to", "bitwise_and_", "bitwise_or_", "__and__", "__or__", "__ior__", "__iand__", "masked_select", "nonzero", "item", "constant_pad_nd",
+        "__and__", "__iand__", "__ior__", "__or__", "abs", "abs_", "add", "add_", "addcmul", "all", "amax", "amin", "any",
+        "arange", "argmax", "bitwise_and", "bitwise_and_", "bitwise_not", "bitwise_or", "bitwise_or_", "cat", "clamp", "clamp_",
+        "clamp_min", "clone", "constant_pad_nd", "contiguous", "copy_", "cos", "cumsum", "div", "div_", "dropout", "embedding",
+        "empty_like", "eq", "exp", "expand", "expand_as", "eye", "fill_", "flip", "floor", "floor_divide", "full", "full_like",
+        "gather", "ge", "gelu", "gt", "index", "index_put_", "index_select", "is_nonzero", "item", "layer_norm", "le",
+        "lift_fresh", "linalg_vector_norm", "log", "log_", "logical_and", "logical_not", "logsumexp", "lt", "masked_fill",
+        "masked_fill_", "masked_select", "max", "mean", "min", "mul", "mul_", "narrow", "ne", "neg", "new_ones", "new_zeros",
+        "nonzero", "norm", "numpy_T", "ones", "ones_like", "pad", "pow", "reciprocal", "remainder", "repeat",
+        "repeat_interleave", "rms_norm", "roll", "rsqrt", "rsub", "scatter", "scatter_add", "scatter_reduce", "sigmoid", "silu",
+        "silu_", "sin", "softmax", "sort", "split", "sqrt", "stack", "sub", "sub_", "sum", "tanh", "to", "topk", "tril",
+        "tril_", "triu", "type_as", "unbind", "unflatten", "where", "zeros", "zeros_like",
     )
-)  # fmt: skip
+)
+# fmt: on
 
 Handle = Callable[[list[Any], list[Any]], Counter[str]]
 
@@ -67,7 +72,7 @@ class _Module(nn.Module):
         return self.call(items)
 
 
-def _shape(value: Any) -> list[int]:  # noqa: ANN401 - fvcore hands over values of a traced graph
+def _shape(value: Any) -> list[int]:
     return list(value.type().sizes())
 
 
@@ -110,7 +115,7 @@ def count_by_fvcore(call: Callable[[torch.Tensor], torch.Tensor], items: torch.T
         analysis.set_op_handle(name, handle)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore", torch.jit.TracerWarning)
+        warnings.filterwarnings("ignore", category=UserWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
         counts = analysis.by_operator()

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import nn
-
 from persrec.backbones.base import Backbone
 from persrec.backbones.hstu import HSTU, HSTUConfig
 from persrec.backbones.sasrec import SASRec, SASRecConfig
@@ -29,20 +27,29 @@ class BackboneSettings:
     dropout: float = 0.0
 
 
-def _hstu(s: BackboneSettings) -> nn.Module:
+def _hstu(s: BackboneSettings) -> Backbone:
     return HSTU(HSTUConfig(width=s.width, layers=s.layers, heads=s.heads, length=s.length, dropout=s.dropout))
 
 
-def _sasrec(s: BackboneSettings) -> nn.Module:
+def _sasrec(s: BackboneSettings) -> Backbone:
     # the feed-forward is as wide as the model, as in the paper
     return SASRec(SASRecConfig(width=s.width, layers=s.layers, heads=s.heads, inner=s.width, length=s.length, dropout=s.dropout))
 
 
-BACKBONES: dict[str, Callable[[BackboneSettings], nn.Module]] = {"hstu": _hstu, "sasrec": _sasrec}
+def _llama(s: BackboneSettings) -> Backbone:
+    # imported here, since Hugging Face transformers takes seconds to import and the other backbones do without it
+    from persrec.backbones.llama import Llama, small_llama_config  # noqa: PLC0415
+
+    config = small_llama_config(width=s.width, layers=s.layers, heads=s.heads, positions=s.length)
+    return Llama(config, length=s.length, dropout=s.dropout)
 
 
-def build_backbone(name: str, settings: BackboneSettings) -> nn.Module:
-    """The backbone called ``name``; it is a `Backbone`.
+# hllm is a Llama over the vectors of a text item encoder (persrec.items.ITEMS)
+BACKBONES: dict[str, Callable[[BackboneSettings], Backbone]] = {"hstu": _hstu, "sasrec": _sasrec, "llama": _llama, "hllm": _llama}
+
+
+def build_backbone(name: str, settings: BackboneSettings) -> Backbone:
+    """The backbone called ``name``.
 
     Raises:
         ValueError: the name is unknown; the message lists the known.

@@ -1,14 +1,16 @@
 """What a backbone is: it runs one segment against the cache of the earlier ones."""
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
 
 import torch
+from torch import nn
 
-from persrec.nn.attention import Kernel
+from persrec.nn.attention import Kernel, executed_pairs
 from persrec.nn.cache import Chunk, KeysValues, KVCache
 
 
-class Backbone(Protocol):
+class Backbone(nn.Module, ABC):
     """A causal sequence model over vectors.
 
     One method runs a segment; the joint pass, compress, extend and serve are chains of it, so they cannot disagree.
@@ -17,33 +19,35 @@ class Backbone(Protocol):
         width: ``D``.
         length: slots it has positions for, ``N``.
         kernel: how attention is computed.
+        kind: of attention.
         backward_products: matrix products of the attention's backward pass; the forward pass has two.
     """
 
     width: int
     length: int
-    backward_products: int
     kernel: Kernel
+    kind: ClassVar[Literal["pointwise", "softmax"]]
+    backward_products: ClassVar[int]
 
-    def __call__(self, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, tuple[KeysValues, ...]]:
+    @abstractmethod
+    def forward(self, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, tuple[KeysValues, ...]]:
         """Runs a segment.
 
         Returns:
             Hidden states ``[B, n, D]``, and per layer the keys and values of the last ``chunk.keep`` positions.
         """
-        ...
 
+    @abstractmethod
     def macs(self, *, positions: int, pairs: int) -> dict[str, int]:
         """Multiply-adds per user, per part, of ``positions`` positions that attend to ``pairs`` keys in all.
 
         Matrix products alone; norms, activations and sums are not multiply-adds.
         """
-        ...
 
     def executed_pairs(self, *, queries: int, prefix: int) -> int:
         """Pairs that the attention kernel in use computes for one segment."""
-        ...
+        return executed_pairs(queries, prefix, kind=self.kind, kernel=self.kernel)
 
+    @abstractmethod
     def cache_width(self) -> int:
         """Numbers kept per cached position: layers x (K + V width)."""
-        ...

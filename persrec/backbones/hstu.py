@@ -1,13 +1,13 @@
 """HSTU (arXiv 2402.17152, section 3): pointwise attention with a gate, and a relative bias by distance and time."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from persrec.nn.attention import Bias, Kernel, executed_pairs, pointwise_attention
+from persrec.backbones.base import Backbone
+from persrec.nn.attention import Bias, Kernel, pointwise_attention
 from persrec.nn.cache import Chunk, KeysValues, KVCache
 from persrec.nn.positions import PairFeatures, RelativeBias
 
@@ -51,7 +51,7 @@ class HSTULayer(nn.Module):
         self, x: torch.Tensor, past: KeysValues | None, valid: torch.Tensor, pairs: PairFeatures | None, kernel: Kernel
     ) -> tuple[torch.Tensor, KeysValues]:
         """``x`` ``[B, n, D]``, ``valid`` ``[B, p + n]``; returns the output and all of this segment's keys and values."""
-        u, v, q, k = F.silu(self._norm(x) @ self.uvqk).split(self.config.width, dim=-1)
+        u, v, q, k = F.silu(self._norm(x) @ self.uvqk).chunk(4, dim=-1)
         q, k, v = (self._heads(part) for part in (q, k, v))
         own = (k, v)
         if past is not None:
@@ -66,17 +66,17 @@ class HSTULayer(nn.Module):
         return F.layer_norm(x, (self.config.width,), eps=self.config.norm_eps)
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(-1, (self.config.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:-1], self.config.heads, -1).transpose(1, 2)
 
 
-class HSTU(nn.Module):
+class HSTU(Backbone):
     """A stack of HSTU layers over item vectors with learnable absolute positions; no final norm.
 
     Differs: attention is divided by the joint layout's length everywhere, so a cached pass equals the joint one (the
     public code divides by the number of queries at hand).
     """
 
-    kind: Literal["pointwise"] = "pointwise"
+    kind = "pointwise"
     backward_products = 5
 
     def __init__(self, config: HSTUConfig) -> None:
@@ -104,10 +104,6 @@ class HSTU(nn.Module):
         """As `Backbone` says: 5 D^2 a position (u, v, q, k and the output map), 2 D a pair."""
         layers, width = self.config.layers, self.config.width
         return {"projections": layers * positions * 5 * width**2, "attention": layers * pairs * 2 * width, "feed_forward": 0}
-
-    def executed_pairs(self, *, queries: int, prefix: int) -> int:
-        """As `Backbone` says."""
-        return executed_pairs(queries, prefix, kind=self.kind, kernel=self.kernel)
 
     def cache_width(self) -> int:
         """As `Backbone` says."""

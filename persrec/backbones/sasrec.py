@@ -1,13 +1,13 @@
 """SASRec (arXiv 1808.09781): a small post-norm transformer with learnable positions."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from persrec.nn.attention import Kernel, executed_pairs, softmax_attention
+from persrec.backbones.base import Backbone
+from persrec.nn.attention import Kernel, softmax_attention
 from persrec.nn.cache import Chunk, KeysValues, KVCache
 
 
@@ -56,16 +56,16 @@ class SASRecLayer(nn.Module):
         return self.feed_forward_norm(x + self._drop(self.shrink(F.gelu(self.expand(x))))), own
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(-1, (self.config.heads, -1)).transpose(1, 2)
+        return x.view(*x.shape[:-1], self.config.heads, -1).transpose(1, 2)
 
     def _drop(self, x: torch.Tensor) -> torch.Tensor:
         return F.dropout(x, self.config.dropout, self.training)
 
 
-class SASRec(nn.Module):
+class SASRec(Backbone):
     """Embedding + position, layernorm, dropout, then the layers."""
 
-    kind: Literal["softmax"] = "softmax"
+    kind = "softmax"
     backward_products = 4
 
     def __init__(self, config: SASRecConfig) -> None:
@@ -101,10 +101,6 @@ class SASRec(nn.Module):
             "attention": layers * pairs * 2 * width,
             "feed_forward": layers * positions * 2 * width * inner,
         }
-
-    def executed_pairs(self, *, queries: int, prefix: int) -> int:
-        """As `Backbone` says."""
-        return executed_pairs(queries, prefix, kind=self.kind, kernel=self.kernel)
 
     def cache_width(self) -> int:
         """As `Backbone` says."""

@@ -24,12 +24,8 @@ def next_item_probabilities(settings: SyntheticSettings, items_of: Catalogue, pa
     last = np.full(n, -1, dtype=np.int64)
     some = lengths > 0
     last[some] = category[past.offsets[1:][some] - 1]
-    shape = (n, C, settings.items_per_category)
-    credit = np.bincount(users * items + internal, minlength=n * items)
-    credit[(users * items + internal)[ages <= settings.rest]] = 0  # not awake
-    brands = settings.categories * settings.brands
-    brands_taken = np.bincount(users * brands + internal // settings.items_per_brand, minlength=n * brands).reshape(n, C, settings.brands)
-    weights = item_weights(settings, items_of.popularity, credit.reshape(shape), brands_taken)
+    taken = np.bincount(users * items + internal, minlength=n * items).reshape(n, C, settings.items_per_category)
+    weights = item_weights(settings, items_of.popularity, taken)
     weights /= weights.sum(axis=2, keepdims=True)
     weights *= category_probabilities(settings, items_of.rates, memory, last)[:, :, None]
     probabilities = np.zeros((n, items + 1))

@@ -1,15 +1,13 @@
 """A process whose next-item distribution is an exact function of the observed past.
 
-Every item has a category and, inside it, a brand. After events ``(i_1, ..., i_t)`` of a user, with ``age(e) = t + 1 - e``:
+Every item has one category. After a user's events ``1, ..., t``, where event ``e`` has ``age(e) = t + 1 - e``:
 
-    p(item) = p(category) * p(item | category)
+    p(item)         = p(its category) * p(item | category)
     p(category c)   = stay * [c is the last item's] + (1 - stay) * (base * rate_c + memory_c) / (base + sum of memory)
     memory_c        = sum over the user's events e of category c of kernel(age(e))
-    p(item | c)     ~ popularity_i + repeat * awake_i * (times the user took i) + brand * (times the user took i's brand) / items_per_brand
-    awake_i         = 1 if the user did not take i in the last ``rest`` events, else 0
+    p(item i | c)   ~ popularity_i + repeat * (times the user took i)
 
-Before the first event the category is drawn from the rates alone. A favourite comes back only after a rest, so what a user
-will return to is not what the last items show. Nothing is latent: users start alike and become personal
+Before the first event the category is drawn from the rates alone. Nothing is latent: users start alike and become personal
 because the rich get richer, so this very distribution is a ceiling that a model could reach.
 
 ``kernel`` fades like a power law: a sum of exponentials whose time constants are powers of 4 (`kernel`), which a recursion
@@ -34,7 +32,7 @@ from persrec.data.prepared import prepared
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-TIME_CONSTANTS = 4.0 ** np.arange(9)  # events; the last one is beyond the longest user
+TIME_CONSTANTS = np.append(4.0 ** np.arange(9), np.inf)  # events; what outlives the longest user is kept whole
 USERS_AT_ONCE = 512  # each block of users has a random stream of its own: changing this changes the data
 FIRST_SECOND = 1_600_000_000
 _CATALOGUE, _LENGTHS, _EVENTS, _TIMES = range(4)  # random streams
@@ -51,14 +49,11 @@ class SyntheticSettings:
         shortest: fewest events of a user; lengths are uniform up to ``longest``.
         longest: most events of a user.
         categories: number of categories.
-        brands: brands in each category.
-        items_per_brand: items of each brand.
+        items_per_category: items of each category.
         stay: probability of staying in the last item's category.
         base: weight of the base rates against a memory in which one fresh event weighs 1.
         fade: exponent of the power law by which memory fades.
         repeat: weight of one earlier take of an item, where the mean popularity in its category is 1.
-        rest: events for which an item just taken is not taken again for its own sake.
-        brand: weight of one earlier take of a brand, spread over the brand's items.
         slope: Zipf exponent of the categories' rates and of the items' popularity inside a category.
     """
 
@@ -68,36 +63,26 @@ class SyntheticSettings:
     shortest: int
     longest: int
     categories: int
-    brands: int
-    items_per_brand: int
-    stay: float = 0.3
-    base: float = 8.0
+    items_per_category: int
+    stay: float = 0.2
+    base: float = 20.0
     fade: float = 0.3
-    repeat: float = 24.0
-    rest: int = 16
-    brand: float = 3.0
-    slope: float = 0.6
+    repeat: float = 12.0
+    slope: float = 0.2
 
     def __post_init__(self) -> None:
-        for name in ("version", "users", "shortest", "categories", "brands", "items_per_brand"):
+        for name in ("version", "users", "shortest", "categories", "items_per_category"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is less than 1")
-        if self.rest < 0:
-            raise ValueError(f"rest: {self.rest} is negative")
         if self.longest < self.shortest:
             raise ValueError(f"longest: {self.longest} is less than shortest, {self.shortest}")
         if not 0 <= self.stay < 1:
             raise ValueError(f"stay: {self.stay} leaves 0 <= stay < 1")
-        for name in ("base", "fade", "repeat", "brand", "slope"):
+        for name in ("base", "fade", "repeat", "slope"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: {getattr(self, name)} is negative")
         if self.base == 0:
             raise ValueError("base: 0; expected more, or the first event has no distribution")
-
-    @property
-    def items_per_category(self) -> int:
-        """Items of each category."""
-        return self.brands * self.items_per_brand
 
     @property
     def num_items(self) -> int:
@@ -106,10 +91,10 @@ class SyntheticSettings:
 
 
 SIZES: dict[str, SyntheticSettings] = {
-    "tiny": SyntheticSettings(users=400, shortest=60, longest=100, categories=24, brands=3, items_per_brand=4),
-    "small": SyntheticSettings(users=1500, shortest=200, longest=300, categories=48, brands=5, items_per_brand=4),
-    "medium": SyntheticSettings(users=4000, shortest=360, longest=480, categories=60, brands=8, items_per_brand=4),
-    "long": SyntheticSettings(users=24, shortest=12_000, longest=16_384, categories=64, brands=8, items_per_brand=4),
+    "tiny": SyntheticSettings(users=400, shortest=60, longest=100, categories=24, items_per_category=12, base=10.0),
+    "small": SyntheticSettings(users=1500, shortest=200, longest=300, categories=40, items_per_category=16),
+    "medium": SyntheticSettings(users=4000, shortest=360, longest=480, categories=64, items_per_category=30),
+    "long": SyntheticSettings(users=24, shortest=12_000, longest=16_384, categories=64, items_per_category=30),
 }
 DEFAULT_SIZE = "small"
 
@@ -145,8 +130,7 @@ def catalogue(settings: SyntheticSettings) -> Catalogue:
 
 def kernel(age: NDArray[Any], fade: float) -> Floats:
     """Weight in memory of an event that is ``age >= 1`` events back: 1 at age 1, then close to ``age ** -fade``."""
-    weights = _kernel_weights(fade)
-    faded: Floats = np.exp(-(np.asarray(age, dtype=np.float64)[..., None] - 1) / TIME_CONSTANTS) @ weights
+    faded: Floats = np.exp(-(np.asarray(age, dtype=np.float64)[..., None] - 1) / TIME_CONSTANTS) @ _kernel_weights(fade)
     return faded
 
 
@@ -161,10 +145,9 @@ def category_probabilities(settings: SyntheticSettings, rates: Floats, memory: F
     return probabilities
 
 
-def item_weights(settings: SyntheticSettings, popularity: Floats, credit: NDArray[Any], brands_taken: NDArray[Any]) -> Floats:
-    """Weights ``[..., items_per_category]`` of a category's items, from how often the user took each awake item and each brand."""
-    per_item = np.repeat(brands_taken, settings.items_per_brand, axis=-1) / settings.items_per_brand
-    weights: Floats = popularity + settings.repeat * credit + settings.brand * per_item
+def item_weights(settings: SyntheticSettings, popularity: Floats, taken: NDArray[Any]) -> Floats:
+    """Weights ``[..., items_per_category]`` of a category's items, from how often the user took each."""
+    weights: Floats = popularity + settings.repeat * taken
     return weights
 
 
@@ -252,23 +235,16 @@ def _draw_items(settings: SyntheticSettings, items_of: Catalogue, random: np.ran
     fading = np.zeros((users, C, len(TIME_CONSTANTS)))
     weights, decay = _kernel_weights(settings.fade), np.exp(-1 / TIME_CONSTANTS)
     taken = np.zeros((users, C, per_category))
-    latest = np.full((users, C, per_category), -settings.rest - 1)  # event of the last take
-    brands_taken = np.zeros((users, C, settings.brands))
     last = np.full(users, -1)
     drawn = np.empty((users, events), dtype=np.int64)
     for event in range(events):
         chances = random.random((2, users))
         category = _choose(category_probabilities(settings, items_of.rates, fading @ np.ones(len(TIME_CONSTANTS)), last), chances[0])
-        awake = event - latest[everyone, category] > settings.rest
-        credit = taken[everyone, category] * awake
-        choices = item_weights(settings, items_of.popularity[category], credit, brands_taken[everyone, category])
-        place = _choose(choices, chances[1])
+        place = _choose(item_weights(settings, items_of.popularity[category], taken[everyone, category]), chances[1])
         drawn[:, event] = category * per_category + place
         fading *= decay
         fading[everyone, category] += weights
         taken[everyone, category, place] += 1
-        latest[everyone, category, place] = event
-        brands_taken[everyone, category, place // settings.items_per_brand] += 1
         last = category
     return drawn
 
@@ -285,25 +261,17 @@ def _draw_times(random: np.random.Generator, users: int, events: int) -> Ints:
 
 
 def _texts(settings: SyntheticSettings, items_of: Catalogue) -> tuple[str, ...]:
-    """``brand category first second`` in words made up of syllables; brands and details are named anew in each category."""
-    internal = items_of.internal[1:]
-    category, place = np.divmod(internal, settings.items_per_category)
-    brand, detail = np.divmod(place, settings.items_per_brand)
-    return (
-        "",
-        *(
-            f"{_word(0, c)} {_word(1, c * settings.brands + b)} {_word(2, (c + 7 * b + d) % 40)} {_word(3, d)}"
-            for c, b, d in zip(category.tolist(), brand.tolist(), detail.tolist(), strict=True)
-        ),
-    )
+    """``category kind detail`` in words made up of syllables; kinds and details are shared by all categories."""
+    category, place = np.divmod(items_of.internal[1:], settings.items_per_category)
+    kind, detail = np.divmod(place, 4)
+    words = (_words(number, last) for number, last in ((category, "n"), (kind, "r"), (detail, "l")))
+    return ("", *(" ".join(words_of) for words_of in zip(*words, strict=True)))
 
 
-def _word(kind: int, number: int) -> str:
-    """A pronounceable word for each number; the last letter tells the kind of word."""
-    syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
-    high, low = divmod(number, len(syllables))
-    first, second = divmod(high, len(syllables))
-    return f"{syllables[first]}{syllables[second]}{syllables[low]}{'nrls'[kind]}"
+def _words(numbers: Ints, last: str) -> list[str]:
+    """A pronounceable word for each number below 4,225; the last letter tells the kind of word."""
+    syllables = [consonant + vowel for consonant in "bdfgklmnprstv" for vowel in "aeiou"]
+    return [f"{syllables[high]}{syllables[low]}{last}" for high, low in (divmod(number, len(syllables)) for number in numbers.tolist())]
 
 
 def _choose(weights: Floats, chances: Floats) -> Ints:
@@ -314,7 +282,11 @@ def _choose(weights: Floats, chances: Floats) -> Ints:
 
 
 def _kernel_weights(fade: float) -> Floats:
-    return _shares(TIME_CONSTANTS**-fade)
+    """Shares of the time constants, sum 1: ``constant ** -fade`` each, and the last holds all that would follow."""
+    ratio = 4.0**-fade
+    powers: Floats = ratio ** np.arange(len(TIME_CONSTANTS))
+    powers[:-1] *= 1 - ratio
+    return powers
 
 
 def _zipf(random: np.random.Generator, count: int, slope: float) -> Floats:

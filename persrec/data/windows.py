@@ -118,7 +118,7 @@ def batches(
     pools = [order[start : start + pool * batch_size] for start in range(0, len(order), pool * batch_size)]
     cut = []
     for members in pools:
-        members = members[np.argsort(np.minimum(ends[members], width), kind="stable")]
-        cut += [members[start : start + batch_size] for start in range(0, len(members), batch_size)]
+        by_length = members[np.argsort(np.minimum(ends[members], width), kind="stable")]
+        cut += [by_length[start : start + batch_size] for start in range(0, len(by_length), batch_size)]
     for index in rng.permutation(len(cut)):
         yield users[cut[index]], ends[cut[index]]

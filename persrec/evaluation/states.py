@@ -25,7 +25,7 @@ def user_states(model: SequentialRecommender, data: LeaveOneOut, part: Part, *, 
         rows = order[start : start + batch_size]
         batch = build_windows(data.sequences, data.evaluated[rows], ends[rows], shape, trim=True)
         items, times, query_times = (torch.from_numpy(a).to(device) for a in (batch.items, batch.times, batch.query_times))
-        times, query_times = (times, query_times) if time_bias else (None, None)
-        states[torch.from_numpy(rows).to(device)] = model.user_states(items, times, query_times)
+        given = (times, query_times) if time_bias else (None, None)
+        states[torch.from_numpy(rows).to(device)] = model.user_states(items, *given)
     model.train(was_training)
     return states

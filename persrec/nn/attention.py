@@ -67,7 +67,8 @@ def naive_pointwise(
     scores = q @ k.transpose(-1, -2)
     if bias is not None:
         scores = scores + bias
-    return (F.silu(scores) * mask / divisor) @ v
+    weights: torch.Tensor = F.silu(scores) * mask / divisor
+    return weights @ v
 
 
 def naive_softmax(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -159,11 +160,11 @@ class _Pointwise(torch.autograd.Function):
         q: torch.Tensor,
         k: torch.Tensor,
         v: torch.Tensor,
-        distance: torch.Tensor | None,
-        interval: torch.Tensor | None,
+        distance: torch.Tensor | None,  # noqa: ARG004 - autograd gives gradients to arguments alone
+        interval: torch.Tensor | None,  # noqa: ARG004
         prefix: int,
         bias: Bias | None,
-    ) -> torch.Tensor:  # noqa: ARG004 - autograd needs the tables as arguments
+    ) -> torch.Tensor:
         ctx.save_for_backward(q, k, v)
         ctx.prefix, ctx.bias = prefix, bias
         return _pointwise_forward(q, k, v, prefix, bias)

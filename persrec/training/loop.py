@@ -15,7 +15,6 @@ from persrec.losses import sampled_softmax
 from persrec.recommender import SequentialRecommender
 from persrec.training.recipe import Recipe
 
-
 BETAS = (0.9, 0.98)  # as the public HSTU recipe
 
 
@@ -72,7 +71,7 @@ class Trainer:
         data: LeaveOneOut,
         recipe: Recipe,
         validate: Callable[[], float],
-        on_epoch: Callable[[EpochReport], None] = lambda report: None,
+        on_epoch: Callable[[EpochReport], None] | None = None,
     ) -> None:
         self.model, self.data, self.recipe = model, data, recipe
         self._validate, self._on_epoch = validate, on_epoch
@@ -81,6 +80,7 @@ class Trainer:
         layout = model.layout
         self.shape = WindowShape(segments=tuple(s.items for s in layout.segments), recent=layout.recent)
         self._stride = len(layout.predicting_columns)
+        self._windows_per_step = max(1, recipe.targets_per_step // self._stride)
         of_items = {id(parameter) for parameter in model.items.parameters()}
         rest = [parameter for parameter in model.parameters() if id(parameter) not in of_items]
         self._optimizer = torch.optim.AdamW(
@@ -100,7 +100,8 @@ class Trainer:
         for epoch in range(1, self.recipe.epochs + 1):
             report = self._epoch(epoch)
             curve.append(report)
-            self._on_epoch(report)
+            if self._on_epoch is not None:
+                self._on_epoch(report)
             if report.validation > best:
                 best, best_epoch, best_weights = report.validation, epoch, copy.deepcopy(self.model.state_dict())
             elif epoch - best_epoch >= self.recipe.patience:
@@ -115,7 +116,7 @@ class Trainer:
         users, ends = epoch_plan(self.data.train_ends, width=self.shape.width, stride=self._stride, rng=self._rng)
         totals = _Totals()
         self.model.train()
-        for batch_users, batch_ends in batches(users, ends, width=self.shape.width, batch_size=self.recipe.batch_size, rng=self._rng):
+        for batch_users, batch_ends in batches(users, ends, width=self.shape.width, batch_size=self._windows_per_step, rng=self._rng):
             batch = build_windows(self.data.sequences, batch_users, batch_ends, self.shape, trim=True)
             loss = self.step(batch)
             count = int((batch.targets > 0).sum())

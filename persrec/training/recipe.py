@@ -17,7 +17,8 @@ class Recipe:
         negatives: items sampled uniformly per step, shared by the batch, at every length the same number.
         epochs: at most; an epoch predicts about every training item once.
         patience: epochs without a better validation figure before training stops.
-        batch_size: windows per step.
+        targets_per_step: items predicted per step, padding counted: windows that carry fewer targets share a step in larger
+            number, so that all compressions see the same steps.
         time_bias: whether times are given.
         token_counts: an elastic model draws one of these expert counts per step; empty trains the model's own count.
         seed: of every random choice.
@@ -30,13 +31,13 @@ class Recipe:
     negatives: int
     epochs: int
     patience: int
-    batch_size: int
+    targets_per_step: int
     time_bias: bool
     token_counts: tuple[int, ...] = ()
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("negatives", "epochs", "patience", "batch_size"):
+        for name in ("negatives", "epochs", "patience", "targets_per_step"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)}; expected at least 1")
         for name in ("learning_rate", "temperature"):

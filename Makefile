@@ -1,0 +1,22 @@
+# Two commands do everything: `make smoke` and `make test`. Both make their own environment first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: smoke test install clean
+
+smoke: install
+	$(BIN)/python -m benchmarks.run --grid smoke
+
+test: install
+	$(BIN)/tox run
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . tox
+	touch $@
+
+clean:
+	rm -rf $(VENV) .tox build *.egg-info

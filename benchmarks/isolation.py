@@ -1,0 +1,349 @@
+"""Runs one function in one fresh process and says how that ended.
+
+The process comes from a fork server that has imported the measuring code and run nothing, so a cell starts in
+milliseconds with no trace of the cell before it. Its output goes to a log file, its answer comes back through a pipe, and
+it cannot outlive its parent: a thread in it ends its whole process group when the parent is gone, whatever ended that.
+"""
+
+import contextlib
+import ctypes
+import errno
+import faulthandler
+import importlib
+import multiprocessing
+import multiprocessing.connection
+import multiprocessing.forkserver
+import multiprocessing.process
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks.cell import InvalidMeasurementError, UnsupportedError
+
+__all__ = ["ATTEMPTS", "InvalidMeasurementError", "Isolated", "Job", "Outcome", "Status", "UnsupportedError", "preload", "run_isolated"]
+
+Status = Literal["ok", "oom", "timeout", "crash", "unsupported", "invalid"]
+ReportPhase = Callable[[str], None]
+
+ATTEMPTS = 3  # a crash may be bad luck; running out of memory or time is a property of the cell
+START = "start"
+LOG_TAIL_LINES = 40
+LOG_TAIL_BYTES = 64 * 1024
+GRACE_SECONDS = 5.0  # for a process that has answered to come to its end
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+OUT_OF_MEMORY_TEXTS = (
+    "can't allocate memory",  # DefaultCPUAllocator
+    "not enough memory",
+    "out of memory",  # CUDA, where it is no torch.OutOfMemoryError
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "std::bad_alloc",
+)
+
+_context = multiprocessing.get_context("forkserver")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What to run in a process of its own.
+
+    ``function`` is ``module:function``; it is called as ``function(payload, report_phase)``. ``address_space_bytes``
+    limits what the process may map, ``timeout_s`` how long it may take.
+    """
+
+    function: str
+    payload: Mapping[str, Any]
+    log_path: Path
+    threads: int = 1
+    affinity: tuple[int, ...] = ()
+    timeout_s: float | None = None
+    address_space_bytes: int | None = None
+    attempt: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """How a job ended; ``value`` is what the function returned, the other fields say what went wrong and in which phase."""
+
+    status: Status
+    value: Any = None
+    phase: str | None = None
+    type: str | None = None
+    message: str | None = None
+    log_tail: str | None = None
+    seconds: float = 0.0
+
+    def error(self) -> dict[str, Any] | None:
+        """The failure as a record keeps it."""
+        if self.status == "ok":
+            return None
+        return {"phase": self.phase, "type": self.type, "message": self.message, "log_tail": self.log_tail}
+
+
+def preload(modules: Sequence[str], *, threads: int) -> None:
+    """Starts the fork server, which imports ``modules`` once for all processes that will come from it, and waits until it serves."""
+    _context.set_forkserver_preload(list(modules))
+    run_isolated(Job(function=f"{__name__}:nothing", payload={}, log_path=Path(os.devnull), threads=threads))
+
+
+def nothing(payload: dict[str, Any], report_phase: ReportPhase) -> None:
+    """A job that is done as soon as it runs: what it took was its start."""
+
+
+def run_isolated(job: Job) -> Outcome:
+    """Runs one job and waits for its end, without spinning and without a second try."""
+    running = Isolated(job)
+    try:
+        while (outcome := running.poll()) is None:
+            multiprocessing.connection.wait(running.waitables(), timeout=running.remaining_s())
+    finally:
+        running.kill()
+    return outcome
+
+
+class Isolated:
+    """A job that is running; whoever holds it waits on ``waitables`` and asks ``poll``."""
+
+    def __init__(self, job: Job) -> None:
+        """Starts the process.
+
+        A process that cannot be started is a crash in the phase ``start``, not an exception here.
+        """
+        self.job = job
+        self.phase = START
+        self._started = time.monotonic()
+        self._oom_kills = _kernel_oom_kills()
+        self._outcome: Outcome | None = None
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._answers, answers_of_child = _context.Pipe(duplex=False)
+        self._listening = True
+        process = _context.Process(target=_run_in_child, args=(answers_of_child, job), name="cell")
+        try:
+            with _surroundings(job.threads):
+                process.start()
+        except (OSError, EOFError) as error:
+            self._outcome = self._ended("crash", type_=type(error).__name__, message=f"the process did not start: {error}")
+        else:
+            self._process = process
+        finally:
+            answers_of_child.close()
+
+    def waitables(self) -> list[Any]:
+        """What becomes ready when ``poll`` may have news."""
+        ready: list[Any] = [self._answers] if self._listening else []
+        return ready + ([self._process.sentinel] if self._process is not None else [])
+
+    def remaining_s(self) -> float | None:
+        """Seconds until the job's time is over, ``None`` where it has no limit."""
+        if self.job.timeout_s is None:
+            return None
+        return max(0.0, self._started + self.job.timeout_s - time.monotonic())
+
+    def poll(self) -> Outcome | None:
+        """The outcome once there is one, ``None`` while the job runs."""
+        if self._outcome is None:
+            exit_code = self._process.exitcode if self._process is not None else None
+            self._outcome = self._answer()  # after the exit code: what it sent before its end is in the pipe
+            if self._outcome is None and exit_code is not None:
+                self._outcome = self._crashed(exit_code)
+            if self._outcome is None and self.remaining_s() == 0.0:
+                self._outcome = self._ended("timeout", type_="TimeoutError", message=f"not finished after {self.job.timeout_s:g} s")
+            if self._outcome is not None:
+                self._end_process(self._outcome.status)
+        return self._outcome
+
+    def kill(self) -> None:
+        """Ends the process and everything it started, at once."""
+        process = self._process
+        if process is None:
+            self._answers.close()
+            return
+        pid = process.pid
+        if pid is not None:
+            # the group outlives its leader where the cell left processes behind
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+            if process.exitcode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        process.join()
+        process.close()
+        self._process = None
+        self._listening = False
+        self._answers.close()
+
+    def _end_process(self, status: Status) -> None:
+        if self._process is not None and status != "timeout":
+            self._process.join(GRACE_SECONDS)
+        self.kill()
+
+    def _answer(self) -> Outcome | None:
+        """What the process has sent: phases are noted, an outcome is returned."""
+        try:
+            while self._listening and self._answers.poll():
+                kind, content = self._answers.recv()
+                if kind == "outcome":
+                    return self._ended(content["status"], type_=content["type"], message=content["message"], value=content["value"])
+                self.phase = content
+        except (EOFError, OSError):
+            self._listening = False
+        return None
+
+    def _crashed(self, exit_code: int) -> Outcome:
+        if exit_code == -signal.SIGKILL and _kernel_oom_kills() > self._oom_kills:
+            return self._ended("oom", type_="SIGKILL", message="ended by the kernel's out-of-memory killer")
+        if exit_code < 0:
+            name = signal.Signals(-exit_code).name
+            return self._ended("crash", type_=name, message=f"ended by signal {name}")
+        return self._ended("crash", type_="SystemExit", message=f"ended with exit code {exit_code} and without an answer")
+
+    def _ended(self, status: Status, *, type_: str | None, message: str | None, value: Any = None) -> Outcome:
+        failed = status != "ok"
+        return Outcome(
+            status=status,
+            value=value,
+            phase=self.phase if failed else None,
+            type=type_,
+            message=message,
+            log_tail=_log_tail(self.job.log_path) if failed else None,
+            seconds=time.monotonic() - self._started,
+        )
+
+
+def _run_in_child(answers: multiprocessing.connection.Connection, job: Job) -> None:
+    """What the fresh process does: settles in, calls the function, sends how it went."""
+    os.setpgid(0, 0)
+    _end_with_parent()
+    _write_output_to(job.log_path, append=job.attempt > 1)
+    try:
+        _apply_limits(job)
+        value = _resolve(job.function)(dict(job.payload), lambda phase: answers.send(("phase", phase)))
+        answers.send(("outcome", {"status": "ok", "type": None, "message": None, "value": value}))
+    except BaseException as error:  # noqa: BLE001 - the boundary of the process: whatever it is becomes a record
+        traceback.print_exc()
+        sys.stderr.flush()
+        failure = {"status": _status_of(error), "type": type(error).__name__, "message": str(error), "value": None}
+        answers.send(("outcome", failure))
+    finally:
+        answers.close()
+
+
+def _apply_limits(job: Job) -> None:
+    if job.affinity:
+        os.sched_setaffinity(0, job.affinity)
+    for name in THREAD_VARIABLES:
+        os.environ[name] = str(job.threads)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(job.threads)
+    if job.address_space_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_AS, (job.address_space_bytes, job.address_space_bytes))
+    # should the kernel run out of memory, it ends the cell and not the run
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("800")
+
+
+def _resolve(function: str) -> Callable[[dict[str, Any], ReportPhase], Any]:
+    module, _, name = function.partition(":")
+    found: Callable[[dict[str, Any], ReportPhase], Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _status_of(error: BaseException) -> Status:
+    """What an exception means for the cell; what it was raised from counts too."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, UnsupportedError):
+            return "unsupported"
+        if isinstance(link, InvalidMeasurementError):
+            return "invalid"
+        if _is_out_of_memory(link):
+            return "oom"
+        link = link.__cause__
+    return "crash"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY_TEXTS)
+
+
+def _end_with_parent() -> None:
+    """Ties this process, and what it starts, to the life of the run and of the fork server."""
+    with contextlib.suppress(OSError, AttributeError):
+        set_parent_death_signal = 1
+        ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL)
+    parent = multiprocessing.process.parent_process()
+    if parent is None:
+        return
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os.killpg(0, signal.SIGKILL)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+def _write_output_to(path: Path, *, append: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if append else os.O_TRUNC), 0o644)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(line_buffering=True)
+    faulthandler.enable(file=2)
+
+
+def _log_tail(path: Path) -> str | None:
+    try:
+        with path.open("rb") as log:
+            log.seek(0, os.SEEK_END)
+            log.seek(max(0, log.tell() - LOG_TAIL_BYTES))
+            lines = log.read().decode(errors="replace").splitlines()
+    except OSError:
+        return None
+    return "\n".join(lines[-LOG_TAIL_LINES:]) or None
+
+
+def _kernel_oom_kills() -> int:
+    """How many processes the kernel has ended for memory so far, by its own count and this container's."""
+    kills = 0
+    for name in ("/proc/vmstat", "/sys/fs/cgroup/memory.events"):
+        with contextlib.suppress(OSError):
+            kills += sum(int(line.split()[1]) for line in Path(name).read_text().splitlines() if line.startswith("oom_kill "))
+    return kills
+
+
+@contextlib.contextmanager
+def _surroundings(threads: int) -> Iterator[None]:
+    """What a fork server that may start now is born into.
+
+    Numerical libraries read thread counts from the environment as they load; and an interrupt from the terminal is the
+    run's to answer, so the server, which gets it too, has it blocked.
+    """
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

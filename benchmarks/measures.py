@@ -1,0 +1,119 @@
+"""The measures: what a number is called, its unit, which way is better, and how far it may move before the gate speaks.
+
+Changing how a number is taken is a change of its measure's version: every cell key carries the versions, so a number is
+never compared with one that was taken another way.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Direction = Literal["higher", "lower"]
+Group = Literal["quality", "cost"]
+CUTOFFS = (5, 10, 50, 200)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measure:
+    """One measure.
+
+    ``deterministic`` numbers are gated: worse than the baseline by more than the larger of ``relative_margin`` times the
+    baseline and ``absolute_margin`` is a regression.
+    """
+
+    unit: str
+    direction: Direction
+    group: Group
+    description: str
+    version: int = 1
+    deterministic: bool = False
+    relative_margin: float = 0.0
+    absolute_margin: float = 0.0
+
+    def margin(self, baseline: float) -> float:
+        """How far a number may be from ``baseline``, in the measure's unit."""
+        return margin_around(baseline, relative=self.relative_margin, absolute=self.absolute_margin)
+
+
+def margin_around(baseline: float, *, relative: float, absolute: float) -> float:
+    """The larger of the relative and the absolute margin around ``baseline``."""
+    return max(relative * abs(baseline), absolute)
+
+
+def _quality(description: str, *, relative: float = 0.10, absolute: float) -> Measure:
+    return Measure(
+        unit="ratio",
+        direction="higher",
+        group="quality",
+        description=description,
+        deterministic=True,
+        relative_margin=relative,
+        absolute_margin=absolute,
+    )
+
+
+def _counted(unit: str, description: str) -> Measure:
+    """A number that is counted, not timed: the same on every machine, so its margin is tight."""
+    return Measure(unit=unit, direction="lower", group="cost", description=description, deterministic=True, relative_margin=0.001)
+
+
+def _timed(unit: str, direction: Direction, description: str) -> Measure:
+    """A number that a clock or an allocator gave: kept and shown, gated only by an interleaved comparison."""
+    return Measure(unit=unit, direction=direction, group="cost", description=description)
+
+
+_PASSES = {
+    "full": "the backbone over the whole window with full attention",
+    "compress": "what is computed before a request",
+    "serve": "what is computed at a request, catalogue scoring apart",
+    "score": "scoring the whole catalogue for one user",
+    "train": "one training sequence, forward and backward",
+}
+
+MEASURES: dict[str, Measure] = {
+    # quality; the absolute margins are what a few users' ranks move by between two processors' roundings
+    **{f"recall@{k}": _quality(f"users whose next item is among the best {k} of the catalogue", absolute=0.01) for k in CUTOFFS},
+    **{f"ndcg@{k}": _quality(f"1 / log2(1 + rank) of the next item, 0 beyond rank {k}", absolute=0.005) for k in CUTOFFS},
+    "mrr": _quality("1 / rank of the next item", absolute=0.005),
+    "recall@10_repeat": _quality("recall@10 over users whose next item is one they had", relative=0.20, absolute=0.02),
+    "ndcg@10_repeat": _quality("ndcg@10 over users whose next item is one they had", relative=0.20, absolute=0.02),
+    "recall@10_novel": _quality("recall@10 over users whose next item is new to them", relative=0.20, absolute=0.02),
+    "ndcg@10_novel": _quality("ndcg@10 over users whose next item is new to them", relative=0.20, absolute=0.02),
+    # counted costs
+    "parameters": _counted("count", "trainable parameters"),
+    **{f"{name}_flops": _counted("flop", f"{text}; executed, a multiply-add is 2") for name, text in _PASSES.items()},
+    **{f"{name}_visible_flops": _counted("flop", f"{text}; visible pairs alone") for name, text in _PASSES.items()},
+    **{f"{name}_macs": _counted("mac", f"{text}; executed, a multiply-add is 1") for name, text in _PASSES.items()},
+    **{f"{name}_visible_macs": _counted("mac", f"{text}; visible pairs alone") for name, text in _PASSES.items()},
+    "cache_bytes": _counted("byte", "what is kept of one user between requests, as stored"),
+    "padding_share": Measure(
+        unit="ratio",
+        direction="lower",
+        group="cost",
+        description="share of the positions computed that hold padding",
+        deterministic=True,
+        relative_margin=0.01,
+        absolute_margin=0.001,
+    ),
+    # timed costs
+    "train_peak_bytes": _timed("byte", "lower", "peak memory of training above the process's baseline"),
+    "serve_peak_bytes": _timed("byte", "lower", "peak memory of serving above the process's baseline"),
+    "compress_peak_bytes": _timed("byte", "lower", "peak memory of compressing above the process's baseline"),
+    "train_sequences_per_second": _timed("1/s", "higher", "training throughput, optimiser step included"),
+    "compress_users_per_second": _timed("1/s", "higher", "users compressed a second"),
+    "serve_users_per_second": _timed("1/s", "higher", "requests served a second, in batches"),
+    "serve_latency_p50_ms": _timed("ms", "lower", "one request alone, median"),
+    "serve_latency_p95_ms": _timed("ms", "lower", "one request alone, 95th percentile"),
+    "serve_latency_p99_ms": _timed("ms", "lower", "one request alone, 99th percentile"),
+    "serve_energy_j": _timed("joule", "lower", "energy of 1,000 requests, where the device reports it"),
+}
+
+
+def versions() -> dict[str, int]:
+    """The version of every measure, for the cell key."""
+    return {name: measure.version for name, measure in MEASURES.items()}
+
+
+def is_gated(name: str, *, device: str) -> bool:
+    """Whether the gate compares ``name`` for a cell on ``device``: counted costs everywhere, quality where it is seeded, on CPU."""
+    measure = MEASURES.get(name)
+    return measure is not None and measure.deterministic and (measure.group == "cost" or device == "cpu")

@@ -1,0 +1,166 @@
+"""What a person sees of a sweep: moving bars on a terminal, one plain line a cell in a pipe."""
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import Any, Protocol, TextIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
+
+from benchmarks.commandline import duration
+
+STATUS_COLOURS = {"ok": "green", "oom": "yellow", "unsupported": "yellow"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CellDone:
+    """One cell's end, as it is told."""
+
+    number: int
+    total: int
+    status: str
+    label: str
+    details: str
+    seconds_left: float
+
+    def line(self) -> str:
+        """The plain line."""
+        width = len(str(self.total))
+        left = "done" if self.number == self.total else f"{duration(self.seconds_left)} left"
+        return f"[{self.number:{width}}/{self.total}] {self.status:11} {self.label}  {self.details}  {left}"
+
+
+class Display(Protocol):
+    """What a sweep tells while it runs."""
+
+    def note(self, text: str) -> None:
+        """A line about the sweep as a whole."""
+
+    def working(self, slot: int, text: str) -> None:
+        """What the worker ``slot`` is at."""
+
+    def finished(self, done: CellDone) -> None:
+        """A cell has its record."""
+
+    def close(self) -> None:
+        """No more cells will come."""
+
+
+class QuietDisplay:
+    """Tells nothing."""
+
+    def note(self, text: str) -> None: ...  # noqa: D102
+
+    def working(self, slot: int, text: str) -> None: ...  # noqa: D102
+
+    def finished(self, done: CellDone) -> None: ...  # noqa: D102
+
+    def close(self) -> None: ...  # noqa: D102
+
+
+class PlainDisplay(QuietDisplay):
+    """One line a cell; a reader that has gone away ends the lines, not the sweep."""
+
+    def __init__(self, stream: TextIO) -> None:
+        """Writes to ``stream``."""
+        self._stream: TextIO | None = stream
+
+    def note(self, text: str) -> None:
+        """A line about the sweep as a whole."""
+        self._write(text)
+
+    def finished(self, done: CellDone) -> None:
+        """The cell's line."""
+        self._write(done.line())
+
+    def _write(self, text: str) -> None:
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+        except BrokenPipeError:
+            self._stream = None
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it ends
+
+
+class TerminalDisplay:
+    """A bar for the grid and a line for each worker; finished cells scroll by above them."""
+
+    def __init__(self, console: Console, *, total: int, workers: int) -> None:
+        """Starts to draw, twice a second: cells need the cores."""
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+            BarColumn(bar_width=10),
+            TimeElapsedColumn(table_column=Column(min_width=7)),
+            TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True, min_width=14)),
+            console=console,
+            refresh_per_second=2,
+            transient=True,
+        )
+        self._grid = self._progress.add_task(f"0 of {total} cells", total=total, left="")
+        self._slots: list[TaskID] = [self._progress.add_task("", total=None, left="", visible=False) for _ in range(workers)]
+        self._shown: dict[int, str] = {}
+        self._progress.start()
+
+    def note(self, text: str) -> None:
+        """A line about the sweep as a whole."""
+        self._progress.console.print(escape(text))
+
+    def working(self, slot: int, text: str) -> None:
+        """What the worker ``slot`` is at; its clock starts anew with every cell, not with every phase."""
+        task, subject = self._slots[slot], text.partition(":")[0]
+        if self._shown.get(slot) != subject:
+            self._progress.reset(task)
+        self._shown[slot] = subject
+        self._progress.update(task, description=escape(text), visible=bool(text))
+
+    def finished(self, done: CellDone) -> None:
+        """The cell's line, and the grid's bar."""
+        colour = STATUS_COLOURS.get(done.status, "red")
+        self._progress.console.print(f"[{colour}]{done.status:11}[/] {escape(done.label)}  {escape(done.details)}")
+        self._progress.update(
+            self._grid,
+            completed=done.number,
+            description=f"{done.number} of {done.total} cells",
+            left=f"{duration(done.seconds_left)} left",
+        )
+
+    def close(self) -> None:
+        """Leaves the terminal as it was."""
+        self._progress.stop()
+
+
+def display(*, total: int, workers: int, quiet: bool) -> Display:
+    """What fits where the standard output goes."""
+    if quiet:
+        return QuietDisplay()
+    console = Console(highlight=False)
+    if console.is_terminal and total:
+        return TerminalDisplay(console, total=total, workers=workers)
+    return PlainDisplay(sys.stdout)
+
+
+def shown_metrics(metrics: dict[str, Any]) -> str:
+    """The two numbers a line has room for."""
+    parts = []
+    quality = metrics.get("ndcg@10", {}).get("value")
+    cost = metrics.get("serve_flops", {}).get("value")
+    if quality is not None:
+        parts.append(f"ndcg@10 {quality:.4f}")
+    if cost is not None:
+        parts.append(f"serve {_scaled(cost)}FLOP")
+    return "  ".join(parts)
+
+
+def _scaled(number: float) -> str:
+    """Three digits and the prefix of the unit."""
+    for prefix in ("", "k", "M", "G"):
+        if abs(number) < 1000:
+            return f"{number:.3g} {prefix}"
+        number /= 1000
+    return f"{number:.3g} T"

@@ -1,0 +1,71 @@
+"""The standing texts of the report: what each section shows and how it is to be read."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+TITLES: Mapping[str, str] = MappingProxyType(
+    {
+        "frontier": "Cost against quality",
+        "ranking": "Every configuration, ranked",
+        "tokens": "Quality against tokens",
+        "history": "Quality and cost against history length",
+        "comparisons": "Paired comparisons",
+        "amortisation": "Amortisation and break-even",
+        "feasibility": "Feasibility map",
+        "ledger": "FLOP ledger",
+        "noise": "Noise",
+        "failures": "Failures and what is missing",
+        "provenance": "Provenance",
+        "limits": "Limits of what was measured",
+    }
+)
+
+LEADS: Mapping[str, str] = MappingProxyType(
+    {
+        "frontier": "What each cost buys: quality on the next item, ranked over the full catalogue, against what a request takes.",
+        "ranking": "Intervals are 95%, below each value. With scripts on, a heading sorts and the buttons keep one family or backbone.",
+        "tokens": (
+            "At 0 tokens stands the same layout with its history hidden: what lies above it is what the tokens carry. "
+            "The band is full history's 95% interval."
+        ),
+        "history": "Does a longer history pay, and who can afford it?",
+        "comparisons": (
+            "Differences are paired: the same users are drawn for both, so what makes a user hard cancels. "
+            "Retention is quality over full history's. Recovered is (quality \N{MINUS SIGN} no token) / (full \N{MINUS SIGN} no token), "
+            "undefined where the 95% interval of its denominator holds 0."
+        ),
+        "amortisation": (
+            "A refresh compresses the history once and serves r requests: (compress + r \N{MULTIPLICATION SIGN} serve) / r each. "
+            "The rivals are full attention over the whole window at every request, and full attention from its own KV cache, "
+            "cheaper per request but with far more bytes per user. Assumed: every request brings a full recent segment, nothing is "
+            "extended between refreshes, and moving a cache costs nothing. Break-even says from how many requests per refresh a "
+            "configuration costs no more, in FLOPs and, from measured throughput, in time."
+        ),
+        "feasibility": "How each cell ended; empty where the grid has no cell. Columns are history + recent items.",
+        "ledger": (
+            "FLOPs are counted in three ways, by the layout's closed formula, torch's counter and fvcore, and must agree within 1%; "
+            "a configuration whose counts do not agree cannot win a frontier. Visible is what the method needs, executed what ran "
+            "(masked attention computes hidden pairs, too). A multiply-add is 2 FLOPs."
+        ),
+        "noise": "How far a number moves when nothing changed.",
+        "failures": "",
+        "provenance": "Where the numbers come from and how to get them again.",
+        "limits": "",
+    }
+)
+
+READING_A_FRONTIER = (
+    "A point is a configuration with its 95% interval over users (and seeds, where there are several). The line joins those that "
+    "nothing dominates; what something dominates is faded. Up and to the left is better. The tables say how often each is on the "
+    "frontier when users are drawn anew, and which rival dominates it in at least 95% of the draws."
+)
+NO_A_A = "The same code measured against itself (A/A) is the gate's own test and not part of these records."
+
+ALWAYS_LIMITED = (
+    "Quality is taken with a fresh cache. That it falls while a cache serves r requests is not in the amortised cost.",
+    (
+        "Costs enter the frontier as points; only quality is resampled. Many configurations are compared at once, and no correction "
+        "is made for that."
+    ),
+    "FLOPs are of the backbone for one user; scoring the catalogue costs the same for every configuration and is kept apart.",
+)

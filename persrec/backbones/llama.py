@@ -1,0 +1,210 @@
+"""Llama (arXiv 2302.13971): rotary positions, RMSNorm, grouped queries, SwiGLU.
+
+The layers are those of Hugging Face transformers, so its weights fit by name (``layers.*``, ``norm.weight``); what runs
+them is ours, a segment at a time, because a segment attends to a cache that holds expert positions alone.
+
+Axis legend:  B users   n positions   H query heads   G key-value heads   d width of a head
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, Self, cast
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from transformers import LlamaConfig, LlamaModel
+from transformers.models.llama.modeling_llama import (
+    LlamaDecoderLayer,
+    LlamaRMSNorm,
+    LlamaRotaryEmbedding,
+    apply_rotary_pos_emb,
+    repeat_kv,
+)
+
+from persrec.nn.attention import Kernel, executed_pairs, naive_softmax, softmax_attention
+from persrec.nn.cache import Chunk, KeysValues, KVCache
+
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+Rotation = tuple[torch.Tensor, torch.Tensor]
+
+INNER_RATIO = 8 / 3  # three maps of this width cost what two of 4 D do
+INNER_MULTIPLE = 8
+LENGTH_DEPENDENT_ROTATIONS = ("dynamic", "longrope")
+
+
+def small_llama_config(*, width: int, layers: int, heads: int, positions: int) -> LlamaConfig:
+    """The shape of a small Llama: half as many key-value heads as heads, or as many where ``heads`` is odd.
+
+    Raises:
+        ValueError: the width does not split into heads of an even width, which rotation needs.
+    """
+    if width % (2 * heads):
+        raise ValueError(f"width: {width} over {heads} heads; rotary positions need heads of an even width")
+    inner = INNER_MULTIPLE * round(INNER_RATIO * width / INNER_MULTIPLE)
+    return LlamaConfig(
+        vocab_size=1,  # the embedding of tokens is the reader's, not the decoder's
+        hidden_size=width,
+        intermediate_size=max(INNER_MULTIPLE, inner),
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads if heads % 2 else heads // 2,
+        max_position_embeddings=positions,
+    )
+
+
+def llama_config(values: dict[str, Any]) -> LlamaConfig:
+    """The configuration of a decoder's shape under Hugging Face's names.
+
+    Raises:
+        ValueError: a value does not fit.
+    """
+    try:
+        return LlamaConfig(**values)
+    except Exception as error:  # Hugging Face's validation errors derive from Exception alone
+        raise ValueError(f"llama: {' '.join(str(error).split())}") from error
+
+
+class Llama(nn.Module):
+    """A Llama decoder over vectors, with its final norm; item vectors come in place of token embeddings.
+
+    Args:
+        config: the shape, of Hugging Face transformers.
+        length: positions that are reserved, ``N`` of the joint layout.
+        dropout: of the input and of what a block adds; Llama itself has none.
+
+    Raises:
+        ValueError: the rotation depends on the length at hand, so that a cached key would not be the joint pass's.
+    """
+
+    kind: Literal["softmax"] = "softmax"
+    backward_products = 4
+
+    def __init__(self, config: LlamaConfig, *, length: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.config = config
+        self.width: int = config.hidden_size
+        self.length = length
+        self.dropout = dropout
+        self.kernel: Kernel = "segmented"
+        self.layers = nn.ModuleList(LlamaDecoderLayer(config, index) for index in range(config.num_hidden_layers))
+        self.norm = LlamaRMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+        cosines, sines = _rotation_table(config, length)
+        self.register_buffer("cosines", cosines, persistent=False)
+        self.register_buffer("sines", sines, persistent=False)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """Maps that keep a variance, and blocks that add nothing at first, so that item vectors find their places."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=module.in_features**-0.5)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for layer in self.layers:
+            nn.init.zeros_(layer.self_attn.o_proj.weight)
+            nn.init.zeros_(layer.mlp.down_proj.weight)
+
+    @classmethod
+    def from_folder(cls, folder: Path, *, length: int, dropout: float = 0.0) -> tuple[Self, nn.Embedding]:
+        """The decoder in a folder of Hugging Face's form, and its embedding of tokens. Nothing is downloaded.
+
+        Raises:
+            ValueError: the folder is not there or does not hold a Llama.
+        """
+        if not (folder / "config.json").is_file():
+            raise ValueError(f"folder: {folder} holds no config.json; expected a model of Hugging Face transformers")
+        try:
+            model = LlamaModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"folder: {folder} cannot be read as a Llama: {' '.join(str(error).split())}") from error
+        decoder = cls(model.config, length=length, dropout=dropout)
+        decoder.layers, decoder.norm = model.layers, model.norm
+        return decoder, model.embed_tokens
+
+    def forward(self, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, tuple[KeysValues, ...]]:
+        """As `Backbone` says; keys are kept rotated, and as many as there are key-value heads."""
+        valid = torch.cat([cache.valid, chunk.valid], dim=1)
+
+        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            return softmax_attention(q, k, v, prefix=cache.length, valid=valid, kernel=self.kernel)
+
+        hidden, own = self._decode(chunk.inputs, chunk.positions[None], cache.layers, attend)
+        first = chunk.valid.shape[1] - chunk.keep
+        return hidden, tuple((k[:, :, first:], v[:, :, first:]) for k, v in own)
+
+    def packed(self, inputs: torch.Tensor, positions: torch.Tensor, sequence: torch.Tensor) -> torch.Tensor:
+        """Hidden states of rows that hold several sequences, one after the other, that do not see each other.
+
+        Args:
+            inputs: ``[R, S, D]``.
+            positions: ``[R, S]``, from 0 in every sequence.
+            sequence: ``[R, S]``, the sequence a position belongs to.
+        """
+        mask = ((sequence[:, :, None] == sequence[:, None, :]).tril())[:, None]
+
+        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            if self.kernel == "naive":
+                return naive_softmax(q, k, v, mask)
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+        return self._decode(inputs, positions, (), attend)[0]
+
+    def macs(self, *, positions: int, pairs: int) -> dict[str, int]:
+        """As `Backbone` says: q and o ``2 D H d`` a position, k and v ``2 D G d``, SwiGLU ``3 D inner``; ``2 H d`` a pair."""
+        layers, inner = self.config.num_hidden_layers, self.config.intermediate_size
+        queries, keys = (heads * self.config.head_dim for heads in (self.config.num_attention_heads, self.config.num_key_value_heads))
+        return {
+            "projections": layers * positions * 2 * self.width * (queries + keys),
+            "attention": layers * pairs * 2 * queries,
+            "feed_forward": layers * positions * 3 * self.width * inner,
+        }
+
+    def executed_pairs(self, *, queries: int, prefix: int) -> int:
+        """As `Backbone` says."""
+        return executed_pairs(queries, prefix, kind=self.kind, kernel=self.kernel)
+
+    def cache_width(self) -> int:
+        """As `Backbone` says: key-value heads, before they are repeated."""
+        return cast("int", self.config.num_hidden_layers * 2 * self.config.num_key_value_heads * self.config.head_dim)
+
+    def _decode(
+        self, inputs: torch.Tensor, positions: torch.Tensor, past: tuple[KeysValues, ...], attend: Attend
+    ) -> tuple[torch.Tensor, list[KeysValues]]:
+        """Runs all layers and the final norm; ``positions`` ``[n]`` or ``[B, n]``, ``attend`` sees repeated heads."""
+        rotation = cast("torch.Tensor", self.cosines)[positions], cast("torch.Tensor", self.sines)[positions]
+        x, own = self._drop(inputs), []
+        for index, layer in enumerate(self.layers):
+            x, pair = self._run_layer(layer, x, rotation, past[index] if past else None, attend)
+            own.append(pair)
+        return self.norm(x), own
+
+    def _run_layer(
+        self, layer: Any, x: torch.Tensor, rotation: Rotation, past: KeysValues | None, attend: Attend
+    ) -> tuple[torch.Tensor, KeysValues]:
+        attention, normed = layer.self_attn, layer.input_layernorm(x)
+        q, k, v = (self._heads(part(normed)) for part in (attention.q_proj, attention.k_proj, attention.v_proj))
+        q, k = apply_rotary_pos_emb(q, k, *rotation)
+        own = (k, v)
+        if past is not None:
+            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
+        groups = attention.num_key_value_groups
+        attended = attend(q, repeat_kv(k, groups), repeat_kv(v, groups))
+        x = x + self._drop(attention.o_proj(attended.transpose(1, 2).flatten(2)))
+        return x + self._drop(layer.mlp(layer.post_attention_layernorm(x))), own
+
+    def _heads(self, x: torch.Tensor) -> torch.Tensor:
+        return x.unflatten(-1, (-1, self.config.head_dim)).transpose(1, 2)
+
+    def _drop(self, x: torch.Tensor) -> torch.Tensor:
+        return F.dropout(x, self.dropout, self.training)
+
+
+def _rotation_table(config: LlamaConfig, length: int) -> Rotation:
+    """Cosines and sines, ``[N, d]``, computed in float32 once: a model in bfloat16 would lose the angles of far positions."""
+    rotary = LlamaRotaryEmbedding(config)
+    if rotary.rope_type in LENGTH_DEPENDENT_ROTATIONS:
+        raise ValueError(f"rope_type: {rotary.rope_type!r} depends on the length at hand; expected one that does not")
+    angles = torch.arange(length).float()[:, None] * rotary.inv_freq.float()
+    angles = torch.cat([angles, angles], dim=-1)
+    return angles.cos() * rotary.attention_scaling, angles.sin() * rotary.attention_scaling

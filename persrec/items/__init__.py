@@ -1,0 +1,72 @@
+"""Item encoders: one file each, one line here."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from persrec.items.base import ItemEncoder, TextEncoder
+from persrec.items.ids import ItemEmbedding
+from persrec.items.tokens import tokenise, train_tokeniser
+
+LONGEST_TEXT = 64
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ItemSettings:
+    """What an item encoder may need to know.
+
+    Attributes:
+        count: catalogue size ``V``, padding item 0 included.
+        width: the model's width ``D``.
+        layers: blocks of an item Llama.
+        heads: heads a block of an item Llama.
+        texts: ``V`` texts, "" for padding; None where the dataset has none.
+        prompt: what stands before every text.
+    """
+
+    count: int
+    width: int
+    layers: int
+    heads: int
+    texts: Sequence[str] | None = None
+    prompt: str = ""
+
+
+def _ids(s: ItemSettings) -> ItemEncoder:
+    return ItemEmbedding(count=s.count, width=s.width)
+
+
+def _mapped_ids(s: ItemSettings) -> ItemEncoder:
+    return ItemEmbedding(count=s.count, width=s.width, item_width=s.width)
+
+
+def _texts(s: ItemSettings) -> ItemEncoder:
+    # imported here, since Hugging Face transformers takes seconds to import
+    from persrec.backbones.llama import Llama, small_llama_config  # noqa: PLC0415
+    from persrec.items.texts import TextItems  # noqa: PLC0415
+
+    if s.texts is None:
+        raise ValueError("texts: the dataset has none; expected one an item")
+    tokeniser = train_tokeniser(s.texts)
+    tokens = tokenise(s.texts, tokeniser, prompt=s.prompt, longest=LONGEST_TEXT)
+    config = small_llama_config(width=s.width, layers=s.layers, heads=s.heads, positions=LONGEST_TEXT)
+    items = TextItems(decoder=Llama(config, length=LONGEST_TEXT), vocabulary=tokeniser.size, count=s.count)
+    items.set_catalogue(tokens)
+    return items
+
+
+# by the name of the model they belong to: hllm is text items under a Llama (persrec.backbones.BACKBONES)
+ITEMS: dict[str, Callable[[ItemSettings], ItemEncoder]] = {"hstu": _ids, "sasrec": _ids, "llama": _mapped_ids, "hllm": _texts}
+
+
+def build_items(name: str, settings: ItemSettings) -> ItemEncoder:
+    """The item encoder of the model called ``name``.
+
+    Raises:
+        ValueError: the name is unknown; the message lists the known.
+    """
+    if name not in ITEMS:
+        raise ValueError(f"backbone: unknown {name!r}; known: {', '.join(ITEMS)}")
+    return ITEMS[name](settings)
+
+
+__all__ = ["ITEMS", "ItemEmbedding", "ItemEncoder", "ItemSettings", "TextEncoder", "build_items"]

@@ -1,0 +1,65 @@
+"""What an item encoder is: it turns item ids into vectors."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import nn
+
+
+class ItemEncoder(Protocol):
+    """Vectors of the catalogue."""
+
+    count: int
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """What is learnt, as a module's."""
+        ...
+
+    def vectors(self) -> torch.Tensor:
+        """``[V, D]`` raw vectors of all items, the padding item's row included.
+
+        Out of training and without gradients they are computed once and kept while the weights stay as they are.
+        """
+        ...
+
+    def lookup(self, ids: torch.Tensor) -> torch.Tensor:
+        """Vectors of ``ids``: ``[...]`` to ``[..., D]``."""
+        ...
+
+    def read_once(self, ids: torch.Tensor) -> AbstractContextManager[None]:
+        """Inside, `lookup` of any of ``ids`` takes what is computed once at the start, with gradients."""
+        ...
+
+    def lookup_macs(self, *lookups: torch.Tensor) -> int:
+        """Multiply-adds of looking up these ids in one training step, forward, under `read_once`."""
+        ...
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """An item encoder that reads texts."""
+
+    def encode(self, token_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Raw vectors ``[n, D]`` of texts ``[n, T]``, right-padded, of ``lengths`` tokens."""
+        ...
+
+
+class KeptVectors:
+    """The catalogue's vectors, kept while the weights they came from stay as they are."""
+
+    def __init__(self) -> None:
+        self._stamp: tuple[tuple[int, int], ...] | None = None
+        self._vectors: torch.Tensor | None = None
+
+    def get(self, module: nn.Module, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """What ``compute`` gives for the weights of ``module``, as kept."""
+        stamp = tuple((parameter.data_ptr(), parameter._version) for parameter in module.parameters())
+        if self._vectors is None or stamp != self._stamp:
+            self._stamp, self._vectors = stamp, compute()
+        return self._vectors
+
+    def forget(self) -> None:
+        """Drops what is kept."""
+        self._stamp = self._vectors = None

@@ -1,0 +1,52 @@
+"""A learnable vector per item."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from persrec.items.base import KeptVectors
+
+
+class ItemEmbedding(nn.Module):
+    """A learnable vector per item, mapped to the model's width where it has a width of its own.
+
+    Args:
+        count: catalogue size ``V``, padding item 0 included.
+        width: the model's width ``D``.
+        item_width: width of an item's own vector, with a linear map to ``D``; None is ``D``, without a map.
+    """
+
+    def __init__(self, *, count: int, width: int, item_width: int | None = None) -> None:
+        super().__init__()
+        self.count = count
+        self.embedding = nn.Embedding(count, item_width or width)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+        self.projection = None if item_width is None else nn.Linear(item_width, width, bias=False)
+        self._kept = KeptVectors()
+
+    def vectors(self) -> torch.Tensor:
+        """As `ItemEncoder` says."""
+        if self.projection is None:
+            return self.embedding.weight
+        if self.training or torch.is_grad_enabled():
+            return self._map(self.embedding.weight)
+        return self._kept.get(self, lambda: self._map(self.embedding.weight))
+
+    def lookup(self, ids: torch.Tensor) -> torch.Tensor:
+        """As `ItemEncoder` says."""
+        if self.training or torch.is_grad_enabled():
+            return self._map(self.embedding(ids))
+        return F.embedding(ids, self.vectors())
+
+    def read_once(self, ids: torch.Tensor) -> AbstractContextManager[None]:  # noqa: ARG002 - looking up twice costs nothing
+        """As `ItemEncoder` says."""
+        return nullcontext()
+
+    def lookup_macs(self, *lookups: torch.Tensor) -> int:
+        """As `ItemEncoder` says: the map, for every id looked up."""
+        return 0 if self.projection is None else sum(ids.numel() for ids in lookups) * self.projection.weight.numel()
+
+    def _map(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows if self.projection is None else self.projection(rows)

@@ -1,0 +1,227 @@
+"""HLLM's item side (arXiv 2409.12740, section 3.1): a Llama reads an item's text, and its last state is the item's vector.
+
+Axis legend:  n texts   T tokens of the longest   S tokens of a packed row   V items   D width
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from persrec.backbones.llama import Llama
+from persrec.items.base import KeptVectors
+from persrec.items.tokens import Tokens
+from persrec.nn.cache import Chunk, empty_cache
+
+BATCH_TOKENS = 1 << 14
+
+
+class TextItems(nn.Module):
+    """Item vectors from texts; the last token's embedding is replaced by a learnable vector, whose last state is read.
+
+    Args:
+        decoder: the item Llama; its ``length`` bounds the tokens of a text.
+        vocabulary: number of token ids.
+        count: catalogue size ``V``, padding item 0 included.
+
+    Differs: texts are read in padded batches, or packed behind a block-diagonal mask, and never see each other; the
+    public code's packed texts do, where flash attention is absent. Positions start at 0 in every text; the public code's
+    start later, which a rotary decoder cannot tell.
+    """
+
+    def __init__(self, *, decoder: Llama, vocabulary: int, count: int) -> None:
+        super().__init__()
+        self.count = count
+        self.decoder = decoder
+        self.embed_tokens = nn.Embedding(vocabulary, decoder.width)
+        self.item_token = nn.Parameter(torch.empty(decoder.width).normal_(std=0.02))
+        nn.init.normal_(self.embed_tokens.weight, std=0.02)
+        self.register_buffer("token_ids", None, persistent=False)
+        self.register_buffer("lengths", None, persistent=False)
+        self._kept = KeptVectors()
+        self._shared: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    @classmethod
+    def from_folder(cls, folder: Path, *, count: int, longest: int) -> Self:
+        """An item Llama with the weights in a folder of Hugging Face's form, for texts of at most ``longest`` tokens.
+
+        Raises:
+            ValueError: the folder does not hold a Llama.
+        """
+        decoder, embed_tokens = Llama.from_folder(folder, length=longest)
+        items = cls(decoder=decoder, vocabulary=embed_tokens.num_embeddings, count=count)
+        items.embed_tokens = embed_tokens
+        return items
+
+    def set_catalogue(self, tokens: Tokens) -> None:
+        """Takes the texts of the catalogue, a row per item, for `vectors` and `lookup`.
+
+        Raises:
+            ValueError: there are more or fewer texts than items, or a token does not fit.
+        """
+        if len(tokens.ids) != self.count:
+            raise ValueError(f"tokens: {len(tokens.ids)} texts; expected {self.count}, one an item with the padding item's")
+        self._check(tokens.ids, tokens.lengths)
+        device = self.embed_tokens.weight.device
+        self.token_ids, self.lengths = tokens.ids.to(device), tokens.lengths.to(device)
+        self._kept.forget()
+
+    def encode(self, token_ids: torch.Tensor, lengths: torch.Tensor, *, packed_row: int | None = None) -> torch.Tensor:
+        """Raw vectors of texts, each read on its own.
+
+        Args:
+            token_ids: ``[n, T]`` int64, right-padded.
+            lengths: ``[n]`` int64, from 1 to ``T``.
+            packed_row: tokens of a row that holds several texts behind a block-diagonal mask; None reads padded batches.
+
+        Returns:
+            ``[n, D]``, not normalised.
+
+        Raises:
+            ValueError: a shape, a token or a length that does not fit.
+        """
+        self._check(token_ids, lengths)
+        if not len(token_ids):
+            return self.item_token.new_empty(0, self.decoder.width)
+        if packed_row is not None:
+            return self._encode_packed(token_ids, lengths, packed_row)
+        parts, order = [], []
+        for rows in _batches(lengths.cpu().numpy()):
+            index = torch.from_numpy(rows).to(token_ids.device)
+            parts.append(self._encode_padded(token_ids[index], lengths[index]))
+            order.append(index)
+        return torch.cat(parts)[torch.cat(order).argsort()]
+
+    def vectors(self) -> torch.Tensor:
+        """As `ItemEncoder` says.
+
+        Raises:
+            ValueError: the model was not given the texts of the catalogue.
+        """
+        token_ids, lengths = self._catalogue()
+        if self.training or torch.is_grad_enabled():
+            return self.encode(token_ids, lengths)
+        return self._kept.get(self, lambda: self.encode(token_ids, lengths))
+
+    def lookup(self, ids: torch.Tensor) -> torch.Tensor:
+        """As `ItemEncoder` says; with gradients, each item of ``ids`` is read once."""
+        if not (self.training or torch.is_grad_enabled()):
+            return F.embedding(ids, self.vectors())
+        if self._shared is None:
+            known, rows = torch.unique(ids, return_inverse=True)
+            return F.embedding(rows, self._read(known))
+        known, vectors = self._shared
+        rows = torch.searchsorted(known, ids).clamp_(max=len(known) - 1)
+        if not torch.equal(known[rows], ids):
+            raise ValueError("ids: an item that is not among those given to read_once")
+        return F.embedding(rows, vectors)
+
+    @contextmanager
+    def read_once(self, ids: torch.Tensor) -> Iterator[None]:
+        """As `ItemEncoder` says."""
+        known = torch.unique(ids)
+        self._shared = (known, self._read(known))
+        try:
+            yield
+        finally:
+            self._shared = None
+
+    def lookup_macs(self, *lookups: torch.Tensor) -> int:
+        """As `ItemEncoder` says: every item among them is read once, in padded batches."""
+        known = torch.unique(torch.cat([ids.flatten() for ids in lookups]))
+        lengths = self._catalogue()[1][known].cpu().numpy()
+        total = 0
+        for rows in _batches(lengths):
+            longest = int(lengths[rows].max())
+            pairs = self.decoder.executed_pairs(queries=longest, prefix=0)
+            total += len(rows) * sum(self.decoder.macs(positions=longest, pairs=pairs).values())
+        return total
+
+    def _catalogue(self) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.token_ids is None or self.lengths is None:
+            raise ValueError("item_features: missing, and the model was given no texts of the catalogue; expected [V, D], or set_catalogue")
+        return cast("torch.Tensor", self.token_ids), cast("torch.Tensor", self.lengths)
+
+    def _read(self, known: torch.Tensor) -> torch.Tensor:
+        token_ids, lengths = self._catalogue()
+        return self.encode(token_ids[known], lengths[known])
+
+    def _encode_padded(self, token_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        longest, device = int(lengths.max()), token_ids.device
+        positions = torch.arange(longest, device=device)
+        last = positions == lengths[:, None] - 1
+        chunk = Chunk(
+            inputs=self._embed(token_ids[:, :longest], last),
+            positions=positions,
+            valid=positions < lengths[:, None],
+            key_times=None,
+            query_times=None,
+            keep=0,
+            items=longest,
+        )
+        hidden: torch.Tensor = self.decoder(chunk, empty_cache(users=len(token_ids), layout="", timed=False, device=device))[0]
+        return hidden[torch.arange(len(token_ids), device=device), lengths - 1]
+
+    def _encode_packed(self, token_ids: torch.Tensor, lengths: torch.Tensor, packed_row: int) -> torch.Tensor:
+        row, start = _pack(lengths.cpu().numpy(), packed_row)
+        device = token_ids.device
+        text = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)
+        position = torch.arange(len(text), device=device) - (lengths.cumsum(0) - lengths)[text]
+        at = (torch.from_numpy(row).to(device)[text], torch.from_numpy(start).to(device)[text] + position)
+        shape = (int(row.max()) + 1, packed_row)
+        # what no text fills is a text of its own, -1, so that its rows stay finite
+        ids, positions, sequence = (torch.full(shape, fill, device=device) for fill in (0, 0, -1))
+        ids[at], positions[at], sequence[at] = token_ids[text, position], position, text
+        last = torch.zeros(shape, dtype=torch.bool, device=device)
+        last[at] = position == lengths[text] - 1
+        hidden = self.decoder.packed(self._embed(ids, last), positions, sequence)
+        ends = at[0][position == lengths[text] - 1], at[1][position == lengths[text] - 1]
+        return hidden[ends]
+
+    def _embed(self, token_ids: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+        return torch.where(last[..., None], self.item_token, self.embed_tokens(token_ids))
+
+    def _check(self, token_ids: torch.Tensor, lengths: torch.Tensor) -> None:
+        if token_ids.dim() != 2 or token_ids.dtype != torch.int64:
+            raise ValueError(f"token_ids: {token_ids.dtype} of shape {list(token_ids.shape)}; expected int64 [texts, tokens]")
+        if lengths.shape != token_ids.shape[:1] or lengths.dtype != torch.int64:
+            raise ValueError(f"lengths: {lengths.dtype} of shape {list(lengths.shape)}; expected int64 {list(token_ids.shape[:1])}")
+        if not len(token_ids):
+            return
+        longest = min(token_ids.shape[1], self.decoder.length)
+        if lengths.amin() < 1 or lengths.amax() > longest:
+            raise ValueError(f"lengths: from {lengths.amin()} to {lengths.amax()}; expected 1 to {longest}")
+        if token_ids.amin() < 0 or token_ids.amax() >= self.embed_tokens.num_embeddings:
+            raise ValueError(
+                f"token_ids: from {token_ids.amin()} to {token_ids.amax()}; expected 0 to {self.embed_tokens.num_embeddings - 1}"
+            )
+
+
+def _batches(lengths: np.ndarray) -> list[np.ndarray]:
+    """Texts by length, cut into batches of at most `BATCH_TOKENS` padded tokens."""
+    order = np.argsort(lengths, kind="stable")
+    batches, start = [], 0
+    for stop in range(1, len(order) + 1):
+        if stop == len(order) or (stop + 1 - start) * lengths[order[stop]] > BATCH_TOKENS:
+            batches.append(order[start:stop])
+            start = stop
+    return batches
+
+
+def _pack(lengths: np.ndarray, row_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    """Row and first position of every text, rows filled in the texts' order."""
+    if lengths.max() > row_tokens:
+        raise ValueError(f"packed_row: {row_tokens} tokens; expected at least {lengths.max()}, the longest text")
+    rows, starts = np.empty(len(lengths), dtype=np.int64), np.empty(len(lengths), dtype=np.int64)
+    row = used = 0
+    for index, length in enumerate(lengths):
+        if used + length > row_tokens:
+            row, used = row + 1, 0
+        rows[index], starts[index] = row, used
+        used += length
+    return rows, starts

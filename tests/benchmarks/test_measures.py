@@ -1,0 +1,59 @@
+import math
+
+from benchmarks.cell import Cell, cell_key
+from benchmarks.measures import MEASURES, Measure, is_gated, versions
+
+
+def test_the_names_that_others_rely_on_are_there() -> None:
+    cutoffs = (5, 10, 50, 200)
+    names = {f"{kind}@{cutoff}" for kind in ("recall", "ndcg") for cutoff in cutoffs} | {
+        "mrr",
+        "parameters",
+        "cache_bytes",
+        "padding_share",
+    }
+    names |= {
+        f"{phase}{kind}"
+        for phase in ("full", "compress", "serve", "score", "train")
+        for kind in ("_flops", "_visible_flops", "_macs", "_visible_macs")
+    }
+    names |= {"train_peak_bytes", "serve_peak_bytes", "compress_peak_bytes", "serve_energy_j"}
+    names |= {"train_sequences_per_second", "compress_users_per_second", "serve_users_per_second"}
+    names |= {f"serve_latency_p{percent}_ms" for percent in (50, 95, 99)}
+    names |= {f"{kind}@10_{part}" for kind in ("recall", "ndcg") for part in ("repeat", "novel")}
+    assert set(MEASURES) == names
+
+
+def test_quality_is_better_higher_and_costs_say_which_way() -> None:
+    assert {measure.direction for measure in MEASURES.values() if measure.group == "quality"} == {"higher"}
+    assert [name for name, measure in MEASURES.items() if measure.group == "cost" and measure.direction == "higher"] == [
+        "train_sequences_per_second",
+        "compress_users_per_second",
+        "serve_users_per_second",
+    ]
+
+
+def test_only_what_repeats_is_gated() -> None:
+    assert is_gated("serve_flops", device="cpu")
+    assert is_gated("serve_flops", device="cuda")
+    assert is_gated("ndcg@10", device="cpu")
+    assert not is_gated("ndcg@10", device="cuda")
+    assert not is_gated("serve_latency_p50_ms", device="cpu")
+    assert not is_gated("unheard_of", device="cpu")
+
+
+def test_the_larger_margin_holds() -> None:
+    measure = Measure(unit="ratio", direction="higher", group="quality", description="", relative_margin=0.1, absolute_margin=0.01)
+    assert math.isclose(measure.margin(0.5), 0.05)
+    assert measure.margin(0.05) == 0.01
+    assert math.isclose(measure.margin(-0.5), 0.05)
+
+
+def test_five_percent_more_flops_is_beyond_the_margin() -> None:
+    assert MEASURES["serve_flops"].margin(1000.0) < 50
+
+
+def test_a_new_version_is_a_new_cell_key() -> None:
+    cell = Cell(backbone="hstu", compression="full")
+    now = versions()
+    assert cell_key(cell, dataset_digest="d", versions=now) != cell_key(cell, dataset_digest="d", versions=now | {"mrr": 2})

@@ -1,0 +1,150 @@
+"""The fast predictor against one written from the definition, and the generated data against both."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from persrec.data.ceiling import ceiling, expected_metrics, next_item_probabilities
+from persrec.data.splits import Sequences, leave_one_out
+from persrec.data.synthetic import SIZES, SyntheticSettings, catalogue, generate
+
+SETTINGS = SyntheticSettings(users=40, shortest=3, longest=30, categories=4, brands=2, items_per_brand=3, rest=5)
+
+
+def naive_kernel(age, fade):
+    constants = [4.0**j for j in range(9)]
+    return sum(c**-fade * math.exp(-(age - 1) / c) for c in constants) / sum(c**-fade for c in constants)
+
+
+def naive_probabilities(settings, items_of, items):
+    """``[V]`` probabilities of the next item after ``items``, one sum at a time."""
+    n = len(items)
+    place = {int(items_of.ids[i]): divmod(i, settings.items_per_category) for i in range(settings.num_items - 1)}
+    brand_of = {item: (category, inner // settings.items_per_brand) for item, (category, inner) in place.items()}
+    memory = [0.0] * settings.categories
+    for position, item in enumerate(items):
+        memory[place[item][0]] += naive_kernel(n - position, settings.fade)
+    probabilities = np.zeros(settings.num_items)
+    for category in range(settings.categories):
+        chance = (settings.base * items_of.rates[category] + memory[category]) / (settings.base + sum(memory))
+        if n:
+            chance = settings.stay * (place[items[-1]][0] == category) + (1 - settings.stay) * chance
+        weights = {}
+        for item, (its_category, inner) in place.items():
+            if its_category == category:
+                awake = item not in items[max(0, n - settings.rest) :]
+                takes = items.count(item)
+                brand_takes = sum(brand_of[other] == brand_of[item] for other in items)
+                weights[item] = items_of.popularity[category, inner]
+                weights[item] += settings.repeat * awake * takes + settings.brand * brand_takes / settings.items_per_brand
+        for item, weight in weights.items():
+            probabilities[item] = chance * weight / sum(weights.values())
+    return probabilities
+
+
+def flat(histories):
+    lengths = [len(history) for history in histories]
+    items = np.array([item for history in histories for item in history], dtype=np.int64)
+    return Sequences(offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), items=items, times=np.zeros_like(items))
+
+
+@pytest.mark.parametrize("changes", [{}, {"rest": 0}, {"rest": 100}, {"stay": 0.0}, {"fade": 0.0}, {"repeat": 0.0, "brand": 0.0}])
+def test_the_predictor_is_the_definition(changes):
+    settings = dataclasses.replace(SETTINGS, **changes)
+    items_of = catalogue(settings)
+    random = np.random.Generator(np.random.PCG64(3))
+    histories = [random.integers(1, settings.num_items, size=length).tolist() for length in (0, 1, 2, 5, 6, 40)]
+    fast = next_item_probabilities(settings, items_of, flat(histories))
+    assert fast.sum(axis=1) == pytest.approx(np.ones(6))
+    for row, history in zip(fast, histories, strict=True):
+        assert row == pytest.approx(naive_probabilities(settings, items_of, history), rel=1e-12)
+
+
+def test_generated_items_follow_the_predictor():
+    # Under the predictor each of these sums has mean 0 and the variance computed beside it; a rule generated otherwise
+    # (a rest off by one, ages off by one, brands that count rested takes alone) moves one of them by many deviations.
+    settings = dataclasses.replace(SETTINGS, users=6000, shortest=24, longest=24, rest=6, fade=0.8)
+    log = generate(settings)
+    items_of = catalogue(settings)
+    histories = log.items.reshape(settings.users, 24)
+    past, target = histories[:, :-1], histories[:, -1]
+    truth = next_item_probabilities(settings, items_of, flat(past.tolist()))
+    everyone = np.arange(settings.users)
+    category = np.concatenate([[-1], items_of.internal[1:] // settings.items_per_category])
+    brand = np.concatenate([[-1], items_of.internal[1:] // settings.items_per_brand])
+    took = np.zeros((settings.users, settings.num_items), dtype=int)
+    np.add.at(took, (everyone[:, None], past), 1)
+    features = {
+        "took": took,
+        "last category": category[None, :] == category[past[:, -1]][:, None],
+        "first category": category[None, :] == category[past[:, 0]][:, None],
+        "last brand": brand[None, :] == brand[past[:, -1]][:, None],
+    }
+    for age in (1, 2, 5, 6, 7, 8, 23):
+        features[f"age {age}"] = np.arange(settings.num_items)[None, :] == past[:, -age][:, None]
+    for item in range(1, settings.num_items):
+        features[f"item {item}"] = np.arange(settings.num_items)[None, :] == item
+    assert len(features) == 35
+    for name, values in features.items():
+        feature = np.broadcast_to(values, truth.shape).astype(float)
+        mean = (truth * feature).sum(axis=1)
+        variance = (truth * feature**2).sum(axis=1) - mean**2
+        deviations = (feature[everyone, target] - mean).sum() / math.sqrt(variance.sum())
+        assert abs(deviations) < 3.5, (name, deviations)
+
+
+def naive_metrics(truth, scores):
+    order = sorted(range(len(scores)), key=lambda item: -scores[item])
+    metrics = {f"recall@{k}": sum(truth[item] for item in order[:k]) for k in (5, 10, 50)}
+    return metrics | {f"ndcg@{k}": sum(truth[item] / math.log2(place + 2) for place, item in enumerate(order[:k])) for k in (5, 10, 50)}
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+@pytest.mark.parametrize("recent", [1, 4, 100])
+def test_the_ceiling_is_the_naive_sum(recent, part):
+    log = generate(SETTINGS)
+    items_of = catalogue(SETTINGS)
+    back = {"validation": 2, "test": 1}[part]
+    sums = {"whole_past": {}, "last_recent": {}}
+    for items, _ in leave_one_out(log).sequences:
+        past = items.tolist()[:-back]
+        truth = naive_probabilities(SETTINGS, items_of, past)
+        for name, scores in (("whole_past", truth), ("last_recent", naive_probabilities(SETTINGS, items_of, past[-recent:]))):
+            for metric, value in naive_metrics(truth, scores).items():
+                sums[name][metric] = sums[name].get(metric, 0) + value / 40
+    found = ceiling(log, recent=recent, part=part)
+    assert found == {name: pytest.approx(metrics, rel=1e-9) for name, metrics in sums.items()}
+
+
+def test_the_whole_past_is_as_good_as_the_last_items_once_they_are_the_whole_past():
+    found = ceiling(generate(SETTINGS), recent=30)
+    assert found["last_recent"] == found["whole_past"]
+
+
+def test_expected_metrics_by_hand():
+    truth = np.array([[0.0, 0.5, 0.3, 0.2]])
+    found = expected_metrics(truth, np.array([[-1.0, 1.0, 3.0, 2.0]]))  # order: 2, 3, 1, padding
+    assert found["recall@5"] == pytest.approx([1.0])
+    assert found["ndcg@5"] == pytest.approx([0.3 + 0.2 / math.log2(3) + 0.5 / 2])
+
+
+def test_the_long_past_is_worth_having_and_users_differ():
+    log = generate(dataclasses.replace(SIZES["small"], users=300))
+    found = ceiling(log, recent=32)
+    whole, last = found["whole_past"]["ndcg@10"], found["last_recent"]["ndcg@10"]
+    assert last / whole <= 0.75
+    data = leave_one_out(log)
+    settings, items_of, past = dataclasses.replace(SIZES["small"], users=300), catalogue(SIZES["small"]), data.past("test")
+    truth = next_item_probabilities(settings, items_of, past)
+    popular = expected_metrics(truth, np.tile(data.train_counts().astype(float), (300, 1)))["ndcg@10"].mean()
+    assert last > 3 * popular
+
+
+def test_a_log_that_is_not_synthetic_and_no_recent_items_are_refused():
+    log = generate(SETTINGS)
+    with pytest.raises(ValueError, match="recent: 0 is less than 1"):
+        ceiling(log, recent=0)
+    with pytest.raises(ValueError, match="notes: no settings"):
+        ceiling(dataclasses.replace(log, notes={}), recent=4)
