@@ -21,6 +21,7 @@ Label = tuple[float, str, str]  # a value, its name, its colour
 METRIC_NAMES = MappingProxyType({"ndcg@10": "NDCG@10", "recall@10": "Recall@10"})
 _MOST_TICKS = 7
 _MOST_IN_KEY = 18
+_FEW_STAND_FARTHER = 2.5  # a few labels may stand away from their points before numbers read better
 _TICK_GAP = 0.14  # of the axis: what the label of a tick needs
 
 
@@ -135,8 +136,14 @@ def cost_ticks(metric: str, low: float, high: float) -> list[float]:
     if metric.endswith("_bytes"):
         for step in (1, 2, 3, 4, 5, 10):
             powers = range(math.ceil(math.log2(low) / step), math.floor(math.log2(high) / step) + 1)
-            if 1 < len(powers) <= _MOST_TICKS:
+            if 2 < len(powers) <= _MOST_TICKS:
                 return [2.0 ** (power * step) for power in powers]
+        unit = 1024.0 ** max(0, math.floor(math.log(high, 1024)))
+        return [tick * unit for tick in _decimal_ticks(low / unit, high / unit)]
+    return _decimal_ticks(low, high)
+
+
+def _decimal_ticks(low: float, high: float) -> list[float]:
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for leading in ((1, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
         ticks = [lead * 10.0**decade for decade in decades for lead in leading if low <= lead * 10.0**decade <= high]
@@ -232,7 +239,7 @@ def label_points(axis: Any, renderer: Any, labels: Sequence[tuple[float, float, 
             text, (x, y), xytext=offset, textcoords="offset points", ha="center", va="center", fontsize=7.5, color=INK, zorder=6
         )
         written.set_gid("class-halo")
-    return placed.worst <= READABLE
+    return placed.worst <= READABLE * (_FEW_STAND_FARTHER if len(labels) <= 3 else 1.0)
 
 
 def key_beside(axis: Any, names: Sequence[str]) -> None:

@@ -50,9 +50,10 @@ class Cell:
     time_bias: bool = True
     learning_rate: float = 1e-3
     warmup_steps: int = 200
+    decays: bool = True
     weight_decay: float = 0.0
     temperature: float = 0.05
-    negatives: int = 512
+    negatives: int = 256
     epochs: int = 1
     patience: int = 1
     batch_size: int = 32
@@ -110,8 +111,9 @@ class Cell:
 
 MODEL_FIELDS = (
     "backbone", "compression", "dataset", "dataset_size", "history", "recent", "segments", "tokens", "training",
-    "elastic_tokens", "layers", "heads", "width", "dropout", "time_bias", "learning_rate", "warmup_steps", "weight_decay", "temperature",
-    "negatives", "epochs", "patience", "batch_size", "seed", "device", "dtype", "threads",
+    "elastic_tokens", "layers", "heads", "width", "dropout", "time_bias", "learning_rate", "warmup_steps", "decays",
+    "weight_decay", "temperature", "negatives", "epochs", "patience", "batch_size", "seed", "device", "dtype",
+    "threads",
 )  # fmt: skip
 
 

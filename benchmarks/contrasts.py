@@ -175,7 +175,7 @@ def break_even_table(among: Sequence[Configuration], names: Names, *, key: str, 
             )
         )
     explanations = dict.fromkeys(breaks, "the requests per refresh at which it costs no more, a request")
-    headings = tables.columns("configuration", *numeric, *breaks, numeric=numeric, explanations=explanations)
+    headings = tables.columns("configuration", *numeric, *breaks, numeric=(*numeric, *breaks), explanations=explanations)
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True) if rows else None
 
 

@@ -22,6 +22,7 @@ STATUS_SIGNS: Mapping[str, tuple[str, str]] = {
     "crash": ("\N{MULTIPLICATION X}", "bad"),
     "invalid": ("\N{BLACK SQUARE}", "bad"),
 }
+WIDE = 0.1  # a spread of timings above this is said
 _COUNTS = ("formula_flops", "torch_flops", "fvcore_flops")
 _LEDGER_COLUMNS = ("formula", "torch counter", "fvcore", "largest difference", "visible", "executed")
 
@@ -97,7 +98,7 @@ def _ledger_row(one: Configuration, entry: Mapping[str, Any], names: Names) -> R
     counts = [entry.get(name) for name in _COUNTS]
     known = [float(count) for count in counts if count is not None]
     spread = (max(known) - min(known)) / max(known) if known and max(known) > 0 else 0.0
-    uncounted = ", ".join(f"{name} \N{MULTIPLICATION SIGN} {times}" for name, times in sorted((entry.get("uncounted") or {}).items()))
+    uncounted = sorted((entry.get("uncounted") or {}).items())
     agrees = ledger_row_agrees(entry)
     part = str(entry.get("part"))
     return tables.row(
@@ -108,10 +109,19 @@ def _ledger_row(one: Configuration, entry: Mapping[str, Any], names: Names) -> R
         _flops(entry.get("visible_flops")),
         _flops(entry.get("executed_flops")),
         Entry(text="agree" if agrees else "disagree", tone="fine" if agrees else "bad"),
-        Entry(text=uncounted or quantities.MISSING, tone="long"),
+        _uncounted(uncounted),
         family=family(one).name,
         backbone=filter_name(one),
     )
+
+
+def _uncounted(operations: Sequence[tuple[str, int]]) -> Entry:
+    """What no counter prices: additions, masks and the like; how many kinds, and which on demand."""
+    if not operations:
+        return Entry(text="nothing", order=0, tone="muted")
+    listing = ", ".join(f"{name} \N{MULTIPLICATION SIGN} {times}" for name, times in operations)
+    kinds = f"{len(operations)} kind{'s' if len(operations) != 1 else ''}"
+    return Entry(text=kinds, order=len(operations), tone="long", folded=listing)
 
 
 def _flops(value: float | None) -> Entry:
@@ -166,39 +176,37 @@ def still_rising(record: Record) -> bool:
 
 def noise_tables(among: Sequence[Configuration], names: Names) -> list[Table]:
     """How wide the timings spread, and how far seeds lie apart."""
-    found = []
-    timed = [name for name, measure in MEASURES.items() if measure.group == "cost" and not measure.deterministic]
-    rows = []
-    for metric in timed:
-        spreads = {}
+    return [table for table in (_timings_table(among, names), _seeds_table(among, names)) if table]
+
+
+def timing_spreads(among: Sequence[Configuration]) -> dict[str, dict[str, float]]:
+    """By timing and key of configuration: the interval of a timing (the range, where there are several seeds) over its value."""
+    spreads: dict[str, dict[str, float]] = {}
+    for metric in (name for name, measure in MEASURES.items() if measure.group == "cost" and not measure.deterministic):
         for one in among:
             cost = one.cost(metric)
             if cost.value and cost.low is not None and cost.high is not None:
-                spreads[names(one)] = (cost.high - cost.low) / cost.value
-        if spreads:
-            widest = max(spreads, key=lambda name: spreads[name])
-            middle = float(np.median(list(spreads.values())))
-            wide = sum(spread > 0.1 for spread in spreads.values())
-            rows.append(
-                tables.row(
-                    metric.replace("_", " "),
-                    _number(len(spreads)),
-                    Entry(text=quantities.percent(middle), order=middle, tone="warn" if middle > 0.1 else ""),
-                    Entry(text=quantities.percent(spreads[widest]), order=spreads[widest], detail=widest),
-                    _number(wide),
-                )
+                spreads.setdefault(metric, {})[one.key] = (cost.high - cost.low) / cost.value
+    return spreads
+
+
+def _timings_table(among: Sequence[Configuration], names: Names) -> Table | None:
+    rows = []
+    for metric, spreads in timing_spreads(among).items():
+        widest, middle = max(spreads, key=lambda key: spreads[key]), float(np.median(list(spreads.values())))
+        rows.append(
+            tables.row(
+                Entry(text=MEASURES[metric].description, detail=metric),
+                _number(len(spreads)),
+                Entry(text=quantities.percent(middle), order=middle, tone="warn" if middle > WIDE else ""),
+                Entry(text=quantities.percent(spreads[widest]), order=spreads[widest], detail=names.long[widest]),
+                _number(sum(spread > WIDE for spread in spreads.values())),
             )
-    if rows:
-        numeric = ("configurations", "median spread", "widest", "wider than 10%")
-        headings = tables.columns(
-            "timing",
-            *numeric,
-            numeric=numeric,
-            explanations={"median spread": "the interval of a timing (the range where there are several seeds) over its value"},
         )
-        found.append(Table(key="noise-timings", caption="Spread of timings", columns=headings, rows=tuple(rows)))
-    seeds = _seeds_table(among, names)
-    return [*found, seeds] if seeds else found
+    numeric = ("configurations", "median spread", "widest", f"wider than {WIDE:.0%}")
+    explanations = {"median spread": "the interval of a timing (the range, where there are several seeds) over its value"}
+    headings = tables.columns("measure", *numeric, numeric=numeric, explanations=explanations)
+    return Table(key="noise-timings", caption="Spread of timings and memory", columns=headings, rows=tuple(rows)) if rows else None
 
 
 def _seeds_table(among: Sequence[Configuration], names: Names) -> Table | None:

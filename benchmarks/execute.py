@@ -140,6 +140,7 @@ def recipe(cell: Cell) -> Recipe:
     return Recipe(
         learning_rate=cell.learning_rate,
         warmup_steps=cell.warmup_steps,
+        decays=cell.decays,
         weight_decay=cell.weight_decay,
         temperature=cell.temperature,
         negatives=cell.negatives,

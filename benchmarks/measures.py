@@ -98,6 +98,7 @@ MEASURES: dict[str, Measure] = {
     "train_peak_bytes": _timed("byte", "lower", "peak memory of training above the process's baseline"),
     "serve_peak_bytes": _timed("byte", "lower", "peak memory of serving above the process's baseline"),
     "compress_peak_bytes": _timed("byte", "lower", "peak memory of compressing above the process's baseline"),
+    "process_gpu_bytes": _timed("byte", "lower", "GPU memory of the process after a training step, as the driver tells it"),
     "train_sequences_per_second": _timed("1/s", "higher", "training throughput, optimiser step included"),
     "compress_users_per_second": _timed("1/s", "higher", "users compressed a second"),
     "serve_users_per_second": _timed("1/s", "higher", "requests served a second, in batches"),

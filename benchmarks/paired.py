@@ -111,7 +111,7 @@ class Configuration:
     def reason(self, metric: str) -> str:
         """Why there is no value of a metric."""
         if not self.measured:
-            return ", ".join(f"{count} x {status}" for status, count in sorted(self.statuses.items()))
+            return ", ".join(status if len(self.records) == 1 else f"{count} {status}" for status, count in sorted(self.statuses.items()))
         entries = [record.get("metrics", {}).get(metric) for record in self.measured]
         stated = sorted({str(entry["method"]) for entry in entries if entry and entry.get("value") is None and entry.get("method")})
         return "; ".join(stated) if stated else "not measured"
@@ -358,7 +358,11 @@ def _differing(one: Configuration, other: Configuration) -> int:
 
 
 def _plain(estimate: Estimate, *, signed: bool = False) -> str:
+    """The estimate in words, for a reason."""
     form = "+.4f" if signed else ".4f"
-    if estimate.low is None or estimate.high is None or estimate.value is None:
-        return "unknown" if estimate.value is None else format(estimate.value, form)
-    return f"{estimate.value:{form}} ({estimate.low:{form}} to {estimate.high:{form}})"
+    if estimate.value is None:
+        return "unknown"
+    text = f"{estimate.value:{form}}"
+    if estimate.low is not None and estimate.high is not None:
+        text += f" ({estimate.low:{form}} to {estimate.high:{form}})"
+    return text.replace("-", "\N{MINUS SIGN}")

@@ -254,7 +254,7 @@ def _comparison_section(contexts: Sequence[Context]) -> Section:
         groups.append(
             Group(
                 title=context.title,
-                texts=tuple(_does_history_pay(context.configurations, context.names)),
+                points=tuple(_does_history_pay(context.configurations, context.names)),
                 drawings=(forest,) if forest else (),
                 tables=tuple(found),
             )

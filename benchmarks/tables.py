@@ -20,7 +20,7 @@ class Column:
 class Entry:
     """What stands in one place of a table.
 
-    ``order`` is what scripts sort by; ``detail`` is a second, smaller line; ``tone`` is good, fine, warn, bad, muted, long (text that
+    ``order`` is what scripts sort by; ``detail`` is a second, smaller line; ``folded`` opens on demand; ``tone`` is good, fine, warn, bad, muted, long (text that
     needs room), code or nothing.
     """
 
@@ -29,6 +29,7 @@ class Entry:
     detail: str = ""
     tone: str = ""
     family: str = ""
+    folded: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,9 +108,8 @@ def markdown(table: Table) -> str:
 
 
 def _said(entry: Entry) -> str:
-    if not entry.detail:
-        return literal(entry.text)
-    return f"{literal(entry.text)} ({literal(entry.detail)})"
+    more = "; ".join(part for part in (entry.detail, entry.folded) if part)
+    return f"{literal(entry.text)} ({literal(more)})" if more else literal(entry.text)
 
 
 def literal(text: str) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks import quantities
-from benchmarks.evidence import still_rising
+from benchmarks.evidence import WIDE, still_rising, timing_spreads
 from benchmarks.families import Names, context_key, dataset_name, name_all
 from benchmarks.figures import COST_NAMES
 from benchmarks.frontier import COSTS, frontier
@@ -66,10 +66,11 @@ def findings(among: Sequence[Configuration]) -> list[str]:
 
 
 def _spoken_for(members: Sequence[Configuration]) -> Configuration | None:
-    """The PerSRec configuration a finding is about: the best of those on the frontier of serving FLOPs, else the best of all."""
+    """The PerSRec configuration a finding is about: one with a control, on the frontier of serving FLOPs where there is one, the best."""
     tokens = [one for one in members if one.is_tokens and one.quality(_METRIC).value is not None]
     if not tokens:
         return None
+    tokens = [one for one in tokens if compare(one, members, _METRIC).over_no_token.value is not None] or tokens
     winners = {s.configuration.key for s in frontier(members, cost="serve_flops", metric=_METRIC).winners}
     pool = [one for one in tokens if one.key in winners] or tokens
     return max(pool, key=lambda one: (one.quality(_METRIC).value or 0.0, one.key))
@@ -134,7 +135,8 @@ def _facts(records: Sequence[Record], among: Sequence[Configuration]) -> tuple[t
 
 def _hardware(record: Record) -> str:
     facts = record["environment"]
-    cpu = f"{facts.get('cpu') or 'unknown processor'}, {facts.get('threads') or '?'} threads"
+    threads = facts.get("threads") or "?"
+    cpu = f"{facts.get('cpu') or 'unknown processor'}, {threads} thread{'s' if threads != 1 else ''}"
     return f"{facts['gpu']} with {cpu}" if facts.get("gpu") and record["cell"].get("device") == "cuda" else cpu
 
 
@@ -179,6 +181,10 @@ def limits(records: Sequence[Record], among: Sequence[Configuration], names: Nam
     if rising:
         share = f"{len(rising)} of {len(trained)} configurations"
         said.append(f"{share} were at their best in the last epoch they were given; longer training may change their order.")
+    for metric, spreads in timing_spreads(among).items():
+        wide = sum(spread > WIDE for spread in spreads.values())
+        if 2 * wide > len(spreads):
+            said.append(f"Noisy: {metric.replace('_', ' ')} spreads by over {WIDE:.0%} in {wide} of {len(spreads)} configurations.")
     missing = [COST_NAMES[cost] for cost in COSTS if measured and all(COSTS[cost](one).value is None for one in among)]
     if missing:
         said.append(f"Not measured in any cell: {listed(missing)}.")

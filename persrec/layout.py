@@ -193,7 +193,8 @@ class SegmentLayout:
         stays = np.array([*(s.kept == s.length for s in self.segments), False])[self.joint_segment]
         same = self.joint_segment[:, None] == self.joint_segment[None, :]
         index = np.arange(len(self.joint_segment))
-        return (index[None, :] <= index[:, None]) & (same | self.joint_is_expert[None, :] | stays[None, :])
+        seen: np.ndarray = (index[None, :] <= index[:, None]) & (same | self.joint_is_expert[None, :] | stays[None, :])
+        return seen
 
     def visible_pairs(self, segment: int) -> int:
         """Query-key pairs that a segment's positions see: ``n(n+1)/2 + n p``."""

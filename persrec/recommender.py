@@ -9,7 +9,7 @@ from torch import nn
 
 from persrec.backbones import Backbone
 from persrec.compression.base import Compression, ItemSlots, item_chunk
-from persrec.items import ItemEncoder
+from persrec.items import ItemEncoder, TextEncoder
 from persrec.layout import SegmentLayout
 from persrec.nn.attention import Kernel
 from persrec.nn.cache import KVCache, empty_cache
@@ -42,6 +42,20 @@ class SequentialRecommender(nn.Module):
     def item_features(self) -> torch.Tensor:
         """``[V, D]`` unit rows."""
         return F.normalize(self.items.vectors(), dim=-1)
+
+    def encode_items(self, token_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Raw vectors ``[n, D]`` of texts, each read on its own, as ``item_features`` takes them; not normalised.
+
+        Args:
+            token_ids: ``[n, T]`` int64, right-padded; the embedding of a text's last token is replaced by a learnable vector.
+            lengths: ``[n]`` int64, from 1 to ``T``.
+
+        Raises:
+            ValueError: the model reads ids, or a shape, a token or a length does not fit.
+        """
+        if not isinstance(self.items, TextEncoder):
+            raise ValueError(f"token_ids: given to a model with {type(self.items).__name__}, which reads no texts; expected a text model")
+        return self.items.encode(token_ids, lengths)
 
     def score(
         self,
@@ -82,7 +96,7 @@ class SequentialRecommender(nn.Module):
         item_features: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Unit vectors ``[B, D]`` at each row's last item; arguments as `score`."""
-        self._check_items("items", items, times)
+        self._check_items("items", items, times, item_features)
         if cache is None:
             missing = self.layout.window - items.shape[1]
             if missing < 0:
@@ -139,7 +153,7 @@ class SequentialRecommender(nn.Module):
         Raises:
             ValueError: the width is not an offset of the plan, or ids or times do not fit.
         """
-        self._check_items("history", history, times)
+        self._check_items("history", history, times, item_features)
         self.layout.segments_at(history.shape[1])
         return self._run_history(self._empty_cache(history, times), history, times, item_features)
 
@@ -151,7 +165,7 @@ class SequentialRecommender(nn.Module):
         Raises:
             ValueError: the cache is of another layout or full, or the segment is not as wide as the plan's next.
         """
-        self._check_items("segment", segment, times)
+        self._check_items("segment", segment, times, item_features)
         self._check_cache(cache, segment.shape[0], times)
         if cache.segments == len(self.layout.segments):
             raise ValueError(f"cache: holds all {cache.segments} segments of the layout; compress a moved window instead")
@@ -187,11 +201,16 @@ class SequentialRecommender(nn.Module):
     def _empty_cache(self, items: torch.Tensor, times: torch.Tensor | None) -> KVCache:
         return empty_cache(users=items.shape[0], layout=layout_id(self.layout), timed=times is not None, device=items.device)
 
-    def _check_items(self, name: str, items: torch.Tensor, times: torch.Tensor | None) -> None:
+    def _check_items(self, name: str, items: torch.Tensor, times: torch.Tensor | None, item_features: torch.Tensor | None) -> None:
+        count, width = self.items.count, self.backbone.width
+        if item_features is not None:
+            if item_features.dim() != 2 or item_features.shape[1] != width:
+                raise ValueError(f"item_features: shape {list(item_features.shape)}; expected [items, {width}]")
+            count = len(item_features)
         if items.dim() != 2 or items.dtype != torch.int64 or items.shape[1] == 0:
             raise ValueError(f"{name}: {items.dtype} of shape {list(items.shape)}; expected int64 [users, items]")
-        if items.numel() and (items.amin() < 0 or items.amax() >= self.items.count):
-            raise ValueError(f"{name}: ids from {items.amin()} to {items.amax()}; expected 0 to {self.items.count - 1}")
+        if items.numel() and (items.amin() < 0 or items.amax() >= count):
+            raise ValueError(f"{name}: ids from {items.amin()} to {items.amax()}; expected 0 to {count - 1}")
         if times is not None and times.shape != items.shape:
             raise ValueError(f"times: shape {list(times.shape)}; expected {list(items.shape)}, as {name}")
 

@@ -115,9 +115,7 @@ def count_by_fvcore(call: Callable[[torch.Tensor], torch.Tensor], items: torch.T
         analysis.set_op_handle(name, handle)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.filterwarnings("ignore", category=UserWarning)
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore")  # a tracer warns of every shape that Python reads
         counts = analysis.by_operator()
         uncounted = dict(analysis.unsupported_ops())
     unpriced = sorted(set(uncounted) - NOT_PRODUCTS)

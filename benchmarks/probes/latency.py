@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.probes.clock import repeat
+from benchmarks.probes.clock import WARM_UP_CALLS, repeat
+from benchmarks.probes.nvml import energy_mj
 from benchmarks.probes.subject import Subject
 
 SECONDS, LEAST = 0.5, 50
@@ -15,7 +16,9 @@ PERCENTILES = (50, 95, 99)
 def measure_latency(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
     """Milliseconds of a request for one user, catalogue scoring apart."""
     with torch.inference_mode():
+        before, _ = energy_mj()
         seconds = repeat(subject.server(subject.request(1)), device=subject.cell.device, seconds=SECONDS, least=LEAST)
+        after, how = energy_mj()
     quick, slow = np.percentile(seconds, [25, 75]) * 1e3
     metrics: dict[str, Any] = {}
     for percentile in PERCENTILES:
@@ -26,9 +29,12 @@ def measure_latency(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
             "n": len(seconds),
             "method": f"batch 1, {len(seconds)} requests" + (", low and high are quartiles" if percentile == 50 else ""),
         }
-    metrics["serve_energy_j"] = {"value": None, "low": None, "high": None, "n": 0, "method": _no_energy(subject.cell.device)}
+    metrics["serve_energy_j"] = _energy(before, after, how, len(seconds) + WARM_UP_CALLS)
     return metrics, {"serve_request_seconds": seconds}
 
 
-def _no_energy(device: str) -> str:
-    return "a CPU reports no energy here" if device == "cpu" else "not measured yet"
+def _energy(before_mj: int | None, after_mj: int | None, how: str, requests: int) -> dict[str, Any]:
+    """Joules of 1,000 requests, one after the other."""
+    if before_mj is None or after_mj is None:
+        return {"value": None, "low": None, "high": None, "n": 0, "method": how}
+    return {"value": (after_mj - before_mj) / requests, "n": requests, "method": f"{how} over {requests} requests at batch 1, times 1,000"}

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.probes.nvml import process_bytes
 from benchmarks.probes.subject import Subject
 
 Metrics = dict[str, Any]
@@ -36,6 +37,8 @@ def measure_memory(subject: Subject) -> tuple[Metrics, dict[str, Any]]:
     metrics["train_peak_bytes"] = _peak(lambda: trainer.step(batch), subject)
     subject.model.load_state_dict(state)
     subject.model.eval()
+    used, how = process_bytes()
+    metrics["process_gpu_bytes"] = {"value": used, "n": int(used is not None), "method": how}
     return metrics, {}
 
 

@@ -8,7 +8,7 @@ Axis legend:  B users   n positions   H query heads   G key-value heads   d widt
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,8 @@ from transformers.models.llama.modeling_llama import (
     repeat_kv,
 )
 
-from persrec.nn.attention import Kernel, executed_pairs, naive_softmax, softmax_attention
+from persrec.backbones.base import Backbone
+from persrec.nn.attention import Kernel, naive_softmax, softmax_attention
 from persrec.nn.cache import Chunk, KeysValues, KVCache
 
 Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -65,7 +66,7 @@ def llama_config(values: dict[str, Any]) -> LlamaConfig:
         raise ValueError(f"llama: {' '.join(str(error).split())}") from error
 
 
-class Llama(nn.Module):
+class Llama(Backbone):
     """A Llama decoder over vectors, with its final norm; item vectors come in place of token embeddings.
 
     Args:
@@ -77,8 +78,10 @@ class Llama(nn.Module):
         ValueError: the rotation depends on the length at hand, so that a cached key would not be the joint pass's.
     """
 
-    kind: Literal["softmax"] = "softmax"
+    kind = "softmax"
     backward_products = 4
+    cosines: torch.Tensor
+    sines: torch.Tensor
 
     def __init__(self, config: LlamaConfig, *, length: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -96,14 +99,13 @@ class Llama(nn.Module):
 
     def _initialise(self) -> None:
         """Maps that keep a variance, and blocks that add nothing at first, so that item vectors find their places."""
-        for module in self.modules():
+        for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for layer in self.layers:
-            nn.init.zeros_(layer.self_attn.o_proj.weight)
-            nn.init.zeros_(layer.mlp.down_proj.weight)
+                if name.endswith(("o_proj", "down_proj")):
+                    nn.init.zeros_(module.weight)
 
     @classmethod
     def from_folder(cls, folder: Path, *, length: int, dropout: float = 0.0) -> tuple[Self, nn.Embedding]:
@@ -160,19 +162,16 @@ class Llama(nn.Module):
             "feed_forward": layers * positions * 3 * self.width * inner,
         }
 
-    def executed_pairs(self, *, queries: int, prefix: int) -> int:
-        """As `Backbone` says."""
-        return executed_pairs(queries, prefix, kind=self.kind, kernel=self.kernel)
-
     def cache_width(self) -> int:
         """As `Backbone` says: key-value heads, before they are repeated."""
-        return cast("int", self.config.num_hidden_layers * 2 * self.config.num_key_value_heads * self.config.head_dim)
+        width: int = self.config.num_hidden_layers * 2 * self.config.num_key_value_heads * self.config.head_dim
+        return width
 
     def _decode(
         self, inputs: torch.Tensor, positions: torch.Tensor, past: tuple[KeysValues, ...], attend: Attend
     ) -> tuple[torch.Tensor, list[KeysValues]]:
         """Runs all layers and the final norm; ``positions`` ``[n]`` or ``[B, n]``, ``attend`` sees repeated heads."""
-        rotation = cast("torch.Tensor", self.cosines)[positions], cast("torch.Tensor", self.sines)[positions]
+        rotation = self.cosines[positions], self.sines[positions]
         x, own = self._drop(inputs), []
         for index, layer in enumerate(self.layers):
             x, pair = self._run_layer(layer, x, rotation, past[index] if past else None, attend)
@@ -194,7 +193,7 @@ class Llama(nn.Module):
         return x + self._drop(layer.mlp(layer.post_attention_layernorm(x))), own
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(-1, (-1, self.config.head_dim)).transpose(1, 2)
+        return x.view(*x.shape[:-1], -1, self.config.head_dim).transpose(1, 2)
 
     def _drop(self, x: torch.Tensor) -> torch.Tensor:
         return F.dropout(x, self.dropout, self.training)

@@ -66,7 +66,7 @@ class SyntheticSettings:
     items_per_category: int
     stay: float = 0.2
     base: float = 20.0
-    fade: float = 0.3
+    fade: float = 0.2
     repeat: float = 12.0
     slope: float = 0.2
 

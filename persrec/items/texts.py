@@ -6,7 +6,7 @@ Axis legend:  n texts   T tokens of the longest   S tokens of a packed row   V i
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self, cast
+from typing import Self
 
 import numpy as np
 import torch
@@ -33,6 +33,9 @@ class TextItems(nn.Module):
     public code's packed texts do, where flash attention is absent. Positions start at 0 in every text; the public code's
     start later, which a rotary decoder cannot tell.
     """
+
+    token_ids: torch.Tensor | None
+    lengths: torch.Tensor | None
 
     def __init__(self, *, decoder: Llama, vocabulary: int, count: int) -> None:
         super().__init__()
@@ -145,7 +148,7 @@ class TextItems(nn.Module):
     def _catalogue(self) -> tuple[torch.Tensor, torch.Tensor]:
         if self.token_ids is None or self.lengths is None:
             raise ValueError("item_features: missing, and the model was given no texts of the catalogue; expected [V, D], or set_catalogue")
-        return cast("torch.Tensor", self.token_ids), cast("torch.Tensor", self.lengths)
+        return self.token_ids, self.lengths
 
     def _read(self, known: torch.Tensor) -> torch.Tensor:
         token_ids, lengths = self._catalogue()

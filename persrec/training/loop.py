@@ -89,7 +89,7 @@ class Trainer:
             weight_decay=recipe.weight_decay,
             betas=BETAS,
         )
-        self._steps = 0
+        self._steps = self._steps_per_epoch = 0
 
     def run(self) -> TrainingResult:
         """Trains until the patience or the epochs are used up, then puts the best epoch's weights back."""
@@ -114,6 +114,7 @@ class Trainer:
     def _epoch(self, epoch: int) -> EpochReport:
         start = time.perf_counter()
         users, ends = epoch_plan(self.data.train_ends, width=self.shape.width, stride=self._stride, rng=self._rng)
+        self._steps_per_epoch = self._steps_per_epoch or -(-len(users) // self._windows_per_step)
         totals = _Totals()
         self.model.train()
         for batch_users, batch_ends in batches(users, ends, width=self.shape.width, batch_size=self._windows_per_step, rng=self._rng):
@@ -137,14 +138,22 @@ class Trainer:
         """One optimiser step; returns the loss."""
         if self.recipe.token_counts and isinstance(self.model.compression, Experts):
             self.model.compression.use(int(self._rng.choice(self.recipe.token_counts)))
-        self._steps += 1
-        warm = min(1.0, self._steps / max(1, self.recipe.warmup_steps))
-        self._optimizer.param_groups[1]["lr"] = self.recipe.learning_rate * warm
+        self._set_learning_rates()
         self._optimizer.zero_grad(set_to_none=True)
         loss = self.loss(batch)
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimizer.step()
         return loss.detach()
+
+    def _set_learning_rates(self) -> None:
+        """Of item vectors, and of everything else, which warms up."""
+        self._steps += 1
+        rate = self.recipe.learning_rate
+        if self.recipe.decays and self._steps_per_epoch:
+            rate *= max(0.0, 1 - (self._steps - 1) / (self._steps_per_epoch * self.recipe.epochs))
+        warm = min(1.0, self._steps / max(1, self.recipe.warmup_steps))
+        for group, factor in zip(self._optimizer.param_groups, (1.0, warm), strict=True):
+            group["lr"] = rate * factor
 
     def loss(self, batch: WindowBatch) -> torch.Tensor:
         """The loss of a batch of windows, over all positions that have a next item."""

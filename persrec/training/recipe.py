@@ -12,6 +12,7 @@ class Recipe:
         warmup_steps: steps over which the learning rate of everything but the item vectors rises from 0. Without it, an
             HSTU's layers, whose inputs are normalised and whose output is not, outrun the small item vectors and the
             states collapse to one direction for hundreds of steps.
+        decays: whether the learning rate falls linearly to 0 over all the epochs' steps.
         weight_decay: of AdamW.
         temperature: what cosines are divided by in the loss.
         negatives: items sampled uniformly per step, shared by the batch, at every length the same number.
@@ -26,6 +27,7 @@ class Recipe:
 
     learning_rate: float
     warmup_steps: int
+    decays: bool
     weight_decay: float
     temperature: float
     negatives: int

@@ -129,7 +129,7 @@ def test_what_failed_has_no_quality_and_says_why():
     (one,) = configurations([fabricate(cell(), status="oom")])
     quality = one.quality("ndcg@10")
     assert quality.value is None
-    assert quality.reason == "1 x oom"
+    assert quality.reason == "oom"
 
 
 def test_null_metrics_say_their_reason():

@@ -10,19 +10,19 @@ from persrec.data.ceiling import ceiling, expected_metrics, next_item_probabilit
 from persrec.data.splits import Sequences, leave_one_out
 from persrec.data.synthetic import SIZES, SyntheticSettings, catalogue, generate
 
-SETTINGS = SyntheticSettings(users=40, shortest=3, longest=30, categories=4, brands=2, items_per_brand=3, rest=5)
+SETTINGS = SyntheticSettings(users=40, shortest=3, longest=30, categories=4, items_per_category=6)
 
 
 def naive_kernel(age, fade):
-    constants = [4.0**j for j in range(9)]
-    return sum(c**-fade * math.exp(-(age - 1) / c) for c in constants) / sum(c**-fade for c in constants)
+    """Time constant 4**j has the share 4**-(j * fade) of the whole; what is beyond the ninth does not fade."""
+    ratio = 4**-fade
+    return sum((1 - ratio) * ratio**j * math.exp(-(age - 1) / 4**j) for j in range(9)) + ratio**9
 
 
 def naive_probabilities(settings, items_of, items):
     """``[V]`` probabilities of the next item after ``items``, one sum at a time."""
     n = len(items)
     place = {int(items_of.ids[i]): divmod(i, settings.items_per_category) for i in range(settings.num_items - 1)}
-    brand_of = {item: (category, inner // settings.items_per_brand) for item, (category, inner) in place.items()}
     memory = [0.0] * settings.categories
     for position, item in enumerate(items):
         memory[place[item][0]] += naive_kernel(n - position, settings.fade)
@@ -31,14 +31,11 @@ def naive_probabilities(settings, items_of, items):
         chance = (settings.base * items_of.rates[category] + memory[category]) / (settings.base + sum(memory))
         if n:
             chance = settings.stay * (place[items[-1]][0] == category) + (1 - settings.stay) * chance
-        weights = {}
-        for item, (its_category, inner) in place.items():
-            if its_category == category:
-                awake = item not in items[max(0, n - settings.rest) :]
-                takes = items.count(item)
-                brand_takes = sum(brand_of[other] == brand_of[item] for other in items)
-                weights[item] = items_of.popularity[category, inner]
-                weights[item] += settings.repeat * awake * takes + settings.brand * brand_takes / settings.items_per_brand
+        weights = {
+            item: items_of.popularity[category, inner] + settings.repeat * items.count(item)
+            for item, (its_category, inner) in place.items()
+            if its_category == category
+        }
         for item, weight in weights.items():
             probabilities[item] = chance * weight / sum(weights.values())
     return probabilities
@@ -50,7 +47,7 @@ def flat(histories):
     return Sequences(offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), items=items, times=np.zeros_like(items))
 
 
-@pytest.mark.parametrize("changes", [{}, {"rest": 0}, {"rest": 100}, {"stay": 0.0}, {"fade": 0.0}, {"repeat": 0.0, "brand": 0.0}])
+@pytest.mark.parametrize("changes", [{}, {"stay": 0.0}, {"stay": 0.7}, {"fade": 0.0}, {"fade": 2.0}, {"repeat": 0.0}])
 def test_the_predictor_is_the_definition(changes):
     settings = dataclasses.replace(SETTINGS, **changes)
     items_of = catalogue(settings)
@@ -64,8 +61,8 @@ def test_the_predictor_is_the_definition(changes):
 
 def test_generated_items_follow_the_predictor():
     # Under the predictor each of these sums has mean 0 and the variance computed beside it; a rule generated otherwise
-    # (a rest off by one, ages off by one, brands that count rested takes alone) moves one of them by many deviations.
-    settings = dataclasses.replace(SETTINGS, users=6000, shortest=24, longest=24, rest=6, fade=0.8)
+    # (ages off by one, a session that follows another category, takes that fade) moves one of them by many deviations.
+    settings = dataclasses.replace(SETTINGS, users=6000, shortest=24, longest=24, fade=0.8, base=2.0, repeat=2.0)
     log = generate(settings)
     items_of = catalogue(settings)
     histories = log.items.reshape(settings.users, 24)
@@ -73,20 +70,18 @@ def test_generated_items_follow_the_predictor():
     truth = next_item_probabilities(settings, items_of, flat(past.tolist()))
     everyone = np.arange(settings.users)
     category = np.concatenate([[-1], items_of.internal[1:] // settings.items_per_category])
-    brand = np.concatenate([[-1], items_of.internal[1:] // settings.items_per_brand])
     took = np.zeros((settings.users, settings.num_items), dtype=int)
     np.add.at(took, (everyone[:, None], past), 1)
     features = {
         "took": took,
         "last category": category[None, :] == category[past[:, -1]][:, None],
         "first category": category[None, :] == category[past[:, 0]][:, None],
-        "last brand": brand[None, :] == brand[past[:, -1]][:, None],
     }
-    for age in (1, 2, 5, 6, 7, 8, 23):
+    for age in (1, 2, 3, 5, 9, 17, 23):
         features[f"age {age}"] = np.arange(settings.num_items)[None, :] == past[:, -age][:, None]
     for item in range(1, settings.num_items):
         features[f"item {item}"] = np.arange(settings.num_items)[None, :] == item
-    assert len(features) == 35
+    assert len(features) == 3 + 7 + 24
     for name, values in features.items():
         feature = np.broadcast_to(values, truth.shape).astype(float)
         mean = (truth * feature).sum(axis=1)
@@ -132,14 +127,14 @@ def test_expected_metrics_by_hand():
 
 def test_the_long_past_is_worth_having_and_users_differ():
     log = generate(dataclasses.replace(SIZES["small"], users=300))
-    found = ceiling(log, recent=32)
+    found = ceiling(log, recent=16)
     whole, last = found["whole_past"]["ndcg@10"], found["last_recent"]["ndcg@10"]
     assert last / whole <= 0.75
     data = leave_one_out(log)
     settings, items_of, past = dataclasses.replace(SIZES["small"], users=300), catalogue(SIZES["small"]), data.past("test")
     truth = next_item_probabilities(settings, items_of, past)
     popular = expected_metrics(truth, np.tile(data.train_counts().astype(float), (300, 1)))["ndcg@10"].mean()
-    assert last > 3 * popular
+    assert last > 5 * popular
 
 
 def test_a_log_that_is_not_synthetic_and_no_recent_items_are_refused():

@@ -9,7 +9,7 @@ from persrec.data import synthetic
 from persrec.data.splits import leave_one_out
 from persrec.data.synthetic import SIZES, SyntheticDataset, SyntheticSettings, catalogue, generate, kernel, settings_digest, settings_of
 
-MINI = SyntheticSettings(users=3, shortest=5, longest=9, categories=3, brands=2, items_per_brand=2, rest=2)
+MINI = SyntheticSettings(users=3, shortest=5, longest=9, categories=3, items_per_category=4)
 
 
 def test_the_same_settings_give_the_same_log_and_another_seed_another():
@@ -38,7 +38,7 @@ def test_how_long_a_user_will_be_does_not_change_how_the_user_begins():
 
 def test_users_have_the_lengths_that_the_settings_say():
     for name in ("tiny", "small"):
-        settings = dataclasses.replace(SIZES[name], categories=2, brands=1, items_per_brand=2)
+        settings = dataclasses.replace(SIZES[name], categories=2, items_per_category=2)
         lengths = generate(settings).lengths
         assert (len(lengths), lengths.min(), lengths.max()) == (settings.users, settings.shortest, settings.longest)
 
@@ -64,40 +64,40 @@ def test_categories_partition_the_items_evenly_and_ids_say_nothing_of_them():
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_texts_are_distinct_and_of_few_words(name):
+def test_texts_are_distinct_and_their_first_word_is_the_category(name):
     settings = SIZES[name]
     items_of = catalogue(settings)
     texts = synthetic._texts(settings, items_of)
     assert texts[0] == ""
     assert len(set(texts)) == len(texts) == settings.num_items
-    assert len({word for text in texts for word in text.split()}) <= settings.categories * (1 + settings.brands) + 40 + settings.items_per_brand
-    category = items_of.internal[1:] // settings.items_per_category
-    brand = items_of.internal[1:] // settings.items_per_brand
     words = [text.split() for text in texts[1:]]
-    assert len({(c, w[0]) for c, w in zip(category.tolist(), words, strict=True)}) == settings.categories == len({w[0] for w in words})
-    assert len({(b, w[1]) for b, w in zip(brand.tolist(), words, strict=True)}) == settings.categories * settings.brands
+    category = (items_of.internal[1:] // settings.items_per_category).tolist()
+    assert len({(c, w[0]) for c, w in zip(category, words, strict=True)}) == len({w[0] for w in words}) == settings.categories
+    assert {len(w) for w in words} == {3}
+    # 4 details, and a kind for every 4 items of a category
+    assert len({word for w in words for word in w}) == settings.categories + 4 + -(-settings.items_per_category // 4)
 
 
 def test_seen_items_are_kept():
     assert not generate(MINI).exclude_seen
 
 
-def test_the_kernel_is_close_to_a_power_law_at_every_age():
-    ages = np.arange(1, 16_385)
-    weights = kernel(ages, 0.3)
+@pytest.mark.parametrize("fade", [0.0, 0.2, 0.5, 0.8])
+def test_the_kernel_is_a_power_law(fade):
+    weights = kernel(np.arange(1, 16_385), fade)
     assert weights[0] == pytest.approx(1)
-    assert np.all(np.diff(weights) < 0)
-    for low, high in ((4, 64), (64, 1024), (1024, 16_384)):
+    assert np.all(np.diff(weights) <= 0)
+    for low, high in ((16, 64), (64, 1024), (1024, 16_384)):
         slope = math.log(weights[high - 1] / weights[low - 1]) / math.log(high / low)
-        assert slope == pytest.approx(-0.3, abs=0.08)
+        assert slope == pytest.approx(-fade, abs=0.03)
 
 
 def test_popularity_has_mean_one_in_each_category_and_rates_sum_to_one():
     items_of = catalogue(SIZES["small"])
     assert items_of.rates.sum() == pytest.approx(1)
-    assert items_of.popularity.mean(axis=1) == pytest.approx(np.ones(48))
-    assert sorted(items_of.ids.tolist()) == list(range(1, 961))
-    assert items_of.internal[items_of.ids].tolist() == list(range(960))
+    assert items_of.popularity.mean(axis=1) == pytest.approx(np.ones(40))
+    assert sorted(items_of.ids.tolist()) == list(range(1, 641))
+    assert items_of.internal[items_of.ids].tolist() == list(range(640))
 
 
 def test_settings_travel_in_the_notes():
@@ -114,7 +114,7 @@ def test_settings_travel_in_the_notes():
         ({"stay": 1.0}, "stay: 1.0 leaves"),
         ({"base": 0.0}, "base: 0"),
         ({"fade": -0.1}, "fade: -0.1 is negative"),
-        ({"rest": -1}, "rest: -1 is negative"),
+        ({"items_per_category": 0}, "items_per_category: 0 is less than 1"),
     ],
 )
 def test_settings_that_describe_no_process_are_refused(changes, message):

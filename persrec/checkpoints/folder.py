@@ -66,13 +66,17 @@ def load_weights(folder: Path, model: nn.Module) -> None:
 
 
 def check_state(state: Mapping[str, torch.Tensor], model: nn.Module) -> None:
-    """Raises a ValueError that names the first missing, extra or misshapen tensors of ``state``."""
-    expected = model.state_dict()
+    """Raises a ValueError that names the missing, extra or misshapen tensors of ``state``."""
+    check_shapes(state, {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()})
+
+
+def check_shapes(state: Mapping[str, torch.Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises a ValueError that names the tensors of ``state`` that are missing, extra or not of the expected shape."""
     missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
     misshapen = [
-        f"{name} {list(state[name].shape)}, expected {list(expected[name].shape)}"
+        f"{name} {list(state[name].shape)}, expected {list(expected[name])}"
         for name in sorted(expected.keys() & state.keys())
-        if state[name].shape != expected[name].shape
+        if tuple(state[name].shape) != tuple(expected[name])
     ]
     faults = [f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("extra", extra), ("misshapen", misshapen)) if names]
     if faults:

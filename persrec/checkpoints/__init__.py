@@ -1,0 +1,6 @@
+"""Checkpoints: our own folders, and models of the public PerSRec code."""
+
+from persrec.checkpoints.folder import check_state, load_facts, load_weights, save_checkpoint
+from persrec.checkpoints.reference import import_reference, load_imported
+
+__all__ = ["check_state", "import_reference", "load_facts", "load_imported", "load_weights", "save_checkpoint"]
