@@ -77,7 +77,8 @@ def _status(statuses: Counter[str] | None) -> Entry:
 
 def ledger_tables(among: Sequence[Configuration], names: Names) -> list[Table]:
     """The three counts side by side: the totals of each pass, then its parts."""
-    totals, parts = [], []
+    totals: list[Row] = []
+    parts: list[Row] = []
     for one in among:
         records = [record for record in one.measured if record.get("ledger")]
         if not records:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 from matplotlib.lines import Line2D
 
 from benchmarks import axes, canvas, quantities, tables
@@ -211,8 +210,3 @@ def _unique(among: Sequence[Configuration]) -> list[Configuration]:
 def sentence(text: str) -> str:
     """The text with its first letter as at the start of a sentence."""
     return text[:1].upper() + text[1:]
-
-
-def no_spread(values: Sequence[float]) -> bool:
-    """Whether there is nothing to see: fewer than two values that differ."""
-    return len(np.unique(np.asarray(values))) < 2

@@ -79,17 +79,17 @@ class Configuration:
     @property
     def is_floor(self) -> bool:
         """Whether it is a baseline that learns nothing."""
-        return self["compression"] == "none" or self["backbone"] in FLOOR_NAMES
+        return bool(self["compression"] == "none" or self["backbone"] in FLOOR_NAMES)
 
     @property
     def is_control(self) -> bool:
         """Whether it is the experts' layout with no token in it."""
-        return self["compression"] == "experts" and self["tokens"] == 0
+        return bool(self["compression"] == "experts" and self["tokens"] == 0)
 
     @property
     def is_tokens(self) -> bool:
         """Whether it is PerSRec: experts with at least one token."""
-        return self["compression"] == "experts" and self["tokens"] > 0
+        return bool(self["compression"] == "experts" and self["tokens"] > 0)
 
     def quality(self, metric: str) -> Estimate:
         """The metric over seeds (outer level, drawn with replacement) and users (the records' replicates)."""
@@ -282,7 +282,8 @@ def over_seeds(rows: Floats) -> Floats:
     """
     seeds, replicates = rows.shape
     if seeds == 1:
-        return rows[0]
+        only: Floats = rows[0]
+        return only
     draws = np.random.default_rng([_SEED_OF_DRAWS, seeds]).integers(0, seeds, size=(replicates, seeds))
     mean: Floats = rows[draws, np.arange(replicates)[:, None]].mean(axis=1)
     return mean
@@ -293,10 +294,8 @@ def _replicates(one: Configuration, records: Sequence[Record], metric: str, n: i
     rows = [np.asarray(replicates.get(metric) or (), dtype=np.float64) for replicates in stored]
     if any(row.size == 0 for row in rows):
         return None, "", "no replicates in the record"
-    samples = {
-        (replicates.get("seed"), row.size, int(_entry(r, metric)["n"] or 0))
-        for replicates, row, r in zip(stored, rows, records, strict=True)
-    }  # type: ignore[index]
+    counts = [int(record["metrics"][metric].get("n") or 0) for record in records]
+    samples = {(replicates.get("seed"), row.size, count) for replicates, row, count in zip(stored, rows, counts, strict=True)}
     if len(samples) > 1:
         return None, "", "its seeds were evaluated on different users"
     if not all(np.isfinite(row).all() for row in rows):

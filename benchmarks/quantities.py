@@ -1,7 +1,8 @@
 """Numbers as people read them: SI for FLOPs, binary units for bytes, as many digits as mean something."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from benchmarks.paired import Estimate
 
@@ -91,10 +92,16 @@ def quantity(metric: str, value: float) -> str:
     return ratio(value)
 
 
+def _signed(value: float) -> str:
+    return ratio(value, signed=True)
+
+
+_FORMS: Mapping[str, Callable[[float], str]] = MappingProxyType({"ratio": ratio, "signed": _signed, "percent": percent})
+
+
 def with_interval(estimate: Estimate, shown: str = "ratio") -> str:
     """``0.1234 (0.1200 to 0.1270)`` as ``ratio``, ``signed`` or ``percent``; only the value where there is no interval."""
-    forms = {"ratio": ratio, "signed": lambda value: ratio(value, signed=True), "percent": percent}
-    form = forms[shown]
+    form = _FORMS[shown]
     if estimate.value is None:
         return MISSING
     if estimate.low is None or estimate.high is None:

@@ -156,7 +156,7 @@ def hypervolume_table(among: Sequence[Configuration], found: Frontiers, *, key: 
                     tables.of_quality(whole.hypervolume),
                     tables.of_quality(rest.hypervolume),
                     tables.of_difference(_gain(whole.hypervolume, rest.hypervolume)),
-                    Entry(text=f"{_plain_cost(cost, dearest)}, {METRIC_NAMES.get(metric, metric)} 0", tone="muted"),
+                    Entry(text=f"{quantities.quantity(cost, dearest)}, {METRIC_NAMES.get(metric, metric)} 0", tone="muted"),
                 )
             )
     if not rows:
@@ -218,7 +218,3 @@ def _flat(source: str, name: str, estimate: Estimate, unit: str) -> dict[str, An
 
 def _cost(one: Configuration, cost: str) -> Estimate:
     return COSTS[cost](one) if cost in COSTS else one.cost(cost)
-
-
-def _plain_cost(cost: str, value: float) -> str:
-    return quantities.quantity(cost, value)

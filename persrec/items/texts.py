@@ -16,7 +16,6 @@ from torch import nn
 from persrec.backbones.llama import Llama
 from persrec.items.base import KeptVectors
 from persrec.items.tokens import Tokens
-from persrec.nn.cache import Chunk, empty_cache
 
 BATCH_TOKENS = 1 << 14
 
@@ -28,18 +27,21 @@ class TextItems(nn.Module):
         decoder: the item Llama; its ``length`` bounds the tokens of a text.
         vocabulary: number of token ids.
         count: catalogue size ``V``, padding item 0 included.
+        causal: whether a token sees the earlier ones alone. The public code's item Llama is causal with flash attention
+            and, since it passes no mask, sees whole texts without; the conformance vectors were recorded so.
 
-    Differs: texts are read in padded batches, or packed behind a block-diagonal mask, and never see each other; the
-    public code's packed texts do, where flash attention is absent. Positions start at 0 in every text; the public code's
-    start later, which a rotary decoder cannot tell.
+    Differs: texts never see each other, in padded rows and in packed ones; the public code's packed texts do, where flash
+    attention is absent. Positions start at 0 in every text; the public code's start later, which a rotary decoder cannot
+    tell.
     """
 
     token_ids: torch.Tensor | None
     lengths: torch.Tensor | None
 
-    def __init__(self, *, decoder: Llama, vocabulary: int, count: int) -> None:
+    def __init__(self, *, decoder: Llama, vocabulary: int, count: int, causal: bool = True) -> None:
         super().__init__()
         self.count = count
+        self.causal = causal
         self.decoder = decoder
         self.embed_tokens = nn.Embedding(vocabulary, decoder.width)
         self.item_token = nn.Parameter(torch.empty(decoder.width).normal_(std=0.02))
@@ -80,7 +82,8 @@ class TextItems(nn.Module):
         Args:
             token_ids: ``[n, T]`` int64, right-padded.
             lengths: ``[n]`` int64, from 1 to ``T``.
-            packed_row: tokens of a row that holds several texts behind a block-diagonal mask; None reads padded batches.
+            packed_row: tokens of a row that holds several texts, which a block-diagonal mask keeps apart; None gives every
+                text a row, in batches of texts of like length.
 
         Returns:
             ``[n, D]``, not normalised.
@@ -92,12 +95,13 @@ class TextItems(nn.Module):
         if not len(token_ids):
             return self.item_token.new_empty(0, self.decoder.width)
         if packed_row is not None:
-            return self._encode_packed(token_ids, lengths, packed_row)
+            return self._encode_rows(token_ids, lengths, *_pack(lengths.cpu().numpy(), packed_row), packed_row)
         parts, order = [], []
-        for rows in _batches(lengths.cpu().numpy()):
-            index = torch.from_numpy(rows).to(token_ids.device)
-            parts.append(self._encode_padded(token_ids[index], lengths[index]))
-            order.append(index)
+        for batch in _batches(lengths.cpu().numpy()):
+            texts = torch.from_numpy(batch).to(token_ids.device)
+            rows, starts = np.arange(len(batch)), np.zeros(len(batch), dtype=np.int64)
+            parts.append(self._encode_rows(token_ids[texts], lengths[texts], rows, starts, int(lengths[texts].max())))
+            order.append(texts)
         return torch.cat(parts)[torch.cat(order).argsort()]
 
     def vectors(self) -> torch.Tensor:
@@ -141,8 +145,7 @@ class TextItems(nn.Module):
         total = 0
         for rows in _batches(lengths):
             longest = int(lengths[rows].max())
-            pairs = self.decoder.executed_pairs(queries=longest, prefix=0)
-            total += len(rows) * sum(self.decoder.macs(positions=longest, pairs=pairs).values())
+            total += len(rows) * sum(self.decoder.macs(positions=longest, pairs=longest**2).values())
         return total
 
     def _catalogue(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -154,40 +157,25 @@ class TextItems(nn.Module):
         token_ids, lengths = self._catalogue()
         return self.encode(token_ids[known], lengths[known])
 
-    def _encode_padded(self, token_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        longest, device = int(lengths.max()), token_ids.device
-        positions = torch.arange(longest, device=device)
-        last = positions == lengths[:, None] - 1
-        chunk = Chunk(
-            inputs=self._embed(token_ids[:, :longest], last),
-            positions=positions,
-            valid=positions < lengths[:, None],
-            key_times=None,
-            query_times=None,
-            keep=0,
-            items=longest,
-        )
-        hidden: torch.Tensor = self.decoder(chunk, empty_cache(users=len(token_ids), layout="", timed=False, device=device))[0]
-        return hidden[torch.arange(len(token_ids), device=device), lengths - 1]
-
-    def _encode_packed(self, token_ids: torch.Tensor, lengths: torch.Tensor, packed_row: int) -> torch.Tensor:
-        row, start = _pack(lengths.cpu().numpy(), packed_row)
+    def _encode_rows(
+        self, token_ids: torch.Tensor, lengths: torch.Tensor, rows: np.ndarray, starts: np.ndarray, row_tokens: int
+    ) -> torch.Tensor:
+        """Vectors of texts that stand in given rows of ``row_tokens`` tokens, from given positions on."""
         device = token_ids.device
         text = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths)
         position = torch.arange(len(text), device=device) - (lengths.cumsum(0) - lengths)[text]
-        at = (torch.from_numpy(row).to(device)[text], torch.from_numpy(start).to(device)[text] + position)
-        shape = (int(row.max()) + 1, packed_row)
-        # what no text fills is a text of its own, -1, so that its rows stay finite
-        ids, positions, sequence = (torch.full(shape, fill, device=device) for fill in (0, 0, -1))
-        ids[at], positions[at], sequence[at] = token_ids[text, position], position, text
+        row, column = torch.from_numpy(rows).to(device)[text], torch.from_numpy(starts).to(device)[text] + position
+        shape = (int(rows.max()) + 1, row_tokens)
+        # what no text fills is a text of its own, -1, so that its attention stays finite
+        ids, positions, owner = (torch.full(shape, fill, device=device) for fill in (0, 0, -1))
+        ids[row, column], positions[row, column], owner[row, column] = token_ids[text, position], position, text
+        ends = position == lengths[text] - 1
         last = torch.zeros(shape, dtype=torch.bool, device=device)
-        last[at] = position == lengths[text] - 1
-        hidden = self.decoder.packed(self._embed(ids, last), positions, sequence)
-        ends = at[0][position == lengths[text] - 1], at[1][position == lengths[text] - 1]
-        return hidden[ends]
-
-    def _embed(self, token_ids: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
-        return torch.where(last[..., None], self.item_token, self.embed_tokens(token_ids))
+        last[row, column] = ends
+        inputs = torch.where(last[..., None], self.item_token, self.embed_tokens(ids))
+        mask = owner[:, :, None] == owner[:, None, :]
+        hidden = self.decoder.masked(inputs, positions, mask.tril() if self.causal else mask)
+        return hidden[row[ends], column[ends]]
 
     def _check(self, token_ids: torch.Tensor, lengths: torch.Tensor) -> None:
         if token_ids.dim() != 2 or token_ids.dtype != torch.int64:

@@ -74,8 +74,9 @@ def naive_pointwise(
 def naive_softmax(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Scaled dot-product attention with a dense mask; a query that sees nothing gives 0."""
     scores = (q @ k.transpose(-1, -2)) / q.shape[-1] ** 0.5
-    weights = scores.masked_fill(~mask, -torch.inf).softmax(-1)
-    return weights.masked_fill(~mask, 0.0) @ v
+    weights: torch.Tensor = scores.masked_fill(~mask, -torch.inf).softmax(-1)
+    seen: torch.Tensor = weights.masked_fill(~mask, 0.0)
+    return seen @ v
 
 
 def pointwise_attention(

@@ -20,7 +20,7 @@ BETAS = (0.9, 0.98)  # as the public HSTU recipe
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochReport:
-    """One epoch: mean loss, the validation figure, seconds, and the share of computed item slots that were padding."""
+    """One epoch: mean loss, the validation figure, seconds, and the share of computed item positions that were padding."""
 
     epoch: int
     loss: float
@@ -89,7 +89,7 @@ class Trainer:
             weight_decay=recipe.weight_decay,
             betas=BETAS,
         )
-        self._steps = self._steps_per_epoch = 0
+        self._steps = self._steps_per_epoch = self._computed = 0
 
     def run(self) -> TrainingResult:
         """Trains until the patience or the epochs are used up, then puts the best epoch's weights back."""
@@ -123,7 +123,7 @@ class Trainer:
             count = int((batch.targets > 0).sum())
             totals.loss += float(loss) * count
             totals.targets += count
-            totals.slots += batch.items.size
+            totals.slots += self._computed
         seconds = time.perf_counter() - start
         self.model.eval()
         return EpochReport(
@@ -162,6 +162,7 @@ class Trainer:
         if self.recipe.time_bias:
             times, query_times = (torch.from_numpy(part).to(self._device) for part in (batch.times, batch.query_times))
         hidden, columns = self.model.hidden_states(items, times, query_times)
+        self._computed = len(items) * len(columns)
         targets = targets[:, columns]
         predicts = targets > 0
         target_ids = targets[predicts]

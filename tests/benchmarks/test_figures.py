@@ -94,9 +94,10 @@ def test_floors_without_a_cost_are_lines_or_notes(among):
 
 
 def test_text_is_never_read_as_mathematics():
-    among = configurations([fabricate(Cell(backbone="hstu", compression="experts", tokens=4, dataset="$\\frac{<b>"))])
-    found = drawn([*among, *configurations([fabricate(Cell(backbone="hstu", compression="experts", tokens=4))])])
-    assert "[$\\frac{&lt;b&gt;]" in str(found.image.svg)
+    cells = [Cell(backbone="hstu", compression="experts", tokens=4, dataset=name) for name in ("$\\frac{<b>", "plain")]
+    records = [fabricate(cell) for cell in cells]
+    records[0]["metrics"]["ndcg@10"]["value"] = 1.0  # on the frontier, so that it is labelled
+    assert "[$\\frac{&lt;b&gt;]" in str(drawn(configurations(records)).image.svg)
 
 
 def test_settings_of_the_user_change_nothing(among):

@@ -24,7 +24,7 @@ def fake(monkeypatch: pytest.MonkeyPatch, *, compute: list[object], graphics: li
     )
     monkeypatch.setitem(sys.modules, "pynvml", module)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: SimpleNamespace(uuid="abc"))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="abc"))
 
 
 def process(used: int | None, pid: int | None = None) -> SimpleNamespace:

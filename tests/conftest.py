@@ -1,0 +1,19 @@
+"""Being here puts this folder on the import path: `small_models` serves several folders of tests."""
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# a deadline, or a limit on how long drawing takes, would test how busy the machine is
+settings.register_profile("laws", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("laws")
+
+
+@pytest.fixture
+def one_thread():
+    """These tensors are too small to share out: on a busy machine two threads wait for each other for seconds."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -1,0 +1,287 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from persrec.nn import attention
+from persrec.nn.attention import Bias, executed_pairs, pointwise_attention, softmax_attention
+from persrec.nn.cache import Chunk, empty_cache
+from persrec.nn.positions import BUCKET_WIDTH, TIME_BUCKETS, UNKNOWN_TIME, PairFeatures, RelativeBias, time_buckets
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+# users, heads, queries, prefix, width of a head: odd, and across the edges of blocks of query rows
+SHAPES = [(1, 1, 1, 0, 1), (3, 2, 7, 0, 3), (2, 1, 64, 5, 4), (3, 2, 65, 0, 3), (5, 3, 13, 9, 2), (2, 2, 129, 3, 5), (4, 1, 1, 17, 3)]
+BUCKETS = 6
+CLOSE = {"rtol": 0, "atol": 1e-6}  # in float64, so that no sum's order matters
+
+
+@pytest.fixture(params=["as shipped", "small blocks"])
+def blocks(request, monkeypatch):
+    """Small blocks: 4 query rows at a time, and one or two users."""
+    if request.param == "small blocks":
+        monkeypatch.setattr(attention, "QUERY_ROWS", 4)
+        monkeypatch.setattr(attention, "BLOCK_ELEMENTS", 200)
+
+
+def inputs(shape, *, seed=0, bias="time", dtype=torch.float64):
+    """q, k, v, the keys that are not padding, and bias tables, of which q, k, v and the tables want gradients."""
+    users, heads, queries, prefix, width = shape
+    random = torch.Generator().manual_seed(seed)
+    keys = prefix + queries
+    q, k, v = (torch.randn(users, heads, count, width, generator=random, dtype=dtype) for count in (queries, keys, keys))
+    valid = torch.rand(users, keys, generator=random) > 0.3
+    if users > 1:
+        valid[0] = False  # a user without any item
+    distance = torch.randn(2 * keys, generator=random, dtype=dtype)
+    interval = torch.randn(BUCKETS + 1, generator=random, dtype=dtype)
+    distances = (torch.arange(prefix, keys)[:, None] - torch.arange(keys)[None, :]).mul(2).clamp(min=0)
+    buckets = torch.randint(0, BUCKETS + 1, (users, queries, keys), generator=random, dtype=torch.uint8)
+    tables = {"none": [], "distance": [distance], "time": [distance, interval]}[bias]
+    leaves = [tensor.requires_grad_() for tensor in (q, k, v, *tables)]
+
+    def built():
+        if bias == "none":
+            return None
+        timed = bias == "time"
+        return Bias(distance=distance, distances=distances, interval=interval if timed else None, buckets=buckets if timed else None)
+
+    return leaves, valid, built()
+
+
+def pointwise_by_loops(q, k, v, *, prefix, valid, bias, divisor):
+    """The formula of METHOD, pair by pair."""
+    users, heads, queries, _ = q.shape
+    out = torch.zeros(users, heads, queries, v.shape[-1], dtype=q.dtype)
+    for user in range(users):
+        for head in range(heads):
+            for row in range(queries):
+                for key in range(prefix + row + 1):
+                    if not valid[user, key]:
+                        continue
+                    score = q[user, head, row] @ k[user, head, key]
+                    if bias is not None:
+                        score = score + bias.distance[bias.distances[row, key]]
+                        if bias.interval is not None:
+                            score = score + bias.interval[int(bias.buckets[user, row, key])]
+                    out[user, head, row] += score * torch.sigmoid(score) / divisor * v[user, head, key]
+    return out
+
+
+@pytest.mark.parametrize("bias", ["none", "distance", "time"])
+def test_pointwise_attention_is_the_formula_pair_by_pair(bias, blocks):
+    shape = (3, 2, 7, 3, 2)
+    (q, k, v, *_), valid, tables = inputs(shape, bias=bias)
+    with torch.no_grad():
+        expected = pointwise_by_loops(q, k, v, prefix=3, valid=valid, bias=tables, divisor=11.0)
+        for kernel in ("segmented", "naive"):
+            found = pointwise_attention(q, k, v, prefix=3, valid=valid, bias=tables, divisor=11.0, kernel=kernel)
+            torch.testing.assert_close(found, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("bias", ["none", "distance", "time"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_segmented_kernel_gives_the_naive_kernels_outputs_and_gradients(shape, bias, blocks):
+    leaves, valid, tables = inputs(shape, bias=bias)
+    answers = []
+    for kernel in ("segmented", "naive"):
+        out = pointwise_attention(*leaves[:3], prefix=shape[3], valid=valid, bias=tables, divisor=37.0, kernel=kernel)
+        weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=out.dtype)
+        answers.append((out, *torch.autograd.grad((out * weights).sum(), leaves)))
+    for found, expected in zip(*answers, strict=True):
+        torch.testing.assert_close(found, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_without_gradients_the_segmented_kernel_gives_the_same_numbers(shape, blocks):
+    (q, k, v, *_), valid, tables = inputs(shape)
+    with_graph = pointwise_attention(q, k, v, prefix=shape[3], valid=valid, bias=tables, divisor=5.0, kernel="segmented")
+    with torch.no_grad():
+        without = pointwise_attention(q, k, v, prefix=shape[3], valid=valid, bias=tables, divisor=5.0, kernel="segmented")
+    assert torch.equal(with_graph, without)
+
+
+def test_the_segmented_kernels_gradients_are_those_of_finite_differences():
+    leaves, valid, tables = inputs((2, 1, 5, 2, 2))
+
+    def call(q, k, v, distance, interval):
+        bias = Bias(distance=distance, distances=tables.distances, interval=interval, buckets=tables.buckets)
+        return pointwise_attention(q, k, v, prefix=2, valid=valid, bias=bias, divisor=3.0, kernel="segmented")
+
+    assert torch.autograd.gradcheck(call, leaves)
+
+
+@given(users=st.integers(1, 4), queries=st.integers(1, 20), prefix=st.integers(0, 6), rows=st.integers(1, 7), elements=st.integers(1, 400))
+def test_blocks_of_any_size_give_the_same_numbers(users, queries, prefix, rows, elements):
+    leaves, valid, tables = inputs((users, 2, queries, prefix, 2), seed=queries)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "QUERY_ROWS", rows)
+        patch.setattr(attention, "BLOCK_ELEMENTS", elements)
+        segmented = pointwise_attention(*leaves[:3], prefix=prefix, valid=valid, bias=tables, divisor=2.0, kernel="segmented")
+        found = torch.autograd.grad(segmented.square().sum(), leaves)
+    naive = pointwise_attention(*leaves[:3], prefix=prefix, valid=valid, bias=tables, divisor=2.0, kernel="naive")
+    torch.testing.assert_close(segmented, naive, **CLOSE)
+    for gradient, expected in zip(found, torch.autograd.grad(naive.square().sum(), leaves), strict=True):
+        torch.testing.assert_close(gradient, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_softmax_kernels_agree_in_outputs_and_gradients(shape):
+    leaves, valid, _ = inputs(shape, bias="none")
+    answers = []
+    for kernel in ("segmented", "naive"):
+        out = softmax_attention(*leaves, prefix=shape[3], valid=valid, kernel=kernel)
+        weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=out.dtype)
+        answers.append((out, *torch.autograd.grad((out * weights).sum(), leaves)))
+    for found, expected in zip(*answers, strict=True):
+        torch.testing.assert_close(found, expected, **CLOSE)
+
+
+def test_softmax_attention_is_the_formula_row_by_row():
+    users, heads, queries, prefix, width = shape = (3, 2, 5, 2, 3)
+    (q, k, v), valid, _ = inputs(shape, bias="none")
+    with torch.no_grad():
+        found = softmax_attention(q, k, v, prefix=prefix, valid=valid, kernel="segmented")
+        for user in range(users):
+            for row in range(queries):
+                # what is not padding, up to itself; a padded query sees itself too, or it might see nothing
+                seen = [key for key in range(prefix + row + 1) if valid[user, key] or key == prefix + row]
+                scores = q[user, :, None, row] @ k[user][:, seen].transpose(-1, -2) / math.sqrt(width)
+                expected = scores.softmax(-1) @ v[user][:, seen]
+                torch.testing.assert_close(found[user, :, row], expected[:, 0], **CLOSE)
+
+
+@pytest.mark.parametrize("kernel", ["segmented", "naive"])
+@pytest.mark.parametrize("prefix", [0, 3])
+def test_a_row_of_padding_alone_stays_finite_and_so_do_its_gradients(kernel, prefix, blocks):
+    leaves, valid, tables = inputs((2, 2, 9, prefix, 3), dtype=torch.float32)
+    assert not valid[0].any()
+    pointwise = pointwise_attention(*leaves[:3], prefix=prefix, valid=valid, bias=tables, divisor=12.0, kernel=kernel)
+    softmax = softmax_attention(*leaves[:3], prefix=prefix, valid=valid, kernel=kernel)
+    assert (pointwise[0] == 0).all()
+    for out in (pointwise, softmax):
+        assert out.isfinite().all()
+        gradients = torch.autograd.grad(out.sum(), leaves, retain_graph=True, allow_unused=True)
+        assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("kernel", ["segmented", "naive"])
+def test_what_padding_holds_reaches_nothing(kernel, blocks):
+    (q, k, v, *_), valid, tables = inputs((3, 2, 9, 4, 3), dtype=torch.float32)
+    with torch.no_grad():
+        hidden = ~valid[:, None, :, None]
+        other_k, other_v = k.masked_fill(hidden, 7.0), v.masked_fill(hidden, -3.0)
+        for attend in (
+            lambda k, v: pointwise_attention(q, k, v, prefix=4, valid=valid, bias=tables, divisor=12.0, kernel=kernel),
+            lambda k, v: softmax_attention(q, k, v, prefix=4, valid=valid, kernel=kernel),
+        ):
+            queries = valid[:, None, 4:, None].expand(-1, 2, -1, 3)
+            torch.testing.assert_close(attend(other_k, other_v)[queries], attend(k, v)[queries], **CLOSE)
+
+
+@given(queries=st.integers(1, 200), prefix=st.integers(0, 30), rows=st.sampled_from([1, 3, 64]))
+def test_executed_pairs_are_the_scores_that_the_kernel_computes(queries, prefix, rows):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "QUERY_ROWS", rows)
+        counted = executed_pairs(queries, prefix, kind="pointwise", kernel="segmented")
+        computed = []
+        own = attention._scores
+
+        def counting(q, k, users, rows, keys, bias):
+            scores = own(q, k, users, rows, keys, bias)
+            computed.append(scores.numel())
+            return scores
+
+        patch.setattr(attention, "_scores", counting)
+        one = torch.ones(1, 1, prefix + queries, 1)
+        valid = torch.ones(1, prefix + queries, dtype=torch.bool)
+        with torch.no_grad():
+            pointwise_attention(one[:, :, prefix:], one, one, prefix=prefix, valid=valid, bias=None, divisor=1.0, kernel="segmented")
+    assert counted == sum(computed)
+    visible = queries * (queries + 1) // 2 + queries * prefix
+    assert visible <= counted <= visible + queries * (rows - 1)
+    assert executed_pairs(queries, prefix, kind="softmax", kernel="segmented") == queries * (prefix + queries)
+    assert executed_pairs(queries, prefix, kind="pointwise", kernel="naive") == queries * (prefix + queries)
+
+
+@pytest.mark.parametrize("kernel", ["segmented", "naive"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float16, 1e-2), (torch.bfloat16, 1e-1)])
+def test_attention_keeps_the_precision_it_is_given(kernel, dtype, tolerance):
+    (q, k, v, *_), valid, tables = inputs((2, 2, 7, 2, 3))
+    rounded = Bias(
+        distance=tables.distance.to(dtype), distances=tables.distances, interval=tables.interval.to(dtype), buckets=tables.buckets
+    )
+    with torch.no_grad():
+        given_precision = [tensor.to(dtype) for tensor in (q, k, v)]
+        pointwise = pointwise_attention(*given_precision, prefix=2, valid=valid, bias=rounded, divisor=10.0, kernel=kernel)
+        softmax = softmax_attention(*given_precision, prefix=2, valid=valid, kernel=kernel)
+        assert pointwise.dtype == softmax.dtype == dtype
+        torch.testing.assert_close(
+            pointwise.double(), pointwise_by_loops(q, k, v, prefix=2, valid=valid, bias=tables, divisor=10.0), rtol=0, atol=tolerance
+        )
+
+
+# Time buckets and the tables
+
+
+def bucket(query, key):
+    """arXiv 2402.17152 and METHOD: floor(log(max(1, |dt|)) / 0.301), 128 buckets; an unknown time has none."""
+    if query == 0 or key == 0:
+        return UNKNOWN_TIME
+    return min(TIME_BUCKETS - 1, math.floor(math.log(max(1, abs(query - key))) / 0.301))
+
+
+def at_an_edge(query, key):
+    """Whether the difference is so near to a bucket's edge that float32 may put it on either side."""
+    place = math.log(max(1, abs(query - key))) / 0.301
+    return place > 0.5 and abs(place - round(place)) < 1e-5
+
+
+times = st.integers(0, 3) | st.integers(1, 10**5) | st.integers(1_500_000_000, 1_900_000_000)
+
+
+@given(queries=st.lists(times, min_size=1, max_size=6), keys=st.lists(times, min_size=1, max_size=6))
+def test_time_buckets_are_those_of_the_definition(queries, keys):
+    found = time_buckets(torch.tensor([queries]), torch.tensor([keys]))
+    assert (found.dtype, found.shape) == (torch.uint8, (1, len(queries), len(keys)))
+    for query, row in zip(queries, found[0].tolist(), strict=True):
+        for key, one in zip(keys, row, strict=True):
+            assert one == bucket(query, key) or (at_an_edge(query, key) and abs(one - bucket(query, key)) == 1)
+
+
+def test_time_buckets_by_hand_and_as_large_as_they_come():
+    assert BUCKET_WIDTH == 0.301
+    one_second, a_day, longest = 1, 86_400, 2**62
+    found = time_buckets(torch.tensor([[10, 10 + one_second, 10 + a_day, 0, 10 + longest]]), torch.tensor([[10]]))
+    # log(86400) / 0.301 = 37.76; 2^62 seconds would be bucket 142
+    assert found[0, :, 0].tolist() == [0, 0, 37, UNKNOWN_TIME, TIME_BUCKETS - 1]
+
+
+def test_time_buckets_leave_their_arguments_alone():
+    queries, keys = torch.tensor([[5, 900]]), torch.tensor([[700, 0]])
+    time_buckets(queries, keys)
+    assert (queries.tolist(), keys.tolist()) == ([[5, 900]], [[700, 0]])
+
+
+def test_the_bias_is_by_slot_distance_and_by_bucket_and_nothing_for_an_unknown_time():
+    bias = RelativeBias(length=12)
+    with torch.no_grad():
+        bias.distance.copy_(torch.arange(12) * 100.0)
+        bias.interval.copy_(torch.arange(TIME_BUCKETS) + 1.0)
+    chunk = Chunk(
+        inputs=torch.zeros(1, 3, 1),
+        positions=torch.tensor([4, 5, 9]),
+        valid=torch.ones(1, 3, dtype=torch.bool),
+        key_times=torch.tensor([[1000, 1001, 0]]),
+        query_times=torch.tensor([[1001, 90_000, 90_000]]),
+        keep=0,
+        items=3,
+    )
+    pairs = PairFeatures(chunk, empty_cache(users=1, layout="", timed=True, device=torch.device("cpu")))
+    block = bias(pairs).block(slice(None), slice(None), 3)[0, 0]
+    # below the diagonal and on it: 100 times the distance of slots, plus 1 + bucket where both times are known
+    day = bucket(90_000, 1000)
+    assert day == bucket(90_000, 1001)
+    assert block.tril().tolist() == [[0 + 1, 0, 0], [100 + 1 + day, 0 + 1 + day, 0], [500 + 1 + day, 400 + 1 + day, 0]]

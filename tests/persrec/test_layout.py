@@ -1,0 +1,226 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from persrec.layout import Segment, SegmentLayout
+
+
+@st.composite
+def segments(draw):
+    items = draw(st.integers(1, 6))
+    kind = draw(st.sampled_from(["experts", "stays", "summaries"]))
+    if kind == "summaries":
+        return Segment(items=items, summaries=draw(st.integers(1, 4)))
+    experts = draw(st.integers(0, 4))
+    reserved = draw(st.none() | st.integers(experts, experts + 3))
+    return Segment(items=items, experts=experts, expert_slots=reserved, stays_visible=kind == "stays")
+
+
+layouts = st.builds(SegmentLayout, segments=st.lists(segments(), max_size=4).map(tuple), recent=st.integers(1, 6))
+
+
+def slots(layout):
+    """Every computed position as (segment, what stands there, number among its kind, slot), written out one by one."""
+    listed, slot = [], 0
+    for index, segment in enumerate(layout.segments):
+        what, count = ("item", segment.items) if segment.summaries is None else ("summary", segment.summaries)
+        listed += [(index, what, number, slot + number) for number in range(count)]
+        slot += count
+        listed += [(index, "expert", number, slot + number) for number in range(segment.experts)]
+        slot += segment.experts if segment.expert_slots is None else segment.expert_slots
+    return listed + [(len(layout.segments), "item", number, slot + number) for number in range(layout.recent)]
+
+
+def sees(layout, query, key):
+    """METHOD: p <= q, and p is in q's own segment or is an expert; what full attention and summaries keep stays visible too."""
+    later = key[3] > query[3]
+    own = key[0] == query[0]
+    stays = key[1] in ("expert", "summary") or (key[0] < len(layout.segments) and layout.segments[key[0]].stays_visible)
+    return not later and (own or stays)
+
+
+@given(layout=layouts)
+def test_visibility_is_the_rule_of_the_method_pair_by_pair(layout):
+    listed = slots(layout)
+    expected = [[sees(layout, query, key) for key in listed] for query in listed]
+    assert layout.visibility().tolist() == expected
+
+
+@given(layout=layouts)
+def test_pairs_by_formula_are_the_pairs_of_the_mask(layout):
+    seen = layout.visibility()
+    for segment in range(len(layout.segments) + 1):
+        rows = seen[layout.joint_segment == segment]
+        assert layout.visible_pairs(segment) == rows.sum()
+        assert layout.kept_before(segment) == rows[:, layout.joint_segment < segment].any(axis=0).sum()
+
+
+@given(plan=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 4)), max_size=4), recent=st.integers(1, 9))
+def test_pairs_of_experts_follow_the_formula_of_the_method(plan, recent):
+    layout = SegmentLayout(segments=tuple(Segment(items=s, experts=k) for s, k in plan), recent=recent)
+    before, total = 0, 0
+    for s, k in [*plan, (recent, 0)]:
+        total += (s + k) * (s + k + 1) // 2 + (s + k) * before
+        before += k
+    assert sum(layout.visible_pairs(segment) for segment in range(len(plan) + 1)) == total == layout.visibility().sum()
+
+
+@given(layout=layouts)
+def test_positions_are_slots_with_the_reserved_ones_counted(layout):
+    listed = slots(layout)
+    assert layout.joint_positions.tolist() == [slot for *_, slot in listed]
+    assert layout.joint_segment.tolist() == [segment for segment, *_ in listed]
+    assert layout.joint_is_expert.tolist() == [what == "expert" for _, what, *_ in listed]
+    for segment in range(len(layout.segments) + 1):
+        assert layout.positions(segment).tolist() == [slot for index, *_, slot in listed if index == segment]
+        assert layout.size(segment) == len(layout.positions(segment))
+    assert layout.length == listed[-1][-1] + 1
+    assert layout.tokens == sum(what == "expert" for _, what, *_ in listed)
+
+
+@given(layout=layouts)
+def test_offsets_history_and_window_are_sums_of_items(layout):
+    sizes = [segment.items for segment in layout.segments]
+    assert layout.offsets == tuple(sum(sizes[: count + 1]) for count in range(len(sizes)))
+    assert (layout.history, layout.window) == (sum(sizes), sum(sizes) + layout.recent)
+
+
+@given(layout=layouts)
+def test_every_item_with_a_position_of_its_own_predicts(layout):
+    summarised = [segment.summaries is not None for segment in layout.segments for _ in range(segment.items)]
+    expected = [column for column, gone in enumerate([*summarised, *[False] * layout.recent]) if not gone]
+    assert layout.predicting_columns.tolist() == expected
+
+
+@given(layout=layouts, history=st.integers(0, 40))
+def test_a_history_fills_the_fewest_segments_that_hold_it(layout, history):
+    column = layout.fill(history)
+    held = min(history, layout.history)
+    assert column in (0, *layout.offsets)
+    assert column >= held
+    assert not any(held <= offset < column for offset in (0, *layout.offsets))
+
+
+@given(layout=layouts)
+def test_segments_are_counted_up_to_an_offset_of_the_plan_and_nowhere_else(layout):
+    for column in range(layout.history + 2):
+        if column in (0, *layout.offsets):
+            assert layout.segments_at(column) == (0, *layout.offsets).index(column)
+        else:
+            with pytest.raises(ValueError, match=rf"history: {column} items wide, not an offset of the plan"):
+                layout.segments_at(column)
+
+
+def test_a_plan_by_hand():
+    # items 0 1 2 | expert x | items 3 4 | experts y z | recent 5 6
+    layout = SegmentLayout.from_plan([(3, 1), (5, 2)], window=7)
+    assert layout.offsets == (3, 5)
+    assert layout.starts == (0, 4, 8)
+    assert (layout.length, layout.window, layout.history, layout.recent, layout.tokens) == (10, 7, 5, 2, 3)
+    assert [layout.visible_pairs(segment) for segment in range(3)] == [10, 10 + 4 * 1, 3 + 2 * 3]
+    last = layout.visibility()[-1]
+    assert layout.joint_positions[last].tolist() == [3, 6, 7, 8, 9]  # x, y, z and the recent items
+
+
+def test_a_plan_without_offsets_is_the_recent_segment_alone():
+    layout = SegmentLayout.from_plan([], window=4)
+    assert (layout.segments, layout.recent, layout.length, layout.history) == ((), 4, 4, 0)
+    assert np.array_equal(layout.visibility(), np.tri(4, dtype=bool))
+
+
+@pytest.mark.parametrize("offsets", [(0,), (3, 3), (4, 2), (7,), (3, 9), (-1,)])
+def test_a_plan_whose_offsets_do_not_rise_inside_the_window_is_refused(offsets):
+    with pytest.raises(ValueError, match=r"plan: offsets .* must rise, start above 0 and stay below the window of 7 items"):
+        SegmentLayout.from_plan([(offset, 1) for offset in offsets], window=7)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"items": 0}, "items: a segment of 0 items"),
+        ({"items": 2, "experts": -1}, "experts: -1"),
+        ({"items": 2, "experts": 3, "expert_slots": 2}, "expert_slots: 2 reserved for 3"),
+        ({"items": 2, "summaries": 0}, "summaries: 0"),
+        ({"items": 2, "summaries": 2, "experts": 1}, "summaries: 2 with 1 experts"),
+    ],
+)
+def test_a_segment_that_cannot_be_is_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        Segment(**values)
+
+
+def test_a_window_without_recent_items_is_refused():
+    with pytest.raises(ValueError, match="recent: 0; expected at least 1"):
+        SegmentLayout(segments=(), recent=0)
+
+
+def test_equal_segments_differ_by_one_item_at_most_and_share_the_tokens():
+    layout = SegmentLayout.equal(history=11, recent=3, segments=4, tokens=8, expert_slots=12)
+    assert [segment.items for segment in layout.segments] == [3, 3, 3, 2]
+    assert [segment.experts for segment in layout.segments] == [2] * 4
+    assert [segment.slots_for_experts for segment in layout.segments] == [3] * 4
+    assert layout.length == 11 + 12 + 3
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"history": 6, "segments": 4, "tokens": 6}, "tokens: 6 cannot be spread evenly over 4 segments"),
+        ({"history": 3, "segments": 4, "tokens": 4}, "history: 3 items do not fill 4 segments"),
+        ({"history": 8, "segments": 0, "tokens": 0}, "segments: 0"),
+        ({"history": 8, "segments": 2, "tokens": 2, "expert_slots": 5}, "expert_slots: 5 cannot be spread evenly over 2 segments"),
+    ],
+)
+def test_equal_segments_that_cannot_be_are_refused(values, message):
+    with pytest.raises(ValueError, match=message):
+        SegmentLayout.equal(recent=2, **values)
+
+
+# The figures of METHOD, as arithmetic on visible pairs: of full attention's L (L + 1) / 2
+
+
+def shares(history, tokens, recent, *, cost):
+    """Costs of serving, and of compressing and serving, over full's, where ``cost(positions, pairs)`` is one layer's."""
+    layout = SegmentLayout.equal(history=history, recent=recent, segments=1, tokens=tokens)
+    window = history + recent
+    full = cost(window, window * (window + 1) // 2)
+    compress, serve = (cost(layout.size(segment), layout.visible_pairs(segment)) for segment in range(2))
+    return serve / full, (compress + serve) / full
+
+
+def hstu_layer(positions, pairs, width=64):
+    """Multiply-adds: u, v, q, k and the output map, 5 D^2; scores and weighted values, 2 D a pair. 16 layers cancel out."""
+    return positions * 5 * width**2 + pairs * 2 * width
+
+
+def test_the_papers_pairs():
+    serve, both = shares(1024, 4, 256, cost=lambda positions, pairs: pairs)
+    assert serve == (256 * 257 / 2 + 256 * 4) / (1280 * 1281 / 2)
+    assert both == (1028 * 1029 / 2 + 256 * 257 / 2 + 256 * 4) / (1280 * 1281 / 2)
+    assert round(serve, 3) == 0.041
+    assert round(both, 3) == 0.687
+
+
+@pytest.mark.parametrize(("history", "recent", "expected"), [(1024, 256, 0.073), (400, 100, 0.105)])
+def test_the_papers_flops_with_projections(history, recent, expected):
+    assert round(shares(history, 4, recent, cost=hstu_layer)[0], 3) == expected
+
+
+def test_the_formula_of_the_backbone_gives_the_papers_flops():
+    from persrec.backbones.hstu import HSTU, HSTUConfig
+
+    hstu = HSTU(HSTUConfig(width=64, layers=16, heads=1, length=1284))
+    by_backbone = shares(1024, 4, 256, cost=lambda positions, pairs: sum(hstu.macs(positions=positions, pairs=pairs).values()))
+    assert by_backbone == shares(1024, 4, 256, cost=hstu_layer)
+
+
+def test_a_layout_with_reserved_slots_moves_positions_and_nothing_else():
+    tight = SegmentLayout.equal(history=6, recent=3, segments=2, tokens=2)
+    roomy = SegmentLayout.equal(history=6, recent=3, segments=2, tokens=2, expert_slots=6)
+    assert np.array_equal(tight.visibility(), roomy.visibility())
+    assert [tight.visible_pairs(j) for j in range(3)] == [roomy.visible_pairs(j) for j in range(3)]
+    assert roomy.joint_positions.tolist() == [*range(4), *range(6, 10), *range(12, 15)]
+    assert all(earlier < later for earlier, later in itertools.pairwise(roomy.joint_positions))
