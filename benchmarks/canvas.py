@@ -1,4 +1,4 @@
-"""Figures as themed inline SVG, and as PNG, by matplotlib.
+"""Figures as themed inline SVG, and as PNG, by matplotlib over seaborn's plain style.
 
 Every colour of a figure is one of the palette's; the SVG names it as a CSS variable, so that the page's light and dark themes reach
 into the figure, with the light colour to fall back on. The same figure gives the same bytes: no date, fixed salt, fixed settings.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import seaborn
 from markupsafe import Markup, escape
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -82,7 +83,7 @@ def settings() -> Iterator[None]:
     with mpl.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the page's font has it, only its width is guessed
         mpl.rcdefaults()
-        mpl.rcParams.update(_SETTINGS)
+        mpl.rcParams.update(seaborn.axes_style("ticks") | seaborn.plotting_context("paper") | _SETTINGS)
         yield
 
 

@@ -75,6 +75,8 @@ class Llama(Backbone):
         config: the shape, of Hugging Face transformers.
         length: positions that are reserved, ``N`` of the joint layout.
         dropout: of the input and of what a block adds; Llama itself has none.
+        branch_scale: size of what a block adds at first, against maps that keep a variance; 0 adds nothing, so that item
+            vectors find their places first.
 
     Raises:
         ValueError: the rotation depends on the length at hand, so that a cached key would not be the joint pass's.
@@ -85,7 +87,7 @@ class Llama(Backbone):
     cosines: torch.Tensor
     sines: torch.Tensor
 
-    def __init__(self, config: LlamaConfig, *, length: int, dropout: float = 0.0) -> None:
+    def __init__(self, config: LlamaConfig, *, length: int, dropout: float = 0.0, branch_scale: float = 0.0) -> None:
         super().__init__()
         self.config = config
         self.width: int = config.hidden_size
@@ -97,18 +99,15 @@ class Llama(Backbone):
         cosines, sines = _rotation_table(config, length)
         self.register_buffer("cosines", cosines, persistent=False)
         self.register_buffer("sines", sines, persistent=False)
-        self._initialise(length)
+        self._initialise(branch_scale)
 
-    def _initialise(self, length) -> None:
-        """Maps that keep a variance, and blocks that add nothing at first, so that item vectors find their places."""
+    def _initialise(self, branch_scale: float) -> None:
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=module.in_features**-0.5)
+                scale = branch_scale if name.endswith(("o_proj", "down_proj")) else 1.0
+                nn.init.normal_(module.weight, std=scale * module.in_features**-0.5)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-                if name.endswith(("o_proj", "down_proj")):
-                    import os
-                    module.weight.data.mul_(float(os.environ.get("OUT_ITEM" if length==64 else "OUT","0")))
 
     @classmethod
     def from_folder(cls, folder: Path, *, length: int, dropout: float = 0.0) -> tuple[Self, nn.Embedding]:

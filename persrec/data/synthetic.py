@@ -64,10 +64,10 @@ class SyntheticSettings:
     longest: int
     categories: int
     items_per_category: int
-    stay: float = 0.2
+    stay: float = 0.1
     base: float = 20.0
-    fade: float = 0.2
-    repeat: float = 12.0
+    fade: float = 0.1
+    repeat: float = 50.0
     slope: float = 0.2
 
     def __post_init__(self) -> None:

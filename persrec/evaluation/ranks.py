@@ -2,8 +2,8 @@
 
 An item comes before the target when it scores higher, or ties and its hash is smaller. Products of equal vectors differ in
 their last bits with the place in a matrix (a kernel's edge tiles sum in another order), so scores of unit vectors that are
-closer than `SAME` tie: far below what tells two items apart, well above what tells two kernels apart. The hash is a fixed bijection of
-the item id, so the order of ties is total, the same for every model and run, and not the order of ids.
+closer than `SAME` tie: far below what tells two items apart, well above what tells two kernels apart. The hash is a fixed
+bijection of the item id, so the order of ties is total, the same for every model and run, and not the order of ids.
 """
 
 from collections.abc import Callable

@@ -8,6 +8,8 @@ from persrec.items.ids import ItemEmbedding
 from persrec.items.tokens import tokenise, train_tokeniser
 
 LONGEST_TEXT = 64
+# a decoder whose blocks add nothing would give every text the same vector
+TEXT_BRANCH_SCALE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +51,8 @@ def _texts(s: ItemSettings) -> ItemEncoder:
     tokeniser = train_tokeniser(s.texts)
     tokens = tokenise(s.texts, tokeniser, prompt=s.prompt, longest=LONGEST_TEXT)
     config = small_llama_config(width=s.width, layers=s.layers, heads=s.heads, positions=LONGEST_TEXT)
-    items = TextItems(decoder=Llama(config, length=LONGEST_TEXT), vocabulary=tokeniser.size, count=s.count)
+    decoder = Llama(config, length=LONGEST_TEXT, branch_scale=TEXT_BRANCH_SCALE)
+    items = TextItems(decoder=decoder, vocabulary=tokeniser.size, count=s.count)
     items.set_catalogue(tokens)
     return items
 

@@ -32,8 +32,8 @@ class ItemEncoder(Protocol):
         """Inside, `lookup` of any of ``ids`` takes what is computed once at the start, with gradients."""
         ...
 
-    def lookup_macs(self, *lookups: torch.Tensor) -> int:
-        """Multiply-adds of looking up these ids in one training step, forward, under `read_once`."""
+    def lookup_macs(self, *lookups: torch.Tensor) -> dict[str, int]:
+        """Multiply-adds of looking up these ids in one training step, forward, under `read_once`: of ``attention`` and of ``maps``."""
         ...
 
 

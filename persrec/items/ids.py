@@ -44,9 +44,10 @@ class ItemEmbedding(nn.Module):
         """As `ItemEncoder` says."""
         return nullcontext()
 
-    def lookup_macs(self, *lookups: torch.Tensor) -> int:
+    def lookup_macs(self, *lookups: torch.Tensor) -> dict[str, int]:
         """As `ItemEncoder` says: the map, for every id looked up."""
-        return 0 if self.projection is None else sum(ids.numel() for ids in lookups) * self.projection.weight.numel()
+        each = 0 if self.projection is None else self.projection.weight.numel()
+        return {"attention": 0, "maps": each * sum(ids.numel() for ids in lookups)}
 
     def _map(self, rows: torch.Tensor) -> torch.Tensor:
         return rows if self.projection is None else self.projection(rows)

@@ -138,15 +138,16 @@ class TextItems(nn.Module):
         finally:
             self._shared = None
 
-    def lookup_macs(self, *lookups: torch.Tensor) -> int:
-        """As `ItemEncoder` says: every item among them is read once, in padded batches."""
+    def lookup_macs(self, *lookups: torch.Tensor) -> dict[str, int]:
+        """As `ItemEncoder` says: every item among them is read once, in rows as long as the longest of its batch."""
         known = torch.unique(torch.cat([ids.flatten() for ids in lookups]))
         lengths = self._catalogue()[1][known].cpu().numpy()
-        total = 0
-        for rows in _batches(lengths):
-            longest = int(lengths[rows].max())
-            total += len(rows) * sum(self.decoder.macs(positions=longest, pairs=longest**2).values())
-        return total
+        macs = {"attention": 0, "maps": 0}
+        for batch in _batches(lengths):
+            longest = int(lengths[batch].max())
+            for part, count in self.decoder.macs(positions=longest, pairs=longest**2).items():
+                macs["attention" if part == "attention" else "maps"] += len(batch) * count
+        return macs
 
     def _catalogue(self) -> tuple[torch.Tensor, torch.Tensor]:
         if self.token_ids is None or self.lengths is None:

@@ -1,11 +1,9 @@
 """Texts as token ids: the model folder's own tokeniser, or a small one trained on the item texts."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -71,7 +69,7 @@ def load_tokeniser(folder: Path) -> Tokeniser:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a damaged file fails in any way
         raise ValueError(f"folder: {folder} holds no tokeniser that can be read: {' '.join(str(error).split())}") from error
     return Tokeniser(encode=lambda batch: tokenizer(list(batch))["input_ids"] if batch else [], size=len(tokenizer))
 
@@ -92,5 +90,8 @@ def tokenise(texts: Sequence[str], tokeniser: Tokeniser, *, prompt: str = "", lo
     if longest < 2:
         raise ValueError(f"longest: {longest} tokens; expected at least 2, one of text and the placeholder")
     rows = [[*row[: longest - 1], PLACEHOLDER] for row in tokeniser.encode([prompt + text for text in texts])]
-    padded = np.array(list(itertools.zip_longest(*rows, fillvalue=0)), dtype=np.int64).T.reshape(len(rows), -1)
-    return Tokens(ids=torch.from_numpy(np.ascontiguousarray(padded)), lengths=torch.tensor([len(row) for row in rows], dtype=torch.int64))
+    lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+    ids = torch.full((len(rows), max(map(len, rows), default=1)), PLACEHOLDER)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.tensor(row)
+    return Tokens(ids=ids, lengths=lengths)

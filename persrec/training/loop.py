@@ -161,13 +161,12 @@ class Trainer:
         times = query_times = None
         if self.recipe.time_bias:
             times, query_times = (torch.from_numpy(part).to(self._device) for part in (batch.times, batch.query_times))
-        hidden, columns = self.model.hidden_states(items, times, query_times)
-        self._computed = len(items) * len(columns)
-        targets = targets[:, columns]
-        predicts = targets > 0
-        target_ids = targets[predicts]
         negative_ids = torch.from_numpy(self._rng.integers(1, self.model.items.count, self.recipe.negatives)).to(self._device)
-        lookup = self.model.items.lookup
-        return sampled_softmax(
-            hidden[predicts], lookup(target_ids), lookup(negative_ids), target_ids, negative_ids, temperature=self.recipe.temperature
-        )
+        with self.model.items.read_once(torch.cat([items.flatten(), targets.flatten(), negative_ids])):
+            hidden, columns = self.model.hidden_states(items, times, query_times)
+            self._computed = len(items) * len(columns)
+            targets = targets[:, columns]
+            predicts = targets > 0
+            target_ids = targets[predicts]
+            positives, negatives = self.model.items.lookup(target_ids), self.model.items.lookup(negative_ids)
+        return sampled_softmax(hidden[predicts], positives, negatives, target_ids, negative_ids, temperature=self.recipe.temperature)

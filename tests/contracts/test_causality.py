@@ -1,0 +1,135 @@
+"""The future changes nothing, and an old item reaches a recent position only through the experts of its segment."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_models import BACKBONE_NAMES, CASES, FAMILIES, ITEMS, TOLERANCE, WITH_HISTORY, build, elastic, experts, random_features, random_windows
+
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.parametrize("backbone", BACKBONE_NAMES)]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(max_examples=10)
+@given(data=st.data())
+@torch.no_grad()
+def test_later_items_and_times_change_no_earlier_state(backbone, family, data):
+    compression = data.draw(FAMILIES[family])
+    layout = compression.layout
+    seed = data.draw(st.integers(0, 9999))
+    model = build(backbone, compression, seed=seed)
+    items, times, query_time = random_windows(layout, seed=seed, holes=data.draw(st.booleans()))
+    states, columns = model.hidden_states(items, times, query_time)
+    changed_from = data.draw(st.integers(1, layout.window - 1)) if layout.window > 1 else 1
+    other_items, other_times = items.clone(), times.clone()
+    later = other_items[:, changed_from:]
+    other_items[:, changed_from:] = torch.where(later == 0, 0, later % (ITEMS - 1) + 1)
+    # a position is told when the next item comes, as in the paper, and nothing else of it
+    other_times[:, changed_from + 1 :] += (times[:, changed_from + 1 :] > 0) * 12_345
+    found, _ = model.hidden_states(other_items, other_times, query_time + 777)
+    # nor is the last item told of the request, when it comes before the change
+    last = (torch.arange(1, layout.window + 1) * (items != 0)).argmax(1)
+    for row in range(len(items)):
+        earlier = (columns < changed_from) & (columns != last[row])
+        torch.testing.assert_close(found[row, earlier], states[row, earlier], **TOLERANCE)
+
+
+@pytest.mark.parametrize("case", CASES)
+@torch.no_grad()
+def test_the_requests_time_reaches_the_last_item_alone(backbone, case):
+    model = build(backbone, CASES[case]())
+    items, times, query_time = random_windows(model.layout, seed=2, holes=False)
+    states, columns = model.hidden_states(items, times, query_time)
+    found, _ = model.hidden_states(items, times, query_time + 10**7)
+    moved = (found - states).abs().amax((0, 2))
+    assert (moved[:-1] == 0).all()
+    assert columns[-1] == model.layout.window - 1
+    assert (moved[-1] > 1e-4) == (backbone == "hstu")  # the one that reads times
+
+
+@torch.no_grad()
+def test_the_requests_time_passes_by_an_item_in_front_of_a_gap(backbone):
+    # zeros anywhere are padding: the last recent item is the one that nothing follows, not each one before a zero
+    model = build(backbone, CASES["1 expert"]())
+    items, times, query_time = random_windows(model.layout, seed=2, holes=False)
+    items[:, -2] = 0
+    states, _ = model.hidden_states(items, times, query_time)
+    found, _ = model.hidden_states(items, times, query_time + 10**7)
+    assert torch.equal(found[:, :-2], states[:, :-2])
+
+
+# From where a gradient comes: old items 1 to 11 and recent items 12 to 23 are different rows of the catalogue
+
+
+def old_and_recent(layout, *, split):
+    random = torch.Generator().manual_seed(0)
+    old = torch.randint(1, 12, (3, split), generator=random)
+    return torch.cat([old, torch.randint(12, ITEMS, (3, layout.window - split), generator=random)], dim=1)
+
+
+def gradients_of_recent_states(model, items):
+    """How much each item's vector moves the states of the recent positions, by item."""
+    features = random_features().requires_grad_()
+    states, columns = model.hidden_states(items, item_features=features)
+    recent = states[:, columns >= model.layout.history]
+    weights = torch.randn(recent.shape, generator=torch.Generator().manual_seed(1))
+    return torch.autograd.grad((recent * weights).sum(), features)[0].abs().amax(1)
+
+
+def block_kept(model, *, segments):
+    """Lets no gradient through the keys and values that some segments leave to later ones."""
+
+    def detach(module, inputs, outputs):
+        states, kept = outputs
+        blocked = inputs[1].segments in segments
+        return states, tuple((k.detach(), v.detach()) for k, v in kept) if blocked else kept
+
+    return model.backbone.register_forward_hook(detach)
+
+
+@pytest.mark.parametrize("case", WITH_HISTORY)
+def test_an_old_item_reaches_recent_positions_only_through_what_is_kept(backbone, case):
+    model = build(backbone, CASES[case]())
+    layout = model.layout
+    items = old_and_recent(layout, split=layout.history)
+    moved = gradients_of_recent_states(model, items)
+    old = items[:, : layout.history].unique()
+    kept = [segment.kept > 0 for segment in layout.segments for _ in range(segment.items)]
+    arrives = torch.isin(old, items[:, : layout.history][:, torch.tensor(kept)])
+    assert ((moved[old] > 0) == arrives).all()
+    assert arrives.any() == (case != "no expert")
+    with_block = block_kept(model, segments=range(len(layout.segments)))
+    blocked = gradients_of_recent_states(model, items)
+    with_block.remove()
+    assert (blocked[old] == 0).all()
+    assert (blocked[items[:, layout.history :].unique()] > 0).all()
+
+
+def test_an_elastic_model_without_tokens_hides_the_history(backbone):
+    model = build(backbone, elastic(use=0))
+    items = old_and_recent(model.layout, split=model.layout.history)
+    assert (gradients_of_recent_states(model, items)[1:12] == 0).all()
+
+
+def test_a_segments_items_reach_later_segments_only_through_that_segments_experts(backbone):
+    model = build(backbone, experts([(3, 2), (6, 2)], window=9))
+    items = old_and_recent(model.layout, split=3)
+    first = items[:, :3].unique()
+    assert (gradients_of_recent_states(model, items)[first] > 0).all()
+    # the second segment's experts see the first's, so that its items arrive through both; blocking the first stops both ways
+    for blocked, arrives in (([1], True), ([0], False)):
+        handle = block_kept(model, segments=blocked)
+        moved = gradients_of_recent_states(model, items)[first]
+        handle.remove()
+        assert (moved > 0).all() if arrives else (moved == 0).all()
+
+
+def test_experts_are_personal(backbone):
+    model = build(backbone, CASES["1 expert"]())
+    items, _, _ = random_windows(model.layout, holes=False)
+    with torch.no_grad():
+        cache = model.compress(items[:, : model.layout.history])
+    keys = cache.layers[-1][0]
+    assert (keys[0] - keys[1]).abs().max() > 1e-3  # two users' histories
+    first = cache.layers[0][0]
+    torch.testing.assert_close(first[0], first[1], **TOLERANCE)  # the same token for all, before it has attended
