@@ -111,6 +111,7 @@ class SequentialRecommender(nn.Module):
             self._check_cache(cache, items.shape[0], times)
             if items.shape[1] > self.layout.recent:
                 raise ValueError(f"items: {items.shape[1]} recent items with a cache; expected at most {self.layout.recent}")
+            cache = self._with_empty_segments(cache, item_features)
             hidden = self._run_recent(self._slots(items, times, item_features), query_time, cache)
         return F.normalize(_at_last_item(hidden, items), dim=-1)
 
@@ -195,6 +196,14 @@ class SequentialRecommender(nn.Module):
             start = stop
         return cache
 
+    def _with_empty_segments(self, cache: KVCache, item_features: torch.Tensor | None) -> KVCache:
+        """The cache with the segments behind its last, which are empty: where empty experts are shown, they are seen too."""
+        start = (0, *self.layout.offsets)[cache.segments]
+        if self.layout.hide_empty_experts or start == self.layout.history:
+            return cache
+        padding = cache.positions.new_zeros(cache.valid.shape[0], self.layout.history - start)
+        return self._run_history(cache, padding, None if cache.times is None else padding, item_features)
+
     def _run_recent(self, slots: ItemSlots, query_time: torch.Tensor | None, cache: KVCache) -> torch.Tensor:
         chunk = item_chunk(self.layout, len(self.layout.segments), slots, keep=0, query_time=query_time)
         hidden: torch.Tensor = self.backbone(chunk, cache)[0]
@@ -233,7 +242,8 @@ class SequentialRecommender(nn.Module):
 
 def layout_id(layout: SegmentLayout) -> str:
     """A short identity of a layout, equal for equal layouts."""
-    return hashlib.sha256(repr(layout).encode()).hexdigest()[:16]
+    segments = [(s.items, s.experts, s.slots_for_experts, s.stays_visible, s.summaries) for s in layout.segments]
+    return hashlib.sha256(repr((segments, layout.recent, layout.hide_empty_experts)).encode()).hexdigest()[:16]
 
 
 def _columns(slots: ItemSlots, start: int, stop: int) -> ItemSlots:

@@ -8,6 +8,11 @@ settings.register_profile("laws", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("laws")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # fvcore compiles a loss that nobody here uses, when it is imported, in a way that torch has deprecated
+    config.addinivalue_line("filterwarnings", "ignore:.torch.jit.script. is deprecated:DeprecationWarning")
+
+
 @pytest.fixture
 def one_thread():
     """These tensors are too small to share out: on a busy machine two threads wait for each other for seconds."""

@@ -19,7 +19,7 @@ def energy_mj() -> Answer:
     return _ask(lambda nvml, device: (int(nvml.nvmlDeviceGetTotalEnergyConsumption(device)), "NVML total energy"))
 
 
-def _own_bytes(nvml: Any, device: Any) -> Answer:  # noqa: ANN401 - nvidia-ml-py has no types
+def _own_bytes(nvml: Any, device: Any) -> Answer:
     lists = (nvml.nvmlDeviceGetComputeRunningProcesses(device), nvml.nvmlDeviceGetGraphicsRunningProcesses(device))
     own = [process.usedGpuMemory for processes in lists for process in processes if process.pid == os.getpid()]
     if not own:

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -29,11 +28,12 @@ def prepared(cache_dir: Path, name: str, digest: str, make: Callable[[], Interac
     Raises:
         ValueError: the folder cannot be read or written; the message names it.
     """
-    folder = cache_dir / f"{name}-{digest[:16]}-v{_FORMAT}"
+    folder = cache_dir / f"{name}-{digest[:32]}-v{_FORMAT}"
     if folder.is_dir():
         log = read_prepared(folder)
-        if log.digest == digest:
-            return log
+        if log.digest != digest:
+            raise ValueError(f"{folder}: holds data of digest {log.digest}, not {digest}; delete it to have them prepared again")
+        return log
     log = make()
     _keep(log, folder)
     return log
@@ -73,15 +73,13 @@ def _keep(log: InteractionLog, folder: Path) -> None:
             made.mkdir()
             np.savez_compressed(made / _ARRAYS, allow_pickle=False, **columns)
             (made / _FACTS).write_text(json.dumps(facts | {"notes": dict(log.notes)}, ensure_ascii=False), encoding="utf-8")
-            _replace(made, folder)
+            _move(made, folder)
     except OSError as error:
         raise ValueError(f"{folder}: cannot be written ({error}); name another place with --cache-dir or $PERSREC_CACHE") from error
 
 
-def _replace(made: Path, folder: Path) -> None:
+def _move(made: Path, folder: Path) -> None:
     """Rename onto ``folder``; when another process was first, its copy of the same data stays."""
-    if folder.is_dir():  # of another digest with the same beginning
-        shutil.rmtree(folder)
     try:
         made.rename(folder)
     except OSError:

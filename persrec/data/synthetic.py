@@ -35,6 +35,8 @@ Ints = NDArray[np.int64]
 TIME_CONSTANTS = np.append(4.0 ** np.arange(9), np.inf)  # events; what outlives the longest user is kept whole
 USERS_AT_ONCE = 512  # each block of users has a random stream of its own: changing this changes the data
 FIRST_SECOND = 1_600_000_000
+SYLLABLES = tuple(consonant + vowel for consonant in "bdfgklmnprstv" for vowel in "aeiou")
+MOST_WORDS = len(SYLLABLES) ** 2
 _CATALOGUE, _LENGTHS, _EVENTS, _TIMES = range(4)  # random streams
 
 
@@ -65,9 +67,9 @@ class SyntheticSettings:
     categories: int
     items_per_category: int
     stay: float = 0.1
-    base: float = 20.0
+    base: float = 30.0
     fade: float = 0.1
-    repeat: float = 50.0
+    repeat: float = 60.0
     slope: float = 0.2
 
     def __post_init__(self) -> None:
@@ -76,6 +78,8 @@ class SyntheticSettings:
                 raise ValueError(f"{name}: {getattr(self, name)} is less than 1")
         if self.longest < self.shortest:
             raise ValueError(f"longest: {self.longest} is less than shortest, {self.shortest}")
+        if max(self.categories, self.items_per_category) > MOST_WORDS:
+            raise ValueError(f"categories, items_per_category: {self.categories}, {self.items_per_category}; expected {MOST_WORDS} at most")
         if not 0 <= self.stay < 1:
             raise ValueError(f"stay: {self.stay} leaves 0 <= stay < 1")
         for name in ("base", "fade", "repeat", "slope"):
@@ -92,7 +96,7 @@ class SyntheticSettings:
 
 SIZES: dict[str, SyntheticSettings] = {
     "tiny": SyntheticSettings(users=400, shortest=60, longest=100, categories=24, items_per_category=12, base=10.0),
-    "small": SyntheticSettings(users=1500, shortest=200, longest=300, categories=40, items_per_category=16),
+    "small": SyntheticSettings(users=1500, shortest=200, longest=300, categories=50, items_per_category=12),
     "medium": SyntheticSettings(users=4000, shortest=360, longest=480, categories=64, items_per_category=30),
     "long": SyntheticSettings(users=24, shortest=12_000, longest=16_384, categories=64, items_per_category=30),
 }
@@ -269,9 +273,9 @@ def _texts(settings: SyntheticSettings, items_of: Catalogue) -> tuple[str, ...]:
 
 
 def _words(numbers: Ints, last: str) -> list[str]:
-    """A pronounceable word for each number below 4,225; the last letter tells the kind of word."""
-    syllables = [consonant + vowel for consonant in "bdfgklmnprstv" for vowel in "aeiou"]
-    return [f"{syllables[high]}{syllables[low]}{last}" for high, low in (divmod(number, len(syllables)) for number in numbers.tolist())]
+    """A pronounceable word for each number below `MOST_WORDS`; the last letter tells the kind of word."""
+    pairs = (divmod(number, len(SYLLABLES)) for number in numbers.tolist())
+    return [f"{SYLLABLES[high]}{SYLLABLES[low]}{last}" for high, low in pairs]
 
 
 def _choose(weights: Floats, chances: Floats) -> Ints:

@@ -4,7 +4,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import BACKBONE_NAMES, CASES, FAMILIES, ITEMS, TOLERANCE, WITH_HISTORY, build, elastic, experts, random_features, random_windows
+from small_models import (
+    BACKBONE_NAMES,
+    CASES,
+    FAMILIES,
+    ITEMS,
+    TOLERANCE,
+    WITH_HISTORY,
+    build,
+    elastic,
+    experts,
+    random_features,
+    random_windows,
+)
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.parametrize("backbone", BACKBONE_NAMES)]
 

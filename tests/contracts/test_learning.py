@@ -107,7 +107,10 @@ def test_an_elastic_model_is_the_model_of_the_count_it_uses(backbone, tokens):
     assert torch.equal(model.score(*inputs), separate.score(*inputs))
     items, times, query_time = inputs
     cache = separate.compress(items[:, :9], times[:, :9])
-    assert torch.equal(model.score(items[:, 9:], times[:, 9:], query_time, cache=cache), separate.score(items[:, 9:], times[:, 9:], query_time, cache=cache))
+    assert torch.equal(
+        model.score(items[:, 9:], times[:, 9:], query_time, cache=cache),
+        separate.score(items[:, 9:], times[:, 9:], query_time, cache=cache),
+    )
 
 
 @torch.no_grad()

@@ -4,7 +4,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import BACKBONE_NAMES, CASES, FAMILIES, ITEMS, TOLERANCE, WITH_HISTORY, build, elastic, random_features, random_windows, small_split
+from small_models import (
+    BACKBONE_NAMES,
+    CASES,
+    FAMILIES,
+    ITEMS,
+    TOLERANCE,
+    WITH_HISTORY,
+    build,
+    elastic,
+    random_features,
+    random_windows,
+    small_split,
+)
 
 from persrec.data.windows import WindowShape, build_windows
 

@@ -40,7 +40,7 @@ def test_what_is_kept_is_what_was_made_and_is_made_once(tmp_path):
     for _ in range(3):
         assert_same(prepared(cache, "x", DIGEST, lambda: calls.append(1) or made()), made())
     assert calls == [1]
-    assert [path.name for path in cache.iterdir()] == [f"x-{DIGEST[:16]}-v1"]
+    assert [path.name for path in cache.iterdir()] == [f"x-{DIGEST[:32]}-v1"]
 
 
 def test_a_source_without_texts_and_categories_comes_back_without(tmp_path):
@@ -51,12 +51,17 @@ def test_a_source_without_texts_and_categories_comes_back_without(tmp_path):
     assert log.item_categories is None
 
 
-def test_another_digest_is_made_anew_even_if_it_begins_alike(tmp_path):
+def test_another_digest_is_made_anew(tmp_path):
     prepared(tmp_path, "x", DIGEST, made)
-    other = DIGEST[:-1] + "0"
-    log = prepared(tmp_path, "x", other, lambda: made(digest=other, exclude_seen=False))
+    log = prepared(tmp_path, "x", "cd" * 32, lambda: made(digest="cd" * 32, exclude_seen=False))
     assert not log.exclude_seen
-    assert prepared(tmp_path, "x", other, lambda: pytest.fail("made twice")).digest == other
+    assert len(prepared_folders(tmp_path, "x")) == 2
+
+
+def test_a_folder_that_holds_another_digest_is_refused(tmp_path):
+    prepared(tmp_path, "x", DIGEST, made)
+    with pytest.raises(ValueError, match="holds data of digest abab"):
+        prepared(tmp_path, "x", DIGEST[:-1] + "0", made)
 
 
 def test_nothing_is_left_when_making_fails(tmp_path):

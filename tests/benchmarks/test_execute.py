@@ -1,0 +1,319 @@
+"""One tiny cell of every kind, from its payload to its answer: what a record needs is there, finite, and adds up."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import execute
+from benchmarks.cell import Cell, InvalidMeasurementError, UnsupportedError
+from benchmarks.measures import CUTOFFS, MEASURES
+from benchmarks.probes import latency, throughput
+from benchmarks.probes.subject import Subject
+from persrec.data.splits import leave_one_out
+from persrec.data.synthetic import SyntheticSettings, generate
+
+pytestmark = pytest.mark.usefixtures("one_thread", "tiny_log", "short_timings", "global_settings_as_before")
+
+LOG = generate(SyntheticSettings(users=24, shortest=6, longest=40, categories=4, items_per_category=5))
+ITEMS = LOG.num_items - 1
+SIZES = {"history": 12, "recent": 4, "width": 8, "heads": 2, "layers": 1, "negatives": 16, "batch_size": 4, "dataset_size": "tiny"}
+CELLS = {
+    "full": Cell(backbone="hstu", compression="full", **SIZES),
+    "full recomputed": Cell(backbone="sasrec", compression="full", serving="recompute", **SIZES),
+    "recent": Cell(backbone="sasrec", compression="recent", **SIZES),
+    "no token": Cell(backbone="hstu", compression="experts", **SIZES),
+    "experts": Cell(backbone="sasrec", compression="experts", tokens=2, time_bias=False, **SIZES),
+    "experts in 2 segments": Cell(backbone="hstu", compression="experts", segments=2, tokens=4, epochs=2, patience=2, **SIZES),
+    "elastic": Cell(backbone="hstu", compression="experts", segments=2, tokens=2, training="elastic", elastic_tokens=(0, 2, 4), **SIZES),
+    "pooling": Cell(backbone="hstu", compression="pooling", tokens=3, **SIZES),
+}
+QUALITY = [f"{name}@{cutoff}" for name in ("recall", "ndcg") for cutoff in CUTOFFS] + ["mrr"]
+BY_NOVELTY = [f"{name}@10_{kind}" for name in ("recall", "ndcg") for kind in ("repeat", "novel")]
+COUNTED = [
+    f"{phase}_{twin}{unit}"
+    for phase in ("full", "compress", "serve", "score", "train")
+    for twin in ("", "visible_")
+    for unit in ("flops", "macs")
+] + ["parameters", "cache_bytes", "padding_share"]
+TIMED = [
+    "train_peak_bytes",
+    "serve_peak_bytes",
+    "compress_peak_bytes",
+    "train_sequences_per_second",
+    "compress_users_per_second",
+    "serve_users_per_second",
+    "serve_latency_p50_ms",
+    "serve_latency_p95_ms",
+    "serve_latency_p99_ms",
+    "serve_energy_j",
+]
+
+
+@pytest.fixture
+def tiny_log(monkeypatch):
+    monkeypatch.setattr(execute, "load_dataset", lambda name, **where: LOG)
+
+
+@pytest.fixture
+def short_timings(monkeypatch):
+    for probe in (throughput, latency):
+        monkeypatch.setattr(probe, "SECONDS", 0.0)
+        monkeypatch.setattr(probe, "LEAST", 3)
+
+
+@pytest.fixture
+def global_settings_as_before():
+    """A cell has a process of its own and sets these for good."""
+    deterministic, threads = torch.are_deterministic_algorithms_enabled(), torch.get_num_threads()
+    yield
+    torch.use_deterministic_algorithms(deterministic)
+    torch.set_num_threads(threads)
+
+
+def payload(cell, folder):
+    return {"cell": cell.to_dict(), "model_dir": None if folder is None else str(folder), "data_dir": None, "cache_dir": None}
+
+
+def measured(cell, folder):
+    phases = []
+    if folder is not None and not folder.exists():
+        execute.train_model(payload(cell, folder), lambda phase: None)
+    return execute.measure_cell(payload(cell, folder), phases.append), phases
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """Trained and measured once for all tests of this file."""
+    return {}
+
+
+@pytest.fixture
+def answer_of(answers, tmp_path_factory):
+    def get(name):
+        if name not in answers:
+            answers[name] = measured(CELLS[name], tmp_path_factory.mktemp("models") / "key")
+        return answers[name]
+
+    return get
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_every_metric_is_there_and_is_a_number_or_says_why_not(answer_of, name):
+    answer, phases = answer_of(name)
+    metrics = answer["metrics"]
+    assert set(QUALITY + BY_NOVELTY + COUNTED + TIMED) <= set(metrics) <= set(MEASURES)
+    for key, metric in metrics.items():
+        assert set(metric) <= {"value", "low", "high", "n", "method"}, key
+        assert metric["method"], key
+        if metric["value"] is None:
+            assert metric["n"] == 0, key
+        else:
+            assert math.isfinite(metric["value"]), key
+            assert metric["value"] >= 0, key
+            assert metric["n"] > 0, key
+    for key in [*QUALITY, "padding_share"]:
+        assert metrics[key]["value"] <= 1, key
+    missing = {key for key in metrics if metrics[key]["value"] is None}
+    nothing_before = {"compress_peak_bytes", "compress_users_per_second"}
+    compresses = name not in ("full recomputed", "recent", "no token")
+    assert missing - {"serve_energy_j", "process_gpu_bytes"} == (set() if compresses else nothing_before)
+    assert phases == ["load", "load", "quality", "flops", "memory", "throughput", "latency"]
+    assert set(answer["seconds"]) == set(phases)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_the_ledger_of_a_cell_agrees(answer_of, name):
+    ledger = answer_of(name)[0]["ledger"]
+    assert len(ledger) == 5 * 3
+    assert all(row["agrees"] for row in ledger)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_scores_from_the_cache_are_those_of_the_joint_pass(answer_of, name):
+    gap = answer_of(name)[0]["model"]["cached_joint_gap"]
+    if name in ("full recomputed", "recent"):
+        assert gap is None  # there is no cache
+    else:
+        assert gap <= 1e-5
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_quality_is_that_of_the_ranks_kept(answer_of, name):
+    answer, _ = answer_of(name)
+    ranks, metrics = answer["raw"]["ranks"], answer["metrics"]
+    users = int((LOG.lengths >= 3).sum())
+    assert ranks.shape == (users,)
+    assert ranks.min() >= 1
+    assert ranks.max() <= ITEMS
+    for cutoff in CUTOFFS:
+        assert metrics[f"recall@{cutoff}"]["value"] == pytest.approx((ranks <= cutoff).mean())
+        assert metrics[f"ndcg@{cutoff}"]["value"] == pytest.approx(np.where(ranks <= cutoff, 1 / np.log2(1 + ranks), 0).mean())
+        assert metrics[f"recall@{cutoff}"]["low"] <= metrics[f"recall@{cutoff}"]["value"] <= metrics[f"recall@{cutoff}"]["high"]
+    assert metrics["mrr"]["value"] == pytest.approx((1 / ranks).mean())
+    assert metrics["recall@10_repeat"]["n"] + metrics["recall@10_novel"]["n"] == metrics["recall@10"]["n"] == users
+    weighed = sum(metrics[f"recall@10_{kind}"]["value"] * metrics[f"recall@10_{kind}"]["n"] for kind in ("repeat", "novel"))
+    assert weighed / users == pytest.approx(metrics["recall@10"]["value"])
+    assert {key: len(values) for key, values in answer["replicates"].items() if key != "seed"} == {"ndcg@10": 500, "recall@10": 500}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_the_facts_of_model_and_data_are_there(answer_of, name):
+    answer, _ = answer_of(name)
+    model, dataset = answer["model"], answer["dataset"]
+    assert model["key"] == "key"
+    assert model["epochs"] == len(model["curve"]) == CELLS[name].epochs
+    assert model["best_validation_ndcg@10"] == max(epoch["validation_ndcg@10"] for epoch in model["curve"])
+    assert {"epoch", "loss", "validation_ndcg@10"} <= set(model["curve"][0])
+    assert answer["metrics"]["padding_share"]["value"] == model["curve"][-1]["padding_share"]
+    assert (dataset["users"], dataset["items"], dataset["interactions"]) == (24, ITEMS, len(LOG))
+    assert dataset["ceiling"]["whole_past"]["recall@10"] >= dataset["ceiling"]["last_recent"]["recall@10"] > 0
+
+
+def test_cells_over_the_same_users_have_paired_replicates(answer_of):
+    for name in ("ndcg@10", "recall@10"):
+        differences = [np.array(answer_of(cell)[0]["replicates"][name]) for cell in ("full", "recent")]
+        assert differences[0].shape == differences[1].shape == (500,)
+    assert answer_of("full")[0]["replicates"]["seed"] == answer_of("recent")[0]["replicates"]["seed"]
+
+
+def test_measuring_again_gives_the_same_quality_and_counts(answer_of, tmp_path):
+    execute.train_model(payload(CELLS["experts"], tmp_path / "key"), lambda phase: None)
+    again, _ = measured(CELLS["experts"], tmp_path / "key")
+    first, _ = answer_of("experts")
+    for key in (*QUALITY, *COUNTED):
+        assert again["metrics"][key]["value"] == first["metrics"][key]["value"], key
+    assert np.array_equal(again["raw"]["ranks"], first["raw"]["ranks"])
+
+
+def test_one_elastic_model_serves_every_count(answer_of, tmp_path, tmp_path_factory):
+    cell = CELLS["elastic"]
+    execute.train_model(payload(cell, tmp_path / "key"), lambda phase: None)
+    found = {}
+    for tokens in cell.elastic_tokens:
+        found[tokens], _ = measured(dataclasses.replace(cell, tokens=tokens), tmp_path / "key")
+    layer_bytes = 2 * 8 * 4  # keys and values of one layer, float32
+    assert [found[tokens]["metrics"]["cache_bytes"]["value"] for tokens in (0, 2, 4)] == [0, 2 * layer_bytes, 4 * layer_bytes]
+    assert len({answer["metrics"]["parameters"]["value"] for answer in found.values()}) == 1
+    flops = [found[tokens]["metrics"]["serve_visible_flops"]["value"] for tokens in (0, 2, 4)]
+    assert flops[1] - flops[0] == flops[2] - flops[1] == 2 * (4 * 2) * 2 * 8  # 4 recent items see 2 more tokens, 2 D a pair
+    assert all(row["agrees"] for answer in found.values() for row in answer["ledger"])
+
+
+def test_elastic_goes_with_experts_alone(tmp_path):
+    cell = Cell(backbone="hstu", compression="full", training="elastic", elastic_tokens=(0,), **SIZES)
+    with pytest.raises(UnsupportedError, match="elastic"):
+        execute.train_model(payload(cell, tmp_path / "key"), lambda phase: None)
+    assert not (tmp_path / "key").exists()
+
+
+def test_cost_alone_needs_no_model():
+    answer, phases = measured(dataclasses.replace(CELLS["experts in 2 segments"], training="none"), None)
+    assert answer["model"] is None
+    assert answer["replicates"] == {}
+    assert phases == ["load", "load", "flops", "memory", "throughput", "latency"]
+    assert set(COUNTED + TIMED) - {"padding_share"} <= set(answer["metrics"])
+    assert not set(QUALITY) & set(answer["metrics"])
+
+
+@pytest.mark.parametrize("backbone", ["popularity", "repeat_last"])
+def test_a_floor_has_quality_and_no_cost(backbone):
+    cell = Cell(backbone=backbone, compression="none", training="none", **SIZES)
+    answer, phases = measured(cell, None)
+    assert phases == ["load", "quality"]
+    assert set(answer["metrics"]) == set(QUALITY + BY_NOVELTY)
+    assert answer["ledger"] == []
+    assert answer["model"] is None
+
+
+def test_repeat_last_ranks_the_last_item_first():
+    answer, _ = measured(Cell(backbone="repeat_last", compression="none", training="none", **SIZES), None)
+    data = leave_one_out(LOG)
+    last = np.array([items[-1] for items, _ in data.past("test")])
+    assert np.array_equal(answer["raw"]["ranks"] == 1, last == data.targets("test"))
+
+
+def test_training_tells_its_phases_and_writes_the_whole_model(tmp_path):
+    phases = []
+    told = execute.train_model(payload(CELLS["experts in 2 segments"], tmp_path / "key"), phases.append)
+    assert told == {"epochs": 2}
+    assert phases[:2] == ["load", "training"]
+    assert [phase.split(",")[0] for phase in phases[2:]] == ["epoch 1 of at most 2", "epoch 2 of at most 2"]
+    assert sorted(file.name for file in (tmp_path / "key").iterdir()) == ["model.json", "weights.safetensors"]
+
+
+def test_a_model_of_another_cell_is_refused(tmp_path):
+    execute.train_model(payload(CELLS["experts"], tmp_path / "key"), lambda phase: None)
+    other = dataclasses.replace(CELLS["experts"], width=16)
+    with pytest.raises(ValueError, match=r"^state: misshapen: .*expected"):
+        execute.measure_cell(payload(other, tmp_path / "key"), lambda phase: None)
+
+
+def test_a_cache_that_strays_from_the_joint_pass_makes_a_cell_invalid(monkeypatch):
+    cell = CELLS["experts"]
+    model = execute.build_model(cell, LOG.num_items).eval()
+    subject = Subject(cell=cell, model=model, recipe=execute.recipe(cell), data=leave_one_out(LOG))
+    assert subject.check_cache(tolerance=1e-5) <= 1e-5
+    own = model.compress
+
+    def stray(history, times=None):
+        cache = own(history, times)
+        return dataclasses.replace(cache, layers=tuple((keys, values + 1.0) for keys, values in cache.layers))
+
+    monkeypatch.setattr(model, "compress", stray)
+    with pytest.raises(InvalidMeasurementError, match="scores from the cache differ from the joint pass by .*, above 1e-05"):
+        subject.check_cache(tolerance=1e-5)
+
+
+def test_probes_leave_the_weights_as_they_were(tmp_path):
+    cell = CELLS["experts"]
+    model = execute.build_model(cell, LOG.num_items).eval()
+    subject = Subject(cell=cell, model=model, recipe=execute.recipe(cell), data=leave_one_out(LOG))
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    for probe in (execute.measure_memory, execute.measure_throughput, execute.measure_latency):
+        probe(subject)
+        assert not model.training
+        assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
+# One layer by hand, D = 8: history 12 with 2 tokens behind, 4 recent items, full attention over 16
+
+
+def by_hand(*, positions, pairs, per_position, per_pair=2 * 8):
+    """A multiply-add is 2 FLOPs."""
+    return {"attention": 2 * pairs * per_pair, "linear": 2 * positions * per_position}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "per_position", "dense"),
+    [
+        ("hstu", 5 * 8 * 8, False),  # u, v, q, k and the output map; blocks of 64 query rows are computed whole
+        ("sasrec", (4 + 2) * 8 * 8, True),  # q, k, v, the output map and the feed-forward's two, which are as wide as the model
+    ],
+)
+def test_the_flops_of_one_layer_are_those_counted_by_hand(backbone, per_position, dense):
+    cell = dataclasses.replace(CELLS["experts"], backbone=backbone, training="none")
+    model = execute.build_model(cell, LOG.num_items).eval()
+    subject = Subject(cell=cell, model=model, recipe=execute.recipe(cell), data=leave_one_out(LOG))
+    metrics, ledger = execute.count_flops(subject)
+    counted = {(row["phase"], row["part"]): row for row in ledger}
+    visible = {"full": 16 * 17 // 2, "compress": 14 * 15 // 2, "serve": 4 * 5 // 2 + 4 * 2}
+    executed = {"full": 16 * 16, "compress": 14 * 14, "serve": 4 * (2 + 4)}  # fewer than 64 rows are one block, so dense either way
+    positions = {"full": 16, "compress": 14, "serve": 4}
+    for phase in visible:
+        hand = by_hand(positions=positions[phase], pairs=executed[phase], per_position=per_position)
+        for part in ("attention", "linear"):
+            row = counted[phase, part]
+            assert row["torch_flops"] == row["fvcore_flops"] == row["formula_flops"] == hand[part]
+        assert metrics[f"{phase}_flops"]["value"] == sum(hand.values())
+        seen = by_hand(positions=positions[phase], pairs=visible[phase], per_position=per_position)
+        assert metrics[f"{phase}_visible_flops"]["value"] == sum(seen.values())
+    assert metrics["score_flops"]["value"] == 2 * LOG.num_items * 8
+    # backward: each map twice its forward; HSTU's attention recomputes its scores and has 4 more products, SASRec's has 4, of 2 forward
+    assert counted["train", "attention"]["torch_flops"] == (14 * 14 + 4 * 6) * 2 * 8 * (7 if backbone == "hstu" else 6) // 2 * 2
+    maps = 3 * (14 + 4) * per_position
+    scoring = 3 * 16 * 16 * 8  # 16 positions predict, against 16 negatives
+    assert counted["train", "linear"]["torch_flops"] == 2 * (maps + scoring)
+    assert metrics["cache_bytes"]["value"] == 2 * (8 + 8) * 4  # 2 tokens, keys and values, float32

@@ -1,0 +1,88 @@
+"""The closed cost formula, fvcore and torch's counter agree for every backbone with every compression, in every phase."""
+
+import pytest
+import torch
+from small_models import BACKBONE_NAMES, CASES, ITEMS, WIDTH, build, random_windows, small_recipe, small_split
+
+from benchmarks.cell import BACKBONE_NAMES as CELL_BACKBONES
+from benchmarks.cell import Cell
+from benchmarks.probes.flops import count_flops
+from benchmarks.probes.subject import Subject
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+PHASES = ("full", "compress", "serve", "train", "score")
+measured = pytest.mark.parametrize("backbone", [name for name in BACKBONE_NAMES if name in CELL_BACKBONES])
+
+
+def subject_of(backbone, case, *, serving="cache"):
+    model = build(backbone, CASES[case]())
+    layout = model.layout
+    kind = next((kind for kind in ("full", "recent", "pooling") if case.startswith(kind)), "experts")
+    sizes = {"history": layout.history, "recent": layout.recent, "layers": 2, "heads": 2, "width": WIDTH, "batch_size": 2}
+    cell = Cell(backbone=backbone, compression=kind, tokens=3 if kind == "pooling" else 0, serving=serving, **sizes)
+    return Subject(cell=cell, model=model, recipe=small_recipe(), data=small_split(users=3))
+
+
+@measured
+@pytest.mark.parametrize("case", ["full in 2 segments", "recent", "no expert", "a segment without experts", "pooling"])
+def test_the_ledger_agrees_in_every_phase_and_part(backbone, case):
+    subject = subject_of(backbone, case)
+    weights = {name: weight.clone() for name, weight in subject.model.state_dict().items()}
+    metrics, ledger = count_flops(subject)
+    assert [(row["phase"], row["part"]) for row in ledger] == [
+        (phase, part) for phase in PHASES for part in ("attention", "linear", "total")
+    ]
+    for row in ledger:
+        assert row["agrees"]
+        assert row["torch_flops"] == row["formula_flops"] == row["executed_flops"]
+        assert row["fvcore_flops"] == (None if row["phase"] == "train" else row["formula_flops"])
+        assert row["visible_flops"] <= row["executed_flops"]
+        if row["part"] == "total":
+            assert metrics[f"{row['phase']}_flops"]["value"] == row["formula_flops"] == 2 * metrics[f"{row['phase']}_macs"]["value"]
+            assert metrics[f"{row['phase']}_visible_flops"]["value"] == row["visible_flops"]
+    # counting is no training
+    assert not subject.model.training
+    assert all(weight.grad is None for weight in subject.model.parameters())
+    assert all(torch.equal(weight, weights[name]) for name, weight in subject.model.state_dict().items())
+
+
+@measured
+@pytest.mark.parametrize("case", ["full", "3 segments", "a segment without experts"])
+def test_what_is_visible_is_what_the_layout_says(backbone, case):
+    subject = subject_of(backbone, case)
+    layout, formula = subject.layout, subject.model.backbone.macs
+
+    def cost(segment):
+        return sum(formula(positions=layout.size(segment), pairs=layout.visible_pairs(segment)).values())
+
+    cached = count_flops(subject)[0]
+    kept = [index for index, segment in enumerate(layout.segments) if segment.kept]
+    assert cached["compress_visible_macs"]["value"] == sum(cost(segment) for segment in kept)
+    assert cached["serve_visible_macs"]["value"] == cost(len(layout.segments))
+    assert cached["score_macs"]["value"] == ITEMS * WIDTH
+    pairs = layout.window * (layout.window + 1) // 2
+    assert cached["full_visible_macs"]["value"] == sum(formula(positions=layout.window, pairs=pairs).values())
+    assert cached["parameters"]["value"] == sum(weight.numel() for weight in subject.model.parameters())
+    items, _, _ = random_windows(layout)
+    with torch.no_grad():
+        assert cached["cache_bytes"]["value"] == subject.model.compress(items[:, : layout.history]).nbytes_per_user > 0
+
+
+@measured
+def test_served_by_recomputing_nothing_is_kept_and_serving_costs_the_joint_pass(backbone):
+    cached, recomputed = (count_flops(subject_of(backbone, "3 segments", serving=serving))[0] for serving in ("cache", "recompute"))
+    assert recomputed["cache_bytes"]["value"] == recomputed["compress_flops"]["value"] == 0
+    assert recomputed["serve_visible_flops"]["value"] == cached["compress_visible_flops"]["value"] + cached["serve_visible_flops"]["value"]
+    for name in ("full_flops", "score_flops", "train_flops", "parameters"):
+        assert recomputed[name]["value"] == cached[name]["value"]
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
+def test_a_joint_pass_costs_the_sum_of_its_segments(backbone, case):
+    model = build(backbone, CASES[case]())
+    layout, formula = model.layout, model.backbone.macs
+    segments = [formula(positions=layout.size(j), pairs=layout.visible_pairs(j)) for j in range(len(layout.segments) + 1)]
+    joint = formula(positions=len(layout.joint_positions), pairs=int(layout.visibility().sum()))
+    assert joint == {part: sum(segment[part] for segment in segments) for part in joint}

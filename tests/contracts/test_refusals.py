@@ -1,0 +1,259 @@
+"""What does not fit is refused with a ValueError that names the argument, what came and what was expected."""
+
+import pytest
+import torch
+from small_models import BACKBONE_NAMES, CASES, ITEMS, WIDTH, build, elastic, experts, random_features, random_windows
+
+from persrec.backbones import BackboneSettings, build_backbone
+from persrec.compression import CompressionSettings, build_compression
+from persrec.items import ItemSettings, build_items
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+HISTORY, RECENT = 9, 4
+OFFSETS = [3, 6, 9]
+
+
+@pytest.fixture(params=BACKBONE_NAMES)
+def model(request):
+    return build(request.param, CASES["3 segments"]())
+
+
+@pytest.fixture
+def users():
+    items, times, query_time = random_windows(CASES["3 segments"]().layout, holes=False)
+    return items, times, query_time
+
+
+def calls(model, items, times=None, **others):
+    """The same bad items as a whole window, as recent items, as a history, and as a segment: name of the argument, call."""
+    cache = model.compress(
+        torch.ones(len(items), 3, dtype=torch.int64), None if times is None else torch.ones(len(items), 3, dtype=torch.int64)
+    )
+    return [
+        ("items", lambda: model.score(items, times, **others)),
+        ("items", lambda: model.score(items[:, :2], None if times is None else times[:, :2], cache=cache, **others)),
+        ("history", lambda: model.compress(items[:, :3], None if times is None else times[:, :3], **others)),
+        ("segment", lambda: model.extend(cache, items[:, :3], None if times is None else times[:, :3], **others)),
+    ]
+
+
+@torch.no_grad()
+def test_ids_out_of_range(model, users):
+    for wrong, came in ((-1, r"ids from -1 to"), (ITEMS, rf"to {ITEMS};")):
+        items = users[0].clone()
+        items[1, 0] = wrong
+        for name, call in calls(model, items):
+            with pytest.raises(ValueError, match=rf"^{name}: .*{came}.* expected 0 to {ITEMS - 1}$"):
+                call()
+
+
+@torch.no_grad()
+def test_ids_are_held_against_the_vectors_given(model, users):
+    features = random_features()[:5]
+    for name, call in calls(model, users[0].clamp(max=4)):
+        call()
+    for name, call in calls(model, users[0].clamp(max=4) + 1, item_features=features):
+        with pytest.raises(ValueError, match=rf"^{name}: ids from .* to 5; expected 0 to 4$"):
+            call()
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.float32, torch.bool])
+@torch.no_grad()
+def test_ids_of_another_type(model, users, dtype):
+    for name, call in calls(model, users[0].to(dtype)):
+        with pytest.raises(ValueError, match=rf"^{name}: {dtype} of shape .*; expected int64 \[users, items\]$"):
+            call()
+
+
+@torch.no_grad()
+def test_items_that_are_no_table(model):
+    cache = model.compress(torch.ones(2, 3, dtype=torch.int64))
+    for items in (torch.ones(4, dtype=torch.int64), torch.ones(2, 3, 1, dtype=torch.int64), torch.ones(2, 0, dtype=torch.int64)):
+        bad = [
+            ("items", lambda items=items: model.score(items)),
+            ("items", lambda items=items: model.score(items, cache=cache)),
+            ("history", lambda items=items: model.compress(items)),
+            ("segment", lambda items=items: model.extend(cache, items)),
+        ]
+        for name, call in bad:
+            with pytest.raises(ValueError, match=rf"^{name}: torch.int64 of shape \[.*\]; expected int64 \[users, items\]$"):
+                call()
+
+
+@torch.no_grad()
+def test_times_of_another_shape_than_the_items(model, users):
+    items, times, _ = users
+    cache = model.compress(items[:, :3], times[:, :3])
+    for call in (
+        lambda: model.score(items, times[:, 1:]),
+        lambda: model.score(items, times[:2]),
+        lambda: model.score(items[:, :2], times[:, :1], cache=cache),
+        lambda: model.compress(items[:, :3], times[:, :4]),
+        lambda: model.extend(cache, items[:, :3], times[:, :2]),
+    ):
+        with pytest.raises(ValueError, match=r"^times: shape .*; expected \[4, \d+\]"):
+            call()
+
+
+@torch.no_grad()
+def test_times_that_are_not_whole_seconds(model, users):
+    items, times, query_time = users
+    for name, call in calls(model, items, times.double()):
+        with pytest.raises(ValueError, match=r"^times: torch.float64.* expected int64"):
+            call()
+    with pytest.raises(ValueError, match=r"^query_time: torch.float64.* expected int64"):
+        model.score(items, times, query_time.double())
+
+
+@torch.no_grad()
+def test_a_request_time_that_is_not_one_a_user(model, users):
+    items, times, query_time = users
+    cache = model.compress(items[:, :9], times[:, :9])
+    for wrong in (query_time[:, None], query_time[:3], query_time[:1], query_time[0]):
+        for call in (
+            lambda wrong=wrong: model.score(items, times, wrong),
+            lambda wrong=wrong: model.score(items[:, 9:], times[:, 9:], wrong, cache=cache),
+        ):
+            with pytest.raises(ValueError, match=r"^query_time: .*expected .*\[4\]"):
+                call()
+
+
+@torch.no_grad()
+def test_a_window_that_is_too_wide(model):
+    with pytest.raises(ValueError, match=r"^items: 14 wide; the layout's window is 13$"):
+        model.score(torch.ones(2, 14, dtype=torch.int64))
+
+
+@torch.no_grad()
+def test_too_many_recent_items_with_a_cache(model):
+    cache = model.compress(torch.ones(2, HISTORY, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"^items: 5 recent items with a cache; expected at most 4$"):
+        model.score(torch.ones(2, RECENT + 1, dtype=torch.int64), cache=cache)
+
+
+@torch.no_grad()
+def test_a_history_that_ends_at_no_offset_of_the_plan(model):
+    for width in sorted({*range(1, 12)} - {*OFFSETS}):
+        with pytest.raises(ValueError, match=rf"^history: {width} items wide, not an offset of the plan; expected one of \[3, 6, 9\]$"):
+            model.compress(torch.ones(2, width, dtype=torch.int64))
+
+
+@torch.no_grad()
+def test_a_segment_of_another_width_than_the_plans_next(model):
+    cache = model.compress(torch.ones(2, 3, dtype=torch.int64))
+    for width in (1, 2, 4, 6):
+        with pytest.raises(ValueError, match=rf"^segment: {width} items wide; expected 3, segment 2 of the plan$"):
+            model.extend(cache, torch.ones(2, width, dtype=torch.int64))
+
+
+@torch.no_grad()
+def test_extending_a_cache_that_is_full(model):
+    cache = model.compress(torch.ones(2, HISTORY, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"^cache: holds all 3 segments of the layout"):
+        model.extend(cache, torch.ones(2, 3, dtype=torch.int64))
+
+
+@torch.no_grad()
+def test_a_cache_of_another_layout(model):
+    name = "hstu"
+    for other in (
+        experts([(3, 2), (6, 2), (9, 1)], window=13),
+        experts([(3, 2), (6, 2), (9, 2)], window=14),
+        experts([(3, 2), (6, 2), (9, 2)], window=13, hide_empty_experts=False),
+        CASES["full"](),
+    ):
+        foreign = build(name, other)
+        cache = foreign.compress(torch.ones(2, foreign.layout.offsets[0], dtype=torch.int64))
+        for call in (
+            lambda cache=cache: model.score(torch.ones(2, 2, dtype=torch.int64), cache=cache),
+            lambda cache=cache: model.extend(cache, torch.ones(2, 3, dtype=torch.int64)),
+        ):
+            with pytest.raises(ValueError, match=r"^cache: of layout \w+; expected \w+, the model's$"):
+                call()
+
+
+@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
+@torch.no_grad()
+def test_a_cache_of_another_number_of_tokens_in_use(backbone):
+    model = build(backbone, elastic(use=2))
+    items = torch.ones(2, 9, dtype=torch.int64)
+    cache = model.compress(items)
+    model.compression.use(4)
+    with pytest.raises(ValueError, match=r"^cache: of layout"):
+        model.score(items[:, :2], cache=cache)
+    model.compression.use(2)
+    assert model.score(items[:, :2], cache=cache).shape == (2, ITEMS)
+
+
+@torch.no_grad()
+def test_a_cache_of_another_number_of_users(model):
+    cache = model.compress(torch.ones(2, 3, dtype=torch.int64))
+    for call in (
+        lambda: model.score(torch.ones(3, 2, dtype=torch.int64), cache=cache),
+        lambda: model.extend(cache, torch.ones(3, 3, dtype=torch.int64)),
+    ):
+        with pytest.raises(ValueError, match=r"^cache: 2 users; expected 3, as the items$"):
+            call()
+
+
+@torch.no_grad()
+def test_times_on_one_side_of_a_cache_alone(model, users):
+    items, times, _ = users
+    timed, untimed = model.compress(items[:, :3], times[:, :3]), model.compress(items[:, :3])
+    for call in (
+        lambda: model.score(items[:, :2], cache=timed),
+        lambda: model.extend(timed, items[:, :3]),
+    ):
+        with pytest.raises(ValueError, match=r"^times: missing, but the cache was made with times$"):
+            call()
+    for call in (
+        lambda: model.score(items[:, :2], times[:, :2], cache=untimed),
+        lambda: model.extend(untimed, items[:, :3], times[:, :3]),
+    ):
+        with pytest.raises(ValueError, match=r"^times: given, but the cache was made without times$"):
+            call()
+
+
+@torch.no_grad()
+def test_raw_vectors_of_another_width(model, users):
+    for features in (torch.ones(ITEMS, WIDTH + 1), torch.ones(WIDTH), torch.ones(1, ITEMS, WIDTH)):
+        for _, call in calls(model, users[0], item_features=features):
+            with pytest.raises(ValueError, match=rf"^item_features: shape .*; expected \[items, {WIDTH}\]$"):
+                call()
+
+
+@torch.no_grad()
+def test_a_model_without_a_history_has_nothing_to_compress():
+    model = build("hstu", CASES["recent"]())
+    with pytest.raises(ValueError, match=r"^history: 5 items wide, not an offset of the plan; expected one of"):
+        model.compress(torch.ones(2, 5, dtype=torch.int64))
+
+
+@torch.no_grad()
+def test_no_users_are_an_answer_too(model):
+    assert model.score(torch.ones(0, 13, dtype=torch.int64)).shape == (0, ITEMS)
+    cache = model.compress(torch.ones(0, 9, dtype=torch.int64))
+    assert model.score(torch.ones(0, 4, dtype=torch.int64), cache=cache).shape == (0, ITEMS)
+
+
+@pytest.mark.parametrize("backbone", [name for name in BACKBONE_NAMES if name != "hllm"])
+def test_texts_given_to_a_model_that_reads_ids(backbone):
+    model = build(backbone, CASES["recent"]())
+    with pytest.raises(ValueError, match="^token_ids: "):
+        model.encode_items(torch.ones(2, 3, dtype=torch.int64), torch.tensor([3, 2]))
+
+
+def test_an_unknown_name_is_an_error_that_lists_the_known():
+    with pytest.raises(ValueError, match=r"^backbone: unknown 'hsut'; known: hstu, sasrec"):
+        build_backbone("hsut", BackboneSettings(width=8, layers=1, heads=1, length=4))
+    with pytest.raises(ValueError, match=r"^compression: unknown 'expert'; known: .*experts"):
+        build_compression("expert", CompressionSettings(history=4, recent=2, segments=1, tokens=1, width=8))
+    with pytest.raises(ValueError, match=r"^backbone: unknown 'hsut'; known: hstu, sasrec"):
+        build_items("hsut", ItemSettings(count=4, width=8, layers=1, heads=1))
+
+
+@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
+def test_a_width_that_does_not_split_over_the_heads(backbone):
+    with pytest.raises(ValueError, match=r"^width: 8 .*3 heads"):
+        build_backbone(backbone, BackboneSettings(width=8, layers=1, heads=3, length=4))

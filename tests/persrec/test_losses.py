@@ -1,0 +1,61 @@
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from persrec.losses import sampled_softmax
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def cosine(one, other):
+    return sum(a * b for a, b in zip(one, other, strict=True)) / (math.hypot(*one) * math.hypot(*other))
+
+
+def naive(states, positives, negatives, target_ids, negative_ids, temperature):
+    """Cross-entropy of every target among itself and the negatives that are not it, one at a time."""
+    losses = []
+    for state, positive, target in zip(states, positives, target_ids, strict=True):
+        logit = cosine(state, positive) / temperature
+        others = [cosine(state, vector) / temperature for vector, item in zip(negatives, negative_ids, strict=True) if item != target]
+        losses.append(math.log(math.exp(logit) + sum(math.exp(other) for other in others)) - logit)
+    return sum(losses) / len(losses)
+
+
+@given(n=st.integers(1, 6), M=st.integers(1, 8), seed=st.integers(0, 999), temperature=st.sampled_from([0.05, 0.2, 1.0]))
+def test_the_loss_is_the_cross_entropy_written_out(n, M, seed, temperature):
+    random = torch.Generator().manual_seed(seed)
+    states, positives, negatives = (torch.randn(count, 3, generator=random, dtype=torch.float64) for count in (n, n, M))
+    target_ids, negative_ids = (torch.randint(1, 5, (count,), generator=random) for count in (n, M))  # the same items often
+    found = sampled_softmax(states, positives, negatives, target_ids, negative_ids, temperature=temperature)
+    listed = (tensor.tolist() for tensor in (states, positives, negatives, target_ids, negative_ids))
+    assert float(found) == pytest.approx(naive(*listed, temperature), rel=1e-9, abs=1e-12)
+
+
+def test_a_target_among_the_negatives_is_not_held_against_itself():
+    state, other = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    ids = torch.tensor([7])
+    own_alone = sampled_softmax(state, state, state, ids, ids, temperature=0.1)
+    assert float(own_alone) == 0.0
+    with_another = sampled_softmax(state, state, torch.cat([state, other]), ids, torch.tensor([7, 8]), temperature=0.5)
+    assert float(with_another) == pytest.approx(math.log(1 + math.exp(-2)))  # cosines 1 and 0, divided by 0.5
+
+
+def test_lengths_of_vectors_do_not_count():
+    random = torch.Generator().manual_seed(0)
+    states, positives, negatives = (torch.randn(4, 3, generator=random) for _ in range(3))
+    ids = torch.arange(4)
+    expected = sampled_softmax(states, positives, negatives, ids, ids + 10, temperature=0.2)
+    scaled = sampled_softmax(3 * states, 0.1 * positives, 7 * negatives, ids, ids + 10, temperature=0.2)
+    torch.testing.assert_close(scaled, expected)
+
+
+def test_gradients_stay_finite_where_every_negative_is_the_target():
+    states = torch.randn(2, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    vectors = torch.randn(2, 3, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    ids = torch.tensor([4, 4])
+    sampled_softmax(states, vectors, vectors, ids, ids, temperature=0.05).backward()
+    assert (states.grad == 0).all()
+    assert (vectors.grad == 0).all()

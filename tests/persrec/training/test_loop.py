@@ -1,0 +1,320 @@
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from small_models import CASES, ITEMS, build, elastic, small_recipe, small_split
+
+from persrec.compression.recent import Recent
+from persrec.data.splits import LeaveOneOut, Sequences
+from persrec.evaluation.metrics import metric_values
+from persrec.evaluation.ranks import target_ranks
+from persrec.evaluation.states import user_states
+from persrec.training import Recipe, Trainer, loop
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def scripted(figures):
+    """A validation that gives one figure after the other."""
+    left = iter(figures)
+    return lambda: next(left)
+
+
+def snapshots(model):
+    """Keeps the weights of every epoch."""
+    kept = {}
+
+    def keep(report):
+        kept[report.epoch] = {name: weight.clone() for name, weight in model.state_dict().items()}
+
+    return kept, keep
+
+
+def same_weights(model, weights):
+    return all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("figures", "patience", "epochs", "best"),
+    [
+        ([0.1, 0.5, 0.3, 0.2], 2, 9, 2),  # stops two epochs behind the best
+        ([0.1, 0.2, 0.3], 1, 3, 3),  # the epochs run out on the best
+        ([0.5, 0.5], 1, 9, 1),  # as good is not better
+        ([0.5, 0.1, 0.6, 0.2, 0.3, 0.4], 3, 9, 3),  # a new best begins the patience anew
+        ([math.nan, 0.2, math.nan, math.nan], 2, 9, 2),  # what is no number is never better
+    ],
+)
+def test_training_stops_when_patience_runs_out_and_puts_the_best_epoch_back(figures, patience, epochs, best):
+    model = build("hstu", Recent(recent=6), lively=False)
+    kept, keep = snapshots(model)
+    recipe = small_recipe(epochs=epochs, patience=patience)
+    trainer = Trainer(model=model, data=small_split(), recipe=recipe, validate=scripted(figures), on_epoch=keep)
+    result = trainer.run()
+    assert [report.epoch for report in result.curve] == list(range(1, len(figures) + 1))
+    np.testing.assert_equal([report.validation for report in result.curve], figures)
+    assert (result.best_epoch, result.best_validation) == (best, figures[best - 1])
+    assert same_weights(model, kept[best])
+    assert best == len(figures) or not same_weights(model, kept[len(figures)])
+    assert not model.training
+
+
+def test_the_figure_put_back_is_the_figure_of_the_model_that_came_back():
+    data = small_split(users=20, shortest=6)
+    model = build("hstu", Recent(recent=6), lively=False)
+
+    def validate():
+        states = user_states(model, data, "validation", time_bias=True)
+        return float(metric_values(target_ranks(states, model.item_features().detach(), data.targets("validation")))["mrr"].mean())
+
+    result = Trainer(model=model, data=data, recipe=small_recipe(epochs=5, patience=2), validate=validate).run()
+    assert validate() == result.best_validation == max(report.validation for report in result.curve)
+
+
+def test_a_model_that_never_validates_is_an_error_that_says_so():
+    model = build("hstu", Recent(recent=6), lively=False)
+    trainer = Trainer(model=model, data=small_split(), recipe=small_recipe(patience=2, epochs=4), validate=lambda: math.nan)
+    with pytest.raises(FloatingPointError, match="validation: nan in every epoch, loss .*; the training diverged"):
+        trainer.run()
+
+
+@pytest.mark.parametrize("case", ["3 segments", "pooling"])
+def test_the_same_seed_gives_the_same_curve_and_another_seed_another(case):
+    def curve(seed):
+        torch.manual_seed(0)  # of the expert tokens
+        model = build("sasrec", CASES[case](), dropout=0.1, lively=False)
+        recipe = small_recipe(seed=seed, epochs=3, patience=3)
+        result = Trainer(model=model, data=small_split(), recipe=recipe, validate=lambda: 1.0).run()
+        return [(report.epoch, report.loss, report.padding_share) for report in result.curve]
+
+    assert curve(1) == curve(1)
+    assert curve(1) != curve(2)
+
+
+def test_a_result_is_plain_values():
+    model = build("hstu", Recent(recent=6), lively=False)
+    result = Trainer(model=model, data=small_split(), recipe=small_recipe(), validate=lambda: 0.5).run()
+    values = result.to_dict()
+    assert set(values) == {"best_epoch", "best_validation", "curve"}
+    assert values["curve"] == [dataclasses.asdict(report) for report in result.curve]
+
+
+# Steps
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """What every optimiser step saw: the learning rates of its groups, and the shapes that went into the loss."""
+    seen = []
+    own_step, own_loss = torch.optim.AdamW.step, loop.sampled_softmax
+
+    def step(self, *args, **kwargs):
+        seen[-1]["rates"] = [group["lr"] for group in self.param_groups]
+        return own_step(self, *args, **kwargs)
+
+    def loss(states, positives, negatives, target_ids, negative_ids, *, temperature):
+        value = own_loss(states, positives, negatives, target_ids, negative_ids, temperature=temperature)
+        step = {"targets": len(target_ids), "negatives": len(negative_ids), "negative_ids": negative_ids, "temperature": temperature}
+        seen.append(step | {"loss": float(value.detach())})
+        return value
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    monkeypatch.setattr(loop, "sampled_softmax", loss)
+    return seen
+
+
+def train(case, data, **changes):
+    compression = CASES[case]() if isinstance(case, str) else case
+    model = build("hstu", compression, lively=False)
+    result = Trainer(model=model, data=data, recipe=small_recipe(**changes), validate=lambda: 1.0).run()
+    return model, result
+
+
+def full_users(*, users, length):
+    """Users of ``length`` training items each, all of the same length."""
+    return small_split(users=users, shortest=length + 2, longest=length + 2)
+
+
+def test_every_compression_predicts_as_many_targets_a_step(steps):
+    # 14 training items and 13 targets a user: one window of 13 for full and experts, three for the 4 recent ones of pooling
+    data = full_users(users=16, length=14)
+    counts = {}
+    for case in ("full", "3 segments", "pooling"):
+        steps.clear()
+        train(case, data, targets_per_step=52)
+        counts[case] = [step["targets"] for step in steps]
+    assert counts["full"] == counts["3 segments"] == [52] * 4  # four windows of 13 targets a step
+    # windows of up to 4 targets, 13 a step; the random ends of long sequences leave up to 3 of a user's targets to other epochs
+    assert all(count <= 52 for count in counts["pooling"])
+    assert 16 * 10 <= sum(counts["pooling"]) <= 16 * 13
+
+
+def test_a_step_holds_one_window_where_a_window_carries_more_targets_than_a_step(steps):
+    train("full", full_users(users=5, length=14), targets_per_step=1)
+    assert [step["targets"] for step in steps] == [13] * 5
+
+
+def test_an_epoch_predicts_every_training_item_but_the_first_of_each_user(steps):
+    data = small_split(users=12, shortest=4, longest=15)  # all fit into a window of 13
+    train("3 segments", data, targets_per_step=26)
+    assert sum(step["targets"] for step in steps) == int((data.train_ends - 1).sum())
+
+
+@pytest.mark.parametrize("case", ["full", "3 segments", "recent", "pooling"])
+def test_the_loss_of_an_epoch_is_the_mean_over_what_it_predicted(steps, case):
+    _, result = train(case, small_split(users=12, shortest=4, longest=25), targets_per_step=26)
+    predicted = sum(step["targets"] for step in steps)
+    assert result.curve[0].loss == pytest.approx(sum(step["loss"] * step["targets"] for step in steps) / predicted)
+
+
+@pytest.mark.parametrize("negatives", [1, 16])
+def test_the_number_of_negatives_is_the_same_at_every_length(steps, negatives):
+    for compression, length in ((Recent(recent=2), 3), (Recent(recent=13), 14), (CASES["3 segments"](), 14)):
+        train(compression, full_users(users=4, length=length), negatives=negatives, targets_per_step=26)
+    assert {step["negatives"] for step in steps} == {negatives}
+
+
+def test_negatives_are_drawn_from_the_whole_catalogue_without_padding(steps):
+    train("recent", small_split(users=30), negatives=64)
+    drawn = torch.cat([step["negative_ids"] for step in steps])
+    assert sorted(set(drawn.tolist())) == list(range(1, ITEMS))
+
+
+def test_the_temperature_is_the_recipes(steps):
+    train("recent", small_split(users=4), temperature=0.07)
+    assert {step["temperature"] for step in steps} == {0.07}
+
+
+def test_everything_but_the_item_vectors_warms_up(steps):
+    train("recent", full_users(users=8, length=6), targets_per_step=10, warmup_steps=4, learning_rate=0.01)
+    of_items, of_rest = zip(*(step["rates"] for step in steps), strict=True)
+    assert len(steps) >= 4
+    assert of_items == tuple([0.01] * len(steps))
+    assert of_rest == pytest.approx([0.01 * min(1, step / 4) for step in range(1, len(steps) + 1)])
+
+
+def test_without_a_warm_up_all_weights_learn_alike(steps):
+    train("recent", small_split(users=4), warmup_steps=0, learning_rate=0.01)
+    assert all(step["rates"] == [0.01, 0.01] for step in steps)
+
+
+def test_a_decay_falls_linearly_to_zero_over_all_epochs(steps):
+    # 8 users of 5 targets, one window each, two windows a step: 4 steps an epoch
+    train(
+        "recent", full_users(users=8, length=6), targets_per_step=10, warmup_steps=0, learning_rate=0.01, decays=True, epochs=3, patience=3
+    )
+    assert [step["rates"][0] for step in steps] == pytest.approx([0.01 * (1 - step / 12) for step in range(12)])
+
+
+def test_the_first_step_moves_item_vectors_by_the_learning_rate_and_the_rest_by_its_warm_share():
+    # AdamW's first step moves every weight that has a gradient by the learning rate
+    torch.manual_seed(0)
+    model = build("sasrec", CASES["1 expert"](), lively=False)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    data = full_users(users=4, length=14)
+    recipe = small_recipe(targets_per_step=1000, warmup_steps=10, learning_rate=0.01)
+    Trainer(model=model, data=data, recipe=recipe, validate=lambda: 1.0).run()
+    moved = {name: float((weight - before[name]).abs().max()) for name, weight in model.state_dict().items()}
+    assert moved.pop("items.embedding.weight") == pytest.approx(0.01, rel=1e-3)
+    assert max(moved.values()) == pytest.approx(0.001, rel=1e-2)
+
+
+def test_an_elastic_model_trains_with_every_count_it_is_asked_for(monkeypatch):
+    model = build("hstu", elastic(use=6), lively=False)
+    used = []
+    own = model.compression.use
+
+    def use(tokens):
+        used.append(tokens)
+        own(tokens)
+
+    monkeypatch.setattr(model.compression, "use", use)
+    recipe = small_recipe(token_counts=(0, 2, 6), targets_per_step=13, epochs=2, patience=2)
+    Trainer(model=model, data=small_split(users=16), recipe=recipe, validate=lambda: 1.0).run()
+    assert set(used) == {0, 2, 6}
+
+
+def test_a_model_of_one_count_keeps_it():
+    model = build("hstu", elastic(use=4), lively=False)
+    Trainer(model=model, data=small_split(), recipe=small_recipe(), validate=lambda: 1.0).run()
+    assert model.layout.tokens == 4
+
+
+def test_times_reach_the_model_where_the_recipe_says_so(monkeypatch):
+    for time_bias in (True, False):
+        model = build("hstu", Recent(recent=6), lively=False)
+        given = []
+        own = model.hidden_states
+
+        def hidden_states(items, times=None, query_time=None, own=own, given=given):
+            given.append((times is not None, query_time is not None))
+            return own(items, times, query_time)
+
+        monkeypatch.setattr(model, "hidden_states", hidden_states)
+        Trainer(model=model, data=small_split(), recipe=small_recipe(time_bias=time_bias), validate=lambda: 1.0).run()
+        assert set(given) == {(time_bias, time_bias)}
+
+
+# The share of padding
+
+
+def split_of(lengths):
+    """Users of so many events each, who are trained on whole but for their last two."""
+    items = np.arange(sum(lengths)) % (ITEMS - 1) + 1
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    sequences = Sequences(offsets=offsets, items=items, times=60 * np.arange(1, len(items) + 1))
+    return LeaveOneOut(sequences=sequences, num_items=ITEMS, exclude_seen=False, evaluated=np.arange(len(lengths)))
+
+
+def padding_share(case, lengths, *, windows_per_step, stride):
+    _, result = train(case, split_of(lengths), targets_per_step=windows_per_step * stride)
+    return result.curve[0].padding_share
+
+
+def test_full_windows_hold_no_padding():
+    for case, stride in (("full", 13), ("3 segments", 13), ("recent", 5)):
+        assert padding_share(case, [stride + 3] * 4, windows_per_step=2, stride=stride) == 0
+
+
+def test_short_users_pad_the_recent_slots():
+    # windows of 5: 3 + 5 items in 2 windows, a step each or one of both: no column is left out where nothing comes before
+    for windows_per_step in (1, 2):
+        assert padding_share("recent", [6, 8], windows_per_step=windows_per_step, stride=5) == pytest.approx(2 / 10)
+
+
+def test_columns_that_are_padding_in_every_row_are_not_computed():
+    # history of 9 in one segment, 4 recent; 7 and 11 items to predict from fill 3 and 7 slots of the history
+    alone = padding_share("full", [10, 14], windows_per_step=1, stride=13)
+    assert alone == 0
+    together = padding_share("full", [10, 14], windows_per_step=2, stride=13)
+    assert together == pytest.approx(4 / (2 * 11))
+
+
+def test_the_share_is_one_of_what_was_computed_whatever_the_compression():
+    for case in CASES:
+        stride = 4 if case.startswith("pooling") else 5 if case == "recent" else 13
+        share = padding_share(case, [10, 14, 30, 4], windows_per_step=2, stride=stride)
+        assert 0 <= share < 1
+
+
+# The recipe
+
+
+@pytest.mark.parametrize("name", ["negatives", "epochs", "patience", "targets_per_step"])
+def test_a_recipe_refuses_less_than_one(name):
+    with pytest.raises(ValueError, match=f"^{name}: 0; expected at least 1$"):
+        small_recipe(**{name: 0})
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "temperature"])
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
+def test_a_recipe_refuses_what_is_not_above_zero(name, value):
+    with pytest.raises(ValueError, match=f"^{name}: .*; expected more than 0$"):
+        small_recipe(**{name: value})
+
+
+def test_a_recipe_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        small_recipe().seed = 2
+    assert isinstance(small_recipe(), Recipe)
