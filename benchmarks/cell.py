@@ -71,6 +71,17 @@ class Cell:
             _at_least(name, getattr(self, name), 1)
         for name in ("history", "tokens", "seed", "warmup_steps"):
             _at_least(name, getattr(self, name), 0)
+        _one_of("device", self.device, ("cpu", "cuda"))
+        _one_of("dtype", self.dtype, ("float32", "bfloat16"))
+        self._check_sizes()
+
+    def _check_sizes(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"heads: {self.heads} do not divide the width, {self.width}")
+        if not (self.learning_rate > 0 and self.temperature > 0 and self.weight_decay >= 0 and 0 <= self.dropout < 1):
+            raise ValueError("learning_rate, temperature: expected more than 0; weight_decay: 0 or more; dropout: 0 to below 1")
+        if self.compression not in ("none", "recent") and self.history < self.segments:
+            raise ValueError(f"history: {self.history} items do not fill {self.segments} segments")
         if (self.backbone in FLOOR_NAMES) != (self.compression == "none"):
             floors = ", ".join(FLOOR_NAMES)
             came = f"{self.compression!r} with backbone {self.backbone!r}"

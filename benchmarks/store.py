@@ -4,11 +4,9 @@ Every file is written beside its place, synced and renamed, so that a run that i
 """
 
 import contextlib
-import csv
 import dataclasses
 import fcntl
 import hashlib
-import io
 import json
 import math
 import os
@@ -148,13 +146,12 @@ def write_csv(out: Path, records: Sequence[Record]) -> Path:
     columns = ["cell_key", "status", *settings]
     for name in metrics:
         columns += [name, f"{name}_low", f"{name}_high"] if name in bounded else [name]
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    for record in sorted(records, key=_sort_key):
-        writer.writerow(_csv_row(record, settings, bounded))
+    import pandas as pd  # noqa: PLC0415 - takes a moment, and a run that has nothing to do needs none
+
+    rows = [_csv_row(record, settings, bounded) for record in sorted(records, key=_sort_key)]
+    table = pd.DataFrame(rows, columns=columns, dtype=object)
     path = out / "results.csv"
-    write_atomically(path, buffer.getvalue().encode())
+    write_atomically(path, table.to_csv(index=False, lineterminator="\n").encode())
     return path
 
 

@@ -23,7 +23,7 @@ def sampled_softmax(
         negative_ids: ``[M]``.
         temperature: what cosines are divided by.
 
-    Differs: the public code takes every other item of the batch as a negative, whose number grows with the length.
+    Differs: the public code shares one sampled item per position over the batch, so its negatives grow with the length.
     """
     states = F.normalize(states, dim=-1) / temperature
     own = (states * F.normalize(positives, dim=-1)).sum(-1)

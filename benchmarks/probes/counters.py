@@ -30,7 +30,7 @@ NOT_PRODUCTS = frozenset(
     for name in (
         "__and__", "__iand__", "__ior__", "__or__", "abs", "abs_", "add", "add_", "addcmul", "all", "amax", "amin", "any",
         "arange", "argmax", "bitwise_and", "bitwise_and_", "bitwise_not", "bitwise_or", "bitwise_or_", "cat", "clamp", "clamp_",
-        "clamp_min", "clone", "constant_pad_nd", "contiguous", "copy_", "cos", "cumsum", "div", "div_", "dropout", "embedding",
+        "clamp_min", "clone", "constant_pad_nd", "contiguous", "copy_", "cos", "cummin", "cumsum", "div", "div_", "dropout", "embedding",
         "empty_like", "eq", "exp", "expand", "expand_as", "eye", "fill_", "flip", "floor", "floor_divide", "full", "full_like",
         "gather", "ge", "gelu", "gt", "index", "index_put_", "index_select", "is_nonzero", "item", "layer_norm", "le",
         "lift_fresh", "linalg_vector_norm", "log", "log_", "logical_and", "logical_not", "logsumexp", "lt", "masked_fill",

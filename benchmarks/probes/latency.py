@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from benchmarks.probes.clock import WARM_UP_CALLS, repeat
-from benchmarks.probes.nvml import energy_mj
+from benchmarks.probes.nvml import NOT_CUDA, energy_mj
 from benchmarks.probes.subject import Subject
 
 SECONDS, LEAST = 0.5, 50
@@ -16,9 +16,10 @@ PERCENTILES = (50, 95, 99)
 def measure_latency(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
     """Milliseconds of a request for one user, catalogue scoring apart."""
     with torch.inference_mode():
-        before, _ = energy_mj()
+        cuda = subject.cell.device == "cuda"
+        before, _ = energy_mj() if cuda else NOT_CUDA
         seconds = repeat(subject.server(subject.request(1)), device=subject.cell.device, seconds=SECONDS, least=LEAST)
-        after, how = energy_mj()
+        after, how = energy_mj() if cuda else NOT_CUDA
     quick, slow = np.percentile(seconds, [25, 75]) * 1e3
     metrics: dict[str, Any] = {}
     for percentile in PERCENTILES:

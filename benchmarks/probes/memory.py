@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.probes.nvml import process_bytes
+from benchmarks.probes.nvml import NOT_CUDA, process_bytes
 from benchmarks.probes.subject import Subject
 
 Metrics = dict[str, Any]
@@ -37,7 +37,7 @@ def measure_memory(subject: Subject) -> tuple[Metrics, dict[str, Any]]:
     metrics["train_peak_bytes"] = _peak(lambda: trainer.step(batch), subject)
     subject.model.load_state_dict(state)
     subject.model.eval()
-    used, how = process_bytes()
+    used, how = process_bytes() if subject.cell.device == "cuda" else NOT_CUDA
     metrics["process_gpu_bytes"] = {"value": used, "n": int(used is not None), "method": how}
     return metrics, {}
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 Answer = tuple[int | None, str]
+NOT_CUDA: Answer = (None, "not a CUDA cell")
 
 
 def process_bytes() -> Answer:

@@ -1,5 +1,6 @@
 """What a probe measures: a cell's model, with the inputs of its requests."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -78,19 +79,15 @@ class Subject:
 
     def trainer(self) -> Trainer:
         """A trainer of the model, to time and trace single steps."""
-        return Trainer(model=self.model, data=self.data, recipe=self.recipe, validate=lambda: 0.0)
+        recipe = dataclasses.replace(self.recipe, token_counts=())  # the cell's own count, step after step
+        return Trainer(model=self.model, data=self.data, recipe=recipe, validate=lambda: 0.0)
 
     def training_batch(self, sequences: int) -> WindowBatch:
         """Full windows to train on, every position with a next item."""
         random = np.random.default_rng(self.cell.seed)
         items = random.integers(1, self.model.items.count, (sequences, self.layout.window + 1))
         times = np.broadcast_to(np.arange(1, self.layout.window + 2) * 3600, items.shape)
-        return WindowBatch(
-            items=items[:, :-1],
-            times=np.ascontiguousarray(times[:, :-1]),
-            targets=items[:, 1:],
-            query_times=np.ascontiguousarray(times[:, -1]),
-        )
+        return WindowBatch(items=items[:, :-1], times=np.array(times[:, :-1]), targets=items[:, 1:], query_times=np.array(times[:, -1]))
 
     @torch.no_grad()
     def check_cache(self, *, tolerance: float) -> float | None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 
 from persrec.layout import SegmentLayout
 from persrec.nn.cache import Chunk
@@ -48,10 +49,11 @@ def next_times(items: ItemSlots, query_time: torch.Tensor | None = None) -> torc
     """
     if items.times is None:
         return None
-    follows = torch.zeros_like(items.valid)
-    follows[:, :-1] = items.valid[:, 1:]
+    width = items.ids.shape[1]
+    places = torch.arange(width, device=items.ids.device).masked_fill(~items.valid, width)
+    following = F.pad(places.flip(1).cummin(1).values.flip(1)[:, 1:], (0, 1), value=width)  # place of the next item
     own = items.times if query_time is None else query_time[:, None]
-    return torch.where(follows, items.times.roll(-1, 1), own)
+    return torch.where(following < width, items.times.gather(1, following.clamp(max=width - 1)), own)
 
 
 def item_chunk(layout: SegmentLayout, segment: int, items: ItemSlots, *, keep: int, query_time: torch.Tensor | None = None) -> Chunk:

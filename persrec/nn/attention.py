@@ -95,7 +95,7 @@ def pointwise_attention(
         mask = causal_mask(q.shape[2], prefix, q.device) & valid[:, None, None, :]
         everything = None if bias is None else bias.block(slice(None), slice(None), k.shape[2])
         return naive_pointwise(q, k, v, mask, everything, divisor)
-    v = v * (valid[:, None, :, None] / divisor)  # an unseen key weighs nothing, so no mask is needed on the scores
+    v = v * (valid[:, None, :, None].to(v.dtype) / divisor)  # an unseen key weighs nothing, so no mask is needed on the scores
     if torch.is_grad_enabled():
         tables = (None, None) if bias is None else (bias.distance, bias.interval)
         return _Pointwise.apply(q, k, v, *tables, prefix, bias)  # type: ignore[no-any-return, no-untyped-call]

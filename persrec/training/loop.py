@@ -89,7 +89,7 @@ class Trainer:
             weight_decay=recipe.weight_decay,
             betas=BETAS,
         )
-        self._steps = self._steps_per_epoch = self._computed = 0
+        self._steps = self._steps_per_epoch = self._computed = self._predicted = 0
 
     def run(self) -> TrainingResult:
         """Trains until the patience or the epochs are used up, then puts the best epoch's weights back."""
@@ -120,9 +120,8 @@ class Trainer:
         for batch_users, batch_ends in batches(users, ends, width=self.shape.width, batch_size=self._windows_per_step, rng=self._rng):
             batch = build_windows(self.data.sequences, batch_users, batch_ends, self.shape, trim=True)
             loss = self.step(batch)
-            count = int((batch.targets > 0).sum())
-            totals.loss += float(loss) * count
-            totals.targets += count
+            totals.loss += float(loss) * self._predicted
+            totals.targets += self._predicted
             totals.slots += self._computed
         seconds = time.perf_counter() - start
         self.model.eval()
@@ -167,6 +166,7 @@ class Trainer:
             self._computed = len(items) * len(columns)
             targets = targets[:, columns]
             predicts = targets > 0
+            self._predicted = int(predicts.sum())
             target_ids = targets[predicts]
             positives, negatives = self.model.items.lookup(target_ids), self.model.items.lookup(negative_ids)
         return sampled_softmax(hidden[predicts], positives, negatives, target_ids, negative_ids, temperature=self.recipe.temperature)
