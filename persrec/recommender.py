@@ -98,6 +98,8 @@ class SequentialRecommender(nn.Module):
     ) -> torch.Tensor:
         """Unit vectors ``[B, D]`` at each row's last item; arguments as `score`."""
         self._check_items("items", items, times, item_features)
+        if query_time is not None and (query_time.dtype != torch.int64 or query_time.shape != items.shape[:1]):
+            raise ValueError(f"query_time: {query_time.dtype} of shape {list(query_time.shape)}; expected int64 [{items.shape[0]}]")
         if cache is None:
             missing = self.layout.window - items.shape[1]
             if missing < 0:
@@ -226,6 +228,8 @@ class SequentialRecommender(nn.Module):
             raise ValueError(f"{name}: {items.dtype} of shape {list(items.shape)}; expected int64 [users, items]")
         if items.numel() and (items.amin() < 0 or items.amax() >= count):
             raise ValueError(f"{name}: ids from {items.amin()} to {items.amax()}; expected 0 to {count - 1}")
+        if times is not None and times.dtype != torch.int64:
+            raise ValueError(f"times: {times.dtype}; expected int64 seconds")
         if times is not None and times.shape != items.shape:
             raise ValueError(f"times: shape {list(times.shape)}; expected {list(items.shape)}, as {name}")
 

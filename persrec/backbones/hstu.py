@@ -66,7 +66,7 @@ class HSTULayer(nn.Module):
         return F.layer_norm(x, (self.config.width,), eps=self.config.norm_eps)
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        return x.view(*x.shape[:-1], self.config.heads, -1).transpose(1, 2)
+        return x.view(*x.shape[:-1], self.config.heads, self.config.width // self.config.heads).transpose(1, 2)
 
 
 class HSTU(Backbone):

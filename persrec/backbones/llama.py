@@ -195,7 +195,7 @@ class Llama(Backbone):
         return x + self._drop(layer.mlp(layer.post_attention_layernorm(x))), own
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        return x.view(*x.shape[:-1], -1, self.config.head_dim).transpose(1, 2)
+        return x.view(*x.shape[:-1], x.shape[-1] // self.config.head_dim, self.config.head_dim).transpose(1, 2)
 
     def _drop(self, x: torch.Tensor) -> torch.Tensor:
         return F.dropout(x, self.dropout, self.training)

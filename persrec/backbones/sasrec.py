@@ -56,7 +56,7 @@ class SASRecLayer(nn.Module):
         return self.feed_forward_norm(x + self._drop(self.shrink(F.gelu(self.expand(x))))), own
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        return x.view(*x.shape[:-1], self.config.heads, -1).transpose(1, 2)
+        return x.view(*x.shape[:-1], self.config.heads, self.config.width // self.config.heads).transpose(1, 2)
 
     def _drop(self, x: torch.Tensor) -> torch.Tensor:
         return F.dropout(x, self.config.dropout, self.training)

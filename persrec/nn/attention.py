@@ -130,7 +130,7 @@ def _row_blocks(queries: int) -> Iterator[tuple[int, int]]:
 def _user_blocks(q: torch.Tensor, keys: int) -> list[slice]:
     users, heads, rows = q.shape[0], q.shape[1], min(q.shape[2], QUERY_ROWS)
     step = max(1, BLOCK_ELEMENTS // (heads * rows * keys))
-    return [slice(start, min(start + step, users)) for start in range(0, users, step)]
+    return [slice(start, min(start + step, users)) for start in range(0, max(users, 1), step)]
 
 
 def _scores(q: torch.Tensor, k: torch.Tensor, users: slice, rows: slice, keys: int, bias: Bias | None) -> torch.Tensor:

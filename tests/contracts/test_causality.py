@@ -21,12 +21,10 @@ from small_models import (
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.parametrize("backbone", BACKBONE_NAMES)]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=10)
-@given(data=st.data())
+@settings(max_examples=25)
+@given(data=st.data(), compression=st.one_of(*FAMILIES.values()))
 @torch.no_grad()
-def test_later_items_and_times_change_no_earlier_state(backbone, family, data):
-    compression = data.draw(FAMILIES[family])
+def test_later_items_and_times_change_no_earlier_state(backbone, compression, data):
     layout = compression.layout
     seed = data.draw(st.integers(0, 9999))
     model = build(backbone, compression, seed=seed)
@@ -37,7 +35,8 @@ def test_later_items_and_times_change_no_earlier_state(backbone, family, data):
     later = other_items[:, changed_from:]
     other_items[:, changed_from:] = torch.where(later == 0, 0, later % (ITEMS - 1) + 1)
     # a position is told when the next item comes, as in the paper, and nothing else of it
-    other_times[:, changed_from + 1 :] += (times[:, changed_from + 1 :] > 0) * 12_345
+    comes_next = ((items != 0) & (torch.arange(layout.window) >= changed_from)).int().argmax(1)
+    other_times += (times > 0) * (torch.arange(layout.window) > comes_next[:, None].clamp(min=changed_from)) * 12_345
     found, _ = model.hidden_states(other_items, other_times, query_time + 777)
     # nor is the last item told of the request, when it comes before the change
     last = (torch.arange(1, layout.window + 1) * (items != 0)).argmax(1)

@@ -182,7 +182,7 @@ def assert_as_naive(model, name, items, times, query_time):
 
 @pytest.mark.parametrize("name", NAIVE)
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_the_joint_pass_is_the_naive_one(name, family, data):
     compression = data.draw(FAMILIES[family])
