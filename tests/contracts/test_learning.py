@@ -28,8 +28,7 @@ def full_softmax_loss(model, batch):
     return sampled_softmax(hidden[targets > 0], model.items.lookup(ids), model.items.lookup(everything), ids, everything, temperature=0.2)
 
 
-@pytest.mark.parametrize("lively", [False, True], ids=["fresh", "lively"])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "lively"), [*((case, True) for case in CASES), ("3 segments", False)])
 def test_a_small_step_down_the_gradient_lowers_the_loss(backbone, case, lively):
     model = build(backbone, CASES[case](), lively=lively)
     batch = training_batch(model, small_split(shortest=6))
@@ -59,7 +58,7 @@ def test_every_weight_has_a_part_in_the_loss(backbone, case):
         assert all((weight.grad[:2] != 0).any(1).all() and (weight.grad[2] == 0).all() for weight in model.compression.tokens)
 
 
-@pytest.mark.parametrize("case", ["full", "3 segments", "pooling"])
+@pytest.mark.parametrize("case", ["3 segments", "pooling"])
 def test_epochs_of_the_trainer_lower_the_loss(backbone, case):
     model = build(backbone, CASES[case](), lively=False)
     recipe = small_recipe(epochs=3, patience=3, targets_per_step=26)
@@ -68,7 +67,7 @@ def test_epochs_of_the_trainer_lower_the_loss(backbone, case):
     assert losses[-1] < 0.97 * losses[0]
 
 
-@pytest.mark.parametrize("case", ["full in 2 segments", "recent", "3 segments", "elastic", "pooling"])
+@pytest.mark.parametrize("case", ["full", "3 segments", "elastic"])
 def test_the_same_seed_gives_the_same_weights_bit_for_bit(backbone, case):
     def trained(seed):
         torch.manual_seed(0)  # of the expert tokens
@@ -83,7 +82,7 @@ def test_the_same_seed_gives_the_same_weights_bit_for_bit(backbone, case):
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", ["recent", "no expert", "elastic", "pooling"])
 @torch.no_grad()
 def test_a_saved_model_comes_back_with_the_same_scores(backbone, case, tmp_path):
     model = build(backbone, CASES[case]())
