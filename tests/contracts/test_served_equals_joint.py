@@ -71,7 +71,7 @@ def test_every_compression_has_plans_to_be_tested_with(backbone):
 
 
 @pytest.mark.parametrize("family", [name for name in FAMILIES if name != "recent"])
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(data=st.data())
 def test_any_plan_any_padding_any_number_of_recent_items(backbone, family, data):
     compression = data.draw(FAMILIES[family])
