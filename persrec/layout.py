@@ -113,8 +113,11 @@ class SegmentLayout:
 
         Where ``history`` does not divide evenly, the first segments are one item longer.
         """
-        if tokens % segments:
-            raise ValueError(f"tokens: {tokens} cannot be spread evenly over {segments} segments")
+        if segments < 1:
+            raise ValueError(f"segments: {segments}; expected at least 1")
+        for name, count in (("tokens", tokens), ("expert_slots", expert_slots or 0)):
+            if count % segments:
+                raise ValueError(f"{name}: {count} cannot be spread evenly over {segments} segments")
         base, longer = divmod(history, segments)
         if base < 1:
             raise ValueError(f"history: {history} items do not fill {segments} segments")

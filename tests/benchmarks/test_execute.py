@@ -281,13 +281,18 @@ def test_a_cache_that_strays_from_the_joint_pass_makes_a_cell_invalid(monkeypatc
         subject.check_cache(tolerance=1e-5)
 
 
-def test_probes_leave_the_weights_as_they_were(tmp_path):
-    cell = CELLS["experts"]
+@pytest.mark.parametrize("name", ["experts", "elastic"])
+def test_probes_leave_the_weights_as_they_were_and_measure_the_count_of_the_cell(name):
+    cell = CELLS[name]
     model = execute.build_model(cell, LOG.num_items).eval()
+    model.compression.use(cell.tokens)
+    counts = []
+    model.backbone.register_forward_hook(lambda *_: counts.append(model.layout.tokens))
     subject = Subject(cell=cell, model=model, recipe=execute.recipe(cell), data=leave_one_out(LOG))
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     for probe in (execute.measure_memory, execute.measure_throughput, execute.measure_latency):
         probe(subject)
+        assert set(counts) == {cell.tokens}
         assert not model.training
         assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
 

@@ -11,6 +11,7 @@ def test_the_names_that_others_rely_on_are_there() -> None:
         "parameters",
         "cache_bytes",
         "padding_share",
+        "process_gpu_bytes",
     }
     names |= {
         f"{phase}{kind}"
