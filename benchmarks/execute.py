@@ -64,9 +64,10 @@ def train_model(payload: Mapping[str, Any], report_phase: ReportPhase) -> dict[s
     def told(report: EpochReport) -> None:
         report_phase(f"epoch {report.epoch} of at most {cell.epochs}, validation ndcg@10 {report.validation:.4f}")
 
-    if cell.training == "elastic":
-        _use_tokens(model, sorted(cell.elastic_tokens)[len(cell.elastic_tokens) // 2])
-    validate = validation_figure(model, data, time_bias=cell.time_bias, tokens=_validation_tokens(cell))
+    tokens = _validation_tokens(cell)
+    if tokens is not None:
+        _use_tokens(model, tokens)
+    validate = validation_figure(model, data, time_bias=cell.time_bias, tokens=tokens)
     result = Trainer(model=model, data=data, recipe=recipe(cell), validate=validate, on_epoch=told).run()
     facts = {**result.to_dict(), "train_seconds": time.perf_counter() - start, "cell": cell.to_dict()}
     save_checkpoint(Path(payload["model_dir"]), model, facts)

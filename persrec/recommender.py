@@ -196,7 +196,7 @@ class SequentialRecommender(nn.Module):
             else:  # nothing of it will be seen
                 cache = cache.skip_segment()
             start = stop
-        return cache
+        return cache.detached_from_segments()
 
     def _with_empty_segments(self, cache: KVCache, item_features: torch.Tensor | None) -> KVCache:
         """The cache with the segments behind its last, which are empty: where empty experts are shown, they are seen too."""

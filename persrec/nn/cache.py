@@ -65,7 +65,6 @@ class KVCache:
 
     def append(self, chunk: Chunk, layers: tuple[KeysValues, ...]) -> Self:
         """The cache with the kept positions of ``chunk`` behind; ``layers`` are their keys and values."""
-        layers = tuple((_own(keys), _own(values)) for keys, values in layers)
         keep = slice(chunk.valid.shape[1] - chunk.keep, None)
         times = None
         if self.times is not None and chunk.key_times is not None:
@@ -85,14 +84,18 @@ class KVCache:
             segments=self.segments + 1,
         )
 
+    def detached_from_segments(self) -> Self:
+        """The cache with tensors that hold nothing but themselves: a view would keep all positions of a segment in memory."""
+        return replace(self, layers=tuple((_own(keys), _own(values)) for keys, values in self.layers))
+
     def skip_segment(self) -> Self:
         """The cache after a segment of which nothing is kept."""
         return replace(self, segments=self.segments + 1)
 
 
 def _own(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor that holds nothing but itself: a view would keep all positions of a segment in memory."""
-    return tensor if tensor.requires_grad else tensor.clone()
+    held = tensor.numel() * tensor.element_size()
+    return tensor if tensor.untyped_storage().nbytes() == held else tensor.clone(memory_format=torch.contiguous_format)
 
 
 def empty_cache(*, users: int, layout: str, timed: bool, device: torch.device) -> KVCache:
