@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from persrec import losses
 from persrec.losses import sampled_softmax
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -59,3 +60,20 @@ def test_gradients_stay_finite_where_every_negative_is_the_target():
     sampled_softmax(states, vectors, vectors, ids, ids, temperature=0.05).backward()
     assert (states.grad == 0).all()
     assert (vectors.grad == 0).all()
+
+
+@given(n=st.integers(1, 9), M=st.integers(1, 6), block=st.sampled_from([1, 7, 1 << 17]), seed=st.integers(0, 999))
+def test_blocks_give_the_loss_and_gradients_of_all_logits_at_once(n, M, block, seed):
+    random = torch.Generator().manual_seed(seed)
+    states, negatives = (torch.randn(count, 3, generator=random, dtype=torch.float64) for count in (n, M))
+    own = torch.randn(n, generator=random, dtype=torch.float64)
+    ids = [torch.randint(1, 5, (count,), generator=random) for count in (n, M)]
+    outcomes = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(losses.BLOCK_ELEMENTS, "cpu", block)
+        for loss in (losses._CrossEntropy.apply, losses.naive_cross_entropy):
+            leaves = [tensor.clone().requires_grad_() for tensor in (states, own, negatives)]
+            value = loss(*leaves, *ids)
+            outcomes.append((value, *torch.autograd.grad(3 * value, leaves)))
+    for found, expected in zip(*outcomes, strict=True):
+        torch.testing.assert_close(found, expected)
