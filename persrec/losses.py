@@ -78,7 +78,7 @@ class _CrossEntropy(torch.autograd.Function):
         return losses.mean()
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[misc]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         grad_states, grad_own, grad_negatives = ctx.saved_tensors
         return grad_states * grad, grad_own * grad, grad_negatives * grad, None, None

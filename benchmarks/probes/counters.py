@@ -82,6 +82,11 @@ def _product(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     return Counter({ATTENTION if len(out) == 4 else LINEAR: math.prod(out) * inner})
 
 
+def _batched_product(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    """Of two tensors that both have a batch: weights have none, so it is attention's."""
+    return Counter({ATTENTION: math.prod(_shape(outputs[0])) * _shape(inputs[0])[-1]})
+
+
 def _added_product(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     return _product(inputs[1:], outputs)
 
@@ -94,10 +99,9 @@ def _scaled_dot_product(inputs: list[Any], outputs: list[Any]) -> Counter[str]: 
 HANDLES: dict[str, Handle] = {
     "aten::matmul": _product,
     "aten::mm": _product,
-    "aten::bmm": _product,
+    "aten::bmm": _batched_product,
     "aten::linear": _product,
     "aten::addmm": _added_product,
-    "aten::baddbmm": _added_product,
     "aten::scaled_dot_product_attention": _scaled_dot_product,
 }
 

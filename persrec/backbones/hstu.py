@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from persrec.backbones.base import Backbone
-from persrec.nn.attention import Bias, Kernel, pointwise_attention
+from persrec.nn.attention import Kernel, pointwise_attention
 from persrec.nn.cache import Chunk, KeysValues, KVCache
+from persrec.nn.pointwise import Bias
 from persrec.nn.positions import PairFeatures, RelativeBias
 
 

@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
-from persrec.nn.attention import Bias
 from persrec.nn.cache import Chunk, KVCache
+from persrec.nn.pointwise import Bias
 
 TIME_BUCKETS = 128
 UNKNOWN_TIME = TIME_BUCKETS

@@ -5,9 +5,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persrec.nn import attention
-from persrec.nn.attention import Bias, executed_pairs, pointwise_attention, softmax_attention
+from persrec.nn import pointwise
+from persrec.nn.attention import executed_pairs, pointwise_attention, softmax_attention
 from persrec.nn.cache import Chunk, empty_cache
+from persrec.nn.pointwise import Bias
 from persrec.nn.positions import BUCKET_WIDTH, TIME_BUCKETS, UNKNOWN_TIME, PairFeatures, RelativeBias, time_buckets
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -20,10 +21,10 @@ CLOSE = {"rtol": 0, "atol": 1e-6}  # in float64, so that no sum's order matters
 
 @pytest.fixture(params=["as shipped", "small blocks"])
 def blocks(request, monkeypatch):
-    """Small blocks: 4 query rows at a time, and one or two users."""
+    """Small blocks: 4 query rows at a time, of a few users or of some heads of one."""
     if request.param == "small blocks":
-        monkeypatch.setattr(attention, "QUERY_ROWS", 4)
-        monkeypatch.setattr(attention, "BLOCK_ELEMENTS", 200)
+        monkeypatch.setattr(pointwise, "QUERY_ROWS", 4)
+        monkeypatch.setitem(pointwise.BLOCK_ELEMENTS, "cpu", 200)
 
 
 def inputs(shape, *, seed=0, bias="time", dtype=torch.float64):
@@ -117,8 +118,8 @@ def test_the_segmented_kernels_gradients_are_those_of_finite_differences():
 def test_blocks_of_any_size_give_the_same_numbers(users, queries, prefix, rows, elements):
     leaves, valid, tables = inputs((users, 2, queries, prefix, 2), seed=queries)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention, "QUERY_ROWS", rows)
-        patch.setattr(attention, "BLOCK_ELEMENTS", elements)
+        patch.setattr(pointwise, "QUERY_ROWS", rows)
+        patch.setitem(pointwise.BLOCK_ELEMENTS, "cpu", elements)
         segmented = pointwise_attention(*leaves[:3], prefix=prefix, valid=valid, bias=tables, divisor=2.0, kernel="segmented")
         found = torch.autograd.grad(segmented.square().sum(), leaves)
     naive = pointwise_attention(*leaves[:3], prefix=prefix, valid=valid, bias=tables, divisor=2.0, kernel="naive")
@@ -158,10 +159,10 @@ def test_softmax_attention_is_the_formula_row_by_row():
 def test_a_row_of_padding_alone_stays_finite_and_so_do_its_gradients(kernel, prefix, blocks):
     leaves, valid, tables = inputs((2, 2, 9, prefix, 3), dtype=torch.float32)
     assert not valid[0].any()
-    pointwise = pointwise_attention(*leaves[:3], prefix=prefix, valid=valid, bias=tables, divisor=12.0, kernel=kernel)
+    hstu = pointwise_attention(*leaves[:3], prefix=prefix, valid=valid, bias=tables, divisor=12.0, kernel=kernel)
     softmax = softmax_attention(*leaves[:3], prefix=prefix, valid=valid, kernel=kernel)
-    assert (pointwise[0] == 0).all()
-    for out in (pointwise, softmax):
+    assert (hstu[0] == 0).all()
+    for out in (hstu, softmax):
         assert out.isfinite().all()
         gradients = torch.autograd.grad(out.sum(), leaves, retain_graph=True, allow_unused=True)
         assert all(gradient is None or gradient.isfinite().all() for gradient in gradients)
@@ -184,17 +185,17 @@ def test_what_padding_holds_reaches_nothing(kernel, blocks):
 @given(queries=st.integers(1, 200), prefix=st.integers(0, 30), rows=st.sampled_from([1, 3, 64]))
 def test_executed_pairs_are_the_scores_that_the_kernel_computes(queries, prefix, rows):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention, "QUERY_ROWS", rows)
+        patch.setattr(pointwise, "QUERY_ROWS", rows)
         counted = executed_pairs(queries, prefix, kind="pointwise", kernel="segmented")
         computed = []
-        own = attention._scores
+        own = pointwise._scores
 
-        def counting(q, k, users, rows, keys, bias):
-            scores = own(q, k, users, rows, keys, bias)
+        def counting(*arguments):
+            scores = own(*arguments)
             computed.append(scores.numel())
             return scores
 
-        patch.setattr(attention, "_scores", counting)
+        patch.setattr(pointwise, "_scores", counting)
         one = torch.ones(1, 1, prefix + queries, 1)
         valid = torch.ones(1, prefix + queries, dtype=torch.bool)
         with torch.no_grad():
@@ -215,11 +216,11 @@ def test_attention_keeps_the_precision_it_is_given(kernel, dtype, tolerance):
     )
     with torch.no_grad():
         given_precision = [tensor.to(dtype) for tensor in (q, k, v)]
-        pointwise = pointwise_attention(*given_precision, prefix=2, valid=valid, bias=rounded, divisor=10.0, kernel=kernel)
+        hstu = pointwise_attention(*given_precision, prefix=2, valid=valid, bias=rounded, divisor=10.0, kernel=kernel)
         softmax = softmax_attention(*given_precision, prefix=2, valid=valid, kernel=kernel)
-        assert pointwise.dtype == softmax.dtype == dtype
+        assert hstu.dtype == softmax.dtype == dtype
         torch.testing.assert_close(
-            pointwise.double(), pointwise_by_loops(q, k, v, prefix=2, valid=valid, bias=tables, divisor=10.0), rtol=0, atol=tolerance
+            hstu.double(), pointwise_by_loops(q, k, v, prefix=2, valid=valid, bias=tables, divisor=10.0), rtol=0, atol=tolerance
         )
 
 
@@ -280,7 +281,7 @@ def test_the_bias_is_by_slot_distance_and_by_bucket_and_nothing_for_an_unknown_t
         items=3,
     )
     pairs = PairFeatures(chunk, empty_cache(users=1, layout="", timed=True, device=torch.device("cpu")))
-    block = bias(pairs).block(slice(None), slice(None), 3)[0, 0]
+    block = bias(pairs).block(slice(None), slice(None), 3)[0]
     # below the diagonal and on it: 100 times the distance of slots, plus 1 + bucket where both times are known
     day = bucket(90_000, 1000)
     assert day == bucket(90_000, 1001)
