@@ -1,7 +1,7 @@
 """What a backbone is: it runs one segment against the cache of the earlier ones."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -19,15 +19,14 @@ class Backbone(nn.Module, ABC):
         width: ``D``.
         length: slots it has positions for, ``N``.
         kernel: how attention is computed.
-        kind: of attention.
-        backward_products: matrix products of the attention's backward pass; the forward pass has two.
+        backward_products: matrix products of the attention's backward pass, the scores computed again among them; the forward
+            pass has two.
     """
 
     width: int
     length: int
     kernel: Kernel
-    kind: ClassVar[Literal["pointwise", "softmax"]]
-    backward_products: ClassVar[int]
+    backward_products: ClassVar[int] = 5
 
     @abstractmethod
     def forward(self, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, tuple[KeysValues, ...]]:
@@ -46,7 +45,7 @@ class Backbone(nn.Module, ABC):
 
     def executed_pairs(self, *, queries: int, prefix: int) -> int:
         """Pairs that the attention kernel in use computes for one segment."""
-        return executed_pairs(queries, prefix, kind=self.kind, kernel=self.kernel)
+        return executed_pairs(queries, prefix, kernel=self.kernel)
 
     @abstractmethod
     def cache_width(self) -> int:

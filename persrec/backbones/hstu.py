@@ -77,9 +77,6 @@ class HSTU(Backbone):
     public code divides by the number of queries at hand).
     """
 
-    kind = "pointwise"
-    backward_products = 5
-
     def __init__(self, config: HSTUConfig) -> None:
         super().__init__()
         self.config = config

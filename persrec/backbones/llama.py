@@ -82,8 +82,6 @@ class Llama(Backbone):
         ValueError: the rotation depends on the length at hand, so that a cached key would not be the joint pass's.
     """
 
-    kind = "softmax"
-    backward_products = 4
     cosines: torch.Tensor
     sines: torch.Tensor
 

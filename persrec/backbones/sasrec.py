@@ -65,9 +65,6 @@ class SASRecLayer(nn.Module):
 class SASRec(Backbone):
     """Embedding + position, layernorm, dropout, then the layers."""
 
-    kind = "softmax"
-    backward_products = 4
-
     def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
         self.config = config

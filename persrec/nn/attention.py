@@ -11,7 +11,9 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from persrec.nn.pointwise import Bias, pointwise, row_blocks
+from persrec.nn.blocks import row_blocks
+from persrec.nn.pointwise import Bias, pointwise
+from persrec.nn.softmax import softmax
 
 Kernel = Literal["segmented", "naive"]
 
@@ -76,15 +78,15 @@ def softmax_attention(
 
     A padded query sees itself, so that its row stays finite; nothing else sees it.
     """
-    own = torch.eye(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).roll(prefix, 1)
-    mask = (causal_mask(q.shape[2], prefix, q.device) & valid[:, None, :]) | own
     if kernel == "naive":
+        own = torch.eye(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).roll(prefix, 1)
+        mask = (causal_mask(q.shape[2], prefix, q.device) & valid[:, None, :]) | own
         return naive_softmax(q, k, v, mask[:, None])
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None])
+    return softmax(q, k, v, prefix, valid)
 
 
-def executed_pairs(queries: int, prefix: int, *, kind: Literal["pointwise", "softmax"], kernel: Kernel) -> int:
+def executed_pairs(queries: int, prefix: int, *, kernel: Kernel) -> int:
     """Query-key pairs that a kernel computes for one segment, hidden ones within its blocks included."""
-    if kernel == "naive" or kind == "softmax":
+    if kernel == "naive":
         return queries * (prefix + queries)
     return sum((stop - start) * (prefix + stop) for start, stop in row_blocks(queries))

@@ -1,23 +1,19 @@
-"""HSTU's pointwise attention of one segment, block by block: no pair is computed that lies beyond a block's edge.
+"""HSTU's pointwise attention of one segment (arXiv 2402.17152, section 3.2), block by block (`persrec.nn.blocks`).
 
-Query rows are taken a few at a time against the keys that they see, in place, so that a block of scores stays in a core's
-cache from the first product to the last; the backward pass computes the scores again. Tests hold outputs and gradients
-against `persrec.nn.attention.naive_pointwise`.
+The backward pass computes the scores again. Tests hold outputs and gradients against
+`persrec.nn.attention.naive_pointwise`.
 
 Axis legend:  B users   H heads   n queries   p prefix keys, seen by every query   m = p + n keys   d width of a head
               G = B * H users' heads, users first   r rows of a block   c keys of a block
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-QUERY_ROWS = 32
-# scores of a block, by device; on a GPU a block is bounded in memory alone
-BLOCK_ELEMENTS = {"cpu": 1 << 18, "cuda": 1 << 26}
+from persrec.nn.blocks import Block, blocks, grouped, ungrouped
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,53 +57,7 @@ def pointwise(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, prefix: int, bi
     return _forward(q, k, v, prefix, bias)
 
 
-def row_blocks(queries: int) -> Iterator[tuple[int, int]]:
-    """First and last query row of every block."""
-    return ((start, min(start + QUERY_ROWS, queries)) for start in range(0, queries, QUERY_ROWS))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Block:
-    """Some users' heads, query rows and the keys that they see: all keys before the block's last row."""
-
-    users: slice
-    groups: slice
-    heads: int
-    rows: slice
-    prefix: int
-
-    @property
-    def keys(self) -> int:
-        return self.prefix + int(self.rows.stop)
-
-    def per_user(self, values: torch.Tensor) -> torch.Tensor:
-        """``[G, r, c]`` as ``[B, H, r, c]``."""
-        return values.view(-1, self.heads, *values.shape[1:])
-
-    def hide_later(self, values: torch.Tensor) -> torch.Tensor:
-        """Puts 0 where a key lies behind its query; such keys are among the block's own alone."""
-        size = int(self.rows.stop) - int(self.rows.start)
-        values[..., self.keys - size :].tril_()
-        return values
-
-
-def _blocks(q: torch.Tensor, prefix: int) -> Iterator[_Block]:
-    """Blocks of about `BLOCK_ELEMENTS` scores: rows of whole users, or of some heads of one user."""
-    users, heads, queries, _ = q.shape
-    room = BLOCK_ELEMENTS.get(q.device.type, BLOCK_ELEMENTS["cpu"])
-    for start, stop in row_blocks(queries):
-        rows, scores = slice(start, stop), (stop - start) * (prefix + stop)
-        step = max(1, room // (scores * heads))
-        head_step = heads if room >= scores * heads else max(1, room // scores)
-        for user in range(0, users, step):
-            last = min(user + step, users)
-            for head in range(0, heads, head_step):
-                upto = min(head + head_step, heads)
-                groups = slice(user * heads + head, (last - 1) * heads + upto)
-                yield _Block(users=slice(user, last), groups=groups, heads=upto - head, rows=rows, prefix=prefix)
-
-
-def _scores(q: torch.Tensor, k: torch.Tensor, block: _Block, bias: Bias | None) -> torch.Tensor:
+def _scores(q: torch.Tensor, k: torch.Tensor, block: Block, bias: Bias | None) -> torch.Tensor:
     """``[G, r, c]`` from ``q`` ``[G, d, n]`` and ``k`` ``[G, d, m]``."""
     scores = torch.bmm(q[block.groups, :, block.rows].transpose(1, 2), k[block.groups, :, : block.keys])
     if bias is not None:
@@ -115,23 +65,13 @@ def _scores(q: torch.Tensor, k: torch.Tensor, block: _Block, bias: Bias | None) 
     return scores
 
 
-def _grouped(*tensors: torch.Tensor) -> list[torch.Tensor]:
-    """``[B, H, n, d]`` as ``[G, d, n]``: products with a narrow head then run along the keys, several times faster."""
-    return [tensor.transpose(2, 3).flatten(0, 1).contiguous() for tensor in tensors]
-
-
-def _ungrouped(grouped: torch.Tensor, heads: int) -> torch.Tensor:
-    """``[G, d, n]`` as ``[B, H, n, d]``."""
-    return grouped.view(-1, heads, *grouped.shape[1:]).transpose(2, 3)
-
-
 def _forward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, prefix: int, bias: Bias | None) -> torch.Tensor:
-    queries, keys, values = _grouped(q, k, v)
+    queries, keys, values = grouped(q, k, v)
     out = queries.new_empty(len(queries), values.shape[1], queries.shape[2])
-    for block in _blocks(q, prefix):
+    for block in blocks(q, prefix):
         weights = block.hide_later(F.silu(_scores(queries, keys, block, bias), inplace=True))
         out[block.groups, :, block.rows] = torch.bmm(values[block.groups, :, : block.keys], weights.transpose(1, 2))
-    return _ungrouped(out, q.shape[1])
+    return ungrouped(out, q.shape[1])
 
 
 class _Pointwise(torch.autograd.Function):
@@ -157,10 +97,10 @@ class _Pointwise(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         bias: Bias | None = ctx.bias
         tensors: tuple[torch.Tensor, ...] = ctx.saved_tensors
-        q, k, v, grad_out = _grouped(*tensors, grad)
+        q, k, v, grad_out = grouped(*tensors, grad)
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         tables = _TableGradients(bias)
-        for block in _blocks(tensors[0], ctx.prefix):
+        for block in blocks(tensors[0], ctx.prefix):
             groups, rows, keys = block.groups, block.rows, slice(0, block.keys)
             scores, out = _scores(q, k, block, bias), grad_out[groups, :, rows]
             # d silu(s) / ds = sigmoid(s) + silu(s) (1 - sigmoid(s))
@@ -174,7 +114,7 @@ class _Pointwise(torch.autograd.Function):
             grad_k[groups, :, keys] += torch.bmm(q[groups, :, rows], slope)
             tables.add(slope, block)
         heads = tensors[0].shape[1]
-        return *(_ungrouped(part, heads) for part in (grad_q, grad_k, grad_v)), tables.distance, tables.interval, None, None
+        return *(ungrouped(part, heads) for part in (grad_q, grad_k, grad_v)), tables.distance, tables.interval, None, None
 
 
 class _TableGradients:
@@ -185,7 +125,7 @@ class _TableGradients:
         self.distance = None if bias is None else torch.zeros_like(bias.distance)
         self.interval = None if bias is None or bias.interval is None else torch.zeros_like(bias.interval)
 
-    def add(self, slope: torch.Tensor, block: _Block) -> None:
+    def add(self, slope: torch.Tensor, block: Block) -> None:
         """Adds a block's, ``[G, r, c]``."""
         if self.bias is None or self.distance is None:
             return

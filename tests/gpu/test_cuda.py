@@ -8,7 +8,8 @@ from small_models import BACKBONE_NAMES, CASES, TOLERANCE, WITH_HISTORY, build, 
 
 from persrec.data.windows import WindowShape, build_windows
 from persrec.evaluation.states import user_states
-from persrec.nn.attention import Bias, pointwise_attention, softmax_attention
+from persrec.nn.attention import pointwise_attention, softmax_attention
+from persrec.nn.pointwise import Bias
 from persrec.nn.positions import time_buckets
 from persrec.training import Trainer
 

@@ -2,10 +2,13 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persrec.nn import pointwise
+from persrec.nn import blocks as blocks_module
+from persrec.nn import pointwise as pointwise_module
+from persrec.nn import softmax as softmax_module
 from persrec.nn.attention import executed_pairs, pointwise_attention, softmax_attention
 from persrec.nn.cache import Chunk, empty_cache
 from persrec.nn.pointwise import Bias
@@ -23,8 +26,8 @@ CLOSE = {"rtol": 0, "atol": 1e-6}  # in float64, so that no sum's order matters
 def blocks(request, monkeypatch):
     """Small blocks: 4 query rows at a time, of a few users or of some heads of one."""
     if request.param == "small blocks":
-        monkeypatch.setattr(pointwise, "QUERY_ROWS", 4)
-        monkeypatch.setitem(pointwise.BLOCK_ELEMENTS, "cpu", 200)
+        monkeypatch.setattr(blocks_module, "QUERY_ROWS", 4)
+        monkeypatch.setitem(blocks_module.BLOCK_ELEMENTS, "cpu", 200)
 
 
 def inputs(shape, *, seed=0, bias="time", dtype=torch.float64):
@@ -114,22 +117,35 @@ def test_the_segmented_kernels_gradients_are_those_of_finite_differences():
     assert torch.autograd.gradcheck(call, leaves)
 
 
-@given(users=st.integers(1, 4), queries=st.integers(1, 20), prefix=st.integers(0, 6), rows=st.integers(1, 7), elements=st.integers(1, 400))
-def test_blocks_of_any_size_give_the_same_numbers(users, queries, prefix, rows, elements):
-    leaves, valid, tables = inputs((users, 2, queries, prefix, 2), seed=queries)
+@given(
+    users=st.integers(1, 4),
+    queries=st.integers(1, 20),
+    prefix=st.integers(0, 6),
+    rows=st.integers(1, 7),
+    elements=st.integers(1, 400),
+    kind=st.sampled_from(["pointwise", "softmax"]),
+)
+def test_blocks_of_any_size_give_the_same_numbers(users, queries, prefix, rows, elements, kind):
+    leaves, valid, tables = inputs((users, 3, queries, prefix, 2), seed=queries, bias="time" if kind == "pointwise" else "none")
+
+    def attend(kernel):
+        if kind == "softmax":
+            return softmax_attention(*leaves, prefix=prefix, valid=valid, kernel=kernel)
+        return pointwise_attention(*leaves[:3], prefix=prefix, valid=valid, bias=tables, divisor=2.0, kernel=kernel)
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pointwise, "QUERY_ROWS", rows)
-        patch.setitem(pointwise.BLOCK_ELEMENTS, "cpu", elements)
-        segmented = pointwise_attention(*leaves[:3], prefix=prefix, valid=valid, bias=tables, divisor=2.0, kernel="segmented")
+        patch.setattr(blocks_module, "QUERY_ROWS", rows)
+        patch.setitem(blocks_module.BLOCK_ELEMENTS, "cpu", elements)
+        segmented = attend("segmented")
         found = torch.autograd.grad(segmented.square().sum(), leaves)
-    naive = pointwise_attention(*leaves[:3], prefix=prefix, valid=valid, bias=tables, divisor=2.0, kernel="naive")
+    naive = attend("naive")
     torch.testing.assert_close(segmented, naive, **CLOSE)
     for gradient, expected in zip(found, torch.autograd.grad(naive.square().sum(), leaves), strict=True):
         torch.testing.assert_close(gradient, expected, **CLOSE)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_softmax_kernels_agree_in_outputs_and_gradients(shape):
+def test_softmax_kernels_agree_in_outputs_and_gradients(shape, blocks):
     leaves, valid, _ = inputs(shape, bias="none")
     answers = []
     for kernel in ("segmented", "naive"):
@@ -140,7 +156,19 @@ def test_softmax_kernels_agree_in_outputs_and_gradients(shape):
         torch.testing.assert_close(found, expected, **CLOSE)
 
 
-def test_softmax_attention_is_the_formula_row_by_row():
+def test_the_softmax_kernels_gradients_are_those_of_finite_differences():
+    leaves, valid, _ = inputs((2, 1, 5, 2, 2), bias="none")
+    assert not valid.all()
+    assert torch.autograd.gradcheck(lambda *given: softmax_attention(*given, prefix=2, valid=valid, kernel="segmented"), leaves)
+
+
+def test_softmax_attention_without_padding_is_the_frameworks_causal_attention(blocks):
+    (q, k, v), _, _ = inputs((2, 3, 11, 0, 4), bias="none")
+    found = softmax_attention(q, k, v, prefix=0, valid=torch.ones(2, 11, dtype=torch.bool), kernel="segmented")
+    torch.testing.assert_close(found, F.scaled_dot_product_attention(q, k, v, is_causal=True), **CLOSE)
+
+
+def test_softmax_attention_is_the_formula_row_by_row(blocks):
     users, heads, queries, prefix, width = shape = (3, 2, 5, 2, 3)
     (q, k, v), valid, _ = inputs(shape, bias="none")
     with torch.no_grad():
@@ -182,29 +210,32 @@ def test_what_padding_holds_reaches_nothing(kernel, blocks):
             torch.testing.assert_close(attend(other_k, other_v)[queries], attend(k, v)[queries], **CLOSE)
 
 
+@pytest.mark.parametrize(("module", "name"), [(pointwise_module, "_scores"), (softmax_module, "_weights")])
 @given(queries=st.integers(1, 200), prefix=st.integers(0, 30), rows=st.sampled_from([1, 3, 64]))
-def test_executed_pairs_are_the_scores_that_the_kernel_computes(queries, prefix, rows):
+def test_executed_pairs_are_the_scores_that_the_kernel_computes(module, name, queries, prefix, rows):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pointwise, "QUERY_ROWS", rows)
-        counted = executed_pairs(queries, prefix, kind="pointwise", kernel="segmented")
+        patch.setattr(blocks_module, "QUERY_ROWS", rows)
+        counted = executed_pairs(queries, prefix, kernel="segmented")
         computed = []
-        own = pointwise._scores
+        own = getattr(module, name)
 
         def counting(*arguments):
             scores = own(*arguments)
             computed.append(scores.numel())
             return scores
 
-        patch.setattr(pointwise, "_scores", counting)
+        patch.setattr(module, name, counting)
         one = torch.ones(1, 1, prefix + queries, 1)
         valid = torch.ones(1, prefix + queries, dtype=torch.bool)
         with torch.no_grad():
-            pointwise_attention(one[:, :, prefix:], one, one, prefix=prefix, valid=valid, bias=None, divisor=1.0, kernel="segmented")
+            if module is pointwise_module:
+                pointwise_attention(one[:, :, prefix:], one, one, prefix=prefix, valid=valid, bias=None, divisor=1.0, kernel="segmented")
+            else:
+                softmax_attention(one[:, :, prefix:], one, one, prefix=prefix, valid=valid, kernel="segmented")
     assert counted == sum(computed)
     visible = queries * (queries + 1) // 2 + queries * prefix
     assert visible <= counted <= visible + queries * (rows - 1)
-    assert executed_pairs(queries, prefix, kind="softmax", kernel="segmented") == queries * (prefix + queries)
-    assert executed_pairs(queries, prefix, kind="pointwise", kernel="naive") == queries * (prefix + queries)
+    assert executed_pairs(queries, prefix, kernel="naive") == queries * (prefix + queries)
 
 
 @pytest.mark.parametrize("kernel", ["segmented", "naive"])

@@ -1,0 +1,90 @@
+"""Softmax attention of one segment, block by block (`persrec.nn.blocks`).
+
+A block of query rows holds all the keys that its rows see, so its softmax is whole. The backward pass computes the weights
+again. Tests hold outputs and gradients against `persrec.nn.attention.naive_softmax`.
+
+Axis legend:  B users   H heads   n queries   p prefix keys, seen by every query   m = p + n keys   d width of a head
+              G = B * H users' heads, users first   r rows of a block   c keys of a block
+"""
+
+from typing import Any
+
+import torch
+
+from persrec.nn.blocks import Block, blocks, grouped, ungrouped
+
+
+def softmax(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, prefix: int, valid: torch.Tensor) -> torch.Tensor:
+    """``softmax(q k^T / sqrt(d)) v`` over the prefix and, causally, the segment's own keys.
+
+    Args:
+        q: ``[B, H, n, d]``.
+        k: ``[B, H, m, d]``.
+        v: ``[B, H, m, d_v]``.
+        prefix: ``p``.
+        valid: ``[B, m]``; a key that is not is seen by its own query alone, so that its row stays finite.
+    """
+    if torch.is_grad_enabled():
+        return _Softmax.apply(q, k, v, prefix, valid)  # type: ignore[no-any-return, no-untyped-call]
+    return _forward(q, k, v, prefix, valid)
+
+
+def _hidden_keys(valid: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
+    """``[B, 1, 1, m]`` to add to scores; None where every key is valid, which is asked on the CPU alone."""
+    if valid.device.type == "cpu" and bool(valid.all()):
+        return None
+    return torch.zeros(valid.shape, dtype=dtype, device=valid.device).masked_fill_(~valid, -torch.inf)[:, None, None]
+
+
+def _weights(q: torch.Tensor, k: torch.Tensor, hidden: torch.Tensor | None, block: Block) -> torch.Tensor:
+    """``[G, r, c]`` from ``q`` ``[G, d, n]``, divided by ``sqrt(d)`` already, and ``k`` ``[G, d, m]``."""
+    scores = torch.bmm(q[block.groups, :, block.rows].transpose(1, 2), k[block.groups, :, : block.keys])
+    own_keys = scores[..., block.keys - block.size :]
+    if hidden is not None:
+        diagonal = own_keys.diagonal(dim1=1, dim2=2)
+        own = diagonal.clone()
+        block.per_user(scores).add_(hidden[block.users, ..., : block.keys])
+        diagonal.copy_(own)
+    own_keys.masked_fill_(block.later(scores.device), -torch.inf)
+    scores.sub_(scores.amax(2, keepdim=True)).exp_()
+    return scores.div_(scores.sum(2, keepdim=True))
+
+
+def _forward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, prefix: int, valid: torch.Tensor) -> torch.Tensor:
+    queries, keys, values = grouped(q * q.shape[3] ** -0.5, k, v)
+    hidden = _hidden_keys(valid, q.dtype)
+    out = queries.new_empty(len(queries), values.shape[1], queries.shape[2])
+    for block in blocks(q, prefix):
+        weights = _weights(queries, keys, hidden, block)
+        out[block.groups, :, block.rows] = torch.bmm(values[block.groups, :, : block.keys], weights.transpose(1, 2))
+    return ungrouped(out, q.shape[1])
+
+
+class _Softmax(torch.autograd.Function):
+    """Keeps q, k and v alone."""
+
+    @staticmethod
+    def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, prefix: int, valid: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(q, k, v, valid)
+        ctx.prefix = prefix
+        return _forward(q, k, v, prefix, valid)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        given, k, v, valid = ctx.saved_tensors
+        scale = given.shape[3] ** -0.5
+        q, k, v, grad_out = grouped(given * scale, k, v, grad)
+        hidden = _hidden_keys(valid, q.dtype)
+        grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        for block in blocks(given, ctx.prefix):
+            groups, rows, keys = block.groups, block.rows, slice(0, block.keys)
+            weights, out = _weights(q, k, hidden, block), grad_out[groups, :, rows]
+            slope = torch.bmm(out.transpose(1, 2), v[groups, :, keys]).mul_(weights)
+            slope.addcmul_(weights, slope.sum(2, keepdim=True), value=-1)
+            grad_v[groups, :, keys] += torch.bmm(out, weights)
+            grad_q[groups, :, rows] = torch.bmm(k[groups, :, keys], slope.transpose(1, 2))
+            grad_k[groups, :, keys] += torch.bmm(q[groups, :, rows], slope)
+        heads = given.shape[1]
+        grad_q, grad_k, grad_v = (ungrouped(part, heads) for part in (grad_q.mul_(scale), grad_k, grad_v))
+        return grad_q, grad_k, grad_v, None, None
