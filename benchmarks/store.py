@@ -62,6 +62,11 @@ def report_path(out: Path) -> Path:
     return out / "report.html"
 
 
+def kernels_path(results: Path, device: str) -> Path:
+    """Where the record of ``benchmarks.kernels`` lies, beside the runs."""
+    return results / f"kernels-{device}.json"
+
+
 def write_record(out: Path, record: Mapping[str, Any]) -> Path:
     """Writes one record in its place.
 

@@ -1,7 +1,7 @@
 """Repeats a call and keeps every time."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -19,13 +19,33 @@ def repeat(call: Callable[[], object], *, device: str, seconds: float, least: in
     samples: list[float] = []
     total = 0.0
     while len(samples) < least or total < seconds:
+        samples += timed(call, device=device, count=1)
+        total += samples[-1]
+    return np.array(samples)
+
+
+def interleaved(calls: Sequence[Callable[[], object]], *, rounds: int, device: str) -> list[list[float]]:
+    """Seconds of each call, one after the other in turn, in an order that changes every round, after a warm-up of each."""
+    for call in calls:
+        call()
+    samples: list[list[float]] = [[] for _ in calls]
+    for turn in range(rounds):
+        order = range(len(calls)) if turn % 2 == 0 else reversed(range(len(calls)))
+        for index in order:
+            samples[index] += timed(calls[index], device=device, count=1)
+    return samples
+
+
+def timed(call: Callable[[], object], *, device: str, count: int) -> list[float]:
+    """Seconds of ``count`` calls; on CUDA each to its end on the device."""
+    samples = []
+    for _ in range(count):
         _settle(device)
         start = time.perf_counter()
         call()
         _settle(device)
         samples.append(time.perf_counter() - start)
-        total += samples[-1]
-    return np.array(samples)
+    return samples
 
 
 def _settle(device: str) -> None:

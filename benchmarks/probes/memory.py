@@ -47,32 +47,35 @@ def _nothing(reason: str) -> Metrics:
 
 
 def _peak(call: Callable[[], object], subject: Subject) -> Metrics:
-    if subject.cell.device == "cuda":
-        return _peak_on_cuda(call, subject)
+    how = "peak allocated above resident" if subject.cell.device == "cuda" else "VmHWM above resident"
     try:
-        call()  # lazily made buffers are resident, not a peak
-        gc.collect()
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        CLEAR_REFS.write_text(RESET_PEAK)
-        before = _status_bytes("VmRSS")
-        call()
-        peak = _status_bytes("VmHWM")
+        return {"value": peak_bytes(call, subject.cell.device), "n": 1, "method": f"{how}, batch of {subject.cell.batch_size}"}
     except OSError as error:
         return _nothing(f"the kernel does not tell: {error}")
-    return {"value": max(0, peak - before), "n": 1, "method": f"VmHWM above resident, batch of {subject.cell.batch_size}"}
+
+
+def peak_bytes(call: Callable[[], object], device: str) -> int:
+    """Peak bytes of ``call`` above what is resident, after a first call that makes lazy buffers resident.
+
+    Raises:
+        OSError: the kernel does not tell.
+    """
+    call()
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        allocated = torch.cuda.memory_allocated()
+        call()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - allocated
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    CLEAR_REFS.write_text(RESET_PEAK)
+    before = _status_bytes("VmRSS")
+    call()
+    return max(0, _status_bytes("VmHWM") - before)
 
 
 def _status_bytes(name: str) -> int:
     line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
     return int(line.split()[1]) * 1024
-
-
-def _peak_on_cuda(call: Callable[[], object], subject: Subject) -> Metrics:
-    call()
-    torch.cuda.synchronize()
-    torch.cuda.reset_peak_memory_stats()
-    before = torch.cuda.memory_allocated()
-    call()
-    torch.cuda.synchronize()
-    peak = torch.cuda.max_memory_allocated() - before
-    return {"value": peak, "n": 1, "method": f"peak allocated above resident, batch of {subject.cell.batch_size}"}

@@ -22,7 +22,7 @@ class Bias:
 
     Attributes:
         distance: ``[N]`` by the distance of slots.
-        distances: ``[n, m]`` slot distance of query and key; where the key lies later, any valid index.
+        distances: ``[n, m]`` int32 slot distance of query and key; where the key lies later, any valid index.
         interval: ``[buckets + 1]`` by bucketed time difference, the last entry for an unknown time; or None.
         buckets: ``[B, n, m]`` uint8 indices into ``interval``; or None.
     """
@@ -34,11 +34,15 @@ class Bias:
 
     def block(self, users: slice, rows: slice, keys: int) -> torch.Tensor:
         """The bias of some users' query rows against the first ``keys`` keys, ``[B or 1, rows, keys]``."""
-        by_distance = self.distance[self.distances[rows, :keys]][None]
+        by_distance = _taken(self.distance, self.distances[rows, :keys])[None]
         if self.interval is None or self.buckets is None:
             return by_distance
-        buckets = self.buckets[users, rows, :keys].int()
-        return self.interval.index_select(0, buckets.flatten()).view(buckets.shape).add_(by_distance)
+        return _taken(self.interval, self.buckets[users, rows, :keys].int()).add_(by_distance)
+
+
+def _taken(table: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    """Entries of a table ``[n]``, shaped as ``indices``; on a CPU several times faster than indexing."""
+    return table.index_select(0, indices.flatten()).view(indices.shape)
 
 
 def pointwise(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, prefix: int, bias: Bias | None) -> torch.Tensor:

@@ -31,8 +31,8 @@ class PairFeatures:
     """Slot distances and time buckets of a segment's pairs, computed once and read by every layer."""
 
     def __init__(self, chunk: Chunk, cache: KVCache) -> None:
-        key_positions = torch.cat([cache.positions, chunk.positions])
-        self.distances = (chunk.positions[:, None] - key_positions[None, :]).clamp_(min=0)
+        positions = torch.cat([cache.positions, chunk.positions]).int()
+        self.distances = (positions[cache.length :, None] - positions[None, :]).clamp_(min=0)
         self.buckets = None
         if chunk.key_times is not None and chunk.query_times is not None and cache.times is not None:
             self.buckets = time_buckets(chunk.query_times, torch.cat([cache.times, chunk.key_times], dim=1))

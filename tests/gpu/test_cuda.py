@@ -39,7 +39,7 @@ def attention_inputs(users=3, heads=2, queries=71, prefix=5, width=4, dtype=torc
     valid = torch.rand(users, keys, generator=random) > 0.3
     valid[0] = False
     buckets = torch.randint(0, 7, (users, queries, keys), generator=random, dtype=torch.uint8)
-    distances = (torch.arange(prefix, keys)[:, None] - torch.arange(keys)[None, :]).clamp(min=0)
+    distances = (torch.arange(prefix, keys)[:, None] - torch.arange(keys)[None, :]).clamp(min=0).int()
     leaves = [tensor.to(GPU, dtype).requires_grad_() for tensor in (q, k, v, distance, interval)]
     valid, buckets, distances = on_gpu(valid, buckets, distances)
     return leaves, valid, Bias(distance=leaves[3], distances=distances, interval=leaves[4], buckets=buckets), prefix

@@ -41,7 +41,7 @@ def inputs(shape, *, seed=0, bias="time", dtype=torch.float64):
         valid[0] = False  # a user without any item
     distance = torch.randn(2 * keys, generator=random, dtype=dtype)
     interval = torch.randn(BUCKETS + 1, generator=random, dtype=dtype)
-    distances = (torch.arange(prefix, keys)[:, None] - torch.arange(keys)[None, :]).mul(2).clamp(min=0)
+    distances = (torch.arange(prefix, keys)[:, None] - torch.arange(keys)[None, :]).mul(2).clamp(min=0).int()
     buckets = torch.randint(0, BUCKETS + 1, (users, queries, keys), generator=random, dtype=torch.uint8)
     tables = {"none": [], "distance": [distance], "time": [distance, interval]}[bias]
     leaves = [tensor.requires_grad_() for tensor in (q, k, v, *tables)]
