@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from persrec.backbones.base import Backbone
 from persrec.backbones.hstu import HSTU, HSTUConfig
@@ -18,6 +19,7 @@ class BackboneSettings:
         heads: heads a block.
         length: slots of the joint layout, ``N``.
         dropout: share dropped in training.
+        weights: a folder of Hugging Face's form that a Llama starts from; None starts from random ones.
     """
 
     width: int
@@ -25,6 +27,7 @@ class BackboneSettings:
     heads: int
     length: int
     dropout: float = 0.0
+    weights: Path | None = None
 
 
 def _hstu(s: BackboneSettings) -> Backbone:
@@ -38,8 +41,12 @@ def _sasrec(s: BackboneSettings) -> Backbone:
 
 def _llama(s: BackboneSettings) -> Backbone:
     # imported here, since Hugging Face transformers takes seconds to import and the other backbones do without it
-    from persrec.backbones.llama import Llama, small_llama_config  # noqa: PLC0415
+    from persrec.backbones.llama import Llama, check_shape, small_llama_config  # noqa: PLC0415
 
+    if s.weights is not None:
+        llama, _ = Llama.from_folder(s.weights, length=s.length, dropout=s.dropout)
+        check_shape(llama.config, folder=s.weights, width=s.width, layers=s.layers, heads=s.heads)
+        return llama
     config = small_llama_config(width=s.width, layers=s.layers, heads=s.heads, positions=s.length)
     return Llama(config, length=s.length, dropout=s.dropout)
 
@@ -56,6 +63,8 @@ def build_backbone(name: str, settings: BackboneSettings) -> Backbone:
     """
     if name not in BACKBONES:
         raise ValueError(f"backbone: unknown {name!r}; known: {', '.join(BACKBONES)}")
+    if settings.weights is not None and BACKBONES[name] is not _llama:
+        raise ValueError(f"weights: {settings.weights} for a {name}; a folder of Hugging Face's form holds a Llama alone")
     return BACKBONES[name](settings)
 
 

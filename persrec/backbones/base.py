@@ -21,12 +21,14 @@ class Backbone(nn.Module, ABC):
         kernel: how attention is computed.
         backward_products: matrix products of the attention's backward pass, the scores computed again among them; the forward
             pass has two.
+        feed_forward: names of a layer's modules that are its feed-forward.
     """
 
     width: int
     length: int
     kernel: Kernel
     backward_products: ClassVar[int] = 5
+    feed_forward: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def forward(self, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, tuple[KeysValues, ...]]:

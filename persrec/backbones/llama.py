@@ -68,6 +68,19 @@ def llama_config(values: dict[str, Any]) -> LlamaConfig:
         raise ValueError(f"llama: {' '.join(str(error).split())}") from error
 
 
+def check_shape(config: LlamaConfig, *, folder: Path, width: int, layers: int, heads: int) -> None:
+    """Sees that a folder's model has the sizes that were asked for.
+
+    Raises:
+        ValueError: it has others.
+    """
+    found = {"width": config.hidden_size, "layers": config.num_hidden_layers, "heads": config.num_attention_heads}
+    asked = {"width": width, "layers": layers, "heads": heads}
+    if found != asked:
+        told = (", ".join(f"{name} {size}" for name, size in sizes.items()) for sizes in (found, asked))
+        raise ValueError(f"weights: {folder} holds a Llama of {'; expected '.join(told)}")
+
+
 class Llama(Backbone):
     """A Llama decoder over vectors, with its final norm; item vectors come in place of token embeddings.
 
@@ -82,6 +95,7 @@ class Llama(Backbone):
         ValueError: the rotation depends on the length at hand, so that a cached key would not be the joint pass's.
     """
 
+    feed_forward = ("mlp",)
     cosines: torch.Tensor
     sines: torch.Tensor
 

@@ -65,6 +65,8 @@ class SASRecLayer(nn.Module):
 class SASRec(Backbone):
     """Embedding + position, layernorm, dropout, then the layers."""
 
+    feed_forward = ("expand", "shrink")
+
     def __init__(self, config: SASRecConfig) -> None:
         super().__init__()
         self.config = config

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from persrec.items.base import ItemEncoder, TextEncoder
 from persrec.items.ids import ItemEmbedding
-from persrec.items.tokens import tokenise, train_tokeniser
+from persrec.items.tokens import find_tokeniser, has_tokeniser, tokenise
 
 LONGEST_TEXT = 64
 # a decoder whose blocks add nothing would give every text the same vector
@@ -23,6 +24,8 @@ class ItemSettings:
         heads: heads a block of an item Llama.
         texts: ``V`` texts, "" for padding; None where the dataset has none.
         prompt: what stands before every text.
+        weights: a folder of Hugging Face's form that an item Llama starts from, with its tokeniser; None starts from random
+            ones, with a tokeniser trained on the texts, as where the folder has none.
     """
 
     count: int
@@ -31,6 +34,7 @@ class ItemSettings:
     heads: int
     texts: Sequence[str] | None = None
     prompt: str = ""
+    weights: Path | None = None
 
 
 def _ids(s: ItemSettings) -> ItemEncoder:
@@ -43,16 +47,23 @@ def _mapped_ids(s: ItemSettings) -> ItemEncoder:
 
 def _texts(s: ItemSettings) -> ItemEncoder:
     # imported here, since Hugging Face transformers takes seconds to import
-    from persrec.backbones.llama import Llama, small_llama_config  # noqa: PLC0415
+    from persrec.backbones.llama import Llama, check_shape, small_llama_config  # noqa: PLC0415
     from persrec.items.texts import TextItems  # noqa: PLC0415
 
     if s.texts is None:
         raise ValueError("texts: the dataset has none; expected one an item")
-    tokeniser = train_tokeniser(s.texts)
+    tokeniser = find_tokeniser(s.weights, s.texts)
     tokens = tokenise(s.texts, tokeniser, prompt=s.prompt, longest=LONGEST_TEXT)
-    config = small_llama_config(width=s.width, layers=s.layers, heads=s.heads, positions=LONGEST_TEXT)
-    decoder = Llama(config, length=LONGEST_TEXT, branch_scale=TEXT_BRANCH_SCALE)
+    embed_tokens = None
+    if s.weights is None:
+        config = small_llama_config(width=s.width, layers=s.layers, heads=s.heads, positions=LONGEST_TEXT)
+        decoder = Llama(config, length=LONGEST_TEXT, branch_scale=TEXT_BRANCH_SCALE)
+    else:
+        decoder, embed_tokens = Llama.from_folder(s.weights, length=LONGEST_TEXT)
+        check_shape(decoder.config, folder=s.weights, width=s.width, layers=s.layers, heads=s.heads)
     items = TextItems(decoder=decoder, vocabulary=tokeniser.size, count=s.count)
+    if embed_tokens is not None and has_tokeniser(s.weights):  # another tokeniser's ids are not what its rows were learnt for
+        items.embed_tokens = embed_tokens
     items.set_catalogue(tokens)
     return items
 

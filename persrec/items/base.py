@@ -32,8 +32,15 @@ class ItemEncoder(Protocol):
         """Inside, `lookup` of any of ``ids`` takes what is computed once at the start, with gradients."""
         ...
 
-    def lookup_macs(self, *lookups: torch.Tensor) -> dict[str, int]:
-        """Multiply-adds of looking up these ids in one training step, forward, under `read_once`: of ``attention`` and of ``maps``."""
+    def compute(self, ids: torch.Tensor) -> torch.Tensor:
+        """Vectors of ``ids``, ``[n]`` to ``[n, D]``, computed anew whatever is kept."""
+        ...
+
+    def lookup_macs(self, *lookups: torch.Tensor, visible: bool = False) -> dict[str, int]:
+        """Multiply-adds of looking up these ids under `read_once`, forward: of ``attention`` and of ``maps``.
+
+        What runs, or with ``visible`` what is needed: no padding, and of a causal text the earlier tokens alone.
+        """
         ...
 
 

@@ -37,14 +37,18 @@ class ItemEmbedding(nn.Module):
     def lookup(self, ids: torch.Tensor) -> torch.Tensor:
         """As `ItemEncoder` says."""
         if self.training or torch.is_grad_enabled():
-            return self._map(self.embedding(ids))
+            return self.compute(ids)
         return F.embedding(ids, self.vectors())
 
     def read_once(self, ids: torch.Tensor) -> AbstractContextManager[None]:  # noqa: ARG002 - looking up twice costs nothing
         """As `ItemEncoder` says."""
         return nullcontext()
 
-    def lookup_macs(self, *lookups: torch.Tensor) -> dict[str, int]:
+    def compute(self, ids: torch.Tensor) -> torch.Tensor:
+        """As `ItemEncoder` says."""
+        return self._map(self.embedding(ids))
+
+    def lookup_macs(self, *lookups: torch.Tensor, visible: bool = False) -> dict[str, int]:  # noqa: ARG002 - all of it is needed
         """As `ItemEncoder` says: the map, for every id looked up."""
         each = 0 if self.projection is None else self.projection.weight.numel()
         return {"attention": 0, "maps": each * sum(ids.numel() for ids in lookups)}

@@ -121,7 +121,7 @@ class TextItems(nn.Module):
             return F.embedding(ids, self.vectors())
         if self._shared is None:
             known, rows = torch.unique(ids, return_inverse=True)
-            return F.embedding(rows, self._read(known))
+            return F.embedding(rows, self.compute(known))
         known, vectors = self._shared
         rows = torch.searchsorted(known, ids).clamp_(max=len(known) - 1)
         if not torch.equal(known[rows], ids):
@@ -132,31 +132,33 @@ class TextItems(nn.Module):
     def read_once(self, ids: torch.Tensor) -> Iterator[None]:
         """As `ItemEncoder` says."""
         known = torch.unique(ids)
-        self._shared = (known, self._read(known))
+        self._shared = (known, self.compute(known))
         try:
             yield
         finally:
             self._shared = None
 
-    def lookup_macs(self, *lookups: torch.Tensor) -> dict[str, int]:
+    def compute(self, ids: torch.Tensor) -> torch.Tensor:
+        """As `ItemEncoder` says."""
+        token_ids, lengths = self._catalogue()
+        return self.encode(token_ids[ids], lengths[ids])
+
+    def lookup_macs(self, *lookups: torch.Tensor, visible: bool = False) -> dict[str, int]:
         """As `ItemEncoder` says: every item among them is read once, in rows as long as the longest of its batch."""
         known = torch.unique(torch.cat([ids.flatten() for ids in lookups]))
         lengths = self._catalogue()[1][known].cpu().numpy()
-        macs = {"attention": 0, "maps": 0}
-        for batch in _batches(lengths):
-            longest = int(lengths[batch].max())
-            for part, count in self.decoder.macs(positions=longest, pairs=longest**2).items():
-                macs["attention" if part == "attention" else "maps"] += len(batch) * count
-        return macs
+        if visible:
+            positions, pairs = int(lengths.sum()), int((lengths * (lengths + 1) // 2 if self.causal else lengths**2).sum())
+        else:
+            rows = np.concatenate([np.full(len(batch), lengths[batch].max()) for batch in _batches(lengths)])
+            positions, pairs = int(rows.sum()), int((rows**2).sum())
+        macs = self.decoder.macs(positions=positions, pairs=pairs)
+        return {"attention": macs["attention"], "maps": sum(count for part, count in macs.items() if part != "attention")}
 
     def _catalogue(self) -> tuple[torch.Tensor, torch.Tensor]:
         if self.token_ids is None or self.lengths is None:
             raise ValueError("item_features: missing, and the model was given no texts of the catalogue; expected [V, D], or set_catalogue")
         return self.token_ids, self.lengths
-
-    def _read(self, known: torch.Tensor) -> torch.Tensor:
-        token_ids, lengths = self._catalogue()
-        return self.encode(token_ids[known], lengths[known])
 
     def _encode_rows(
         self, token_ids: torch.Tensor, lengths: torch.Tensor, rows: np.ndarray, starts: np.ndarray, row_tokens: int

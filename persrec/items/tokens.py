@@ -74,9 +74,14 @@ def load_tokeniser(folder: Path) -> Tokeniser:
     return Tokeniser(encode=lambda batch: tokenizer(list(batch))["input_ids"] if batch else [], size=len(tokenizer))
 
 
+def has_tokeniser(folder: Path | None) -> bool:
+    """Whether a model's folder brings its own."""
+    return folder is not None and any((folder / name).is_file() for name in TOKENISER_FILES)
+
+
 def find_tokeniser(folder: Path | None, texts: Sequence[str]) -> Tokeniser:
     """The folder's own tokeniser where it has one, else one trained on ``texts``."""
-    if folder is not None and any((folder / name).is_file() for name in TOKENISER_FILES):
+    if folder is not None and has_tokeniser(folder):
         return load_tokeniser(folder)
     return train_tokeniser(texts)
 

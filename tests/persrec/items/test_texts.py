@@ -3,7 +3,8 @@ import small_models
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import LlamaConfig, LlamaModel
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 
 from persrec.backbones import BackboneSettings, build_backbone
 from persrec.backbones.llama import Llama
@@ -186,13 +187,32 @@ def test_the_formula_of_a_reading_equals_the_counter(monkeypatch):
     assert counter.get_total_flops() == 2 * sum(items.lookup_macs(*ids).values())
 
 
+@pytest.mark.parametrize("causal", [True, False])
+def test_what_a_reading_needs_is_its_own_tokens(causal):
+    items = reader(causal=causal)
+    lengths = [LENGTHS[item] for item in (0, 1, 2, 5, 6)]
+    pairs = sum(length * (length + 1) // 2 if causal else length**2 for length in lengths)
+    # two layers of q and o, 12 x 12 each, k and v, 12 x 6 each, and SwiGLU's three maps of 12 x 20; two products of 12 a pair
+    expected = {"attention": 2 * pairs * 2 * 12, "maps": 2 * sum(lengths) * (2 * 144 + 2 * 72 + 3 * 240)}
+    assert items.lookup_macs(torch.tensor([[2, 5], [1, 5]]), torch.tensor([6, 0]), visible=True) == expected
+
+
+@torch.no_grad()
+def test_vectors_computed_anew_are_those_kept(monkeypatch):
+    items, ids = reader(), torch.tensor([3, 0, 3])
+    kept = items.vectors()
+    torch.testing.assert_close(items.compute(ids), kept[ids], **CLOSE)
+    monkeypatch.setattr(items.decoder, "masked", lambda *given: pytest.fail("kept"))
+    assert items.vectors() is kept
+
+
 @pytest.mark.parametrize(("item_width", "maps"), [(None, 0), (5, 6 * 5 * 12)])
 def test_the_formula_of_an_id_lookup_is_its_map(item_width, maps):
     items, ids = ItemEmbedding(count=COUNT, width=12, item_width=item_width), (torch.tensor([[2, 5], [1, 5]]), torch.tensor([6, 0]))
     with FlopCounterMode(display=False) as counter, items.read_once(ids[0]):
         for each in ids:
             items.lookup(each)
-    assert items.lookup_macs(*ids) == {"attention": 0, "maps": maps}
+    assert items.lookup_macs(*ids) == items.lookup_macs(*ids, visible=True) == {"attention": 0, "maps": maps}
     assert counter.get_total_flops() == 2 * maps
 
 
@@ -203,6 +223,7 @@ def test_mapped_ids_are_mapped_once_out_of_training():
     assert items.vectors() is first
     torch.testing.assert_close(first, items.embedding.weight @ items.projection.weight.T, **CLOSE)
     torch.testing.assert_close(items.lookup(torch.tensor([3, 3])), first[[3, 3]], rtol=0, atol=0)
+    torch.testing.assert_close(items.compute(torch.tensor([3, 3])), first[[3, 3]], **CLOSE)
     items.projection.weight.mul_(2)
     torch.testing.assert_close(items.vectors(), 2 * first, **CLOSE)
 
@@ -299,6 +320,33 @@ def test_fresh_texts_differ_and_learn():
     assert (unit @ unit.T)[1, 3] < 0.999
     items.vectors().square().sum().backward()
     assert all(weight.grad is not None for weight in items.parameters())
+
+
+def folder_of_hugging_face(folder, *, words=()):
+    """A Llama's folder, with a tokeniser of ``words`` where there are some."""
+    LlamaModel(LlamaConfig(**SHAPE)).save_pretrained(folder)
+    if words:
+        model = models.WordLevel({word: index for index, word in enumerate(words)}, unk_token=words[0])
+        tokenizer = Tokenizer(model)
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token=words[0]).save_pretrained(folder)
+    return folder
+
+
+def test_pretrained_texts_take_the_folders_weights_and_tokeniser(tmp_path):
+    sizes = {"count": 3, "width": WIDTH, "layers": 2, "heads": 2, "texts": ("", "red hat", "hat")}
+    own = folder_of_hugging_face(tmp_path / "own", words=("?", "hat", "red"))
+    items = build_items("hllm", ItemSettings(**sizes, weights=own))
+    theirs = LlamaModel.from_pretrained(own)
+    assert items.token_ids.tolist() == [[0, 0, 0], [2, 1, 0], [1, 0, 0]]
+    torch.testing.assert_close(items.embed_tokens.weight, theirs.embed_tokens.weight, rtol=0, atol=0)
+    torch.testing.assert_close(items.decoder.norm.weight, theirs.norm.weight, rtol=0, atol=0)
+    # without a tokeniser one is trained on the texts, and its tokens have embeddings of their own
+    without = build_items("hllm", ItemSettings(**sizes, weights=folder_of_hugging_face(tmp_path / "without")))
+    assert without.embed_tokens.num_embeddings > VOCABULARY
+    assert without.vectors().shape == (3, WIDTH)
+    with pytest.raises(ValueError, match="holds a Llama of width 12, layers 2, heads 2; expected width 12, layers 1, heads 2"):
+        build_items("hllm", ItemSettings(**(sizes | {"layers": 1}), weights=own))
 
 
 def test_names_that_cannot_be_built_are_refused():
