@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-BACKBONE_NAMES = ("hstu", "sasrec")
+BACKBONE_NAMES = ("hstu", "sasrec", "llama", "hllm")
+LLAMA_NAMES = ("llama", "hllm")  # their layers are those of Hugging Face transformers
 FLOOR_NAMES = ("popularity", "repeat_last")
 COMPRESSION_NAMES = ("none", "full", "recent", "experts", "pooling")
 TRAININGS = ("separate", "elastic", "none")
@@ -30,6 +31,7 @@ class Cell:
     all ``segments`` together. ``serving`` says what a request costs: ``recompute`` runs the whole window, ``cache`` runs
     the recent items against what ``compress`` kept. ``training`` is ``separate`` (a model for this very token count),
     ``elastic`` (one model that was trained with every count of ``elastic_tokens``) or ``none`` (cost alone, and floors).
+    ``item_layers`` are the layers of the Llama that reads item texts, of ``hllm`` alone; its heads and width are the model's.
     """
 
     backbone: str
@@ -45,6 +47,7 @@ class Cell:
     elastic_tokens: tuple[int, ...] = ()
     layers: int = 2
     heads: int = 1
+    item_layers: int = 1
     width: int = 48
     dropout: float = 0.2
     time_bias: bool = True
@@ -67,17 +70,34 @@ class Cell:
         _one_of("compression", self.compression, COMPRESSION_NAMES)
         _one_of("training", self.training, TRAININGS)
         _one_of("serving", self.serving, SERVINGS)
-        for name in ("recent", "segments", "layers", "heads", "width", "negatives", "epochs", "patience", "batch_size", "threads"):
+        for name in (
+            "recent",
+            "segments",
+            "layers",
+            "heads",
+            "item_layers",
+            "width",
+            "negatives",
+            "epochs",
+            "patience",
+            "batch_size",
+            "threads",
+        ):
             _at_least(name, getattr(self, name), 1)
         for name in ("history", "tokens", "seed", "warmup_steps"):
             _at_least(name, getattr(self, name), 0)
         _one_of("device", self.device, ("cpu", "cuda"))
         _one_of("dtype", self.dtype, ("float32", "bfloat16"))
+        self._check_heads()
         self._check_sizes()
 
-    def _check_sizes(self) -> None:
+    def _check_heads(self) -> None:
         if self.width % self.heads:
             raise ValueError(f"heads: {self.heads} do not divide the width, {self.width}")
+        if self.backbone in LLAMA_NAMES and self.width % (2 * self.heads):
+            raise ValueError(f"width: {self.width} over {self.heads} heads; rotary positions need heads of an even width")
+
+    def _check_sizes(self) -> None:
         if not (self.learning_rate > 0 and self.temperature > 0 and self.weight_decay >= 0 and 0 <= self.dropout < 1):
             raise ValueError("learning_rate, temperature: expected more than 0; weight_decay: 0 or more; dropout: 0 to below 1")
         if self.compression not in ("none", "recent") and self.history < self.segments:
@@ -122,7 +142,7 @@ class Cell:
 
 MODEL_FIELDS = (
     "backbone", "compression", "dataset", "dataset_size", "history", "recent", "segments", "tokens", "training",
-    "elastic_tokens", "layers", "heads", "width", "dropout", "time_bias", "learning_rate", "warmup_steps", "decays",
+    "elastic_tokens", "layers", "heads", "item_layers", "width", "dropout", "time_bias", "learning_rate", "warmup_steps", "decays",
     "weight_decay", "temperature", "negatives", "epochs", "patience", "batch_size", "seed", "device", "dtype",
     "threads",
 )  # fmt: skip

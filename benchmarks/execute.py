@@ -1,7 +1,7 @@
 """Turns a cell into data, a model and probes. Runs inside the cell's own process."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +28,7 @@ from persrec.data.splits import LeaveOneOut, leave_one_out
 from persrec.evaluation.floors import floor_ranks
 from persrec.evaluation.ranks import target_ranks
 from persrec.evaluation.states import user_states
-from persrec.items import ItemEmbedding
+from persrec.items import ItemSettings, build_items
 from persrec.recommender import SequentialRecommender
 from persrec.training import EpochReport, Recipe, Trainer
 
@@ -56,8 +56,9 @@ def train_model(payload: Mapping[str, Any], report_phase: ReportPhase) -> dict[s
     """Trains the model of ``payload["cell"]`` and writes it to ``payload["model_dir"]``, whole or not at all."""
     cell = _prepared(payload)
     report_phase("load")
-    data = leave_one_out(_load(payload, cell))
-    model = build_model(cell, data.num_items)
+    log = _load(payload, cell)
+    data = leave_one_out(log)
+    model = build_model(cell, data.num_items, log.item_texts)
     report_phase("training")
     start = time.perf_counter()
 
@@ -96,7 +97,7 @@ def measure_cell(payload: Mapping[str, Any], report_phase: ReportPhase) -> dict[
             _add_quality(answer, ranks, data)
         return {**answer, "seconds": phases.seconds}
     with phases.phase("load"):
-        model = build_model(cell, data.num_items)
+        model = build_model(cell, data.num_items, log.item_texts)
         if payload["model_dir"] is not None:
             folder = Path(payload["model_dir"])
             load_weights(folder, model)
@@ -109,7 +110,9 @@ def measure_cell(payload: Mapping[str, Any], report_phase: ReportPhase) -> dict[
         with phases.phase("quality"):
             answer["model"]["cached_joint_gap"] = subject.check_cache(tolerance=CACHE_TOLERANCE)
             states = user_states(model, data, "test", time_bias=cell.time_bias)
-            ranks = target_ranks(states, model.item_features().detach(), data.targets("test"), data.seen("test"))
+            with torch.no_grad():  # so that a text model's vectors are those kept
+                features = model.item_features()
+            ranks = target_ranks(states, features, data.targets("test"), data.seen("test"))
             _add_quality(answer, ranks, data)
             curve = answer["model"]["curve"]
             answer["metrics"]["padding_share"] = {"value": curve[-1]["padding_share"], "method": "training, last epoch", "n": len(curve)}
@@ -124,15 +127,22 @@ def measure_cell(payload: Mapping[str, Any], report_phase: ReportPhase) -> dict[
     return {**answer, "seconds": phases.seconds}
 
 
-def build_model(cell: Cell, num_items: int) -> SequentialRecommender:
-    """The untrained model of a cell; an elastic one holds its largest count."""
+def build_model(cell: Cell, num_items: int, texts: Sequence[str] | None = None) -> SequentialRecommender:
+    """The untrained model of a cell; an elastic one holds its largest count.
+
+    Raises:
+        UnsupportedError: the backbone reads item texts and there are none.
+    """
+    if cell.backbone == "hllm" and texts is None:
+        raise UnsupportedError(f"backbone: hllm reads item texts, and the dataset {cell.dataset} has none")
     torch.manual_seed(cell.seed)
     tokens = max(cell.elastic_tokens) if cell.training == "elastic" else cell.tokens
     settings = CompressionSettings(history=cell.history, recent=cell.recent, segments=cell.segments, tokens=tokens, width=cell.width)
     compression = build_compression(cell.compression, settings)
     sizes = BackboneSettings(width=cell.width, layers=cell.layers, heads=cell.heads, length=compression.layout.length, dropout=cell.dropout)
     backbone = build_backbone(cell.backbone, sizes)
-    model = SequentialRecommender(items=ItemEmbedding(count=num_items, width=cell.width), backbone=backbone, compression=compression)
+    settings_of_items = ItemSettings(count=num_items, width=cell.width, layers=cell.item_layers, heads=cell.heads, texts=texts)
+    model = SequentialRecommender(items=build_items(cell.backbone, settings_of_items), backbone=backbone, compression=compression)
     return model.to(device=cell.device, dtype=getattr(torch, cell.dtype))
 
 

@@ -66,7 +66,8 @@ _PASSES = {
     "compress": "what is computed before a request",
     "serve": "what is computed at a request, catalogue scoring apart",
     "score": "scoring the whole catalogue for one user",
-    "train": "one training sequence, forward and backward",
+    "train": "one training sequence, forward and backward, with its share of the item vectors that a step computes",
+    "item": "the vectors of the whole catalogue, once, where they are computed",
 }
 
 MEASURES: dict[str, Measure] = {
@@ -98,10 +99,12 @@ MEASURES: dict[str, Measure] = {
     "train_peak_bytes": _timed("byte", "lower", "peak memory of training above the process's baseline"),
     "serve_peak_bytes": _timed("byte", "lower", "peak memory of serving above the process's baseline"),
     "compress_peak_bytes": _timed("byte", "lower", "peak memory of compressing above the process's baseline"),
+    "item_peak_bytes": _timed("byte", "lower", "peak memory of computing item vectors above the process's baseline"),
     "process_gpu_bytes": _timed("byte", "lower", "GPU memory of the process after a training step, as the driver tells it"),
     "train_sequences_per_second": _timed("1/s", "higher", "training throughput, optimiser step included"),
     "compress_users_per_second": _timed("1/s", "higher", "users compressed a second"),
     "serve_users_per_second": _timed("1/s", "higher", "requests served a second, in batches"),
+    "item_vectors_per_second": _timed("1/s", "higher", "item vectors computed a second, where they are computed"),
     "serve_latency_p50_ms": _timed("ms", "lower", "one request alone, median"),
     "serve_latency_p95_ms": _timed("ms", "lower", "one request alone, 95th percentile"),
     "serve_latency_p99_ms": _timed("ms", "lower", "one request alone, 99th percentile"),

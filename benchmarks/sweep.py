@@ -7,14 +7,14 @@ import json
 import math
 import multiprocessing.connection
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from benchmarks.cell import Cell
+from benchmarks.cell import LLAMA_NAMES, Cell
 from benchmarks.commandline import duration, one_line
 from benchmarks.environment import environment, provenance, utc_now
 from benchmarks.grids import Limits, label
@@ -32,16 +32,18 @@ class Work:
     """The functions that do the measuring, as ``module:function``; tests put others in their place.
 
     Their modules are imported once, in the fork server, and ``preload`` with them: what torch imports when it is asked for
-    deterministic algorithms would cost each cell seconds.
+    deterministic algorithms would cost each cell seconds. So would what ``llama`` names, where a cell's backbone is a Llama.
     """
 
     train: str = "benchmarks.execute:train_model"
     measure: str = "benchmarks.execute:measure_cell"
     preload: tuple[str, ...] = ("torch._inductor",)
+    llama: tuple[str, ...] = ("persrec.backbones.llama",)
 
-    def modules(self) -> list[str]:
-        """What the fork server imports."""
-        return list(dict.fromkeys([*(function.partition(":")[0] for function in (self.train, self.measure)), *self.preload]))
+    def modules(self, backbones: Iterable[str]) -> list[str]:
+        """What the fork server imports for cells of these backbones."""
+        named = (function.partition(":")[0] for function in (self.train, self.measure))
+        return list(dict.fromkeys([*named, *self.preload, *(self.llama if set(backbones) & set(LLAMA_NAMES) else ())]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,7 +134,7 @@ class Sweep:
         if not self._waiting:
             return []
         # a fresh process reads the program's main module again: with what that imports at hand, it takes no time
-        preload([*self._settings.work.modules(), __name__], threads=self._threads)
+        preload([*self._settings.work.modules(planned.cell.backbone for planned in self._waiting), __name__], threads=self._threads)
         records: list[Record] = []
         try:
             while self._waiting or any(worker.running for worker in self._workers):

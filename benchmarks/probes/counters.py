@@ -1,4 +1,4 @@
-"""Two independent counters of multiply-adds: fvcore over a trace, torch over what is dispatched.
+"""Two independent counters of multiply-adds, by part: fvcore over a trace, torch over what is dispatched.
 
 An operation is either priced here or listed as one that is no matrix product; anything else makes the cell invalid. Both
 counters run with attention computed by plain matrix products (`SDPBackend.MATH`): torch's counter prices the fused CPU
@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from fvcore.nn import FlopCountAnalysis
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.cell import InvalidMeasurementError
+from benchmarks.probes.parts import ATTENTION, FEED_FORWARD, PARTS, PROJECTIONS, SCORING, PartCounter
+from persrec.recommender import SequentialRecommender
 
-ATTENTION, LINEAR = "attention", "linear"
+LINEAR = "linear"
 
 # norms, activations, sums, copies and index arithmetic: no multiply-adds of a matrix product
 # fmt: off
@@ -29,7 +29,7 @@ NOT_PRODUCTS = frozenset(
     f"aten::{name}"
     for name in (
         "__and__", "__iand__", "__ior__", "__or__", "abs", "abs_", "add", "add_", "addcmul", "all", "amax", "amin", "any",
-        "arange", "argmax", "bitwise_and", "bitwise_and_", "bitwise_not", "bitwise_or", "bitwise_or_", "cat", "clamp", "clamp_",
+        "arange", "argmax", "argsort", "bitwise_and", "bitwise_and_", "bitwise_not", "bitwise_or", "bitwise_or_", "cat", "clamp", "clamp_",
         "clamp_min", "clone", "constant_pad_nd", "contiguous", "copy_", "cos", "cummin", "cumsum", "div", "div_", "dropout", "embedding",
         "empty_like", "eq", "exp", "exp_", "expand", "expand_as", "eye", "fill_", "flip", "floor", "floor_divide", "full", "full_like",
         "gather", "ge", "gelu", "gt", "index", "index_put_", "index_select", "is_nonzero", "item", "layer_norm", "le",
@@ -48,16 +48,14 @@ Handle = Callable[[list[Any], list[Any]], Counter[str]]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Count:
-    """Multiply-adds of one call, attention apart from the maps, and the operations that are not priced."""
+    """Multiply-adds of one call by part, and the operations that are not priced."""
 
-    attention: int
-    linear: int
+    parts: dict[str, int]
     uncounted: dict[str, int]
 
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return self.attention + self.linear
+    def of(self, part: str) -> int:
+        """Those of one part, or the ``total``."""
+        return sum(self.parts.values()) if part == "total" else self.parts.get(part, 0)
 
 
 class _Module(nn.Module):
@@ -106,8 +104,16 @@ HANDLES: dict[str, Handle] = {
 }
 
 
-def count_by_fvcore(call: Callable[[torch.Tensor], torch.Tensor], items: torch.Tensor, model: nn.Module) -> Count:
+def count_by_fvcore(
+    call: Callable[[torch.Tensor], torch.Tensor], items: torch.Tensor, model: SequentialRecommender, *, outside: str = SCORING
+) -> Count:
     """Multiply-adds of ``call(items)``, which runs ``model`` forward, by fvcore over a trace with our prices.
+
+    Args:
+        call: what is traced.
+        items: its input.
+        model: whose parts are told apart, by the modules that the trace names.
+        outside: the part that products outside of the backbone belong to.
 
     Raises:
         InvalidMeasurementError: the trace holds an operation that is neither priced nor known to be none.
@@ -120,27 +126,27 @@ def count_by_fvcore(call: Callable[[torch.Tensor], torch.Tensor], items: torch.T
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # a tracer warns of every shape that Python reads
-        counts = analysis.by_operator()
+        counts = analysis.by_module_and_operator()
         uncounted = dict(analysis.unsupported_ops())
     unpriced = sorted(set(uncounted) - NOT_PRODUCTS)
     if unpriced:
         raise InvalidMeasurementError(f"no price for the operations {', '.join(unpriced)}")
-    return Count(
-        attention=int(counts[ATTENTION]),
-        linear=int(counts[LINEAR]),
-        uncounted={name: int(times) for name, times in sorted(uncounted.items())},
-    )
+    parts = dict.fromkeys(PARTS, 0)
+    everything, of_backbone = counts[""], counts.get("model.backbone", Counter())
+    parts[ATTENTION] = int(of_backbone[ATTENTION])
+    parts[FEED_FORWARD] = int(sum(found[LINEAR] for name, found in counts.items() if _is_feed_forward(name, model)))
+    parts[PROJECTIONS] = int(of_backbone[LINEAR]) - parts[FEED_FORWARD]
+    parts[outside] += int(sum(everything[kind] - of_backbone[kind] for kind in (ATTENTION, LINEAR)))
+    return Count(parts=parts, uncounted={name: int(times) for name, times in sorted(uncounted.items())})
 
 
-def count_by_torch(call: Callable[[], object]) -> Count:
-    """Multiply-adds of ``call()``, forward and backward alike, by torch's counter: batched products are attention's."""
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        call()
-    flops: dict[str, int] = {}
-    for operation, count in counter.get_flop_counts().get("Global", {}).items():
-        flops[str(operation)] = flops.get(str(operation), 0) + int(count)
-    attention = sum(count for name, count in flops.items() if "bmm" in name)
-    return Count(attention=attention // 2, linear=(sum(flops.values()) - attention) // 2, uncounted={})
+def _is_feed_forward(name: str, model: SequentialRecommender) -> bool:
+    return name.startswith("model.backbone.") and name.rpartition(".")[2] in model.backbone.feed_forward
+
+
+def count_by_torch(call: Callable[[], object], model: SequentialRecommender) -> Count:
+    """Multiply-adds of ``call()``, which runs ``model``, forward and backward alike, by torch's counter."""
+    return Count(parts=PartCounter(model).count(call), uncounted={})
 
 
 logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)

@@ -1,10 +1,12 @@
-"""The FLOP ledger: the closed formula, fvcore and torch's counter side by side, per phase.
+"""The FLOP ledger: the closed formula, fvcore and torch's counter side by side, per phase and part.
 
 A multiply-add is 2 FLOPs. ``executed`` is what the kernels in use compute, hidden pairs in their blocks included;
 ``visible`` is what the method needs. The counters run on the path that runs, with plain matrix products for attention.
+Item vectors that a model computes are kept beforehand: they are a phase of their own, and part of a training step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +14,14 @@ import torch
 
 from benchmarks.cell import InvalidMeasurementError
 from benchmarks.probes.counters import Count, count_by_fvcore, count_by_torch
-from benchmarks.probes.subject import Subject
+from benchmarks.probes.parts import ATTENTION, ITEM_ENCODER, PARTS, SCORING, replaced
+from benchmarks.probes.subject import NO_ITEMS, Subject
+from persrec.items import ItemEncoder
 from persrec.nn.cache import Chunk, empty_cache
 
 TOLERANCE = 0.01
+COUNTED_ITEMS = 4096  # of a larger catalogue, the counters read this many
+TRAINING_PRODUCTS = 3  # of a map or of attention by plain products: one forward, two backward
 Macs = dict[str, int]
 
 
@@ -32,17 +38,26 @@ def count_flops(subject: Subject) -> tuple[dict[str, Any], list[dict[str, Any]]]
     """FLOPs per user of every phase, as metrics and as ledger rows."""
     metrics: dict[str, Any] = {}
     ledger: list[dict[str, Any]] = []
+    subject.keep_item_vectors()
     for phase, run in _runs(subject).items():
         backbone = subject.model.backbone
         executed = backbone.macs(positions=run.positions, pairs=run.executed_pairs)
         visible = backbone.macs(positions=run.positions, pairs=run.visible_pairs)
         if phase == "train":
-            executed, visible = _training(subject, run, run.executed_pairs), _training(subject, run, run.visible_pairs)
-        ledger += _rows(phase, executed, visible, *_counted(subject, phase))
-        metrics.update(_metrics(phase, executed, visible))
-    scoring = {"scoring": subject.model.items.count * subject.model.backbone.width}
+            sequences, lookups, count = _counted_step(subject)
+            executed = _training(subject, executed, sequences, subject.model.items.lookup_macs(*lookups))
+            visible = _training(subject, visible, sequences, subject.model.items.lookup_macs(*lookups, visible=True))
+            ledger += _rows(phase, executed, visible, count, None, sequences=sequences)
+            metrics.update(_metrics(phase, executed, visible, sequences=sequences))
+        else:
+            ledger += _rows(phase, executed, visible, *_counted(subject, phase))
+            metrics.update(_metrics(phase, executed, visible))
+    scoring = {SCORING: subject.model.items.count * subject.model.backbone.width}
     ledger += _rows("score", scoring, scoring, *_counted(subject, "score"))
     metrics.update(_metrics("score", scoring, scoring))
+    found, rows = _item_vectors(subject)
+    metrics.update(found)
+    ledger += rows
     metrics["parameters"] = {"value": sum(p.numel() for p in subject.model.parameters()), "method": "all trainable tensors", "n": 1}
     metrics["cache_bytes"] = _cache_bytes(subject)
     return metrics, ledger
@@ -77,32 +92,75 @@ def _sum(runs: list[Run]) -> Run:
     )
 
 
-def _training(subject: Subject, run: Run, pairs: int) -> Macs:
-    """Forward and backward of one sequence; every map costs three of itself, attention what its kernel's backward does."""
+def _training(subject: Subject, forward: Macs, sequences: int, reading: Macs) -> Macs:
+    """Forward and backward of a step; every map costs three of itself, attention what its kernel's backward does."""
     backbone = subject.model.backbone
-    forward = backbone.macs(positions=run.positions, pairs=pairs)
     predicting = len(subject.layout.predicting_columns)
     return {
-        **{part: 3 * macs for part, macs in forward.items() if part != "attention"},
-        "attention": forward["attention"] * (2 + backbone.backward_products) // 2,
-        "scoring": 3 * predicting * subject.recipe.negatives * backbone.width,
+        **{part: TRAINING_PRODUCTS * sequences * macs for part, macs in forward.items() if part != ATTENTION},
+        ATTENTION: sequences * forward[ATTENTION] * (2 + backbone.backward_products) // 2,
+        ITEM_ENCODER: TRAINING_PRODUCTS * sum(reading.values()),
+        SCORING: TRAINING_PRODUCTS * sequences * predicting * subject.recipe.negatives * backbone.width,
     }
 
 
-def _counted(subject: Subject, phase: str) -> tuple[Count, Count | None]:
-    """What torch and fvcore count for one user; fvcore cannot trace a backward pass."""
-    if phase == "train":
-        trainer, batch = subject.trainer(), subject.training_batch(1)
-        subject.model.train()
-        count = count_by_torch(lambda: trainer.loss(batch).backward())  # type: ignore[no-untyped-call]
-        subject.model.zero_grad(set_to_none=True)
-        subject.model.eval()
-        return count, None
+def _counted_step(subject: Subject) -> tuple[int, list[torch.Tensor], Count]:
+    """A training step's sequences, the items it looks up, and torch's count; fvcore cannot trace a backward pass.
+
+    Item vectors that are computed are shared by a step, so that their share of a sequence needs a whole step.
+    """
+    sequences = subject.cell.batch_size if subject.computes_items else 1
+    trainer, batch = subject.trainer(), subject.training_batch(sequences)
+    subject.model.train()
+    with _lookups(subject.model.items) as lookups:
+        count = count_by_torch(lambda: trainer.loss(batch).backward(), subject.model)  # type: ignore[no-untyped-call]
+    subject.model.zero_grad(set_to_none=True)
+    subject.model.eval()
+    return sequences, lookups, count
+
+
+@contextmanager
+def _lookups(items: ItemEncoder) -> Iterator[list[torch.Tensor]]:
+    """The ids of every lookup inside."""
+    seen: list[torch.Tensor] = []
+
+    def telling(lookup: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+        def tell(ids: torch.Tensor) -> torch.Tensor:
+            seen.append(ids)
+            return lookup(ids)
+
+        return tell
+
+    with replaced(items, "lookup", telling):
+        yield seen
+
+
+def _item_vectors(subject: Subject) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """What the vectors of the whole catalogue cost, which are computed once and kept."""
+    items = subject.model.items
+    if not subject.computes_items:
+        names = ("item_flops", "item_macs", "item_visible_flops", "item_visible_macs")
+        return {name: {"value": None, "method": NO_ITEMS, "n": 0} for name in names}, []
+    everything = torch.arange(items.count, device=subject.cell.device)
+    some = subject.some_items(COUNTED_ITEMS) if items.count > COUNTED_ITEMS else everything
+
+    def macs(ids: torch.Tensor, *, visible: bool = False) -> Macs:
+        return {ITEM_ENCODER: sum(items.lookup_macs(ids, visible=visible).values())}
+
+    with torch.no_grad():
+        by_torch = count_by_torch(lambda: items.compute(some), subject.model)
+        by_fvcore = count_by_fvcore(items.compute, some, subject.model, outside=ITEM_ENCODER)
+    metrics = _metrics("item", macs(everything), macs(everything, visible=True), counted=f"{len(some)} of {items.count} items")
+    return metrics, _rows("item", macs(some), macs(some, visible=True), by_torch, by_fvcore)
+
+
+def _counted(subject: Subject, phase: str) -> tuple[Count, Count]:
+    """What torch and fvcore count for one user, forward."""
     call, items = _forward(subject, phase)
     if call is None:
-        return Count(attention=0, linear=0, uncounted={}), Count(attention=0, linear=0, uncounted={})
+        return Count(parts={}, uncounted={}), Count(parts={}, uncounted={})
     with torch.no_grad():
-        return count_by_torch(lambda: call(items)), count_by_fvcore(call, items, subject.model)
+        return count_by_torch(lambda: call(items), subject.model), count_by_fvcore(call, items, subject.model)
 
 
 def _forward(subject: Subject, phase: str) -> tuple[Callable[[torch.Tensor], torch.Tensor] | None, torch.Tensor]:
@@ -155,21 +213,25 @@ def _full(subject: Subject) -> tuple[Callable[[torch.Tensor], torch.Tensor], tor
     return call, random
 
 
-def _rows(phase: str, executed: Macs, visible: Macs, by_torch: Count, by_fvcore: Count | None) -> list[dict[str, Any]]:
-    """Ledger rows of a phase: attention, the other maps, and their total."""
+def _rows(
+    phase: str, executed: Macs, visible: Macs, by_torch: Count, by_fvcore: Count | None, *, sequences: int = 1
+) -> list[dict[str, Any]]:
+    """Ledger rows of a phase: the parts that are computed or counted in it, and their total; per sequence of ``sequences``."""
     rows = []
-    for part in ("attention", "linear", "total"):
-        formula, seen = _part(executed, part), _part(visible, part)
-        counts = [getattr(by_torch, part), None if by_fvcore is None else getattr(by_fvcore, part)]
+    for part in (*PARTS, "total"):
+        formula, seen = (sum(macs.values()) if part == "total" else macs.get(part, 0) for macs in (executed, visible))
+        counts = [by_torch.of(part), None if by_fvcore is None else by_fvcore.of(part)]
+        if part != "total" and not any((formula, *counts)):
+            continue
         rows.append(
             {
                 "phase": phase,
                 "part": part,
-                "formula_flops": 2 * formula,
-                "torch_flops": 2 * counts[0],
-                "fvcore_flops": None if counts[1] is None else 2 * counts[1],
-                "executed_flops": 2 * formula,
-                "visible_flops": 2 * seen,
+                "formula_flops": _share(2 * formula, sequences),
+                "torch_flops": _share(2 * by_torch.of(part), sequences),
+                "fvcore_flops": None if counts[1] is None else _share(2 * counts[1], sequences),
+                "executed_flops": _share(2 * formula, sequences),
+                "visible_flops": _share(2 * seen, sequences),
                 "uncounted": by_fvcore.uncounted if by_fvcore is not None and part == "total" else {},
                 "agrees": all(abs(count - formula) <= TOLERANCE * max(formula, 1) for count in counts if count is not None),
             }
@@ -177,20 +239,22 @@ def _rows(phase: str, executed: Macs, visible: Macs, by_torch: Count, by_fvcore:
     return rows
 
 
-def _part(macs: Macs, part: str) -> int:
-    if part == "total":
-        return sum(macs.values())
-    return macs.get("attention", 0) if part == "attention" else sum(count for name, count in macs.items() if name != "attention")
+def _share(count: int, sequences: int) -> float:
+    """One sequence's share, a whole number where it is one."""
+    return count // sequences if count % sequences == 0 else count / sequences
 
 
-def _metrics(phase: str, executed: Macs, visible: Macs) -> dict[str, Any]:
+def _metrics(phase: str, executed: Macs, visible: Macs, *, sequences: int = 1, counted: str = "") -> dict[str, Any]:
     method = "closed formula of the layout, checked against fvcore and torch.utils.flop_counter"
     if phase == "train":
-        method = "closed formula of the layout, forward and backward of one sequence, checked against torch.utils.flop_counter"
+        of = "one sequence" if sequences == 1 else f"a step of {sequences} sequences, divided by them"
+        method = f"closed formula of the layout, forward and backward of {of}, checked against torch.utils.flop_counter"
+    if phase == "item":
+        method = f"closed formula of the texts, checked against fvcore and torch.utils.flop_counter on {counted}"
     metrics = {}
     for kind, macs in (("", sum(executed.values())), ("visible_", sum(visible.values()))):
-        metrics[f"{phase}_{kind}flops"] = {"value": 2 * macs, "method": method, "n": 1}
-        metrics[f"{phase}_{kind}macs"] = {"value": macs, "method": method, "n": 1}
+        metrics[f"{phase}_{kind}flops"] = {"value": _share(2 * macs, sequences), "method": method, "n": 1}
+        metrics[f"{phase}_{kind}macs"] = {"value": _share(macs, sequences), "method": method, "n": 1}
     return metrics
 
 

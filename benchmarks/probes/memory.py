@@ -1,4 +1,4 @@
-"""Peak memory of a training step, of compressing and of serving, above what the process held before.
+"""Peak memory of a training step, of compressing, of serving and of computing item vectors, above what the process held before.
 
 CPU: ``VmHWM`` after a reset through ``/proc/self/clear_refs``, less the resident size before; freed heap is given back
 first, or it would hide a peak. CUDA: peak allocated above the resident tensors.
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from benchmarks.probes.nvml import NOT_CUDA, process_bytes
-from benchmarks.probes.subject import Subject
+from benchmarks.probes.subject import NO_ITEMS, TIMED_ITEMS, Subject
 
 Metrics = dict[str, Any]
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -31,6 +31,7 @@ def measure_memory(subject: Subject) -> tuple[Metrics, dict[str, Any]]:
             metrics["compress_peak_bytes"] = _peak(lambda: subject.compress(request), subject)
         else:
             metrics["compress_peak_bytes"] = _nothing("nothing is computed before a request")
+        metrics["item_peak_bytes"] = _item_peak(subject)
     state = {name: tensor.clone() for name, tensor in subject.model.state_dict().items()}
     subject.model.train()
     trainer.step(batch)  # the optimiser's state is resident, not a step's peak
@@ -42,14 +43,21 @@ def measure_memory(subject: Subject) -> tuple[Metrics, dict[str, Any]]:
     return metrics, {}
 
 
+def _item_peak(subject: Subject) -> Metrics:
+    if not subject.computes_items:
+        return _nothing(NO_ITEMS)
+    items = subject.some_items(TIMED_ITEMS)
+    return _peak(lambda: subject.model.items.compute(items), subject, of=f"{len(items)} items")
+
+
 def _nothing(reason: str) -> Metrics:
     return {"value": None, "low": None, "high": None, "n": 0, "method": reason}
 
 
-def _peak(call: Callable[[], object], subject: Subject) -> Metrics:
+def _peak(call: Callable[[], object], subject: Subject, *, of: str | None = None) -> Metrics:
     how = "peak allocated above resident" if subject.cell.device == "cuda" else "VmHWM above resident"
     try:
-        return {"value": peak_bytes(call, subject.cell.device), "n": 1, "method": f"{how}, batch of {subject.cell.batch_size}"}
+        return {"value": peak_bytes(call, subject.cell.device), "n": 1, "method": f"{how}, {of or f'batch of {subject.cell.batch_size}'}"}
     except OSError as error:
         return _nothing(f"the kernel does not tell: {error}")
 

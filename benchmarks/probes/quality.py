@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from persrec.compression.experts import Experts
 from persrec.data.splits import LeaveOneOut
@@ -42,11 +43,12 @@ def quality_of_ranks(ranks: np.ndarray, data: LeaveOneOut) -> tuple[dict[str, An
 def validation_figure(model: SequentialRecommender, data: LeaveOneOut, *, time_bias: bool, tokens: int | None) -> Callable[[], float]:
     """NDCG@10 on the validation targets; an elastic model is asked with ``tokens`` experts."""
 
+    @torch.no_grad()  # so that a text model's vectors are computed once and kept for all batches
     def validate() -> float:
         if tokens is not None and isinstance(model.compression, Experts):
             model.compression.use(tokens)
         states = user_states(model, data, "validation", time_bias=time_bias)
-        ranks = target_ranks(states, model.item_features().detach(), data.targets("validation"), data.seen("validation"))
+        ranks = target_ranks(states, model.item_features(), data.targets("validation"), data.seen("validation"))
         return float(metric_values(ranks)["ndcg@10"].mean())
 
     return validate

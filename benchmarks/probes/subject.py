@@ -16,6 +16,8 @@ from persrec.recommender import SequentialRecommender
 from persrec.training import Recipe, Trainer
 
 CHECKED_USERS = 64
+TIMED_ITEMS = 1024  # of a larger catalogue, as many are encoded to time it and to see its memory
+NO_ITEMS = "item vectors are parameters, nothing is computed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +56,21 @@ class Subject:
     def compresses(self) -> bool:
         """Whether anything is computed before a request."""
         return self.from_cache and any(segment.kept for segment in self.layout.segments)
+
+    @property
+    def computes_items(self) -> bool:
+        """Whether item vectors are computed, from texts or by a map, and not parameters."""
+        return any(self.model.items.lookup_macs(self.some_items(1)).values())
+
+    def some_items(self, most: int) -> torch.Tensor:
+        """Evenly spaced items of the catalogue, ``most`` of them where there are as many."""
+        count = min(most, self.model.items.count - 1)
+        return torch.linspace(1, self.model.items.count - 1, count, device=self.cell.device).long()
+
+    @torch.no_grad()
+    def keep_item_vectors(self) -> None:
+        """Computes the vectors of the catalogue, as serving finds them."""
+        self.model.items.vectors()
 
     def request(self, users: int) -> Request:
         """Full windows of random items an hour apart, the same ones every time."""

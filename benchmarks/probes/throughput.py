@@ -1,4 +1,4 @@
-"""Training, compress and serve throughput in batches: the median call, its quartiles, and the raw times."""
+"""Training, compress, serve and item-vector throughput in batches: the median call, its quartiles, and the raw times."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ import numpy as np
 import torch
 
 from benchmarks.probes.clock import repeat
-from benchmarks.probes.subject import Subject
+from benchmarks.probes.subject import NO_ITEMS, TIMED_ITEMS, Subject
 
 SECONDS, LEAST = 0.3, 5
 WIDE = 0.10
 
 
 def measure_throughput(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Sequences or users a second; the optimiser step is part of training."""
+    """Sequences, users or items a second; the optimiser step is part of training."""
     cell, size = subject.cell, subject.cell.batch_size
     request = subject.request(size)
     raw = {}
@@ -21,17 +21,18 @@ def measure_throughput(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]
         raw["serve_batch_seconds"] = repeat(subject.server(request), device=cell.device, seconds=SECONDS, least=LEAST)
         if subject.compresses:
             raw["compress_batch_seconds"] = repeat(lambda: subject.compress(request), device=cell.device, seconds=SECONDS, least=LEAST)
+        if subject.computes_items:
+            items = subject.some_items(TIMED_ITEMS)
+            raw["item_batch_seconds"] = repeat(lambda: subject.model.items.compute(items), device=cell.device, seconds=SECONDS, least=LEAST)
     metrics = {"serve_users_per_second": _rate(raw["serve_batch_seconds"], size)}
+    if subject.computes_items:
+        metrics["item_vectors_per_second"] = _rate(raw["item_batch_seconds"], len(items))
+    else:
+        metrics["item_vectors_per_second"] = _nothing(NO_ITEMS)
     if subject.compresses:
         metrics["compress_users_per_second"] = _rate(raw["compress_batch_seconds"], size)
     else:
-        metrics["compress_users_per_second"] = {
-            "value": None,
-            "low": None,
-            "high": None,
-            "n": 0,
-            "method": "nothing is computed before a request",
-        }
+        metrics["compress_users_per_second"] = _nothing("nothing is computed before a request")
     state = {name: tensor.clone() for name, tensor in subject.model.state_dict().items()}
     trainer, batch = subject.trainer(), subject.training_batch(size)
     subject.model.train()
@@ -40,6 +41,10 @@ def measure_throughput(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]
     subject.model.eval()
     metrics["train_sequences_per_second"] = _rate(raw["train_batch_seconds"], size)
     return metrics, raw
+
+
+def _nothing(reason: str) -> dict[str, Any]:
+    return {"value": None, "low": None, "high": None, "n": 0, "method": reason}
 
 
 def _rate(seconds: np.ndarray, batch: int) -> dict[str, Any]:

@@ -123,7 +123,7 @@ class TextItems(nn.Module):
             known, rows = torch.unique(ids, return_inverse=True)
             return F.embedding(rows, self.compute(known))
         known, vectors = self._shared
-        rows = torch.searchsorted(known, ids).clamp_(max=len(known) - 1)
+        rows = torch.searchsorted(known, ids.contiguous()).clamp_(max=len(known) - 1)
         if not torch.equal(known[rows], ids):
             raise ValueError("ids: an item that is not among those given to read_once")
         return F.embedding(rows, vectors)

@@ -30,12 +30,15 @@ CELLS = {
     "experts in 2 segments": Cell(backbone="hstu", compression="experts", segments=2, tokens=4, epochs=2, patience=2, **SIZES),
     "elastic": Cell(backbone="hstu", compression="experts", segments=2, tokens=2, training="elastic", elastic_tokens=(0, 2, 4), **SIZES),
     "pooling": Cell(backbone="hstu", compression="pooling", tokens=3, **SIZES),
+    "mapped ids": Cell(backbone="llama", compression="experts", tokens=2, **SIZES),
+    "texts": Cell(backbone="hllm", compression="experts", tokens=2, **SIZES),
 }
+COMPUTED_ITEMS = ("mapped ids", "texts")
 QUALITY = [f"{name}@{cutoff}" for name in ("recall", "ndcg") for cutoff in CUTOFFS] + ["mrr"]
 BY_NOVELTY = [f"{name}@10_{kind}" for name in ("recall", "ndcg") for kind in ("repeat", "novel")]
 COUNTED = [
     f"{phase}_{twin}{unit}"
-    for phase in ("full", "compress", "serve", "score", "train")
+    for phase in ("full", "compress", "serve", "score", "train", "item")
     for twin in ("", "visible_")
     for unit in ("flops", "macs")
 ] + ["parameters", "cache_bytes", "padding_share"]
@@ -45,6 +48,8 @@ TIMED = [
     "compress_peak_bytes",
     "train_sequences_per_second",
     "compress_users_per_second",
+    "item_peak_bytes",
+    "item_vectors_per_second",
     "serve_users_per_second",
     "serve_latency_p50_ms",
     "serve_latency_p95_ms",
@@ -135,7 +140,8 @@ def test_every_metric_is_there_and_is_a_number_or_says_why_not(answer_of, name):
     missing = {key for key in metrics if metrics[key]["value"] is None}
     nothing_before = {"compress_peak_bytes", "compress_users_per_second"}
     compresses = name not in ("full recomputed", "recent", "no token")
-    assert missing - {"serve_energy_j", "process_gpu_bytes"} == (set() if compresses else nothing_before)
+    of_items = set() if name in COMPUTED_ITEMS else {key for key in metrics if key.startswith("item_")}
+    assert missing - {"serve_energy_j", "process_gpu_bytes"} == (set() if compresses else nothing_before) | of_items
     assert phases == ["load", "load", "quality", "flops", "memory", "throughput", "latency"]
     assert set(answer["seconds"]) == set(phases)
 
@@ -143,7 +149,8 @@ def test_every_metric_is_there_and_is_a_number_or_says_why_not(answer_of, name):
 @pytest.mark.parametrize("name", CELLS)
 def test_the_ledger_of_a_cell_agrees(answer_of, name):
     ledger = answer_of(name)[0]["ledger"]
-    assert len(ledger) == 5 * 3
+    totals = [row["phase"] for row in ledger if row["part"] == "total"]
+    assert totals == ["full", "compress", "serve", "train", "score", *(["item"] if name in COMPUTED_ITEMS else [])]
     assert all(row["agrees"] for row in ledger)
 
 
@@ -297,42 +304,117 @@ def test_probes_leave_the_weights_as_they_were_and_measure_the_count_of_the_cell
         assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
 
 
-# One layer by hand, D = 8: history 12 with 2 tokens behind, 4 recent items, full attention over 16
+# One layer by hand, D = 8 in 2 heads: history 12 with 2 tokens behind, 4 recent items, full attention over 16.
+# Multiply-adds a position, from the layers as they are written down, of the maps from and to the residual stream and of the feed-forward:
+HAND = {
+    "hstu": (8 * 32 + 8 * 8, 0),  # x @ W_uvqk, 8 to u, v, q and k of 8 each, and W_o; no feed-forward
+    "sasrec": (4 * 8 * 8, 2 * 8 * 8),  # q, k, v and the output map; a feed-forward of two layers, as wide as the model
+    "llama": (2 * 8 * 8 + 2 * 8 * 4, 3 * 8 * 24),  # q and o; k and v of one head of 4, for both; SwiGLU's three maps, 24 wide
+}
+HAND["hllm"] = HAND["llama"]
+PAIR = 2 * 8  # multiply-adds a pair: 8 for the score, 8 for the sum of values
+VISIBLE = {"full": 16 * 17 // 2, "compress": 14 * 15 // 2, "serve": 4 * 5 // 2 + 4 * 2}
+EXECUTED = {"full": 16 * 16, "compress": 14 * 14, "serve": 4 * (2 + 4)}  # fewer than 64 rows are one block, so dense in either kernel
+POSITIONS = {"full": 16, "compress": 14, "serve": 4}
 
 
-def by_hand(*, positions, pairs, per_position, per_pair=2 * 8):
-    """A multiply-add is 2 FLOPs."""
-    return {"attention": 2 * pairs * per_pair, "linear": 2 * positions * per_position}
-
-
-@pytest.mark.parametrize(
-    ("backbone", "per_position", "dense"),
-    [
-        ("hstu", 5 * 8 * 8, False),  # u, v, q, k and the output map; blocks of 64 query rows are computed whole
-        ("sasrec", (4 + 2) * 8 * 8, True),  # q, k, v, the output map and the feed-forward's two, which are as wide as the model
-    ],
-)
-def test_the_flops_of_one_layer_are_those_counted_by_hand(backbone, per_position, dense):
+def subject_by_hand(backbone):
     cell = dataclasses.replace(CELLS["experts"], backbone=backbone, training="none")
-    model = execute.build_model(cell, LOG.num_items).eval()
-    subject = Subject(cell=cell, model=model, recipe=execute.recipe(cell), data=leave_one_out(LOG))
+    model = execute.build_model(cell, LOG.num_items, LOG.item_texts).eval()
+    return Subject(cell=cell, model=model, recipe=execute.recipe(cell), data=leave_one_out(LOG))
+
+
+def flops_by_part(ledger, count="formula_flops"):
+    return {(row["phase"], row["part"]): row[count] for row in ledger if row["part"] != "total"}
+
+
+def nonzero(parts):
+    return {part: flops for part, flops in parts.items() if flops}
+
+
+@pytest.mark.parametrize("backbone", HAND)
+def test_the_flops_of_one_layer_are_those_counted_by_hand(backbone):
+    metrics, ledger = execute.count_flops(subject_by_hand(backbone))
+    projections, feed_forward = HAND[backbone]
+    expected = {}
+    for phase, positions in POSITIONS.items():  # a multiply-add is 2 FLOPs
+        expected[phase, "projections"] = 2 * positions * projections
+        expected[phase, "attention"] = 2 * EXECUTED[phase] * PAIR
+        expected[phase, "feed_forward"] = 2 * positions * feed_forward
+        maps = positions * (projections + feed_forward)
+        assert metrics[f"{phase}_flops"]["value"] == 2 * (maps + EXECUTED[phase] * PAIR)
+        assert metrics[f"{phase}_visible_flops"]["value"] == 2 * (maps + VISIBLE[phase] * PAIR)
+    # backward: each map twice its forward; softmax attention has 4 products, of 2 forward, and HSTU's computes its scores again
+    expected["train", "projections"] = 3 * 2 * (14 + 4) * projections
+    expected["train", "feed_forward"] = 3 * 2 * (14 + 4) * feed_forward
+    expected["train", "attention"] = (7 if backbone == "hstu" else 6) * 2 * (14 * 14 + 4 * 6) * 8
+    expected["train", "scoring"] = 3 * 2 * 16 * 16 * 8  # 16 positions predict, against 16 negatives
+    expected["score", "scoring"] = metrics["score_flops"]["value"] = 2 * LOG.num_items * 8
+    for count in ("formula_flops", "torch_flops", "fvcore_flops"):
+        counted = {key: flops for key, flops in flops_by_part(ledger, count).items() if key[1] != "item_encoder"}
+        assert counted == {key: None if (key[0], count) == ("train", "fvcore_flops") else flops for key, flops in nonzero(expected).items()}
+    assert metrics["cache_bytes"]["value"] == 2 * (4 if HAND[backbone] is HAND["llama"] else 8) * 2 * 4  # K and V, 2 tokens, float32
+
+
+def test_mapped_item_vectors_are_those_counted_by_hand():
+    metrics, ledger = execute.count_flops(subject_by_hand("llama"))
+    assert metrics["item_flops"]["value"] == metrics["item_visible_flops"]["value"] == 2 * LOG.num_items * 8 * 8
+    looked_up = 4 * 16 + 4 * 16 + 16  # a step of 4 windows: their items, their targets, and the negatives
+    assert flops_by_part(ledger)["train", "item_encoder"] == 3 * 2 * looked_up * 8 * 8 / 4
+
+
+def test_encoded_texts_are_those_counted_by_hand():
+    subject = subject_by_hand("hllm")
     metrics, ledger = execute.count_flops(subject)
-    counted = {(row["phase"], row["part"]): row for row in ledger}
-    visible = {"full": 16 * 17 // 2, "compress": 14 * 15 // 2, "serve": 4 * 5 // 2 + 4 * 2}
-    executed = {"full": 16 * 16, "compress": 14 * 14, "serve": 4 * (2 + 4)}  # fewer than 64 rows are one block, so dense either way
-    positions = {"full": 16, "compress": 14, "serve": 4}
-    for phase in visible:
-        hand = by_hand(positions=positions[phase], pairs=executed[phase], per_position=per_position)
-        for part in ("attention", "linear"):
-            row = counted[phase, part]
-            assert row["torch_flops"] == row["fvcore_flops"] == row["formula_flops"] == hand[part]
-        assert metrics[f"{phase}_flops"]["value"] == sum(hand.values())
-        seen = by_hand(positions=positions[phase], pairs=visible[phase], per_position=per_position)
-        assert metrics[f"{phase}_visible_flops"]["value"] == sum(seen.values())
-    assert metrics["score_flops"]["value"] == 2 * LOG.num_items * 8
-    # backward: each map twice its forward; HSTU's attention recomputes its scores and has 4 more products, SASRec's has 4, of 2 forward
-    assert counted["train", "attention"]["torch_flops"] == (14 * 14 + 4 * 6) * 2 * 8 * (7 if backbone == "hstu" else 6) // 2 * 2
-    maps = 3 * (14 + 4) * per_position
-    scoring = 3 * 16 * 16 * 8  # 16 positions predict, against 16 negatives
-    assert counted["train", "linear"]["torch_flops"] == 2 * (maps + scoring)
-    assert metrics["cache_bytes"]["value"] == 2 * (8 + 8) * 4  # 2 tokens, keys and values, float32
+    tokens = subject.model.items.lengths.tolist()
+    maps = sum(HAND["llama"])
+
+    def read(items):
+        """Rows as long as the longest text."""
+        longest = max(tokens[item] for item in items)
+        return 2 * len(items) * (longest * maps + longest**2 * PAIR)
+
+    assert metrics["item_flops"]["value"] == read(range(LOG.num_items))
+    assert metrics["item_visible_flops"]["value"] == sum(2 * (t * maps + t * (t + 1) // 2 * PAIR) for t in tokens)
+    # a step of 4 windows reads each of its items once: nearly all of these 20
+    shares = [3 * read(range(1, 1 + count)) / 4 for count in range(15, LOG.num_items)]
+    assert flops_by_part(ledger)["train", "item_encoder"] in shares
+
+
+@pytest.mark.parametrize("backbone", ["hstu", "sasrec"])
+def test_vectors_that_are_parameters_cost_nothing_and_the_reason_is_told(backbone):
+    metrics, _ = execute.count_flops(subject_by_hand(backbone))
+    for name in ("item_flops", "item_visible_flops", "item_macs", "item_visible_macs"):
+        assert metrics[name] == {"value": None, "method": "item vectors are parameters, nothing is computed", "n": 0}
+
+
+# Texts
+
+
+def test_serving_reads_no_text(monkeypatch):
+    subject = subject_by_hand("hllm")
+    subject.keep_item_vectors()
+    monkeypatch.setattr(subject.model.items, "encode", lambda *given: pytest.fail("a text was read"))
+    with torch.no_grad():
+        request = subject.request(2)
+        subject.server(request)()
+        subject.compress(request)
+        execute.user_states(subject.model, subject.data, "test", time_bias=True, batch_size=3)
+
+
+def test_validation_reads_the_catalogue_once(monkeypatch):
+    subject = subject_by_hand("hllm")
+    reads = []
+    encode = subject.model.items.encode
+    monkeypatch.setattr(subject.model.items, "encode", lambda *given: reads.append(len(given[0])) or encode(*given))
+    execute.validation_figure(subject.model, subject.data, time_bias=True, tokens=None)()
+    assert reads == [LOG.num_items]
+
+
+def test_a_dataset_without_texts_is_unsupported(monkeypatch, tmp_path):
+    monkeypatch.setattr(execute, "load_dataset", lambda name, **where: dataclasses.replace(LOG, item_texts=None))
+    cell = CELLS["texts"]
+    for call in (execute.train_model, execute.measure_cell):
+        with pytest.raises(UnsupportedError, match="hllm reads item texts, and the dataset synthetic has none"):
+            call(payload(cell, tmp_path / "key"), lambda phase: None)
+    assert not (tmp_path / "key").exists()

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.cell import Cell
+from benchmarks.cell import BACKBONE_NAMES, Cell
 from benchmarks.grids import Limits, load_grid, preset_names, select, selecting, show, shuffled
 
 
@@ -75,7 +75,14 @@ def test_duplicates_collapse(tmp_path: Path) -> None:
     ("text", "parts"),
     [
         (SMALL + '[[sweep]]\nbackbone = "hstu"\ncompression = "full"\ntokens = 4\n', ["own.toml: sweep 2", "tokens: 4"]),
-        (SMALL + '[[sweep]]\nbackbone = "gru"\ncompression = "full"\n', ["sweep 2", "backbone", "'gru'", "known: hstu, sasrec"]),
+        (
+            SMALL + '[[sweep]]\nbackbone = "gru"\ncompression = "full"\n',
+            ["sweep 2", "backbone", "'gru'", "known: hstu, sasrec, llama, hllm"],
+        ),
+        (
+            '[[sweep]]\nbackbone = "llama"\ncompression = "full"\nwidth = 12\nheads = 4\n',
+            ["sweep 1", "width: 12 over 4 heads", "even width"],
+        ),
         (
             '[[sweep]]\nbackbone = "hstu"\ncompression = "experts"\ntoken = 4\n',
             ["sweep 1", "'token'", "did you mean 'tokens'", "known: backbone"],
@@ -121,11 +128,24 @@ def test_presets_hold_up_everywhere(name: str, device: str, dataset: str) -> Non
 
 def test_smoke_covers_every_part() -> None:
     cells = load_grid("smoke", device="cpu").cells
-    assert {cell.backbone for cell in cells} == {"hstu", "sasrec", "popularity", "repeat_last"}
+    assert {cell.backbone for cell in cells} == {*BACKBONE_NAMES, "popularity", "repeat_last"}
+    assert {(cell.backbone, cell.tokens) for cell in cells if cell.compression == "experts"} == {
+        (backbone, tokens) for backbone in BACKBONE_NAMES for tokens in (0, 4)
+    }
     assert {cell.compression for cell in cells} == {"none", "full", "recent", "experts", "pooling"}
     assert {cell.serving for cell in cells if cell.compression == "full"} == {"recompute", "cache"}
     assert {0} < {cell.tokens for cell in cells if cell.compression == "experts"}
     assert len({cell.segments for cell in cells}) > 1
+
+
+def test_full_sweeps_every_backbone_over_the_same_tokens() -> None:
+    cells = load_grid("full", device="cpu").cells
+    elastic = {(cell.backbone, cell.tokens) for cell in cells if cell.training == "elastic"}
+    assert elastic == {(backbone, tokens) for backbone in BACKBONE_NAMES for tokens in (0, 1, 2, 4, 8, 16)}
+    alike = [
+        {dataclasses.replace(cell, backbone="hstu") for cell in cells if cell.backbone == name} for name in ("hstu", "sasrec", "llama")
+    ]
+    assert alike[0] == alike[1] == alike[2]
 
 
 def test_limits_and_estimate_come_from_the_file(tmp_path: Path) -> None:

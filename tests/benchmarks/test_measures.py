@@ -15,11 +15,11 @@ def test_the_names_that_others_rely_on_are_there() -> None:
     }
     names |= {
         f"{phase}{kind}"
-        for phase in ("full", "compress", "serve", "score", "train")
+        for phase in ("full", "compress", "serve", "score", "train", "item")
         for kind in ("_flops", "_visible_flops", "_macs", "_visible_macs")
     }
-    names |= {"train_peak_bytes", "serve_peak_bytes", "compress_peak_bytes", "serve_energy_j"}
-    names |= {"train_sequences_per_second", "compress_users_per_second", "serve_users_per_second"}
+    names |= {"train_peak_bytes", "serve_peak_bytes", "compress_peak_bytes", "item_peak_bytes", "serve_energy_j"}
+    names |= {"train_sequences_per_second", "compress_users_per_second", "serve_users_per_second", "item_vectors_per_second"}
     names |= {f"serve_latency_p{percent}_ms" for percent in (50, 95, 99)}
     names |= {f"{kind}@10_{part}" for kind in ("recall", "ndcg") for part in ("repeat", "novel")}
     assert set(MEASURES) == names
@@ -31,6 +31,7 @@ def test_quality_is_better_higher_and_costs_say_which_way() -> None:
         "train_sequences_per_second",
         "compress_users_per_second",
         "serve_users_per_second",
+        "item_vectors_per_second",
     ]
 
 

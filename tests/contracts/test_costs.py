@@ -1,18 +1,23 @@
 """The closed cost formula, fvcore and torch's counter agree for every backbone with every compression, in every phase."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from small_models import BACKBONE_NAMES, CASES, ITEMS, WIDTH, build, random_windows, small_recipe, small_split
 
-from benchmarks.cell import BACKBONE_NAMES as CELL_BACKBONES
 from benchmarks.cell import Cell
+from benchmarks.probes import flops
 from benchmarks.probes.flops import count_flops
+from benchmarks.probes.parts import PARTS
 from benchmarks.probes.subject import Subject
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-PHASES = ("full", "compress", "serve", "train", "score")
-measured = pytest.mark.parametrize("backbone", [name for name in BACKBONE_NAMES if name in CELL_BACKBONES])
+PHASES = ("full", "compress", "serve", "train", "score", "item")
+COMPUTE_ITEMS = ("llama", "hllm")  # by a map, and from texts
+IN_BACKBONE = ("projections", "attention", "feed_forward")
+measured = pytest.mark.parametrize("backbone", BACKBONE_NAMES)
 
 
 def subject_of(backbone, case, *, serving="cache"):
@@ -22,6 +27,15 @@ def subject_of(backbone, case, *, serving="cache"):
     sizes = {"history": layout.history, "recent": layout.recent, "layers": 2, "heads": 2, "width": WIDTH, "batch_size": 2}
     cell = Cell(backbone=backbone, compression=kind, tokens=3 if kind == "pooling" else 0, serving=serving, **sizes)
     return Subject(cell=cell, model=model, recipe=small_recipe(), data=small_split(users=3))
+
+
+def expected_parts(subject, phase):
+    """The parts that a phase computes something of."""
+    backbone = [part for part in IN_BACKBONE if part != "feed_forward" or subject.cell.backbone != "hstu"]
+    of_items = ["item_encoder"] if subject.cell.backbone in COMPUTE_ITEMS else []
+    if phase == "compress" and not subject.compresses:
+        return []
+    return {"score": ["scoring"], "item": of_items, "train": [*of_items, *backbone, "scoring"]}.get(phase, backbone)
 
 
 def assert_what_is_visible_is_what_the_layout_says(subject, metrics):
@@ -49,8 +63,9 @@ def test_the_ledger_agrees_in_every_phase_and_part(backbone, case):
     subject = subject_of(backbone, case)
     weights = {name: weight.clone() for name, weight in subject.model.state_dict().items()}
     metrics, ledger = count_flops(subject)
+    phases = PHASES if backbone in COMPUTE_ITEMS else PHASES[:-1]
     assert [(row["phase"], row["part"]) for row in ledger] == [
-        (phase, part) for phase in PHASES for part in ("attention", "linear", "total")
+        (phase, part) for phase in phases for part in (*expected_parts(subject, phase), "total")
     ]
     for row in ledger:
         assert row["agrees"]
@@ -61,10 +76,42 @@ def test_the_ledger_agrees_in_every_phase_and_part(backbone, case):
             assert metrics[f"{row['phase']}_flops"]["value"] == row["formula_flops"] == 2 * metrics[f"{row['phase']}_macs"]["value"]
             assert metrics[f"{row['phase']}_visible_flops"]["value"] == row["visible_flops"]
     assert_what_is_visible_is_what_the_layout_says(subject, metrics)
+    by_part = [
+        sum(row[count] for row in ledger if row["phase"] == "train" and row["part"] in PARTS) for count in ("formula_flops", "torch_flops")
+    ]
+    assert by_part == pytest.approx([metrics["train_flops"]["value"]] * 2)
+    assert (metrics["item_flops"]["value"] is None) == (backbone not in COMPUTE_ITEMS)
     # counting is no training
     assert not subject.model.training
     assert all(weight.grad is None for weight in subject.model.parameters())
     assert all(torch.equal(weight, weights[name]) for name, weight in subject.model.state_dict().items())
+
+
+@pytest.mark.parametrize("backbone", COMPUTE_ITEMS)
+def test_of_a_large_catalogue_some_items_are_counted_and_all_are_told(backbone, monkeypatch):
+    subject = subject_of(backbone, "no expert")
+    whole, _ = count_flops(subject)
+    monkeypatch.setattr(flops, "COUNTED_ITEMS", 5)
+    metrics, ledger = count_flops(subject)
+    assert metrics["item_flops"]["value"] == whole["item_flops"]["value"]
+    assert f"5 of {ITEMS} items" in metrics["item_flops"]["method"]
+    (row,) = [row for row in ledger if (row["phase"], row["part"]) == ("item", "total")]
+    assert row["agrees"]
+    assert row["torch_flops"] == row["fvcore_flops"] < whole["item_flops"]["value"]
+
+
+@pytest.mark.parametrize("backbone", COMPUTE_ITEMS)
+def test_a_step_shares_what_it_reads(backbone):
+    small, large = (count_flops(replace(subject_of(backbone, "no expert"), cell=cell))[1] for cell in cells_of_two_batches(backbone))
+    parts = {part: [row["torch_flops"] for row in (*small, *large) if (row["phase"], row["part"]) == ("train", part)] for part in PARTS}
+    assert parts["item_encoder"][1] < parts["item_encoder"][0]
+    for part in (*IN_BACKBONE, "scoring"):
+        assert parts[part][0] == parts[part][1]
+
+
+def cells_of_two_batches(backbone):
+    cell = subject_of(backbone, "no expert").cell
+    return replace(cell, batch_size=1), replace(cell, batch_size=8)
 
 
 def test_served_by_recomputing_nothing_is_kept_and_serving_costs_the_joint_pass():
