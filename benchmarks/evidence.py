@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import quantities, tables
-from benchmarks.families import Names, backbone_name, family, family_place, filter_name
+from benchmarks.families import Names, backbone_name, dataset_name, family, family_place, filter_name
 from benchmarks.measures import MEASURES
 from benchmarks.paired import QUALITY_METRICS, Configuration, Record, ledger_row_agrees
 from benchmarks.tables import Entry, Row, Table
@@ -24,6 +24,7 @@ STATUS_SIGNS: Mapping[str, tuple[str, str]] = {
 }
 WIDE = 0.1  # a spread of timings above this is said
 _COUNTS = ("formula_flops", "torch_flops", "fvcore_flops")
+_ITEM_COSTS = ("item_flops", "item_vectors_per_second", "item_peak_bytes")
 _LEDGER_COLUMNS = ("formula", "torch counter", "fvcore", "largest difference", "visible", "executed")
 
 
@@ -93,6 +94,23 @@ def ledger_tables(among: Sequence[Configuration], names: Names) -> list[Table]:
                 Table(key=key, caption=caption, columns=tables.columns(*headings, numeric=_LEDGER_COLUMNS), rows=tuple(rows), filters=True)
             )
     return found
+
+
+def item_table(among: Sequence[Configuration]) -> Table | None:
+    """What item vectors cost that are computed once and kept: a row for each backbone that computes them."""
+    rows, seen = [], set()
+    for one in among:
+        costs = [one.cost(name) for name in _ITEM_COSTS]
+        told = (backbone_name(one), dataset_name(one), costs[0].value)
+        if costs[0].value is None or told in seen:
+            continue
+        seen.add(told)
+        shown = (tables.of_cost(name, cost) for name, cost in zip(_ITEM_COSTS, costs, strict=True))
+        rows.append(tables.row(*told[:2], *shown, backbone=filter_name(one)))
+    numeric = ("whole catalogue", "vectors computed", "peak memory")
+    columns = tables.columns("backbone", "dataset", *numeric, numeric=numeric)
+    caption = "Item vectors: computed once, kept, and in no number of a request"
+    return Table(key="item-vectors", caption=caption, columns=columns, rows=tuple(rows)) if rows else None
 
 
 def _ledger_row(one: Configuration, entry: Mapping[str, Any], names: Names) -> Row:

@@ -45,7 +45,8 @@ LEADS: Mapping[str, str] = MappingProxyType(
         "ledger": (
             "FLOPs are counted in three ways, by the layout's closed formula, torch's counter and fvcore, and must agree within 1%; "
             "a configuration whose counts do not agree cannot win a frontier. Visible is what the method needs, executed what ran "
-            "(masked attention computes hidden pairs, too). A multiply-add is 2 FLOPs."
+            "(masked attention computes hidden pairs, too). A multiply-add is 2 FLOPs. Item vectors that a model computes, from texts "
+            "or by a map, are kept before a request; what they cost is the pass item, over the catalogue, and their share of a training step."
         ),
         "noise": "How far a number moves when nothing changed.",
         "failures": "",
@@ -67,5 +68,8 @@ ALWAYS_LIMITED = (
         "Costs enter the frontier as points; only quality is resampled. Many configurations are compared at once, and no correction "
         "is made for that."
     ),
-    "FLOPs are of the backbone for one user; scoring the catalogue costs the same for every configuration and is kept apart.",
+    (
+        "FLOPs are of the backbone for one user; scoring the catalogue costs the same for every configuration and is kept apart, and so is "
+        "computing item vectors."
+    ),
 )

@@ -317,7 +317,9 @@ def _feasibility_section(contexts: Sequence[Context], among: Sequence[Configurat
 def _ledger_section(among: Sequence[Configuration], names: Names) -> Section:
     found = evidence.ledger_tables(among, names)
     texts = () if found else ("No ledger in these records: FLOPs were not counted.",)
-    return _section("ledger", (Group(texts=texts, tables=tuple(found[:1]), folded=tuple(found[1:])),))
+    items = evidence.item_table(among)
+    shown = (*found[:1], *([items] if items else []))
+    return _section("ledger", (Group(texts=texts, tables=shown, folded=tuple(found[1:])),))
 
 
 def _noise_section(among: Sequence[Configuration], names: Names) -> Section:

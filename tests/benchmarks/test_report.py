@@ -90,6 +90,18 @@ def test_sections_come_in_the_order_of_the_contract(page):
     assert linked == ["#content", *(f"#{name}" for name in ids)]
 
 
+def test_item_vectors_that_are_computed_have_a_table_of_their_own(page, tmp_path):
+    assert "item-vectors" not in "".join(attributes["id"] for attributes in page.having("table") if "id" in attributes)
+    cells = [Cell(backbone="hllm", compression="experts", tokens=tokens) for tokens in (0, 4)]
+    records = [slim(fabricate(cell)) for cell in [*cells, Cell(backbone="hstu", compression="full")]]
+    for record in records[:2]:
+        record["metrics"]["item_flops"] = {"value": 29_600_000, "method": "", "n": 1}
+        record["metrics"]["item_peak_bytes"] = {"value": None, "method": "not told", "n": 0}
+    text = Page(rendered(tmp_path, records)).text
+    assert text.count("29.6 MFLOP") == 1  # both cells compute the same vectors
+    assert "Item vectors: computed once" in text
+
+
 def test_every_cost_has_its_frontier(page):
     figures = [attributes["id"] for attributes in page.having("figure")]
     costs = ("serve-flops", "compress-serve-flops", "serve-latency-p50-ms", "serve-peak-bytes", "cache-bytes")
