@@ -46,7 +46,7 @@ LEADS: Mapping[str, str] = MappingProxyType(
             "FLOPs are counted in three ways, by the layout's closed formula, torch's counter and fvcore, and must agree within 1%; "
             "a configuration whose counts do not agree cannot win a frontier. Visible is what the method needs, executed what ran "
             "(masked attention computes hidden pairs, too). A multiply-add is 2 FLOPs. Item vectors that a model computes, from texts "
-            "or by a map, are kept before a request; what they cost is the pass item, over the catalogue, and their share of a training step."
+            "or by a map, are kept before a request; what they cost is the pass item, over the catalogue, and a share of a training step."
         ),
         "noise": "How far a number moves when nothing changed.",
         "failures": "",

@@ -344,10 +344,10 @@ def test_the_flops_of_one_layer_are_those_counted_by_hand(backbone):
         maps = positions * (projections + feed_forward)
         assert metrics[f"{phase}_flops"]["value"] == 2 * (maps + EXECUTED[phase] * PAIR)
         assert metrics[f"{phase}_visible_flops"]["value"] == 2 * (maps + VISIBLE[phase] * PAIR)
-    # backward: each map twice its forward; softmax attention has 4 products, of 2 forward, and HSTU's computes its scores again
+    # backward: each map twice its forward; attention has 5 products, of 2 forward: four gradients, and the scores again
     expected["train", "projections"] = 3 * 2 * (14 + 4) * projections
     expected["train", "feed_forward"] = 3 * 2 * (14 + 4) * feed_forward
-    expected["train", "attention"] = (7 if backbone == "hstu" else 6) * 2 * (14 * 14 + 4 * 6) * 8
+    expected["train", "attention"] = 7 * 2 * (14 * 14 + 4 * 6) * 8
     expected["train", "scoring"] = 3 * 2 * 16 * 16 * 8  # 16 positions predict, against 16 negatives
     expected["score", "scoring"] = metrics["score_flops"]["value"] = 2 * LOG.num_items * 8
     for count in ("formula_flops", "torch_flops", "fvcore_flops"):

@@ -14,6 +14,8 @@ from fabricated_records import fabricate, grid_cells, slim, write
 
 from benchmarks import report, store
 from benchmarks.cell import Cell
+from benchmarks.evidence import item_table
+from benchmarks.paired import configurations
 from benchmarks.report import main, render_report
 
 EVIL = "<script>alert('x')</script>\"&$\\frac{"
@@ -90,16 +92,18 @@ def test_sections_come_in_the_order_of_the_contract(page):
     assert linked == ["#content", *(f"#{name}" for name in ids)]
 
 
-def test_item_vectors_that_are_computed_have_a_table_of_their_own(page, tmp_path):
-    assert "item-vectors" not in "".join(attributes["id"] for attributes in page.having("table") if "id" in attributes)
+def test_item_vectors_that_are_computed_have_a_row_a_backbone(tmp_path):
     cells = [Cell(backbone="hllm", compression="experts", tokens=tokens) for tokens in (0, 4)]
-    records = [slim(fabricate(cell)) for cell in [*cells, Cell(backbone="hstu", compression="full")]]
-    for record in records[:2]:
+    parameters = fabricate(Cell(backbone="hstu", compression="full"))
+    assert item_table(configurations([parameters])) is None
+    records = [fabricate(cell) for cell in cells]
+    for record in records:
         record["metrics"]["item_flops"] = {"value": 29_600_000, "method": "", "n": 1}
         record["metrics"]["item_peak_bytes"] = {"value": None, "method": "not told", "n": 0}
-    text = Page(rendered(tmp_path, records)).text
-    assert text.count("29.6 MFLOP") == 1  # both cells compute the same vectors
-    assert "Item vectors: computed once" in text
+    table = item_table(configurations([*records, parameters]))
+    assert [[entry.text for entry in row.entries[:3]] for row in table.rows] == [["HLLM", "synthetic", "29.6 MFLOP"]]
+    assert table.rows[0].entries[4].detail == "not told"
+    assert table.caption in Page(rendered(tmp_path, [slim(record) for record in records])).text
 
 
 def test_every_cost_has_its_frontier(page):

@@ -15,8 +15,9 @@ import pytest
 from drive_run import FAKE
 
 from benchmarks import run, store
-from benchmarks.cell import Cell
+from benchmarks.cell import LLAMA_NAMES, Cell
 from benchmarks.grids import load_grid, select
+from benchmarks.sweep import Work
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -99,6 +100,13 @@ def test_every_cell_gets_its_record_and_a_second_run_does_nothing(place: Path, c
     assert measured(place) == []
     assert capsys.readouterr().out == f"{CELLS} of {CELLS} cells done already\n"
     assert {path: path.stat().st_mtime_ns for path in (place / "out").rglob("*") if path.is_file()} == before
+
+
+def test_hugging_face_is_imported_once_and_only_for_cells_of_a_llama() -> None:
+    work = Work()
+    assert "persrec.backbones.llama" not in work.modules(["hstu", "sasrec", "popularity"])
+    for backbone in LLAMA_NAMES:
+        assert work.modules(["hstu", backbone, backbone]).count("persrec.backbones.llama") == 1
 
 
 def test_a_record_holds_what_the_contract_names(place: Path, call: Call) -> None:
