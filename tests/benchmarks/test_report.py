@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from fabricated_records import fabricate, grid_cells, slim, write
+from fabricated_records import fabricate, grid_cells, metric, slim, write
 
 from benchmarks import report, store
 from benchmarks.cell import Cell
@@ -96,14 +96,14 @@ def test_item_vectors_that_are_computed_have_a_row_a_backbone(tmp_path):
     cells = [Cell(backbone="hllm", compression="experts", tokens=tokens) for tokens in (0, 4)]
     parameters = fabricate(Cell(backbone="hstu", compression="full"))
     assert item_table(configurations([parameters])) is None
-    records = [fabricate(cell) for cell in cells]
+    records = [slim(fabricate(cell)) for cell in cells]
     for record in records:
-        record["metrics"]["item_flops"] = {"value": 29_600_000, "method": "", "n": 1}
-        record["metrics"]["item_peak_bytes"] = {"value": None, "method": "not told", "n": 0}
+        record["metrics"]["item_flops"] = metric(29_600_000, "flop")
+        record["metrics"]["item_peak_bytes"] = metric(None, "byte", method="not told")
     table = item_table(configurations([*records, parameters]))
     assert [[entry.text for entry in row.entries[:3]] for row in table.rows] == [["HLLM", "synthetic", "29.6 MFLOP"]]
     assert table.rows[0].entries[4].detail == "not told"
-    assert table.caption in Page(rendered(tmp_path, [slim(record) for record in records])).text
+    assert table.caption in Page(rendered(tmp_path, records)).text
 
 
 def test_every_cost_has_its_frontier(page):
