@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -51,7 +52,7 @@ def log_path(out: Path, name: str) -> Path:
 
 
 def model_dir(out: Path, model_key: str) -> Path:
-    """Where a trained model of this run lies; ``model.json`` in it says that it is whole."""
+    """Where a trained model of this run lies; ``model.json`` in it says that it is whole, before that it holds the training's state."""
     return out / "models" / model_key
 
 
@@ -185,9 +186,12 @@ def locked(out: Path) -> Iterator[int | None]:
 
 def remove_leftovers(out: Path) -> None:
     """Removes the unfinished files of a run that was killed while it wrote; only the holder of the lock may."""
-    for folder in (out, out / "cells", out / "raw"):
+    models = out / "models"
+    for folder in (out, out / "cells", out / "raw", *models.glob("*")):
         for path in folder.glob(".*.tmp"):
             path.unlink(missing_ok=True)
+    for unfinished in models.glob(".*"):  # of a model that was being written
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _acquire(path: Path) -> int:

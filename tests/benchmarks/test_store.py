@@ -172,9 +172,15 @@ def test_the_lock_of_a_dead_run_is_taken_over(tmp_path: Path) -> None:
 def test_unfinished_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     store.write_record(tmp_path, record(4))
     (tmp_path / "cells" / ".key4.json.abc.tmp").write_text("{")
+    models = tmp_path / "models"
+    for name in ("whole/model.json", "trains/state.safetensors", "trains/.state.safetensors.abc.tmp", ".whole-abc/weights.safetensors"):
+        (models / name).parent.mkdir(parents=True, exist_ok=True)
+        (models / name).write_text("")
     assert len(store.load_records(tmp_path)) == 1
     store.remove_leftovers(tmp_path)
     assert [path.name for path in (tmp_path / "cells").iterdir()] == ["key4.json"]
+    left = sorted(str(path.relative_to(models)) for path in models.rglob("*") if path.is_file())
+    assert left == ["trains/state.safetensors", "whole/model.json"]
 
 
 def test_reports_of_results_go_to_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
