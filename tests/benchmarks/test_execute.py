@@ -355,6 +355,36 @@ def test_probes_leave_the_weights_as_they_were_and_measure_the_count_of_the_cell
         assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
 
 
+@pytest.mark.parametrize("probe", ["measure_memory", "measure_throughput", "measure_latency"])
+@pytest.mark.parametrize("name", ["experts in 2 segments", "full", "pooling", "no token", "full recomputed", "recent"])
+def test_a_timed_request_takes_the_path_that_the_cell_serves_by(name, probe, monkeypatch):
+    cell = CELLS[name]
+    model = execute.build_model(cell, LOG.num_items, LOG.item_texts).eval()
+    subject = Subject(cell=cell, model=model, recipe=execute.recipe(cell), data=leave_one_out(LOG))
+    requests, compressed = [], []
+    own_states, own_compress = model.user_states, model.compress
+
+    def user_states(items, times=None, query_time=None, *, cache=None):
+        requests.append((items.shape[1], None if cache is None else cache.segments))
+        return own_states(items, times, query_time, cache=cache)
+
+    def compress(history, times=None):
+        compressed.append(history.shape[1])
+        return own_compress(history, times)
+
+    monkeypatch.setattr(model, "user_states", user_states)
+    monkeypatch.setattr(model, "compress", compress)
+    getattr(execute, probe)(subject)
+    if name in ("full recomputed", "recent"):  # every request runs the whole window, and nothing runs before
+        assert set(requests) == {(model.layout.window, None)}
+        assert compressed == []
+    else:  # every request runs the recent items alone, against the cache of all the history
+        assert set(requests) == {(4, len(model.layout.segments))}
+        assert set(compressed) == {12}
+        # compressing is timed apart: were it part of a request, there would be one for each
+        assert probe != "measure_latency" or len(compressed) == 1 < len(requests)
+
+
 # One layer by hand, D = 8 in 2 heads: history 12 with 2 tokens behind, 4 recent items, full attention over 16.
 # Multiply-adds a position, from the layers as they are written down, of the maps from and to the residual stream and of the feed-forward:
 HAND = {
