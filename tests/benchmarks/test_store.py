@@ -2,8 +2,10 @@ import csv
 import errno
 import json
 import os
+import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -167,6 +169,38 @@ def test_the_lock_of_a_dead_run_is_taken_over(tmp_path: Path) -> None:
     assert (tmp_path / ".lock").exists()
     with store.locked(tmp_path) as dead:
         assert dead == holder.pid
+
+
+WRITE_ON = """
+import itertools, json, pathlib, sys
+from benchmarks import store
+out = pathlib.Path(sys.argv[1])
+record = json.loads(sys.argv[2])
+for number in itertools.count():
+    record["metrics"] = {f"m{place}": {"value": number} for place in range(300)}
+    store.write_record(out, record)
+    store.write_raw(out, "key4", {"ranks": [number] * 5000})
+    if number == 0:
+        print("begun", flush=True)
+"""
+
+
+def test_a_record_survives_a_kill_at_any_moment_of_its_writing(tmp_path: Path) -> None:
+    moments = random.Random(1)
+    for _ in range(8):
+        command = [sys.executable, "-c", WRITE_ON, str(tmp_path), json.dumps(record(4))]
+        writer = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"begun\n"
+        time.sleep(moments.uniform(0, 0.05))
+        writer.kill()
+        writer.communicate()
+        (loaded,) = store.load_records(tmp_path)
+        assert len({metric["value"] for metric in loaded["metrics"].values()}) == 1
+        with np.load(store.raw_path(tmp_path, "key4")) as arrays:
+            assert len(set(arrays["ranks"].tolist())) == 1
+        store.remove_leftovers(tmp_path)
+        assert len(list((tmp_path / "cells").iterdir())) == len(list((tmp_path / "raw").iterdir())) == 1
 
 
 def test_unfinished_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
