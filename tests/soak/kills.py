@@ -208,6 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
 
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that what it started ends with it
     if options.keep is not None:
         options.keep.mkdir(parents=True)
     with tempfile.TemporaryDirectory(prefix="persrec-kills-") as temporary:
