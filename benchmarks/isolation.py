@@ -47,6 +47,7 @@ OUT_OF_MEMORY_TEXTS = (
     "std::bad_alloc",
 )
 
+TETHER = "benchmarks.tether"
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 _context = multiprocessing.get_context("forkserver")
@@ -96,7 +97,7 @@ class Outcome:
 
 def preload(modules: Sequence[str], *, threads: int) -> None:
     """Starts the fork server, which imports ``modules`` once for all processes that will come from it, and waits until it serves."""
-    _context.set_forkserver_preload(list(modules))
+    _context.set_forkserver_preload([TETHER, *modules])
     run_isolated(Job(function=f"{__name__}:nothing", payload={}, log_path=Path(os.devnull), threads=threads))
 
 

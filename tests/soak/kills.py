@@ -100,10 +100,19 @@ def wait_until_gone(out: Path, *, within_s: float = 10.0) -> None:
     end_s = time.monotonic() + within_s
     while left := relatives(out):
         if time.monotonic() > end_s:
+            names = [f"{number} ({name_of(number)})" for number in left]
             for number in left:
                 os.kill(number, signal.SIGKILL)
-            raise BrokenLawError(f"{out}: processes {left} outlived the run by {within_s:g} s")
+            raise BrokenLawError(f"{out}: outlived the run by {within_s:g} s: {', '.join(names)}")
         time.sleep(0.01)
+
+
+def name_of(number: int) -> str:
+    """The command of a process, as far as it is told."""
+    try:
+        return Path(f"/proc/{number}/cmdline").read_text().replace("\0", " ")[:120]
+    except OSError:
+        return "gone"
 
 
 def outcome(out: Path) -> dict[str, Any]:
