@@ -282,7 +282,7 @@ def _told_of_others(request: Request, plan: Sequence[Planned]) -> list[str]:
     keys = {key for planned in plan for key in (planned.key, *planned.supersedes)}
     found = [_settings_of(record) for record in _others(request.out, keys)]
     strange = sum(cell is None or replace(cell, seed=0) not in known for cell in found)
-    return [f"{strange} records here are of settings that the grid does not hold; they stay"] if strange else []
+    return [f"records here of settings that the grid does not hold: {strange}; they stay"] if strange else []
 
 
 def _rerun(request: Request, cell: Cell) -> str:

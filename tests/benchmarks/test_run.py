@@ -283,7 +283,7 @@ def test_a_changed_setting_is_another_cell_and_the_old_one_stays_and_is_told(
     (place / "own.toml").write_text(GRID + "[defaults]\nlearning_rate = 0.0010000001\n")
     assert call("--select", "compression=full") == 0
     assert measured(place) == ["hstu full 0"]
-    assert "1 records here are of settings that the grid does not hold; they stay" in capsys.readouterr().out
+    assert "records here of settings that the grid does not hold: 1; they stay" in capsys.readouterr().out
     assert sorted(record["cell"]["learning_rate"] for record in records(place)) == [0.001, 0.0010000001]
 
 
