@@ -20,6 +20,7 @@ OTHER = {
     "width": 64, "dropout": 0.20000000000000004, "time_bias": False, "learning_rate": 1.0000000000000002e-3, "warmup_steps": 201,
     "decays": False, "weight_decay": 5e-324, "temperature": 0.05000000000000001, "negatives": 257, "epochs": 2, "patience": 2,
     "batch_size": 33, "seed": 2, "device": "cuda", "dtype": "bfloat16", "threads": 2,
+    "item_layers": 3,
 }  # fmt: skip
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
@@ -72,8 +73,8 @@ def test_a_cell_that_differs_by_one_step_of_a_float_is_another_cell(rate: float,
 def test_every_setting_is_part_of_the_key(name: str) -> None:
     if name not in OTHER:
         pytest.fail(f"this test knows no other value of {name}: give it one in OTHER")
-    changed = {name: OTHER[name]} | ({"segments": 2, "tokens": 4} if name == "compression" else {})
-    assert key(dataclasses.replace(CELL, **changed)) != key(CELL)
+    cell = dataclasses.replace(CELL, backbone="hllm", item_layers=2) if name == "item_layers" else CELL
+    assert key(dataclasses.replace(cell, **{name: OTHER[name]})) != key(cell)
 
 
 def test_data_and_each_measures_version_are_part_of_the_key() -> None:
