@@ -30,7 +30,7 @@ from persrec.evaluation.ranks import target_ranks
 from persrec.evaluation.states import user_states
 from persrec.items import ItemSettings, build_items
 from persrec.recommender import SequentialRecommender
-from persrec.training import EpochReport, Recipe, Trainer
+from persrec.training import STATE, EpochReport, Recipe, StateError, StateKeeper, Trainer
 
 ReportPhase = Callable[[str], None]
 CACHE_TOLERANCE = 1e-4  # cosines; a served score further than this from the joint pass makes the cell invalid
@@ -53,14 +53,17 @@ class Phases:
 
 
 def train_model(payload: Mapping[str, Any], report_phase: ReportPhase) -> dict[str, Any]:
-    """Trains the model of ``payload["cell"]`` and writes it to ``payload["model_dir"]``, whole or not at all."""
+    """Trains the model of ``payload["cell"]`` and writes it to ``payload["model_dir"]``, whole or not at all.
+
+    Until then the folder holds the state of the training, from which a run that was stopped goes on.
+    """
     cell = _prepared(payload)
     report_phase("load")
     log = _load(payload, cell)
     data = leave_one_out(log)
     model = build_model(cell, data.num_items, log.item_texts)
     report_phase("training")
-    start = time.perf_counter()
+    folder = Path(payload["model_dir"])
 
     def told(report: EpochReport) -> None:
         report_phase(f"epoch {report.epoch} of at most {cell.epochs}, validation ndcg@10 {report.validation:.4f}")
@@ -69,9 +72,15 @@ def train_model(payload: Mapping[str, Any], report_phase: ReportPhase) -> dict[s
     if tokens is not None:
         _use_tokens(model, tokens)
     validate = validation_figure(model, data, time_bias=cell.time_bias, tokens=tokens)
-    result = Trainer(model=model, data=data, recipe=recipe(cell), validate=validate, on_epoch=told).run()
-    facts = {**result.to_dict(), "train_seconds": time.perf_counter() - start, "cell": cell.to_dict()}
-    save_checkpoint(Path(payload["model_dir"]), model, facts)
+    keeper = StateKeeper(folder / STATE)
+    trainer = Trainer(model=model, data=data, recipe=recipe(cell), validate=validate, on_epoch=told, keeper=keeper)
+    try:
+        result = trainer.run()
+    except StateError as error:
+        report_phase(f"training anew, {error}")
+        keeper.path.unlink()
+        result = trainer.run()
+    save_checkpoint(folder, model, {**result.to_dict(), "cell": cell.to_dict()})
     return {"epochs": len(result.curve)}
 
 
@@ -214,5 +223,6 @@ def _model_facts(folder: Path) -> dict[str, Any]:
         "best_epoch": facts["best_epoch"],
         "best_validation_ndcg@10": facts["best_validation"],
         "train_seconds": facts["train_seconds"],
+        "resumes": facts["resumes"],
         "curve": [{**epoch, "validation_ndcg@10": epoch["validation"]} for epoch in facts["curve"]],
     }

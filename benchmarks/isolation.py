@@ -47,6 +47,9 @@ OUT_OF_MEMORY_TEXTS = (
     "std::bad_alloc",
 )
 
+TETHER = "benchmarks.tether"
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
 _context = multiprocessing.get_context("forkserver")
 
 
@@ -80,6 +83,11 @@ class Outcome:
     log_tail: str | None = None
     seconds: float = 0.0
 
+    @property
+    def disk_is_at_fault(self) -> bool:
+        """Whether something could not be written: a finding on the disk, not on the job."""
+        return self.status == "crash" and any(os.strerror(number) in (self.message or "") for number in DISK_ERRORS)
+
     def error(self) -> dict[str, Any] | None:
         """The failure as a record keeps it."""
         if self.status == "ok":
@@ -89,7 +97,7 @@ class Outcome:
 
 def preload(modules: Sequence[str], *, threads: int) -> None:
     """Starts the fork server, which imports ``modules`` once for all processes that will come from it, and waits until it serves."""
-    _context.set_forkserver_preload(list(modules))
+    _context.set_forkserver_preload([TETHER, *modules])
     run_isolated(Job(function=f"{__name__}:nothing", payload={}, log_path=Path(os.devnull), threads=threads))
 
 
@@ -221,14 +229,15 @@ def _run_in_child(answers: multiprocessing.connection.Connection, job: Job) -> N
     """What the fresh process does: settles in, calls the function, sends how it went."""
     os.setpgid(0, 0)
     _end_with_parent()
-    _write_output_to(job.log_path, append=job.attempt > 1)
     try:
+        _write_output_to(job.log_path, append=job.attempt > 1)
         _apply_limits(job)
         value = _resolve(job.function)(dict(job.payload), lambda phase: answers.send(("phase", phase)))
         answers.send(("outcome", {"status": "ok", "type": None, "message": None, "value": value}))
     except BaseException as error:  # noqa: BLE001 - the boundary of the process: whatever it is becomes a record
-        traceback.print_exc()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # a disk that is full takes no log either
+            traceback.print_exc()
+            sys.stderr.flush()
         failure = {"status": _status_of(error), "type": type(error).__name__, "message": str(error), "value": None}
         answers.send(("outcome", failure))
     finally:

@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -32,6 +32,7 @@ from benchmarks.store import (
     record_path,
     records_digest,
     remove_leftovers,
+    remove_records,
     report_path,
     write_csv,
 )
@@ -42,6 +43,7 @@ EXECUTE = Work()
 REASONS_TOLD: dict[Reason, str] = {
     "stale": "measured by other code before, so again now",
     "failed": "failed before, so again now",
+    "superseded": "measured before with other data or measures of another version, so again now in place of those",
     "unreadable": "with a record that cannot be read, so again now",
     "asked": "measured again as asked",
     "done": "done already",
@@ -172,8 +174,11 @@ def _run(request: Request, arguments: Sequence[str], work: Work, dead: int | Non
     try:
         if dead is not None:
             shown.note(f"{out}: took over from process {dead}, which ended without a word")
-        for line in _told(plan):
+        for line in [*_told(plan), *_told_of_others(request, plan)]:
             shown.note(line)
+        for planned in plan:
+            if planned.reason == "done":  # a run was ended between the new record and the removal of the old
+                remove_records(out, planned.supersedes)
         Sweep(to_measure, settings, shown).run()
     finally:
         shown.close()
@@ -211,8 +216,8 @@ def _plan(request: Request) -> list[Planned]:
                 rerun=_rerun(request, cell),
             )
         )
-    _check_others(request.out, {planned.key for planned in plan})
-    return plan
+    others = _others(request.out, {planned.key for planned in plan})
+    return [_superseding(planned, others) for planned in plan]
 
 
 def _reason(path: Path, *, resume: str, code: str) -> Reason:
@@ -241,11 +246,24 @@ def _is_newer(path: Path) -> bool:
     return isinstance(version, int) and version > SCHEMA_VERSION
 
 
-def _check_others(out: Path, keys: set[str]) -> None:
-    """Records of cells outside this call stay as they are, and they have to be whole: the table and the report need them."""
-    for path in record_files(out):
-        if path.stem not in keys:
-            load_record(path)
+def _others(out: Path, keys: set[str]) -> list[Record]:
+    """Records of cells outside this call: they stay as they are, and have to be whole, as the table and the report need them."""
+    return [load_record(path) for path in record_files(out) if path.stem not in keys]
+
+
+def _superseding(planned: Planned, others: Sequence[Record]) -> Planned:
+    """The plan with the records of the same settings under another key: the data or a measure's version were others."""
+    old = tuple(record["cell_key"] for record in others if _settings_of(record) == planned.cell)
+    if not old:
+        return planned
+    return replace(planned, supersedes=old, reason="superseded" if planned.reason == "missing" else planned.reason)
+
+
+def _settings_of(record: Record) -> Cell | None:
+    try:
+        return Cell.from_dict(record["cell"])
+    except (ValueError, TypeError):  # of settings that are no more
+        return None
 
 
 def _told(plan: Sequence[Planned]) -> list[str]:
@@ -256,6 +274,15 @@ def _told(plan: Sequence[Planned]) -> list[str]:
         if count:
             lines.append(f"{count} of {len(plan)} cells {text}")
     return lines
+
+
+def _told_of_others(request: Request, plan: Sequence[Planned]) -> list[str]:
+    """A line on records of settings that the grid does not hold, or not any more: they stay, and are shown beside the grid's."""
+    known = {replace(cell, seed=0) for cell in request.grid.cells}
+    keys = {key for planned in plan for key in (planned.key, *planned.supersedes)}
+    found = [_settings_of(record) for record in _others(request.out, keys)]
+    strange = sum(cell is None or replace(cell, seed=0) not in known for cell in found)
+    return [f"records here of settings that the grid does not hold: {strange}; they stay"] if strange else []
 
 
 def _rerun(request: Request, cell: Cell) -> str:

@@ -10,8 +10,9 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -51,7 +52,7 @@ def log_path(out: Path, name: str) -> Path:
 
 
 def model_dir(out: Path, model_key: str) -> Path:
-    """Where a trained model of this run lies; ``model.json`` in it says that it is whole."""
+    """Where a trained model of this run lies; ``model.json`` in it says that it is whole, before that it holds the training's state."""
     return out / "models" / model_key
 
 
@@ -78,6 +79,13 @@ def write_record(out: Path, record: Mapping[str, Any]) -> Path:
     text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False)
     write_atomically(path, text.encode() + b"\n")
     return path
+
+
+def remove_records(out: Path, cell_keys: Iterable[str]) -> None:
+    """Removes records that others have taken the place of, and their raw samples."""
+    for key in cell_keys:
+        record_path(out, key).unlink(missing_ok=True)
+        raw_path(out, key).unlink(missing_ok=True)
 
 
 def write_raw(out: Path, cell_key: str, arrays: Mapping[str, Any]) -> Path:
@@ -174,8 +182,9 @@ def locked(out: Path) -> Iterator[int | None]:
         lock = _acquire(path)
     try:
         previous = os.pread(lock, 32, 0).decode(errors="replace").strip()
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        with _one_line(path):
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         yield int(previous) if previous.isdigit() else None
     finally:
         with contextlib.suppress(OSError):
@@ -185,9 +194,12 @@ def locked(out: Path) -> Iterator[int | None]:
 
 def remove_leftovers(out: Path) -> None:
     """Removes the unfinished files of a run that was killed while it wrote; only the holder of the lock may."""
-    for folder in (out, out / "cells", out / "raw"):
+    models = out / "models"
+    for folder in (out, out / "cells", out / "raw", *models.glob("*")):
         for path in folder.glob(".*.tmp"):
             path.unlink(missing_ok=True)
+    for unfinished in models.glob(".*"):  # of a model that was being written
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _acquire(path: Path) -> int:

@@ -21,9 +21,9 @@ from benchmarks.grids import Limits, label
 from benchmarks.isolation import ATTEMPTS, Isolated, Job, Outcome, preload
 from benchmarks.measures import MEASURES, versions
 from benchmarks.progress import CellDone, Display, shown_metrics
-from benchmarks.store import SCHEMA_VERSION, Record, log_path, model_dir, write_raw, write_record
+from benchmarks.store import SCHEMA_VERSION, Record, StoreError, log_path, model_dir, remove_records, write_raw, write_record
 
-Reason = Literal["missing", "stale", "failed", "unreadable", "asked", "done"]
+Reason = Literal["missing", "stale", "superseded", "failed", "unreadable", "asked", "done"]
 ANSWER_FIELDS = ("metrics", "replicates", "ledger", "model", "dataset", "seconds")
 
 
@@ -48,7 +48,10 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Planned:
-    """A cell, its keys, and why it is to be measured (``done``: it is not)."""
+    """A cell, its keys, and why it is to be measured (``done``: it is not).
+
+    Its record takes the place of those under the keys ``supersedes``.
+    """
 
     cell: Cell
     key: str
@@ -56,6 +59,7 @@ class Planned:
     dataset_digest: str
     reason: Reason
     rerun: str
+    supersedes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,7 +133,7 @@ class Sweep:
             The records, in the order in which they came.
 
         Raises:
-            StoreError: a record cannot be written; nothing runs on.
+            StoreError: a record cannot be written, or a cell's process could not write; nothing runs on.
         """
         if not self._waiting:
             return []
@@ -222,6 +226,8 @@ class Sweep:
             return []
         training, attempt = worker.training, running.job.attempt
         worker.running, worker.planned, worker.training = None, None, False
+        if outcome.disk_is_at_fault:
+            raise StoreError(f"{self._settings.out}: {label(planned.cell)}: in {outcome.phase}: {one_line(str(outcome.message))}")
         if outcome.status == "crash" and attempt < ATTEMPTS:
             self._display.note(f"{label(planned.cell)}: {outcome.message}; trying again ({attempt + 1} of {ATTEMPTS})")
             self._start(worker, planned, training=training, attempt=attempt + 1)
@@ -250,6 +256,7 @@ class Sweep:
             write_raw(self._settings.out, planned.key, outcome.value.get("raw") or {})
         record = self._record_of(planned, outcome, worker)
         write_record(self._settings.out, record)
+        remove_records(self._settings.out, planned.supersedes)
         self._done += 1
         self._tell(planned, outcome)
         return record

@@ -22,10 +22,15 @@ class SequentialRecommender(nn.Module):
     `Backbone`, so they are the same numbers (arXiv 2601.03479, section 3; METHOD "Serving").
 
     Shapes: ``B`` users, ``L`` items of a window, ``V`` items of the catalogue (0 pads), ``D`` width.
+
+    Raises:
+        ValueError: the backbone has fewer positions than the layout has slots.
     """
 
     def __init__(self, *, items: ItemEncoder, backbone: Backbone, compression: Compression) -> None:
         super().__init__()
+        if backbone.length < compression.layout.length:
+            raise ValueError(f"backbone: positions for {backbone.length} slots; expected {compression.layout.length}, as the layout has")
         self.items = items
         self.backbone = backbone
         self.compression = compression
@@ -236,6 +241,12 @@ class SequentialRecommender(nn.Module):
     def _check_cache(self, cache: KVCache, users: int, times: torch.Tensor | None) -> None:
         if cache.layout != layout_id(self.layout):
             raise ValueError(f"cache: of layout {cache.layout}; expected {layout_id(self.layout)}, the model's")
+        held = (len(cache.layers), sum(tensor.shape[1] * tensor.shape[3] for pair in cache.layers for tensor in pair))
+        if cache.layers and held != (len(self.backbone.layers), self.backbone.cache_width()):
+            raise ValueError(
+                f"cache: {held[0]} layers, {held[1]} numbers a position; "
+                f"expected {len(self.backbone.layers)} layers, {self.backbone.cache_width()} numbers, as the model keeps"
+            )
         if cache.valid.shape[0] != users:
             raise ValueError(f"cache: {cache.valid.shape[0]} users; expected {users}, as the items")
         if (cache.times is None) != (times is None):

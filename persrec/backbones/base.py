@@ -18,6 +18,7 @@ class Backbone(nn.Module, ABC):
     Attributes:
         width: ``D``.
         length: slots it has positions for, ``N``.
+        layers: one after the other; a cache holds keys and values of each.
         kernel: how attention is computed.
         backward_products: matrix products of the attention's backward pass, the scores computed again among them; the forward
             pass has two.
@@ -26,6 +27,7 @@ class Backbone(nn.Module, ABC):
 
     width: int
     length: int
+    layers: nn.ModuleList
     kernel: Kernel
     backward_products: ClassVar[int] = 5
     feed_forward: ClassVar[tuple[str, ...]] = ()

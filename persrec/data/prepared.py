@@ -1,8 +1,11 @@
 """Prepared data on disk: one folder a digest, arrays without pickles, written aside and renamed."""
 
+import contextlib
 import json
 import os
+import shutil
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +17,7 @@ from persrec.data.interactions import InteractionLog
 
 _ARRAYS = "log.npz"
 _FACTS = "log.json"
+ABANDONED_S = 24 * 3600.0
 _FORMAT = 1  # of the files below; part of the folder's name, so another format is prepared anew
 
 
@@ -29,6 +33,7 @@ def prepared(cache_dir: Path, name: str, digest: str, make: Callable[[], Interac
         ValueError: the folder cannot be read or written; the message names it.
     """
     folder = cache_dir / f"{name}-{digest[:32]}-v{_FORMAT}"
+    _remove_abandoned(folder)
     if folder.is_dir():
         log = read_prepared(folder)
         if log.digest != digest:
@@ -76,6 +81,14 @@ def _keep(log: InteractionLog, folder: Path) -> None:
             _move(made, folder)
     except OSError as error:
         raise ValueError(f"{folder}: cannot be written ({error}); name another place with --cache-dir or $PERSREC_CACHE") from error
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Removes what a process that was killed while it wrote has left aside; no writing takes so long."""
+    for aside in folder.parent.glob(f".{folder.name}-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - aside.stat().st_mtime > ABANDONED_S:
+                shutil.rmtree(aside)
 
 
 def _move(made: Path, folder: Path) -> None:

@@ -1,6 +1,5 @@
 """The training loop: AdamW on sampled softmax, early stopping on a validation figure."""
 
-import copy
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,41 +13,27 @@ from persrec.data.windows import WindowBatch, WindowShape, batches, build_window
 from persrec.losses import sampled_softmax
 from persrec.recommender import SequentialRecommender
 from persrec.training.recipe import Recipe
+from persrec.training.state import EpochReport, Progress, StateKeeper, Training
 
 BETAS = (0.9, 0.98)  # as the public HSTU recipe
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EpochReport:
-    """One epoch: mean loss, the validation figure, seconds, and the share of computed item positions that were padding."""
-
-    epoch: int
-    loss: float
-    validation: float
-    seconds: float
-    padding_share: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingResult:
-    """What a training run came to; the model holds the weights of ``best_epoch``."""
+    """What a training run came to; the model holds the weights of ``best_epoch``.
+
+    ``train_seconds`` are those of all parts of a run that was stopped and went on ``resumes`` times.
+    """
 
     best_epoch: int
     best_validation: float
     curve: list[EpochReport]
+    train_seconds: float
+    resumes: int
 
     def to_dict(self) -> dict[str, object]:
         """Plain JSON values."""
         return asdict(self)
-
-
-@dataclass(slots=True)
-class _Totals:
-    """Running sums of one epoch."""
-
-    loss: float = 0.0
-    targets: int = 0
-    slots: int = 0
 
 
 class Trainer:
@@ -62,6 +47,7 @@ class Trainer:
         recipe: the settings.
         validate: gives the validation figure, higher is better, of the model as it stands.
         on_epoch: told of every epoch.
+        keeper: keeps the state, and puts back the one that it holds; without one, a run that is stopped begins anew.
     """
 
     def __init__(
@@ -72,9 +58,10 @@ class Trainer:
         recipe: Recipe,
         validate: Callable[[], float],
         on_epoch: Callable[[EpochReport], None] | None = None,
+        keeper: StateKeeper | None = None,
     ) -> None:
         self.model, self.data, self.recipe = model, data, recipe
-        self._validate, self._on_epoch = validate, on_epoch
+        self._validate, self._on_epoch, self._keeper = validate, on_epoch, keeper
         self._rng = np.random.default_rng(recipe.seed)
         self._device = next(model.parameters()).device
         layout = model.layout
@@ -89,49 +76,88 @@ class Trainer:
             weight_decay=recipe.weight_decay,
             betas=BETAS,
         )
-        self._steps = self._steps_per_epoch = self._computed = self._predicted = 0
+        self._computed = self._predicted = 0
+        self.progress = Progress()
 
     def run(self) -> TrainingResult:
-        """Trains until the patience or the epochs are used up, then puts the best epoch's weights back."""
+        """Trains until the patience or the epochs are used up, then puts the best epoch's weights back.
+
+        Raises:
+            FloatingPointError: no epoch had a validation figure.
+            StateError: the keeper's state cannot be read or is of another training run; nothing was trained.
+        """
         torch.manual_seed(self.recipe.seed)
-        curve: list[EpochReport] = []
-        best, best_weights = -float("inf"), None
-        best_epoch = 0
-        for epoch in range(1, self.recipe.epochs + 1):
-            report = self._epoch(epoch)
-            curve.append(report)
+        progress = self.progress
+        if self._keeper is not None:
+            self._keeper.restore(self._training())
+        while not progress.ended(self.recipe):
+            report = self._epoch(len(progress.curve) + 1)
+            progress.close_epoch(report, self.model)
             if self._on_epoch is not None:
                 self._on_epoch(report)
-            if report.validation > best:
-                best, best_epoch, best_weights = report.validation, epoch, copy.deepcopy(self.model.state_dict())
-            elif epoch - best_epoch >= self.recipe.patience:
-                break
-        if best_weights is None:
+            self._keep(epoch_ended=True)
+        curve = progress.curve
+        if progress.best_weights is None:
             raise FloatingPointError(f"validation: {curve[-1].validation} in every epoch, loss {curve[-1].loss}; the training diverged")
-        self.model.load_state_dict(best_weights)
-        return TrainingResult(best_epoch=best_epoch, best_validation=best, curve=curve)
+        self.model.load_state_dict(progress.best_weights)
+        return TrainingResult(
+            best_epoch=progress.best_epoch,
+            best_validation=progress.best,
+            curve=curve,
+            train_seconds=progress.seconds,
+            resumes=progress.resumes,
+        )
 
     def _epoch(self, epoch: int) -> EpochReport:
-        start = time.perf_counter()
-        users, ends = epoch_plan(self.data.train_ends, width=self.shape.width, stride=self._stride, rng=self._rng)
-        self._steps_per_epoch = self._steps_per_epoch or -(-len(users) // self._windows_per_step)
-        totals = _Totals()
+        progress, totals = self.progress, self.progress.totals
+        lap = time.perf_counter()
         self.model.train()
-        for batch_users, batch_ends in batches(users, ends, width=self.shape.width, batch_size=self._windows_per_step, rng=self._rng):
+        for batch_users, batch_ends in self._plan():
             batch = build_windows(self.data.sequences, batch_users, batch_ends, self.shape, trim=True)
             loss = self.step(batch)
             totals.loss += float(loss) * self._predicted
             totals.targets += self._predicted
             totals.slots += self._computed
-        seconds = time.perf_counter() - start
+            progress.batches += 1
+            lap = self._count_seconds(since=lap, of_epoch=True)
+            self._keep(epoch_ended=False)
         self.model.eval()
+        validation = self._validate()
+        self._count_seconds(since=lap, of_epoch=False)
         return EpochReport(
             epoch=epoch,
             loss=totals.loss / max(1, totals.targets),
-            validation=self._validate(),
-            seconds=seconds,
+            validation=validation,
+            seconds=totals.seconds,
             padding_share=1 - totals.targets / max(1, totals.slots),
         )
+
+    def _plan(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The batches that are left of the epoch: all, or in an epoch that goes on those behind the last one done.
+
+        The plan is drawn from the generator as it stood before the epoch, so that an epoch that goes on has the same.
+        """
+        progress, here = self.progress, self._rng.bit_generator.state
+        progress.plan = self._rng.bit_generator.state = progress.plan or here
+        users, ends = epoch_plan(self.data.train_ends, width=self.shape.width, stride=self._stride, rng=self._rng)
+        progress.steps_per_epoch = progress.steps_per_epoch or -(-len(users) // self._windows_per_step)
+        cut = list(batches(users, ends, width=self.shape.width, batch_size=self._windows_per_step, rng=self._rng))
+        if progress.batches:
+            self._rng.bit_generator.state = here
+        return cut[progress.batches :]
+
+    def _count_seconds(self, *, since: float, of_epoch: bool) -> float:
+        now = time.perf_counter()
+        self.progress.seconds += now - since
+        self.progress.totals.seconds += (now - since) * of_epoch
+        return now
+
+    def _training(self) -> Training:
+        return Training(model=self.model, optimizer=self._optimizer, rng=self._rng, recipe=self.recipe, progress=self.progress)
+
+    def _keep(self, *, epoch_ended: bool) -> None:
+        if self._keeper is not None:
+            self._keeper.keep(self._training(), epoch_ended=epoch_ended)
 
     def step(self, batch: WindowBatch) -> torch.Tensor:
         """One optimiser step; returns the loss."""
@@ -146,11 +172,11 @@ class Trainer:
 
     def _set_learning_rates(self) -> None:
         """Of item vectors, and of everything else, which warms up."""
-        self._steps += 1
-        rate = self.recipe.learning_rate
-        if self.recipe.decays and self._steps_per_epoch:
-            rate *= max(0.0, 1 - (self._steps - 1) / (self._steps_per_epoch * self.recipe.epochs))
-        warm = min(1.0, self._steps / max(1, self.recipe.warmup_steps))
+        self.progress.steps += 1
+        steps, rate = self.progress.steps, self.recipe.learning_rate
+        if self.recipe.decays and self.progress.steps_per_epoch:
+            rate *= max(0.0, 1 - (steps - 1) / (self.progress.steps_per_epoch * self.recipe.epochs))
+        warm = min(1.0, steps / max(1, self.recipe.warmup_steps))
         for group, factor in zip(self._optimizer.param_groups, (1.0, warm), strict=True):
             group["lr"] = rate * factor
 

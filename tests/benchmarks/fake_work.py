@@ -33,6 +33,7 @@ def fail(payload: Payload, report_phase: ReportPhase) -> None:
         "value": ValueError("a wrong value"),
         "unsupported": UnsupportedError("no such kernel"),
         "invalid": InvalidMeasurementError("the clock was throttled"),
+        "disk": OSError(28, "No space left on device", "weights"),
     }
     if payload["how"] == "signal":
         os.kill(os.getpid(), signal.SIGSEGV)

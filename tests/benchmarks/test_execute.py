@@ -13,6 +13,7 @@ from benchmarks.cell import Cell, InvalidMeasurementError, UnsupportedError
 from benchmarks.measures import CUTOFFS, MEASURES
 from benchmarks.probes import latency, throughput
 from benchmarks.probes.subject import Subject
+from persrec.checkpoints import load_facts
 from persrec.data.splits import leave_one_out
 from persrec.data.synthetic import SyntheticSettings, generate
 
@@ -265,6 +266,56 @@ def test_training_tells_its_phases_and_writes_the_whole_model(tmp_path):
     assert sorted(file.name for file in (tmp_path / "key").iterdir()) == ["model.json", "weights.safetensors"]
 
 
+class Killed(BaseException):
+    """Stands in for a kill."""
+
+
+def stopped_training(cell, folder, monkeypatch, *, steps):
+    """Trains a cell's model, keeping the state of every epoch, until so many steps are done."""
+    with monkeypatch.context() as patches:
+        own, done = execute.Trainer.step, []
+
+        def step(self, batch):
+            if len(done) == steps:
+                raise Killed
+            done.append(1)
+            return own(self, batch)
+
+        patches.setattr(execute.Trainer, "step", step)
+        patches.setattr("persrec.training.state.MOST_SHARE", 1e9)  # a state is always due
+        with pytest.raises(Killed):
+            execute.train_model(payload(cell, folder), lambda phase: None)
+
+
+def weights_and_curve(folder):
+    facts = load_facts(folder)
+    curve = [{**epoch, "seconds": None} for epoch in facts["curve"]]
+    return (folder / "weights.safetensors").read_bytes(), curve, facts["resumes"]
+
+
+def test_a_training_that_was_stopped_goes_on_to_the_same_model(tmp_path, monkeypatch):
+    cell = dataclasses.replace(CELLS["elastic"], epochs=3, patience=3)
+    execute.train_model(payload(cell, tmp_path / "whole" / "key"), lambda phase: None)
+    for steps in (14, 2, 19):  # of 10 an epoch
+        stopped_training(cell, tmp_path / "stopped" / "key", monkeypatch, steps=steps)
+    assert [file.name for file in (tmp_path / "stopped" / "key").iterdir()] == ["state.safetensors"]
+    execute.train_model(payload(cell, tmp_path / "stopped" / "key"), lambda phase: None)
+    assert sorted(file.name for file in (tmp_path / "stopped" / "key").iterdir()) == ["model.json", "weights.safetensors"]
+    (weights, curve, resumes), whole = (weights_and_curve(tmp_path / name / "key") for name in ("stopped", "whole"))
+    assert (weights, curve) == whole[:2]
+    assert (resumes, whole[2]) == (2, 0)  # the second stop came before a state was kept: the third training began where it did
+
+
+def test_a_state_that_cannot_be_read_is_told_and_training_begins_anew(tmp_path):
+    cell, phases = CELLS["experts"], []
+    execute.train_model(payload(cell, tmp_path / "whole"), lambda phase: None)
+    (tmp_path / "key").mkdir()
+    (tmp_path / "key" / "state.safetensors").write_bytes(b"half")
+    execute.train_model(payload(cell, tmp_path / "key"), phases.append)
+    assert any(phase.startswith("training anew, state: ") and "cannot be read" in phase for phase in phases)
+    assert weights_and_curve(tmp_path / "key") == weights_and_curve(tmp_path / "whole")
+
+
 def test_a_model_of_another_cell_is_refused(tmp_path):
     execute.train_model(payload(CELLS["experts"], tmp_path / "key"), lambda phase: None)
     other = dataclasses.replace(CELLS["experts"], width=16)
@@ -302,6 +353,36 @@ def test_probes_leave_the_weights_as_they_were_and_measure_the_count_of_the_cell
         assert set(counts) == {cell.tokens}
         assert not model.training
         assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
+@pytest.mark.parametrize("probe", ["measure_memory", "measure_throughput", "measure_latency"])
+@pytest.mark.parametrize("name", ["experts in 2 segments", "full", "pooling", "no token", "full recomputed", "recent"])
+def test_a_timed_request_takes_the_path_that_the_cell_serves_by(name, probe, monkeypatch):
+    cell = CELLS[name]
+    model = execute.build_model(cell, LOG.num_items, LOG.item_texts).eval()
+    subject = Subject(cell=cell, model=model, recipe=execute.recipe(cell), data=leave_one_out(LOG))
+    requests, compressed = [], []
+    own_states, own_compress = model.user_states, model.compress
+
+    def user_states(items, times=None, query_time=None, *, cache=None):
+        requests.append((items.shape[1], None if cache is None else cache.segments))
+        return own_states(items, times, query_time, cache=cache)
+
+    def compress(history, times=None):
+        compressed.append(history.shape[1])
+        return own_compress(history, times)
+
+    monkeypatch.setattr(model, "user_states", user_states)
+    monkeypatch.setattr(model, "compress", compress)
+    getattr(execute, probe)(subject)
+    if name in ("full recomputed", "recent"):  # every request runs the whole window, and nothing runs before
+        assert set(requests) == {(model.layout.window, None)}
+        assert compressed == []
+    else:  # every request runs the recent items alone, against the cache of all the history
+        assert set(requests) == {(4, len(model.layout.segments))}
+        assert set(compressed) == {12}
+        # compressing is timed apart: were it part of a request, there would be one for each
+        assert probe != "measure_latency" or len(compressed) == 1 < len(requests)
 
 
 # One layer by hand, D = 8 in 2 heads: history 12 with 2 tokens behind, 4 recent items, full attention over 16.

@@ -154,5 +154,23 @@ def test_children_end_with_a_parent_that_is_killed(tmp_path: Path, number: signa
     assert gone([*started, server])
 
 
+PRELOADING = """
+from benchmarks.isolation import preload
+if __name__ == "__main__":
+    preload(["slow_import"], threads=1)
+"""
+
+
+def test_a_fork_server_that_still_imports_ends_with_its_run(tmp_path: Path) -> None:
+    surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PERSREC_TEST_IMPORTING": str(tmp_path / "pid")}
+    parent = subprocess.Popen([sys.executable, "-c", PRELOADING], env=surroundings)
+    server = appeared(tmp_path / "pid")
+    assert alive(server)
+    assert server != parent.pid
+    parent.kill()
+    parent.wait()
+    assert gone([server])
+
+
 def test_an_outcome_without_failure_has_no_error() -> None:
     assert Outcome(status="ok", value=1).error() is None

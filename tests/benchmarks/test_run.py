@@ -17,6 +17,7 @@ from drive_run import FAKE
 from benchmarks import run, store
 from benchmarks.cell import LLAMA_NAMES, Cell
 from benchmarks.grids import load_grid, select
+from benchmarks.measures import versions
 from benchmarks.sweep import Work
 
 HERE = Path(__file__).parent
@@ -145,9 +146,12 @@ def test_the_rerun_command_measures_that_cell_alone(place: Path, call: Call) -> 
     assert len(records(place)) == 2 * CELLS
 
 
-def test_failures_become_records_and_the_sweep_goes_on(place: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(fail="value:full,memory:recent,unsupported:none") == 3
-    assert measured(place) == sorted([*ALL, "hstu full 0", "hstu full 0"])  # a crash is tried three times
+@pytest.mark.parametrize(("how", "kind"), [("value", "ValueError"), ("signal", "SIGSEGV"), ("exit", "SystemExit")])
+def test_failures_become_records_and_the_sweep_goes_on(
+    place: Path, call: Call, capsys: pytest.CaptureFixture[str], how: str, kind: str
+) -> None:
+    assert call(fail=f"{how}:full,memory:recent,unsupported:none") == 3
+    assert measured(place) == sorted([*ALL, "hstu full 0", "hstu full 0"])  # a crash is tried three times, memory once
     found = {(record["cell"]["compression"], record["cell"]["tokens"]): record for record in records(place)}
     assert {key: record["status"] for key, record in found.items()} == {
         ("full", 0): "crash",
@@ -157,7 +161,7 @@ def test_failures_become_records_and_the_sweep_goes_on(place: Path, call: Call, 
         ("experts", 4): "ok",
     }
     assert found["full", 0]["error"]["phase"] == "flops"
-    assert found["full", 0]["error"]["type"] == "ValueError"
+    assert found["full", 0]["error"]["type"] == kind
     assert "about to fail" in found["full", 0]["error"]["log_tail"]
     assert found["full", 0]["metrics"] == {}
     err = capsys.readouterr().err
@@ -228,6 +232,59 @@ def test_what_other_code_measured_is_measured_again_and_said(
     assert measured(place) == ["hstu full 0", "hstu recent 0"]
     assert "2 of 2 cells measured by other code before, so again now" in capsys.readouterr().out
     assert sum(record["code_digest"] == "f" * 64 for record in records(place)) == 2
+
+
+@pytest.mark.parametrize("what", ["measure", "data"])
+def test_what_was_measured_another_way_or_on_other_data_is_measured_again_and_said_and_replaced(
+    place: Path, call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], what: str
+) -> None:
+    call()
+    measured(place)
+    before = {record["cell_key"] for record in records(place)}
+    capsys.readouterr()
+    if what == "measure":
+        monkeypatch.setattr(run, "versions", lambda: versions() | {"ndcg@10": 2})
+    else:
+        monkeypatch.setattr("persrec.data.dataset_digest", lambda name, **where: "0" * 64)
+    assert call("--list") == 0
+    assert capsys.readouterr().out.count("superseded ") == CELLS
+    assert call("--select", "backbone=hstu") == 0
+    assert "2 of 2 cells measured before with other data or measures of another version" in capsys.readouterr().out
+    assert measured(place) == ["hstu full 0", "hstu recent 0"]
+    now = {record["cell_key"] for record in records(place)}
+    assert (len(now), len(now & before)) == (CELLS, CELLS - 2)
+    assert {path.stem for path in (place / "out" / "raw").iterdir()} == now
+    assert call("--select", "backbone=hstu") == 0
+    assert measured(place) == []
+
+
+def test_a_run_ended_before_it_removed_the_record_it_replaced_leaves_no_double(
+    place: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call()
+    old = {path.name: path.read_bytes() for path in store.record_files(place / "out")}
+    monkeypatch.setattr(run, "versions", lambda: versions() | {"ndcg@10": 2})
+    call()
+    for name, content in old.items():
+        (place / "out" / "cells" / name).write_bytes(content)
+    measured(place)
+    assert call() == 0
+    assert measured(place) == []
+    assert len(records(place)) == CELLS
+    assert not old.keys() & {path.name for path in store.record_files(place / "out")}
+
+
+def test_a_changed_setting_is_another_cell_and_the_old_one_stays_and_is_told(
+    place: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call("--select", "compression=full")
+    assert "settings that the grid does not hold" not in capsys.readouterr().out
+    measured(place)
+    (place / "own.toml").write_text(GRID + "[defaults]\nlearning_rate = 0.0010000001\n")
+    assert call("--select", "compression=full") == 0
+    assert measured(place) == ["hstu full 0"]
+    assert "records here of settings that the grid does not hold: 1; they stay" in capsys.readouterr().out
+    assert sorted(record["cell"]["learning_rate"] for record in records(place)) == [0.001, 0.0010000001]
 
 
 def test_a_truncated_record_is_measured_again(place: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:

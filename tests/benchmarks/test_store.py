@@ -2,8 +2,10 @@ import csv
 import errno
 import json
 import os
+import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -169,12 +171,50 @@ def test_the_lock_of_a_dead_run_is_taken_over(tmp_path: Path) -> None:
         assert dead == holder.pid
 
 
+WRITE_ON = """
+import itertools, json, pathlib, sys
+from benchmarks import store
+out = pathlib.Path(sys.argv[1])
+record = json.loads(sys.argv[2])
+for number in itertools.count():
+    record["metrics"] = {f"m{place}": {"value": number} for place in range(300)}
+    store.write_record(out, record)
+    store.write_raw(out, "key4", {"ranks": [number] * 5000})
+    if number == 0:
+        print("begun", flush=True)
+"""
+
+
+def test_a_record_survives_a_kill_at_any_moment_of_its_writing(tmp_path: Path) -> None:
+    moments = random.Random(1)
+    for _ in range(8):
+        command = [sys.executable, "-c", WRITE_ON, str(tmp_path), json.dumps(record(4))]
+        writer = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"begun\n"
+        time.sleep(moments.uniform(0, 0.05))
+        writer.kill()
+        writer.communicate()
+        (loaded,) = store.load_records(tmp_path)
+        assert len({metric["value"] for metric in loaded["metrics"].values()}) == 1
+        with np.load(store.raw_path(tmp_path, "key4")) as arrays:
+            assert len(set(arrays["ranks"].tolist())) == 1
+        store.remove_leftovers(tmp_path)
+        assert len(list((tmp_path / "cells").iterdir())) == len(list((tmp_path / "raw").iterdir())) == 1
+
+
 def test_unfinished_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
     store.write_record(tmp_path, record(4))
     (tmp_path / "cells" / ".key4.json.abc.tmp").write_text("{")
+    models = tmp_path / "models"
+    for name in ("whole/model.json", "trains/state.safetensors", "trains/.state.safetensors.abc.tmp", ".whole-abc/weights.safetensors"):
+        (models / name).parent.mkdir(parents=True, exist_ok=True)
+        (models / name).write_text("")
     assert len(store.load_records(tmp_path)) == 1
     store.remove_leftovers(tmp_path)
     assert [path.name for path in (tmp_path / "cells").iterdir()] == ["key4.json"]
+    left = sorted(str(path.relative_to(models)) for path in models.rglob("*") if path.is_file())
+    assert left == ["trains/state.safetensors", "whole/model.json"]
 
 
 def test_reports_of_results_go_to_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,17 @@
 """What does not fit is refused with a ValueError that names the argument, what came and what was expected."""
 
+import re
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from small_models import BACKBONE_NAMES, CASES, ITEMS, WIDTH, build, elastic, experts, random_features, random_windows
 
 from persrec.backbones import BackboneSettings, build_backbone
+from persrec.checkpoints import load_facts, load_weights, save_checkpoint
 from persrec.compression import CompressionSettings, build_compression
 from persrec.items import ItemSettings, build_items
+from persrec.recommender import SequentialRecommender
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -171,6 +176,65 @@ def test_a_cache_of_another_layout(model):
         ):
             with pytest.raises(ValueError, match=r"^cache: of layout \w+; expected \w+, the model's$"):
                 call()
+
+
+@torch.no_grad()
+def test_a_cache_of_a_model_of_another_size(model):
+    for layers in (1, 3):
+        foreign = build("sasrec", CASES["3 segments"](), layers=layers)
+        cache = foreign.compress(torch.ones(2, 3, dtype=torch.int64))
+        for call in (
+            lambda cache=cache: model.score(torch.ones(2, 2, dtype=torch.int64), cache=cache),
+            lambda cache=cache: model.extend(cache, torch.ones(2, 3, dtype=torch.int64)),
+        ):
+            with pytest.raises(
+                ValueError, match=rf"^cache: {layers} layers, {layers * 2 * WIDTH} numbers a position; expected 2 layers, \d+ numbers"
+            ):
+                call()
+
+
+@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
+def test_a_layout_longer_than_the_positions_of_the_backbone(backbone):
+    compression = CASES["3 segments"]()
+    items = build(backbone, compression).items
+    needed = compression.layout.length
+    for length in (1, needed - 1):
+        short = build_backbone(backbone, BackboneSettings(width=WIDTH, layers=1, heads=2, length=length))
+        with pytest.raises(ValueError, match=rf"^backbone: positions for {length} slots; expected {needed}, as the layout has$"):
+            SequentialRecommender(items=items, backbone=short, compression=compression)
+
+
+@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
+def test_a_checkpoint_that_is_not_the_models_names_every_tensor_at_fault(backbone, tmp_path):
+    model = build(backbone, CASES["3 segments"]())
+    save_checkpoint(tmp_path / "whole", model, {})
+    state = load_file(tmp_path / "whole" / "weights.safetensors")
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    first, second, third, *_ = sorted(state)
+    bad = {name: weight + 1 for name, weight in state.items() if name not in (first, second)}
+    bad |= {"of.another": torch.ones(2), third: torch.ones(2, 3, 5)}
+    (tmp_path / "bad").mkdir()
+    save_file(bad, tmp_path / "bad" / "weights.safetensors")
+    shape = re.escape(str(list(state[third].shape)))
+    with pytest.raises(
+        ValueError,
+        match=rf"^state: missing: {first}, {second}; extra: of.another; misshapen: {third} \[2, 3, 5\], expected {shape}$",
+    ):
+        load_weights(tmp_path / "bad", model)
+    assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
+@pytest.mark.parametrize("content", [b"", b"half a file", None])
+def test_a_checkpoint_that_cannot_be_read_is_named(content, tmp_path):
+    model = build("sasrec", CASES["recent"]())
+    save_checkpoint(tmp_path / "model", model, {})
+    weights = tmp_path / "model" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-8] if content is None else content)
+    with pytest.raises(ValueError, match=r"^checkpoint: .*weights.safetensors cannot be read: "):
+        load_weights(tmp_path / "model", model)
+    (tmp_path / "model" / "model.json").write_text("[]")
+    with pytest.raises(ValueError, match=r"^checkpoint: .*model.json holds list; expected a table"):
+        load_facts(tmp_path / "model")
 
 
 @pytest.mark.parametrize("backbone", BACKBONE_NAMES)

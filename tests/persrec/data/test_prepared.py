@@ -1,4 +1,6 @@
 import json
+import os
+import time
 import zipfile
 
 import numpy as np
@@ -41,6 +43,15 @@ def test_what_is_kept_is_what_was_made_and_is_made_once(tmp_path):
         assert_same(prepared(cache, "x", DIGEST, lambda: calls.append(1) or made()), made())
     assert calls == [1]
     assert [path.name for path in cache.iterdir()] == [f"x-{DIGEST[:32]}-v1"]
+
+
+@pytest.mark.parametrize(("hours", "stays"), [(1, True), (25, False)])
+def test_what_a_killed_process_left_aside_is_removed_after_a_day(tmp_path, hours, stays):
+    aside = tmp_path / f".x-{DIGEST[:32]}-v1-abc"
+    (aside / "half").mkdir(parents=True)
+    os.utime(aside, (time.time() - 3600 * hours,) * 2)
+    prepared(tmp_path, "x", DIGEST, made)
+    assert aside.exists() == stays
 
 
 def test_a_source_without_texts_and_categories_comes_back_without(tmp_path):

@@ -96,7 +96,7 @@ def test_a_result_is_plain_values():
     model = build("hstu", Recent(recent=6), lively=False)
     result = Trainer(model=model, data=small_split(), recipe=small_recipe(), validate=lambda: 0.5).run()
     values = result.to_dict()
-    assert set(values) == {"best_epoch", "best_validation", "curve"}
+    assert set(values) == {"best_epoch", "best_validation", "curve", "train_seconds", "resumes"}
     assert values["curve"] == [dataclasses.asdict(report) for report in result.curve]
 
 

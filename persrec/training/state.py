@@ -1,0 +1,263 @@
+"""What a training run has come to, kept on disk, so that a run that is stopped anywhere goes on to the very same weights.
+
+One safetensors file holds the tensors, and in its header, as JSON, everything else. It is written beside its place, synced
+and renamed, so a kill leaves the state before or the new one.
+"""
+
+import copy
+import dataclasses
+import json
+import math
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from persrec.training.recipe import Recipe
+
+STATE = "state.safetensors"
+EVERY_S = 30.0
+MOST_SHARE = 0.05  # of the time may go into keeping states
+_FACTS = "training"
+_MODEL, _BEST, _OPTIMISER, _GENERATOR = "model.", "best.", "optimizer.", "generator."
+
+
+class StateError(ValueError):
+    """A state cannot be read, or is of another training run."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpochReport:
+    """One epoch: mean loss, the validation figure, seconds, and the share of computed item positions that were padding."""
+
+    epoch: int
+    loss: float
+    validation: float
+    seconds: float
+    padding_share: float
+
+
+@dataclass(slots=True)
+class Totals:
+    """Running sums of one epoch."""
+
+    loss: float = 0.0
+    targets: int = 0
+    slots: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Progress:
+    """Where a training run stands.
+
+    Attributes:
+        curve: the epochs that are done.
+        best: the best validation figure so far, of epoch ``best_epoch`` with the weights ``best_weights``.
+        batches: steps done of the epoch under way.
+        totals: of the epoch under way.
+        plan: the generator's state before it drew the plan of the epoch under way; None before that.
+        steps: optimiser steps since the start.
+        steps_per_epoch: of the first epoch; 0 before it.
+        seconds: wall-clock time so far, over all the parts of a run that was stopped.
+        resumes: how often the run went on from a kept state.
+    """
+
+    curve: list[EpochReport] = field(default_factory=list)
+    best: float = -math.inf
+    best_epoch: int = 0
+    best_weights: dict[str, torch.Tensor] | None = None
+    batches: int = 0
+    totals: Totals = field(default_factory=Totals)
+    plan: Mapping[str, Any] | None = None
+    steps: int = 0
+    steps_per_epoch: int = 0
+    seconds: float = 0.0
+    resumes: int = 0
+
+    def ended(self, recipe: Recipe) -> bool:
+        """Whether the epochs or the patience are used up."""
+        return len(self.curve) >= min(recipe.epochs, self.best_epoch + recipe.patience)
+
+    def close_epoch(self, report: EpochReport, model: nn.Module) -> None:
+        """Takes an epoch that is done into the curve, and the weights where it is the best."""
+        self.curve.append(report)
+        if report.validation > self.best:
+            self.best, self.best_epoch, self.best_weights = report.validation, report.epoch, copy.deepcopy(model.state_dict())
+        self.batches, self.totals, self.plan = 0, Totals(), None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """All that a step changes: with it, a training run can be put back to where it was."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    rng: np.random.Generator
+    recipe: Recipe
+    progress: Progress
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.model.parameters()).device
+
+
+class StateKeeper:
+    """Keeps the state of a training run in a file.
+
+    A state is kept at the end of an epoch and, inside an epoch, after ``every_s`` seconds; later where a state takes long to
+    write, so that no more than a twentieth of the time goes into it.
+
+    Args:
+        path: the file; its folder is made.
+        every_s: seconds between two states inside an epoch.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, path: Path, *, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic) -> None:
+        self.path, self._every_s, self._clock = path, every_s, clock
+        self._kept_at, self._took = clock(), 0.0
+
+    def restore(self, training: Training) -> bool:
+        """Puts ``training`` back to the state that was kept; False, and nothing changed, where there is none.
+
+        Raises:
+            StateError: the file cannot be read or is of another training run; nothing changed.
+        """
+        if not self.path.exists():
+            return False
+        load_state(self.path, training)
+        training.progress.resumes += 1
+        self._kept_at = self._clock()
+        return True
+
+    def keep(self, training: Training, *, epoch_ended: bool) -> None:
+        """Writes the state if it is time to.
+
+        Raises:
+            OSError: it cannot be written; the state before is still there.
+        """
+        start = self._clock()
+        since = start - self._kept_at
+        if since * MOST_SHARE < self._took or (since < self._every_s and not epoch_ended):
+            return
+        save_state(self.path, training)
+        self._kept_at = self._clock()
+        self._took = self._kept_at - start
+
+
+def save_state(path: Path, training: Training) -> None:
+    """Writes the state of a training run in one file, which holds the old state or the new, never a part.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    tensors = {f"{_MODEL}{name}": tensor for name, tensor in training.model.state_dict().items()}
+    tensors |= {f"{_BEST}{name}": tensor for name, tensor in (training.progress.best_weights or {}).items()}
+    for number, slots in training.optimizer.state_dict()["state"].items():
+        tensors |= {f"{_OPTIMISER}{number}.{name}": tensor for name, tensor in slots.items()}
+    tensors |= {f"{_GENERATOR}{name}": state for name, state in _generator_states(training.device).items()}
+    progress = {name: getattr(training.progress, name) for name in _plain_fields()}
+    facts = {
+        "recipe": dataclasses.asdict(training.recipe),
+        "rng": training.rng.bit_generator.state,
+        "progress": progress | {"curve": [dataclasses.asdict(report) for report in training.progress.curve]},
+        "totals": dataclasses.asdict(training.progress.totals),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        try:
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part, {_FACTS: json.dumps(facts)})
+        except SafetensorError as error:
+            raise OSError(f"{path}: cannot be written: {error}") from error
+        os.fsync(descriptor)
+        Path(part).replace(path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def load_state(path: Path, training: Training) -> None:
+    """Puts ``training`` into the state that ``path`` holds.
+
+    Raises:
+        StateError: the file cannot be read, or its recipe or its tensors are those of another training run; ``training`` is
+            as it was then.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})[_FACTS])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise StateError(f"state: {path} cannot be read as a training run's: {error}") from error
+    recipe = json.loads(json.dumps(dataclasses.asdict(training.recipe)))
+    for name in recipe:
+        if facts["recipe"].get(name) != recipe[name]:
+            raise StateError(f"state: {path} was trained with {name} {facts['recipe'].get(name)!r}; expected {recipe[name]!r}")
+    weights, best = _under(_MODEL, tensors), _under(_BEST, tensors)
+    _check_shapes(path, weights, training.model)
+    training.model.load_state_dict(weights)
+    _load_optimizer(training.optimizer, _under(_OPTIMISER, tensors))
+    training.rng.bit_generator.state = facts["rng"]
+    _set_generators(_under(_GENERATOR, tensors), training.device)
+    progress = training.progress
+    for name in _plain_fields():
+        setattr(progress, name, facts["progress"][name])
+    progress.curve = [EpochReport(**report) for report in facts["progress"]["curve"]]
+    progress.totals = Totals(**facts["totals"])
+    progress.best_weights = {name: tensor.to(training.device) for name, tensor in best.items()} or None
+
+
+def _plain_fields() -> list[str]:
+    """The fields of `Progress` that are JSON as they are."""
+    return [part.name for part in dataclasses.fields(Progress) if part.name not in ("curve", "totals", "best_weights")]
+
+
+def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _check_shapes(path: Path, weights: Mapping[str, torch.Tensor], model: nn.Module) -> None:
+    expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    found = {name: list(tensor.shape) for name, tensor in weights.items()}
+    for name in sorted(expected.keys() | found.keys()):
+        if found.get(name) != expected.get(name):
+            raise StateError(
+                f"state: {path} holds {name} {found.get(name, 'not at all')}; expected {expected.get(name, 'no such tensor')}, as the model"
+            )
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
+    slots: dict[int, dict[str, torch.Tensor]] = {}
+    for key, tensor in tensors.items():
+        number, _, name = key.partition(".")
+        slots.setdefault(int(number), {})[name] = tensor
+    # the groups are the recipe's, and their learning rates are set anew at each step
+    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _generator_states(device: torch.device) -> dict[str, torch.Tensor]:
+    """Torch's own generators, which dropout draws from."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def _set_generators(states: Mapping[str, torch.Tensor], device: torch.device) -> None:
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)

@@ -1,0 +1,112 @@
+"""A cell's identity: two cells that differ anywhere never share a key, and the same cell always has the same one."""
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from benchmarks.cell import MODEL_FIELDS, Cell, canonical, cell_key, digest, model_key
+from benchmarks.measures import versions
+
+CELL = Cell(backbone="hstu", compression="experts", history=224, tokens=4, segments=2, dropout=0.2)
+OTHER = {
+    "backbone": "sasrec", "compression": "pooling", "dataset": "ml-1m", "dataset_size": "tiny", "history": 225, "recent": 33,
+    "segments": 4, "tokens": 8, "serving": "recompute", "training": "none", "elastic_tokens": (4,), "layers": 3, "heads": 2,
+    "width": 64, "dropout": 0.20000000000000004, "time_bias": False, "learning_rate": 1.0000000000000002e-3, "warmup_steps": 201,
+    "decays": False, "weight_decay": 5e-324, "temperature": 0.05000000000000001, "negatives": 257, "epochs": 2, "patience": 2,
+    "batch_size": 33, "seed": 2, "device": "cuda", "dtype": "bfloat16", "threads": 2,
+    "item_layers": 3,
+}  # fmt: skip
+NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+VALUES = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def key(cell: Cell, data: str = "data", measures: dict[str, int] | None = None) -> str:
+    return cell_key(cell, dataset_digest=data, versions=versions() if measures is None else measures)
+
+
+def exactly(value: object) -> object:
+    """``value`` so that equality is sameness: 1, 1.0 and True are three things, as 0.0 and -0.0 are two."""
+    if isinstance(value, dict):
+        return ("table", tuple(sorted((name, exactly(part)) for name, part in value.items())))
+    if isinstance(value, list):
+        return ("list", tuple(map(exactly, value)))
+    return (type(value).__name__, value.hex() if isinstance(value, float) else value)
+
+
+@given(one=VALUES, other=VALUES)
+def test_canonical_texts_are_equal_for_the_same_values_alone(one: object, other: object) -> None:
+    assert (canonical({"value": one}) == canonical({"value": other})) == (exactly(one) == exactly(other))
+
+
+@given(value=st.floats(allow_nan=False, allow_infinity=False), ulps=st.integers(1, 4), back=st.booleans())
+def test_a_sign_or_the_last_decimal_makes_another_key(value: float, ulps: int, back: bool) -> None:
+    near = value
+    for _ in range(ulps):
+        near = math.nextafter(near, -math.inf if back else math.inf)
+    assume(math.isfinite(near))
+    keys = {digest({"x": number}) for number in (value, near, -value)}
+    assert len(keys) == len({number.hex() for number in (value, near, -value)})
+    assert json.loads(canonical({"x": value}))["x"].hex() == value.hex()
+
+
+@given(rate=st.floats(min_value=0, exclude_min=True, allow_infinity=False), decay=st.floats(min_value=0, allow_infinity=False))
+def test_a_cell_that_differs_by_one_step_of_a_float_is_another_cell(rate: float, decay: float) -> None:
+    cell = dataclasses.replace(CELL, learning_rate=rate, weight_decay=decay)
+    for name in ("learning_rate", "weight_decay"):
+        near = math.nextafter(getattr(cell, name), math.inf)
+        if math.isfinite(near):
+            assert key(dataclasses.replace(cell, **{name: near})) != key(cell)
+    assert key(Cell.from_dict(json.loads(json.dumps(cell.to_dict())))) == key(cell)
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Cell)])
+def test_every_setting_is_part_of_the_key(name: str) -> None:
+    if name not in OTHER:
+        pytest.fail(f"this test knows no other value of {name}: give it one in OTHER")
+    cell = dataclasses.replace(CELL, backbone="hllm", item_layers=2) if name == "item_layers" else CELL
+    assert key(dataclasses.replace(cell, **{name: OTHER[name]})) != key(cell)
+
+
+def test_data_and_each_measures_version_are_part_of_the_key() -> None:
+    keys = {key(CELL), key(CELL, data="other")}
+    keys |= {key(CELL, measures=versions() | {name: version + 1}) for name, version in versions().items()}
+    assert len(keys) == 2 + len(versions())
+
+
+def test_a_model_is_keyed_by_every_setting_but_what_measuring_alone_reads() -> None:
+    assert {field.name for field in dataclasses.fields(Cell)} - set(MODEL_FIELDS) == {"serving"}
+
+    def of(cell: Cell, data: str = "data", code: str = "code") -> str:
+        return model_key(cell, dataset_digest=data, code_digest=code)
+
+    assert of(dataclasses.replace(CELL, serving="recompute")) == of(CELL)
+    assert len({of(CELL), of(CELL, data="other"), of(CELL, code="other"), of(dataclasses.replace(CELL, tokens=8))}) == 4
+    elastic = dataclasses.replace(CELL, training="elastic", elastic_tokens=(4, 8))
+    assert of(dataclasses.replace(elastic, tokens=8)) == of(elastic) != of(CELL)
+
+
+def test_no_number_without_a_json_word_gets_a_key() -> None:
+    for value in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            canonical({"x": value})
+
+
+def test_a_key_is_the_same_in_every_process() -> None:
+    code = "from benchmarks.cell import *; print(digest(Cell(backbone='hstu', compression='full', elastic_tokens=(1, 2)).to_dict()))"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed, "PYTHONPATH": "."}
+        ).stdout.strip()
+        for seed in ("1", "2")
+    }
+    assert found == {digest(Cell(backbone="hstu", compression="full", elastic_tokens=(1, 2)).to_dict())}
