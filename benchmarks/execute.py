@@ -127,6 +127,16 @@ def measure_cell(payload: Mapping[str, Any], report_phase: ReportPhase) -> dict[
     return {**answer, "seconds": phases.seconds}
 
 
+def untrained_subject(payload: Mapping[str, Any]) -> Subject:
+    """The subject of a cell with an untrained model: what a comparison of timings asks of a checkout, so it keeps its name."""
+    cell = Cell.from_dict(payload["cell"])
+    log = _load(payload, cell)
+    data = leave_one_out(log)
+    model = build_model(cell, data.num_items, log.item_texts)
+    model.eval()
+    return Subject(cell=cell, model=model, recipe=recipe(cell), data=data)
+
+
 def build_model(cell: Cell, num_items: int, texts: Sequence[str] | None = None) -> SequentialRecommender:
     """The untrained model of a cell; an elastic one holds its largest count.
 

@@ -97,8 +97,8 @@ def test_the_power_calculation_holds_what_it_says():
     assert needed is not None
     found = verdicts(shift=math.log(1.2), count=needed, trials=2000)
     share = np.mean([verdict is Verdict.REGRESSION for verdict in found])
-    assert share == pytest.approx(pairs.power(0.2, spread=SPREAD, pairs=needed, rule=RULE), abs=0.02)
-    assert share >= pairs.POWER - 0.02
+    assert share == pytest.approx(pairs.power(0.2, spread=SPREAD, pairs=needed, rule=RULE), abs=0.025)
+    assert share >= pairs.POWER - 0.025
 
 
 def test_more_noise_more_cells_and_smaller_effects_take_more_pairs():
