@@ -37,11 +37,11 @@ from benchmarks.comparison import Compared, compared, comparisons_of, foreign_sh
 from benchmarks.environment import PROJECT, environment, processors, provenance
 from benchmarks.interleave import BASE, HEAD, Measure, Pair, run_pairs
 from benchmarks.pairs import Rule, lower_bound, smallest_effect, upper_bound
-from benchmarks.proof import PROOF, SCHEMA_VERSION, holds, summary
+from benchmarks.proof import SCHEMA_VERSION, holds, summary
 from benchmarks.store import write_atomically
 
 PROGRAM = "benchmarks.noise"
-OUT = Path("results") / PROOF
+OUT = Path("results") / "noise" / "aa.json"
 BASELINE = Path("results/baselines/smoke-cpu.json")
 COMPARISONS, PLANTED = 300, 20
 MORE_FLOPS = 1.05

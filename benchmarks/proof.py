@@ -8,16 +8,10 @@ from typing import Any
 from benchmarks.commandline import duration
 from benchmarks.store import StoreError
 
-PROOF = Path("noise") / "aa.json"
 SCHEMA_VERSION = 1
 ALLOWED = 0.01  # the false alarms' upper bound
 
 Content = Mapping[str, Any]
-
-
-def proof_path(results: Path) -> Path:
-    """Where the record lies for a run: beside the run's own folder, as one proof holds for all runs of a machine."""
-    return results.resolve().parent / PROOF
 
 
 def load_proof(path: Path) -> Content | None:

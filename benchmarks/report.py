@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import store
 from benchmarks.commandline import DONE, INCOMPLETE, Parser, refuse
+from benchmarks.proof import load_proof
 
 if TYPE_CHECKING:
     from benchmarks.sections import Content
@@ -62,9 +63,10 @@ def render_report(results_dir: Path, out: Path) -> Path:
     records = store.load_records(results_dir)
     if not records:
         raise NothingMeasuredError(f"{results_dir / 'cells'}: no record, so there is nothing to report")
+    proof = load_proof(store.proof_path(results_dir))
     from benchmarks.sections import content_of  # noqa: PLC0415 - matplotlib is loaded only where a page is drawn
 
-    content = content_of(records, name=results_dir.resolve().name)
+    content = content_of(records, name=results_dir.resolve().name, proof=proof)
     page = render_page(content, digest=store.records_digest(results_dir))
     beside = out.with_suffix("")
     for old in beside.glob("frontier-*.png"):

@@ -9,7 +9,7 @@ import multiprocessing.connection
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -276,7 +276,7 @@ class Sweep:
             "seconds": seconds,
             "comparisons": {},
             "error": outcome.error(),
-            "environment": environment(device=cell.device, threads=cell.threads, affinity=worker.affinity),
+            "environment": self._environment(planned, worker, answer.get("load") or {}),
             "provenance": {
                 **self._provenance,
                 "utc": utc_now(),
@@ -285,6 +285,11 @@ class Sweep:
                 "workers": self._settings.workers,
             },
         }
+
+    def _environment(self, planned: Planned, worker: Worker, load: Mapping[str, Any]) -> dict[str, Any]:
+        """The machine, with what others used of it while the cell was timed among the readings."""
+        facts = environment(device=planned.cell.device, threads=planned.cell.threads, affinity=worker.affinity)
+        return {**facts, "readings": {**facts["readings"], "load": dict(load)}}
 
     def _show(self, worker: Worker) -> None:
         if worker.planned is None or worker.running is None:

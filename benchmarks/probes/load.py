@@ -45,11 +45,15 @@ class LoadWatch:
             "foreign_cpu_share": None if share is None else round(share, 4),
         }
 
-    def said(self) -> str:
-        """What the method of a timing adds: nothing unless others used much."""
+    def said(self, metrics: dict[str, Any]) -> dict[str, Any]:
+        """The metrics that were timed meanwhile; their methods say it where others used much."""
         if self.foreign_share is None or self.foreign_share <= NOTICEABLE:
-            return ""
-        return f", other processes used {self.foreign_share:.0%} of the processors"
+            return metrics
+        note = f"other processes used {self.foreign_share:.0%} of the processors"
+        return {
+            name: metric if metric.get("value") is None else {**metric, "method": f"{metric['method']}, {note}"}
+            for name, metric in metrics.items()
+        }
 
 
 def _machine_seconds() -> tuple[float | None, float]:

@@ -15,8 +15,8 @@ from benchmarks.comparison import comparisons_of, timed_cells
 from benchmarks.environment import PROJECT
 from benchmarks.grids import load_grid, preset_names, select
 from benchmarks.interleave import BASE, HEAD, Order, ProcessError, run_pairs
-from benchmarks.proof import load_proof, proof_path
-from benchmarks.store import StoreError
+from benchmarks.proof import load_proof
+from benchmarks.store import StoreError, proof_path
 
 PASS, REGRESSION, BAD_INPUT, INCOMPLETE, NOT_COMPARABLE = 0, 1, 2, 3, 4
 SPREAD = 0.02
