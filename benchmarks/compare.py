@@ -1,11 +1,12 @@
 """Times two checkouts against each other: ``python -m benchmarks.compare BASE_CHECKOUT --grid NAME --pairs N``.
 
-This checkout is the head. The unit is a process's median: fresh processes of base and head run in turn, one at a time, on
-the same processor, each side first in half of the pairs. A slow-down is a regression where it is beyond the margin and its
-99% bound, corrected by Bonferroni over all timings of all cells, is beyond it too (``benchmarks/pairs.py`` says how).
+This checkout is the head. The unit is a process's median. A pair is a fresh process of each, which measure cell by cell in
+turn, on the same processors, each side first in half of the pairs. A slow-down is a regression where it is beyond the margin
+and its 99% bound, corrected by Bonferroni over all timings of all cells, is beyond it too (``benchmarks/pairs.py`` says how).
 """
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from benchmarks.commandline import NOT_COMPARABLE, Parser, duration, refuse
 from benchmarks.comparison import HEADINGS, Compared, compared, comparisons_of, load_note, order_of, timed_cells
 from benchmarks.environment import PROJECT, chosen_device, environment, provenance, repository_state
 from benchmarks.grids import load_grid, preset_names, select
-from benchmarks.interleave import BASE, HEAD, Measure, Pair, checked_root, run_pairs
+from benchmarks.interleave import BASE, HEAD, Pair, Start, checked_root, run_pairs
 from benchmarks.outputs import Sheet, add_options, exit_code, show, write
 from benchmarks.pairs import ASSUMED_SPREAD, EFFECT, MARGIN, POWER, Rule, least_pairs, pairs_needed, smallest_effect
 
@@ -26,19 +27,22 @@ PROGRAM = "benchmarks.compare"
 ORDER_SEED = 20_260_105
 
 
-def main(argv: Sequence[str] | None = None, *, measure: Measure | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, start: Start | None = None) -> int:
     """The command line; returns the exit code.
 
     Args:
         argv: the arguments without the program's name; the process's own by default.
-        measure: gives the answer of one process; tests put another in its place.
+        start: starts a process; tests put another in its place.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = parser().parse_args(arguments)
     try:
-        return _compare(options, arguments, measure)
+        return _compare(options, arguments, start)
     except ValueError as error:
         return refuse(PROGRAM, error)
+    except KeyboardInterrupt:
+        refuse(PROGRAM, "ended by SIGINT; nothing was written")
+        return 128 + signal.SIGINT
 
 
 def parser() -> Parser:
@@ -65,7 +69,7 @@ def add_grid_options(made: Parser, *, default: str | None) -> None:
     made.add_argument("--order-seed", type=int, default=ORDER_SEED, metavar="SEED", help="draws who runs first and the cells' order")
 
 
-def _compare(options: argparse.Namespace, arguments: Sequence[str], measure: Measure | None) -> int:
+def _compare(options: argparse.Namespace, arguments: Sequence[str], start: Start | None) -> int:
     roots = {BASE: checked_root(options.base), HEAD: PROJECT}
     cells, grid = chosen_cells(options)
     expected = Rule(comparisons=sum(map(comparisons_of, cells.values())), margin=options.margin)
@@ -73,7 +77,7 @@ def _compare(options: argparse.Namespace, arguments: Sequence[str], measure: Mea
     order = order_of(cells, grid, data_dir=options.data_dir, cache_dir=options.cache_dir)
     if not options.quiet:
         tell(f"{len(cells)} cells, {count} pairs; {plan(count, expected)}")
-    seen = run_pairs(roots, order, pairs=count, seed=options.order_seed, told=progress(count, quiet=options.quiet), measure=measure)
+    seen = run_pairs(roots, order, pairs=count, seed=options.order_seed, told=progress(count, quiet=options.quiet), start=start)
     found, rule = compared(seen, cells, margin=options.margin)
     device = next(iter(cells.values())).device
     sheet = Sheet(
@@ -90,7 +94,7 @@ def _compare(options: argparse.Namespace, arguments: Sequence[str], measure: Mea
             "environment": environment(device=device, threads=order.threads, affinity=order.affinity),
             "rule": rule_as_json(rule, count),
             "findings": [one.to_dict() for one in found],
-            "pairs": [{"first": pair.first, BASE: pair.base, HEAD: pair.head} for pair in seen],
+            "pairs": [{"firsts": pair.firsts, BASE: pair.base, HEAD: pair.head} for pair in seen],
         },
         shows_passes=True,
     )

@@ -98,7 +98,7 @@ def compared(
 
     Of ``planted`` cells, the head's serving is the one with a fifth more work in it.
     """
-    broken = [failure for pair in pairs for failure in pair.failures()]
+    broken = [pair.failure for pair in pairs if pair.failure is not None]
     if broken:
         invalid = [_of(key, cell, Verdict.INVALID, broken[0]) for key, cell in cells.items()]
         return invalid, Rule(comparisons=1, margin=margin)
@@ -134,8 +134,8 @@ def _judged(one: Compared, logs: Sequence[float], rule: Rule) -> Compared:
 
 def _fault(pairs: Sequence[Pair], key: str) -> tuple[Verdict, str] | None:
     """Why a cell cannot be compared: a head that fails is invalid, and so is a base that fails at times; one that never can is behind."""
-    heads = [pair.head["cells"][key].get("error") for pair in pairs]
-    bases = [pair.base["cells"][key].get("error") for pair in pairs]
+    heads = [pair.head[key].get("error") for pair in pairs]
+    bases = [pair.base[key].get("error") for pair in pairs]
     if any(heads):
         return Verdict.INVALID, f"head: {next(filter(None, heads))}"
     if bases and all(bases):
@@ -147,7 +147,7 @@ def _fault(pairs: Sequence[Pair], key: str) -> tuple[Verdict, str] | None:
 
 def _medians(pairs: Sequence[Pair], side: str, key: str, metric: str) -> list[float] | None:
     """Seconds, one a process; ``None`` where no process has the timing."""
-    found = [getattr(pair, side)["cells"][key]["medians"].get(metric) for pair in pairs]
+    found = [getattr(pair, side)[key]["medians"].get(metric) for pair in pairs]
     return None if all(value is None for value in found) else [math.nan if value is None else float(value) for value in found]
 
 
@@ -160,8 +160,9 @@ def _of(key: str, cell: Cell, verdict: Verdict, reason: str) -> Compared:
 
 
 def foreign_shares(pairs: Sequence[Pair]) -> list[float]:
-    """What other processes used of the processors, one number a process that could tell."""
-    told = [answer.get("readings", {}).get("foreign_cpu_share") for pair in pairs for answer in (pair.base, pair.head)]
+    """What other processes used of the processors, one number a cell and process that could tell."""
+    answers = [answer for pair in pairs for side in (pair.base, pair.head) for answer in side.values()]
+    told = [answer.get("readings", {}).get("foreign_cpu_share") for answer in answers]
     return [float(share) for share in told if share is not None]
 
 

@@ -1,9 +1,14 @@
-"""Runs the processes of a timing comparison: a fresh one at a time, base and head in turn, in an order that a seed draws."""
+"""Runs the processes of a timing comparison: a fresh one of base and of head a pair, measuring cell by cell in turn.
+
+Both processes of a pair live at the same time on the same processors, and one waits while the other measures. So the two
+medians of a cell are taken within a fraction of a second, and what slows the machine for longer than that slows both.
+"""
 
 import contextlib
 import json
 import os
 import random
+import select
 import signal
 import subprocess
 import sys
@@ -21,20 +26,17 @@ BASE, HEAD = "base", "head"
 HOOK = "def untrained_subject("
 
 Answer = Mapping[str, Any]
-Measure = Callable[[Path, Mapping[str, Any]], Answer]
+Start = Callable[[Path, Mapping[str, Any]], Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """The answers of one process each, and which of them ran first."""
+    """What one process of each side answered, cell by cell; ``failure`` is what ended one of them without an answer."""
 
-    first: str
-    base: Answer
-    head: Answer
-
-    def failures(self) -> list[str]:
-        """What processes of it ended without an answer say."""
-        return [str(answer["error"]) for answer in (self.base, self.head) if "error" in answer]
+    firsts: Mapping[str, str]
+    base: Mapping[str, Answer]
+    head: Mapping[str, Answer]
+    failure: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,12 +53,11 @@ class Order:
     timeout_s: float
     planted: Sequence[str] = ()
 
-    def of(self, root: Path, order: Sequence[str]) -> dict[str, Any]:
+    def of(self, root: Path) -> dict[str, Any]:
         """The order for one process."""
         return {
             "root": str(root),
             "cells": self.cells,
-            "order": list(order),
             "payload": dict(self.payload),
             "threads": self.threads,
             "affinity": list(self.affinity),
@@ -81,80 +82,124 @@ def checked_root(root: Path) -> Path:
     return root.resolve()
 
 
-def run_pairs(
-    roots: Mapping[str, Path], order: Order, *, pairs: int, seed: int, told: Callable[[int], None], measure: Measure | None = None
-) -> list[Pair]:
-    """Measures so many pairs, one process at a time; a process that ends without an answer ends the comparison.
-
-    Each side runs first in half of the pairs, drawn by the seed; the cells' order is drawn per pair and the same for both of
-    its processes.
-    """
-    run = measure or run_process
-    draw = random.Random(seed)  # noqa: S311 - an order, not a secret
-    firsts = [BASE, HEAD] * (pairs // 2) + [draw.choice([BASE, HEAD])] * (pairs % 2)
-    draw.shuffle(firsts)
-    found: list[Pair] = []
-    for number, first in enumerate(firsts, start=1):
-        cells = list(order.cells)
-        draw.shuffle(cells)
-        answers: dict[str, Answer] = {}
-        for side in (first, HEAD if first == BASE else BASE):
-            try:
-                answers[side] = run(roots[side], order.of(roots[side], cells))
-            except ProcessError as error:
-                answers[side] = {"error": str(error)}
-        found.append(Pair(first=first, base=answers[BASE], head=answers[HEAD]))
-        if found[-1].failures():
-            break
-        told(number)
-    return found
-
-
 class ProcessError(RuntimeError):
     """A process of a comparison ended without an answer."""
 
 
-def run_process(root: Path, order: Mapping[str, Any]) -> Answer:
-    """The answer of one fresh process in a checkout; nothing is written into the checkout.
+class Process:
+    """A fresh process in a checkout, which measures a cell at a time; nothing is written into the checkout."""
 
-    Raises:
-        ProcessError: it crashed, ran out of time or said nothing that can be read.
-    """
-    command = [sys.executable, "-P", str(WORKER)]
-    surroundings = _environment(root, int(order["threads"]))
-    with (
-        tempfile.TemporaryFile() as log,
-        subprocess.Popen(
-            command,
+    def __init__(self, root: Path, order: Mapping[str, Any]) -> None:
+        """Starts it; ``ready`` waits until it has loaded its code."""
+        self._root, self._timeout_s = root, float(order["timeout_s"])
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by ``close``
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(WORKER)],
             cwd=root,
-            env=surroundings,
+            env=_environment(root, int(order["threads"])),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=log,
+            stderr=self._log,
             start_new_session=True,
-        ) as process,
-    ):
+        )
+        self._send(json.dumps(order))
+
+    def ready(self) -> None:
+        """Waits until it can measure.
+
+        Raises:
+            ProcessError: it cannot.
+        """
+        self._receive()
+
+    def ask(self, key: str) -> Answer:
+        """Measures a cell.
+
+        Raises:
+            ProcessError: it crashed, ran out of time or said nothing that can be read.
+        """
+        self._send(key)
+        return self._receive()
+
+    def close(self) -> None:
+        """Ends it and all that it started."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    stream.close()
+
+    def _send(self, line: str) -> None:
+        if self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):  # it has ended; the answer that does not come says why
+                self._process.stdin.write(line.encode() + b"\n")
+                self._process.stdin.flush()
+
+    def _receive(self) -> Answer:
+        out = self._process.stdout
+        if out is None or not select.select([out], [], [], self._timeout_s)[0]:
+            raise ProcessError(f"{self._root}: no answer after {self._timeout_s:g} s")
+        line = out.readline()
+        if not line:
+            code = self._process.wait()
+            self._log.seek(0)
+            last = (self._log.read().decode(errors="replace").strip().splitlines() or ["no output"])[-1]
+            raise ProcessError(f"{self._root}: a measuring process ended with exit code {code}: {one_line(last)}")
         try:
-            out, _ = process.communicate(json.dumps(order).encode(), timeout=float(order["timeout_s"]))
-        except subprocess.TimeoutExpired as error:
-            raise ProcessError(f"{root}: not finished after {order['timeout_s']:g} s") from error
-        finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        if process.returncode:
-            log.seek(0)
-            last = (log.read().decode(errors="replace").strip().splitlines() or ["no output"])[-1]
-            raise ProcessError(f"{root}: a measuring process ended with exit code {process.returncode}: {one_line(last)}")
+            answer: Answer = json.loads(line)
+        except ValueError as error:
+            raise ProcessError(f"{self._root}: a measuring process gave no answer ({error})") from error
+        return answer
+
+
+def run_pairs(
+    roots: Mapping[str, Path], order: Order, *, pairs: int, seed: int, told: Callable[[int], None], start: Start | None = None
+) -> list[Pair]:
+    """Measures so many pairs of fresh processes; one that ends without an answer ends the comparison.
+
+    The seed draws the cells' order in a pair, and per cell which side goes first: each does in half of the pairs.
+    """
+    draw = random.Random(seed)  # noqa: S311 - an order, not a secret
+    firsts = {key: _balanced(pairs, draw) for key in order.cells}
+    found: list[Pair] = []
+    for number in range(pairs):
+        keys = list(order.cells)
+        draw.shuffle(keys)
+        found.append(_pair(roots, order, {key: firsts[key][number] for key in keys}, start or Process))
+        if found[-1].failure is not None:
+            break
+        told(number + 1)
+    return found
+
+
+def _balanced(pairs: int, draw: random.Random) -> list[str]:
+    sides = [BASE, HEAD] * (pairs // 2) + [draw.choice([BASE, HEAD])] * (pairs % 2)
+    draw.shuffle(sides)
+    return sides
+
+
+def _pair(roots: Mapping[str, Path], order: Order, firsts: Mapping[str, str], start: Start) -> Pair:
+    answers: dict[str, dict[str, Answer]] = {BASE: {}, HEAD: {}}
+    processes: dict[str, Any] = {}
     try:
-        answer: Answer = json.loads(out)
-    except ValueError as error:
-        raise ProcessError(f"{root}: a measuring process gave no answer ({error})") from error
-    return answer
+        for side, root in roots.items():
+            processes[side] = start(root, order.of(root))
+        for process in processes.values():
+            process.ready()
+        for key, first in firsts.items():
+            for side in (first, HEAD if first == BASE else BASE):
+                answers[side][key] = processes[side].ask(key)
+    except ProcessError as error:
+        return Pair(firsts=firsts, base=answers[BASE], head=answers[HEAD], failure=str(error))
+    finally:
+        for process in processes.values():
+            process.close()
+    return Pair(firsts=firsts, base=answers[BASE], head=answers[HEAD])
 
 
 def _environment(root: Path, threads: int) -> dict[str, str]:
     """The checkout's own packages come first, and its compiled files stay out of it."""
     threaded = dict.fromkeys(THREAD_VARIABLES, str(threads))
-    cache = Path(tempfile.gettempdir()) / f"persrec-compiled-{os.getuid()}"
-    return {**os.environ, **threaded, "PYTHONPATH": str(root), "PYTHONPYCACHEPREFIX": str(cache)}
+    return {**os.environ, **threaded, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -18,6 +18,7 @@ failed.
 import argparse
 import json
 import random
+import signal
 import sys
 import time
 from collections import Counter
@@ -35,7 +36,7 @@ from benchmarks.commandline import DONE, INCOMPLETE, REGRESSION, Parser, one_lin
 from benchmarks.compare import add_grid_options, checked_pairs, chosen_cells, plan, progress, rule_as_json, tell
 from benchmarks.comparison import Compared, compared, comparisons_of, foreign_shares, order_of
 from benchmarks.environment import PROJECT, environment, processors, provenance
-from benchmarks.interleave import BASE, HEAD, Measure, Pair, run_pairs
+from benchmarks.interleave import BASE, HEAD, Pair, Start, run_pairs
 from benchmarks.pairs import Rule, lower_bound, smallest_effect, upper_bound
 from benchmarks.proof import SCHEMA_VERSION, holds, summary
 from benchmarks.store import write_atomically
@@ -58,19 +59,22 @@ class Proof:
     rule: Rule | None = None
 
 
-def main(argv: Sequence[str] | None = None, *, measure: Measure | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, start: Start | None = None) -> int:
     """The command line; returns the exit code.
 
     Args:
         argv: the arguments without the program's name; the process's own by default.
-        measure: gives the answer of one process; tests put another in its place.
+        start: starts a process; tests put another in its place.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = parser().parse_args(arguments)
     try:
-        return _prove(options, arguments, measure)
+        return _prove(options, arguments, start)
     except ValueError as error:
         return refuse(PROGRAM, error)
+    except KeyboardInterrupt:
+        refuse(PROGRAM, "ended by SIGINT; nothing was written")
+        return 128 + signal.SIGINT
 
 
 def parser() -> Parser:
@@ -86,7 +90,7 @@ def parser() -> Parser:
     return made
 
 
-def _prove(options: argparse.Namespace, arguments: Sequence[str], measure: Measure | None) -> int:
+def _prove(options: argparse.Namespace, arguments: Sequence[str], start: Start | None) -> int:
     if options.comparisons < 1 or options.planted < 1:
         raise ValueError("--comparisons, --planted: expected at least 1")
     cells, grid = chosen_cells(options)
@@ -97,7 +101,7 @@ def _prove(options: argparse.Namespace, arguments: Sequence[str], measure: Measu
     plants = drawn_plants(list(cells), runs=runs, wanted=options.planted, seed=options.order_seed)
     if not options.quiet:
         tell(f"{len(cells)} cells, {runs} runs of {count} pairs; {plan(count, expected)}")
-    start, proof = time.monotonic(), Proof()
+    began, proof = time.monotonic(), Proof()
     told = progress(count * runs, quiet=options.quiet)
     for number, planted in enumerate(plants):
         order = order_of(cells, grid, data_dir=options.data_dir, cache_dir=options.cache_dir, planted=planted)
@@ -107,13 +111,13 @@ def _prove(options: argparse.Namespace, arguments: Sequence[str], measure: Measu
             pairs=count,
             seed=options.order_seed + number,
             told=_after(len(proof.pairs), told),
-            measure=measure,
+            start=start,
         )
         broken = _take_in(proof, seen, cells, planted, margin=options.margin)
         if broken:
             sys.stderr.write(f"{PROGRAM}: {one_line(broken)}\n")
             return INCOMPLETE
-    content = _content(options, arguments, proof, gate, cells, runs=runs, count=count, seconds=time.monotonic() - start)
+    content = _content(options, arguments, proof, gate, cells, runs=runs, count=count, seconds=time.monotonic() - began)
     write_atomically(options.out, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
     for line in summary(content):
         tell(line)

@@ -1,9 +1,10 @@
 """One process of a timing comparison: ``python -P timing.py`` in a checkout, with that checkout first on the import path.
 
-The order comes as JSON on the standard input, the answer leaves as JSON on the standard output. Code and settings under
-measurement are the checkout's; the instruments are this file and the two probes beside it, whichever checkout is measured.
-So it asks one thing of a checkout: ``benchmarks.execute.untrained_subject``. A sample is a bundle of calls, so that a clock's
-resolution and the loop's own cost are small beside it.
+The first line of the standard input is the order, in JSON; each further line is the key of a cell to measure now, and gets
+one line of JSON in answer. Between its cells the process waits, so that another one can measure the same cell at nearly the
+same time. Code and settings under measurement are the checkout's; the instruments are this file and the two probes beside
+it, whichever checkout is measured. So it asks one thing of a checkout: ``benchmarks.execute.untrained_subject``. A sample is
+a bundle of calls, so that a clock's resolution and the loop's own cost are small beside it.
 
 Deterministic algorithms stay off, unlike in a cell: loading what they need would take longer than all the measuring.
 """
@@ -29,23 +30,25 @@ Repeat = Callable[..., Any]
 
 
 def main() -> int:
-    """Reads an order, measures, answers."""
-    order = json.loads(sys.stdin.read())
-    answer_to = os.dup(1)
-    os.dup2(2, 1)  # what the measured code prints is no answer
-    _end_with_parent()
-    os.sched_setaffinity(0, order["affinity"])
-    answer = measure(order)
-    with os.fdopen(answer_to, "w") as out:
-        json.dump(answer, out, allow_nan=False)
+    """Reads the order and says that it is ready; then measures a cell a line."""
+    order = json.loads(sys.stdin.readline())
+    with os.fdopen(os.dup(1), "w", buffering=1) as answers:
+        os.dup2(2, 1)  # what the measured code prints is no answer
+        _end_with_parent()
+        os.sched_setaffinity(0, order["affinity"])
+        measure = measurer(order)
+        answers.write(json.dumps({"ready": True}) + "\n")
+        for line in sys.stdin:
+            answers.write(json.dumps(measure(line.strip()), allow_nan=False) + "\n")
     return 0
 
 
-def measure(order: Mapping[str, Any]) -> dict[str, Any]:
-    """The medians of every cell, seconds a call; a cell that fails says why, and the others go on."""
+def measurer(order: Mapping[str, Any]) -> Callable[[str], dict[str, Any]]:
+    """Loads the checkout's code; what comes back measures one cell: medians in seconds a call, or why there are none."""
     import torch  # noqa: PLC0415 - after the processors are set
 
     torch.set_num_threads(order["threads"])
+    torch.optim.AdamW([torch.zeros(1)])  # what the first optimiser imports takes a second
     import benchmarks  # noqa: PLC0415
 
     root = Path(order["root"])
@@ -54,15 +57,18 @@ def measure(order: Mapping[str, Any]) -> dict[str, Any]:
     from benchmarks.execute import untrained_subject  # noqa: PLC0415
 
     repeat: Repeat = instrument("clock").repeat
-    cells: dict[str, Any] = {}
-    with instrument("load").LoadWatch() as watch:
-        for key in order["order"]:
-            try:
-                subject = untrained_subject({**order["payload"], "cell": order["cells"][key]})
-                cells[key] = {"medians": measure_subject(subject, repeat, planted=key in order["planted"])}
-            except Exception as error:  # noqa: BLE001 - what a cell fails with is its finding
-                cells[key] = {"error": f"{type(error).__name__}: {error}"}
-    return {"cells": cells, "readings": watch.readings()}
+    watch_load = instrument("load").LoadWatch
+
+    def measure(key: str) -> dict[str, Any]:
+        try:
+            subject = untrained_subject({**order["payload"], "cell": order["cells"][key]})
+            with watch_load() as watch:
+                medians = measure_subject(subject, repeat, planted=key in order["planted"])
+        except Exception as error:  # noqa: BLE001 - what a cell fails with is its finding
+            return {"error": f"{type(error).__name__}: {error}"}
+        return {"medians": medians, "readings": watch.readings()}
+
+    return measure
 
 
 def measure_subject(subject: Any, repeat: Repeat, *, planted: bool) -> dict[str, float]:
