@@ -50,10 +50,12 @@ def measurer(order: Mapping[str, Any]) -> Callable[[str], dict[str, Any]]:
     torch.set_num_threads(order["threads"])
     torch.optim.AdamW([torch.zeros(1)])  # what the first optimiser imports takes a second
     import benchmarks  # noqa: PLC0415
+    import persrec  # noqa: PLC0415
 
-    root = Path(order["root"])
-    if not Path(str(benchmarks.__file__)).resolve().is_relative_to(root.resolve()):
-        raise ImportError(f"benchmarks was imported from {benchmarks.__file__}, expected from under {root}")
+    root = Path(order["root"]).resolve()
+    for package in (benchmarks, persrec):
+        if not Path(str(package.__file__)).resolve().is_relative_to(root):
+            raise ImportError(f"{package.__name__} was imported from {package.__file__}, expected from under {root}")
     from benchmarks.execute import untrained_subject  # noqa: PLC0415
 
     repeat: Repeat = instrument("clock").repeat
