@@ -19,6 +19,7 @@ from benchmarks.probes.load import NOTICEABLE
 from benchmarks.timing import COMPRESS, PLANTED, SERVE, TRAIN
 
 HEADINGS = ("base", "head", "change", "99% low", "99% high", "spread", "pairs for +20%")
+UNSUPPORTED = "UnsupportedError"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,6 +137,8 @@ def _fault(pairs: Sequence[Pair], key: str) -> tuple[Verdict, str] | None:
     """Why a cell cannot be compared: a head that fails is invalid, and so is a base that fails at times; one that never can is behind."""
     heads = [pair.head[key].get("error") for pair in pairs]
     bases = [pair.base[key].get("error") for pair in pairs]
+    if heads and all(str(error).startswith(UNSUPPORTED) for error in heads + bases):
+        return Verdict.PASS, f"in neither checkout: {heads[0]}"
     if any(heads):
         return Verdict.INVALID, f"head: {next(filter(None, heads))}"
     if bases and all(bases):
