@@ -119,9 +119,33 @@ def cuda_device_count() -> tuple[int, str]:
     return count, "" if count else "NVML lists no device"
 
 
+def chosen_device(wanted: str) -> str:
+    """``cpu`` or ``cuda`` for what ``--device`` says.
+
+    Raises:
+        ValueError: ``cuda`` where there is none.
+    """
+    if wanted == "cpu":
+        return "cpu"
+    count, reason = cuda_device_count()
+    if count:
+        return "cuda"
+    if wanted == "cuda":
+        raise ValueError(f"--device: no CUDA device here: {reason}")
+    return "cpu"
+
+
+def processors(slot: int, threads: int) -> tuple[int, ...]:
+    """The processors of a worker: ``threads`` of those this run may use, the next ones for the next worker."""
+    available = sorted(os.sched_getaffinity(0))
+    if threads >= len(available):
+        return tuple(available)
+    return tuple(sorted({available[(slot * threads + offset) % len(available)] for offset in range(threads)}))
+
+
 def provenance(*, argv: Sequence[str]) -> dict[str, Any]:
     """Commit, digest of uncommitted changes, the command and the time; ``commit`` is null, with a reason, outside a repository."""
-    return {**_repository_state(), "argv": list(argv), "utc": utc_now()}
+    return {**repository_state(PROJECT), "argv": list(argv), "utc": utc_now()}
 
 
 def utc_now() -> str:
@@ -148,30 +172,31 @@ def _python_sources(root: Path, names: Iterable[str]) -> list[Path]:
     return sorted(found)
 
 
-def _repository_state() -> dict[str, Any]:
+def repository_state(root: Path) -> dict[str, Any]:
+    """The commit of a checkout and the digest of what differs from it."""
     try:
-        commit = _git("rev-parse", "--verify", "HEAD").strip()
+        commit = _git(root, "rev-parse", "--verify", "HEAD").strip()
     except (OSError, subprocess.SubprocessError) as error:
-        return {"commit": None, "commit_reason": f"git knows no commit at {PROJECT} ({type(error).__name__})", "dirty": None}
-    return {"commit": commit, "dirty": _uncommitted_digest()}
+        return {"commit": None, "commit_reason": f"git knows no commit at {root} ({type(error).__name__})", "dirty": None}
+    return {"commit": commit, "dirty": _uncommitted_digest(root)}
 
 
-def _uncommitted_digest() -> str | None:
+def _uncommitted_digest(root: Path) -> str | None:
     """SHA-256 of what differs from the commit, new files among it; ``None`` for a clean tree. What runs write does not count."""
-    changes = _git("diff", "HEAD", "--binary", "--no-ext-diff", "--", ".", *NOT_CODE)
-    new_files = _git("ls-files", "--others", "--exclude-standard", "-z", "--", ".", *NOT_CODE).split("\0")
+    changes = _git(root, "diff", "HEAD", "--binary", "--no-ext-diff", "--", ".", *NOT_CODE)
+    new_files = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", ".", *NOT_CODE).split("\0")
     if not changes and not any(new_files):
         return None
     hasher = hashlib.sha256(changes.encode(errors="surrogateescape"))
     for name in sorted(filter(None, new_files)):
-        path = PROJECT / name
+        path = root / name
         hasher.update(name.encode(errors="surrogateescape"))
         hasher.update(path.read_bytes() if path.is_file() else b"")
     return hasher.hexdigest()
 
 
-def _git(*arguments: str) -> str:
-    finished = subprocess.run(["git", "-C", str(PROJECT), *arguments], capture_output=True, check=True, timeout=30)
+def _git(root: Path, *arguments: str) -> str:
+    finished = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=True, timeout=30)
     return finished.stdout.decode(errors="surrogateescape")
 
 

@@ -13,6 +13,7 @@ import torch
 from benchmarks.cell import FLOOR_NAMES, Cell, UnsupportedError
 from benchmarks.probes.flops import count_flops
 from benchmarks.probes.latency import measure_latency
+from benchmarks.probes.load import LoadWatch
 from benchmarks.probes.memory import measure_memory
 from benchmarks.probes.quality import quality_of_ranks, validation_figure
 from benchmarks.probes.subject import Subject
@@ -92,7 +93,7 @@ def measure_cell(payload: Mapping[str, Any], report_phase: ReportPhase) -> dict[
         log = _load(payload, cell)
         data = leave_one_out(log)
         facts = _dataset_facts(log, cell)
-    answer: dict[str, Any] = {"metrics": {}, "replicates": {}, "ledger": [], "model": None, "dataset": facts, "raw": {}}
+    answer: dict[str, Any] = {"metrics": {}, "replicates": {}, "ledger": [], "model": None, "dataset": facts, "load": {}, "raw": {}}
     if cell.backbone in FLOOR_NAMES:
         with phases.phase("quality"):
             past = data.past("test")
@@ -129,11 +130,22 @@ def measure_cell(payload: Mapping[str, Any], report_phase: ReportPhase) -> dict[
         metrics, answer["ledger"] = count_flops(subject)
         answer["metrics"].update(metrics)
     for name, probe in (("memory", measure_memory), ("throughput", measure_throughput), ("latency", measure_latency)):
-        with phases.phase(name):
+        with phases.phase(name), LoadWatch() as watch:
             metrics, raw = probe(subject)
-            answer["metrics"].update(metrics)
             answer["raw"].update(raw)
+        answer["metrics"].update(metrics if name == "memory" else watch.said(metrics))
+        answer["load"][name] = watch.readings()
     return {**answer, "seconds": phases.seconds}
+
+
+def untrained_subject(payload: Mapping[str, Any]) -> Subject:
+    """The subject of a cell with an untrained model: what a comparison of timings asks of a checkout, so it keeps its name."""
+    cell = Cell.from_dict(payload["cell"])
+    log = _load(payload, cell)
+    data = leave_one_out(log)
+    model = build_model(cell, data.num_items, log.item_texts)
+    model.eval()
+    return Subject(cell=cell, model=model, recipe=recipe(cell), data=data)
 
 
 def build_model(cell: Cell, num_items: int, texts: Sequence[str] | None = None) -> SequentialRecommender:

@@ -60,7 +60,10 @@ READING_A_FRONTIER = (
     "nothing dominates; what something dominates is faded. Up and to the left is better. The tables say how often each is on the "
     "frontier when users are drawn anew, and which rival dominates it in at least 95% of the draws."
 )
-NO_A_A = "The same code measured against itself (A/A) is the gate's own test and not part of these records."
+NO_A_A = (
+    "The same code measured against itself (A/A): not measured beside these records; python -m benchmarks.noise does it and writes "
+    "results/noise/aa.json."
+)
 
 ALWAYS_LIMITED = (
     "Quality is taken with a fresh cache. That it falls while a cache serves r requests is not in the amortised cost.",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import store
 from benchmarks.commandline import DONE, INCOMPLETE, Parser, refuse
+from benchmarks.proof import load_proof
 
 if TYPE_CHECKING:
     from benchmarks.sections import Content
@@ -32,7 +33,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         type=Path,
         help="the page to write (default: reports/NAME.html for a run under results/, else report.html in the run's folder)",
     )
+    parser.add_argument(
+        "--compare",
+        nargs=2,
+        metavar="EXPR",
+        help="print two configurations' paired difference, each found as by 'backbone=hstu,tokens=4'; render nothing",
+    )
     options = parser.parse_args(arguments)
+    if options.compare is not None:
+        return _compare(options.results, *options.compare)
     out = options.out or store.report_path(options.results)
     try:
         page = render_report(options.results, out)
@@ -43,6 +52,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return refuse(_PROGRAM, error)
     print(page)
     return DONE if any(record["status"] == "ok" for record in store.load_records(options.results)) else INCOMPLETE
+
+
+def _compare(results_dir: Path, first: str, second: str) -> int:
+    from benchmarks.tables import markdown  # noqa: PLC0415 - with the report's own parts
+    from benchmarks.versus import versus_table  # noqa: PLC0415
+
+    try:
+        print(markdown(versus_table(store.load_records(results_dir), first, second, name=str(results_dir))), end="")
+    except ValueError as error:
+        return refuse(_PROGRAM, error)
+    return DONE
 
 
 def render_report(results_dir: Path, out: Path) -> Path:
@@ -62,9 +82,10 @@ def render_report(results_dir: Path, out: Path) -> Path:
     records = store.load_records(results_dir)
     if not records:
         raise NothingMeasuredError(f"{results_dir / 'cells'}: no record, so there is nothing to report")
+    proof = load_proof(store.proof_path(results_dir))
     from benchmarks.sections import content_of  # noqa: PLC0415 - matplotlib is loaded only where a page is drawn
 
-    content = content_of(records, name=results_dir.resolve().name)
+    content = content_of(records, name=results_dir.resolve().name, proof=proof)
     page = render_page(content, digest=store.records_digest(results_dir))
     beside = out.with_suffix("")
     for old in beside.glob("frontier-*.png"):

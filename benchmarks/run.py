@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from benchmarks.cell import Cell, cell_key, model_key, needs_model
 from benchmarks.commandline import DONE, INCOMPLETE, Parser, duration, one_line, refuse
-from benchmarks.environment import code_digest, cuda_device_count
+from benchmarks.environment import chosen_device, code_digest
 from benchmarks.grids import ORDER_SEED, Estimate, Grid, label, load_grid, preset_names, select, selecting, shuffled
 from benchmarks.measures import versions
 from benchmarks.progress import display
@@ -127,7 +127,7 @@ def parser() -> Parser:
 
 
 def _validated(options: argparse.Namespace) -> Request:
-    device = _device(options.device)
+    device = chosen_device(options.device)
     grid = load_grid(options.grid, device=device, dataset=options.dataset, seeds=options.seeds)
     cells = select(grid.cells, options.select, grid=grid.name)
     from persrec.data import dataset_digest  # noqa: PLC0415 - pandas takes a moment, and a refused call needs none
@@ -139,17 +139,6 @@ def _validated(options: argparse.Namespace) -> Request:
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out: {out} is a file; expected a folder")
     return Request(options=options, grid=grid, cells=cells, device=device, out=out, digests=digests)
-
-
-def _device(wanted: str) -> str:
-    if wanted == "cpu":
-        return "cpu"
-    count, reason = cuda_device_count()
-    if count:
-        return "cuda"
-    if wanted == "cuda":
-        raise ValueError(f"--device: no CUDA device here: {reason}")
-    return "cpu"
 
 
 def _run(request: Request, arguments: Sequence[str], work: Work, dead: int | None) -> int:

@@ -4,13 +4,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import contrasts, curves, evidence, prose, quantities, ranking, verdict
+from benchmarks import contrasts, curves, evidence, prose, quantities, ranking, upkeep, verdict
 from benchmarks.axes import METRIC_NAMES
 from benchmarks.evidence import Failure
 from benchmarks.families import FAMILIES, Family, Names, context_key, family, in_order, name_all
 from benchmarks.figures import COST_NAMES, Drawing, frontier_figure
 from benchmarks.frontier import COSTS, Frontier, frontier
 from benchmarks.paired import QUALITY_METRICS, Configuration, Record, compare, configurations
+from benchmarks.proof import summary
 from benchmarks.prose import LEADS, TITLES
 from benchmarks.tables import Table
 from benchmarks.verdict import Verdict
@@ -64,8 +65,8 @@ class Content:
     measurements: tuple[Mapping[str, Any], ...]
 
 
-def content_of(records: Sequence[Record], *, name: str) -> Content:
-    """The content of a report over the records of one run, which hold at least one."""
+def content_of(records: Sequence[Record], *, name: str, proof: Mapping[str, Any] | None = None) -> Content:
+    """The content of a report over the records of one run, which hold at least one; ``proof`` is what ``benchmarks.noise`` found."""
     among = in_order(configurations(records))
     names = name_all(among)
     contexts = contexts_of(among)
@@ -81,7 +82,7 @@ def content_of(records: Sequence[Record], *, name: str) -> Content:
         _amortisation_section(contexts),
         _feasibility_section(contexts, among),
         _ledger_section(among, names),
-        _noise_section(among, names),
+        _noise_section(records, among, names, proof),
         _failure_section(among, names),
         _provenance_section(records, among, names),
         _section("limits", (Group(points=tuple(verdict.limits(records, among, names))),)),
@@ -322,14 +323,12 @@ def _ledger_section(among: Sequence[Configuration], names: Names) -> Section:
     return _section("ledger", (Group(texts=texts, tables=shown, folded=tuple(found[1:])),))
 
 
-def _noise_section(among: Sequence[Configuration], names: Names) -> Section:
+def _noise_section(records: Sequence[Record], among: Sequence[Configuration], names: Names, proof: Mapping[str, Any] | None) -> Section:
     found = evidence.noise_tables(among, names)
     texts = [] if found else ["Neither repeated timings with a spread nor several seeds are in these records."]
-    texts.append("The same code measured against itself (A/A) is the gate's own test and not part of these records.")
-    return _section(
-        "noise",
-        (Group(texts=tuple(texts), tables=tuple(found)),),
-    )
+    texts += filter(None, [upkeep.disturbance(records)])
+    gates = Group(title="The gates, by themselves (A/A)", points=tuple(summary(proof))) if proof else Group(texts=(prose.NO_A_A,))
+    return _section("noise", (Group(texts=tuple(texts), tables=tuple(found)), gates))
 
 
 def _failure_section(among: Sequence[Configuration], names: Names) -> Section:
@@ -340,7 +339,7 @@ def _failure_section(among: Sequence[Configuration], names: Names) -> Section:
 
 
 def _provenance_section(records: Sequence[Record], among: Sequence[Configuration], names: Names) -> Section:
-    shown = [evidence.environment_table(records), evidence.dataset_table(records)]
+    shown = [evidence.environment_table(records), evidence.dataset_table(records), upkeep.overhead_table(records)]
     folded = [evidence.training_table(among, names), evidence.rerun_table(among, names)]
     group = Group(tables=tuple(table for table in shown if table), folded=tuple(table for table in folded if table))
     return _section("provenance", (group,))

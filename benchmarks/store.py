@@ -63,6 +63,11 @@ def report_path(out: Path) -> Path:
     return out / "report.html"
 
 
+def proof_path(out: Path) -> Path:
+    """Where the record of ``benchmarks.noise`` lies: beside the run's own folder, as one holds for all runs of a machine."""
+    return out.resolve().parent / "noise" / "aa.json"
+
+
 def kernels_path(results: Path, device: str) -> Path:
     """Where the record of ``benchmarks.kernels`` lies, beside the runs."""
     return results / f"kernels-{device}.json"
@@ -143,9 +148,10 @@ def record_files(out: Path) -> list[Path]:
 
 
 def records_digest(out: Path) -> str:
-    """SHA-256 over the bytes of all records: a report that embeds it shows these very records."""
+    """SHA-256 over the bytes of all records, and of the gates' own: a report that embeds it shows these very records."""
     hasher = hashlib.sha256()
-    for path in record_files(out):
+    proof = proof_path(out)
+    for path in [*record_files(out), *([proof] if proof.is_file() else [])]:
         hasher.update(f"{path.name}\0".encode())
         hasher.update(hashlib.sha256(path.read_bytes()).digest())
     return hasher.hexdigest()

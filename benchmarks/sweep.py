@@ -6,17 +6,16 @@ One thread waits for all workers at once; nothing spins. A cell that fails becom
 import json
 import math
 import multiprocessing.connection
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from benchmarks.cell import LLAMA_NAMES, Cell
 from benchmarks.commandline import duration, one_line
-from benchmarks.environment import environment, provenance, utc_now
+from benchmarks.environment import environment, processors, provenance, utc_now
 from benchmarks.grids import Limits, label
 from benchmarks.isolation import ATTEMPTS, Isolated, Job, Outcome, preload
 from benchmarks.measures import MEASURES, versions
@@ -284,7 +283,7 @@ class Sweep:
             "seconds": seconds,
             "comparisons": {},
             "error": outcome.error(),
-            "environment": environment(device=cell.device, threads=cell.threads, affinity=worker.affinity),
+            "environment": self._environment(planned, worker, answer.get("load") or {}),
             "provenance": {
                 **self._provenance,
                 "utc": utc_now(),
@@ -293,6 +292,11 @@ class Sweep:
                 "workers": self._settings.workers,
             },
         }
+
+    def _environment(self, planned: Planned, worker: Worker, load: Mapping[str, Any]) -> dict[str, Any]:
+        """The machine, with what others used of it while the cell was timed among the readings."""
+        facts = environment(device=planned.cell.device, threads=planned.cell.threads, affinity=worker.affinity)
+        return {**facts, "readings": {**facts["readings"], "load": dict(load)}}
 
     def _show(self, worker: Worker) -> None:
         if worker.planned is None or worker.running is None:
@@ -320,14 +324,6 @@ class Sweep:
     def _seconds_left(self) -> float:
         cells = self._total - self._done
         return cells * self._cell_pace.mean() + self.models_to_train() * self._model_pace.mean() / len(self._workers)
-
-
-def processors(slot: int, threads: int) -> tuple[int, ...]:
-    """The processors of a worker: ``threads`` of those this run may use, the next ones for the next worker."""
-    available = sorted(os.sched_getaffinity(0))
-    if threads >= len(available):
-        return tuple(available)
-    return tuple(sorted({available[(slot * threads + offset) % len(available)] for offset in range(threads)}))
 
 
 def checked(outcome: Outcome) -> Outcome:

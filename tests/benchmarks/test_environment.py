@@ -21,6 +21,27 @@ def test_readings_and_reasons_are_never_hashed() -> None:
     json.dumps(facts, allow_nan=False)
 
 
+def test_a_record_says_what_its_numbers_depend_on() -> None:
+    facts = env.environment(device="cpu", threads=1, affinity=[0])
+    stable = {"python", "packages", "system", "cpu", "cores", "memory_bytes", "gpu", "gpu_memory_bytes", "driver", "gpu_reason"}
+    assert set(facts) == stable | {"fingerprint", "threads", "affinity", "readings"}
+    assert set(facts["readings"]) == {"cpu_mhz", "load_average"}
+    assert facts["packages"]["torch"]
+    assert set(env.provenance(argv=["x"])) >= {"commit", "dirty", "argv", "utc"}
+
+
+def test_another_checkout_has_a_state_of_its_own(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    (tmp_path / "code.py").write_text("1\n")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-q", "-m", "a")
+    state = env.repository_state(tmp_path)
+    assert state["commit"] != env.repository_state(env.PROJECT)["commit"]
+    assert state["dirty"] is None
+    (tmp_path / "code.py").write_text("2\n")
+    assert env.repository_state(tmp_path)["dirty"] is not None
+
+
 def test_a_fact_that_cannot_be_had_is_null_with_a_reason() -> None:
     facts = env.environment(device="cpu", threads=1, affinity=[0])
     assert (facts["gpu"] is None) == (facts["gpu_reason"] is not None)

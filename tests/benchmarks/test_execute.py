@@ -145,6 +145,7 @@ def test_every_metric_is_there_and_is_a_number_or_says_why_not(answer_of, name):
     assert missing - {"serve_energy_j", "process_gpu_bytes"} == (set() if compresses else nothing_before) | of_items
     assert phases == ["load", "load", "quality", "flops", "memory", "throughput", "latency"]
     assert set(answer["seconds"]) == set(phases)
+    assert set(answer["load"]) == {"memory", "throughput", "latency"}  # what others used meanwhile
 
 
 @pytest.mark.parametrize("name", CELLS)

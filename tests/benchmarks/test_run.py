@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from drive_run import FAKE
 
-from benchmarks import run, store
+from benchmarks import environment, run, store
 from benchmarks.cell import LLAMA_NAMES, Cell
 from benchmarks.grids import load_grid, select
 from benchmarks.measures import versions
@@ -385,13 +385,13 @@ def test_a_refused_call_is_one_line_and_creates_nothing(
 
 
 def test_cuda_where_there_is_none_is_refused(call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(run, "cuda_device_count", lambda: (0, "no driver"))
+    monkeypatch.setattr(environment, "cuda_device_count", lambda: (0, "no driver"))
     assert call("--device", "cuda") == 2
     assert "no CUDA device here: no driver" in capsys.readouterr().err
 
 
 def test_the_device_is_found(monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(run, "cuda_device_count", lambda: (1, ""))
+    monkeypatch.setattr(environment, "cuda_device_count", lambda: (1, ""))
     assert run.main(["--grid", "own.toml", "--list"], work=FAKE) == 0
     assert run.main(["--grid", "own.toml", "--list", "--device", "cpu"], work=FAKE) == 0
     assert capsys.readouterr().out.count("5 to measure") == 2

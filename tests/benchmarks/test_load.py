@@ -1,0 +1,71 @@
+"""What other processes used, from counters that are made up."""
+
+import time
+
+import pytest
+
+from benchmarks.probes import load
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """A machine of two processors with 100 ticks a second, and this process's own seconds."""
+    stat, own = tmp_path / "stat", {"seconds": 5.0}
+    monkeypatch.setattr(load, "STAT", stat)
+    monkeypatch.setattr(load.os, "sysconf", lambda name: 100)
+    monkeypatch.setattr(time, "process_time", lambda: own["seconds"])
+
+    def at(*, user, system=0, idle, iowait=0, steal=0, seconds):
+        # user nice system idle iowait irq softirq steal guest guest_nice
+        stat.write_text(f"cpu  {user} 0 {system} {idle} {iowait} 0 0 {steal} {user} 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n")
+        own["seconds"] = seconds
+
+    return at
+
+
+def watched(machine, before, after):
+    machine(**before)
+    with load.LoadWatch() as watch:
+        machine(**after)
+    return watch
+
+
+def test_what_others_used_is_all_that_was_used_less_ones_own(machine):
+    # 10 s of two processors: 20 s; 14 used, 8 of them by this process
+    watch = watched(machine, {"user": 1000, "idle": 1000, "seconds": 5}, {"user": 2200, "system": 200, "idle": 1600, "seconds": 13})
+    assert watch.foreign_share == pytest.approx((14 - 8) / 20)
+    assert watch.readings()["foreign_cpu_share"] == 0.3
+
+
+def test_waiting_is_no_use_and_what_other_guests_took_is(machine):
+    watch = watched(machine, {"user": 0, "idle": 0, "seconds": 0}, {"user": 500, "idle": 300, "iowait": 100, "steal": 100, "seconds": 5})
+    assert watch.foreign_share == pytest.approx(0.1)
+
+
+def test_rounding_never_gives_less_than_nothing(machine):
+    assert watched(machine, {"user": 0, "idle": 0, "seconds": 0}, {"user": 100, "idle": 100, "seconds": 1.2}).foreign_share == 0.0
+
+
+def test_a_kernel_that_does_not_tell_gives_none(monkeypatch, tmp_path):
+    monkeypatch.setattr(load, "STAT", tmp_path / "nothing")
+    with load.LoadWatch() as watch:
+        pass
+    assert watch.readings()["foreign_cpu_share"] is None
+    assert watch.said({"a": {"value": 1.0, "method": "timed"}}) == {"a": {"value": 1.0, "method": "timed"}}
+
+
+@pytest.mark.parametrize(("share", "method"), [(0.08, "timed"), (0.35, "timed, other processes used 35% of the processors")])
+def test_a_timing_says_so_above_a_tenth_and_stays_valid(share, method):
+    watch = load.LoadWatch()
+    watch.foreign_share = share
+    told = watch.said({"a": {"value": 1.0, "method": "timed"}, "b": {"value": None, "method": "nothing to time"}})
+    assert told == {"a": {"value": 1.0, "method": method}, "b": {"value": None, "method": "nothing to time"}}
+
+
+def test_this_machine_can_tell():
+    with load.LoadWatch() as watch:
+        deadline = time.monotonic() + 0.05
+        while time.monotonic() < deadline:
+            pass
+    assert watch.foreign_share is None or 0.0 <= watch.foreign_share <= 1.0
+    assert set(watch.readings()) == {"load_average_before", "load_average_after", "foreign_cpu_share"}
