@@ -152,8 +152,10 @@ def _quantised(values: torch.Tensor, form: CacheForm | None) -> tuple[torch.Tens
 
 def _per_number(scales: torch.Tensor, form: CacheForm) -> torch.Tensor:
     """``[B, p, S]`` to ``[B, p, W]``: the scale of each number."""
-    widths = torch.tensor(form.widths(), device=scales.device)
-    return scales.repeat_interleave(widths, dim=2)
+    widths = form.widths()
+    if len(set(widths)) == 1:
+        return scales.repeat_interleave(widths[0], dim=2)
+    return scales.repeat_interleave(torch.tensor(widths, device=scales.device), dim=2, output_size=form.width)
 
 
 def _layers(values: torch.Tensor, scales: torch.Tensor | None, form: CacheForm) -> tuple[KeysValues, ...]:
