@@ -81,7 +81,7 @@ READING_A_FRONTIER = (
 NO_A_A = "The same code measured against itself (A/A) is the gate's own test and not part of these records."
 
 ALWAYS_LIMITED = (
-    "Quality is taken with a fresh cache. That it falls while a cache serves r requests is not in the amortised cost.",
+    "Quality is that of a fresh cache but where a section says otherwise. That it falls as a cache ages is not in the amortised cost.",
     (
         "Costs enter the frontier as points; only quality is resampled. Many configurations are compared at once, and no correction "
         "is made for that."
