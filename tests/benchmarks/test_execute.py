@@ -266,7 +266,8 @@ def test_what_a_trained_model_is_served_from_changes_its_states_and_none_of_its_
     assert (states - states_before_target(CELLS["growing"], model, data)).abs().max() > (1e-4 if "cache_dtype" not in changes else 1e-6)
     size = {"bfloat16": 0.5}.get(changes.get("cache_dtype"), 1.0)
     for name in COUNTED:
-        assert answer["metrics"][name]["value"] == own["metrics"][name]["value"] * (size if name == "cache_bytes" else 1), name
+        before = own["metrics"][name]["value"]
+        assert answer["metrics"][name]["value"] == (before * size if name == "cache_bytes" else before), name
 
 
 def test_the_bytes_of_an_int8_cache_hold_its_scales(answer_of):
