@@ -2,9 +2,11 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Self
 
 BACKBONE_NAMES = ("hstu", "sasrec", "llama", "hllm")
@@ -13,6 +15,9 @@ FLOOR_NAMES = ("popularity", "repeat_last")
 COMPRESSION_NAMES = ("none", "full", "recent", "experts", "pooling")
 TRAININGS = ("separate", "elastic", "none")
 SERVINGS = ("recompute", "cache")
+PLANS = ("equal", "growing")
+CACHE_DTYPES = ("float32", "bfloat16", "int8")
+ABLATIONS = ("none", "random_tokens", "shuffled_history", "other_user")
 
 
 class UnsupportedError(ValueError):
@@ -32,6 +37,11 @@ class Cell:
     the recent items against what ``compress`` kept. ``training`` is ``separate`` (a model for this very token count),
     ``elastic`` (one model that was trained with every count of ``elastic_tokens``) or ``none`` (cost alone, and floors).
     ``item_layers`` are the layers of the Llama that reads item texts, of ``hllm`` alone; its heads and width are the model's.
+
+    ``plan`` says where expert tokens stand: behind ``equal`` segments, behind segments that double in size towards the past
+    (``growing``), or at offsets with counts of their own, ``100:2+180:4``. ``cache_dtype``, ``ablation`` and ``staleness`` change
+    what a trained model is served from and nothing of its training: the precision of what is kept (``float32`` keeps it as it
+    was computed), something else in its place, and by how many items the history ends before the recent ones begin.
     """
 
     backbone: str
@@ -42,7 +52,11 @@ class Cell:
     recent: int = 32
     segments: int = 1
     tokens: int = 0
+    plan: str = "equal"
     serving: str = "cache"
+    cache_dtype: str = "float32"
+    ablation: str = "none"
+    staleness: int = 0
     training: str = "separate"
     elastic_tokens: tuple[int, ...] = ()
     layers: int = 2
@@ -70,6 +84,8 @@ class Cell:
         _one_of("compression", self.compression, COMPRESSION_NAMES)
         _one_of("training", self.training, TRAININGS)
         _one_of("serving", self.serving, SERVINGS)
+        _one_of("cache_dtype", self.cache_dtype, CACHE_DTYPES)
+        _one_of("ablation", self.ablation, ABLATIONS)
         for name in (
             "recent",
             "segments",
@@ -84,12 +100,14 @@ class Cell:
             "threads",
         ):
             _at_least(name, getattr(self, name), 1)
-        for name in ("history", "tokens", "seed", "warmup_steps"):
+        for name in ("history", "tokens", "seed", "warmup_steps", "staleness"):
             _at_least(name, getattr(self, name), 0)
         _one_of("device", self.device, ("cpu", "cuda"))
         _one_of("dtype", self.dtype, ("float32", "bfloat16"))
         self._check_heads()
         self._check_sizes()
+        self._check_plan()
+        self._check_variant()
 
     def _check_heads(self) -> None:
         if self.width % self.heads:
@@ -112,10 +130,43 @@ class Cell:
             raise ValueError("tokens: 0 with compression 'pooling', which keeps nothing then; expected at least 1")
         if self.backbone in FLOOR_NAMES and self.training != "none":
             raise ValueError(f"training: {self.training!r} with backbone {self.backbone!r}, which learns nothing; expected 'none'")
-        if self.tokens % self.segments:
-            raise ValueError(f"tokens: {self.tokens} cannot be spread evenly over {self.segments} segments")
         if self.training == "elastic" and self.tokens not in self.elastic_tokens:
             raise ValueError(f"tokens: {self.tokens} is not among the counts of the elastic model, {list(self.elastic_tokens)}")
+
+    def _check_plan(self) -> None:
+        if self.plan in PLANS and self.tokens % self.segments:
+            raise ValueError(f"tokens: {self.tokens} cannot be spread evenly over {self.segments} segments")
+        if self.plan == "equal":
+            return
+        if self.compression != "experts" or self.training == "elastic":
+            came = "training 'elastic'" if self.compression == "experts" else f"compression {self.compression!r}"
+            raise ValueError(f"plan: {self.plan!r} with {came}; expected 'equal', or experts of a model of their own")
+        if self.plan == "growing":
+            if self.history < 2**self.segments - 1:
+                raise ValueError(f"history: {self.history} items do not fill {self.segments} segments of doubling size")
+            return
+        blocks = blocks_of(self.plan)
+        if blocks[-1][0] != self.history:
+            raise ValueError(f"plan: {self.plan!r} ends at item {blocks[-1][0]}; expected {self.history}, the history's end")
+        counts = (len(blocks), sum(count for _, count in blocks))
+        if counts != (self.segments, self.tokens):
+            raise ValueError(f"segments, tokens: {self.segments}, {self.tokens} with plan {self.plan!r}; expected {counts[0]}, {counts[1]}")
+
+    def _check_variant(self) -> None:
+        """What changes a cache needs one, and what changes a quality needs one."""
+        changed = changed_at_evaluation(self)
+        if not changed:
+            return
+        name, value = next(iter(changed.items()))
+        keeps = self.compression not in ("none", "recent") and (self.compression == "full" or self.tokens > 0)
+        if not keeps or self.serving != "cache":
+            nothing = f"tokens {self.tokens}, which keeps nothing" if self.serving == "cache" else f"serving {self.serving!r}"
+            raise ValueError(f"{name}: {value!r} with compression {self.compression!r} and {nothing}; expected something kept in a cache")
+        if self.training == "none" and set(changed) != {"cache_dtype"}:
+            name = next(name for name in changed if name != "cache_dtype")
+            raise ValueError(f"{name}: {changed[name]!r} with training 'none', which has no quality to change; expected {DEFAULTS[name]!r}")
+        if self.cache_dtype == self.dtype == "bfloat16":
+            raise ValueError("cache_dtype: 'bfloat16' with dtype 'bfloat16', which computes it so; expected 'float32', kept as computed")
 
     def to_dict(self) -> dict[str, Any]:
         """The cell as plain JSON values, tuples as lists."""
@@ -140,12 +191,37 @@ class Cell:
         return cls(**settings)
 
 
+DEFAULTS: Mapping[str, Any] = MappingProxyType(
+    {field.name: field.default for field in dataclasses.fields(Cell) if field.default is not dataclasses.MISSING}
+)
+EVALUATION_FIELDS = ("cache_dtype", "ablation", "staleness")
 MODEL_FIELDS = (
-    "backbone", "compression", "dataset", "dataset_size", "history", "recent", "segments", "tokens", "training",
+    "backbone", "compression", "dataset", "dataset_size", "history", "recent", "segments", "tokens", "plan", "training",
     "elastic_tokens", "layers", "heads", "item_layers", "width", "dropout", "time_bias", "learning_rate", "warmup_steps", "decays",
     "weight_decay", "temperature", "negatives", "epochs", "patience", "batch_size", "seed", "device", "dtype",
     "threads",
 )  # fmt: skip
+
+
+def changed_at_evaluation(cell: Cell) -> dict[str, Any]:
+    """The settings of `EVALUATION_FIELDS` that are not as they are by default."""
+    return {name: value for name in EVALUATION_FIELDS if (value := getattr(cell, name)) != DEFAULTS[name]}
+
+
+def blocks_of(plan: str) -> tuple[tuple[int, int], ...]:
+    """Offsets and counts of ``100:2+180:4``.
+
+    Raises:
+        ValueError: the text is no such list, or its offsets do not rise from above 0.
+    """
+    parts = [tuple(part.split(":")) for part in plan.split("+")]
+    if not all(len(part) == 2 and all(number.isdecimal() for number in part) for part in parts):
+        raise ValueError(f"plan: {plan!r}; expected {', '.join(PLANS)}, or offsets with counts such as 100:2+180:4")
+    blocks = tuple((int(offset), int(count)) for offset, count in parts)
+    offsets = [0, *(offset for offset, _ in blocks)]
+    if any(later <= earlier for earlier, later in itertools.pairwise(offsets)):
+        raise ValueError(f"plan: {plan!r}; expected offsets that rise from above 0")
+    return blocks
 
 
 def canonical(values: Mapping[str, Any]) -> str:

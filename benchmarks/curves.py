@@ -34,10 +34,10 @@ class Series:
 
 def tokens_figure(among: Sequence[Configuration], names: Names, *, ceiling: Ceiling, key: str, where: str) -> Drawing | None:
     """Quality against the number of tokens at one window; ``None`` where nothing keeps tokens."""
-    lines = _series(
+    lines = series(
         among,
         by="tokens",
-        alike=("backbone", "compression", "training", "segments"),
+        alike=("backbone", "compression", "training", "segments", "plan"),
         wanted=lambda one: one["tokens"] > 0 or one.is_control,
     )
     lines = [line for line in lines if any(one["tokens"] > 0 for one in line.members)]
@@ -45,7 +45,7 @@ def tokens_figure(among: Sequence[Configuration], names: Names, *, ceiling: Ceil
         return None
     references = [one for one in among if one["compression"] in ("full", "recent") and not one.is_floor]
     title = f"Quality against tokens, {where}"
-    image, description = _quality_panels(lines, references, ceiling, key=key, title=title, axis_name="tokens kept of a user's history")
+    image, description = quality_panels(lines, references, ceiling, key=key, title=title, axis_name="tokens kept of a user's history")
     shown = [one for line in lines for one in line.members] + references
     return Drawing(
         key=key, title=title, description=description, image=image, table=quality_table(shown, names, key=f"{key}-table", caption=title)
@@ -59,8 +59,8 @@ def history_figure(among: Sequence[Configuration], names: Names, *, ceiling: Cei
     if len({position for line in lines for position in line.positions}) < 2:
         return None
     title = f"Quality against history length, {where}"
-    image, description = _quality_panels(
-        lines, [], ceiling, key=key, title=title, axis_name="history items before the recent ones", named=True
+    image, description = quality_panels(
+        lines, [], ceiling, key=key, title=title, axis_name="history items before the recent ones", named=_line_name
     )
     shown = sorted(
         {one.key: one for line in lines for one in line.members}.values(), key=lambda one: (str(one["backbone"]), one["history"], one.key)
@@ -114,7 +114,8 @@ def quality_table(among: Sequence[Configuration], names: Names, *, key: str, cap
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows))
 
 
-def _series(among: Sequence[Configuration], *, by: str, alike: Sequence[str], wanted: Callable[[Configuration], bool]) -> list[Series]:
+def series(among: Sequence[Configuration], *, by: str, alike: Sequence[str], wanted: Callable[[Configuration], bool]) -> list[Series]:
+    """Configurations that are alike in some settings, a line each, by one more."""
     groups: dict[tuple[Any, ...], list[Configuration]] = {}
     for one in filter(wanted, among):
         groups.setdefault(tuple(str(one[name]) for name in alike), []).append(one)
@@ -129,9 +130,9 @@ def _by_history(among: Sequence[Configuration], *, once: bool) -> list[Series]:
 
     ``once`` leaves out full history from its cache, which ranks as full history does.
     """
-    alike = ("backbone", "compression", "training", "segments", "tokens", "serving")
+    alike = ("backbone", "compression", "training", "segments", "plan", "tokens", "serving")
     again = {one.key for one in among if one["compression"] == "full" and one["serving"] == "cache"} if once else set()
-    lines = _series(among, by="history", alike=alike, wanted=lambda one: one.key not in again)
+    lines = series(among, by="history", alike=alike, wanted=lambda one: one.key not in again)
     longest = max((len(set(line.positions)) for line in lines), default=0)
     lines = [line for line in lines if longest < 2 or len(set(line.positions)) > 1]
     most = {
@@ -156,7 +157,7 @@ def _by_history(among: Sequence[Configuration], *, once: bool) -> list[Series]:
     return kept
 
 
-def _quality_panels(
+def quality_panels(
     lines: Sequence[Series],
     references: Sequence[Configuration],
     ceiling: Ceiling,
@@ -164,7 +165,7 @@ def _quality_panels(
     key: str,
     title: str,
     axis_name: str,
-    named: bool = False,
+    named: Callable[[Configuration], str] | None = None,
 ) -> tuple[canvas.Image, str]:
     """A row of panels per metric, a column per backbone."""
     drawn = [one for line in lines for one in line.members]
@@ -194,7 +195,7 @@ def _quality_panels(
 
 
 def _quality_panel(
-    axis: Any, lines: Sequence[Series], references: Sequence[Configuration], metric: str, *, named: bool
+    axis: Any, lines: Sequence[Series], references: Sequence[Configuration], metric: str, *, named: Callable[[Configuration], str] | None
 ) -> list[axes.Label]:
     """Draws one panel; what is to be written at its right edge."""
     places = axes.positions([position for line in lines for position in line.positions] or [1])
@@ -220,7 +221,7 @@ def _quality_panel(
             style = axes.marker(members[0][1], Backbones(order=()), size=5.5)
             axis.plot(at, [quality.value for *_, quality in members], linestyle="none", zorder=4, **style)
         if named and found:
-            labels.append((float(found[-1][2].value or 0), _line_name(line.head), colour))
+            labels.append((float(found[-1][2].value or 0), named(line.head), colour))
     for one in _once(references):
         quality = one.quality(metric)
         if quality.value is None:
@@ -229,7 +230,7 @@ def _quality_panel(
         axis.axhline(quality.value, color=colour, linewidth=1.2, linestyle=(0, (4, 2)), zorder=2)
         if quality.low is not None and one["compression"] == "full":
             axis.fill_between([left, right], quality.low, quality.high, color=colour, alpha=0.09, linewidth=0, zorder=1)
-        labels.append((quality.value, "full history" if one["compression"] == "full" else "recent only", colour))
+        labels.append((quality.value, "full history" if one["compression"] == "full" else family(one).name, colour))
     return labels
 
 
@@ -282,7 +283,8 @@ def _line_name(head: Configuration) -> str:
     name = (
         f"{head['tokens']} token{'s' if head['tokens'] > 1 else ''}" if kind.key.startswith("experts") else f"{kind.name} {head['tokens']}"
     )
-    return f"{name}, {head['segments']} segments" if head["segments"] > 1 else name
+    kind_of_plan = "growing " if head["plan"] == "growing" else ""
+    return f"{name}, {head['segments']} {kind_of_plan}segments" if head["segments"] > 1 else name
 
 
 def _once(references: Sequence[Configuration]) -> list[Configuration]:

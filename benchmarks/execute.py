@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.cell import FLOOR_NAMES, Cell, UnsupportedError
+from benchmarks.cell import FLOOR_NAMES, PLANS, Cell, UnsupportedError, blocks_of
 from benchmarks.probes.flops import count_flops
 from benchmarks.probes.latency import measure_latency
 from benchmarks.probes.load import LoadWatch
 from benchmarks.probes.memory import measure_memory
-from benchmarks.probes.quality import quality_of_ranks, validation_figure
+from benchmarks.probes.quality import quality_of_ranks, states_before_target, validation_figure
 from benchmarks.probes.subject import Subject
 from benchmarks.probes.throughput import measure_throughput
 from persrec.backbones import BackboneSettings, build_backbone
@@ -28,7 +28,6 @@ from persrec.data.interactions import InteractionLog
 from persrec.data.splits import LeaveOneOut, leave_one_out
 from persrec.evaluation.floors import floor_ranks
 from persrec.evaluation.ranks import target_ranks
-from persrec.evaluation.states import user_states
 from persrec.items import ItemSettings, build_items
 from persrec.recommender import SequentialRecommender
 from persrec.training import STATE, EpochReport, Recipe, StateError, StateKeeper, Trainer
@@ -119,7 +118,7 @@ def measure_cell(payload: Mapping[str, Any], report_phase: ReportPhase) -> dict[
     if payload["model_dir"] is not None:
         with phases.phase("quality"):
             answer["model"]["cached_joint_gap"] = subject.check_cache(tolerance=CACHE_TOLERANCE)
-            states = user_states(model, data, "test", time_bias=cell.time_bias)
+            states = states_before_target(cell, model, data)
             with torch.no_grad():  # so that a text model's vectors are those kept
                 features = model.item_features()
             ranks = target_ranks(states, features, data.targets("test"), data.seen("test"))
@@ -158,7 +157,14 @@ def build_model(cell: Cell, num_items: int, texts: Sequence[str] | None = None) 
         raise UnsupportedError(f"backbone: hllm reads item texts, and the dataset {cell.dataset} has none")
     torch.manual_seed(cell.seed)
     tokens = max(cell.elastic_tokens) if cell.training == "elastic" else cell.tokens
-    settings = CompressionSettings(history=cell.history, recent=cell.recent, segments=cell.segments, tokens=tokens, width=cell.width)
+    settings = CompressionSettings(
+        history=cell.history,
+        recent=cell.recent,
+        segments=cell.segments,
+        tokens=tokens,
+        width=cell.width,
+        plan=cell.plan if cell.plan in PLANS else blocks_of(cell.plan),
+    )
     compression = build_compression(cell.compression, settings)
     sizes = BackboneSettings(width=cell.width, layers=cell.layers, heads=cell.heads, length=compression.layout.length, dropout=cell.dropout)
     backbone = build_backbone(cell.backbone, sizes)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from benchmarks.cell import PLANS
 from benchmarks.paired import Configuration
 
 
@@ -53,6 +54,11 @@ FILLS = ("full", "none", "left", "bottom")
 
 BACKBONES = MappingProxyType({"hstu": "HSTU", "sasrec": "SASRec", "llama": "Llama", "hllm": "HLLM"})
 FLOORS = MappingProxyType({"popularity": "popularity", "repeat_last": "repeat last", "frequency": "frequency"})
+
+
+ABLATIONS = MappingProxyType(
+    {"random_tokens": "random tokens", "shuffled_history": "the history shuffled", "other_user": "another user's cache"}
+)
 
 
 def family(one: Configuration) -> Family:
@@ -156,8 +162,20 @@ def _family_and_tokens(one: Configuration) -> str:
     elif one.is_control and one["training"] == "elastic":
         text += ", elastic"
     if int(one["segments"]) > 1:
-        text += f" in {one['segments']} segments"
-    return text
+        text += f" in {one['segments']} {'growing ' if one['plan'] == 'growing' else ''}segments"
+    return ", ".join([text, *_plan_and_changes(one)])
+
+
+def _plan_and_changes(one: Configuration) -> list[str]:
+    """Where its tokens stand, if that takes words, and what it is served from other than its own fresh cache."""
+    parts = [] if one["plan"] in PLANS else [f"at {one['plan']}"]
+    if one["ablation"] != "none":
+        parts.append(ABLATIONS[str(one["ablation"])])
+    if one["staleness"]:
+        parts.append(f"{one['staleness']} items old")
+    if one["cache_dtype"] != "float32":
+        parts.append(f"{one['cache_dtype']} cache")
+    return parts
 
 
 def _window(one: Configuration) -> str:
@@ -178,7 +196,8 @@ def _short(one: Configuration, several: Mapping[str, bool]) -> str:
         else:
             text = _BRIEF.get(kind.key, kind.name)
         if int(one["segments"]) > 1:
-            text += f"/{one['segments']} seg"
+            text += f"/{one['segments']} {'growing ' if one['plan'] == 'growing' else ''}seg"
+        text = " ".join([text, *_plan_and_changes(one)])
         if several["training"] and one["training"] == "elastic":
             text += " el."
         parts.append(text)

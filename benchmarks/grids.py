@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cell import BACKBONE_NAMES, COMPRESSION_NAMES, FLOOR_NAMES, Cell
+from benchmarks.cell import BACKBONE_NAMES, COMPRESSION_NAMES, FLOOR_NAMES, Cell, changed_at_evaluation
 
 PRESETS = Path(__file__).parent / "presets"
 DEFAULT_DATASET = "synthetic"
@@ -183,6 +183,9 @@ def label(cell: Cell) -> str:
         words.append(cell.serving)
     if cell.training == "elastic":
         words.append("elastic")
+    if cell.plan != "equal":
+        words.append(f"plan={cell.plan}")
+    words += [f"{name}={value}" for name, value in changed_at_evaluation(cell).items()]
     return " ".join([*words, f"seed={cell.seed}", cell.dataset])
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.cell import FLOOR_NAMES, canonical
+from benchmarks.cell import DEFAULTS, EVALUATION_FIELDS, FLOOR_NAMES, PLANS, blocks_of, canonical
 
 Record = Mapping[str, Any]
 Floats = NDArray[np.float64]
@@ -90,6 +90,21 @@ class Configuration:
     def is_tokens(self) -> bool:
         """Whether it is PerSRec: experts with at least one token."""
         return bool(self["compression"] == "experts" and self["tokens"] > 0)
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """What its trained model is served from other than its own fresh cache as computed: the settings and their values."""
+        return {name: self[name] for name in EVALUATION_FIELDS if self[name] != DEFAULTS[name]}
+
+    @property
+    def is_experiment(self) -> bool:
+        """Whether it answers a question on a model and is nothing one would serve: an ablation, or an aged cache."""
+        return bool(set(self.changed) - {"cache_dtype"})
+
+    @property
+    def offsets(self) -> Any:
+        """Where its history segments end: the plan's name, or its offsets without their counts."""
+        return self["plan"] if self["plan"] in PLANS else tuple(offset for offset, _ in blocks_of(self["plan"]))
 
     def quality(self, metric: str) -> Estimate:
         """The metric over seeds (outer level, drawn with replacement) and users (the records' replicates)."""
@@ -219,7 +234,9 @@ def find_references(one: Configuration, among: Sequence[Configuration]) -> Refer
     ``one`` itself is untrained), then the one whose other settings differ least.
     """
     same = [
-        other for other in among if other.dataset_digest == one.dataset_digest and all(other[name] == one[name] for name in _SAME_MODEL)
+        other
+        for other in among
+        if other.dataset_digest == one.dataset_digest and not other.changed and all(other[name] == one[name] for name in _SAME_MODEL)
     ]
     wanted = "none" if one["training"] == "none" else "separate"
 
@@ -231,9 +248,17 @@ def find_references(one: Configuration, among: Sequence[Configuration]) -> Refer
     return References(
         full=nearest(other for other in full if other["serving"] == "recompute"),
         full_cached=nearest(other for other in full if other["serving"] == "cache"),
-        no_token=nearest(other for other in same if other.is_control and all(other[name] == one[name] for name in plan)),
+        no_token=nearest(
+            other for other in same if other.is_control and other.offsets == one.offsets and all(other[name] == one[name] for name in plan)
+        ),
         recent=nearest(other for other in same if other["compression"] == "recent" and other["recent"] == one["recent"]),
     )
+
+
+def untouched(one: Configuration, among: Sequence[Configuration]) -> Configuration | None:
+    """The same model served from its own fresh cache as computed; ``None`` where the run has no such cell."""
+    as_it_is = {**one.settings, **{name: DEFAULTS[name] for name in EVALUATION_FIELDS}}
+    return next((other for other in among if other.dataset_digest == one.dataset_digest and other.settings == as_it_is), None)
 
 
 def compare(one: Configuration, among: Sequence[Configuration], metric: str) -> Comparison:
@@ -337,7 +362,8 @@ def _number(value: object) -> float | None:
 
 
 def _settings(record: Record) -> dict[str, Any]:
-    return {name: value for name, value in record["cell"].items() if name != "seed"}
+    """The cell without its seed; a setting that came after the record was written had its default's value then."""
+    return {name: value for name, value in (DEFAULTS | record["cell"]).items() if name != "seed"}
 
 
 def _dataset_digests(records: Sequence[Record]) -> list[str]:

@@ -9,7 +9,11 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "ranking": "Every configuration, ranked",
         "tokens": "Quality against tokens",
         "history": "Quality and cost against history length",
+        "segments": "Quality against segments",
         "comparisons": "Paired comparisons",
+        "ablations": "Do the tokens carry the user?",
+        "staleness": "Quality while a cache ages",
+        "precision": "Precision of the cache",
         "amortisation": "Amortisation and break-even",
         "feasibility": "Feasibility map",
         "ledger": "FLOP ledger",
@@ -34,6 +38,20 @@ LEADS: Mapping[str, str] = MappingProxyType(
             "Retention is quality over full history's. Recovered is (quality \N{MINUS SIGN} no token) / (full \N{MINUS SIGN} no token), "
             "undefined where the 95% interval of its denominator holds 0."
         ),
+        "segments": (
+            "The same number of tokens, behind one segment of the history or spread over several; growing segments double in size "
+            "towards the past."
+        ),
+        "ablations": (
+            "A trained model, served with random vectors in its tokens' place (of the mean and deviation that all users' have), with the "
+            "tokens of the same items in another order, or with another user's tokens. What a user's own tokens carry is lost then. "
+            "These cells take no part in the frontiers, the ranking and the comparisons above."
+        ),
+        "staleness": (
+            "The target and the recent items stay; the history ends so many items before the recent ones begin, and the items between are "
+            "seen by neither. These cells take no part in the frontiers, the ranking and the comparisons above."
+        ),
+        "precision": "Every user is served from a cache that was stored at that precision; its bytes hold the scales.",
         "amortisation": (
             "A refresh compresses the history once and serves r requests: (compress + r \N{MULTIPLICATION SIGN} serve) / r each. "
             "The rivals are full attention over the whole window at every request, and full attention from its own KV cache, "
@@ -66,7 +84,7 @@ NO_A_A = (
 )
 
 ALWAYS_LIMITED = (
-    "Quality is taken with a fresh cache. That it falls while a cache serves r requests is not in the amortised cost.",
+    "Quality is that of a fresh cache but where a section says otherwise. That it falls as a cache ages is not in the amortised cost.",
     (
         "Costs enter the frontier as points; only quality is resampled. Many configurations are compared at once, and no correction "
         "is made for that."

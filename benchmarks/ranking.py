@@ -11,7 +11,7 @@ from benchmarks.families import Names, family, filter_name
 from benchmarks.figures import COST_NAMES, sentence
 from benchmarks.frontier import COSTS, Frontier, Standing, frontier
 from benchmarks.measures import MEASURES
-from benchmarks.paired import QUALITY_METRICS, Configuration, Estimate, compare
+from benchmarks.paired import QUALITY_METRICS, Configuration, Estimate, compare, difference, untouched
 from benchmarks.tables import Entry, Table
 
 Frontiers = Mapping[str, Mapping[str, Frontier]]  # by cost, then by metric
@@ -51,6 +51,8 @@ class InContext(Protocol):
     def title(self) -> str: ...  # noqa: D102
     @property
     def configurations(self) -> tuple[Configuration, ...]: ...  # noqa: D102
+    @property
+    def everyone(self) -> tuple[Configuration, ...]: ...  # noqa: D102
 
 
 def ranked_table(among: Sequence[Configuration], found: Frontiers, names: Names, *, key: str, where: str) -> Table:
@@ -178,7 +180,7 @@ def _gain(whole: Estimate, rest: Estimate) -> Estimate:
 def measurements(contexts: Sequence[InContext], found: Mapping[str, Frontiers], names: Names) -> Iterator[dict[str, Any]]:
     """Every number of the report, a row each: what was measured, then what was derived."""
     for context in contexts:
-        for one in context.configurations:
+        for one in context.everyone:
             common = {
                 "context": context.title,
                 "configuration": names(one),
@@ -192,6 +194,9 @@ def measurements(contexts: Sequence[InContext], found: Mapping[str, Frontiers], 
                 continue
             for metric in QUALITY_METRICS:
                 comparison = compare(one, context.configurations, metric)
+                if one.changed and (own := untouched(one, context.everyone)) is not None:
+                    lost = difference(one.quality(metric), own.quality(metric))
+                    yield common | _flat("derived", f"{metric}_over_own_cache", lost, "ratio")
                 for name in ("over_no_token", "over_full", "over_recent", "retention", "recovered"):
                     yield common | _flat("derived", f"{metric}_{name}", getattr(comparison, name), "ratio")
                 for cost, by_metric in found[context.key].items():

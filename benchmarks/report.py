@@ -141,7 +141,7 @@ def _markdown(content: "Content") -> str:
     lines += ["", *(f"- {literal(text)}" for text in (*found.warnings, *found.findings)), ""]
     lines += [markdown(table) for table in content.ranked]
     for section in content.sections:
-        if section.key in ("comparisons", "feasibility", "limits"):
+        if section.key in ("comparisons", "ablations", "staleness", "precision", "feasibility", "limits"):
             lines += [f"## {section.title}", ""]
             for group in section.groups:
                 lines += [*(f"- {literal(text)}" for text in (*group.texts, *group.points)), ""]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import contrasts, curves, evidence, prose, quantities, ranking, upkeep, verdict
+from benchmarks import contrasts, curves, evidence, experiments, prose, quantities, ranking, upkeep, verdict
 from benchmarks.axes import METRIC_NAMES
 from benchmarks.evidence import Failure
 from benchmarks.families import FAMILIES, Family, Names, context_key, family, in_order, name_all
@@ -43,11 +43,15 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Context:
-    """Configurations whose qualities and costs may stand in one figure: the same data, device and number format."""
+    """Configurations whose qualities and costs may stand in one figure: the same data, device and number format.
+
+    ``everyone`` holds ablations and aged caches too, which answer a question on a model and are nothing one would serve.
+    """
 
     key: str
     title: str
     configurations: tuple[Configuration, ...]
+    everyone: tuple[Configuration, ...]
     names: Names
     ceiling: Mapping[str, Mapping[str, float]]
 
@@ -78,14 +82,16 @@ def content_of(records: Sequence[Record], *, name: str, proof: Mapping[str, Any]
         _ranking_section(contexts, ranked),
         _tokens_section(contexts),
         _history_section(contexts),
+        *_segments_section(contexts),
         _comparison_section(contexts),
+        *_experiment_sections(contexts),
         _amortisation_section(contexts),
         _feasibility_section(contexts, among),
         _ledger_section(among, names),
         _noise_section(records, among, names, proof),
         _failure_section(among, names),
         _provenance_section(records, among, names),
-        _section("limits", (Group(points=tuple(verdict.limits(records, among, names))),)),
+        _section("limits", (Group(points=tuple(verdict.limits(records, _each_model_once(among), names))),)),
     )
     return Content(
         name=name,
@@ -113,7 +119,14 @@ def contexts_of(among: Sequence[Configuration]) -> list[Context]:
         version = f", data {known[:8]}" if len({key[1] for key in parts if key[0] == data}) > 1 else ""
         title = f"{data}{version}, {device.upper() if device == 'cpu' else device}" + (f", {dtype}" if names.count(data) > 1 else "")
         contexts.append(
-            Context(key=str(number), title=title, configurations=tuple(members), names=name_all(members), ceiling=_ceiling(members))
+            Context(
+                key=str(number),
+                title=title,
+                configurations=tuple(one for one in members if not one.is_experiment),
+                everyone=tuple(members),
+                names=name_all(members),
+                ceiling=_ceiling(members),
+            )
         )
     return contexts
 
@@ -187,10 +200,9 @@ def _tokens_section(contexts: Sequence[Context]) -> Section:
         windows = sorted({(int(one["history"]), int(one["recent"])) for one in context.configurations if one["tokens"] > 0})
         drawings = []
         for number, (history, recent) in enumerate(windows, start=1):
-            members = [one for one in context.configurations if one.window == history + recent and one["recent"] == recent]
-            members += [
-                one for one in context.configurations if one["compression"] == "recent" and one["recent"] == recent and one not in members
-            ]
+            plain = [one for one in context.configurations if not one.changed]
+            members = [one for one in plain if one.window == history + recent and one["recent"] == recent]
+            members += [one for one in plain if one["compression"] == "recent" and one["recent"] == recent and one not in members]
             drawing = curves.tokens_figure(
                 members,
                 context.names,
@@ -209,10 +221,9 @@ def _history_section(contexts: Sequence[Context]) -> Section:
     groups = []
     for context in contexts:
         lengths = sorted({int(one["history"]) for one in context.configurations if not one.is_floor})
-        quality = curves.history_figure(
-            context.configurations, context.names, ceiling=context.ceiling, key=f"history-{context.key}", where=context.title
-        )
-        cost = curves.cost_history_figure(context.configurations, context.names, key=f"cost-history-{context.key}", where=context.title)
+        plain = [one for one in context.configurations if not one.changed]
+        quality = curves.history_figure(plain, context.names, ceiling=context.ceiling, key=f"history-{context.key}", where=context.title)
+        cost = curves.cost_history_figure(plain, context.names, key=f"cost-history-{context.key}", where=context.title)
         drawings = tuple(drawing for drawing in (quality, cost) if drawing)
         texts = []
         if not drawings:
@@ -228,6 +239,43 @@ def _history_section(contexts: Sequence[Context]) -> Section:
         "history",
         tuple(groups),
     )
+
+
+def _segments_section(contexts: Sequence[Context]) -> list[Section]:
+    """Only where a number of tokens was spread over two numbers of segments."""
+    groups = []
+    for context in contexts:
+        drawing = experiments.segments_figure(
+            context.configurations, context.names, ceiling=context.ceiling, key=f"segments-{context.key}", where=context.title
+        )
+        if drawing:
+            groups.append(Group(title=context.title, drawings=(drawing,)))
+    return [_section("segments", tuple(groups))] if groups else []
+
+
+def _experiment_sections(contexts: Sequence[Context]) -> list[Section]:
+    """Ablations, aged caches and precisions: each section only where the run has such cells."""
+    made: dict[str, list[Group]] = {"ablations": [], "staleness": [], "precision": []}
+    tables = {
+        "ablations": (experiments.ablations_table, "Served with something else in the tokens' place"),
+        "staleness": (experiments.staleness_table, "Served from an older cache"),
+        "precision": (experiments.precision_table, "Served from a cache as stored"),
+    }
+    for context in contexts:
+        drawing = experiments.staleness_figure(
+            context.everyone, context.names, ceiling=context.ceiling, key=f"staleness-{context.key}", where=context.title
+        )
+        for kind, (table_of, title) in tables.items():
+            table = table_of(context.everyone, context.names, key=f"{kind}-differences-{context.key}", caption=f"{title}, {context.title}")
+            if table:
+                drawings = (drawing,) if kind == "staleness" and drawing else ()
+                made[kind].append(Group(title=context.title, drawings=drawings, tables=(table,)))
+    return [_section(kind, tuple(groups)) for kind, groups in made.items() if groups]
+
+
+def _each_model_once(among: Sequence[Configuration]) -> Sequence[Configuration]:
+    """Without those that serve another's model from something else, unless there are none but these."""
+    return [one for one in among if not one.changed] or among
 
 
 def _comparison_section(contexts: Sequence[Context]) -> Section:
@@ -293,7 +341,8 @@ def _does_history_pay(among: Sequence[Configuration], names: Names) -> list[str]
 def _amortisation_section(contexts: Sequence[Context]) -> Section:
     groups = []
     for context in contexts:
-        drawing = contrasts.amortised_figure(context.configurations, context.names, key=f"amortised-{context.key}", where=context.title)
+        plain = [one for one in context.configurations if not one.changed]
+        drawing = contrasts.amortised_figure(plain, context.names, key=f"amortised-{context.key}", where=context.title)
         table = contrasts.break_even_table(
             context.configurations, context.names, key=f"break-even-{context.key}", caption=f"Break-even, {context.title}"
         )
@@ -307,7 +356,7 @@ def _feasibility_section(contexts: Sequence[Context], among: Sequence[Configurat
     groups = [
         Group(
             title=c.title,
-            tables=(evidence.feasibility_table(c.configurations, key=f"feasibility-{c.key}", caption=f"Feasibility, {c.title}"),),
+            tables=(evidence.feasibility_table(c.everyone, key=f"feasibility-{c.key}", caption=f"Feasibility, {c.title}"),),
         )
         for c in contexts
     ]
@@ -340,6 +389,6 @@ def _failure_section(among: Sequence[Configuration], names: Names) -> Section:
 
 def _provenance_section(records: Sequence[Record], among: Sequence[Configuration], names: Names) -> Section:
     shown = [evidence.environment_table(records), evidence.dataset_table(records), upkeep.overhead_table(records)]
-    folded = [evidence.training_table(among, names), evidence.rerun_table(among, names)]
+    folded = [evidence.training_table(_each_model_once(among), names), evidence.rerun_table(among, names)]
     group = Group(tables=tuple(table for table in shown if table), folded=tuple(table for table in folded if table))
     return _section("provenance", (group,))

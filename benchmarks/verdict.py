@@ -52,7 +52,8 @@ def findings(among: Sequence[Configuration]) -> list[str]:
     said = []
     contexts: dict[tuple[str, ...], list[Configuration]] = {}
     for one in among:
-        contexts.setdefault(context_key(one), []).append(one)
+        if not one.changed:
+            contexts.setdefault(context_key(one), []).append(one)
     for (data, *_), members in contexts.items():
         names = name_all(members)
         for backbone in sorted({str(one["backbone"]) for one in members if one.is_tokens}):

@@ -125,6 +125,23 @@ class SegmentLayout:
         slots = None if expert_slots is None else expert_slots // segments
         return cls(segments=tuple(Segment(items=s, experts=tokens // segments, expert_slots=slots) for s in parts), recent=recent)
 
+    @classmethod
+    def growing(cls, *, history: int, recent: int, segments: int, tokens: int) -> Self:
+        """``segments`` history segments that double in size towards the past, with ``tokens / segments`` experts each.
+
+        The segment before the recent items has ``1 / (2^m - 1)`` of the history, the one before it twice that, and so on;
+        offsets are rounded down to whole items.
+        """
+        if segments < 1:
+            raise ValueError(f"segments: {segments}; expected at least 1")
+        parts = 2**segments - 1
+        if history < parts:
+            raise ValueError(f"history: {history} items do not fill {segments} segments of doubling size; expected {parts} or more")
+        if tokens % segments:
+            raise ValueError(f"tokens: {tokens} cannot be spread evenly over {segments} segments")
+        plan = [(history * (2**segments - 2 ** (segments - j)) // parts, tokens // segments) for j in range(1, segments + 1)]
+        return cls.from_plan(plan, window=history + recent)
+
     @cached_property
     def offsets(self) -> tuple[int, ...]:
         """Window columns at which the segments end: ``o_1 < ... < o_m``."""
@@ -158,6 +175,11 @@ class SegmentLayout:
     def kept_before(self, segment: int) -> int:
         """Positions that segment ``segment`` (0-based, the recent one is ``len(segments)``) sees of earlier ones."""
         return sum(s.kept for s in self.segments[:segment])
+
+    def kept_positions(self, segments: int) -> np.ndarray:
+        """Slot indices that a cache of the first ``segments`` segments holds, ``[p]``: the last computed ones of each."""
+        parts = [self.positions(j)[self.size(j) - self.segments[j].kept :] for j in range(segments)]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
 
     def size(self, segment: int) -> int:
         """Computed positions of a segment; the recent one is ``len(segments)``."""

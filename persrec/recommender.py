@@ -79,7 +79,7 @@ class SequentialRecommender(nn.Module):
                 ``[B, r]``, ``r <= R``, which take the first ``r`` positions of the recent segment.
             times: seconds, shaped as ``items``, 0 unknown; without them the time bias is off.
             query_time: ``[B]`` seconds, the time of the request.
-            cache: the history, from `compress` or `extend`.
+            cache: the history, from `compress` or `extend`; each row then needs at least one recent item.
             item_features: ``[V, D]`` raw vectors of a text model.
 
         Returns:
@@ -118,6 +118,7 @@ class SequentialRecommender(nn.Module):
             self._check_cache(cache, items.shape[0], times)
             if items.shape[1] > self.layout.recent:
                 raise ValueError(f"items: {items.shape[1]} recent items with a cache; expected at most {self.layout.recent}")
+            _check_rows_hold_items(items)
             cache = self._with_empty_segments(cache, item_features)
             hidden = self._run_recent(self._slots(items, times, item_features), query_time, cache)
         return F.normalize(_at_last_item(hidden, items), dim=-1)
@@ -269,6 +270,13 @@ def _columns(slots: ItemSlots, start: int, stop: int) -> ItemSlots:
 def _known_empty(slots: ItemSlots) -> bool:
     """Whether no row has an item here; asked on the CPU alone, for a GPU would have to wait for the answer."""
     return slots.ids.device.type == "cpu" and not bool(slots.ids.any())
+
+
+def _check_rows_hold_items(items: torch.Tensor) -> None:
+    """A request is answered at its last recent item, so there must be one: a cache holds no state of the history's last."""
+    empty = torch.nonzero((items == 0).all(1)).flatten().tolist()
+    if empty:
+        raise ValueError(f"items: no recent item in row {empty[0]}; expected at least one in each row that is served from a cache")
 
 
 def _at_last_item(hidden: torch.Tensor, items: torch.Tensor) -> torch.Tensor:

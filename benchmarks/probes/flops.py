@@ -18,6 +18,7 @@ from benchmarks.probes.parts import ATTENTION, ITEM_ENCODER, PARTS, SCORING, rep
 from benchmarks.probes.subject import NO_ITEMS, Subject
 from persrec.items import ItemEncoder
 from persrec.nn.cache import Chunk, empty_cache
+from persrec.serving import pack
 
 TOLERANCE = 0.01
 COUNTED_ITEMS = 4096  # of a larger catalogue, the counters read this many
@@ -267,9 +268,14 @@ def _cache_bytes(subject: Subject) -> dict[str, Any]:
     if not subject.from_cache:
         return {"value": 0, "method": "nothing is kept between requests", "n": 1}
     with torch.no_grad():
-        stored = subject.compress(subject.request(1)).nbytes_per_user
-    element = next(subject.model.backbone.parameters()).element_size()
-    formula = subject.layout.kept_before(len(subject.layout.segments)) * subject.model.backbone.cache_width() * element
-    if stored != formula:
-        raise InvalidMeasurementError(f"a user's cache holds {stored} bytes; the formula says {formula}")
-    return {"value": stored, "method": "keys and values as stored; layers x (K + V width) x positions x element size agrees", "n": 1}
+        packed = pack(subject.compress(subject.request(1)), subject.cell.cache_dtype)
+    element = packed.values.element_size()
+    positions = subject.layout.kept_before(len(subject.layout.segments))
+    formula = positions * subject.model.backbone.cache_width() * element
+    method = "keys and values as stored; layers x (K + V width) x positions x element size agrees"
+    if packed.scales is not None and packed.form is not None:
+        formula += positions * packed.form.heads * packed.scales.element_size()
+        method = f"{method}, with a scale for each key and value of a head"
+    if packed.nbytes_per_user != formula:
+        raise InvalidMeasurementError(f"a user's cache holds {packed.nbytes_per_user} bytes; the formula says {formula}")
+    return {"value": packed.nbytes_per_user, "method": method, "n": 1}

@@ -6,12 +6,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.cell import Cell, changed_at_evaluation
 from persrec.compression.experts import Experts
 from persrec.data.splits import LeaveOneOut
 from persrec.evaluation.metrics import bootstrap_means, metric_values, summarise
 from persrec.evaluation.ranks import repeat_mask, target_ranks
+from persrec.evaluation.served import Serving, served_states
 from persrec.evaluation.states import user_states
 from persrec.recommender import SequentialRecommender
+from persrec.serving import CacheStore
 
 REPLICATE_METRICS = ("ndcg@10", "recall@10")
 BOOTSTRAP_SEED = 0
@@ -38,6 +41,19 @@ def quality_of_ranks(ranks: np.ndarray, data: LeaveOneOut) -> tuple[dict[str, An
         metrics.update(_by_novelty(per_user, data))
     replicates = {name: [round(float(value), DIGITS) for value in means[:, names.index(name)]] for name in REPLICATE_METRICS}
     return metrics, {"seed": BOOTSTRAP_SEED, **replicates}
+
+
+def states_before_target(cell: Cell, model: SequentialRecommender, data: LeaveOneOut) -> torch.Tensor:
+    """User vectors before the test target: of the joint pass, or from caches where the cell changes what these hold."""
+    if not changed_at_evaluation(cell):
+        return user_states(model, data, "test", time_bias=cell.time_bias)
+    serving = Serving(
+        new_caches=lambda: CacheStore(layout=model.layout, dtype=cell.cache_dtype),
+        staleness=cell.staleness,
+        ablation=cell.ablation,
+        seed=cell.seed,
+    )
+    return served_states(model, data, "test", serving=serving, time_bias=cell.time_bias)
 
 
 def validation_figure(model: SequentialRecommender, data: LeaveOneOut, *, time_bias: bool, tokens: int | None) -> Callable[[], float]:

@@ -21,6 +21,8 @@ class CompressionSettings:
         segments: history segments.
         tokens: vectors kept of the history, over all segments; of an elastic model, the largest count.
         width: the model's width ``D``.
+        plan: where expert blocks stand: ``equal`` segments, ``growing`` ones (`SegmentLayout.growing`), or their offsets and
+            counts, ``((offset, count), ...)``, which then say what ``segments`` and ``tokens`` are.
     """
 
     history: int
@@ -28,11 +30,26 @@ class CompressionSettings:
     segments: int
     tokens: int
     width: int
+    plan: str | tuple[tuple[int, int], ...] = "equal"
 
 
 def _experts(settings: CompressionSettings) -> Compression:
-    layout = SegmentLayout.equal(history=settings.history, recent=settings.recent, segments=settings.segments, tokens=settings.tokens)
-    return Experts(layout=layout, width=settings.width)
+    return Experts(layout=_planned(settings), width=settings.width)
+
+
+def _planned(settings: CompressionSettings) -> SegmentLayout:
+    if not isinstance(settings.plan, str):
+        layout = SegmentLayout.from_plan(settings.plan, window=settings.history + settings.recent)
+        if layout.history != settings.history:
+            raise ValueError(f"plan: ends at item {layout.history}; expected {settings.history}, the history's end")
+        return layout
+    if settings.plan not in PLANS:
+        raise ValueError(f"plan: unknown {settings.plan!r}; known: {', '.join(PLANS)}, or a list of offsets and counts")
+    rule = PLANS[settings.plan]
+    return rule(history=settings.history, recent=settings.recent, segments=settings.segments, tokens=settings.tokens)
+
+
+PLANS: dict[str, Callable[..., SegmentLayout]] = {"equal": SegmentLayout.equal, "growing": SegmentLayout.growing}
 
 
 COMPRESSIONS: dict[str, Callable[[CompressionSettings], Compression]] = {

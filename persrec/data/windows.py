@@ -48,7 +48,9 @@ class WindowBatch:
     query_times: np.ndarray
 
 
-def build_windows(sequences: Sequences, users: np.ndarray, ends: np.ndarray, shape: WindowShape, *, trim: bool = False) -> WindowBatch:
+def build_windows(
+    sequences: Sequences, users: np.ndarray, ends: np.ndarray, shape: WindowShape, *, trim: bool = False, gap: int = 0
+) -> WindowBatch:
     """The windows of the items before ``ends[i]`` in the sequence of ``users[i]``; the item at ``ends[i]`` is the last target.
 
     The last ``recent`` items take the recent slots, right-aligned. What is older fills the history's segments from the
@@ -60,9 +62,10 @@ def build_windows(sequences: Sequences, users: np.ndarray, ends: np.ndarray, sha
         ends: ``[B]``, at least 1.
         shape: the slots.
         trim: leave out leading columns that are padding in every row, down to one item of the first segment.
+        gap: how many items before the recent ones are in neither part: the history ends that much earlier.
     """
     recent = np.minimum(ends, shape.recent)
-    history = np.minimum(ends - recent, shape.history)
+    history = np.clip(ends - recent - gap, 0, shape.history)
     filled = np.concatenate([[0], np.cumsum(shape.segments)]).astype(np.int64)
     history_end = filled[np.searchsorted(filled, history)]
     columns = np.arange(shape.width)
@@ -70,8 +73,8 @@ def build_windows(sequences: Sequences, users: np.ndarray, ends: np.ndarray, sha
         lead = int(np.where(history > 0, history_end - history, shape.history).min())
         columns = columns[min(lead, shape.segments[0] - 1) :]
     is_recent = columns >= shape.history
-    back = np.where(is_recent, shape.width - columns, recent[:, None] + history_end[:, None] - columns)
-    held = np.where(is_recent, back <= recent[:, None], (columns < history_end[:, None]) & (back <= (recent + history)[:, None]))
+    back = np.where(is_recent, shape.width - columns, (recent + gap + history_end)[:, None] - columns)
+    held = np.where(is_recent, back <= recent[:, None], (columns < history_end[:, None]) & (back <= (recent + gap + history)[:, None]))
     start = sequences.offsets[users]
     index = np.where(held, (start + ends)[:, None] - back, 0)
     following = np.where(held, index + 1, 0)

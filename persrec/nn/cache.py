@@ -88,6 +88,15 @@ class KVCache:
         """The cache with tensors that hold nothing but themselves: a view would keep all positions of a segment in memory."""
         return replace(self, layers=tuple((_own(keys), _own(values)) for keys, values in self.layers))
 
+    def of_users(self, rows: torch.Tensor) -> Self:
+        """The caches of some users alone, ``rows`` ``[b]`` int64, with tensors of their own."""
+        return replace(
+            self,
+            layers=tuple((keys[rows], values[rows]) for keys, values in self.layers),
+            valid=self.valid[rows],
+            times=None if self.times is None else self.times[rows],
+        )
+
     def skip_segment(self) -> Self:
         """The cache after a segment of which nothing is kept."""
         return replace(self, segments=self.segments + 1)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from benchmarks.cell import MODEL_FIELDS, Cell, canonical, cell_key, digest, model_key
+from benchmarks.cell import EVALUATION_FIELDS, MODEL_FIELDS, Cell, canonical, cell_key, digest, model_key
 from benchmarks.measures import versions
 
 CELL = Cell(backbone="hstu", compression="experts", history=224, tokens=4, segments=2, dropout=0.2)
@@ -20,7 +20,7 @@ OTHER = {
     "width": 64, "dropout": 0.20000000000000004, "time_bias": False, "learning_rate": 1.0000000000000002e-3, "warmup_steps": 201,
     "decays": False, "weight_decay": 5e-324, "temperature": 0.05000000000000001, "negatives": 257, "epochs": 2, "patience": 2,
     "batch_size": 33, "seed": 2, "device": "cuda", "dtype": "bfloat16", "threads": 2,
-    "item_layers": 3,
+    "item_layers": 3, "plan": "growing", "cache_dtype": "int8", "ablation": "other_user", "staleness": 16,
 }  # fmt: skip
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
@@ -84,7 +84,7 @@ def test_data_and_each_measures_version_are_part_of_the_key() -> None:
 
 
 def test_a_model_is_keyed_by_every_setting_but_what_measuring_alone_reads() -> None:
-    assert {field.name for field in dataclasses.fields(Cell)} - set(MODEL_FIELDS) == {"serving"}
+    assert {field.name for field in dataclasses.fields(Cell)} - set(MODEL_FIELDS) == {"serving", *EVALUATION_FIELDS}
 
     def of(cell: Cell, data: str = "data", code: str = "code") -> str:
         return model_key(cell, dataset_digest=data, code_digest=code)

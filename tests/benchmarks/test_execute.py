@@ -12,10 +12,12 @@ from benchmarks import execute
 from benchmarks.cell import Cell, InvalidMeasurementError, UnsupportedError
 from benchmarks.measures import CUTOFFS, MEASURES
 from benchmarks.probes import latency, throughput
+from benchmarks.probes.quality import states_before_target
 from benchmarks.probes.subject import Subject
 from persrec.checkpoints import load_facts
 from persrec.data.splits import leave_one_out
 from persrec.data.synthetic import SyntheticSettings, generate
+from persrec.evaluation.ranks import target_ranks
 
 pytestmark = pytest.mark.usefixtures("one_thread", "tiny_log", "short_timings", "global_settings_as_before")
 
@@ -33,6 +35,11 @@ CELLS = {
     "pooling": Cell(backbone="hstu", compression="pooling", tokens=3, **SIZES),
     "mapped ids": Cell(backbone="llama", compression="experts", tokens=2, **SIZES),
     "texts": Cell(backbone="hllm", compression="experts", tokens=2, **SIZES),
+    # two layers: the first layer's keys and values of a token are the same for all users
+    "growing": Cell(backbone="sasrec", compression="experts", segments=2, tokens=4, plan="growing", **(SIZES | {"layers": 2})),
+    "own plan": Cell(backbone="hstu", compression="experts", segments=2, tokens=3, plan="5:1+12:2", **SIZES),
+    "int8": Cell(backbone="hstu", compression="experts", tokens=2, cache_dtype="int8", **SIZES),
+    "stale": Cell(backbone="hstu", compression="full", staleness=3, **SIZES),
 }
 COMPUTED_ITEMS = ("mapped ids", "texts")
 QUALITY = [f"{name}@{cutoff}" for name in ("recall", "ndcg") for cutoff in CUTOFFS] + ["mrr"]
@@ -230,6 +237,52 @@ def test_elastic_goes_with_experts_alone(tmp_path):
     with pytest.raises(UnsupportedError, match="elastic"):
         execute.train_model(payload(cell, tmp_path / "key"), lambda phase: None)
     assert not (tmp_path / "key").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cache_dtype": "bfloat16"},
+        {"ablation": "random_tokens"},
+        {"ablation": "shuffled_history"},
+        {"ablation": "other_user"},
+        {"staleness": 4},
+    ],
+)
+def test_what_a_trained_model_is_served_from_changes_its_states_and_none_of_its_flops(answer_of, model_dirs, changes):
+    own, _ = answer_of("growing")
+    cell = dataclasses.replace(CELLS["growing"], **changes)
+    answer, _ = measured(cell, model_dirs["growing"])
+    assert answer["model"] == own["model"]
+    model = execute.build_model(cell, LOG.num_items)
+    execute.load_weights(model_dirs["growing"], model)
+    data = leave_one_out(LOG)
+    ranks = target_ranks(states_before_target(cell, model.eval(), data), model.item_features().detach(), data.targets("test"))
+    assert np.array_equal(ranks, answer["raw"]["ranks"])
+    with torch.no_grad():  # so little training leaves the history without a say
+        for weight in model.parameters():
+            weight.normal_(std=0.5)
+    states, again = (states_before_target(cell, model, data) for _ in range(2))
+    assert torch.equal(states, again)
+    assert (states - states_before_target(CELLS["growing"], model, data)).abs().max() > (1e-4 if "cache_dtype" not in changes else 1e-6)
+    size = {"bfloat16": 0.5}.get(changes.get("cache_dtype"), 1.0)
+    for name in COUNTED:
+        before = own["metrics"][name]["value"]
+        assert answer["metrics"][name]["value"] == (before * size if name == "cache_bytes" else before), name
+
+
+def test_the_bytes_of_an_int8_cache_hold_its_scales(answer_of):
+    answer, _ = answer_of("int8")
+    numbers, vectors = 2 * 1 * 2 * 8, 2 * 1 * 2 * 2  # 2 tokens, 1 layer, keys and values, width 8 in 2 heads
+    assert answer["metrics"]["cache_bytes"]["value"] == numbers + 4 * vectors
+    assert "scale" in answer["metrics"]["cache_bytes"]["method"]
+
+
+def test_a_plan_of_ones_own_is_the_layout_of_the_model():
+    own = execute.build_model(CELLS["own plan"], ITEMS + 1).layout
+    assert own.offsets == (5, 12)
+    assert [segment.experts for segment in own.segments] == [1, 2]
+    assert execute.build_model(CELLS["growing"], ITEMS + 1).layout.offsets == (8, 12)
 
 
 def test_cost_alone_needs_no_model():

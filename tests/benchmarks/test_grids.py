@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.cell import BACKBONE_NAMES, Cell
+from benchmarks.cell import BACKBONE_NAMES, Cell, changed_at_evaluation
 from benchmarks.grids import Limits, load_grid, preset_names, select, selecting, show, shuffled
 
 
@@ -145,7 +145,13 @@ def test_full_sweeps_every_backbone_over_the_same_tokens() -> None:
     alike = [
         {dataclasses.replace(cell, backbone="hstu") for cell in cells if cell.backbone == name} for name in ("hstu", "sasrec", "llama")
     ]
-    assert alike[0] == alike[1] == alike[2]
+    assert alike[0] == alike[1]
+    assert alike[2] < alike[0]
+    # of two backbones alone: tokens in other places, and models served from something else
+    of_their_own = [cell for cell in alike[0] if cell.compression == "experts" and cell.training == "separate"]
+    placed = {cell for cell in of_their_own if cell.plan != "equal" or cell.segments in (1, 8)}
+    changed = {cell for cell in alike[0] if changed_at_evaluation(cell)}
+    assert alike[0] - alike[2] == placed | changed
 
 
 def test_limits_and_estimate_come_from_the_file(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from benchmarks.paired import (
     over_seeds,
     recovered,
     retention,
+    untouched,
 )
 
 
@@ -181,6 +182,48 @@ def test_references_are_of_the_same_model_data_and_window():
     assert (references.no_token["tokens"], references.no_token["history"]) == (0, 128)
     assert references.recent is not None
     assert references.recent["recent"] == 32
+
+
+def test_no_reference_is_an_ablation_or_served_from_anything_but_its_own_fresh_cache():
+    full = {"compression": "full", "tokens": 0}
+    changed = [cell(**full, staleness=8), cell(**full, cache_dtype="int8"), cell(cache_dtype="int8"), cell(ablation="other_user")]
+    own = cell(cache_dtype="int8")
+    found = configurations([fabricate(one) for one in changed])
+    assert find_references(next(one for one in found if one.settings["cache_dtype"] == own.cache_dtype), found).full_quality is None
+    found = configurations([fabricate(one) for one in [*changed, cell(**full)]])
+    for one in found:
+        assert find_references(one, found).full_quality.changed == {}
+    assert [one.is_experiment for one in found].count(True) == 2
+
+
+def test_a_control_has_the_places_of_the_tokens():
+    plans = [
+        {"plan": "100:2+224:2"},
+        {"plan": "100:0+224:0", "tokens": 0},
+        {"tokens": 0},
+        {"plan": "growing", "tokens": 0},
+        {"plan": "growing"},
+    ]
+    found = configurations([fabricate(cell(segments=2, **plan)) for plan in plans])
+    plan_of_control = {one["plan"]: find_references(one, found).no_token["plan"] for one in found if one.is_tokens}
+    assert plan_of_control == {"100:2+224:2": "100:0+224:0", "growing": "growing"}
+
+
+def test_the_untouched_cell_of_a_changed_one_is_the_same_model():
+    cells = [cell(), cell(tokens=8), cell(staleness=4, cache_dtype="int8"), cell(tokens=2, ablation="other_user")]
+    found = configurations([fabricate(one) for one in cells])
+    own = {one["tokens"]: untouched(one, found) for one in found if one.changed}
+    assert own[4] is next(one for one in found if one["tokens"] == 4 and not one.changed)
+    assert own[2] is None
+
+
+def test_a_record_from_before_a_setting_has_its_defaults():
+    old = fabricate(cell())
+    old["cell"] = {name: value for name, value in old["cell"].items() if name not in ("plan", "cache_dtype", "ablation", "staleness")}
+    (one,) = configurations([old])
+    assert one.changed == {}
+    assert one["plan"] == "equal"
+    assert len(configurations([old, fabricate(cell(seed=2))])) == 1
 
 
 def test_a_control_of_its_own_training_is_preferred_and_a_failed_one_is_not():

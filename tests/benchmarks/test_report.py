@@ -3,6 +3,7 @@ import contextlib
 import csv
 import dataclasses
 import hashlib
+import html
 import re
 import subprocess
 import sys
@@ -274,6 +275,69 @@ def test_costs_alone(tmp_path):
     page = Page(rendered(tmp_path, records))
     assert "By serving FLOPs, as no quality was measured" in page.text
     assert [attributes["id"] for attributes in page.having("figure")] == ["cost-history-1", "amortised-1"]
+
+
+@pytest.fixture(scope="module")
+def experiments(tmp_path_factory):
+    """A small grid with tokens in other places and a model that is served from something else, rendered once."""
+    base = {"backbone": "hstu", "dataset_size": "small", "history": 224, "recent": 32, "epochs": 10}
+    experts = base | {"compression": "experts", "tokens": 8}
+    cells = [Cell(**base, compression="full", serving=serving) for serving in ("recompute", "cache")]
+    cells += [Cell(**base, compression="recent"), Cell(**base, compression="experts"), Cell(**experts)]
+    cells += [Cell(**experts, segments=2), Cell(**experts, segments=4), Cell(**experts, segments=4, plan="growing")]
+    cells += [Cell(**experts, ablation=name) for name in ("random_tokens", "shuffled_history", "other_user")]
+    cells += [Cell(**experts, staleness=items) for items in (16, 64)] + [Cell(**experts, cache_dtype="int8")]
+    folder = tmp_path_factory.mktemp("run")
+    out = folder / "reports" / "grid.html"
+    render_report(write(folder / "results" / "grid", [slim(fabricate(cell)) for cell in cells]), out)
+    return out
+
+
+def test_experiments_have_sections_of_their_own(experiments):
+    page = Page(experiments.read_text())
+    ids = [attributes["id"] for attributes in page.having("section")]
+    assert ids[4:10] == ["history", "segments", "comparisons", "ablations", "staleness", "precision"]
+    figures = [attributes["id"] for attributes in page.having("figure")]
+    assert {"segments-1", "staleness-1"} <= set(figures)
+    tables = rows_of_tables(experiments)
+    assert [row[1] for row in tables["ablations-differences-1"]] == [
+        "own, fresh, as computed", "another user's cache", "random tokens", "the history shuffled",
+    ]  # fmt: skip
+    assert [row[1] for row in tables["staleness-differences-1"]] == ["own, fresh, as computed", "16 items", "64 items"]
+    assert [row[1] for row in tables["precision-differences-1"]] == ["own, fresh, as computed", "int8"]
+    assert {row[0] for kind in ("ablations", "staleness") for row in tables[f"{kind}-differences-1"]} == {"HSTU · PerSRec, 8 tokens"}
+
+
+def test_experiments_stand_in_no_ranking_and_on_no_frontier(experiments):
+    for name, rows in rows_of_tables(experiments).items():
+        named = " ".join(text for row in rows for text in row)
+        if name.startswith(("ranking", "frontier", "comparison", "contrasts", "tokens", "history", "amortised", "qualities")):
+            assert "items old" not in named, name
+            assert "another user" not in named, name
+    ranked = [row[1] for row in rows_of_tables(experiments)["ranking-1"]]
+    assert "HSTU · PerSRec, 8 tokens, int8 cache" in ranked  # something one would serve
+    assert "HSTU · PerSRec, 8 tokens in 4 growing segments" in ranked
+    assert len(ranked) == 9
+    with (experiments.with_suffix("") / "tables.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len({line["configuration"] for line in lines}) == 14  # every number is in the file
+    assert {line["configuration"] for line in lines if line["metric"] == "ndcg@10_over_own_cache"} == {
+        line["configuration"] for line in lines if (line["staleness"], line["ablation"], line["cache_dtype"]) != ("0", "none", "float32")
+    }
+
+
+def rows_of_tables(page):
+    """The first line of every entry of every table, by the table's id."""
+    tables = {}
+    for key, table in re.findall(r'<div class="table[^"]*" id="([^"]+)".*?<table>(.*?)</table>', page.read_text(), flags=re.DOTALL):
+        rows = re.findall(r"<tr.*?</tr>", table.split("</thead>")[-1], flags=re.DOTALL)
+        tables[key] = [[first_text(cell) for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, flags=re.DOTALL)] for row in rows]
+    return tables
+
+
+def first_text(cell):
+    texts = [html.unescape(text).strip() for text in re.split(r"<[^>]*>", cell)]
+    return next((text for text in texts if text and text not in "●⬢✚■◆▲▼◀▶⬟★✖♦"), "")
 
 
 def test_full_history_that_does_not_pay_is_said_plainly(tmp_path):

@@ -138,6 +138,20 @@ def test_too_many_recent_items_with_a_cache(model):
 
 
 @torch.no_grad()
+def test_a_request_without_any_recent_item_is_not_answered_from_padding(model, users):
+    items, times, query_time = users
+    cache = model.compress(items[:, :HISTORY], times[:, :HISTORY])
+    recent = items[:, HISTORY:].clone()
+    recent[1, :-1] = 0  # one item is enough
+    assert model.score(recent, times[:, HISTORY:], query_time, cache=cache).shape == (4, ITEMS)
+    recent[1:3] = 0
+    with pytest.raises(
+        ValueError, match=r"^items: no recent item in row 1; expected at least one in each row that is served from a cache$"
+    ):
+        model.score(recent, times[:, HISTORY:], query_time, cache=cache)
+
+
+@torch.no_grad()
 def test_a_history_that_ends_at_no_offset_of_the_plan(model):
     for width in sorted({*range(1, 12)} - {*OFFSETS}):
         with pytest.raises(ValueError, match=rf"^history: {width} items wide, not an offset of the plan; expected one of \[3, 6, 9\]$"):

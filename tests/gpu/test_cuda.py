@@ -11,6 +11,7 @@ from persrec.evaluation.states import user_states
 from persrec.nn.attention import pointwise_attention, softmax_attention
 from persrec.nn.pointwise import Bias
 from persrec.nn.positions import time_buckets
+from persrec.serving import CACHE_DTYPES, CacheStore, pack
 from persrec.training import Trainer
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")]
@@ -110,8 +111,25 @@ def test_cached_and_extended_equal_joint(backbone, case):
     for start, stop in itertools.pairwise(layout.offsets):
         extended = model.extend(extended, items[:, start:stop], times[:, start:stop])
     for cache in (model.compress(items[:, :history], times[:, :history]), extended):
-        served = model.score(items[:, history:], times[:, history:], query_time, cache=cache)
-        torch.testing.assert_close(served[asks], joint[asks], **TOLERANCE)
+        own = cache.of_users(asks.nonzero().flatten())
+        served = model.score(items[asks, history:], times[asks, history:], query_time[asks], cache=own)
+        torch.testing.assert_close(served, joint[asks], **TOLERANCE)
+
+
+@pytest.mark.parametrize("dtype", CACHE_DTYPES)
+@torch.no_grad()
+def test_a_store_takes_caches_from_the_gpu_and_gives_them_back(dtype):
+    model = build("hstu", CASES["3 segments"]()).to(GPU)
+    items, times, _ = on_gpu(*random_windows(model.layout, holes=False))
+    cache = model.compress(items[:, :6], times[:, :6])
+    store = CacheStore(layout=model.layout, dtype=dtype)
+    store.put_each(range(4), cache)
+    found, expected = store.get([3, 0], device=GPU), pack(cache.of_users(torch.tensor([3, 0], device=GPU)), dtype).unpack()
+    assert torch.equal(found.valid, expected.valid)
+    for ours, theirs in zip(found.layers, expected.layers, strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            assert one.device.type == "cuda"
+            assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("case", ["full", "3 segments", "pooling"])

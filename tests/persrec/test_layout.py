@@ -224,3 +224,38 @@ def test_a_layout_with_reserved_slots_moves_positions_and_nothing_else():
     assert [tight.visible_pairs(j) for j in range(3)] == [roomy.visible_pairs(j) for j in range(3)]
     assert roomy.joint_positions.tolist() == [*range(4), *range(6, 10), *range(12, 15)]
     assert all(earlier < later for earlier, later in itertools.pairwise(roomy.joint_positions))
+
+
+@given(segments=st.integers(1, 5), more=st.integers(0, 300), recent=st.integers(1, 9), each=st.integers(0, 3))
+def test_growing_segments_double_towards_the_past_up_to_whole_items(segments, more, recent, each):
+    history = 2**segments - 1 + more
+    layout = SegmentLayout.growing(history=history, recent=recent, segments=segments, tokens=segments * each)
+    assert (layout.history, layout.recent, layout.tokens) == (history, recent, segments * each)
+    sizes = [segment.items for segment in layout.segments]
+    assert len(sizes) == segments
+    unit = history / (2**segments - 1)
+    for place, size in enumerate(reversed(sizes)):
+        assert abs(size - unit * 2**place) < 1
+    assert sizes == sorted(sizes, reverse=True)
+    assert [segment.experts for segment in layout.segments] == [each] * segments
+
+
+def test_growing_segments_that_cannot_be():
+    with pytest.raises(ValueError, match=r"^history: 6 items do not fill 3 segments of doubling size; expected 7 or more$"):
+        SegmentLayout.growing(history=6, recent=2, segments=3, tokens=0)
+    with pytest.raises(ValueError, match=r"^tokens: 4 cannot be spread evenly over 3 segments$"):
+        SegmentLayout.growing(history=7, recent=2, segments=3, tokens=4)
+    with pytest.raises(ValueError, match=r"^segments: 0; expected at least 1$"):
+        SegmentLayout.growing(history=7, recent=2, segments=0, tokens=0)
+
+
+@given(layout=layouts)
+def test_a_cache_holds_the_positions_that_later_segments_see(layout):
+    seen = [
+        slot
+        for segment, what, _, slot in slots(layout)
+        if segment < len(layout.segments) and (what != "item" or layout.segments[segment].stays_visible)
+    ]
+    assert layout.kept_positions(len(layout.segments)).tolist() == seen
+    for count in range(len(layout.segments) + 1):
+        assert len(layout.kept_positions(count)) == layout.kept_before(count)

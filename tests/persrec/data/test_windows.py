@@ -19,10 +19,10 @@ def sequences_of(lengths):
     return Sequences(offsets=np.concatenate([[0], np.cumsum(lengths)]), items=items, times=10 * items)
 
 
-def naive_window(items, end, shape):
+def naive_window(items, end, shape, gap=0):
     """One user's window, slot by slot: column -> place in the user's sequence."""
     recent = list(range(end))[-shape.recent :]
-    older = list(range(end))[: -len(recent)]
+    older = list(range(end))[: max(0, end - len(recent) - gap)]
     older = older[-shape.history :] if shape.history else []
     column_of_end = 0
     for size in shape.segments:  # as few segments as hold what is older
@@ -39,21 +39,37 @@ def users_and_ends(draw):
     return lengths, np.array(picks), np.array([draw(st.integers(1, lengths[user] - 1)) for user in picks])
 
 
-@given(asked=users_and_ends(), shape=shapes, trim=st.booleans())
-def test_windows_are_those_of_a_loop_over_users_and_slots(asked, shape, trim):
+@given(asked=users_and_ends(), shape=shapes, trim=st.booleans(), gap=st.integers(0, 8))
+def test_windows_are_those_of_a_loop_over_users_and_slots(asked, shape, trim, gap):
     lengths, users, ends = asked
     sequences = sequences_of(lengths)
     expected = np.zeros((3, len(users), shape.width), dtype=np.int64)
     for row, (user, end) in enumerate(zip(users, ends, strict=True)):
         items, times = sequences[user]
-        for column, place in naive_window(items, end, shape).items():
+        for column, place in naive_window(items, end, shape, gap).items():
             expected[:, row, column] = items[place], times[place], items[place + 1]
     empty = int(np.cumprod((expected[0] == 0).all(axis=0)).sum())
     lead = min(empty, shape.segments[0] - 1) if trim and shape.segments else 0
-    batch = build_windows(sequences, users, ends, shape, trim=trim)
+    batch = build_windows(sequences, users, ends, shape, trim=trim, gap=gap)
     for found, wanted in zip((batch.items, batch.times, batch.targets), expected, strict=True):
         assert found.tolist() == wanted[:, lead:].tolist()
     assert batch.query_times.tolist() == [sequences[user][1][end] for user, end in zip(users, ends, strict=True)]
+
+
+@given(asked=users_and_ends(), shape=shapes, gap=st.integers(1, 8))
+def test_a_gap_moves_the_history_and_leaves_target_and_recent_items_where_they_are(asked, shape, gap):
+    lengths, users, ends = asked
+    sequences = sequences_of(lengths)
+    fresh, stale = (build_windows(sequences, users, ends, shape, gap=g) for g in (0, gap))
+    recent = slice(shape.history, None)
+    assert np.array_equal(stale.items[:, recent], fresh.items[:, recent])
+    assert np.array_equal(stale.targets[:, recent], fresh.targets[:, recent])
+    assert np.array_equal(stale.query_times, fresh.query_times)
+    # what the history holds is what a request that came so many items earlier would have had as its history
+    earlier = np.maximum(ends - gap, np.minimum(ends, shape.recent))
+    for row, (user, end) in enumerate(zip(users, earlier, strict=True)):
+        before = build_windows(sequences, np.array([user]), np.array([end]), shape).items[0, : shape.history]
+        assert stale.items[row, : shape.history].tolist() == (before.tolist() if end == ends[row] - gap else [0] * shape.history)
 
 
 @given(asked=users_and_ends(), shape=shapes)

@@ -1,0 +1,210 @@
+"""User vectors of everyone who is evaluated, served from caches: stored, stale, or with a history that is not the user's own.
+
+The target and the recent items are those of `user_states` throughout; the history alone is changed. So two settings differ
+in what the cache holds and in nothing else.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from persrec.data.splits import LeaveOneOut, Part
+from persrec.data.windows import WindowBatch, WindowShape, build_windows
+from persrec.nn.cache import KeysValues, KVCache
+from persrec.recommender import SequentialRecommender
+
+ABLATIONS = ("none", "random_tokens", "shuffled_history", "other_user")
+Ints = NDArray[np.int64]
+
+
+class Caches(Protocol):
+    """Where caches are kept between compressing and serving; `persrec.serving.CacheStore` is one."""
+
+    def put_each(self, users: Sequence[int], cache: KVCache) -> object:
+        """Keeps the caches of a batch, one a user."""
+        ...
+
+    def get(self, users: Sequence[int]) -> KVCache:
+        """The caches of some users as one batch."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Serving:
+    """What the cache of a request is made from.
+
+    Attributes:
+        new_caches: makes an empty store, one a batch; its precision is what the vectors go through.
+        staleness: the history ends so many items before the recent ones begin; the items between are seen by neither.
+        ablation: ``none``; ``random_tokens``, normal numbers in place of every kept key and value, of the mean and deviation
+            that all users' keys, or values, have in that layer; ``shuffled_history``, the items of the history in another
+            order, the times in their places; ``other_user``, the cache of another user, each user's serving one other.
+        seed: of the random numbers, the orders and the others.
+    """
+
+    new_caches: Callable[[], Caches]
+    staleness: int = 0
+    ablation: str = "none"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.ablation not in ABLATIONS:
+            raise ValueError(f"ablation: unknown {self.ablation!r}; known: {', '.join(ABLATIONS)}")
+        if self.staleness < 0:
+            raise ValueError(f"staleness: {self.staleness}; expected 0 or more items")
+
+
+@torch.no_grad()
+def served_states(
+    model: SequentialRecommender, data: LeaveOneOut, part: Part, *, serving: Serving, time_bias: bool, batch_size: int = 128
+) -> torch.Tensor:
+    """Unit vectors ``[E, D]`` as `user_states` gives them, from the recent items and a cache.
+
+    Raises:
+        ValueError: the layout has no history, or another user's cache is asked for and there is one user alone.
+    """
+    if not model.layout.segments:
+        raise ValueError("model: its layout has no history; expected one that a cache is made of")
+    was_training = model.training
+    model.eval()
+    batches = _Batches(model=model, data=data, part=part, serving=serving, time_bias=time_bias)
+    users = len(data.evaluated)
+    owner = another(users, serving.seed) if serving.ablation == "other_user" else np.arange(users)
+    order = np.argsort(np.minimum(batches.ends, batches.shape.width), kind="stable")
+    blocks = [order[start : start + batch_size] for start in range(0, users, batch_size)]
+    noise = _Noise.like(batches.cache(rows) for rows in blocks) if serving.ablation == "random_tokens" else None
+    generator = torch.Generator().manual_seed(serving.seed)
+    states = torch.empty(users, model.backbone.width, device=batches.device)
+    for rows in blocks:
+        cache = batches.cache(owner[rows])
+        if noise is not None:
+            cache = noise.in_place_of(cache, generator)
+        states[torch.from_numpy(rows).to(batches.device)] = batches.served(rows, cache)
+    model.train(was_training)
+    return states
+
+
+def another(users: int, seed: int) -> Ints:
+    """Another user for each, ``[users]``: one random ring through all, so that nobody gets the own and everybody serves once.
+
+    Raises:
+        ValueError: there are fewer than two users.
+    """
+    if users < 2:
+        raise ValueError(f"users: {users}; expected at least 2, for another user's cache")
+    ring = np.random.default_rng(seed).permutation(users)
+    others = np.empty(users, dtype=np.int64)
+    others[ring] = np.roll(ring, 1)
+    return others
+
+
+def shuffled(items: Ints, users: Ints, seed: int) -> Ints:
+    """Windows' histories ``[B, P]`` with each row's items in another order, padding in its place.
+
+    The order is drawn from the seed and the row's user, so it does not depend on who shares a batch.
+    """
+    mixed = items.copy()
+    for row, user in enumerate(users):
+        held = np.flatnonzero(items[row])
+        mixed[row, held] = items[row, np.random.default_rng([seed, int(user)]).permutation(held)]
+    return mixed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Batches:
+    """Caches and answers of rows of ``data.evaluated``."""
+
+    model: SequentialRecommender
+    data: LeaveOneOut
+    part: Part
+    serving: Serving
+    time_bias: bool
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def shape(self) -> WindowShape:
+        return WindowShape(segments=tuple(s.items for s in self.model.layout.segments), recent=self.model.layout.recent)
+
+    @property
+    def ends(self) -> Ints:
+        return self.data.target_positions(self.part)
+
+    def cache(self, rows: Ints) -> KVCache:
+        """The rows' caches, each of as many segments as the history fills, out of the store."""
+        history, windows = self.model.layout.history, self._windows(rows)
+        items, times = windows.items[:, :history], windows.times[:, :history]
+        if self.serving.ablation == "shuffled_history":
+            items = shuffled(items, self.data.evaluated[rows], self.serving.seed)
+        store = self.serving.new_caches()
+        lengths = history - (items[:, ::-1] != 0).argmax(axis=1)  # to the last item
+        lengths[~items.any(axis=1)] = 0
+        offsets = np.array(self.model.layout.offsets)
+        filled = offsets[np.searchsorted(offsets, lengths)]  # without an item: an empty first segment
+        if not self.model.layout.hide_empty_experts:
+            filled[:] = offsets[-1]  # the experts of empty segments are seen, so they are made
+        for offset in np.unique(filled):
+            alike = np.flatnonzero(filled == offset)
+            past, seconds = (self._on_device(part[alike, :offset]) for part in (items, times))
+            store.put_each(rows[alike].tolist(), self.model.compress(past, seconds if self.time_bias else None))
+        return _on(store.get(rows.tolist()), self.device)
+
+    def served(self, rows: Ints, cache: KVCache) -> torch.Tensor:
+        """The rows' vectors, from their own recent items."""
+        history, windows = self.model.layout.history, self._windows(rows)
+        recent, times = (self._on_device(part[:, history:]) for part in (windows.items, windows.times))
+        given = (times, self._on_device(windows.query_times)) if self.time_bias else (None, None)
+        return self.model.user_states(recent, *given, cache=cache)
+
+    def _windows(self, rows: Ints) -> WindowBatch:
+        return build_windows(self.data.sequences, self.data.evaluated[rows], self.ends[rows], self.shape, gap=self.serving.staleness)
+
+    def _on_device(self, values: Ints) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Noise:
+    """Mean and deviation of the numbers of each layer's keys, and of its values, over users, valid positions, heads and width."""
+
+    moments: tuple[tuple[float, float], ...]
+
+    @classmethod
+    def like(cls, caches: Iterable[KVCache]) -> Self:
+        sums: list[torch.Tensor] = []
+        for cache in caches:
+            kept = [tensor.transpose(1, 2)[cache.valid].double() for pair in cache.layers for tensor in pair]
+            found = [torch.stack([part.new_tensor(part.numel()), part.sum(), part.square().sum()]) for part in kept]
+            sums = [before + more for before, more in zip(sums, found, strict=True)] if sums else found
+        moments = []
+        for count, total, squares in (one.tolist() for one in sums):
+            mean = total / max(count, 1)
+            moments.append((mean, max(squares / max(count, 1) - mean**2, 0.0) ** 0.5))
+        return cls(moments=tuple(moments))
+
+    def in_place_of(self, cache: KVCache, generator: torch.Generator) -> KVCache:
+        """The cache with normal numbers for its keys and values; what is valid, positions and times stay."""
+        moments = iter(self.moments)
+
+        def drawn(tensor: torch.Tensor) -> torch.Tensor:
+            mean, deviation = next(moments)
+            return (mean + deviation * torch.randn(tensor.shape, generator=generator)).to(tensor)
+
+        layers: tuple[KeysValues, ...] = tuple((drawn(keys), drawn(values)) for keys, values in cache.layers)
+        return replace(cache, layers=layers)
+
+
+def _on(cache: KVCache, device: torch.device) -> KVCache:
+    return replace(
+        cache,
+        layers=tuple((keys.to(device), values.to(device)) for keys, values in cache.layers),
+        positions=cache.positions.to(device),
+        valid=cache.valid.to(device),
+        times=None if cache.times is None else cache.times.to(device),
+    )

@@ -1,0 +1,170 @@
+"""Caches at a precision: float32 as it is, bfloat16 by rounding, int8 with a scale per token, head and layer.
+
+Axis legend:  B users   p kept positions   W numbers kept per position, all layers' keys and values side by side
+              S vectors per position: layers x 2 x heads, each with a scale of its own
+"""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+
+from persrec.nn.cache import KeysValues, KVCache
+
+CACHE_DTYPES = ("float32", "bfloat16", "int8")
+MODEL_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+STORED_DTYPES = {**MODEL_DTYPES, "int8": torch.int8}
+STEPS = 127  # of int8 on either side of 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CacheForm:
+    """What a model's caches have in common, whichever user's and however long.
+
+    Attributes:
+        dtype: the numbers' type as the model computes them, ``float32`` or ``bfloat16``.
+        vectors: per layer and per keys and values: heads and width of a head, ``((H, d_k), (H, d_v)), ...`` flattened.
+    """
+
+    dtype: str
+    vectors: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, cache: KVCache) -> Self | None:
+        """The form of a cache; None where it holds no position.
+
+        Raises:
+            ValueError: its numbers are of another type than a model's.
+        """
+        if not cache.layers:
+            return None
+        tensors = [tensor for pair in cache.layers for tensor in pair]
+        dtype = str(tensors[0].dtype).removeprefix("torch.")
+        if dtype not in MODEL_DTYPES:
+            raise ValueError(f"cache: of {dtype}; expected {' or '.join(MODEL_DTYPES)}")
+        return cls(dtype=dtype, vectors=tuple((tensor.shape[1], tensor.shape[3]) for tensor in tensors))
+
+    @property
+    def width(self) -> int:
+        """``W``."""
+        return sum(heads * width for heads, width in self.vectors)
+
+    @property
+    def heads(self) -> int:
+        """``S``."""
+        return sum(heads for heads, _ in self.vectors)
+
+    def widths(self) -> list[int]:
+        """Width of each of the ``S`` vectors of a position."""
+        return [width for heads, width in self.vectors for _ in range(heads)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PackedCache:
+    """A cache as it is stored.
+
+    Attributes:
+        values: ``[B, p, W]`` of ``dtype``.
+        scales: ``[B, p, S]`` float32 for int8, else None. A stored number times its vector's scale is what was kept.
+        dtype: one of `CACHE_DTYPES`.
+        form: of the cache; None where no position is kept.
+        positions: ``[p]``.
+        valid: ``[B, p]``.
+        times: ``[B, p]`` seconds, or None.
+        segments: how many segments of the layout it holds.
+        layout: identity of the layout.
+    """
+
+    values: torch.Tensor
+    scales: torch.Tensor | None
+    dtype: str
+    form: CacheForm | None
+    positions: torch.Tensor
+    valid: torch.Tensor
+    times: torch.Tensor | None
+    segments: int
+    layout: str
+
+    @property
+    def nbytes_per_user(self) -> int:
+        """Bytes of keys, values and scales per user; the counterpart of `KVCache.nbytes_per_user`."""
+        tensors = [self.values, *([] if self.scales is None else [self.scales])]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors) // max(1, len(self.values))
+
+    def unpack(self) -> KVCache:
+        """The cache as the recommender reads it, in the model's own type of numbers."""
+        return KVCache(
+            layers=() if self.form is None else _layers(self.values, self.scales, self.form),
+            positions=self.positions,
+            valid=self.valid,
+            times=self.times,
+            segments=self.segments,
+            layout=self.layout,
+        )
+
+
+def pack(cache: KVCache, dtype: str) -> PackedCache:
+    """The cache at a precision.
+
+    ``float32`` gives back what was put, bit for bit. ``bfloat16`` rounds to 8 significant bits. ``int8`` keeps of every key
+    and value of a head its largest magnitude over 127 as a float32 scale, and the nearest whole multiples of it: no number
+    is further off than half a scale.
+
+    Raises:
+        ValueError: the precision is unknown, or the cache holds a number that is not finite.
+    """
+    if dtype not in CACHE_DTYPES:
+        raise ValueError(f"dtype: unknown {dtype!r}; known: {', '.join(CACHE_DTYPES)}")
+    form = CacheForm.of(cache)
+    users, positions = cache.valid.shape
+    values = torch.zeros(users, positions, 0, device=cache.valid.device)
+    if form is not None:
+        values = torch.cat([tensor.transpose(1, 2).flatten(2) for pair in cache.layers for tensor in pair], dim=2)
+        if not bool(torch.isfinite(values).all()):
+            raise ValueError("cache: holds NaN or infinity; expected finite keys and values")
+    scales = None
+    if dtype == "int8":
+        values, scales = _quantised(values.float(), form)
+    elif form is not None and MODEL_DTYPES[dtype].itemsize < MODEL_DTYPES[form.dtype].itemsize:
+        values = values.to(MODEL_DTYPES[dtype])
+    return PackedCache(
+        values=values,
+        scales=scales,
+        dtype=dtype,
+        form=form,
+        positions=cache.positions,
+        valid=cache.valid,
+        times=cache.times,
+        segments=cache.segments,
+        layout=cache.layout,
+    )
+
+
+def _quantised(values: torch.Tensor, form: CacheForm | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """Whole numbers ``[B, p, W]`` from -127 to 127, and scales ``[B, p, S]``; a vector of zeros has the scale 0."""
+    if form is None:
+        return values.to(torch.int8), values
+    vectors = torch.split(values, form.widths(), dim=2)
+    scales = torch.stack([vector.abs().amax(2) / STEPS for vector in vectors], dim=2)
+    spread = _per_number(torch.where(scales > 0, scales, 1.0), form)
+    return (values / spread).round().clamp(-STEPS, STEPS).to(torch.int8), scales
+
+
+def _per_number(scales: torch.Tensor, form: CacheForm) -> torch.Tensor:
+    """``[B, p, S]`` to ``[B, p, W]``: the scale of each number."""
+    widths = form.widths()
+    if len(set(widths)) == 1:
+        return scales.repeat_interleave(widths[0], dim=2)
+    return scales.repeat_interleave(torch.tensor(widths, device=scales.device), dim=2, output_size=form.width)
+
+
+def _layers(values: torch.Tensor, scales: torch.Tensor | None, form: CacheForm) -> tuple[KeysValues, ...]:
+    model_dtype = MODEL_DTYPES[form.dtype]
+    if scales is not None:
+        values = values.float() * _per_number(scales, form)
+    parts = torch.split(values.to(model_dtype), [heads * width for heads, width in form.vectors], dim=2)
+    tensors = [
+        part.reshape(*part.shape[:2], heads, width).transpose(1, 2).contiguous()
+        for part, (heads, width) in zip(parts, form.vectors, strict=True)
+    ]
+    return tuple(zip(tensors[::2], tensors[1::2], strict=True))

@@ -1,0 +1,353 @@
+"""The caches of many users: put, get as one batch, evict the least recently used by bytes, save and load."""
+
+import json
+import numbers
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from persrec.layout import SegmentLayout
+from persrec.nn.cache import KVCache
+from persrec.recommender import layout_id
+from persrec.serving.precision import CACHE_DTYPES, STORED_DTYPES, CacheForm, PackedCache, pack
+
+User = int | str
+VERSION = 1
+METADATA = "store"  # of the file: what is not a tensor, as JSON
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Entry:
+    """One user's cache, packed: ``values`` ``[p, W]``, ``scales`` ``[p, S]``, ``valid`` and ``times`` ``[p]``."""
+
+    values: torch.Tensor
+    scales: torch.Tensor | None
+    valid: torch.Tensor
+    times: torch.Tensor | None
+    segments: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its tensors."""
+        tensors = [tensor for tensor in (self.values, self.scales, self.valid, self.times) if tensor is not None]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+class CacheStore:
+    """Caches by user, in the CPU's memory. All are of one model: of one layout, with or without times throughout.
+
+    A cache says of which layout it is and not of which weights: a model that is trained anew needs a new store.
+
+    Args:
+        layout: of the model whose caches are kept.
+        dtype: how keys and values are kept, one of `persrec.serving.CACHE_DTYPES`; `persrec.serving.pack` says what each loses.
+        budget_bytes: what `nbytes` never exceeds: the least recently put or got are evicted first. None has no end.
+
+    Raises:
+        ValueError: the precision is unknown, or the budget is negative.
+    """
+
+    def __init__(self, *, layout: SegmentLayout, dtype: str = "float32", budget_bytes: int | None = None) -> None:
+        if dtype not in CACHE_DTYPES:
+            raise ValueError(f"dtype: unknown {dtype!r}; known: {', '.join(CACHE_DTYPES)}")
+        _check_budget(budget_bytes)
+        self.layout = layout
+        self.dtype = dtype
+        self.budget_bytes = budget_bytes
+        self._entries: dict[User, _Entry] = {}  # the least recently used first
+        self._nbytes = 0
+        self._form: CacheForm | None = None
+        self._timed: bool | None = None
+
+    @property
+    def users(self) -> tuple[User, ...]:
+        """Everyone in the store, the least recently used first."""
+        return tuple(self._entries)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all that is kept of the users: keys, values, scales, which positions are valid, times."""
+        return self._nbytes
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, user: object) -> bool:
+        return user in self._entries
+
+    def put(self, user: User, cache: KVCache) -> tuple[User, ...]:
+        """Keeps the cache of one user in the stead of an earlier one.
+
+        Returns:
+            Who was evicted to make room.
+
+        Raises:
+            ValueError: the cache is of another layout, of several users, not like those in the store (times, type and width
+                of its numbers), not finite, or larger than the whole budget. The store is then as it was.
+        """
+        return self.put_each([user], cache)
+
+    def put_each(self, users: Sequence[User], cache: KVCache) -> tuple[User, ...]:
+        """As `put`, for the users of a batch, one a row."""
+        names = [_checked_user(user) for user in users]
+        self._check(names, cache)
+        packed = pack(cache, self.dtype)
+        form = self._form or packed.form
+        entries = [_row(packed, row) for row in range(len(names))]
+        for user, entry in zip(names, entries, strict=True):
+            if self.budget_bytes is not None and entry.nbytes > self.budget_bytes:
+                raise ValueError(f"cache: {entry.nbytes} bytes of user {user!r}; expected at most the budget, {self.budget_bytes}")
+        self._form, self._timed = form, cache.times is not None
+        evicted: list[User] = []
+        for user, entry in zip(names, entries, strict=True):
+            self._remove(user)
+            if self.budget_bytes is not None:
+                evicted += self.evict(self.budget_bytes - entry.nbytes)
+            self._entries[user] = entry
+            self._nbytes += entry.nbytes
+        return tuple(evicted)
+
+    def get(self, users: Sequence[User], *, device: torch.device | str = "cpu") -> KVCache:
+        """The caches of some users as one batch, in their order; they are the most recently used from now on.
+
+        A history of fewer segments is followed by hidden positions, as if its later segments were empty. So each user is
+        served as from the own cache alone. Extend users of as many segments together: the next segment of a batch is the
+        one behind its longest history.
+
+        Raises:
+            ValueError: a user is not in the store, or the layout shows the experts of empty segments and the histories are of
+                different lengths (extend the shorter ones by segments of padding before they are put).
+        """
+        names = [_checked_user(user) for user in users]
+        for user in names:
+            if user not in self._entries:
+                raise ValueError(f"users: {user!r} is not in the store of {len(self)} users")
+        entries = [self._entries[user] for user in names]
+        lengths = {entry.segments for entry in entries}
+        if len(lengths) > 1 and not self.layout.hide_empty_experts:
+            raise ValueError(
+                f"users: their caches hold {sorted(lengths)} segments, and the layout shows the experts of empty ones; "
+                "expected as many segments of each"
+            )
+        for user in names:
+            self._entries[user] = self._entries.pop(user)
+        return _joined(entries, self, torch.device(device)).unpack()
+
+    def evict(self, budget_bytes: int) -> tuple[User, ...]:
+        """Forgets the least recently used until what is left takes ``budget_bytes`` at most; returns who was forgotten."""
+        _check_budget(budget_bytes)
+        evicted = []
+        while self._nbytes > budget_bytes:
+            user = next(iter(self._entries))
+            self._remove(user)
+            evicted.append(user)
+        return tuple(evicted)
+
+    def remove(self, user: User) -> None:
+        """Forgets a user.
+
+        Raises:
+            ValueError: the user is not in the store.
+        """
+        if user not in self._entries:
+            raise ValueError(f"user: {user!r} is not in the store of {len(self)} users")
+        self._remove(user)
+
+    def save(self, path: Path) -> None:
+        """Writes the store to one file of the safetensors form, whole or not at all; a file there is replaced."""
+        entries = list(self._entries.values())
+        facts = {
+            "version": VERSION,
+            "layout": layout_id(self.layout),
+            "dtype": self.dtype,
+            "form": None if self._form is None else {"dtype": self._form.dtype, "vectors": self._form.vectors},
+            "timed": self._timed,
+            "users": [[user, entry.segments] for user, entry in self._entries.items()],
+        }
+        tensors = {"valid": torch.cat([torch.zeros(0, dtype=torch.bool), *(entry.valid for entry in entries)])}
+        if self._form is not None:
+            tensors["values"] = torch.cat([self._no_values(), *(entry.values for entry in entries if len(entry.valid))])
+            if self.dtype == "int8":
+                scales = [entry.scales for entry in entries if entry.scales is not None and len(entry.valid)]
+                tensors["scales"] = torch.cat([torch.zeros(0, self._form.heads), *scales])
+        if self._timed:
+            times = [entry.times for entry in entries if entry.times is not None]
+            tensors["times"] = torch.cat([torch.zeros(0, dtype=torch.int64), *times])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        try:
+            os.close(handle)
+            save_file(tensors, part, metadata={METADATA: json.dumps(facts)})
+            with Path(part).open("rb") as file:
+                os.fsync(file.fileno())
+            Path(part).replace(path)
+        except BaseException:
+            Path(part).unlink(missing_ok=True)
+            raise
+
+    @classmethod
+    def load(cls, path: Path, *, layout: SegmentLayout, budget_bytes: int | None = None) -> Self:
+        """The store in a file, in its order of use; beyond a smaller budget the least recently used are left out.
+
+        Raises:
+            ValueError: the file cannot be read, is no store, is of another layout, or a tensor in it does not fit.
+        """
+        facts, tensors = _read(path)
+        if facts.get("version") != VERSION or facts.get("layout") != layout_id(layout):
+            came = f"of version {facts.get('version')!r} and layout {facts.get('layout')!r}"
+            raise ValueError(f"store: {path} is {came}; expected {VERSION} and {layout_id(layout)!r}")
+        try:
+            store = cls(layout=layout, dtype=facts["dtype"], budget_bytes=budget_bytes)
+            store._fill(facts, tensors)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise ValueError(f"store: {path} does not hold up: {type(error).__name__}: {error}") from error
+        return store
+
+    def _fill(self, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+        """Takes the users of a file; see `save` for what it holds."""
+        form = facts["form"]
+        self._timed = facts["timed"]
+        if form is not None:
+            self._form = CacheForm(dtype=form["dtype"], vectors=tuple((int(heads), int(width)) for heads, width in form["vectors"]))
+        users = [(_checked_user(user), int(segments)) for user, segments in facts["users"]]
+        counts = [len(self.layout.kept_positions(segments)) for _, segments in users]
+        self._check_tensors(tensors, sum(counts))
+        start = 0
+        for (user, segments), count in zip(users, counts, strict=True):
+            rows = slice(start, start + count)
+            part = {name: tensor[rows].clone() for name, tensor in tensors.items()}  # a view would keep the whole file in memory
+            entry = _Entry(
+                values=part.get("values", torch.zeros(count, 0)),
+                scales=part.get("scales"),
+                valid=part["valid"],
+                times=part.get("times"),
+                segments=segments,
+            )
+            self._entries[user] = entry
+            self._nbytes += entry.nbytes
+            start += count
+        if self.budget_bytes is not None:
+            self.evict(self.budget_bytes)
+
+    def _check_tensors(self, tensors: Mapping[str, torch.Tensor], positions: int) -> None:
+        expected: dict[str, tuple[tuple[int, ...], torch.dtype]] = {"valid": ((positions,), torch.bool)}
+        if self._form is not None:
+            expected["values"] = ((positions, self._form.width), self._no_values().dtype)
+            if self.dtype == "int8":
+                expected["scales"] = ((positions, self._form.heads), torch.float32)
+        if self._timed:
+            expected["times"] = ((positions,), torch.int64)
+        found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+        for name in sorted(expected.keys() | found.keys()):
+            if found.get(name) != expected.get(name):
+                raise ValueError(f"{name}: {found.get(name, 'missing')}; expected {expected.get(name, 'no such tensor')}")
+
+    def _no_values(self) -> torch.Tensor:
+        """``[0, W]`` of the type that values are kept in."""
+        assert self._form is not None  # noqa: S101 - asked for where there are values
+        dtype = STORED_DTYPES[self.dtype]
+        if self.dtype != "int8":
+            dtype = min(dtype, STORED_DTYPES[self._form.dtype], key=lambda kind: kind.itemsize)
+        return torch.zeros(0, self._form.width, dtype=dtype)
+
+    def _check(self, users: Sequence[User], cache: KVCache) -> None:
+        if cache.layout != layout_id(self.layout):
+            raise ValueError(f"cache: of layout {cache.layout}; expected {layout_id(self.layout)}, the store's")
+        rows, different = cache.valid.shape[0], len(set(users))
+        if not rows == len(users) == different:
+            raise ValueError(f"users: {len(users)}, {different} of them different, for a cache of {rows}; expected one each")
+        positions = torch.from_numpy(self.layout.kept_positions(cache.segments))
+        if not torch.equal(cache.positions.cpu(), positions):
+            raise ValueError(f"cache: positions {cache.positions.tolist()}; expected {positions.tolist()}, those that the layout keeps")
+        form, timed = CacheForm.of(cache), cache.times is not None
+        if form is not None and self._form is not None and form != self._form:
+            raise ValueError(f"cache: of {form}; expected {self._form}, as the others")
+        if self._timed is not None and timed != self._timed:
+            came, wanted = ("with" if has else "without" for has in (timed, self._timed))
+            raise ValueError(f"cache: {came} times; expected it {wanted}, as the others")
+
+    def _remove(self, user: User) -> None:
+        entry = self._entries.pop(user, None)
+        self._nbytes -= 0 if entry is None else entry.nbytes
+
+
+def _row(packed: PackedCache, row: int) -> _Entry:
+    """One user's part of a batch, with tensors of its own on the CPU: a view would keep the batch in memory."""
+
+    def own(tensor: torch.Tensor | None) -> torch.Tensor | None:
+        return None if tensor is None else tensor[row].detach().to("cpu", copy=True)
+
+    values, valid = own(packed.values), own(packed.valid)
+    assert values is not None  # noqa: S101 - always there
+    assert valid is not None  # noqa: S101
+    return _Entry(values=values, scales=own(packed.scales), valid=valid, times=own(packed.times), segments=packed.segments)
+
+
+def _joined(entries: Sequence[_Entry], store: CacheStore, device: torch.device) -> PackedCache:
+    """The entries side by side, the shorter ones with hidden positions behind."""
+    segments = max((entry.segments for entry in entries), default=0)
+    positions = torch.from_numpy(store.layout.kept_positions(segments))
+    counts = torch.tensor([len(entry.valid) for entry in entries], dtype=torch.int64)
+    filled = torch.arange(len(positions)) < counts[:, None]
+    kept = [entry for entry in entries if len(entry.valid)]
+
+    def spread(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+        """``[p, ...]`` of each entry to ``[B, P, ...]``."""
+        present = [part for part in parts if part is not None]
+        if not present:
+            return None
+        rows = torch.cat(present)
+        whole = rows.new_zeros(*filled.shape, *rows.shape[1:])
+        whole[filled] = rows
+        return whole.to(device)
+
+    times = spread([entry.times for entry in kept])
+    if times is None and store._timed:
+        times = torch.zeros(filled.shape, dtype=torch.int64)
+    valid = spread([entry.valid for entry in kept])
+    values = spread([entry.values for entry in kept])
+    return PackedCache(
+        values=torch.zeros(*filled.shape, 0) if values is None else values,
+        scales=spread([entry.scales for entry in kept]),
+        dtype=store.dtype,
+        form=store._form if kept else None,
+        positions=positions.to(device),
+        valid=(filled if valid is None else valid).to(device),
+        times=None if times is None else times.to(device),
+        segments=segments,
+        layout=layout_id(store.layout),
+    )
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """What a file says of itself, and its tensors; nothing is unpickled."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            facts = json.loads((file.metadata() or {})[METADATA])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"store: {path} cannot be read: {type(error).__name__}: {error}") from error
+    if not isinstance(facts, dict):
+        raise ValueError(f"store: {path} says {type(facts).__name__} of itself; expected a table")  # noqa: TRY004 - bad input, not a bad call
+    return facts, tensors
+
+
+def _checked_user(user: object) -> User:
+    """The user's name as JSON keeps it."""
+    if isinstance(user, str):
+        return user
+    if isinstance(user, bool) or not isinstance(user, numbers.Integral):
+        raise ValueError(f"users: {user!r} is {type(user).__name__}; expected int or str")  # noqa: TRY004 - bad input is one kind of error
+    return int(user)
+
+
+def _check_budget(budget_bytes: int | None) -> None:
+    if budget_bytes is not None and budget_bytes < 0:
+        raise ValueError(f"budget_bytes: {budget_bytes}; expected 0 or more")

@@ -1,0 +1,103 @@
+"""Settings of a cell that mean nothing together are refused by name; what is only served otherwise shares its model."""
+
+import dataclasses
+import re
+
+import pytest
+
+from benchmarks.cell import (
+    ABLATIONS,
+    CACHE_DTYPES,
+    EVALUATION_FIELDS,
+    MODEL_FIELDS,
+    Cell,
+    blocks_of,
+    cell_key,
+    changed_at_evaluation,
+    model_key,
+)
+from benchmarks.grids import label
+
+EXPERTS = {"backbone": "hstu", "compression": "experts", "history": 180, "recent": 20, "tokens": 4}
+CHANGES = [
+    *({"cache_dtype": dtype} for dtype in CACHE_DTYPES[1:]),
+    *({"ablation": name} for name in ABLATIONS[1:]),
+    {"staleness": 16},
+    {"cache_dtype": "int8", "ablation": "other_user", "staleness": 3},
+]
+
+
+def key_of_model(cell):
+    return model_key(cell, dataset_digest="d", code_digest="c")
+
+
+@pytest.mark.parametrize("changes", CHANGES)
+def test_cells_that_are_served_otherwise_share_the_model_and_no_key(changes):
+    cell, changed = Cell(**EXPERTS), Cell(**EXPERTS, **changes)
+    assert key_of_model(changed) == key_of_model(cell)
+    assert cell_key(changed, dataset_digest="d", versions={}) != cell_key(cell, dataset_digest="d", versions={})
+    assert changed_at_evaluation(changed) == changes
+    assert Cell.from_dict(changed.to_dict()) == changed
+    assert all(f"{name}={value}" in label(changed) for name, value in changes.items())
+
+
+def test_another_plan_is_another_model():
+    cells = [Cell(**EXPERTS, segments=2, plan=plan) for plan in ("equal", "growing", "100:2+180:2", "90:2+180:2", "100:1+180:3")]
+    assert len({key_of_model(cell) for cell in cells}) == len(cells)
+    assert not set(EVALUATION_FIELDS) & set(MODEL_FIELDS)
+
+
+def test_a_plan_is_read_as_it_is_written():
+    assert blocks_of("100:2+180:3") == ((100, 2), (180, 3))
+    assert blocks_of("7:0") == ((7, 0),)
+    assert Cell(**(EXPERTS | {"tokens": 5}), segments=2, plan="100:2+180:3").tokens == 5  # need not spread evenly
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cache_dtype": "int4"}, "cache_dtype: unknown 'int4'; known: float32, bfloat16, int8"),
+        ({"ablation": "noise"}, "ablation: unknown 'noise'; known: none, random_tokens, shuffled_history, other_user"),
+        ({"staleness": -1}, "staleness: -1 is less than 0"),
+        ({"tokens": 0, "ablation": "other_user"}, "ablation: 'other_user' with compression 'experts' and tokens 0, which keeps nothing"),
+        (
+            {"compression": "recent", "tokens": 0, "staleness": 8},
+            "staleness: 8 with compression 'recent' and tokens 0, which keeps nothing",
+        ),
+        (
+            {"compression": "full", "tokens": 0, "serving": "recompute", "cache_dtype": "int8"},
+            "cache_dtype: 'int8' with compression 'full' and serving 'recompute'; expected something kept in a cache",
+        ),
+        (
+            {"backbone": "popularity", "compression": "none", "training": "none", "tokens": 0, "staleness": 8},
+            "staleness: 8 with compression 'none'",
+        ),
+        ({"training": "none", "ablation": "other_user"}, "ablation: 'other_user' with training 'none', which has no quality to change"),
+        ({"training": "none", "cache_dtype": "int8", "staleness": 2}, "staleness: 2 with training 'none'"),
+        ({"dtype": "bfloat16", "cache_dtype": "bfloat16"}, "cache_dtype: 'bfloat16' with dtype 'bfloat16', which computes it so"),
+        ({"segments": 3}, "tokens: 4 cannot be spread evenly over 3 segments"),
+        ({"segments": 3, "plan": "growing"}, "tokens: 4 cannot be spread evenly over 3 segments"),
+        ({"segments": 8, "tokens": 8, "plan": "growing"}, "history: 180 items do not fill 8 segments of doubling size"),
+        ({"compression": "pooling", "plan": "growing"}, "plan: 'growing' with compression 'pooling'; expected 'equal', or experts"),
+        ({"training": "elastic", "elastic_tokens": (4,), "plan": "growing"}, "plan: 'growing' with training 'elastic'"),
+        (
+            {"segments": 2, "plan": "100:2,180:2"},
+            "plan: '100:2,180:2'; expected equal, growing, or offsets with counts such as 100:2+180:4",
+        ),
+        ({"plan": "rising"}, "plan: 'rising'; expected equal, growing, or offsets"),
+        ({"plan": "100:-1+180:5"}, "plan: '100:-1+180:5'; expected equal"),
+        ({"segments": 2, "plan": "180:2+100:2"}, "plan: '180:2+100:2'; expected offsets that rise from above 0"),
+        ({"segments": 2, "plan": "0:2+180:2"}, "plan: '0:2+180:2'; expected offsets that rise"),
+        ({"segments": 2, "plan": "90:2+170:2"}, "plan: '90:2+170:2' ends at item 170; expected 180, the history's end"),
+        ({"segments": 2, "plan": "180:4"}, "segments, tokens: 2, 4 with plan '180:4'; expected 1, 4"),
+        ({"segments": 2, "plan": "90:2+180:3"}, "segments, tokens: 2, 4 with plan '90:2+180:3'; expected 2, 5"),
+    ],
+)
+def test_what_means_nothing_together_is_refused_by_name(changes, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        Cell(**(EXPERTS | changes))
+
+
+def test_the_precision_of_a_cache_is_a_cost_too_and_needs_no_trained_model():
+    assert Cell(**EXPERTS, training="none", cache_dtype="int8").cache_dtype == "int8"
+    assert dataclasses.replace(Cell(**EXPERTS), compression="full", tokens=0, staleness=4).staleness == 4
