@@ -11,8 +11,10 @@ from typing import Any, Self
 
 BACKBONE_NAMES = ("hstu", "sasrec", "llama", "hllm")
 LLAMA_NAMES = ("llama", "hllm")  # their layers are those of Hugging Face transformers
-FLOOR_NAMES = ("popularity", "repeat_last")
-COMPRESSION_NAMES = ("none", "full", "recent", "experts", "pooling")
+FLOOR_NAMES = ("popularity", "repeat_last", "frequency")
+COMPRESSION_NAMES = ("none", "full", "recent", "experts", "pooling", "category", "retrieval", "memory", "strided", "random")
+WITHOUT_TOKENS = ("none", "full", "recent")
+IN_ONE_SEGMENT = ("pooling", "category", "retrieval", "strided", "random")  # they take the history as a whole
 TRAININGS = ("separate", "elastic", "none")
 SERVINGS = ("recompute", "cache")
 PLANS = ("equal", "growing")
@@ -124,17 +126,14 @@ class Cell:
             floors = ", ".join(FLOOR_NAMES)
             came = f"{self.compression!r} with backbone {self.backbone!r}"
             raise ValueError(f"compression: {came}; 'none' goes with the floors {floors} and with nothing else")
-        if self.tokens and self.compression in ("none", "full", "recent"):
-            raise ValueError(f"tokens: {self.tokens} with compression {self.compression!r}, which keeps none; expected 0")
-        if not self.tokens and self.compression == "pooling":
-            raise ValueError("tokens: 0 with compression 'pooling', which keeps nothing then; expected at least 1")
+        self._check_compression()
         if self.backbone in FLOOR_NAMES and self.training != "none":
             raise ValueError(f"training: {self.training!r} with backbone {self.backbone!r}, which learns nothing; expected 'none'")
         if self.training == "elastic" and self.tokens not in self.elastic_tokens:
             raise ValueError(f"tokens: {self.tokens} is not among the counts of the elastic model, {list(self.elastic_tokens)}")
 
     def _check_plan(self) -> None:
-        if self.plan in PLANS and self.tokens % self.segments:
+        if self.plan in PLANS and self.tokens % self.segments and self.compression != "memory":  # which writes all of them anew in each
             raise ValueError(f"tokens: {self.tokens} cannot be spread evenly over {self.segments} segments")
         if self.plan == "equal":
             return
@@ -162,11 +161,23 @@ class Cell:
         if not keeps or self.serving != "cache":
             nothing = f"tokens {self.tokens}, which keeps nothing" if self.serving == "cache" else f"serving {self.serving!r}"
             raise ValueError(f"{name}: {value!r} with compression {self.compression!r} and {nothing}; expected something kept in a cache")
+        if self.compression == "memory":
+            raise ValueError(f"{name}: {value!r} with compression 'memory', which keeps vectors; expected a cache of keys and values")
         if self.training == "none" and set(changed) != {"cache_dtype"}:
             name = next(name for name in changed if name != "cache_dtype")
             raise ValueError(f"{name}: {changed[name]!r} with training 'none', which has no quality to change; expected {DEFAULTS[name]!r}")
         if self.cache_dtype == self.dtype == "bfloat16":
             raise ValueError("cache_dtype: 'bfloat16' with dtype 'bfloat16', which computes it so; expected 'float32', kept as computed")
+
+    def _check_compression(self) -> None:
+        if self.tokens and self.compression in WITHOUT_TOKENS:
+            raise ValueError(f"tokens: {self.tokens} with compression {self.compression!r}, which keeps none; expected 0")
+        if not self.tokens and self.compression not in (*WITHOUT_TOKENS, "experts"):
+            raise ValueError(f"tokens: 0 with compression {self.compression!r}, which keeps nothing then; expected at least 1")
+        if self.segments > 1 and self.compression in IN_ONE_SEGMENT:
+            raise ValueError(f"segments: {self.segments} with compression {self.compression!r}, which takes the history whole; expected 1")
+        if self.serving == "cache" and self.compression == "retrieval":
+            raise ValueError("serving: 'cache' with compression 'retrieval', which chooses when a request comes; expected 'recompute'")
 
     def to_dict(self) -> dict[str, Any]:
         """The cell as plain JSON values, tuples as lists."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks.cell import FLOOR_NAMES, PLANS, Cell, UnsupportedError, blocks_of
 from benchmarks.probes.flops import count_flops
@@ -61,7 +62,7 @@ def train_model(payload: Mapping[str, Any], report_phase: ReportPhase) -> dict[s
     report_phase("load")
     log = _load(payload, cell)
     data = leave_one_out(log)
-    model = build_model(cell, data.num_items, log.item_texts)
+    model = build_model(cell, data.num_items, log.item_texts, log.item_categories)
     report_phase("training")
     folder = Path(payload["model_dir"])
 
@@ -106,7 +107,7 @@ def measure_cell(payload: Mapping[str, Any], report_phase: ReportPhase) -> dict[
             _add_quality(answer, ranks, data)
         return {**answer, "seconds": phases.seconds}
     with phases.phase("load"):
-        model = build_model(cell, data.num_items, log.item_texts)
+        model = build_model(cell, data.num_items, log.item_texts, log.item_categories)
         if payload["model_dir"] is not None:
             folder = Path(payload["model_dir"])
             load_weights(folder, model)
@@ -142,19 +143,23 @@ def untrained_subject(payload: Mapping[str, Any]) -> Subject:
     cell = Cell.from_dict(payload["cell"])
     log = _load(payload, cell)
     data = leave_one_out(log)
-    model = build_model(cell, data.num_items, log.item_texts)
+    model = build_model(cell, data.num_items, log.item_texts, log.item_categories)
     model.eval()
     return Subject(cell=cell, model=model, recipe=recipe(cell), data=data)
 
 
-def build_model(cell: Cell, num_items: int, texts: Sequence[str] | None = None) -> SequentialRecommender:
+def build_model(
+    cell: Cell, num_items: int, texts: Sequence[str] | None = None, categories: NDArray[np.int64] | None = None
+) -> SequentialRecommender:
     """The untrained model of a cell; an elastic one holds its largest count.
 
     Raises:
-        UnsupportedError: the backbone reads item texts and there are none.
+        UnsupportedError: the backbone reads item texts, or the compression pools by category, and there are none.
     """
     if cell.backbone == "hllm" and texts is None:
         raise UnsupportedError(f"backbone: hllm reads item texts, and the dataset {cell.dataset} has none")
+    if cell.compression == "category" and categories is None:
+        raise UnsupportedError(f"compression: category needs item categories, and the dataset {cell.dataset} has none")
     torch.manual_seed(cell.seed)
     tokens = max(cell.elastic_tokens) if cell.training == "elastic" else cell.tokens
     settings = CompressionSettings(
@@ -164,6 +169,7 @@ def build_model(cell: Cell, num_items: int, texts: Sequence[str] | None = None) 
         tokens=tokens,
         width=cell.width,
         plan=cell.plan if cell.plan in PLANS else blocks_of(cell.plan),
+        categories=categories,
     )
     compression = build_compression(cell.compression, settings)
     sizes = BackboneSettings(width=cell.width, layers=cell.layers, heads=cell.heads, length=compression.layout.length, dropout=cell.dropout)
@@ -195,6 +201,7 @@ def _prepared(payload: Mapping[str, Any]) -> Cell:
     cell = Cell.from_dict(payload["cell"])
     torch.set_num_threads(cell.threads)
     torch.use_deterministic_algorithms(mode=cell.device == "cpu")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that would be timed
     return cell
 
 

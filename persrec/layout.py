@@ -83,6 +83,10 @@ class SegmentLayout:
         segments: the history's segments, oldest first; may be empty.
         recent: item slots of the recent segment, ``R``.
         hide_empty_experts: whether the experts of a segment without items are hidden. The public code shows them.
+        recurrent: the experts' outputs are handed to the next segment as its first inputs, and nothing else is seen of a
+            segment; they stand there at the slots of the experts they come from, and are computed anew.
+        query_items: where not 0, the items of so many first recent slots choose what is taken of the history, so that
+            positions before the last of them must not predict.
 
     Differs: the public code pads the whole window on the left; ours fills segments from the first slot on (`fill`), the
     same with one segment, so that a history that grows keeps every earlier position.
@@ -91,10 +95,20 @@ class SegmentLayout:
     segments: tuple[Segment, ...]
     recent: int
     hide_empty_experts: bool = True
+    recurrent: bool = False
+    query_items: int = 0
 
     def __post_init__(self) -> None:
         if self.recent < 1:
             raise ValueError(f"recent: {self.recent}; expected at least 1")
+        if not 0 <= self.query_items <= self.recent:
+            raise ValueError(f"query_items: {self.query_items} of {self.recent} recent items; expected none to all of them")
+        if self.recurrent:
+            handed_on = {(s.experts, s.slots_for_experts, s.kept) for s in self.segments}
+            if len(handed_on) != 1 or len(set(*handed_on)) != 1 or not self.segments[0].experts or not self.hide_empty_experts:
+                raise ValueError(
+                    "segments: recurrent ones hand on the same number of experts, at least 1, and nothing else, hidden where empty"
+                )
 
     @classmethod
     def from_plan(cls, plan: Sequence[tuple[int, int]], *, window: int, hide_empty_experts: bool = True) -> Self:
@@ -174,7 +188,16 @@ class SegmentLayout:
 
     def kept_before(self, segment: int) -> int:
         """Positions that segment ``segment`` (0-based, the recent one is ``len(segments)``) sees of earlier ones."""
-        return sum(s.kept for s in self.segments[:segment])
+        return 0 if self.recurrent else sum(s.kept for s in self.segments[:segment])
+
+    @property
+    def kept(self) -> int:
+        """Positions of which something is kept when the history is compressed."""
+        return self.segments[-1].kept if self.recurrent else self.kept_before(len(self.segments))
+
+    def handed_to(self, segment: int) -> int:
+        """Inputs that a segment takes over from the one before it."""
+        return self.segments[segment - 1].experts if self.recurrent and segment else 0
 
     def kept_positions(self, segments: int) -> np.ndarray:
         """Slot indices that a cache of the first ``segments`` segments holds, ``[p]``: the last computed ones of each."""
@@ -182,12 +205,13 @@ class SegmentLayout:
         return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
 
     def size(self, segment: int) -> int:
-        """Computed positions of a segment; the recent one is ``len(segments)``."""
-        return self.segments[segment].length if segment < len(self.segments) else self.recent
+        """Computed positions of a segment, those it takes over among them; the recent one is ``len(segments)``."""
+        return self.handed_to(segment) + (self.segments[segment].length if segment < len(self.segments) else self.recent)
 
     def positions(self, segment: int) -> np.ndarray:
         """Slot indices of a segment's computed positions, ``[n]``."""
-        return np.arange(self.starts[segment], self.starts[segment] + self.size(segment))
+        first = self.starts[segment] - self.handed_to(segment)
+        return np.arange(first, first + self.size(segment))
 
     # The joint sequence: the computed positions of all segments, one after the other.
 
@@ -205,12 +229,16 @@ class SegmentLayout:
     def joint_is_expert(self) -> np.ndarray:
         """Whether a computed position is an expert's."""
         carriers = (*(s.carriers for s in self.segments), self.recent)
-        return np.concatenate([np.arange(self.size(j)) >= carriers[j] for j in range(len(carriers))])
+        return np.concatenate([np.arange(self.size(j)) >= self.handed_to(j) + carriers[j] for j in range(len(carriers))])
 
     @cached_property
     def predicting_columns(self) -> np.ndarray:
-        """Window columns whose item has a position and so predicts the next item; all of them but where summaries stand."""
+        """Window columns whose item has a position and so predicts the next item.
+
+        All of them but where summaries stand, and but recent ones in front of the last that is asked with.
+        """
         summarised = np.repeat([*(s.summaries is not None for s in self.segments), False], [*(s.items for s in self.segments), self.recent])
+        summarised[self.history : self.history + max(0, self.query_items - 1)] = True
         return np.flatnonzero(~summarised)
 
     def visibility(self) -> np.ndarray:
@@ -218,7 +246,8 @@ class SegmentLayout:
         stays = np.array([*(s.kept == s.length for s in self.segments), False])[self.joint_segment]
         same = self.joint_segment[:, None] == self.joint_segment[None, :]
         index = np.arange(len(self.joint_segment))
-        seen: np.ndarray = (index[None, :] <= index[:, None]) & (same | self.joint_is_expert[None, :] | stays[None, :])
+        kept = np.zeros_like(stays) if self.recurrent else self.joint_is_expert | stays
+        seen: np.ndarray = (index[None, :] <= index[:, None]) & (same | kept[None, :])
         return seen
 
     def visible_pairs(self, segment: int) -> int:

@@ -8,11 +8,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from persrec.backbones import Backbone
-from persrec.compression.base import Compression, ItemSlots, item_chunk
+from persrec.compression.base import Compression, ItemSlots, Searching, item_chunk
 from persrec.items import ItemEncoder, TextEncoder
 from persrec.layout import SegmentLayout
 from persrec.nn.attention import Kernel
-from persrec.nn.cache import KVCache, empty_cache
+from persrec.nn.cache import Chunk, KVCache, empty_cache
 
 
 class SequentialRecommender(nn.Module):
@@ -112,9 +112,10 @@ class SequentialRecommender(nn.Module):
             # what is missing of the first segment is not computed; more than that is padded
             pad = max(0, missing - self.layout.segments[0].items + 1) if self.layout.segments else missing
             items, times = F.pad(items, (pad, 0)), None if times is None else F.pad(times, (pad, 0))
-            hidden, columns = self.hidden_states(items, times, query_time, item_features=item_features)
+            hidden, columns = self._joint_pass(items, times, query_time, item_features)
             items = items[:, columns]
         else:
+            self._check_compresses("cache")
             self._check_cache(cache, items.shape[0], times)
             if items.shape[1] > self.layout.recent:
                 raise ValueError(f"items: {items.shape[1]} recent items with a cache; expected at most {self.layout.recent}")
@@ -140,6 +141,14 @@ class SequentialRecommender(nn.Module):
             Hidden states ``[B, C, D]`` of the positions that predict, and their columns in ``items``, ``[C]``: column
             ``c`` predicts the item at ``c + 1``.
         """
+        hidden, columns = self._joint_pass(items, times, query_time, item_features)
+        silent = max(0, self.layout.query_items - 1)  # recent positions that are not told of all items that choose for them
+        return (hidden[:, silent:], columns[silent:]) if silent else (hidden, columns)
+
+    def _joint_pass(
+        self, items: torch.Tensor, times: torch.Tensor | None, query_time: torch.Tensor | None, item_features: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """As `hidden_states`, of every item that has a position."""
         layout = self.layout
         missing = layout.window - int(items.shape[1])
         if not 0 <= missing < max([1, *layout.offsets[:1]]):
@@ -153,9 +162,10 @@ class SequentialRecommender(nn.Module):
             if layout.hide_empty_experts and _known_empty(part):
                 cache = cache.skip_segment()
                 continue
+            if isinstance(self.compression, Searching):
+                part = self.compression.chosen(part, _columns(slots, edges[-1], edges[-1] + layout.query_items))
             chunk = self.compression.history_chunk(segment, part)
-            hidden, kept = self.backbone(chunk, cache)
-            cache = cache.append(chunk, kept)
+            hidden, cache = self._run(segment, chunk, cache)
             states.append(hidden[:, : chunk.items])
             columns.append(torch.arange(start, start + chunk.items, device=items.device))
         states.append(self._run_recent(_columns(slots, edges[-1], items.shape[1]), query_time, cache))
@@ -168,6 +178,7 @@ class SequentialRecommender(nn.Module):
         Raises:
             ValueError: the width is not an offset of the plan, or ids or times do not fit.
         """
+        self._check_compresses("history")
         self._check_items("history", history, times, item_features)
         self.layout.segments_at(history.shape[1])
         return self._run_history(self._empty_cache(history, times), history, times, item_features)
@@ -180,6 +191,7 @@ class SequentialRecommender(nn.Module):
         Raises:
             ValueError: the cache is of another layout or full, or the segment is not as wide as the plan's next.
         """
+        self._check_compresses("segment")
         self._check_items("segment", segment, times, item_features)
         self._check_cache(cache, segment.shape[0], times)
         if cache.segments == len(self.layout.segments):
@@ -197,8 +209,7 @@ class SequentialRecommender(nn.Module):
             stop = start + self.layout.segments[segment].items
             if self.layout.segments[segment].kept:
                 chunk = self.compression.history_chunk(segment, _columns(slots, start, stop))
-                _, kept = self.backbone(chunk, cache)
-                cache = cache.append(chunk, kept)
+                _, cache = self._run(segment, chunk, cache)
             else:  # nothing of it will be seen
                 cache = cache.skip_segment()
             start = stop
@@ -213,9 +224,20 @@ class SequentialRecommender(nn.Module):
         return self._run_history(cache, padding, None if cache.times is None else padding, item_features)
 
     def _run_recent(self, slots: ItemSlots, query_time: torch.Tensor | None, cache: KVCache) -> torch.Tensor:
-        chunk = item_chunk(self.layout, len(self.layout.segments), slots, keep=0, query_time=query_time)
-        hidden: torch.Tensor = self.backbone(chunk, cache)[0]
-        return hidden
+        segment = len(self.layout.segments)
+        chunk = item_chunk(self.layout, segment, slots, keep=0, query_time=query_time)
+        return self._run(segment, chunk, cache)[0]
+
+    def _run(self, segment: int, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, KVCache]:
+        """Runs a segment: the states of its own positions, and the cache with what is kept of it."""
+        if not self.layout.recurrent:
+            hidden, kept = self.backbone(chunk, cache)
+            return hidden, cache.append(chunk, kept) if chunk.keep else cache.skip_segment()
+        start = self.layout.starts[segment]
+        positions = torch.arange(start - cache.length, start, device=chunk.positions.device)
+        hidden, _ = self.backbone(chunk.behind(cache, positions), cache.without_positions())
+        own = hidden[:, cache.length :]
+        return own, cache.remember(chunk, own) if chunk.keep else cache
 
     def _slots(self, items: torch.Tensor, times: torch.Tensor | None, item_features: torch.Tensor | None) -> ItemSlots:
         vectors = self.items.lookup(items) if item_features is None else F.embedding(items, item_features)
@@ -239,6 +261,13 @@ class SequentialRecommender(nn.Module):
         if times is not None and times.shape != items.shape:
             raise ValueError(f"times: shape {list(times.shape)}; expected {list(items.shape)}, as {name}")
 
+    def _check_compresses(self, name: str) -> None:
+        if self.layout.query_items:
+            kind = type(self.compression).__name__
+            raise ValueError(
+                f"{name}: {kind} chooses by the recent items, so nothing can be kept; expected a whole window, without a cache"
+            )
+
     def _check_cache(self, cache: KVCache, users: int, times: torch.Tensor | None) -> None:
         if cache.layout != layout_id(self.layout):
             raise ValueError(f"cache: of layout {cache.layout}; expected {layout_id(self.layout)}, the model's")
@@ -259,7 +288,8 @@ class SequentialRecommender(nn.Module):
 def layout_id(layout: SegmentLayout) -> str:
     """A short identity of a layout, equal for equal layouts."""
     segments = [(s.items, s.experts, s.slots_for_experts, s.stays_visible, s.summaries) for s in layout.segments]
-    return hashlib.sha256(repr((segments, layout.recent, layout.hide_empty_experts)).encode()).hexdigest()[:16]
+    facts = (segments, layout.recent, layout.hide_empty_experts, layout.recurrent, layout.query_items)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
 def _columns(slots: ItemSlots, start: int, stop: int) -> ItemSlots:

@@ -9,10 +9,15 @@ from hypothesis import strategies as st
 
 from persrec.backbones import BACKBONES, BackboneSettings, build_backbone
 from persrec.compression.base import Compression
+from persrec.compression.category import Category
 from persrec.compression.experts import Experts
 from persrec.compression.full import Full
+from persrec.compression.memory import Memory
 from persrec.compression.pooling import Pooling
+from persrec.compression.random import Random
 from persrec.compression.recent import Recent
+from persrec.compression.retrieval import Retrieval
+from persrec.compression.strided import Strided
 from persrec.data.interactions import InteractionLog
 from persrec.data.splits import LeaveOneOut, leave_one_out
 from persrec.items import ItemSettings, build_items
@@ -25,6 +30,7 @@ WIDTH = 8
 TOLERANCE = {"rtol": 0, "atol": 1e-5}  # the contract's, on cosines in float32
 
 BACKBONE_NAMES = tuple(BACKBONES)
+CATEGORIES = np.where(np.arange(ITEMS) % 7 == 0, 0, np.arange(ITEMS) % 5)  # of items without one too, the padding item among them
 TEXTS = ("", *(f"{'aeiou'[n % 5]}{'lmnr'[n % 4]} {'of' * (n % 3)} x{n}" for n in range(1, ITEMS)))
 
 
@@ -37,6 +43,10 @@ def elastic(*, use: int) -> Experts:
     compression = Experts(layout=SegmentLayout.equal(history=9, recent=4, segments=2, tokens=6), width=WIDTH)
     compression.use(use)
     return compression
+
+
+def category(**sizes: int) -> Category:
+    return Category(categories=CATEGORIES, **sizes)
 
 
 # what every backbone is put together with; a layout of each kind that there is
@@ -53,8 +63,20 @@ CASES: dict[str, Callable[[], Compression]] = {
     "elastic": lambda: elastic(use=4),
     "pooling": lambda: Pooling(history=9, recent=4, tokens=3),
     "pooling of few": lambda: Pooling(history=2, recent=4, tokens=3),
+    "category": lambda: category(history=9, recent=4, tokens=3),
+    "more summaries than categories": lambda: category(history=9, recent=4, tokens=7),
+    "retrieval": lambda: Retrieval(history=9, recent=4, tokens=3),
+    "retrieval by all": lambda: Retrieval(history=9, recent=1, tokens=3),
+    "memory": lambda: Memory(history=9, recent=4, segments=1, tokens=2, width=WIDTH),
+    "memory of 3 segments": lambda: Memory(history=9, recent=4, segments=3, tokens=2, width=WIDTH),
+    "strided": lambda: Strided(history=9, recent=4, tokens=3),
+    "strided of few": lambda: Strided(history=2, recent=4, tokens=3),
+    "random": lambda: Random(history=9, recent=4, tokens=3),
 }
 WITH_HISTORY = tuple(name for name in CASES if name != "recent")
+CACHED = tuple(name for name in WITH_HISTORY if not name.startswith("retrieval"))  # what something can be kept of
+# compressions that leave some of the history's items out
+PARTIAL = ("category", "retrieval", "retrieval by all", "strided", "random")
 
 
 @st.composite
@@ -73,13 +95,28 @@ def _full_layouts(draw: st.DrawFn) -> Full:
     return Full(history=draw(st.integers(segments, 9)), recent=draw(st.integers(1, 5)), segments=segments)
 
 
+@st.composite
+def _memory_layouts(draw: st.DrawFn) -> Memory:
+    segments = draw(st.integers(1, 3))
+    sizes = {"history": draw(st.integers(segments, 9)), "recent": draw(st.integers(1, 5)), "tokens": draw(st.integers(1, 3))}
+    return Memory(segments=segments, width=WIDTH, **sizes)
+
+
+_sizes = {"history": st.integers(1, 9), "recent": st.integers(1, 5), "tokens": st.integers(1, 4)}
+
 # by the names of persrec.compression.COMPRESSIONS: plans of any sizes
 FAMILIES: dict[str, st.SearchStrategy[Compression]] = {
     "full": _full_layouts(),
     "recent": st.builds(Recent, recent=st.integers(1, 6)),
     "experts": _expert_layouts(),
-    "pooling": st.builds(Pooling, history=st.integers(1, 9), recent=st.integers(1, 5), tokens=st.integers(1, 4)),
+    "pooling": st.builds(Pooling, **_sizes),
+    "category": st.builds(category, **_sizes),
+    "retrieval": st.builds(Retrieval, **_sizes),
+    "memory": _memory_layouts(),
+    "strided": st.builds(Strided, **_sizes),
+    "random": st.builds(Random, **_sizes),
 }
+CACHED_FAMILIES = tuple(name for name in FAMILIES if name not in ("recent", "retrieval"))
 
 
 def build(

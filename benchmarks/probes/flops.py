@@ -5,6 +5,7 @@ A multiply-add is 2 FLOPs. ``executed`` is what the kernels in use compute, hidd
 Item vectors that a model computes are kept beforehand: they are a phase of their own, and part of a training step.
 """
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,11 +29,12 @@ Macs = dict[str, int]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """Positions and query-key pairs that a phase computes for one user."""
+    """Positions and query-key pairs that a phase computes for one user, and multiply-adds of the search for nearest items."""
 
     positions: int
     executed_pairs: int
     visible_pairs: int
+    search: int = 0
 
 
 def count_flops(subject: Subject) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -42,8 +44,10 @@ def count_flops(subject: Subject) -> tuple[dict[str, Any], list[dict[str, Any]]]
     subject.keep_item_vectors()
     for phase, run in _runs(subject).items():
         backbone = subject.model.backbone
-        executed = backbone.macs(positions=run.positions, pairs=run.executed_pairs)
-        visible = backbone.macs(positions=run.positions, pairs=run.visible_pairs)
+        executed, visible = (
+            {**backbone.macs(positions=run.positions, pairs=pairs), SCORING: run.search}
+            for pairs in (run.executed_pairs, run.visible_pairs)
+        )
         if phase == "train":
             sequences, lookups, count = _counted_step(subject)
             executed = _training(subject, executed, sequences, subject.model.items.lookup_macs(*lookups))
@@ -73,7 +77,9 @@ def _runs(subject: Subject) -> dict[str, Run]:
         return Run(positions=n, executed_pairs=backbone.executed_pairs(queries=n, prefix=prefix), visible_pairs=layout.visible_pairs(index))
 
     segments = [segment(index) for index in range(len(layout.segments) + 1)]
-    joint, recent = _sum(segments), segments[-1]
+    # one vector, of all that is asked with, against each item of the history
+    search = layout.history * backbone.width if layout.query_items else 0
+    joint, recent = dataclasses.replace(_sum(segments), search=search), segments[-1]
     kept = [run for run, part in zip(segments, layout.segments, strict=False) if part.kept]
     return {
         "full": Run(
@@ -101,7 +107,8 @@ def _training(subject: Subject, forward: Macs, sequences: int, reading: Macs) ->
         **{part: TRAINING_PRODUCTS * sequences * macs for part, macs in forward.items() if part != ATTENTION},
         ATTENTION: sequences * forward[ATTENTION] * (2 + backbone.backward_products) // 2,
         ITEM_ENCODER: TRAINING_PRODUCTS * sum(reading.values()),
-        SCORING: TRAINING_PRODUCTS * sequences * predicting * subject.recipe.negatives * backbone.width,
+        SCORING: TRAINING_PRODUCTS * sequences * predicting * subject.recipe.negatives * backbone.width
+        + sequences * forward[SCORING],  # the search, which has no backward pass
     }
 
 
@@ -192,7 +199,7 @@ def _compressed(subject: Subject, times: torch.Tensor | None) -> Callable[[torch
         hook = subject.model.backbone.register_forward_hook(lambda module, inputs, outputs: states.append(outputs[0].sum()))  # noqa: ARG005 - torch's signature
         cache = subject.model.compress(history, times)
         hook.remove()
-        return torch.stack([*states, *(keys.sum() + values.sum() for keys, values in cache.layers)])
+        return torch.stack([*states, *(tensor.sum() for tensor in cache.tensors)])
 
     return call
 
@@ -268,14 +275,18 @@ def _cache_bytes(subject: Subject) -> dict[str, Any]:
     if not subject.from_cache:
         return {"value": 0, "method": "nothing is kept between requests", "n": 1}
     with torch.no_grad():
-        packed = pack(subject.compress(subject.request(1)), subject.cell.cache_dtype)
-    element = packed.values.element_size()
-    positions = subject.layout.kept_before(len(subject.layout.segments))
-    formula = positions * subject.model.backbone.cache_width() * element
-    method = "keys and values as stored; layers x (K + V width) x positions x element size agrees"
-    if packed.scales is not None and packed.form is not None:
-        formula += positions * packed.form.heads * packed.scales.element_size()
-        method = f"{method}, with a scale for each key and value of a head"
-    if packed.nbytes_per_user != formula:
-        raise InvalidMeasurementError(f"a user's cache holds {packed.nbytes_per_user} bytes; the formula says {formula}")
-    return {"value": packed.nbytes_per_user, "method": method, "n": 1}
+        cache = subject.compress(subject.request(1))
+    backbone, positions = subject.model.backbone, subject.layout.kept
+    if subject.layout.recurrent:
+        stored, formula = cache.nbytes_per_user, positions * backbone.width * cache.tensors[0].element_size()
+        method = "states as stored; width x positions x element size agrees"
+    else:
+        packed = pack(cache, subject.cell.cache_dtype)
+        stored, formula = packed.nbytes_per_user, positions * backbone.cache_width() * packed.values.element_size()
+        method = "keys and values as stored; layers x (K + V width) x positions x element size agrees"
+        if packed.scales is not None and packed.form is not None:
+            formula += positions * packed.form.heads * packed.scales.element_size()
+            method = f"{method}, with a scale for each key and value of a head"
+    if stored != formula:
+        raise InvalidMeasurementError(f"a user's cache holds {stored} bytes; the formula says {formula}")
+    return {"value": stored, "method": method, "n": 1}

@@ -1,13 +1,21 @@
 """Compressions of a long history: one file each, one line here."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from persrec.compression.base import Compression
+from persrec.compression.category import Category
 from persrec.compression.experts import Experts
 from persrec.compression.full import Full
+from persrec.compression.memory import Memory
 from persrec.compression.pooling import Pooling
+from persrec.compression.random import Random
 from persrec.compression.recent import Recent
+from persrec.compression.retrieval import Retrieval
+from persrec.compression.strided import Strided
 from persrec.layout import SegmentLayout
 
 
@@ -23,6 +31,7 @@ class CompressionSettings:
         width: the model's width ``D``.
         plan: where expert blocks stand: ``equal`` segments, ``growing`` ones (`SegmentLayout.growing`), or their offsets and
             counts, ``((offset, count), ...)``, which then say what ``segments`` and ``tokens`` are.
+        categories: int64 ``[V]``, the category of each item, or None where the dataset has none.
     """
 
     history: int
@@ -31,6 +40,7 @@ class CompressionSettings:
     tokens: int
     width: int
     plan: str | tuple[tuple[int, int], ...] = "equal"
+    categories: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
 
 
 def _experts(settings: CompressionSettings) -> Compression:
@@ -57,6 +67,11 @@ COMPRESSIONS: dict[str, Callable[[CompressionSettings], Compression]] = {
     "recent": lambda s: Recent(recent=s.recent),
     "experts": _experts,
     "pooling": lambda s: Pooling(history=s.history, recent=s.recent, tokens=s.tokens),
+    "category": lambda s: Category(history=s.history, recent=s.recent, tokens=s.tokens, categories=s.categories),
+    "retrieval": lambda s: Retrieval(history=s.history, recent=s.recent, tokens=s.tokens),
+    "memory": lambda s: Memory(history=s.history, recent=s.recent, segments=s.segments, tokens=s.tokens, width=s.width),
+    "strided": lambda s: Strided(history=s.history, recent=s.recent, tokens=s.tokens),
+    "random": lambda s: Random(history=s.history, recent=s.recent, tokens=s.tokens),
 }
 
 

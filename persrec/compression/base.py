@@ -1,7 +1,7 @@
 """What a compression is: it says what the backbone runs in a history segment's place, and what is kept of it."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,15 @@ class Compression(Protocol):
 
     def history_chunk(self, segment: int, items: ItemSlots) -> Chunk:
         """What the backbone runs for history segment ``segment``."""
+        ...
+
+
+@runtime_checkable
+class Searching(Protocol):
+    """A compression that looks at the recent items of a request; nothing of it can be kept before one comes."""
+
+    def chosen(self, items: ItemSlots, asking: ItemSlots) -> ItemSlots:
+        """What is taken of a history, for the items of the first ``layout.query_items`` recent slots."""
         ...
 
 
@@ -83,3 +92,25 @@ def last_time(items: ItemSlots) -> torch.Tensor | None:
         return None
     order = torch.arange(1, items.ids.shape[1] + 1, device=items.ids.device)
     return items.times.gather(1, (order * items.valid).argmax(1, keepdim=True)) * items.valid.any(1, keepdim=True)
+
+
+def with_tokens(layout: SegmentLayout, segment: int, items: ItemSlots, tokens: torch.Tensor, *, shown: torch.Tensor) -> Chunk:
+    """A segment's items and, behind them, learnable tokens ``[k, D]``, which alone are kept; ``shown`` ``[B, 1]``.
+
+    A token takes the time of the segment's last item.
+    """
+    count = len(tokens)
+    chunk = item_chunk(layout, segment, items, keep=count)
+    if count == 0:
+        return chunk
+    end = last_time(items)
+    times = None if end is None else end.expand(-1, count)
+    return Chunk(
+        inputs=torch.cat([chunk.inputs, tokens.expand(len(items.ids), -1, -1)], dim=1),
+        positions=torch.cat([chunk.positions, torch.from_numpy(layout.positions(segment)[-count:]).to(items.ids.device)]),
+        valid=torch.cat([chunk.valid, shown.expand(-1, count)], dim=1),
+        key_times=None if chunk.key_times is None or times is None else torch.cat([chunk.key_times, times], dim=1),
+        query_times=None if chunk.query_times is None or times is None else torch.cat([chunk.query_times, times], dim=1),
+        keep=count,
+        items=chunk.items,
+    )

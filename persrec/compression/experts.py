@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from persrec.compression.base import ItemSlots, item_chunk, last_time
+from persrec.compression.base import ItemSlots, with_tokens
 from persrec.layout import Segment, SegmentLayout
 from persrec.nn.cache import Chunk
 
@@ -40,23 +40,7 @@ class Experts(nn.Module):
 
     def history_chunk(self, segment: int, items: ItemSlots) -> Chunk:
         """The items and, behind them, their experts, which alone are kept."""
-        count = self.layout.segments[segment].experts
-        chunk = item_chunk(self.layout, segment, items, keep=count)
-        if count == 0:
-            return chunk
-        users = items.ids.shape[0]
-        own_positions = torch.from_numpy(self.layout.positions(segment)[-count:]).to(items.ids.device)
         shown = items.valid.any(1, keepdim=True)
         if not self.layout.hide_empty_experts:
             shown = torch.ones_like(shown)
-        end = last_time(items)
-        times = None if end is None else end.expand(-1, count)
-        return Chunk(
-            inputs=torch.cat([chunk.inputs, self.tokens[segment][:count].expand(users, -1, -1)], dim=1),
-            positions=torch.cat([chunk.positions, own_positions]),
-            valid=torch.cat([chunk.valid, shown.expand(-1, count)], dim=1),
-            key_times=None if chunk.key_times is None or times is None else torch.cat([chunk.key_times, times], dim=1),
-            query_times=None if chunk.query_times is None or times is None else torch.cat([chunk.query_times, times], dim=1),
-            keep=count,
-            items=chunk.items,
-        )
+        return with_tokens(self.layout, segment, items, self.tokens[segment][: self.layout.segments[segment].experts], shown=shown)

@@ -3,7 +3,7 @@
 import torch
 
 from persrec.compression.base import ItemSlots
-from persrec.layout import Segment, SegmentLayout
+from persrec.compression.summaries import back_from_latest, mean_chunk, summary_layout
 from persrec.nn.cache import Chunk
 
 
@@ -15,32 +15,14 @@ class Pooling:
     """
 
     def __init__(self, *, history: int, recent: int, tokens: int) -> None:
-        self.layout = SegmentLayout(segments=(Segment(items=history, summaries=tokens),), recent=recent)
+        self.layout = summary_layout(history=history, recent=recent, tokens=tokens)
 
     def history_chunk(self, segment: int, items: ItemSlots) -> Chunk:
         """The means, all of them kept."""
-        chunks = self.layout.segments[segment].carriers
-        users, _, width = items.vectors.shape
-        chunk_of = _chunk_of(items.valid, chunks)
-        sums = items.vectors.new_zeros(users, chunks + 1, width).scatter_add(1, chunk_of[..., None].expand(-1, -1, width), items.vectors)
-        counts = torch.zeros_like(chunk_of).new_zeros(users, chunks + 1).scatter_add(1, chunk_of, items.valid.long())[:, :chunks]
-        times = None
-        if items.times is not None:
-            times = items.times.new_zeros(users, chunks + 1).scatter_reduce(1, chunk_of, items.times, "amax")[:, :chunks]
-        return Chunk(
-            inputs=sums[:, :chunks] / counts.clamp(min=1)[..., None],
-            positions=torch.from_numpy(self.layout.positions(segment)).to(items.ids.device),
-            valid=counts > 0,
-            key_times=times,
-            query_times=times,
-            keep=chunks,
-            items=0,
-        )
+        return mean_chunk(self.layout, segment, items, _chunk_of(items.valid, self.layout.segments[segment].carriers))
 
 
 def _chunk_of(valid: torch.Tensor, chunks: int) -> torch.Tensor:
     """``[B, s]``: the chunk of every item, right-aligned so that the last chunk is filled first; ``chunks`` for padding."""
-    count = valid.sum(1, keepdim=True)
-    from_end = (valid.flip(1).cumsum(1) - 1).flip(1)
-    size = torch.clamp(count, min=chunks)
-    return (chunks - 1 - from_end * chunks // size).masked_fill(~valid, chunks)
+    size = torch.clamp(valid.sum(1, keepdim=True), min=chunks)
+    return (chunks - 1 - back_from_latest(valid) * chunks // size).masked_fill(~valid, chunks)

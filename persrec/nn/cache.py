@@ -30,6 +30,20 @@ class Chunk:
     keep: int
     items: int
 
+    def behind(self, cache: "KVCache", positions: torch.Tensor) -> Self:
+        """The chunk with a memory's states as its first inputs, at ``positions`` ``[p]``; nothing of it is kept as keys."""
+        if cache.states is None:
+            return replace(self, keep=0)
+        return replace(
+            self,
+            inputs=torch.cat([cache.states, self.inputs], dim=1),
+            positions=torch.cat([positions, self.positions]),
+            valid=torch.cat([cache.valid, self.valid], dim=1),
+            key_times=_behind(cache.times, self.key_times),
+            query_times=_behind(cache.times, self.query_times),
+            keep=0,
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KVCache:
@@ -43,6 +57,7 @@ class KVCache:
         times: ``[B, p]`` seconds, or None without times.
         segments: how many segments of the layout it holds.
         layout: identity of the layout that it belongs to.
+        states: ``[B, p, D]``, or None: what a recurrent memory keeps; ``layers`` is empty then.
     """
 
     layers: tuple[KeysValues, ...]
@@ -51,6 +66,7 @@ class KVCache:
     times: torch.Tensor | None
     segments: int
     layout: str
+    states: torch.Tensor | None = None
 
     @property
     def length(self) -> int:
@@ -59,16 +75,23 @@ class KVCache:
 
     @property
     def nbytes_per_user(self) -> int:
-        """Bytes of keys and values per user: layers x (K + V width, after grouping heads) x positions x element size."""
+        """Bytes per user of keys and values, layers x (K + V width, after grouping heads) x positions x element size.
+
+        Of a memory's states: width x positions x element size.
+        """
         users = max(1, self.valid.shape[0])
-        return sum(tensor.numel() * tensor.element_size() for pair in self.layers for tensor in pair) // users
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors) // users
+
+    @property
+    def tensors(self) -> tuple[torch.Tensor, ...]:
+        """What is kept: keys and values, layer by layer, or a memory's states."""
+        states = () if self.states is None else (self.states,)
+        return (*(tensor for pair in self.layers for tensor in pair), *states)
 
     def append(self, chunk: Chunk, layers: tuple[KeysValues, ...]) -> Self:
         """The cache with the kept positions of ``chunk`` behind; ``layers`` are their keys and values."""
         keep = slice(chunk.valid.shape[1] - chunk.keep, None)
-        times = None
-        if self.times is not None and chunk.key_times is not None:
-            times = torch.cat([self.times, chunk.key_times[:, keep]], dim=1)
+        times = _behind(self.times, None if chunk.key_times is None else chunk.key_times[:, keep])
         joined = layers
         if self.layers:
             joined = tuple(
@@ -84,9 +107,29 @@ class KVCache:
             segments=self.segments + 1,
         )
 
+    def remember(self, chunk: Chunk, hidden: torch.Tensor) -> Self:
+        """The cache with the states of the kept positions of ``chunk`` in place of what it held; ``hidden`` ``[B, n, D]``.
+
+        A user without an item in the segment keeps what was held before.
+        """
+        keep = slice(chunk.valid.shape[1] - chunk.keep, None)
+        states, valid = hidden[:, keep], chunk.valid[:, keep]
+        times = None if chunk.key_times is None else chunk.key_times[:, keep]
+        if self.states is not None:
+            states = torch.where(valid[..., None], states, self.states)
+            times = None if times is None or self.times is None else torch.where(valid, times, self.times)
+            valid = valid | self.valid
+        return replace(self, states=states, positions=chunk.positions[keep], valid=valid, times=times, segments=self.segments + 1)
+
+    def without_positions(self) -> Self:
+        """The cache of which a segment sees no key."""
+        times = None if self.times is None else self.times[:, :0]
+        return replace(self, states=None, positions=self.positions[:0], valid=self.valid[:, :0], times=times)
+
     def detached_from_segments(self) -> Self:
         """The cache with tensors that hold nothing but themselves: a view would keep all positions of a segment in memory."""
-        return replace(self, layers=tuple((_own(keys), _own(values)) for keys, values in self.layers))
+        states = None if self.states is None else _own(self.states)
+        return replace(self, layers=tuple((_own(keys), _own(values)) for keys, values in self.layers), states=states)
 
     def of_users(self, rows: torch.Tensor) -> Self:
         """The caches of some users alone, ``rows`` ``[b]`` int64, with tensors of their own."""
@@ -100,6 +143,10 @@ class KVCache:
     def skip_segment(self) -> Self:
         """The cache after a segment of which nothing is kept."""
         return replace(self, segments=self.segments + 1)
+
+
+def _behind(earlier: torch.Tensor | None, own: torch.Tensor | None) -> torch.Tensor | None:
+    return None if earlier is None or own is None else torch.cat([earlier, own], dim=1)
 
 
 def _own(tensor: torch.Tensor) -> torch.Tensor:

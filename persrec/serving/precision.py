@@ -111,10 +111,12 @@ def pack(cache: KVCache, dtype: str) -> PackedCache:
     is further off than half a scale.
 
     Raises:
-        ValueError: the precision is unknown, or the cache holds a number that is not finite.
+        ValueError: the precision is unknown, or the cache holds a number that is not finite, or a memory's states.
     """
     if dtype not in CACHE_DTYPES:
         raise ValueError(f"dtype: unknown {dtype!r}; known: {', '.join(CACHE_DTYPES)}")
+    if cache.states is not None:
+        raise ValueError("cache: holds a memory's states; expected keys and values")
     form = CacheForm.of(cache)
     users, positions = cache.valid.shape
     values = torch.zeros(users, positions, 0, device=cache.valid.device)

@@ -57,6 +57,8 @@ class CacheStore:
     def __init__(self, *, layout: SegmentLayout, dtype: str = "float32", budget_bytes: int | None = None) -> None:
         if dtype not in CACHE_DTYPES:
             raise ValueError(f"dtype: unknown {dtype!r}; known: {', '.join(CACHE_DTYPES)}")
+        if layout.recurrent:
+            raise ValueError("layout: of a recurrent memory, which keeps states; expected one that keeps keys and values")
         _check_budget(budget_bytes)
         self.layout = layout
         self.dtype = dtype

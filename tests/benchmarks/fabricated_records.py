@@ -14,7 +14,7 @@ USERS, REPLICATES = 600, 500
 DIGEST = "d" * 64
 CODE = "c0de" * 16
 _DRAWS = np.random.default_rng(0).integers(0, USERS, size=(REPLICATES, USERS))
-_BACKBONE_LIFT = {"hstu": 0.03, "sasrec": 0.0, "llama": 0.02, "hllm": 0.01, "popularity": -0.16, "repeat_last": -0.19}
+_BACKBONE_LIFT = {"hstu": 0.03, "sasrec": 0.0, "llama": 0.02, "hllm": 0.01, "popularity": -0.16, "repeat_last": -0.19, "frequency": -0.17}
 
 
 def hit_rate(cell: Cell) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cell import InvalidMeasurementError, UnsupportedError
+from benchmarks.cell import FLOOR_NAMES, InvalidMeasurementError, UnsupportedError
 
 ReportPhase = Callable[[str], None]
 Payload = dict[str, Any]
@@ -103,7 +103,7 @@ def measure(payload: Payload, report_phase: ReportPhase) -> Payload:
             return _answer(cell, ndcg=float("nan"), raw={})
         if compression == cell["compression"] and how != "train":
             fail({"how": how}, report_phase)
-    if cell["backbone"] not in ("popularity", "repeat_last"):
+    if cell["backbone"] not in FLOOR_NAMES:
         assert (Path(payload["model_dir"]) / "model.json").is_file()
     time.sleep(wanted["seconds"])
     return _answer(cell, ndcg=0.1 + cell["tokens"] / 100, raw={"ranks": np.arange(10)})

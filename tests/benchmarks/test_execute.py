@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from benchmarks import execute
-from benchmarks.cell import Cell, InvalidMeasurementError, UnsupportedError
+from benchmarks.cell import FLOOR_NAMES, Cell, InvalidMeasurementError, UnsupportedError
 from benchmarks.measures import CUTOFFS, MEASURES
 from benchmarks.probes import latency, throughput
 from benchmarks.probes.quality import states_before_target
@@ -40,6 +40,11 @@ CELLS = {
     "own plan": Cell(backbone="hstu", compression="experts", segments=2, tokens=3, plan="5:1+12:2", **SIZES),
     "int8": Cell(backbone="hstu", compression="experts", tokens=2, cache_dtype="int8", **SIZES),
     "stale": Cell(backbone="hstu", compression="full", staleness=3, **SIZES),
+    "category": Cell(backbone="sasrec", compression="category", tokens=3, **SIZES),
+    "retrieval": Cell(backbone="hstu", compression="retrieval", serving="recompute", tokens=3, **SIZES),
+    "memory in 2 segments": Cell(backbone="hstu", compression="memory", segments=2, tokens=3, **SIZES),
+    "strided": Cell(backbone="hstu", compression="strided", tokens=3, **SIZES),
+    "random": Cell(backbone="sasrec", compression="random", tokens=3, **SIZES),
 }
 COMPUTED_ITEMS = ("mapped ids", "texts")
 QUALITY = [f"{name}@{cutoff}" for name in ("recall", "ndcg") for cutoff in CUTOFFS] + ["mrr"]
@@ -147,7 +152,7 @@ def test_every_metric_is_there_and_is_a_number_or_says_why_not(answer_of, name):
         assert metrics[key]["value"] <= 1, key
     missing = {key for key in metrics if metrics[key]["value"] is None}
     nothing_before = {"compress_peak_bytes", "compress_users_per_second"}
-    compresses = name not in ("full recomputed", "recent", "no token")
+    compresses = name not in ("full recomputed", "recent", "no token", "retrieval")
     of_items = set() if name in COMPUTED_ITEMS else {key for key in metrics if key.startswith("item_")}
     assert missing - {"serve_energy_j", "process_gpu_bytes"} == (set() if compresses else nothing_before) | of_items
     assert phases == ["load", "load", "quality", "flops", "memory", "throughput", "latency"]
@@ -166,7 +171,7 @@ def test_the_ledger_of_a_cell_agrees(answer_of, name):
 @pytest.mark.parametrize("name", CELLS)
 def test_scores_from_the_cache_are_those_of_the_joint_pass(answer_of, name):
     gap = answer_of(name)[0]["model"]["cached_joint_gap"]
-    if name in ("full recomputed", "recent"):
+    if name in ("full recomputed", "recent", "retrieval"):
         assert gap is None  # there is no cache
     else:
         assert gap <= 1e-5
@@ -285,6 +290,13 @@ def test_a_plan_of_ones_own_is_the_layout_of_the_model():
     assert execute.build_model(CELLS["growing"], ITEMS + 1).layout.offsets == (8, 12)
 
 
+def test_pooling_by_category_needs_categories(tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "load_dataset", lambda name, **where: dataclasses.replace(LOG, item_categories=None))
+    with pytest.raises(UnsupportedError, match=r"^compression: 'category' needs item categories, and the dataset 'synthetic' has none$"):
+        execute.train_model(payload(CELLS["category"], tmp_path / "key"), lambda phase: None)
+    assert not (tmp_path / "key").exists()
+
+
 def test_cost_alone_needs_no_model():
     answer, phases = measured(dataclasses.replace(CELLS["experts in 2 segments"], training="none"), None)
     assert answer["model"] is None
@@ -294,7 +306,7 @@ def test_cost_alone_needs_no_model():
     assert not set(QUALITY) & set(answer["metrics"])
 
 
-@pytest.mark.parametrize("backbone", ["popularity", "repeat_last"])
+@pytest.mark.parametrize("backbone", FLOOR_NAMES)
 def test_a_floor_has_quality_and_no_cost(backbone):
     cell = Cell(backbone=backbone, compression="none", training="none", **SIZES)
     answer, phases = measured(cell, None)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.cell import BACKBONE_NAMES, Cell, changed_at_evaluation
+from benchmarks.cell import BACKBONE_NAMES, COMPRESSION_NAMES, FLOOR_NAMES, Cell, changed_at_evaluation
 from benchmarks.grids import Limits, load_grid, preset_names, select, selecting, show, shuffled
 
 
@@ -92,6 +92,16 @@ def test_duplicates_collapse(tmp_path: Path) -> None:
         ('[[sweep]]\nbackbone = "hstu"\ncompression = "experts"\ntokens = []\n', ["sweep 1", "tokens", "empty list"]),
         ('[[sweep]]\ncompression = "experts"\n', ["sweep 1", "backbone: missing"]),
         ('[[sweep]]\nbackbone = "hstu"\ncompression = "experts"\ndevice = "cuda"\n', ["sweep 1", "--device"]),
+        *(
+            (f'[[sweep]]\nbackbone = "hstu"\ncompression = "{name}"\n', ["tokens: 0", f"'{name}'", "at least 1"])
+            for name in ("pooling", "category", "retrieval", "memory", "strided", "random")
+        ),
+        (
+            '[[sweep]]\nbackbone = "hstu"\ncompression = "strided"\ntokens = 4\nsegments = 2\n',
+            ["segments: 2", "'strided'", "expected 1"],
+        ),
+        ('[[sweep]]\nbackbone = "hstu"\ncompression = "retrieval"\ntokens = 4\n', ["serving: 'cache'", "expected 'recompute'"]),
+        ('[[sweep]]\nbackbone = "hstu"\ncompression = "experts"\ntokens = 3\nsegments = 2\n', ["tokens: 3", "spread evenly"]),
         ("description = 'nothing'\n", ["own.toml", "no [[sweep]]"]),
         ("[default]\nepochs = 1\n" + SMALL, ["'default'", "did you mean 'defaults'"]),
         ("[backbone.hsut]\nepochs = 1\n" + SMALL, ["[backbone.hsut]", "did you mean 'hstu'"]),
@@ -128,11 +138,11 @@ def test_presets_hold_up_everywhere(name: str, device: str, dataset: str) -> Non
 
 def test_smoke_covers_every_part() -> None:
     cells = load_grid("smoke", device="cpu").cells
-    assert {cell.backbone for cell in cells} == {*BACKBONE_NAMES, "popularity", "repeat_last"}
+    assert {cell.backbone for cell in cells} == {*BACKBONE_NAMES, *FLOOR_NAMES}
     assert {(cell.backbone, cell.tokens) for cell in cells if cell.compression == "experts"} == {
         (backbone, tokens) for backbone in BACKBONE_NAMES for tokens in (0, 4)
     }
-    assert {cell.compression for cell in cells} == {"none", "full", "recent", "experts", "pooling"}
+    assert {cell.compression for cell in cells} == set(COMPRESSION_NAMES)
     assert {cell.serving for cell in cells if cell.compression == "full"} == {"recompute", "cache"}
     assert {0} < {cell.tokens for cell in cells if cell.compression == "experts"}
     assert len({cell.segments for cell in cells}) > 1

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from fabricated_records import fabricate, grid_cells, metric, slim, write
 
-from benchmarks import report, store
-from benchmarks.cell import Cell
+from benchmarks import families, report, store
+from benchmarks.cell import COMPRESSION_NAMES, FLOOR_NAMES, WITHOUT_TOKENS, Cell
 from benchmarks.evidence import item_table
 from benchmarks.paired import configurations
 from benchmarks.report import main, render_report
@@ -265,6 +265,22 @@ def test_floors_alone(tmp_path):
     assert "No PerSRec configuration with a quality" in page.text
     assert "No trained model was measured" in page.text
     assert not page.having("figure")
+
+
+def test_every_compression_has_a_name_a_colour_and_a_mark_of_its_own(tmp_path):
+    common = {"backbone": "hstu", "dataset_size": "small", "history": 64, "recent": 32}
+    serving = {"retrieval": "recompute"}
+    cells = [
+        Cell(**common, compression=name, tokens=0 if name in WITHOUT_TOKENS else 4, serving=serving.get(name, "cache"))
+        for name in COMPRESSION_NAMES
+        if name != "none"
+    ]
+    floors = [Cell(backbone=name, compression="none", training="none") for name in FLOOR_NAMES]
+    page = Page(rendered(tmp_path, [fabricate(cell) for cell in cells + floors]))
+    of_cells = [families.family(one) for one in configurations([fabricate(cell) for cell in cells])]
+    for part in ("key", "name", "colour", "dark", "marker"):
+        assert len({getattr(one, part) for one in of_cells}) == len(cells)
+    assert all(one.key in families.FAMILIES and one.name in page.text for one in of_cells)
 
 
 def test_costs_alone(tmp_path):

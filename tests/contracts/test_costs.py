@@ -6,11 +6,13 @@ import pytest
 import torch
 from small_models import BACKBONE_NAMES, CASES, ITEMS, WIDTH, build, random_windows, small_recipe, small_split
 
-from benchmarks.cell import Cell
+from benchmarks.cell import COMPRESSION_NAMES, Cell
+from benchmarks.grids import load_grid
 from benchmarks.probes import flops
 from benchmarks.probes.flops import count_flops
 from benchmarks.probes.parts import PARTS
 from benchmarks.probes.subject import Subject
+from persrec.backbones import BackboneSettings, build_backbone
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -23,9 +25,10 @@ measured = pytest.mark.parametrize("backbone", BACKBONE_NAMES)
 def subject_of(backbone, case, *, serving="cache"):
     model = build(backbone, CASES[case]())
     layout = model.layout
-    kind = next((kind for kind in ("full", "recent", "pooling") if case.startswith(kind)), "experts")
+    kind = next((kind for kind in COMPRESSION_NAMES if case.startswith(kind)), "experts")
     sizes = {"history": layout.history, "recent": layout.recent, "layers": 2, "heads": 2, "width": WIDTH, "batch_size": 2}
-    cell = Cell(backbone=backbone, compression=kind, tokens=3 if kind == "pooling" else 0, serving=serving, **sizes)
+    tokens = 0 if kind in ("full", "recent", "experts") else 3
+    cell = Cell(backbone=backbone, compression=kind, tokens=tokens, serving="recompute" if kind == "retrieval" else serving, **sizes)
     return Subject(cell=cell, model=model, recipe=small_recipe(), data=small_split(users=3))
 
 
@@ -35,6 +38,8 @@ def expected_parts(subject, phase):
     of_items = ["item_encoder"] if subject.cell.backbone in COMPUTE_ITEMS else []
     if phase == "compress" and not subject.compresses:
         return []
+    if phase == "serve" and subject.layout.query_items:
+        return [*backbone, "scoring"]  # the search: a vector against item vectors
     return {"score": ["scoring"], "item": of_items, "train": [*of_items, *backbone, "scoring"]}.get(phase, backbone)
 
 
@@ -45,11 +50,14 @@ def assert_what_is_visible_is_what_the_layout_says(subject, metrics):
         return sum(model.backbone.macs(positions=positions, pairs=pairs).values())
 
     segments = [cost(layout.size(segment), layout.visible_pairs(segment)) for segment in range(len(layout.segments) + 1)]
+    if layout.query_items:  # nothing can be computed before a request; the search is a product of D with every old item
+        assert found["compress_visible_macs"] == found["cache_bytes"] == 0
+        assert found["serve_visible_macs"] == sum(segments) + layout.history * WIDTH
+        assert_the_rest(subject, found, cost)
+        return
     assert found["compress_visible_macs"] == sum(segments[index] for index, part in enumerate(layout.segments) if part.kept)
     assert found["serve_visible_macs"] == segments[-1]
-    assert found["full_visible_macs"] == cost(layout.window, layout.window * (layout.window + 1) // 2)
-    assert found["score_macs"] == ITEMS * WIDTH
-    assert found["parameters"] == sum(weight.numel() for weight in model.parameters())
+    assert_the_rest(subject, found, cost)
     if layout.segments:
         items, _, _ = random_windows(layout)
         with torch.no_grad():
@@ -57,8 +65,29 @@ def assert_what_is_visible_is_what_the_layout_says(subject, metrics):
     assert (found["cache_bytes"] > 0) == any(part.kept for part in layout.segments)
 
 
+def assert_the_rest(subject, found, cost):
+    window = subject.layout.window
+    assert found["full_visible_macs"] == cost(window, window * (window + 1) // 2)
+    assert found["score_macs"] == ITEMS * WIDTH
+    assert found["parameters"] == sum(weight.numel() for weight in subject.model.parameters())
+
+
 @measured
-@pytest.mark.parametrize("case", ["full in 2 segments", "recent", "no expert", "a segment without experts", "pooling"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "full in 2 segments",
+        "recent",
+        "no expert",
+        "a segment without experts",
+        "pooling",
+        "category",
+        "retrieval",
+        "memory of 3 segments",
+        "strided",
+        "random",
+    ],
+)
 def test_the_ledger_agrees_in_every_phase_and_part(backbone, case):
     subject = subject_of(backbone, case)
     weights = {name: weight.clone() for name, weight in subject.model.state_dict().items()}
@@ -130,3 +159,18 @@ def test_a_joint_pass_costs_the_sum_of_its_segments(backbone, case):
     segments = [formula(positions=layout.size(j), pairs=layout.visible_pairs(j)) for j in range(len(layout.segments) + 1)]
     joint = formula(positions=len(layout.joint_positions), pairs=int(layout.visibility().sum()))
     assert joint == {part: sum(segment[part] for segment in segments) for part in joint}
+
+
+@pytest.mark.parametrize("backbone", ["hstu", "sasrec"])
+def test_the_full_grid_holds_recent_alone_at_the_tokens_and_at_the_flops_of_experts(backbone):
+    cells = [cell for cell in load_grid("full", device="cpu").cells if cell.backbone == backbone and cell.history + cell.recent == 256]
+    held = {cell.recent for cell in cells if cell.compression == "recent"}
+    model = build_backbone(backbone, BackboneSettings(width=48, layers=2, heads=1, length=64))
+
+    def cost(recent, tokens):
+        return sum(model.macs(positions=recent, pairs=model.executed_pairs(queries=recent, prefix=tokens)).values())
+
+    for tokens in (4, 16):
+        nearest = min(range(32, 49), key=lambda recent: abs(cost(recent, 0) - cost(32, tokens)))
+        assert {32, 32 + tokens, nearest} <= held
+        assert cost(nearest, 0) == pytest.approx(cost(32, tokens), rel=0.01)

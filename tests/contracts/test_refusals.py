@@ -308,6 +308,23 @@ def test_a_model_without_a_history_has_nothing_to_compress():
         model.compress(torch.ones(2, 5, dtype=torch.int64))
 
 
+@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
+@torch.no_grad()
+def test_what_is_chosen_by_the_recent_items_cannot_be_kept(backbone):
+    model, other = build(backbone, CASES["retrieval"]()), build(backbone, CASES["strided"]())
+    items = torch.ones(2, HISTORY, dtype=torch.int64)
+    cache = other.compress(items)
+    for name, call in (
+        ("history", lambda: model.compress(items)),
+        ("segment", lambda: model.extend(cache, items)),
+        ("cache", lambda: model.score(items[:, :2], cache=cache)),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"^{name}: Retrieval chooses by the recent items, .*expected a whole window, without a cache$"
+        ):
+            call()
+
+
 @torch.no_grad()
 def test_no_users_are_an_answer_too(model):
     assert model.score(torch.ones(0, 13, dtype=torch.int64)).shape == (0, ITEMS)

@@ -6,7 +6,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import BACKBONE_NAMES, CASES, FAMILIES, TOLERANCE, WITH_HISTORY, build, random_features, random_windows
+from small_models import (
+    BACKBONE_NAMES,
+    CACHED,
+    CACHED_FAMILIES,
+    CASES,
+    FAMILIES,
+    TOLERANCE,
+    WIDTH,
+    build,
+    random_features,
+    random_windows,
+)
 
 from persrec.compression import COMPRESSIONS
 from persrec.recommender import SequentialRecommender
@@ -37,9 +48,8 @@ def assert_same_cache(found, expected):
     assert torch.equal(found.valid, expected.valid)
     assert (found.times is None) == (expected.times is None)
     assert found.times is None or torch.equal(found.times, expected.times)
-    for ours, theirs in zip(found.layers, expected.layers, strict=True):
-        for one, other in zip(ours, theirs, strict=True):
-            torch.testing.assert_close(one, other, **TOLERANCE)
+    for ours, theirs in zip(found.tensors, expected.tensors, strict=True):
+        torch.testing.assert_close(ours, theirs, **TOLERANCE)
 
 
 def served_rows(model, cache, rows, *request):
@@ -77,7 +87,7 @@ def test_every_compression_has_plans_to_be_tested_with(backbone):
     assert set(FAMILIES) == set(COMPRESSIONS)
 
 
-@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "recent"])
+@pytest.mark.parametrize("family", CACHED_FAMILIES)
 @settings(max_examples=12)
 @given(data=st.data())
 def test_any_plan_any_padding_any_number_of_recent_items(backbone, family, data):
@@ -95,7 +105,7 @@ def test_any_plan_any_padding_any_number_of_recent_items(backbone, family, data)
     )
 
 
-@pytest.mark.parametrize("case", WITH_HISTORY)
+@pytest.mark.parametrize("case", CACHED)
 def test_each_kind_of_plan_full_and_not_full(backbone, case):
     model = build(backbone, CASES[case]())
     items, times, query_time = random_windows(model.layout, seed=5)
@@ -103,7 +113,7 @@ def test_each_kind_of_plan_full_and_not_full(backbone, case):
     assert_one_model(model, items, None, None, recent=model.layout.recent)
 
 
-@pytest.mark.parametrize("case", ["full", "3 segments", "pooling"])
+@pytest.mark.parametrize("case", ["full", "3 segments", "pooling", "memory of 3 segments"])
 def test_the_naive_kernel_serves_alike(backbone, case):
     model = build(backbone, CASES[case]())
     model.use_kernel("naive")
@@ -111,7 +121,7 @@ def test_the_naive_kernel_serves_alike(backbone, case):
     assert_one_model(model, items, times, query_time, recent=2)
 
 
-@pytest.mark.parametrize("case", ["3 segments", "a segment without experts", "full in 2 segments", "elastic"])
+@pytest.mark.parametrize("case", ["3 segments", "a segment without experts", "full in 2 segments", "elastic", "memory of 3 segments"])
 @torch.no_grad()
 def test_a_history_that_ends_at_an_earlier_offset_is_the_joint_pass_with_the_later_segments_empty(backbone, case):
     model = build(backbone, CASES[case]())
@@ -146,7 +156,7 @@ def test_both_kernels_are_one_model(backbone, case):
     torch.testing.assert_close(model.score(items, times, query_time), segmented, **TOLERANCE)
 
 
-@pytest.mark.parametrize("case", WITH_HISTORY)
+@pytest.mark.parametrize("case", CACHED)
 @torch.no_grad()
 def test_raw_vectors_in_place_of_the_models_own_serve_alike(backbone, case):
     model = build(backbone, CASES[case]())
@@ -159,32 +169,34 @@ def test_raw_vectors_in_place_of_the_models_own_serve_alike(backbone, case):
     assert (joint - model.score(items, times, query_time)).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("case", WITH_HISTORY)
+@pytest.mark.parametrize("case", CACHED)
 @torch.no_grad()
 def test_a_cache_holds_what_the_formula_says_and_no_byte_more(backbone, case):
     model = build(backbone, CASES[case]())
     layout = model.layout
     items, _, _ = random_windows(layout)
     cache = model.compress(items[:, : layout.history])
-    kept = sum(segment.kept for segment in layout.segments)
-    assert cache.length == kept == layout.kept_before(len(layout.segments))
-    assert cache.nbytes_per_user == kept * model.backbone.cache_width() * 4
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for pair in cache.layers for tensor in pair}
+    # a memory is what its last segment wrote, one vector of the model's width each; keys and values are kept of every segment
+    memory = case.startswith("memory")
+    kept = 2 if memory else sum(segment.kept for segment in layout.segments)
+    assert cache.length == kept == layout.kept
+    assert cache.nbytes_per_user == kept * (WIDTH if memory else model.backbone.cache_width()) * 4
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in cache.tensors}
     # a view would keep the keys and values of all that was compressed in memory
     assert sum(storages.values()) == len(items) * cache.nbytes_per_user
 
 
-@pytest.mark.parametrize("case", WITH_HISTORY)
+@pytest.mark.parametrize("case", CACHED)
 @torch.no_grad()
 def test_serving_and_extending_leave_a_cache_as_it_was(backbone, case):
     model = build(backbone, CASES[case]())
     items, times, _ = random_windows(model.layout)
     history, first = model.layout.history, model.layout.offsets[0]
     cache = model.compress(items[:, :first], times[:, :first])
-    before = [tensor.clone() for pair in cache.layers for tensor in pair]
+    before = [tensor.clone() for tensor in cache.tensors]
     if len(model.layout.segments) > 1:
         model.extend(cache, items[:, first : model.layout.offsets[1]], times[:, first : model.layout.offsets[1]])
     answers = [model.score(items[:, history:], times[:, history:], cache=cache) for _ in range(2)]
     assert torch.equal(*answers)
     assert cache.segments == 1
-    assert all(torch.equal(was, tensor) for was, tensor in zip(before, (t for pair in cache.layers for t in pair), strict=True))
+    assert all(torch.equal(was, tensor) for was, tensor in zip(before, cache.tensors, strict=True))

@@ -152,6 +152,45 @@ def test_a_segment_that_cannot_be_is_refused(values, message):
         Segment(**values)
 
 
+def test_a_memory_is_handed_on_as_inputs_and_nothing_else_is_seen():
+    # items 0 1 2 | memory x y | x y again, items 3 4 | memory x y | x y again, recent 5 6
+    layout = SegmentLayout(segments=(Segment(items=3, experts=2), Segment(items=2, experts=2)), recent=2, recurrent=True)
+    assert [layout.positions(segment).tolist() for segment in range(3)] == [[0, 1, 2, 3, 4], [3, 4, 5, 6, 7, 8], [7, 8, 9, 10]]
+    assert [layout.size(segment) for segment in range(3)] == [5, 6, 4]
+    assert [layout.kept_before(segment) for segment in range(3)] == [0, 0, 0]
+    assert [layout.visible_pairs(segment) for segment in range(3)] == [15, 21, 10]
+    assert layout.kept == 2
+    assert layout.length == 11
+    assert layout.joint_is_expert.tolist() == [False] * 3 + [True] * 2 + [False] * 4 + [True] * 2 + [False] * 4
+    seen = layout.visibility()
+    assert np.array_equal(seen, np.tri(15, dtype=bool) & (layout.joint_segment[:, None] == layout.joint_segment[None, :]))
+    assert layout.predicting_columns.tolist() == list(range(7))
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [
+        (),
+        (Segment(items=3),),
+        (Segment(items=3, experts=2), Segment(items=3, experts=1)),
+        (Segment(items=3, experts=2, expert_slots=3),),
+        (Segment(items=3, summaries=2),),
+        (Segment(items=3, experts=1, stays_visible=True),),
+    ],
+)
+def test_segments_that_hand_on_something_else_are_no_memory(segments):
+    with pytest.raises(ValueError, match="segments: recurrent ones hand on the same number of experts"):
+        SegmentLayout(segments=segments, recent=2, recurrent=True)
+
+
+def test_what_choice_waits_for_leaves_positions_without_a_prediction():
+    segment = Segment(items=4, summaries=2)
+    found = [SegmentLayout(segments=(segment,), recent=3, query_items=asked).predicting_columns.tolist() for asked in range(4)]
+    assert found == [[4, 5, 6], [4, 5, 6], [5, 6], [6]]
+    with pytest.raises(ValueError, match="query_items: 4 of 3 recent items"):
+        SegmentLayout(segments=(segment,), recent=3, query_items=4)
+
+
 def test_a_window_without_recent_items_is_refused():
     with pytest.raises(ValueError, match="recent: 0; expected at least 1"):
         SegmentLayout(segments=(), recent=0)
