@@ -201,7 +201,7 @@ def _prepared(payload: Mapping[str, Any]) -> Cell:
     cell = Cell.from_dict(payload["cell"])
     torch.set_num_threads(cell.threads)
     torch.use_deterministic_algorithms(mode=cell.device == "cpu")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a debugging aid that would be timed
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # a debugging aid that would be timed
     return cell
 
 
