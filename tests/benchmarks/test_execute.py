@@ -18,6 +18,7 @@ from persrec.checkpoints import load_facts
 from persrec.data.splits import leave_one_out
 from persrec.data.synthetic import SyntheticSettings, generate
 from persrec.evaluation.ranks import target_ranks
+from persrec.evaluation.states import user_states
 
 pytestmark = pytest.mark.usefixtures("one_thread", "tiny_log", "short_timings", "global_settings_as_before")
 
@@ -546,7 +547,7 @@ def test_serving_reads_no_text(monkeypatch):
         request = subject.request(2)
         subject.server(request)()
         subject.compress(request)
-        execute.user_states(subject.model, subject.data, "test", time_bias=True, batch_size=3)
+        user_states(subject.model, subject.data, "test", time_bias=True, batch_size=3)
 
 
 def test_validation_reads_the_catalogue_once(monkeypatch):
