@@ -293,7 +293,7 @@ def test_a_plan_of_ones_own_is_the_layout_of_the_model():
 
 def test_pooling_by_category_needs_categories(tmp_path, monkeypatch):
     monkeypatch.setattr(execute, "load_dataset", lambda name, **where: dataclasses.replace(LOG, item_categories=None))
-    with pytest.raises(UnsupportedError, match=r"^compression: 'category' needs item categories, and the dataset 'synthetic' has none$"):
+    with pytest.raises(UnsupportedError, match=r"^compression: category needs item categories, and the dataset synthetic has none$"):
         execute.train_model(payload(CELLS["category"], tmp_path / "key"), lambda phase: None)
     assert not (tmp_path / "key").exists()
 
