@@ -356,7 +356,7 @@ def test_quiet_says_nothing(call: Call, capsys: pytest.CaptureFixture[str]) -> N
         (["--grid", "smoke", "--dataset", "ml-1m", "--data-dir", "nowhere"], "nowhere"),
         (
             ["--grid", "smoke", "--select", "backbone=gru"],
-            "no cell of grid smoke matches.*backbone is one of: frequency, hstu, popularity, repeat_last, sasrec",
+            "no cell of grid smoke matches.*backbone is one of: frequency, hllm, hstu, llama, popularity, repeat_last, sasrec",
         ),
         (["--grid", "smoke", "--select", "bakbone=hstu"], "unknown setting 'bakbone'.*known: backbone"),
         (["--grid", "smoke", "--seeds", "1,x"], "expected whole numbers"),
