@@ -53,12 +53,16 @@ class Compared:
 
 
 def timed_cells(cells: Sequence[Cell]) -> dict[str, Cell]:
-    """The cells by key, untrained, as timings do not depend on what was learnt; floors have nothing to time.
+    """The cells by key, untrained and with their own fresh caches: timings depend on neither. Floors have nothing to time.
 
     Raises:
         ValueError: nothing is left.
     """
-    untrained = [replace(cell, training="none", elastic_tokens=()) for cell in cells if cell.backbone not in FLOOR_NAMES]
+    untrained = [
+        replace(cell, training="none", elastic_tokens=(), ablation="none", staleness=0)
+        for cell in cells
+        if cell.backbone not in FLOOR_NAMES
+    ]
     if not untrained:
         raise ValueError("--grid: no cell with a model, so there is nothing to time")
     return {digest(cell.to_dict()): cell for cell in untrained}

@@ -73,7 +73,10 @@ def test_a_cell_that_differs_by_one_step_of_a_float_is_another_cell(rate: float,
 def test_every_setting_is_part_of_the_key(name: str) -> None:
     if name not in OTHER:
         pytest.fail(f"this test knows no other value of {name}: give it one in OTHER")
-    cell = dataclasses.replace(CELL, backbone="hllm", item_layers=2) if name == "item_layers" else CELL
+    cell = {
+        "item_layers": dataclasses.replace(CELL, backbone="hllm", item_layers=2),
+        "compression": dataclasses.replace(CELL, segments=1),  # means are of the history as a whole
+    }.get(name, CELL)
     assert key(dataclasses.replace(cell, **{name: OTHER[name]})) != key(cell)
 
 
@@ -110,3 +113,8 @@ def test_a_key_is_the_same_in_every_process() -> None:
         for seed in ("1", "2")
     }
     assert found == {digest(Cell(backbone="hstu", compression="full", elastic_tokens=(1, 2)).to_dict())}
+
+
+def test_a_memory_is_served_from_its_own_fresh_states_alone() -> None:
+    with pytest.raises(ValueError, match="^staleness: 4 with compression 'memory'"):
+        Cell(backbone="hstu", compression="memory", tokens=2, staleness=4)

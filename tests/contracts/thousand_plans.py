@@ -58,11 +58,11 @@ def gap_of_plan(backbone: str, seed: int) -> float:
     for start, stop in zip(offsets[:-1], offsets[1:], strict=True):
         extended = model.extend(extended, *columns(start, stop))
     asks = (items[:, history : history + recent] != 0).any(1)
-    gaps = [
-        (model.score(*columns(history, history + recent), asked, cache=cache) - joint)[asks].abs()
-        for cache in (model.compress(*columns(0, history)), extended)
-    ]
-    return max((float(gap.max()) for gap in gaps if gap.numel()), default=0.0)
+    if not asks.any():
+        return 0.0
+    given = [None if part is None else part[asks] for part in (*columns(history, history + recent), asked)]
+    caches = (cache.of_users(asks.nonzero().flatten()) for cache in (model.compress(*columns(0, history)), extended))
+    return max(float((model.score(*given, cache=cache) - joint[asks]).abs().max()) for cache in caches)
 
 
 def largest_gap(backbone: str, plans: int) -> tuple[float, int]:

@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_models import BACKBONE_NAMES, CASES, TOLERANCE, WITH_HISTORY, build, small_split
+from small_models import BACKBONE_NAMES, CACHED, CASES, TOLERANCE, build, small_split
 
 from persrec.data.windows import WindowShape, build_windows
 from persrec.evaluation.served import Serving, another, served_states, shuffled
 from persrec.evaluation.states import user_states
-from persrec.serving import CacheStore
+from persrec.serving import CacheStore, pack
 
 DATA = small_split(users=17, longest=30)
 
@@ -37,12 +37,21 @@ def joint_of(model, rows, history_of, *, staleness=0):
 
 
 @pytest.mark.parametrize("backbone", BACKBONE_NAMES)
-@pytest.mark.parametrize("case", WITH_HISTORY)
+@pytest.mark.parametrize("case", [case for case in CACHED if not case.startswith("memory")])
 def test_served_from_a_fresh_cache_of_floats_everyone_is_as_in_the_joint_pass(backbone, case):
     model = build(backbone, CASES[case]())
     for time_bias, part in ((True, "test"), (False, "validation")):
         joint = user_states(model, DATA, part, time_bias=time_bias)
         torch.testing.assert_close(served(model, time_bias=time_bias, part=part), joint, **TOLERANCE)
+
+
+def test_a_memorys_states_are_refused_by_name():
+    model = build("hstu", CASES["memory"]())
+    with pytest.raises(ValueError, match="^layout: of a recurrent memory"):
+        CacheStore(layout=model.layout)
+    cache = model.compress(torch.ones(1, model.layout.history, dtype=torch.int64))
+    with pytest.raises(ValueError, match="^cache: holds a memory's states"):
+        pack(cache, "float32")
 
 
 @pytest.mark.parametrize("case", ["3 segments", "full in 2 segments", "pooling"])
