@@ -138,6 +138,7 @@ class KVCache:
             layers=tuple((keys[rows], values[rows]) for keys, values in self.layers),
             valid=self.valid[rows],
             times=None if self.times is None else self.times[rows],
+            states=None if self.states is None else self.states[rows],
         )
 
     def skip_segment(self) -> Self:

@@ -157,11 +157,15 @@ def test_full_sweeps_every_backbone_over_the_same_tokens() -> None:
     ]
     assert alike[0] == alike[1]
     assert alike[2] < alike[0]
-    # of two backbones alone: tokens in other places, and models served from something else
+    # of two backbones alone: tokens in other places, models served from something else, and what PerSRec is held against
+    # at equal tokens and at equal FLOPs
     of_their_own = [cell for cell in alike[0] if cell.compression == "experts" and cell.training == "separate"]
     placed = {cell for cell in of_their_own if cell.plan != "equal" or cell.segments in (1, 8)}
     changed = {cell for cell in alike[0] if changed_at_evaluation(cell)}
-    assert alike[0] - alike[2] == placed | changed
+    others = {cell for cell in alike[0] if cell.compression in ("category", "retrieval", "memory", "strided", "random")}
+    longer = {cell for cell in alike[0] if cell.compression == "recent" and cell.recent != 32}
+    assert {cell.tokens for cell in others} == {4, 16}
+    assert alike[0] - alike[2] == placed | changed | others | longer
 
 
 def test_limits_and_estimate_come_from_the_file(tmp_path: Path) -> None:
