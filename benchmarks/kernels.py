@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.commandline import DONE, Parser, refuse
 from benchmarks.environment import environment, provenance
-from benchmarks.store import SCHEMA_VERSION, kernels_path, write_atomically
+from benchmarks.store import SCHEMA_VERSION, kernels_paths, write_atomically
 
 PROGRAM = "benchmarks.kernels"
 
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = Parser(prog=PROGRAM, description="Times the attention kernels against their naive form, as ratios, and writes a record.")
     parser.add_argument(
-        "--out", type=Path, default=Path("results"), metavar="DIR", help="where kernels-DEVICE.json goes (default: results)"
+        "--out", type=Path, default=Path("results"), metavar="DIR", help="where kernels/DEVICE.json goes (default: results)"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads to compute with (default: 2)")
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "environment": environment(device=options.device, threads=options.threads, affinity=sorted(os.sched_getaffinity(0))),
             "provenance": provenance(argv=["python", "-m", PROGRAM, *arguments]),
         }
-        path = kernels_path(options.out, options.device)
+        path = kernels_paths(options.out / "any")[options.device]
         write_atomically(path, json.dumps(record, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n")
         print(path)
     except ValueError as error:

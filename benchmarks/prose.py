@@ -17,6 +17,7 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "amortisation": "Amortisation and break-even",
         "feasibility": "Feasibility map",
         "ledger": "FLOP ledger",
+        "kernels": "Attention kernels",
         "noise": "Noise",
         "failures": "Failures and what is missing",
         "provenance": "Provenance",
@@ -26,6 +27,10 @@ TITLES: Mapping[str, str] = MappingProxyType(
 
 LEADS: Mapping[str, str] = MappingProxyType(
     {
+        "kernels": (
+            "Ratios of medians taken in turn in one process, by benchmarks.kernels; they belong to the machine, not to this run. "
+            "Time over FLOPs is 1 where a part takes as much of the time as of the floating-point operations."
+        ),
         "frontier": "What each cost buys: quality on the next item, ranked over the full catalogue, against what a request takes.",
         "ranking": "Intervals are 95%, below each value. With scripts on, a heading sorts and the buttons keep one family or backbone.",
         "tokens": (

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks import store
 from benchmarks.commandline import DONE, INCOMPLETE, Parser, refuse
+from benchmarks.kernel_record import load_kernels
 from benchmarks.proof import load_proof
 
 if TYPE_CHECKING:
@@ -83,9 +84,10 @@ def render_report(results_dir: Path, out: Path) -> Path:
     if not records:
         raise NothingMeasuredError(f"{results_dir / 'cells'}: no record, so there is nothing to report")
     proof = load_proof(store.proof_path(results_dir))
+    kernels = [found for path in store.kernels_paths(results_dir).values() if (found := load_kernels(path)) is not None]
     from benchmarks.sections import content_of  # noqa: PLC0415 - matplotlib is loaded only where a page is drawn
 
-    content = content_of(records, name=results_dir.resolve().name, proof=proof)
+    content = content_of(records, name=results_dir.resolve().name, proof=proof, kernels=kernels)
     page = render_page(content, digest=store.records_digest(results_dir))
     beside = out.with_suffix("")
     for old in beside.glob("frontier-*.png"):

@@ -10,6 +10,7 @@ from benchmarks.evidence import Failure
 from benchmarks.families import FAMILIES, Family, Names, context_key, family, in_order, name_all
 from benchmarks.figures import COST_NAMES, Drawing, frontier_figure
 from benchmarks.frontier import COSTS, Frontier, frontier
+from benchmarks.kernel_record import kernel_table
 from benchmarks.paired import QUALITY_METRICS, Configuration, Record, compare, configurations
 from benchmarks.proof import summary
 from benchmarks.prose import LEADS, TITLES
@@ -69,8 +70,13 @@ class Content:
     measurements: tuple[Mapping[str, Any], ...]
 
 
-def content_of(records: Sequence[Record], *, name: str, proof: Mapping[str, Any] | None = None) -> Content:
-    """The content of a report over the records of one run, which hold at least one; ``proof`` is what ``benchmarks.noise`` found."""
+def content_of(
+    records: Sequence[Record], *, name: str, proof: Mapping[str, Any] | None = None, kernels: Sequence[Mapping[str, Any]] = ()
+) -> Content:
+    """The content of a report over the records of one run, which hold at least one.
+
+    ``proof`` is what ``benchmarks.noise`` found, ``kernels`` what ``benchmarks.kernels`` measured on each device.
+    """
     among = in_order(configurations(records))
     names = name_all(among)
     contexts = contexts_of(among)
@@ -88,6 +94,7 @@ def content_of(records: Sequence[Record], *, name: str, proof: Mapping[str, Any]
         _amortisation_section(contexts),
         _feasibility_section(contexts, among),
         _ledger_section(among, names),
+        *_kernel_section(kernels),
         _noise_section(records, among, names, proof),
         _failure_section(among, names),
         _provenance_section(records, among, names),
@@ -370,6 +377,10 @@ def _ledger_section(among: Sequence[Configuration], names: Names) -> Section:
     items = evidence.item_table(among)
     shown = (*found[:1], *([items] if items else []))
     return _section("ledger", (Group(texts=texts, tables=shown, folded=tuple(found[1:])),))
+
+
+def _kernel_section(kernels: Sequence[Mapping[str, Any]]) -> tuple[Section, ...]:
+    return (_section("kernels", (Group(tables=tuple(kernel_table(content) for content in kernels)),)),) if kernels else ()
 
 
 def _noise_section(records: Sequence[Record], among: Sequence[Configuration], names: Names, proof: Mapping[str, Any] | None) -> Section:

@@ -68,9 +68,9 @@ def proof_path(out: Path) -> Path:
     return out.resolve().parent / "noise" / "aa.json"
 
 
-def kernels_path(results: Path, device: str) -> Path:
-    """Where the record of ``benchmarks.kernels`` lies, beside the runs."""
-    return results / f"kernels-{device}.json"
+def kernels_paths(out: Path) -> dict[str, Path]:
+    """Where the records of ``benchmarks.kernels`` lie, by device: beside the run's own folder, as `proof_path`."""
+    return {device: out.resolve().parent / "kernels" / f"{device}.json" for device in ("cpu", "cuda")}
 
 
 def write_record(out: Path, record: Mapping[str, Any]) -> Path:
@@ -148,10 +148,10 @@ def record_files(out: Path) -> list[Path]:
 
 
 def records_digest(out: Path) -> str:
-    """SHA-256 over the bytes of all records, and of the gates' own: a report that embeds it shows these very records."""
+    """SHA-256 over the bytes of all records, and of the gates' and kernels' own: a report that embeds it shows these very records."""
     hasher = hashlib.sha256()
-    proof = proof_path(out)
-    for path in [*record_files(out), *([proof] if proof.is_file() else [])]:
+    beside = (path for path in (proof_path(out), *kernels_paths(out).values()) if path.is_file())
+    for path in [*record_files(out), *beside]:
         hasher.update(f"{path.name}\0".encode())
         hasher.update(hashlib.sha256(path.read_bytes()).digest())
     return hasher.hexdigest()

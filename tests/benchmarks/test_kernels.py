@@ -1,0 +1,84 @@
+"""The kernels' ratios, their record, and the table of them in a report."""
+
+import json
+import statistics
+
+import pytest
+from fabricated_records import fabricate, grid_cells, write
+
+from benchmarks import kernels, store
+from benchmarks.kernel_record import kernel_table, load_kernels
+from benchmarks.probes import kernels as probe
+from benchmarks.report import render_report
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SETTINGS = probe.Settings(device="cpu", threads=1, rounds=1, layers=1)
+ROW = {"name": "half as long", "ratio": 2.0, "bound": 3.0, "higher_is_better": True, "share_of_flops": 1.0, "unit": "s"}
+
+
+def record():
+    times = {**ROW, "ours": [0.002, 0.001, 0.003], "other": [0.004]}
+    rows = [times, {**ROW, "name": "bytes", "bound": None, "unit": "byte", "ours": [1], "other": [2]}]
+    machine = {"matrix_product_flops_per_second": 5e10}
+    return {"schema_version": store.SCHEMA_VERSION, "settings": SETTINGS.to_dict(), "machine": machine, "rows": rows}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hstu, serving, naive over segmented",
+        "hstu, serve over full, time over FLOPs",
+        "hstu, peak bytes of a forward, segmented over naive",
+        "softmax, full forward over the fused causal kernel",
+    ],
+)
+def test_a_ratio_is_of_its_own_samples(name):
+    (row,) = probe.measure(SETTINGS, only=name)
+    ours, other = (statistics.median(row[side]) for side in ("ours", "other"))
+    if row["unit"] == "byte":
+        assert row["ratio"] == ours / max(1, other)
+    elif row["higher_is_better"]:
+        assert row["ratio"] == pytest.approx(other / ours)
+    else:
+        assert row["ratio"] == pytest.approx(ours / other / row["share_of_flops"])
+    assert (row["share_of_flops"] == 1) == ("FLOPs" not in name)
+
+
+def test_the_record_is_written_and_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(probe, "measure", lambda settings, only: iter([r for r in record()["rows"] if only in r["name"]]))
+    assert kernels.main(["--out", str(tmp_path), "--threads", "1", "--rounds", "1"]) == 0
+    path = store.kernels_paths(tmp_path / "run")["cpu"]
+    assert str(path) in capsys.readouterr().out
+    content = load_kernels(path)
+    assert content is not None
+    assert {"environment", "provenance"} <= set(content)
+    write(tmp_path / "run", [fabricate(cell) for cell in grid_cells()[:3]])
+    before = store.records_digest(tmp_path / "run")
+    page = render_report(tmp_path / "run", tmp_path / "page.html").read_text()
+    assert "Attention kernels" in page
+    assert "half as long" in page
+    path.write_text(json.dumps({**content, "rows": content["rows"][:1]}))
+    assert store.records_digest(tmp_path / "run") != before
+
+
+def test_a_table_says_what_was_asked_and_whether_it_was_reached():
+    first, second = kernel_table(record()).rows
+    assert [entry.text for entry in first.entries] == ["half as long", "2.00", "at least 3.00", "2.00 ms", "4.00 ms"]
+    assert first.entries[1].tone == "warn"
+    assert second.entries[2].text == ""
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"schema_version": 1}', '{"schema_version": 99}'])
+def test_a_record_that_is_none_is_refused_in_one_line(tmp_path, text):
+    path = tmp_path / "cpu.json"
+    assert load_kernels(path) is None
+    path.write_text(text)
+    with pytest.raises(store.StoreError, match="^[^\n]*cpu.json[^\n]*$"):
+        load_kernels(path)
+
+
+def test_what_matches_nothing_lists_the_rows(capsys):
+    assert kernels.main(["--only", "nothing like it"]) == 2
+    assert "hstu, full forward, naive over segmented" in capsys.readouterr().err
+    assert kernels.main(["--rounds", "0"]) == 2
