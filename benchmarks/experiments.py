@@ -86,13 +86,19 @@ def segments_figure(among: Sequence[Configuration], names: Names, *, ceiling: Ce
         alike=("backbone", "training", "history", "recent", "tokens", "plan"),
         wanted=lambda one: one.is_tokens and not one.changed and _has_quality(one),
     )
-    totals = {_total(line) for line in lines if len(set(line.positions)) > 1}
-    lines = [line for line in lines if _total(line) in totals]
+    spread = [line for line in lines if len(set(line.positions)) > 1]
+    totals, backbones = {_total(line) for line in spread}, {line.head["backbone"] for line in spread}
+    lines = [line for line in lines if _total(line) in totals and line.head["backbone"] in backbones]
     if not lines:
         return None
     windows = {(line.head["history"], line.head["recent"]) for line in lines}
     references = [
-        one for one in among if one["compression"] in ("full", "recent") and not one.changed and (one["history"], one["recent"]) in windows
+        one
+        for one in among
+        if one["compression"] in ("full", "recent")
+        and one["backbone"] in backbones
+        and not one.changed
+        and (one["history"], one["recent"]) in windows
     ]
     return _drawn(
         lines,

@@ -324,6 +324,16 @@ def test_experiments_have_sections_of_their_own(experiments):
     assert {row[0] for kind in ("ablations", "staleness") for row in tables[f"{kind}-differences-1"]} == {"HSTU · PerSRec, 8 tokens"}
 
 
+def test_a_backbone_with_one_number_of_segments_has_no_part_in_their_figure(tmp_path):
+    sizes = {"dataset_size": "small", "history": 224, "recent": 32, "epochs": 10}
+    cells = [Cell(backbone=backbone, compression="full", **sizes) for backbone in ("hstu", "sasrec")]
+    cells += [Cell(backbone="hstu", compression="experts", tokens=8, segments=count, **sizes) for count in (1, 2)]
+    cells += [Cell(backbone="sasrec", compression="experts", tokens=8, **sizes)]
+    out = tmp_path / "reports" / "grid.html"
+    render_report(write(tmp_path / "results" / "grid", [slim(fabricate(cell)) for cell in cells]), out)
+    assert {row[0].split(" ")[0] for row in rows_of_tables(out)["segments-1-table"]} == {"HSTU"}
+
+
 def test_experiments_stand_in_no_ranking_and_on_no_frontier(experiments):
     for name, rows in rows_of_tables(experiments).items():
         named = " ".join(text for row in rows for text in row)
