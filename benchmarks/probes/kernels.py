@@ -49,7 +49,7 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sides:
-    """Two calls to time in turn: the ratio is other over ours, divided by ``share`` where a share of FLOPs is given."""
+    """Two calls to time in turn: the ratio is other over ours, or its inverse, divided by ``share``, one's FLOPs over the other's."""
 
     ours: Call
     other: Call
@@ -87,7 +87,7 @@ def machine(settings: Settings) -> dict[str, Any]:
 def _times(sides: Sides, settings: Settings) -> dict[str, Any]:
     ours, other = interleaved([sides.ours, sides.other], rounds=settings.rounds, device=settings.device)
     ratio = statistics.median(other) / statistics.median(ours)
-    ratio = 1 / ratio / sides.share if sides.inverse else ratio
+    ratio = (1 / ratio if sides.inverse else ratio) / sides.share
     return {"ratio": ratio, "share_of_flops": sides.share, "ours": list(ours), "other": list(other), "unit": "s"}
 
 

@@ -38,11 +38,17 @@ def test_a_ratio_is_of_its_own_samples(name):
     ours, other = (statistics.median(row[side]) for side in ("ours", "other"))
     if row["unit"] == "byte":
         assert row["ratio"] == ours / max(1, other)
-    elif row["higher_is_better"]:
-        assert row["ratio"] == pytest.approx(other / ours)
     else:
-        assert row["ratio"] == pytest.approx(ours / other / row["share_of_flops"])
+        quotient = other / ours if row["higher_is_better"] else ours / other
+        assert row["ratio"] == pytest.approx(quotient / row["share_of_flops"])
     assert (row["share_of_flops"] == 1) == ("FLOPs" not in name)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_a_share_of_flops_divides_either_ratio(inverse, monkeypatch):
+    monkeypatch.setattr(probe, "interleaved", lambda calls, rounds, device: [[2.0], [3.0]])
+    row = probe._times(probe.Sides(ours=list, other=list, share=0.5, inverse=inverse), SETTINGS)
+    assert row["ratio"] == pytest.approx((2 / 3 if inverse else 3 / 2) / 0.5)
 
 
 def test_the_record_is_written_and_shown(tmp_path, monkeypatch, capsys):
