@@ -36,12 +36,17 @@ def main(argv: Sequence[str] | None = None, *, start: Start | None = None) -> in
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = parser().parse_args(arguments)
+    return in_one_line(PROGRAM, lambda: _compare(options, arguments, start))
+
+
+def in_one_line(program: str, act: Callable[[], int]) -> int:
+    """The exit code that ``act`` returns; bad input, or an interrupt before anything was written, ends it in one line."""
     try:
-        return _compare(options, arguments, start)
+        return act()
     except ValueError as error:
-        return refuse(PROGRAM, error)
+        return refuse(program, error)
     except KeyboardInterrupt:
-        refuse(PROGRAM, "ended by SIGINT; nothing was written")
+        refuse(program, "ended by SIGINT; nothing was written")
         return 128 + signal.SIGINT
 
 

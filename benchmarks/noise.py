@@ -18,7 +18,6 @@ failed.
 import argparse
 import json
 import random
-import signal
 import sys
 import time
 from collections import Counter
@@ -32,8 +31,8 @@ import numpy as np
 from benchmarks import baseline as reviewed
 from benchmarks.baseline import Baseline, Verdict, load_baseline
 from benchmarks.cell import Cell
-from benchmarks.commandline import DONE, INCOMPLETE, REGRESSION, Parser, one_line, refuse
-from benchmarks.compare import add_grid_options, checked_pairs, chosen_cells, plan, progress, rule_as_json, tell
+from benchmarks.commandline import DONE, INCOMPLETE, REGRESSION, Parser, one_line
+from benchmarks.compare import add_grid_options, checked_pairs, chosen_cells, in_one_line, plan, progress, rule_as_json, tell
 from benchmarks.comparison import Compared, compared, comparisons_of, foreign_shares, order_of
 from benchmarks.environment import PROJECT, environment, processors, provenance
 from benchmarks.interleave import BASE, HEAD, Pair, Start, run_pairs
@@ -68,13 +67,7 @@ def main(argv: Sequence[str] | None = None, *, start: Start | None = None) -> in
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = parser().parse_args(arguments)
-    try:
-        return _prove(options, arguments, start)
-    except ValueError as error:
-        return refuse(PROGRAM, error)
-    except KeyboardInterrupt:
-        refuse(PROGRAM, "ended by SIGINT; nothing was written")
-        return 128 + signal.SIGINT
+    return in_one_line(PROGRAM, lambda: _prove(options, arguments, start))
 
 
 def parser() -> Parser:

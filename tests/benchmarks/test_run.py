@@ -19,6 +19,7 @@ from benchmarks.cell import LLAMA_NAMES, Cell
 from benchmarks.grids import load_grid, select
 from benchmarks.measures import versions
 from benchmarks.sweep import Work
+from tests.soak.kills import MARK, relatives
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -42,7 +43,6 @@ training = "none"
 CELLS = 5
 MODELS = 3  # the two expert cells share an elastic one, the floor has none
 
-MARK = "PERSREC_TEST_PLACE"
 
 Call = Callable[..., int]
 
@@ -446,20 +446,6 @@ def wait_for(condition: Callable[[], object], *, within: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
-
-
-def relatives(place: Path) -> list[int]:
-    """Every running process that came from a run in this folder: it has the folder in its environment."""
-    mark = f"{MARK}={place}".encode()
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
-            if state != "Z" and mark in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
 
 
 def test_a_killed_run_leaves_whole_records_and_no_process_and_the_next_one_finishes(place: Path) -> None:
