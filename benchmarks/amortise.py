@@ -1,10 +1,13 @@
-"""What one request costs when a compressed history serves several of them."""
+"""What one request costs when a compressed history serves several of them, and what it ranks as the history ages meanwhile."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from benchmarks.paired import Configuration
+import numpy as np
+
+from benchmarks.paired import Configuration, Estimate, mean_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,3 +75,38 @@ def time_price(one: Configuration) -> Price | None:
     if one.cost("compress_flops").value == 0:
         return Price(compress=0.0, serve=1000.0 / serve)
     return Price(compress=1000.0 / compress, serve=1000.0 / serve) if compress else None
+
+
+def weights_of_ages(measured: Sequence[int], requests: int) -> list[float] | None:
+    """Weights of qualities at the ``measured`` ages, which rise, for their mean over the ages 0 to ``requests - 1``.
+
+    A user acts once between two requests, so the last of them finds a history that is ``requests - 1`` items old. Between two
+    measured ages the quality is interpolated linearly; ``None`` where an age lies outside of them.
+    """
+    if not measured or measured[0] > 0 or measured[-1] < requests - 1:
+        return None
+    each = [np.interp(np.arange(requests), measured, np.arange(len(measured)) == place) for place in range(len(measured))]
+    return [float(weights.mean()) for weights in each]
+
+
+def ages_of(one: Configuration, among: Sequence[Configuration]) -> list[Configuration]:
+    """The same model served from histories of every age that was measured, the fresh one first; ``one`` is fresh."""
+    rest = {name: value for name, value in one.settings.items() if name != "staleness"}
+    aged = [
+        other
+        for other in among
+        if other.dataset_digest == one.dataset_digest and {name: other[name] for name in other.settings if name != "staleness"} == rest
+    ]
+    return sorted(aged, key=lambda other: int(other["staleness"]))
+
+
+def quality_over_ages(ages: Sequence[Configuration], metric: str, requests: int) -> Estimate:
+    """The mean quality of ``requests`` requests between two refreshes; not estimated beyond the ages that were measured."""
+    found = [(int(one["staleness"]), quality) for one in ages if (quality := one.quality(metric)).value is not None]
+    weights = weights_of_ages([age for age, _ in found], requests)
+    if weights is None:
+        oldest = max((age for age, _ in found), default=None)
+        told = "no age" if oldest is None else f"ages to {oldest} items"
+        return Estimate(value=None, reason=f"{told} measured, {requests - 1} needed")
+    used = [(quality, weight) for (_, quality), weight in zip(found, weights, strict=True) if weight > 0]
+    return mean_of([quality for quality, _ in used], [weight for _, weight in used])

@@ -38,12 +38,16 @@ class Cell:
     all ``segments`` together. ``serving`` says what a request costs: ``recompute`` runs the whole window, ``cache`` runs
     the recent items against what ``compress`` kept. ``training`` is ``separate`` (a model for this very token count),
     ``elastic`` (one model that was trained with every count of ``elastic_tokens``) or ``none`` (cost alone, and floors).
-    ``item_layers`` are the layers of the Llama that reads item texts, of ``hllm`` alone; its heads and width are the model's.
+    ``item_layers`` are the layers of the Llama that reads item texts, of ``hllm`` alone; its other sizes are the model's.
+    ``key_value_heads`` and ``feed_forward`` (the width inside the feed-forward) are as the backbone has them where None.
 
     ``plan`` says where expert tokens stand: behind ``equal`` segments, behind segments that double in size towards the past
     (``growing``), or at offsets with counts of their own, ``100:2+180:4``. ``cache_dtype``, ``ablation`` and ``staleness`` change
     what a trained model is served from and nothing of its training: the precision of what is kept (``float32`` keeps it as it
     was computed), something else in its place, and by how many items the history ends before the recent ones begin.
+
+    Of cost alone: ``control`` times full attention of the same shape in the same process, in turn with the cell's own calls, and
+    ``counted_only`` counts FLOPs and bytes of a Llama whose weights have no storage, and runs nothing.
     """
 
     backbone: str
@@ -65,6 +69,8 @@ class Cell:
     heads: int = 1
     item_layers: int = 1
     width: int = 48
+    key_value_heads: int | None = None
+    feed_forward: int | None = None
     dropout: float = 0.2
     time_bias: bool = True
     learning_rate: float = 1e-3
@@ -80,6 +86,8 @@ class Cell:
     device: str = "cpu"
     dtype: str = "float32"
     threads: int = 1
+    control: bool = False
+    counted_only: bool = False
 
     def __post_init__(self) -> None:
         _one_of("backbone", self.backbone, BACKBONE_NAMES + FLOOR_NAMES)
@@ -110,8 +118,17 @@ class Cell:
         self._check_sizes()
         self._check_plan()
         self._check_variant()
+        self._check_cost_alone()
 
     def _check_heads(self) -> None:
+        for name, backbones in (("key_value_heads", LLAMA_NAMES), ("feed_forward", (*LLAMA_NAMES, "sasrec"))):
+            value = getattr(self, name)
+            if value is not None:
+                _at_least(name, value, 1)
+                if self.backbone not in backbones:
+                    raise ValueError(f"{name}: {value} with backbone {self.backbone!r}; expected one of {', '.join(backbones)}")
+        if self.key_value_heads is not None and self.heads % self.key_value_heads:
+            raise ValueError(f"key_value_heads: {self.key_value_heads} do not divide the heads, {self.heads}")
         if self.width % self.heads:
             raise ValueError(f"heads: {self.heads} do not divide the width, {self.width}")
         if self.backbone in LLAMA_NAMES and self.width % (2 * self.heads):
@@ -169,6 +186,17 @@ class Cell:
         if self.cache_dtype == self.dtype == "bfloat16":
             raise ValueError("cache_dtype: 'bfloat16' with dtype 'bfloat16', which computes it so; expected 'float32', kept as computed")
 
+    def _check_cost_alone(self) -> None:
+        if self.control and (self.backbone in FLOOR_NAMES or not self.history):
+            came = f"backbone {self.backbone!r}" if self.backbone in FLOOR_NAMES else "history 0"
+            raise ValueError(f"control: true with {came}; expected a backbone and a history for full attention to see")
+        if self.counted_only and self.backbone not in LLAMA_NAMES:
+            raise ValueError(f"counted_only: true with backbone {self.backbone!r}, which runs; expected one of {', '.join(LLAMA_NAMES)}")
+        if self.counted_only and self.training != "none":
+            raise ValueError(f"counted_only: true with training {self.training!r}, which has to run; expected 'none'")
+        if self.counted_only and self.cache_dtype != DEFAULTS["cache_dtype"]:
+            raise ValueError(f"counted_only: true with cache_dtype {self.cache_dtype!r}; expected 'float32', kept as computed")
+
     def _check_compression(self) -> None:
         if self.tokens and self.compression in WITHOUT_TOKENS:
             raise ValueError(f"tokens: {self.tokens} with compression {self.compression!r}, which keeps none; expected 0")
@@ -180,8 +208,15 @@ class Cell:
             raise ValueError("serving: 'cache' with compression 'retrieval', which chooses when a request comes; expected 'recompute'")
 
     def to_dict(self) -> dict[str, Any]:
-        """The cell as plain JSON values, tuples as lists."""
+        """The cell as plain JSON values, tuples as lists.
+
+        Settings that came after the first records (`LATER_FIELDS`) are left out where they are as by default, so that a record
+        keeps its key.
+        """
         values = dataclasses.asdict(self)
+        for name in LATER_FIELDS:
+            if values[name] == DEFAULTS[name]:
+                del values[name]
         values["elastic_tokens"] = list(self.elastic_tokens)
         return values
 
@@ -205,10 +240,12 @@ class Cell:
 DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {field.name: field.default for field in dataclasses.fields(Cell) if field.default is not dataclasses.MISSING}
 )
+LATER_FIELDS = ("key_value_heads", "feed_forward", "control", "counted_only")
 EVALUATION_FIELDS = ("cache_dtype", "ablation", "staleness")
 MODEL_FIELDS = (
     "backbone", "compression", "dataset", "dataset_size", "history", "recent", "segments", "tokens", "plan", "training",
-    "elastic_tokens", "layers", "heads", "item_layers", "width", "dropout", "time_bias", "learning_rate", "warmup_steps", "decays",
+    "elastic_tokens", "layers", "heads", "item_layers", "width", "key_value_heads", "feed_forward", "dropout",
+    "time_bias", "learning_rate", "warmup_steps", "decays",
     "weight_decay", "temperature", "negatives", "epochs", "patience", "batch_size", "seed", "device", "dtype",
     "threads",
 )  # fmt: skip
@@ -257,7 +294,7 @@ def needs_model(cell: Cell) -> bool:
 
 def model_key(cell: Cell, *, dataset_digest: str, code_digest: str) -> str:
     """The identity of the trained model that the cell measures; cells of one elastic model share it."""
-    settings = {name: cell.to_dict()[name] for name in MODEL_FIELDS}
+    settings = {name: value for name, value in cell.to_dict().items() if name in MODEL_FIELDS}
     if cell.training == "elastic":
         del settings["tokens"]
     return digest({"model": settings, "dataset_digest": dataset_digest, "code_digest": code_digest})

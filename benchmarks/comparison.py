@@ -53,15 +53,17 @@ class Compared:
 
 
 def timed_cells(cells: Sequence[Cell]) -> dict[str, Cell]:
-    """The cells by key, untrained and with their own fresh caches: timings depend on neither. Floors have nothing to time.
+    """The cells by key, untrained, without a control and with their own fresh caches: timings depend on none of it.
+
+    Floors have nothing to time, nor have cells that are counted alone.
 
     Raises:
         ValueError: nothing is left.
     """
     untrained = [
-        replace(cell, training="none", elastic_tokens=(), ablation="none", staleness=0)
+        replace(cell, training="none", elastic_tokens=(), ablation="none", staleness=0, control=False)
         for cell in cells
-        if cell.backbone not in FLOOR_NAMES
+        if cell.backbone not in FLOOR_NAMES and not cell.counted_only
     ]
     if not untrained:
         raise ValueError("--grid: no cell with a model, so there is nothing to time")
@@ -91,8 +93,8 @@ def _settings(cell: Cell) -> dict[str, Any]:
     values = cell.to_dict()
     for field in dataclasses.fields(Cell):
         default = list(field.default) if isinstance(field.default, tuple) else field.default
-        if values[field.name] == default:
-            del values[field.name]
+        if values.get(field.name) == default:
+            values.pop(field.name, None)
     return values
 
 

@@ -7,14 +7,15 @@ import numpy as np
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from benchmarks import axes, canvas, quantities, tables
-from benchmarks.amortise import Price, break_even, flops_price, time_price
+from benchmarks.amortise import Price, ages_of, break_even, flops_price, quality_over_ages, time_price
 from benchmarks.axes import METRIC_NAMES, Backbones
 from benchmarks.families import BACKBONES, Names, family, filter_name, in_order, name_all
 from benchmarks.figures import Drawing
-from benchmarks.paired import QUALITY_METRICS, Comparison, Configuration, compare, find_references
+from benchmarks.paired import QUALITY_METRICS, Comparison, Configuration, compare, difference, find_references
 from benchmarks.tables import Entry, Table
 
 REQUESTS = (1, 10, 100)
+AGED_REQUESTS = (1, 4, 16, 32, 64, 128)
 _MOST_ROWS = 30
 
 
@@ -176,6 +177,33 @@ def break_even_table(among: Sequence[Configuration], names: Names, *, key: str, 
         )
     explanations = dict.fromkeys(breaks, "the requests per refresh at which it costs no more, a request")
     headings = tables.columns("configuration", *numeric, *breaks, numeric=(*numeric, *breaks), explanations=explanations)
+    return Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True) if rows else None
+
+
+def aged_table(everyone: Sequence[Configuration], names: Names, *, key: str, caption: str) -> Table | None:
+    """Cost of a request beside the quality over the ages that its refresh rate implies; ``None`` where no model was aged."""
+    rows = []
+    for one in everyone:
+        price = flops_price(one)
+        ages = [] if one.is_experiment or price is None else ages_of(one, everyone)
+        if price is None or len(ages) < 2:
+            continue
+        full = find_references(one, everyone).full
+        whole = None if full is None else full.cost("serve_flops").value
+        for requests in AGED_REQUESTS:
+            each = price.per_request(requests)
+            entries = [Entry(text=names(one), family=family(one).key), Entry(text=f"{requests:,}", order=requests)]
+            entries.append(Entry(text=quantities.flops(each), order=each))
+            entries.append(Entry(text=quantities.percent(each / whole), order=each / whole) if whole else Entry(text=quantities.MISSING))
+            for metric in QUALITY_METRICS:
+                found = quality_over_ages(ages, metric, requests)
+                entries += [tables.of_quality(found), tables.of_difference(difference(found, one.quality(metric)))]
+            rows.append(tables.row(*entries, family=family(one).name, backbone=filter_name(one)))
+    per_metric = [name for metric in QUALITY_METRICS for name in (METRIC_NAMES[metric], f"{METRIC_NAMES[metric]} minus fresh")]
+    numeric = ("requests per refresh", "a request", "of full recomputed", *per_metric)
+    over = "mean over the ages 0 to r - 1 items, interpolated between the ages that were measured and not beyond"
+    explanations = {METRIC_NAMES[metric]: over for metric in QUALITY_METRICS} | {"a request": "FLOPs, the refresh shared"}
+    headings = tables.columns("configuration", *numeric, numeric=numeric, explanations=explanations)
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True) if rows else None
 
 

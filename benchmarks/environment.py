@@ -11,13 +11,13 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-Answer = TypeVar("Answer")
+from benchmarks.driver import ask, clocks
 
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGES = (
@@ -38,6 +38,7 @@ MEASURING_SOURCES = (
     "benchmarks/probes",
     "benchmarks/measures.py",
     "benchmarks/isolation.py",
+    "benchmarks/driver.py",
 )
 NOT_CODE = (":(exclude)results", ":(exclude)reports")
 
@@ -99,7 +100,7 @@ def readings(*, device: str) -> dict[str, Any]:
     """What the machine shows right now: clocks and load, on CUDA also temperature and throttling."""
     taken: dict[str, Any] = {"cpu_mhz": _cpu_mhz(), "load_average": round(os.getloadavg()[0], 2)}
     if device == "cuda":
-        taken["gpu"] = _with_nvml(_gpu_readings)[0]
+        taken["gpu"] = ask(_gpu_readings)[0]
     return taken
 
 
@@ -113,7 +114,7 @@ def cuda_device_count() -> tuple[int, str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None and visible.strip() in ("", "-1"):
         return 0, f"CUDA_VISIBLE_DEVICES={visible!r} hides every device"
-    count, reason = _with_nvml(lambda nvml: int(nvml.nvmlDeviceGetCount()))
+    count, reason = ask(lambda nvml: int(nvml.nvmlDeviceGetCount()))
     if count is None:
         return 0, reason or "NVML gave no answer"
     return count, "" if count else "NVML lists no device"
@@ -231,7 +232,7 @@ def _first_match(path: Path, pattern: str) -> str | None:
 
 
 def _gpu_facts() -> tuple[dict[str, Any] | None, str | None]:
-    return _with_nvml(_first_gpu)
+    return ask(_first_gpu)
 
 
 def _first_gpu(nvml: Any) -> dict[str, Any]:
@@ -252,32 +253,8 @@ def _first_visible(nvml: Any) -> Any:
 
 
 def _gpu_readings(nvml: Any) -> dict[str, Any]:
-    handle = _first_visible(nvml)
-    return {
-        "sm_mhz": nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM),
-        "memory_mhz": nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM),
-        "temperature_c": nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
-        "throttle_reasons": nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle),
-    }
+    return clocks(nvml, _first_visible(nvml))
 
 
 def _text(value: str | bytes) -> str:
     return value.decode() if isinstance(value, bytes) else value
-
-
-def _with_nvml(question: Callable[[Any], Answer]) -> tuple[Answer | None, str | None]:
-    """The answer to a question to NVML, or ``None`` and why there is none."""
-    try:
-        import pynvml  # noqa: PLC0415 - only where a GPU is asked about
-    except ImportError:
-        return None, "nvidia-ml-py is not installed"
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        return None, f"NVML: {error}"
-    try:
-        return question(pynvml), None
-    except pynvml.NVMLError as error:
-        return None, f"NVML: {error}"
-    finally:
-        pynvml.nvmlShutdown()

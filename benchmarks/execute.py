@@ -1,8 +1,10 @@
 """Turns a cell into data, a model and probes. Runs inside the cell's own process."""
 
+import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,16 +14,20 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.cell import FLOOR_NAMES, PLANS, Cell, UnsupportedError, blocks_of
+from benchmarks.measures import MEASURES
+from benchmarks.probes.control import measure_control
 from benchmarks.probes.flops import count_flops
 from benchmarks.probes.latency import measure_latency
 from benchmarks.probes.load import LoadWatch
 from benchmarks.probes.memory import measure_memory
+from benchmarks.probes.nvml import GpuWatch
 from benchmarks.probes.quality import quality_of_ranks, states_before_target, validation_figure
-from benchmarks.probes.subject import Subject
+from benchmarks.probes.subject import NOT_RUN, Subject
 from benchmarks.probes.throughput import measure_throughput
-from persrec.backbones import BackboneSettings, build_backbone
+from persrec.backbones import Backbone, BackboneSettings, build_backbone
 from persrec.checkpoints import load_facts, load_weights, save_checkpoint
 from persrec.compression import CompressionSettings, build_compression
+from persrec.compression.base import Compression
 from persrec.compression.experts import Experts
 from persrec.data import load_dataset
 from persrec.data.ceiling import ceiling
@@ -34,6 +40,7 @@ from persrec.recommender import SequentialRecommender
 from persrec.training import STATE, EpochReport, Recipe, StateError, StateKeeper, Trainer
 
 ReportPhase = Callable[[str], None]
+Probe = Callable[[], tuple[dict[str, Any], dict[str, Any]]]
 CACHE_TOLERANCE = 1e-4  # cosines; a served score further than this from the joint pass makes the cell invalid
 
 
@@ -128,14 +135,34 @@ def measure_cell(payload: Mapping[str, Any], report_phase: ReportPhase) -> dict[
             answer["metrics"]["padding_share"] = {"value": curve[-1]["padding_share"], "method": "training, last epoch", "n": len(curve)}
     with phases.phase("flops"):
         metrics, answer["ledger"] = count_flops(subject)
-        answer["metrics"].update(metrics)
-    for name, probe in (("memory", measure_memory), ("throughput", measure_throughput), ("latency", measure_latency)):
-        with phases.phase(name), LoadWatch() as watch:
-            metrics, raw = probe(subject)
+        answer["metrics"].update(_without_running(metrics) if cell.counted_only else metrics)
+    for name, probe in _probes(subject, metrics):
+        timed = name != "memory"
+        with phases.phase(name), LoadWatch() as watch, GpuWatch(cell.device if timed else "cpu") as gpu:
+            metrics, raw = probe()
             answer["raw"].update(raw)
-        answer["metrics"].update(metrics if name == "memory" else watch.said(metrics))
-        answer["load"][name] = watch.readings()
+        answer["metrics"].update(watch.said(metrics) if timed else metrics)
+        answer["load"][name] = watch.readings() | gpu.readings()
     return {**answer, "seconds": phases.seconds}
+
+
+def _probes(subject: Subject, counted: Mapping[str, Any]) -> list[tuple[str, Probe]]:
+    """What is measured of a model that runs, by phase; the control last, which trains on."""
+    of_running = (("memory", measure_memory), ("throughput", measure_throughput), ("latency", measure_latency))
+    probes: list[tuple[str, Probe]] = []
+    if not subject.cell.counted_only:
+        probes += [(name, functools.partial(probe, subject)) for name, probe in of_running]
+    if subject.cell.control:
+        probes.append(("control", lambda: measure_control(subject, build_control(subject), counted)))
+    return probes
+
+
+def _without_running(counted: Mapping[str, Any]) -> dict[str, Any]:
+    """What was counted says so, and what would have had to run says that it did not."""
+    said = {name: {**metric, "method": f"{metric['method']}; on the meta device, nothing was run"} for name, metric in counted.items()}
+    missing = {"value": None, "low": None, "high": None, "n": 0, "method": NOT_RUN}
+    would_run = (name for name, measure in MEASURES.items() if measure.group == "cost" and not measure.deterministic)
+    return said | {name: dict(missing) for name in would_run if not MEASURES[name].beside_control}
 
 
 def untrained_subject(payload: Mapping[str, Any]) -> Subject:
@@ -161,22 +188,68 @@ def build_model(
     if cell.compression == "category" and categories is None:
         raise UnsupportedError(f"compression: category needs item categories, and the dataset {cell.dataset} has none")
     torch.manual_seed(cell.seed)
-    tokens = max(cell.elastic_tokens) if cell.training == "elastic" else cell.tokens
+    with _weights(cell):
+        compression = _compression_of(cell, categories)
+        of_items = ItemSettings(
+            count=num_items,
+            width=cell.width,
+            layers=cell.item_layers,
+            heads=cell.heads,
+            texts=texts,
+            key_value_heads=cell.key_value_heads,
+            feed_forward=cell.feed_forward,
+        )
+        backbone, items = _backbone_of(cell, compression), build_items(cell.backbone, of_items)
+        model = SequentialRecommender(items=items, backbone=backbone, compression=compression)
+    return _placed(model, cell)
+
+
+def build_control(subject: Subject) -> Subject:
+    """Full attention over the same window, served by recomputing it: the same sizes and item vectors, a backbone of its own."""
+    cell = dataclasses.replace(
+        subject.cell, compression="full", tokens=0, segments=1, plan="equal", serving="recompute", cache_dtype="float32",
+        ablation="none", staleness=0, training="none", elastic_tokens=(),
+    )  # fmt: skip
+    with _weights(cell):
+        compression = _compression_of(cell, None)
+        model = SequentialRecommender(items=subject.model.items, backbone=_backbone_of(cell, compression), compression=compression)
+    return dataclasses.replace(subject, cell=cell, model=_placed(model, cell).eval(), recipe=recipe(cell))
+
+
+def _weights(cell: Cell) -> AbstractContextManager[object]:
+    """Inside, weights are made; without storage where they are counted alone."""
+    return torch.device("meta") if cell.counted_only else nullcontext()
+
+
+def _placed(model: SequentialRecommender, cell: Cell) -> SequentialRecommender:
+    dtype = getattr(torch, cell.dtype)
+    return model.to(dtype=dtype) if cell.counted_only else model.to(device=cell.device, dtype=dtype)
+
+
+def _compression_of(cell: Cell, categories: NDArray[np.int64] | None) -> Compression:
     settings = CompressionSettings(
         history=cell.history,
         recent=cell.recent,
         segments=cell.segments,
-        tokens=tokens,
+        tokens=max(cell.elastic_tokens) if cell.training == "elastic" else cell.tokens,
         width=cell.width,
         plan=cell.plan if cell.plan in PLANS else blocks_of(cell.plan),
         categories=categories,
     )
-    compression = build_compression(cell.compression, settings)
-    sizes = BackboneSettings(width=cell.width, layers=cell.layers, heads=cell.heads, length=compression.layout.length, dropout=cell.dropout)
-    backbone = build_backbone(cell.backbone, sizes)
-    settings_of_items = ItemSettings(count=num_items, width=cell.width, layers=cell.item_layers, heads=cell.heads, texts=texts)
-    model = SequentialRecommender(items=build_items(cell.backbone, settings_of_items), backbone=backbone, compression=compression)
-    return model.to(device=cell.device, dtype=getattr(torch, cell.dtype))
+    return build_compression(cell.compression, settings)
+
+
+def _backbone_of(cell: Cell, compression: Compression) -> Backbone:
+    settings = BackboneSettings(
+        width=cell.width,
+        layers=cell.layers,
+        heads=cell.heads,
+        length=compression.layout.length,
+        dropout=cell.dropout,
+        key_value_heads=cell.key_value_heads,
+        feed_forward=cell.feed_forward,
+    )
+    return build_backbone(cell.backbone, settings)
 
 
 def recipe(cell: Cell) -> Recipe:

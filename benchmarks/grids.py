@@ -10,6 +10,7 @@ A grid file::
     [backbone.sasrec]
     layers = 1
     [[sweep]]                 # lists are crossed; a list of lists where the setting itself is a list
+    only = "cuda"             # optional: a sweep for one device alone
     backbone = ["hstu", "sasrec"]
     compression = "experts"
     tokens = [0, 4]
@@ -79,7 +80,7 @@ class Grid:
 
 def preset_names() -> list[str]:
     """The built-in grids: those whose file is there, the smallest first."""
-    small_to_large = ("smoke", "quick", "full")
+    small_to_large = ("smoke", "quick", "full", "profile", "paper")
     names = {path.stem for path in PRESETS.glob("*.toml")}
     return [name for name in small_to_large if name in names] + sorted(names.difference(small_to_large))
 
@@ -105,10 +106,14 @@ def load_grid(name: str, *, device: str, dataset: str | None = None, seeds: Sequ
         raise ValueError(f"{path}: no [[sweep]], so the grid holds no cell")
     for number, sweep in enumerate(sweeps, start=1):
         where = f"{path}: sweep {number}"
-        for combination in _combinations(where, sweep):
+        own, devices = _devices_of(where, sweep)
+        combinations = _combinations(where, own)
+        for combination in combinations if device in devices else ():
             fixed: dict[str, Any] = {"device": device} | ({"dataset": dataset} if dataset else {})
             settings = _layered(content, combination, fixed)
             cells += _replicated(where, settings, seeds)
+    if not cells:
+        raise ValueError(f"{path}: every [[sweep]] is for another device than {device}, so the grid holds no cell")
     return Grid(
         name=path.stem,
         description=str(content.get("description", "")),
@@ -183,6 +188,8 @@ def label(cell: Cell) -> str:
         words.append(cell.serving)
     if cell.training == "elastic":
         words.append("elastic")
+    if cell.counted_only:
+        words.append("counted only")
     if cell.plan != "equal":
         words.append(f"plan={cell.plan}")
     words += [f"{name}={value}" for name, value in changed_at_evaluation(cell).items()]
@@ -236,6 +243,18 @@ def _check_name(where: str, name: str) -> None:
         raise ValueError(f"{where}: device is chosen by --device, not by a grid")
     if name not in SETTINGS:
         raise ValueError(f"{where}: unknown setting {name!r}{_nearest(name, SETTINGS)}; known: {', '.join(SETTINGS)}")
+
+
+def _devices_of(where: str, sweep: object) -> tuple[dict[str, Any], Sequence[str]]:
+    """A sweep without its ``only``, and the devices that it is for."""
+    settings = dict(_as_table(where, sweep, "a table of cell settings"))
+    devices = KNOWN_IN_LAYER["device"] or ()
+    if "only" not in settings:
+        return settings, devices
+    only = settings.pop("only")
+    if only not in devices:
+        raise ValueError(f"{where}: only: {only!r}; expected one of: {', '.join(devices)}")
+    return settings, (only,)
 
 
 def _combinations(where: str, sweep: object) -> Iterable[dict[str, Any]]:
@@ -297,6 +316,8 @@ def _parsed(name: str, text: str) -> Any:
             return {"true": True, "false": False}[text.lower()]
         if hint in (int, float):
             return hint(text)
+        if hint == int | None:
+            return None if text == "none" else int(text)
     except (ValueError, KeyError) as error:
         raise ValueError(f"--select: {name}: {text!r} is no {_type_name(hint)}") from error
     return None if text == "none" and hint is not str else text

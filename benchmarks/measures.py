@@ -17,7 +17,8 @@ class Measure:
     """One measure.
 
     ``deterministic`` numbers are gated: worse than the baseline by more than the larger of ``relative_margin`` times the
-    baseline and ``absolute_margin`` is a regression.
+    baseline and ``absolute_margin`` is a regression. One ``beside_control`` is
+    taken in cells alone that have a control, so that no other cell's key holds its version.
     """
 
     unit: str
@@ -28,6 +29,7 @@ class Measure:
     deterministic: bool = False
     relative_margin: float = 0.0
     absolute_margin: float = 0.0
+    beside_control: bool = False
 
     def margin(self, baseline: float) -> float:
         """How far a number may be from ``baseline``, in the measure's unit."""
@@ -70,6 +72,27 @@ _PASSES = {
     "item": "the vectors of the whole catalogue, once, where they are computed",
 }
 
+_SHARES = {
+    "serve": "a request",
+    "compress": "what is computed before a request",
+    "compress_serve": "a refresh and one request",
+    "train": "a training step",
+}
+
+
+def _share(name: str, *, of: str) -> Measure:
+    counted, how = of == "FLOPs", "executed" if of == "FLOPs" else "timed in turn in one process"
+    return Measure(
+        unit="ratio",
+        direction="lower",
+        group="cost",
+        description=f"{of} of {_SHARES[name]} over full attention's over the whole window, {how}",
+        deterministic=counted,
+        relative_margin=0.001 if counted else 0.0,
+        beside_control=True,
+    )
+
+
 MEASURES: dict[str, Measure] = {
     # quality; the absolute margins are what a few users' ranks move by between two processors' roundings
     **{f"recall@{k}": _quality(f"users whose next item is among the best {k} of the catalogue", absolute=0.01) for k in CUTOFFS},
@@ -109,12 +132,15 @@ MEASURES: dict[str, Measure] = {
     "serve_latency_p95_ms": _timed("ms", "lower", "one request alone, 95th percentile"),
     "serve_latency_p99_ms": _timed("ms", "lower", "one request alone, 99th percentile"),
     "serve_energy_j": _timed("joule", "lower", "energy of 1,000 requests, where the device reports it"),
+    # beside full attention, for cells with a control
+    **{f"{name}_time_over_full": _share(name, of="time") for name in _SHARES},
+    **{f"{name}_flops_over_full": _share(name, of="FLOPs") for name in _SHARES},
 }
 
 
-def versions() -> dict[str, int]:
-    """The version of every measure, for the cell key."""
-    return {name: measure.version for name, measure in MEASURES.items()}
+def versions(*, control: bool = False) -> dict[str, int]:
+    """The version of every measure that a cell without a control takes, or one with it, for the cell key."""
+    return {name: measure.version for name, measure in MEASURES.items() if control or not measure.beside_control}
 
 
 def is_gated(name: str, *, device: str) -> bool:

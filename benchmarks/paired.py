@@ -8,7 +8,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,9 @@ QUALITY_METRICS = ("ndcg@10", "recall@10")
 LEDGER_TOLERANCE = 0.01
 _INTERVAL = (2.5, 97.5)
 _SEED_OF_DRAWS = 20_260_103
-_SAME_MODEL = ("backbone", "dataset", "dataset_size", "layers", "heads", "width", "time_bias", "device", "dtype")
+_SAME_MODEL = (
+    "backbone", "dataset", "dataset_size", "layers", "heads", "width", "key_value_heads", "feed_forward", "time_bias", "device", "dtype",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -203,6 +205,14 @@ def difference(ours: Estimate, theirs: Estimate) -> Estimate:
     return _derived(ours, theirs, lambda a, b: a - b)
 
 
+def mean_of(estimates: Sequence[Estimate], weights: Sequence[float]) -> Estimate:
+    """A weighted sum, paired replicate by replicate."""
+    total = _scaled(estimates[0], weights[0])
+    for estimate, weight in zip(estimates[1:], weights[1:], strict=True):
+        total = _derived(total, _scaled(estimate, weight), lambda a, b: a + b)
+    return total
+
+
 def retention(ours: Estimate, full: Estimate) -> Estimate:
     """Quality as a share of full history's quality; undefined where that is not above 0."""
     if full.value is not None and (full.value <= 0.0 or (full.low is not None and full.low <= 0.0)):
@@ -340,6 +350,15 @@ def _derived(ours: Estimate, theirs: Estimate, rule: Any) -> Estimate:
     replicates = np.asarray(rule(ours.replicates, theirs.replicates), dtype=np.float64)
     low, high = np.nanpercentile(replicates, _INTERVAL)
     return Estimate(value=value, low=float(low), high=float(high), n=ours.n, seeds=seeds, replicates=replicates, sample=ours.sample)
+
+
+def _scaled(estimate: Estimate, weight: float) -> Estimate:
+    """An estimate times a number from 0 on."""
+    if estimate.value is None:
+        return estimate
+    low, high = (None if bound is None else weight * bound for bound in (estimate.low, estimate.high))
+    replicates = None if estimate.replicates is None else weight * estimate.replicates
+    return replace(estimate, value=weight * estimate.value, low=low, high=high, replicates=replicates)
 
 
 def _ratio(numerator: Any, denominator: Any) -> Any:

@@ -14,6 +14,7 @@ TITLES: Mapping[str, str] = MappingProxyType(
         "ablations": "Do the tokens carry the user?",
         "staleness": "Quality while a cache ages",
         "precision": "Precision of the cache",
+        "shares": "Share of full attention",
         "amortisation": "Amortisation and break-even",
         "feasibility": "Feasibility map",
         "ledger": "FLOP ledger",
@@ -57,12 +58,18 @@ LEADS: Mapping[str, str] = MappingProxyType(
             "seen by neither. These cells take no part in the frontiers, the ranking and the comparisons above."
         ),
         "precision": "Every user is served from a cache that was stored at that precision; its bytes hold the scales.",
+        "shares": (
+            "What each configuration takes of full attention over the whole window at the same sizes, recomputed at each request. The "
+            "two run in turn in one process, so that the ratios of times travel between machines better than times do. Beside each stands "
+            "the ratio of executed FLOPs."
+        ),
         "amortisation": (
             "A refresh compresses the history once and serves r requests: (compress + r \N{MULTIPLICATION SIGN} serve) / r each. "
             "The rivals are full attention over the whole window at every request, and full attention from its own KV cache, "
             "cheaper per request but with far more bytes per user. Assumed: every request brings a full recent segment, nothing is "
             "extended between refreshes, and moving a cache costs nothing. Break-even says from how many requests per refresh a "
-            "configuration costs no more, in FLOPs and, from measured throughput, in time."
+            "configuration costs no more, in FLOPs and, from measured throughput, in time. Where a model was served from older histories, "
+            "its quality is averaged over the ages from 0 to r \N{MINUS SIGN} 1 items, as if a user acted once between two requests."
         ),
         "feasibility": "How each cell ended; empty where the grid has no cell. Columns are history + recent items.",
         "ledger": (
@@ -89,7 +96,10 @@ NO_A_A = (
 )
 
 ALWAYS_LIMITED = (
-    "Quality is that of a fresh cache but where a section says otherwise. That it falls as a cache ages is not in the amortised cost.",
+    (
+        "Quality is that of a fresh cache but where a section says otherwise. How it falls as a cache ages stands beside the amortised "
+        "cost of those models alone whose ages were measured."
+    ),
     (
         "Costs enter the frontier as points; only quality is resampled. Many configurations are compared at once, and no correction "
         "is made for that."

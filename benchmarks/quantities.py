@@ -83,6 +83,7 @@ def quantity(metric: str, value: float) -> str:
         ("_ms", milliseconds),
         ("_per_second", rate),
         ("_share", percent),
+        ("_over_full", percent),
         ("parameters", count),
     ):
         if metric.endswith(suffix):

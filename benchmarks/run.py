@@ -190,11 +190,11 @@ def _workers(request: Request) -> int:
 
 def _plan(request: Request) -> list[Planned]:
     """Every cell in the order to measure in, with its keys and why it is measured, or that it is done."""
-    code, measure_versions = code_digest(), versions()
+    code = code_digest()
     plan = []
     for cell in shuffled(request.cells):
         dataset_digest = request.digests[cell.dataset, cell.dataset_size]
-        key = cell_key(cell, dataset_digest=dataset_digest, versions=measure_versions)
+        key = cell_key(cell, dataset_digest=dataset_digest, versions=versions(control=cell.control))
         plan.append(
             Planned(
                 cell=cell,

@@ -14,6 +14,7 @@ from benchmarks.kernel_record import kernel_table
 from benchmarks.paired import QUALITY_METRICS, Configuration, Record, compare, configurations
 from benchmarks.proof import summary
 from benchmarks.prose import LEADS, TITLES
+from benchmarks.shares import shares_table
 from benchmarks.tables import Table
 from benchmarks.verdict import Verdict
 
@@ -91,6 +92,7 @@ def content_of(
         *_segments_section(contexts),
         _comparison_section(contexts),
         *_experiment_sections(contexts),
+        *_shares_section(contexts),
         _amortisation_section(contexts),
         _feasibility_section(contexts, among),
         _ledger_section(among, names),
@@ -345,6 +347,17 @@ def _does_history_pay(among: Sequence[Configuration], names: Names) -> list[str]
     )
 
 
+def _shares_section(contexts: Sequence[Context]) -> list[Section]:
+    """Only where cells have a control in their process."""
+    groups = []
+    for context in contexts:
+        caption = f"Share of full attention's time and FLOPs, {context.title}"
+        table = shares_table(context.configurations, context.names, key=f"shares-{context.key}", caption=caption)
+        if table:
+            groups.append(Group(title=context.title, tables=(table,)))
+    return [_section("shares", tuple(groups))] if groups else []
+
+
 def _amortisation_section(contexts: Sequence[Context]) -> Section:
     groups = []
     for context in contexts:
@@ -353,8 +366,12 @@ def _amortisation_section(contexts: Sequence[Context]) -> Section:
         table = contrasts.break_even_table(
             context.configurations, context.names, key=f"break-even-{context.key}", caption=f"Break-even, {context.title}"
         )
+        aged = contrasts.aged_table(
+            context.everyone, context.names, key=f"aged-{context.key}", caption=f"Cost and quality as the history ages, {context.title}"
+        )
         texts = () if drawing else ("FLOPs of compressing and serving were not both measured for any compressed history.",)
-        groups.append(Group(title=context.title, texts=texts, drawings=(drawing,) if drawing else (), tables=(table,) if table else ()))
+        shown = tuple(found for found in (table, aged) if found)
+        groups.append(Group(title=context.title, texts=texts, drawings=(drawing,) if drawing else (), tables=shown))
     return _section("amortisation", tuple(groups))
 
 

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from benchmarks.cell import Cell
+from benchmarks.cell import DEFAULTS, Cell
 
 SCHEMA_VERSION = 1
 STATUSES = ("ok", "oom", "timeout", "crash", "unsupported", "invalid")
@@ -267,7 +267,7 @@ def _sortable(value: object) -> str:
 def _csv_row(record: Record, settings: Sequence[str], bounded: set[str]) -> dict[str, Any]:
     row: dict[str, Any] = {"cell_key": record["cell_key"], "status": record["status"]}
     for name in settings:
-        value = record["cell"].get(name)
+        value = record["cell"].get(name, DEFAULTS.get(name))
         row[name] = "+".join(map(str, value)) if isinstance(value, list) else value
     for name, metric in record["metrics"].items():
         row[name] = metric["value"]

@@ -274,7 +274,7 @@ class Sweep:
             "status": outcome.status,
             "cell": cell.to_dict(),
             "code_digest": self._settings.code_digest,
-            "measure_versions": versions(),
+            "measure_versions": versions(control=cell.control),
             "metrics": answer.get("metrics", {}),
             "replicates": answer.get("replicates") or {},
             "ledger": answer.get("ledger") or [],

@@ -244,7 +244,13 @@ class SequentialRecommender(nn.Module):
         return ItemSlots(ids=items, vectors=vectors, times=times)
 
     def _empty_cache(self, items: torch.Tensor, times: torch.Tensor | None) -> KVCache:
-        return empty_cache(users=items.shape[0], layout=layout_id(self.layout), timed=times is not None, device=items.device)
+        return empty_cache(
+            users=items.shape[0],
+            layout=layout_id(self.layout),
+            timed=times is not None,
+            device=items.device,
+            backbone=type(self.backbone).__name__,
+        )
 
     def _check_items(self, name: str, items: torch.Tensor, times: torch.Tensor | None, item_features: torch.Tensor | None) -> None:
         count, width = self.items.count, self.backbone.width
@@ -268,21 +274,34 @@ class SequentialRecommender(nn.Module):
                 f"{name}: {kind} chooses by the recent items, so nothing can be kept; expected a whole window, without a cache"
             )
 
+    def _check_kept(self, cache: KVCache) -> None:
+        """Keys and values, or a memory's states, are of this kind of backbone and of its sizes."""
+        kind, (heads, width) = type(self.backbone).__name__, self.backbone.cache_heads()
+        if cache.backbone not in ("", kind):
+            raise ValueError(f"cache: computed by a {cache.backbone}; expected one of a {kind}, as the model is")
+        if cache.states is not None and cache.states.shape[2] != self.backbone.width:
+            raise ValueError(f"cache: states of width {cache.states.shape[2]}; expected {self.backbone.width}, as the model's")
+        expected = _sizes(len(self.backbone.layers), heads, width)
+        for tensor in itertools.chain.from_iterable(cache.layers):
+            found = _sizes(len(cache.layers), tensor.shape[1], tensor.shape[3])
+            if found != expected:
+                raise ValueError(f"cache: {found}; expected {expected}, as the model keeps")
+
     def _check_cache(self, cache: KVCache, users: int, times: torch.Tensor | None) -> None:
         if cache.layout != layout_id(self.layout):
             raise ValueError(f"cache: of layout {cache.layout}; expected {layout_id(self.layout)}, the model's")
-        held = (len(cache.layers), sum(tensor.shape[1] * tensor.shape[3] for pair in cache.layers for tensor in pair))
-        if cache.layers and held != (len(self.backbone.layers), self.backbone.cache_width()):
-            raise ValueError(
-                f"cache: {held[0]} layers, {held[1]} numbers a position; "
-                f"expected {len(self.backbone.layers)} layers, {self.backbone.cache_width()} numbers, as the model keeps"
-            )
+        if cache.tensors:
+            self._check_kept(cache)
         if cache.valid.shape[0] != users:
             raise ValueError(f"cache: {cache.valid.shape[0]} users; expected {users}, as the items")
         if (cache.times is None) != (times is None):
             raise ValueError(
                 f"times: {'missing' if times is None else 'given'}, but the cache was made {'with' if times is None else 'without'} times"
             )
+
+
+def _sizes(layers: int, heads: int, width: int) -> str:
+    return f"{layers} layers of {heads} heads of width {width}"
 
 
 def layout_id(layout: SegmentLayout) -> str:

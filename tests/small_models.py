@@ -120,12 +120,19 @@ CACHED_FAMILIES = tuple(name for name in FAMILIES if name not in ("recent", "ret
 
 
 def build(
-    backbone: str, compression: Compression, *, seed: int = 0, layers: int = 2, dropout: float = 0.0, lively: bool = True
+    backbone: str,
+    compression: Compression,
+    *,
+    seed: int = 0,
+    layers: int = 2,
+    heads: int = 2,
+    dropout: float = 0.0,
+    lively: bool = True,
 ) -> SequentialRecommender:
     """A model with weights of trained-like size: fresh ones are zero where they would let a wrong path pass unseen."""
     torch.manual_seed(seed)
     settings = ItemSettings(count=ITEMS, width=WIDTH, layers=1, heads=2, texts=TEXTS)
-    sizes = BackboneSettings(width=WIDTH, layers=layers, heads=2, length=compression.layout.length, dropout=dropout)
+    sizes = BackboneSettings(width=WIDTH, layers=layers, heads=heads, length=compression.layout.length, dropout=dropout)
     model = SequentialRecommender(
         items=build_items(backbone, settings), backbone=build_backbone(backbone, sizes), compression=compression
     ).eval()

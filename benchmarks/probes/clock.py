@@ -24,9 +24,12 @@ def repeat(call: Callable[[], object], *, device: str, seconds: float, least: in
     return np.array(samples)
 
 
-def interleaved(calls: Sequence[Callable[[], object]], *, rounds: int, device: str) -> list[list[float]]:
-    """Seconds of each call, one after the other in turn, in an order that changes every round, after a warm-up of each."""
-    for call in calls:
+def interleaved(calls: Sequence[Callable[[], object]], *, rounds: int, device: str, warm: bool = False) -> list[list[float]]:
+    """Seconds of each call, one after the other in turn, in an order that changes every round.
+
+    Each is called once before, unless they are ``warm``.
+    """
+    for call in () if warm else calls:
         call()
     samples: list[list[float]] = [[] for _ in calls]
     for turn in range(rounds):

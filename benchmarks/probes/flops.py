@@ -3,6 +3,7 @@
 A multiply-add is 2 FLOPs. ``executed`` is what the kernels in use compute, hidden pairs in their blocks included;
 ``visible`` is what the method needs. The counters run on the path that runs, with plain matrix products for attention.
 Item vectors that a model computes are kept beforehand: they are a phase of their own, and part of a training step.
+Where weights have no storage (``counted_only``), the same runs on the meta device: shapes alone are computed.
 """
 
 import dataclasses
@@ -35,6 +36,18 @@ class Run:
     executed_pairs: int
     visible_pairs: int
     search: int = 0
+
+
+def executed_flops(subject: Subject) -> dict[str, float]:
+    """FLOPs per user of serving, compressing and training by the closed formula alone: `count_flops` has them with its ledger."""
+    found = {}
+    for phase, run in _runs(subject).items():
+        executed = {**subject.model.backbone.macs(positions=run.positions, pairs=run.executed_pairs), SCORING: run.search}
+        sequences = _sequences(subject) if phase == "train" else 1
+        if phase == "train":
+            executed = _training(subject, executed, sequences, subject.model.items.lookup_macs(*_looked_up(subject, sequences)))
+        found[phase] = _share(2 * sum(executed.values()), sequences)
+    return {phase: found[phase] for phase in ("serve", "compress", "train")}
 
 
 def count_flops(subject: Subject) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -112,12 +125,27 @@ def _training(subject: Subject, forward: Macs, sequences: int, reading: Macs) ->
     }
 
 
+def _sequences(subject: Subject) -> int:
+    return subject.cell.batch_size if subject.computes_items else 1
+
+
+@torch.no_grad()
+def _looked_up(subject: Subject, sequences: int) -> list[torch.Tensor]:
+    """The items that a training step looks up, where looking up costs anything."""
+    if not subject.computes_items:
+        return []
+    trainer, batch = subject.trainer(), subject.training_batch(sequences)
+    with _lookups(subject.model.items) as lookups:
+        trainer.loss(batch)
+    return lookups
+
+
 def _counted_step(subject: Subject) -> tuple[int, list[torch.Tensor], Count]:
     """A training step's sequences, the items it looks up, and torch's count; fvcore cannot trace a backward pass.
 
     Item vectors that are computed are shared by a step, so that their share of a sequence needs a whole step.
     """
-    sequences = subject.cell.batch_size if subject.computes_items else 1
+    sequences = _sequences(subject)
     trainer, batch = subject.trainer(), subject.training_batch(sequences)
     subject.model.train()
     with _lookups(subject.model.items) as lookups:
@@ -149,7 +177,7 @@ def _item_vectors(subject: Subject) -> tuple[dict[str, Any], list[dict[str, Any]
     if not subject.computes_items:
         names = ("item_flops", "item_macs", "item_visible_flops", "item_visible_macs")
         return {name: {"value": None, "method": NO_ITEMS, "n": 0} for name in names}, []
-    everything = torch.arange(items.count, device=subject.cell.device)
+    everything = torch.arange(items.count, device=subject.device)
     some = subject.some_items(COUNTED_ITEMS) if items.count > COUNTED_ITEMS else everything
 
     def macs(ids: torch.Tensor, *, visible: bool = False) -> Macs:
@@ -208,8 +236,8 @@ def _full(subject: Subject) -> tuple[Callable[[torch.Tensor], torch.Tensor], tor
     """The backbone over the whole window with full attention, whatever the cell's compression is."""
     model, cell = subject.model, subject.cell
     window = cell.history + cell.recent
-    random = torch.arange(window, device=cell.device).remainder(model.items.count - 1).add(1)[None]
-    positions = torch.arange(window, device=cell.device).clamp(max=model.backbone.length - 1)
+    random = torch.arange(window, device=subject.device).remainder(model.items.count - 1).add(1)[None]
+    positions = torch.arange(window, device=subject.device).clamp(max=model.backbone.length - 1)
 
     def call(items: torch.Tensor) -> torch.Tensor:
         chunk = Chunk(
@@ -266,6 +294,12 @@ def _metrics(phase: str, executed: Macs, visible: Macs, *, sequences: int = 1, c
     return metrics
 
 
+def _kept_width(subject: Subject) -> int:
+    """Numbers kept of a position."""
+    backbone = subject.model.backbone
+    return backbone.width if subject.layout.recurrent else backbone.cache_width()
+
+
 def _cache_bytes(subject: Subject) -> dict[str, Any]:
     """Bytes of one user's cache from its tensors; the formula must agree.
 
@@ -276,13 +310,16 @@ def _cache_bytes(subject: Subject) -> dict[str, Any]:
         return {"value": 0, "method": "nothing is kept between requests", "n": 1}
     with torch.no_grad():
         cache = subject.compress(subject.request(1))
-    backbone, positions = subject.model.backbone, subject.layout.kept
-    if subject.layout.recurrent:
-        stored, formula = cache.nbytes_per_user, positions * backbone.width * cache.tensors[0].element_size()
+    positions = subject.layout.kept
+    if subject.cell.counted_only and cache.tensors:
+        stored, formula = cache.nbytes_per_user, positions * _kept_width(subject) * cache.tensors[0].element_size()
+        method = "tensors without storage; numbers of a position x positions x element size agrees"
+    elif subject.layout.recurrent:
+        stored, formula = cache.nbytes_per_user, positions * _kept_width(subject) * cache.tensors[0].element_size()
         method = "states as stored; width x positions x element size agrees"
     else:
         packed = pack(cache, subject.cell.cache_dtype)
-        stored, formula = packed.nbytes_per_user, positions * backbone.cache_width() * packed.values.element_size()
+        stored, formula = packed.nbytes_per_user, positions * _kept_width(subject) * packed.values.element_size()
         method = "keys and values as stored; layers x (K + V width) x positions x element size agrees"
         if packed.scales is not None and packed.form is not None:
             formula += positions * packed.form.heads * packed.scales.element_size()

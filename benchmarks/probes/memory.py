@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from benchmarks.probes.nvml import NOT_CUDA, process_bytes
-from benchmarks.probes.subject import NO_ITEMS, TIMED_ITEMS, Subject
+from benchmarks.probes.subject import NO_ITEMS, NOTHING_BEFORE, TIMED_ITEMS, Subject
 
 Metrics = dict[str, Any]
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -30,7 +30,7 @@ def measure_memory(subject: Subject) -> tuple[Metrics, dict[str, Any]]:
         if subject.compresses:
             metrics["compress_peak_bytes"] = _peak(lambda: subject.compress(request), subject)
         else:
-            metrics["compress_peak_bytes"] = _nothing("nothing is computed before a request")
+            metrics["compress_peak_bytes"] = _nothing(NOTHING_BEFORE)
         metrics["item_peak_bytes"] = _item_peak(subject)
     state = {name: tensor.clone() for name, tensor in subject.model.state_dict().items()}
     subject.model.train()

@@ -1,23 +1,91 @@
-"""What the driver tells of the GPU, by nvidia-ml-py; where it cannot, a reason instead of a number."""
+"""What the driver tells of this process's GPU, by NVML; where it cannot, a reason instead of a number.
+
+What disturbs a timing there makes it invalid: clocks that are held back, and other processes that compute.
+"""
 
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 import torch
 
+from benchmarks import driver
+from benchmarks.cell import InvalidMeasurementError
+
 Answer = tuple[int | None, str]
+Told = TypeVar("Told")
 NOT_CUDA: Answer = (None, "not a CUDA cell")
+# bits of NVML that hold clocks below what was asked for; its other bits are idleness and settings
+THROTTLING: Mapping[int, str] = {
+    0x04: "power cap",
+    0x08: "hardware slowdown",
+    0x20: "heat, held back by software",
+    0x40: "heat, held back by hardware",
+    0x80: "power brake",
+}
 
 
 def process_bytes() -> Answer:
     """GPU memory of this process: the larger of the driver's compute and graphics lists, or None and why."""
-    return _ask(_own_bytes)
+    return _number(_own_bytes)
 
 
 def energy_mj() -> Answer:
     """Millijoules the GPU has used since its driver was loaded, or None and why."""
-    return _ask(lambda nvml, device: (int(nvml.nvmlDeviceGetTotalEnergyConsumption(device)), "NVML total energy"))
+    return _number(lambda nvml, device: (int(nvml.nvmlDeviceGetTotalEnergyConsumption(device)), "NVML total energy"))
+
+
+class GpuWatch:
+    """Watches a timed region on CUDA: clocks and temperature before and after it, and what disturbs it; idle on another device."""
+
+    def __init__(self, device: str) -> None:
+        """Nothing is asked yet."""
+        self._watches = device == "cuda"
+        self._readings: dict[str, Any] = {}
+
+    def __enter__(self) -> Self:
+        """Asks before."""
+        if self._watches:
+            self._readings["gpu_before"] = _state()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Asks after.
+
+        Raises:
+            InvalidMeasurementError: before or after, the clocks were held back or another process computed on the GPU.
+        """
+        if not self._watches or error is not None:
+            return
+        self._readings["gpu_after"] = _state()
+        disturbed = [
+            f"{when.removeprefix('gpu_')} the timing: {said}" for when, state in self._readings.items() for said in _disturbances(state)
+        ]
+        if disturbed:
+            raise InvalidMeasurementError(f"the GPU was disturbed {'; '.join(disturbed)}")
+
+    def readings(self) -> dict[str, Any]:
+        """What a record keeps: clocks, temperature, reasons and the number of other processes; or why they cannot be told."""
+        return self._readings
+
+
+def _state() -> dict[str, Any]:
+    told, reason = _ask(lambda nvml, device: {**driver.clocks(nvml, device), "foreign_processes": _foreign(nvml, device)})
+    return {"reason": reason} if told is None else told
+
+
+def _foreign(nvml: Any, device: Any) -> int:
+    """How many other processes compute on the device; in a container none may bear this one's number, and one of them is it."""
+    numbers = {process.pid for process in nvml.nvmlDeviceGetComputeRunningProcesses(device)}
+    return len(numbers - {os.getpid()}) if os.getpid() in numbers else max(0, len(numbers) - 1)
+
+
+def _disturbances(state: Mapping[str, Any]) -> list[str]:
+    held_back = [name for bit, name in THROTTLING.items() if state.get("throttle_reasons", 0) & bit]
+    others = state.get("foreign_processes", 0)
+    said = [f"clocks held back ({', '.join(held_back)})"] if held_back else []
+    return [*said, *([f"{others} other process{'es' if others > 1 else ''} computing on it"] if others else [])]
 
 
 def _own_bytes(nvml: Any, device: Any) -> Answer:
@@ -30,19 +98,19 @@ def _own_bytes(nvml: Any, device: Any) -> Answer:
     return max(int(used) for used in own), "NVML, this process"
 
 
-def _ask(question: Callable[[Any, Any], Answer]) -> Answer:
-    try:
-        import pynvml  # noqa: PLC0415 - its absence is a reason, not an error
-    except ImportError:
-        return None, "nvidia-ml-py is not installed"
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError as error:
-        return None, f"no NVML device: {error}"
-    try:
+def _number(question: Callable[[Any, Any], Answer]) -> Answer:
+    told, reason = _ask(question)
+    return (None, str(reason)) if told is None else told
+
+
+def _ask(question: Callable[[Any, Any], Told]) -> tuple[Told | None, str | None]:
+    """The answer on the device that torch uses, or ``None`` and why there is none."""
+
+    def of_device(nvml: Any) -> Told:
         uuid = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
-        return question(pynvml, pynvml.nvmlDeviceGetHandleByUUID(uuid))
-    except (pynvml.NVMLError, RuntimeError, AssertionError) as error:
+        return question(nvml, nvml.nvmlDeviceGetHandleByUUID(uuid))
+
+    try:
+        return driver.ask(of_device)
+    except (RuntimeError, AssertionError) as error:  # torch sees no device
         return None, f"NVML does not tell: {error}"
-    finally:
-        pynvml.nvmlShutdown()

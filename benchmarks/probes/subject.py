@@ -19,6 +19,8 @@ from persrec.training import Recipe, Trainer
 CHECKED_USERS = 64
 TIMED_ITEMS = 1024  # of a larger catalogue, as many are encoded to time it and to see its memory
 NO_ITEMS = "item vectors are parameters, nothing is computed"
+NOTHING_BEFORE = "nothing is computed before a request"
+NOT_RUN = "counted on the meta device alone: the model was not run"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +51,11 @@ class Subject:
         return self.model.layout
 
     @property
+    def device(self) -> str:
+        """Where ids lie: with the weights, or on the CPU where these have no storage."""
+        return "cpu" if self.cell.counted_only else self.cell.device
+
+    @property
     def from_cache(self) -> bool:
         """Whether a request is served from what `compress` kept."""
         return self.cell.serving == "cache" and bool(self.layout.segments)
@@ -66,7 +73,7 @@ class Subject:
     def some_items(self, most: int) -> torch.Tensor:
         """Evenly spaced items of the catalogue, ``most`` of them where there are as many."""
         count = min(most, self.model.items.count - 1)
-        return torch.linspace(1, self.model.items.count - 1, count, device=self.cell.device).long()
+        return torch.linspace(1, self.model.items.count - 1, count, device=self.device).long()
 
     @torch.no_grad()
     def keep_item_vectors(self) -> None:
@@ -76,10 +83,10 @@ class Subject:
     def request(self, users: int) -> Request:
         """Full windows of random items an hour apart, the same ones every time."""
         random = np.random.default_rng(self.cell.seed)
-        items = torch.from_numpy(random.integers(1, self.model.items.count, (users, self.layout.window))).to(self.cell.device)
+        items = torch.from_numpy(random.integers(1, self.model.items.count, (users, self.layout.window))).to(self.device)
         if not self.cell.time_bias:
             return Request(items=items, times=None, query_times=None)
-        times = torch.arange(1, self.layout.window + 1, device=self.cell.device).mul(3600).expand(users, -1)
+        times = torch.arange(1, self.layout.window + 1, device=self.device).mul(3600).expand(users, -1)
         return Request(items=items, times=times, query_times=times[:, -1] + 3600)
 
     def compress(self, request: Request) -> KVCache:
@@ -125,7 +132,7 @@ class Subject:
         shape = WindowShape(segments=tuple(segment.items for segment in self.layout.segments), recent=self.layout.recent)
         users = self.data.evaluated[:CHECKED_USERS]
         batch = build_windows(self.data.sequences, users, self.data.target_positions("test")[:CHECKED_USERS], shape)
-        items, times, query_times = (torch.from_numpy(part).to(self.cell.device) for part in (batch.items, batch.times, batch.query_times))
+        items, times, query_times = (torch.from_numpy(part).to(self.device) for part in (batch.items, batch.times, batch.query_times))
         request = Request(
             items=items, times=times if self.cell.time_bias else None, query_times=query_times if self.cell.time_bias else None
         )

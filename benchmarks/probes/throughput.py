@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from benchmarks.probes.clock import repeat
-from benchmarks.probes.subject import NO_ITEMS, TIMED_ITEMS, Subject
+from benchmarks.probes.subject import NO_ITEMS, NOTHING_BEFORE, TIMED_ITEMS, Subject
 
 SECONDS, LEAST = 0.3, 5
 WIDE = 0.10
@@ -32,7 +32,7 @@ def measure_throughput(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]
     if subject.compresses:
         metrics["compress_users_per_second"] = _rate(raw["compress_batch_seconds"], size)
     else:
-        metrics["compress_users_per_second"] = _nothing("nothing is computed before a request")
+        metrics["compress_users_per_second"] = _nothing(NOTHING_BEFORE)
     state = {name: tensor.clone() for name, tensor in subject.model.state_dict().items()}
     trainer, batch = subject.trainer(), subject.training_batch(size)
     subject.model.train()

@@ -19,6 +19,8 @@ class BackboneSettings:
         heads: heads a block.
         length: slots of the joint layout, ``N``.
         dropout: share dropped in training.
+        key_value_heads: of a Llama; None is half as many as heads, or as many where ``heads`` is odd.
+        feed_forward: width inside the feed-forward of a Llama (None: 8/3 of the width) or a SASRec (None: the width).
         weights: a folder of Hugging Face's form that a Llama starts from; None starts from random ones.
     """
 
@@ -27,6 +29,8 @@ class BackboneSettings:
     heads: int
     length: int
     dropout: float = 0.0
+    key_value_heads: int | None = None
+    feed_forward: int | None = None
     weights: Path | None = None
 
 
@@ -35,8 +39,8 @@ def _hstu(s: BackboneSettings) -> Backbone:
 
 
 def _sasrec(s: BackboneSettings) -> Backbone:
-    # the feed-forward is as wide as the model, as in the paper
-    return SASRec(SASRecConfig(width=s.width, layers=s.layers, heads=s.heads, inner=s.width, length=s.length, dropout=s.dropout))
+    inner = s.feed_forward or s.width  # as wide as the model, as in the paper
+    return SASRec(SASRecConfig(width=s.width, layers=s.layers, heads=s.heads, inner=inner, length=s.length, dropout=s.dropout))
 
 
 def _llama(s: BackboneSettings) -> Backbone:
@@ -47,7 +51,14 @@ def _llama(s: BackboneSettings) -> Backbone:
         llama, _ = Llama.from_folder(s.weights, length=s.length, dropout=s.dropout)
         check_shape(llama.config, folder=s.weights, width=s.width, layers=s.layers, heads=s.heads)
         return llama
-    config = small_llama_config(width=s.width, layers=s.layers, heads=s.heads, positions=s.length)
+    config = small_llama_config(
+        width=s.width,
+        layers=s.layers,
+        heads=s.heads,
+        positions=s.length,
+        key_value_heads=s.key_value_heads,
+        feed_forward=s.feed_forward,
+    )
     return Llama(config, length=s.length, dropout=s.dropout)
 
 
@@ -59,10 +70,14 @@ def build_backbone(name: str, settings: BackboneSettings) -> Backbone:
     """The backbone called ``name``.
 
     Raises:
-        ValueError: the name is unknown; the message lists the known.
+        ValueError: the name is unknown (the message lists the known), or a size is not one that it has.
     """
     if name not in BACKBONES:
         raise ValueError(f"backbone: unknown {name!r}; known: {', '.join(BACKBONES)}")
+    if settings.key_value_heads is not None and BACKBONES[name] is not _llama:
+        raise ValueError(f"key_value_heads: {settings.key_value_heads} for a {name}; expected None, but for a Llama")
+    if settings.feed_forward is not None and BACKBONES[name] is _hstu:
+        raise ValueError(f"feed_forward: {settings.feed_forward} for a {name}, which has none; expected None")
     if settings.weights is not None and BACKBONES[name] is not _llama:
         raise ValueError(f"weights: {settings.weights} for a {name}; a folder of Hugging Face's form holds a Llama alone")
     return BACKBONES[name](settings)

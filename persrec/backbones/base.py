@@ -52,5 +52,10 @@ class Backbone(nn.Module, ABC):
         return executed_pairs(queries, prefix, kernel=self.kernel)
 
     @abstractmethod
+    def cache_heads(self) -> tuple[int, int]:
+        """Heads of the keys and values that are kept of a position, and the width of a head."""
+
     def cache_width(self) -> int:
         """Numbers kept per cached position: layers x (K + V width)."""
+        heads, width = self.cache_heads()
+        return len(self.layers) * 2 * heads * width

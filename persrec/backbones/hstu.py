@@ -103,6 +103,6 @@ class HSTU(Backbone):
         layers, width = self.config.layers, self.config.width
         return {"projections": layers * positions * 5 * width**2, "attention": layers * pairs * 2 * width, "feed_forward": 0}
 
-    def cache_width(self) -> int:
+    def cache_heads(self) -> tuple[int, int]:
         """As `Backbone` says."""
-        return self.config.layers * 2 * self.config.width
+        return self.config.heads, self.config.width // self.config.heads

@@ -34,22 +34,37 @@ INNER_MULTIPLE = 8
 LENGTH_DEPENDENT_ROTATIONS = ("dynamic", "longrope")
 
 
-def small_llama_config(*, width: int, layers: int, heads: int, positions: int) -> LlamaConfig:
-    """The shape of a small Llama: half as many key-value heads as heads, or as many where ``heads`` is odd.
+def small_llama_config(
+    *, width: int, layers: int, heads: int, positions: int, key_value_heads: int | None = None, feed_forward: int | None = None
+) -> LlamaConfig:
+    """The shape of a Llama; where nothing else is said, of a small one.
+
+    Args:
+        width: ``D``.
+        layers: blocks.
+        heads: query heads a block.
+        positions: slots it has positions for.
+        key_value_heads: None is half as many as heads, or as many where ``heads`` is odd.
+        feed_forward: width inside the feed-forward; None is 8/3 of the width.
 
     Raises:
-        ValueError: the width does not split into heads of an even width, which rotation needs.
+        ValueError: the width does not split into heads of an even width, which rotation needs, or the heads do not split over
+            the key-value heads.
     """
+    if key_value_heads is None:
+        key_value_heads = heads if heads % 2 else heads // 2
+    if heads % key_value_heads:
+        raise ValueError(f"key_value_heads: {key_value_heads} do not divide the heads, {heads}")
     if width % (2 * heads):
         raise ValueError(f"width: {width} over {heads} heads; rotary positions need heads of an even width")
     inner = INNER_MULTIPLE * round(INNER_RATIO * width / INNER_MULTIPLE)
     return LlamaConfig(
         vocab_size=1,  # the embedding of tokens is the reader's, not the decoder's
         hidden_size=width,
-        intermediate_size=max(INNER_MULTIPLE, inner),
+        intermediate_size=feed_forward or max(INNER_MULTIPLE, inner),
         num_hidden_layers=layers,
         num_attention_heads=heads,
-        num_key_value_heads=heads if heads % 2 else heads // 2,
+        num_key_value_heads=key_value_heads,
         max_position_embeddings=positions,
         bos_token_id=None,
         eos_token_id=None,
@@ -176,10 +191,9 @@ class Llama(Backbone):
             "feed_forward": layers * positions * 3 * self.width * inner,
         }
 
-    def cache_width(self) -> int:
+    def cache_heads(self) -> tuple[int, int]:
         """As `Backbone` says: key-value heads, before they are repeated."""
-        width: int = self.config.num_hidden_layers * 2 * self.config.num_key_value_heads * self.config.head_dim
-        return width
+        return self.config.num_key_value_heads, self.config.head_dim
 
     def _decode(
         self, inputs: torch.Tensor, positions: torch.Tensor, past: tuple[KeysValues, ...], attend: Attend

@@ -101,6 +101,6 @@ class SASRec(Backbone):
             "feed_forward": layers * positions * 2 * width * inner,
         }
 
-    def cache_width(self) -> int:
+    def cache_heads(self) -> tuple[int, int]:
         """As `Backbone` says."""
-        return self.config.layers * 2 * self.config.width
+        return self.config.heads, self.config.width // self.config.heads

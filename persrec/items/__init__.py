@@ -23,6 +23,8 @@ class ItemSettings:
         layers: blocks of an item Llama.
         heads: heads a block of an item Llama.
         texts: ``V`` texts, "" for padding; None where the dataset has none.
+        key_value_heads: of an item Llama, as `persrec.backbones.BackboneSettings` says.
+        feed_forward: width inside the feed-forward of an item Llama, as there.
         prompt: what stands before every text.
         weights: a folder of Hugging Face's form that an item Llama starts from, with its tokeniser; None starts from random
             ones, with a tokeniser trained on the texts, as where the folder has none.
@@ -33,6 +35,8 @@ class ItemSettings:
     layers: int
     heads: int
     texts: Sequence[str] | None = None
+    key_value_heads: int | None = None
+    feed_forward: int | None = None
     prompt: str = ""
     weights: Path | None = None
 
@@ -56,7 +60,14 @@ def _texts(s: ItemSettings) -> ItemEncoder:
     tokens = tokenise(s.texts, tokeniser, prompt=s.prompt, longest=LONGEST_TEXT)
     embed_tokens = None
     if s.weights is None:
-        config = small_llama_config(width=s.width, layers=s.layers, heads=s.heads, positions=LONGEST_TEXT)
+        config = small_llama_config(
+            width=s.width,
+            layers=s.layers,
+            heads=s.heads,
+            positions=LONGEST_TEXT,
+            key_value_heads=s.key_value_heads,
+            feed_forward=s.feed_forward,
+        )
         decoder = Llama(config, length=LONGEST_TEXT, branch_scale=TEXT_BRANCH_SCALE)
     else:
         decoder, embed_tokens = Llama.from_folder(s.weights, length=LONGEST_TEXT)

@@ -66,13 +66,15 @@ class TextItems(nn.Module):
     def set_catalogue(self, tokens: Tokens) -> None:
         """Takes the texts of the catalogue, a row per item, for `vectors` and `lookup`.
 
+        They lie with the weights; on the CPU where these have no storage (``meta``), since what is counted depends on lengths.
+
         Raises:
             ValueError: there are more or fewer texts than items, or a token does not fit.
         """
         if len(tokens.ids) != self.count:
             raise ValueError(f"tokens: {len(tokens.ids)} texts; expected {self.count}, one an item with the padding item's")
         self._check(tokens.ids, tokens.lengths)
-        device = self.embed_tokens.weight.device
+        device = tokens.ids.device if self.embed_tokens.weight.is_meta else self.embed_tokens.weight.device
         self.token_ids, self.lengths = tokens.ids.to(device), tokens.lengths.to(device)
         self._kept.forget()
 
@@ -175,9 +177,11 @@ class TextItems(nn.Module):
         ends = position == lengths[text] - 1
         last = torch.zeros(shape, dtype=torch.bool, device=device)
         last[row, column] = ends
-        inputs = torch.where(last[..., None], self.item_token, self.embed_tokens(ids))
         mask = owner[:, :, None] == owner[:, None, :]
-        hidden = self.decoder.masked(inputs, positions, mask.tril() if self.causal else mask)
+        mask = mask.tril() if self.causal else mask
+        last, mask = last.to(self.item_token.device), mask.to(self.item_token.device)  # elsewhere only where weights are meta
+        inputs = torch.where(last[..., None], self.item_token, self.embed_tokens(ids))
+        hidden = self.decoder.masked(inputs, positions, mask)
         return hidden[row[ends], column[ends]]
 
     def _check(self, token_ids: torch.Tensor, lengths: torch.Tensor) -> None:

@@ -95,8 +95,9 @@ def tokenise(texts: Sequence[str], tokeniser: Tokeniser, *, prompt: str = "", lo
     if longest < 2:
         raise ValueError(f"longest: {longest} tokens; expected at least 2, one of text and the placeholder")
     rows = [[*row[: longest - 1], PLACEHOLDER] for row in tokeniser.encode([prompt + text for text in texts])]
-    lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
-    ids = torch.full((len(rows), max(map(len, rows), default=1)), PLACEHOLDER)
+    # on the CPU, also where weights are being made without storage: tokens have values
+    lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64, device="cpu")
+    ids = torch.full((len(rows), max(map(len, rows), default=1)), PLACEHOLDER, device="cpu")
     for index, row in enumerate(rows):
-        ids[index, : len(row)] = torch.tensor(row)
+        ids[index, : len(row)] = torch.tensor(row, device="cpu")
     return Tokens(ids=ids, lengths=lengths)

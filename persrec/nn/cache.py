@@ -58,6 +58,7 @@ class KVCache:
         segments: how many segments of the layout it holds.
         layout: identity of the layout that it belongs to.
         states: ``[B, p, D]``, or None: what a recurrent memory keeps; ``layers`` is empty then.
+        backbone: the kind that it was computed by, "" where that is not known.
     """
 
     layers: tuple[KeysValues, ...]
@@ -67,6 +68,7 @@ class KVCache:
     segments: int
     layout: str
     states: torch.Tensor | None = None
+    backbone: str = ""
 
     @property
     def length(self) -> int:
@@ -155,7 +157,7 @@ def _own(tensor: torch.Tensor) -> torch.Tensor:
     return tensor if tensor.untyped_storage().nbytes() == held else tensor.clone(memory_format=torch.contiguous_format)
 
 
-def empty_cache(*, users: int, layout: str, timed: bool, device: torch.device) -> KVCache:
+def empty_cache(*, users: int, layout: str, timed: bool, device: torch.device, backbone: str = "") -> KVCache:
     """A cache that holds no segment yet."""
     return KVCache(
         layers=(),
@@ -164,4 +166,5 @@ def empty_cache(*, users: int, layout: str, timed: bool, device: torch.device) -
         times=torch.zeros(users, 0, dtype=torch.int64, device=device) if timed else None,
         segments=0,
         layout=layout,
+        backbone=backbone,
     )

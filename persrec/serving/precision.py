@@ -24,10 +24,12 @@ class CacheForm:
     Attributes:
         dtype: the numbers' type as the model computes them, ``float32`` or ``bfloat16``.
         vectors: per layer and per keys and values: heads and width of a head, ``((H, d_k), (H, d_v)), ...`` flattened.
+        backbone: the kind that computed them, "" where that is not known.
     """
 
     dtype: str
     vectors: tuple[tuple[int, int], ...]
+    backbone: str = ""
 
     @classmethod
     def of(cls, cache: KVCache) -> Self | None:
@@ -42,7 +44,8 @@ class CacheForm:
         dtype = str(tensors[0].dtype).removeprefix("torch.")
         if dtype not in MODEL_DTYPES:
             raise ValueError(f"cache: of {dtype}; expected {' or '.join(MODEL_DTYPES)}")
-        return cls(dtype=dtype, vectors=tuple((tensor.shape[1], tensor.shape[3]) for tensor in tensors))
+        vectors = tuple((tensor.shape[1], tensor.shape[3]) for tensor in tensors)
+        return cls(dtype=dtype, vectors=vectors, backbone=cache.backbone)
 
     @property
     def width(self) -> int:
@@ -100,6 +103,7 @@ class PackedCache:
             times=self.times,
             segments=self.segments,
             layout=self.layout,
+            backbone="" if self.form is None else self.form.backbone,
         )
 
 

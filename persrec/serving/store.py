@@ -1,5 +1,6 @@
 """The caches of many users: put, get as one batch, evict the least recently used by bytes, save and load."""
 
+import dataclasses
 import json
 import numbers
 import os
@@ -19,7 +20,7 @@ from persrec.recommender import layout_id
 from persrec.serving.precision import CACHE_DTYPES, STORED_DTYPES, CacheForm, PackedCache, pack
 
 User = int | str
-VERSION = 1
+VERSION = 2  # 2: says by which kind of backbone the caches were computed
 METADATA = "store"  # of the file: what is not a tensor, as JSON
 
 
@@ -91,8 +92,8 @@ class CacheStore:
             Who was evicted to make room.
 
         Raises:
-            ValueError: the cache is of another layout, of several users, not like those in the store (times, type and width
-                of its numbers), not finite, or larger than the whole budget. The store is then as it was.
+            ValueError: the cache is of another layout, of several users, not like those in the store (times, backbone, type
+                and sizes of its numbers), not finite, or larger than the whole budget. The store is then as it was.
         """
         return self.put_each([user], cache)
 
@@ -169,7 +170,7 @@ class CacheStore:
             "version": VERSION,
             "layout": layout_id(self.layout),
             "dtype": self.dtype,
-            "form": None if self._form is None else {"dtype": self._form.dtype, "vectors": self._form.vectors},
+            "form": None if self._form is None else dataclasses.asdict(self._form),
             "timed": self._timed,
             "users": [[user, entry.segments] for user, entry in self._entries.items()],
         }
@@ -217,7 +218,8 @@ class CacheStore:
         form = facts["form"]
         self._timed = facts["timed"]
         if form is not None:
-            self._form = CacheForm(dtype=form["dtype"], vectors=tuple((int(heads), int(width)) for heads, width in form["vectors"]))
+            vectors = tuple((int(heads), int(width)) for heads, width in form["vectors"])
+            self._form = CacheForm(dtype=form["dtype"], vectors=vectors, backbone=str(form["backbone"]))
         users = [(_checked_user(user), int(segments)) for user, segments in facts["users"]]
         counts = [len(self.layout.kept_positions(segments)) for _, segments in users]
         self._check_tensors(tensors, sum(counts))

@@ -63,7 +63,8 @@ class Trainer:
         self.model, self.data, self.recipe = model, data, recipe
         self._validate, self._on_epoch, self._keeper = validate, on_epoch, keeper
         self._rng = np.random.default_rng(recipe.seed)
-        self._device = next(model.parameters()).device
+        device = next(model.parameters()).device
+        self._device = torch.device("cpu") if device.type == "meta" else device  # ids have values, also where weights have none
         layout = model.layout
         self.shape = WindowShape(segments=tuple(s.items for s in layout.segments), recent=layout.recent)
         self._stride = len(layout.predicting_columns)

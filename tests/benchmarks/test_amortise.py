@@ -1,10 +1,24 @@
+import dataclasses
+
+import numpy as np
 import pytest
 from fabricated_records import fabricate
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.amortise import BreakEven, Price, break_even, flops_price, time_price
+from benchmarks.amortise import (
+    BreakEven,
+    Price,
+    ages_of,
+    break_even,
+    flops_price,
+    quality_over_ages,
+    time_price,
+    weights_of_ages,
+)
 from benchmarks.cell import Cell
+from benchmarks.contrasts import AGED_REQUESTS, aged_table
+from benchmarks.families import name_all
 from benchmarks.paired import configurations
 
 amounts = st.integers(0, 60).map(float)
@@ -70,3 +84,71 @@ def test_an_unmeasured_cost_has_no_price():
 
 def test_never_is_never():
     assert str(BreakEven(first=None)) == "never"
+
+
+# Quality over the ages that a refresh rate implies
+
+SERVED = Cell(backbone="hstu", compression="experts", history=64, recent=32, tokens=4)
+
+
+def test_quality_over_ages_by_hand():
+    assert weights_of_ages([0, 16], 1) == [1.0, 0.0]
+    assert weights_of_ages([0, 16], 17) == pytest.approx([0.5, 0.5])  # the ages 0 to 16, evenly around 8
+    assert weights_of_ages([0, 2, 4], 4) == pytest.approx([1.5 / 4, 2 / 4, 0.5 / 4])  # ages 0, 1, 2, 3
+
+
+@given(st.sets(st.integers(1, 40), min_size=1, max_size=4), st.integers(1, 60))
+def test_a_quality_that_falls_evenly_is_that_of_the_mean_age_and_nothing_is_extrapolated(ages, requests):
+    measured = [0, *sorted(ages)]
+    weights = weights_of_ages(measured, requests)
+    if requests - 1 > measured[-1]:
+        assert weights is None
+        return
+    assert sum(weights) == pytest.approx(1)
+    assert min(weights) >= 0
+    assert sum(weight * (0.3 - 0.004 * age) for weight, age in zip(weights, measured, strict=True)) == pytest.approx(
+        0.3 - 0.004 * (requests - 1) / 2
+    )
+
+
+def test_without_the_fresh_history_there_is_no_quality_over_ages():
+    assert weights_of_ages([8, 16], 4) is None
+    assert weights_of_ages([], 1) is None
+
+
+def test_ages_are_those_of_one_model_and_stay_paired():
+    other = dataclasses.replace(SERVED, tokens=8)
+    cells = [SERVED, other, dataclasses.replace(other, staleness=4), dataclasses.replace(SERVED, ablation="other_user", staleness=8)]
+    cells += [dataclasses.replace(SERVED, staleness=age) for age in (16, 8)]
+    found = configurations([fabricate(cell) for cell in cells])
+    own = next(one for one in found if one["tokens"] == 4 and not one.changed)
+    ages = ages_of(own, found)
+    assert [one["staleness"] for one in ages] == [0, 8, 16]
+    fresh, older = (ages[place].quality("ndcg@10") for place in (0, 1))
+    mean = quality_over_ages(ages, "ndcg@10", 9)  # the ages 0 to 8
+    assert mean.value == pytest.approx((fresh.value + older.value) / 2)
+    assert np.allclose(mean.replicates, (fresh.replicates + older.replicates) / 2)
+    assert mean.low < mean.value < mean.high
+    assert quality_over_ages(ages, "ndcg@10", 1).value == fresh.value
+    beyond = quality_over_ages(ages, "ndcg@10", 18)
+    assert (beyond.value, beyond.reason) == (None, "ages to 16 items measured, 17 needed")
+
+
+def test_the_cost_of_a_request_stands_beside_its_quality_over_ages():
+    cells = [SERVED, *(dataclasses.replace(SERVED, staleness=age) for age in (8, 20))]
+    cells += [dataclasses.replace(SERVED, tokens=8), dataclasses.replace(SERVED, compression="full", tokens=0, serving="recompute")]
+    found = configurations([fabricate(cell) for cell in cells])
+    table = aged_table(found, name_all(found), key="aged", caption="")
+    own = next(one for one in found if one["tokens"] == 4 and not one.changed)
+    full = next(one for one in found if one["compression"] == "full")
+    assert {row.entries[0].text for row in table.rows} == {"HSTU · PerSRec, 4 tokens"}  # the model that was aged, once
+    by_requests = {row.entries[1].order: row.entries for row in table.rows}
+    assert tuple(by_requests) == AGED_REQUESTS
+    price = flops_price(own)
+    for requests, entries in by_requests.items():
+        assert entries[2].order == price.per_request(requests)
+        assert entries[3].order == price.per_request(requests) / full.cost("serve_flops").value
+        assert (entries[4].order is None) == (requests - 1 > 20)
+    assert by_requests[1][4].order == own.quality("ndcg@10").value
+    assert by_requests[32][4].detail == "ages to 20 items measured, 31 needed"
+    assert aged_table([one for one in found if not one["staleness"]], name_all(found), key="aged", caption="") is None

@@ -5,13 +5,14 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from benchmarks.cell import EVALUATION_FIELDS, MODEL_FIELDS, Cell, canonical, cell_key, digest, model_key
-from benchmarks.measures import versions
+from benchmarks.cell import DEFAULTS, EVALUATION_FIELDS, LATER_FIELDS, MODEL_FIELDS, Cell, canonical, cell_key, digest, model_key
+from benchmarks.measures import MEASURES, versions
 
 CELL = Cell(backbone="hstu", compression="experts", history=224, tokens=4, segments=2, dropout=0.2)
 OTHER = {
@@ -21,6 +22,7 @@ OTHER = {
     "decays": False, "weight_decay": 5e-324, "temperature": 0.05000000000000001, "negatives": 257, "epochs": 2, "patience": 2,
     "batch_size": 33, "seed": 2, "device": "cuda", "dtype": "bfloat16", "threads": 2,
     "item_layers": 3, "plan": "growing", "cache_dtype": "int8", "ablation": "other_user", "staleness": 16,
+    "key_value_heads": 1, "feed_forward": 96, "control": True, "counted_only": True,
 }  # fmt: skip
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
@@ -76,6 +78,9 @@ def test_every_setting_is_part_of_the_key(name: str) -> None:
     cell = {
         "item_layers": dataclasses.replace(CELL, backbone="hllm", item_layers=2),
         "compression": dataclasses.replace(CELL, segments=1),  # means are of the history as a whole
+        "key_value_heads": dataclasses.replace(CELL, backbone="llama"),
+        "feed_forward": dataclasses.replace(CELL, backbone="sasrec"),
+        "counted_only": dataclasses.replace(CELL, backbone="llama", training="none"),
     }.get(name, CELL)
     assert key(dataclasses.replace(cell, **{name: OTHER[name]})) != key(cell)
 
@@ -87,7 +92,12 @@ def test_data_and_each_measures_version_are_part_of_the_key() -> None:
 
 
 def test_a_model_is_keyed_by_every_setting_but_what_measuring_alone_reads() -> None:
-    assert {field.name for field in dataclasses.fields(Cell)} - set(MODEL_FIELDS) == {"serving", *EVALUATION_FIELDS}
+    assert {field.name for field in dataclasses.fields(Cell)} - set(MODEL_FIELDS) == {
+        "serving",
+        "control",
+        "counted_only",
+        *EVALUATION_FIELDS,
+    }
 
     def of(cell: Cell, data: str = "data", code: str = "code") -> str:
         return model_key(cell, dataset_digest=data, code_digest=code)
@@ -96,6 +106,24 @@ def test_a_model_is_keyed_by_every_setting_but_what_measuring_alone_reads() -> N
     assert len({of(CELL), of(CELL, data="other"), of(CELL, code="other"), of(dataclasses.replace(CELL, tokens=8))}) == 4
     elastic = dataclasses.replace(CELL, training="elastic", elastic_tokens=(4, 8))
     assert of(dataclasses.replace(elastic, tokens=8)) == of(elastic) != of(CELL)
+
+
+def test_settings_that_came_later_leave_the_keys_before_them_as_they_were() -> None:
+    baseline = json.loads(Path("results/baselines/smoke-cpu.json").read_text())["entries"]
+    assert set(LATER_FIELDS) & set(CELL.to_dict()) == set()
+    for known, entry in baseline.items():
+        cell = Cell.from_dict(entry["cell"])
+        assert [getattr(cell, name) for name in LATER_FIELDS] == [DEFAULTS[name] for name in LATER_FIELDS]
+        assert key(cell, data=entry["dataset"]["digest"], measures=entry["measure_versions"]) == known
+    later = dataclasses.replace(CELL, control=True)
+    assert Cell.from_dict(later.to_dict()) == later
+
+
+def test_what_is_measured_beside_a_control_is_in_the_key_of_a_cell_with_one_alone() -> None:
+    beside = {name for name, measure in MEASURES.items() if measure.beside_control}
+    assert {name for name in MEASURES if name.endswith("_over_full")} == beside
+    assert set(versions()) == set(MEASURES) - beside
+    assert set(versions(control=True)) == set(MEASURES)
 
 
 def test_no_number_without_a_json_word_gets_a_key() -> None:

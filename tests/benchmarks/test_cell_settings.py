@@ -90,6 +90,21 @@ def test_a_plan_is_read_as_it_is_written():
         ({"segments": 2, "plan": "0:2+180:2"}, "plan: '0:2+180:2'; expected offsets that rise"),
         ({"segments": 2, "plan": "90:2+170:2"}, "plan: '90:2+170:2' ends at item 170; expected 180, the history's end"),
         ({"segments": 2, "plan": "180:4"}, "segments, tokens: 2, 4 with plan '180:4'; expected 1, 4"),
+        ({"key_value_heads": 1}, "key_value_heads: 1 with backbone 'hstu'; expected one of llama, hllm"),
+        ({"backbone": "llama", "heads": 4, "key_value_heads": 3}, "key_value_heads: 3 do not divide the heads, 4"),
+        ({"backbone": "llama", "key_value_heads": 0}, "key_value_heads: 0 is less than 1"),
+        ({"feed_forward": 64}, "feed_forward: 64 with backbone 'hstu'; expected one of llama, hllm, sasrec"),
+        (
+            {"backbone": "popularity", "compression": "none", "training": "none", "tokens": 0, "control": True},
+            "control: true with backbone 'popularity'; expected a backbone and a history",
+        ),
+        ({"compression": "recent", "tokens": 0, "history": 0, "control": True}, "control: true with history 0; expected a backbone and"),
+        ({"counted_only": True, "training": "none"}, "counted_only: true with backbone 'hstu', which runs; expected one of llama, hllm"),
+        ({"counted_only": True, "backbone": "llama"}, "counted_only: true with training 'separate', which has to run; expected 'none'"),
+        (
+            {"counted_only": True, "backbone": "llama", "training": "none", "cache_dtype": "int8"},
+            "counted_only: true with cache_dtype 'int8'; expected 'float32', kept as computed",
+        ),
         ({"segments": 2, "plan": "90:2+180:3"}, "segments, tokens: 2, 4 with plan '90:2+180:3'; expected 2, 5"),
     ],
 )

@@ -11,7 +11,7 @@ import torch
 from benchmarks import execute
 from benchmarks.cell import FLOOR_NAMES, Cell, InvalidMeasurementError, UnsupportedError
 from benchmarks.measures import CUTOFFS, MEASURES
-from benchmarks.probes import latency, throughput
+from benchmarks.probes import control, latency, nvml, throughput
 from benchmarks.probes.quality import states_before_target
 from benchmarks.probes.subject import Subject
 from persrec.checkpoints import load_facts
@@ -88,7 +88,7 @@ def tiny_log(monkeypatch):
 
 @pytest.fixture
 def short_timings(monkeypatch):
-    for probe in (throughput, latency):
+    for probe in (throughput, latency, control):
         monkeypatch.setattr(probe, "SECONDS", 0.0)
         monkeypatch.setattr(probe, "LEAST", 3)
 
@@ -305,6 +305,72 @@ def test_cost_alone_needs_no_model():
     assert phases == ["load", "load", "flops", "memory", "throughput", "latency"]
     assert set(COUNTED + TIMED) - {"padding_share"} <= set(answer["metrics"])
     assert not set(QUALITY) & set(answer["metrics"])
+
+
+def test_a_disturbed_gpu_makes_a_cell_invalid(monkeypatch):
+    """The watch of a CUDA cell around the probes of one on a CPU."""
+    monkeypatch.setattr(nvml, "_state", lambda: {"throttle_reasons": 0x40})
+    monkeypatch.setattr(execute, "GpuWatch", lambda device: nvml.GpuWatch("cuda"))
+    with pytest.raises(InvalidMeasurementError, match="clocks held back"):
+        measured(dataclasses.replace(CELLS["recent"], training="none"), None)
+
+
+OF_CONTROL = ("serve", "compress", "compress_serve", "train")
+
+
+@pytest.mark.parametrize("name", ["experts in 2 segments", "recent", "pooling", "full", "memory in 2 segments", "texts"])
+def test_a_control_is_full_attention_in_the_same_process(name):
+    cell = dataclasses.replace(CELLS[name], training="none", control=True)
+    answer, phases = measured(cell, None)
+    metrics, raw = answer["metrics"], answer["raw"]
+    assert phases[-2:] == ["latency", "control"]
+    full, _ = measured(dataclasses.replace(CELLS["full recomputed"], backbone=cell.backbone, training="none"), None)
+    whole = {phase: full["metrics"][f"{phase}_flops"]["value"] for phase in ("serve", "train")}
+    own = {phase: metrics[f"{phase}_flops"]["value"] for phase in ("serve", "compress", "train")}
+    own["compress_serve"] = own["compress"] + own["serve"]
+    for phase in OF_CONTROL:
+        share = own[phase] / whole["train" if phase == "train" else "serve"]
+        assert metrics[f"{phase}_flops_over_full"]["value"] == pytest.approx(share, rel=1e-12), phase
+    medians = {kind: np.median(raw[f"control_{kind}_seconds"]) for kind in ("serve", "full", "train", "full_train")}
+    assert metrics["serve_time_over_full"]["value"] == pytest.approx(medians["serve"] / medians["full"])
+    assert metrics["train_time_over_full"]["value"] == pytest.approx(medians["train"] / medians["full_train"])
+    assert (metrics["compress_time_over_full"]["value"] is None) == (own["compress"] == 0)
+    assert metrics["compress_serve_time_over_full"]["value"] >= metrics["serve_time_over_full"]["value"]
+    assert all(metrics[f"{phase}_time_over_full"]["method"] for phase in OF_CONTROL)
+
+
+def test_the_control_has_the_cells_sizes_and_item_vectors():
+    cell = dataclasses.replace(CELLS["texts"], training="none", control=True, key_value_heads=1, feed_forward=40, layers=2)
+    model = execute.build_model(cell, LOG.num_items, LOG.item_texts)
+    subject = Subject(cell=cell, model=model, recipe=execute.recipe(cell), data=leave_one_out(LOG))
+    full = execute.build_control(subject)
+    assert full.model.items is model.items
+    assert full.model.backbone.config.to_dict() | {"max_position_embeddings": 0} == model.backbone.config.to_dict() | {
+        "max_position_embeddings": 0
+    }
+    assert (model.backbone.config.num_key_value_heads, model.backbone.config.intermediate_size) == (1, 40)
+    assert (model.items.decoder.config.num_key_value_heads, model.items.decoder.config.intermediate_size) == (1, 40)
+    assert full.layout.visible_pairs(0) + full.layout.visible_pairs(1) == 16 * 17 // 2  # everything is seen
+    assert not full.from_cache
+
+
+@pytest.mark.parametrize("name", ["texts", "experts in 2 segments", "no token", "full", "pooling", "memory in 2 segments"])
+def test_what_is_counted_without_running_is_what_is_counted_of_a_run(name):
+    cell = dataclasses.replace(CELLS[name], training="none", control=True)
+    cell = cell if name == "texts" else dataclasses.replace(cell, backbone="llama")
+    ran, _ = measured(cell, None)
+    counted, phases = measured(dataclasses.replace(cell, counted_only=True), None)
+    assert phases == ["load", "load", "flops", "control"]
+    assert counted["ledger"] == ran["ledger"]
+    for key, metric in counted["metrics"].items():
+        if MEASURES[key].deterministic:
+            assert metric["value"] == ran["metrics"][key]["value"], key
+            assert metric["value"] is None or "meta" in metric["method"] or key.endswith("_over_full"), key
+        else:
+            assert metric["value"] is None, key
+            assert metric["method"] == "counted on the meta device alone: the model was not run", key
+    assert set(counted["metrics"]) == set(ran["metrics"])
+    assert counted["raw"] == {}
 
 
 @pytest.mark.parametrize("backbone", FLOOR_NAMES)

@@ -1,4 +1,4 @@
-"""Failures that are results, with the real work: memory that is not there, and what cannot be."""
+"""Failures that are results, with the real work: memory that is not there, time that runs out, and what cannot be."""
 
 import os
 import subprocess
@@ -34,11 +34,50 @@ training = "none"
 """
 
 
-def test_out_of_memory_and_unsupported_are_findings_that_the_sweep_survives_and_the_report_maps(tmp_path: Path) -> None:
-    (tmp_path / "own.toml").write_text(GRID)
+ENDLESS = """
+[defaults]
+training = "none"
+dataset_size = "tiny"
+[limits]
+cell_seconds = 4
+[[sweep]]                  # counting and timing it takes minutes
+backbone = "hstu"
+compression = "full"
+history = 8000
+recent = 192
+layers = 16
+batch_size = 64
+[[sweep]]
+backbone = "popularity"
+compression = "none"
+"""
+
+
+def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """The grid in the folder's ``own.toml``, in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.run", "--grid", "own.toml", "--out", "out", "--cache-dir", "cache", "--device", "cpu"]
     surroundings = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=surroundings, capture_output=True, text=True, check=False)
+    return subprocess.run([*command, *options], cwd=folder, env=surroundings, capture_output=True, text=True, check=False)
+
+
+def test_a_cell_that_works_on_past_its_time_is_killed_and_recorded_and_the_sweep_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(ENDLESS)
+    done = run(tmp_path, "--no-report")
+    assert done.returncode == 3  # a measurement is missing
+    assert "1 of 2 cells have no measurement" in done.stderr
+    found = {record["cell"]["backbone"]: record for record in store.load_records(tmp_path / "out")}
+    assert {backbone: record["status"] for backbone, record in found.items()} == {"hstu": "timeout", "popularity": "ok"}
+    error = found["hstu"]["error"]
+    assert (error["type"], error["message"]) == ("TimeoutError", "not finished after 4 s")
+    assert error["phase"] in ("start", "load", "flops")  # where 4 seconds end on this machine; not behind counting
+    assert found["hstu"]["metrics"] == {}
+    assert found["hstu"]["ledger"] == []
+    assert done.stdout.count("timeout") == 1  # more time would not have come, so it was not tried again
+
+
+def test_out_of_memory_and_unsupported_are_findings_that_the_sweep_survives_and_the_report_maps(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(GRID)
+    done = run(tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     found = {(record["cell"]["backbone"], record["cell"]["training"]): record for record in store.load_records(tmp_path / "out")}
     assert {cell: record["status"] for cell, record in found.items()} == {

@@ -67,6 +67,16 @@ def test_a_tuple_setting_keeps_its_list_and_a_list_of_lists_is_crossed(tmp_path:
     assert [cell.elastic_tokens for cell in cells] == [(0, 2), (0, 4)]
 
 
+def test_a_sweep_may_be_for_one_device_alone(tmp_path: Path) -> None:
+    text = SMALL + '[[sweep]]\nonly = "cuda"\nbackbone = "llama"\ncompression = "full"\n'
+    assert {cell.backbone for cell in cells_of(tmp_path, text)} == {"hstu", "sasrec"}
+    assert {cell.backbone for cell in cells_of(tmp_path, text, device="cuda")} == {"hstu", "sasrec", "llama"}
+    with pytest.raises(ValueError, match=r"sweep 2: unknown setting 'token'"):  # held up on every device
+        cells_of(tmp_path, text + "token = 4\n")
+    with pytest.raises(ValueError, match=r"for another device than cpu, so the grid holds no cell"):
+        cells_of(tmp_path, '[[sweep]]\nonly = "cuda"\nbackbone = "llama"\ncompression = "full"\n')
+
+
 def test_duplicates_collapse(tmp_path: Path) -> None:
     assert len(cells_of(tmp_path, SMALL + SMALL)) == 6
 
@@ -91,6 +101,7 @@ def test_duplicates_collapse(tmp_path: Path) -> None:
         ('[[sweep]]\nbackbone = "hstu"\ncompression = "experts"\ntime_bias = 1\n', ["time_bias", "1 is int; expected bool"]),
         ('[[sweep]]\nbackbone = "hstu"\ncompression = "experts"\ntokens = []\n', ["sweep 1", "tokens", "empty list"]),
         ('[[sweep]]\ncompression = "experts"\n', ["sweep 1", "backbone: missing"]),
+        ('[[sweep]]\nonly = "tpu"\nbackbone = "hstu"\ncompression = "full"\n', ["sweep 1", "only: 'tpu'; expected one of: cpu, cuda"]),
         ('[[sweep]]\nbackbone = "hstu"\ncompression = "experts"\ndevice = "cuda"\n', ["sweep 1", "--device"]),
         *(
             (f'[[sweep]]\nbackbone = "hstu"\ncompression = "{name}"\n', ["tokens: 0", f"'{name}'", "at least 1"])
@@ -148,6 +159,30 @@ def test_smoke_covers_every_part() -> None:
     assert len({cell.segments for cell in cells}) > 1
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_profile_and_paper_are_cost_alone_beside_full_attention(device: str) -> None:
+    for name in ("profile", "paper"):
+        cells = load_grid(name, device=device).cells
+        assert {cell.training for cell in cells} == {"none"}
+        recomputed = {cell for cell in cells if cell.compression == "full" and cell.serving == "recompute"}
+        assert {cell for cell in cells if not cell.control} == recomputed  # which is the control itself
+        assert {(cell.backbone, cell.history) for cell in cells} == {(cell.backbone, cell.history) for cell in recomputed}
+    assert max(cell.history + cell.recent for cell in load_grid("profile", device=device).cells) == 16_384
+
+
+def test_paper_has_the_papers_sizes() -> None:
+    cells = load_grid("paper", device="cuda").cells
+    sizes = {(cell.backbone, cell.layers, cell.heads, cell.width) for cell in cells}
+    assert sizes == {("hstu", 16, 8, 64), ("sasrec", 4, 4, 64), ("hllm", 16, 32, 2048)}
+    assert {(cell.history, cell.recent) for cell in cells} == {(400, 100), (1024, 256)}
+    experts = [cell for cell in cells if cell.compression == "experts"]
+    assert {(cell.tokens, cell.segments) for cell in experts} == {(4, 1), (4, 4)}  # the recent items are the last of 5
+    llamas = {(cell.item_layers, cell.key_value_heads, cell.feed_forward, cell.dtype) for cell in cells if cell.backbone == "hllm"}
+    assert llamas == {(16, 8, 8192, "bfloat16")}
+    counted = {cell.backbone for cell in load_grid("paper", device="cpu").cells if cell.counted_only}
+    assert (counted, any(cell.counted_only for cell in cells)) == ({"hllm"}, False)
+
+
 def test_full_sweeps_every_backbone_over_the_same_tokens() -> None:
     cells = load_grid("full", device="cpu").cells
     elastic = {(cell.backbone, cell.tokens) for cell in cells if cell.training == "elastic"}
@@ -179,6 +214,7 @@ def test_select_takes_terms_and_alternatives(tmp_path: Path) -> None:
     chosen = select(cells, "backbone=hstu, tokens=0|8", grid="own")
     assert [(cell.backbone, cell.tokens) for cell in chosen] == [("hstu", 0), ("hstu", 8)]
     assert select(cells, "", grid="own") == cells
+    assert select(cells, "key_value_heads=none", grid="own") == cells
     assert select(cells, "learning_rate=1e-3,time_bias=true,dataset_size=none,elastic_tokens=none", grid="own") == cells
 
 
@@ -188,6 +224,7 @@ def test_select_takes_terms_and_alternatives(tmp_path: Path) -> None:
         ("token=4", "unknown setting 'token'.*did you mean 'tokens'.*known: backbone"),
         ("tokens", "'tokens' is not setting=value"),
         ("tokens=four", "tokens: 'four' is no int"),
+        ("key_value_heads=four", "key_value_heads: 'four' is no int or none"),
         ("tokens=5", "no cell of grid own matches 'tokens=5'; tokens is one of: 0, 4, 8"),
         ("backbone=llama", "backbone is one of: hstu, sasrec"),
     ],

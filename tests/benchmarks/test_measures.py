@@ -22,6 +22,7 @@ def test_the_names_that_others_rely_on_are_there() -> None:
     names |= {"train_sequences_per_second", "compress_users_per_second", "serve_users_per_second", "item_vectors_per_second"}
     names |= {f"serve_latency_p{percent}_ms" for percent in (50, 95, 99)}
     names |= {f"{kind}@10_{part}" for kind in ("recall", "ndcg") for part in ("repeat", "novel")}
+    names |= {f"{kind}_{of}_over_full" for kind in ("serve", "compress", "compress_serve", "train") for of in ("time", "flops")}
     assert set(MEASURES) == names
 
 
@@ -42,6 +43,8 @@ def test_only_what_repeats_is_gated() -> None:
     assert not is_gated("ndcg@10", device="cuda")
     assert not is_gated("serve_latency_p50_ms", device="cpu")
     assert not is_gated("unheard_of", device="cpu")
+    assert is_gated("serve_flops_over_full", device="cuda")
+    assert not is_gated("serve_time_over_full", device="cuda")
 
 
 def test_the_larger_margin_holds() -> None:

@@ -243,7 +243,7 @@ def test_what_was_measured_another_way_or_on_other_data_is_measured_again_and_sa
     before = {record["cell_key"] for record in records(place)}
     capsys.readouterr()
     if what == "measure":
-        monkeypatch.setattr(run, "versions", lambda: versions() | {"ndcg@10": 2})
+        monkeypatch.setattr(run, "versions", lambda **which: versions(**which) | {"ndcg@10": 2})
     else:
         monkeypatch.setattr("persrec.data.dataset_digest", lambda name, **where: "0" * 64)
     assert call("--list") == 0
@@ -263,7 +263,7 @@ def test_a_run_ended_before_it_removed_the_record_it_replaced_leaves_no_double(
 ) -> None:
     call()
     old = {path.name: path.read_bytes() for path in store.record_files(place / "out")}
-    monkeypatch.setattr(run, "versions", lambda: versions() | {"ndcg@10": 2})
+    monkeypatch.setattr(run, "versions", lambda **which: versions(**which) | {"ndcg@10": 2})
     call()
     for name, content in old.items():
         (place / "out" / "cells" / name).write_bytes(content)

@@ -1,5 +1,7 @@
 """What does not fit is refused with a ValueError that names the argument, what came and what was expected."""
 
+import dataclasses
+import itertools
 import re
 
 import pytest
@@ -12,6 +14,7 @@ from persrec.checkpoints import load_facts, load_weights, save_checkpoint
 from persrec.compression import CompressionSettings, build_compression
 from persrec.items import ItemSettings, build_items
 from persrec.recommender import SequentialRecommender
+from persrec.serving import pack
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -192,19 +195,53 @@ def test_a_cache_of_another_layout(model):
                 call()
 
 
+def asked_with(model, cache):
+    """A request and an extension with a cache, which must both refuse it."""
+    return (
+        lambda: model.score(torch.ones(2, 2, dtype=torch.int64), cache=cache),
+        lambda: model.extend(cache, torch.ones(2, 3, dtype=torch.int64)),
+    )
+
+
+# one key-value head of a Llama is half of its two heads: other heads change both
+@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
+@pytest.mark.parametrize("other", [{"layers": 1}, {"layers": 3}, {"heads": 1}])
 @torch.no_grad()
-def test_a_cache_of_a_model_of_another_size(model):
-    for layers in (1, 3):
-        foreign = build("sasrec", CASES["3 segments"](), layers=layers)
-        cache = foreign.compress(torch.ones(2, 3, dtype=torch.int64))
-        for call in (
-            lambda cache=cache: model.score(torch.ones(2, 2, dtype=torch.int64), cache=cache),
-            lambda cache=cache: model.extend(cache, torch.ones(2, 3, dtype=torch.int64)),
-        ):
+def test_a_cache_of_a_model_of_other_sizes(backbone, other):
+    model, foreign = build(backbone, CASES["3 segments"]()), build(backbone, CASES["3 segments"](), **other)
+    came, expected = (
+        f"{len(one.backbone.layers)} layers of {heads} heads of width {width}"
+        for one in (foreign, model)
+        for heads, width in [one.backbone.cache_heads()]
+    )
+    for call in asked_with(model, foreign.compress(torch.ones(2, 3, dtype=torch.int64))):
+        with pytest.raises(ValueError, match=rf"^cache: {came}; expected {expected}, as the model keeps$"):
+            call()
+
+
+@pytest.mark.parametrize("case", ["3 segments", "memory of 3 segments"])
+@torch.no_grad()
+def test_a_cache_that_another_kind_of_backbone_computed(case):
+    models = {name: build(name, CASES[case]()) for name in ("hstu", "sasrec", "llama")}
+    kinds = {"hstu": "HSTU", "sasrec": "SASRec", "llama": "Llama"}
+    for mine, other in itertools.permutations(models, 2):
+        cache = models[other].compress(torch.ones(2, 3, dtype=torch.int64))
+        kept = cache if case.startswith("memory") else pack(cache, "int8").unpack()
+        for call in asked_with(models[mine], kept):
             with pytest.raises(
-                ValueError, match=rf"^cache: {layers} layers, {layers * 2 * WIDTH} numbers a position; expected 2 layers, \d+ numbers"
+                ValueError, match=rf"^cache: computed by a {kinds[other]}; expected one of a {kinds[mine]}, as the model is$"
             ):
                 call()
+
+
+@torch.no_grad()
+def test_a_memory_of_another_width():
+    model = build("sasrec", CASES["memory of 3 segments"]())
+    cache = model.compress(torch.ones(2, 3, dtype=torch.int64))
+    wider = dataclasses.replace(cache, states=cache.states.repeat(1, 1, 2))
+    for call in asked_with(model, wider):
+        with pytest.raises(ValueError, match=rf"^cache: states of width {2 * WIDTH}; expected {WIDTH}, as the model's$"):
+            call()
 
 
 @pytest.mark.parametrize("backbone", BACKBONE_NAMES)
@@ -346,6 +383,25 @@ def test_an_unknown_name_is_an_error_that_lists_the_known():
         build_compression("expert", CompressionSettings(history=4, recent=2, segments=1, tokens=1, width=8))
     with pytest.raises(ValueError, match=r"^backbone: unknown 'hsut'; known: hstu, sasrec"):
         build_items("hsut", ItemSettings(count=4, width=8, layers=1, heads=1))
+
+
+@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
+def test_sizes_that_a_backbone_does_not_have(backbone):
+    sizes = {"width": 8, "layers": 1, "heads": 2, "length": 4}
+    if backbone in ("hstu", "sasrec"):
+        with pytest.raises(ValueError, match=rf"^key_value_heads: 1 for a {backbone}; expected None, but for a Llama$"):
+            build_backbone(backbone, BackboneSettings(**sizes, key_value_heads=1))
+    else:
+        with pytest.raises(ValueError, match=r"^key_value_heads: 3 do not divide the heads, 2$"):
+            build_backbone(backbone, BackboneSettings(**sizes, key_value_heads=3))
+        assert build_backbone(backbone, BackboneSettings(**sizes, key_value_heads=2)).cache_heads() == (2, 4)
+    if backbone == "hstu":
+        with pytest.raises(ValueError, match=r"^feed_forward: 24 for a hstu, which has none; expected None$"):
+            build_backbone(backbone, BackboneSettings(**sizes, feed_forward=24))
+    else:
+        one, other = (build_backbone(backbone, BackboneSettings(**sizes, feed_forward=inner)) for inner in (24, 48))
+        macs = [made.macs(positions=5, pairs=7) for made in (one, other)]
+        assert macs[1]["feed_forward"] == 2 * macs[0]["feed_forward"] == 2 * 5 * (2 if backbone == "sasrec" else 3) * 8 * 24
 
 
 @pytest.mark.parametrize("backbone", BACKBONE_NAMES)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from benchmarks.cell import InvalidMeasurementError
 from benchmarks.probes import nvml
 
 
@@ -12,9 +13,19 @@ class FakeError(Exception):
     pass
 
 
-def fake(monkeypatch: pytest.MonkeyPatch, *, compute: list[object], graphics: list[object], energy: int = 0) -> None:
+def fake(
+    monkeypatch: pytest.MonkeyPatch, *, compute: list[object], graphics: list[object], energy: int = 0, reasons: list[int] | None = None
+) -> None:
+    """``reasons`` are the bits that hold the clocks back, one for each time that the driver is asked."""
+    given = iter(reasons or [])
     module = SimpleNamespace(
         NVMLError=FakeError,
+        NVML_CLOCK_SM="sm",
+        NVML_CLOCK_MEM="memory",
+        NVML_TEMPERATURE_GPU="gpu",
+        nvmlDeviceGetClockInfo=lambda device, clock: {"sm": 1980, "memory": 2619}[clock],
+        nvmlDeviceGetTemperature=lambda device, sensor: 41,
+        nvmlDeviceGetCurrentClocksThrottleReasons=lambda device: next(given, 0),
         nvmlInit=lambda: None,
         nvmlShutdown=lambda: None,
         nvmlDeviceGetHandleByUUID=lambda uuid: uuid,
@@ -52,6 +63,57 @@ def test_without_the_package_the_reason_names_it(monkeypatch: pytest.MonkeyPatch
 def test_energy_is_the_drivers_count(monkeypatch: pytest.MonkeyPatch) -> None:
     fake(monkeypatch, compute=[], graphics=[], energy=1234)
     assert nvml.energy_mj()[0] == 1234
+
+
+def watched(device: str = "cuda") -> dict[str, object]:
+    with nvml.GpuWatch(device) as watch:
+        pass
+    return watch.readings()
+
+
+IDLE, BY_APPLICATION, DISPLAY = 0x01, 0x02, 0x100  # no throttling
+
+
+def test_an_undisturbed_timing_keeps_its_readings(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake(monkeypatch, compute=[process(300)], graphics=[process(5, pid=1)], reasons=[IDLE, BY_APPLICATION | DISPLAY])
+    state = {"sm_mhz": 1980, "memory_mhz": 2619, "temperature_c": 41, "throttle_reasons": IDLE, "foreign_processes": 0}
+    assert watched() == {"gpu_before": state, "gpu_after": state | {"throttle_reasons": BY_APPLICATION | DISPLAY}}
+
+
+@pytest.mark.parametrize(("bit", "name"), nvml.THROTTLING.items())
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_clocks_held_back_on_either_side_make_a_timing_invalid(monkeypatch: pytest.MonkeyPatch, bit: int, name: str, when: str) -> None:
+    fake(monkeypatch, compute=[process(300)], graphics=[], reasons=[bit | IDLE, 0] if when == "before" else [0, bit])
+    with pytest.raises(InvalidMeasurementError, match=rf"^the GPU was disturbed {when} the timing: clocks held back \({name}\)$"):
+        watched()
+
+
+@pytest.mark.parametrize(
+    ("others", "foreign"),
+    [([None, 1], 1), ([None, 1, 2], 2), ([1, 2], 1), ([1], 0), ([], 0)],  # None is this process; in a container its number is another
+)
+def test_another_process_that_computes_makes_a_timing_invalid(
+    monkeypatch: pytest.MonkeyPatch, others: list[int | None], foreign: int
+) -> None:
+    fake(monkeypatch, compute=[process(300, pid=pid) for pid in others], graphics=[])
+    if not foreign:
+        assert watched()["gpu_after"]["foreign_processes"] == 0
+        return
+    with pytest.raises(InvalidMeasurementError, match=rf"before the timing: {foreign} other process.* computing on it; after the timing: "):
+        watched()
+
+
+def test_a_watch_asks_nothing_on_a_cpu_and_hides_no_other_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert watched("cpu") == {}
+    fake(monkeypatch, compute=[process(300)], graphics=[], reasons=[0x40, 0x40])
+    with pytest.raises(MemoryError), nvml.GpuWatch("cuda"):
+        raise MemoryError
+
+
+def test_a_driver_that_tells_nothing_is_a_reason_and_no_disturbance(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    told = {"reason": "nvidia-ml-py is not installed"}
+    assert watched() == {"gpu_before": told, "gpu_after": told}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a machine with a GPU has a driver")
