@@ -14,6 +14,7 @@ LLAMA_NAMES = ("llama", "hllm")  # their layers are those of Hugging Face transf
 FLOOR_NAMES = ("popularity", "repeat_last", "frequency")
 COMPRESSION_NAMES = ("none", "full", "recent", "experts", "pooling", "category", "retrieval", "memory", "strided", "random")
 WITHOUT_TOKENS = ("none", "full", "recent")
+COUNTABLE = ("full", "recent", "experts")  # what they do depends on shapes alone
 IN_ONE_SEGMENT = ("pooling", "category", "retrieval", "strided", "random")  # they take the history as a whole
 TRAININGS = ("separate", "elastic", "none")
 SERVINGS = ("recompute", "cache")
@@ -192,6 +193,9 @@ class Cell:
             raise ValueError(f"control: true with {came}; expected a backbone and a history for full attention to see")
         if self.counted_only and self.backbone not in LLAMA_NAMES:
             raise ValueError(f"counted_only: true with backbone {self.backbone!r}, which runs; expected one of {', '.join(LLAMA_NAMES)}")
+        if self.counted_only and self.compression not in COUNTABLE:
+            came = f"compression {self.compression!r}"
+            raise ValueError(f"counted_only: true with {came}, which looks at vectors; expected one of {', '.join(COUNTABLE)}")
         if self.counted_only and self.training != "none":
             raise ValueError(f"counted_only: true with training {self.training!r}, which has to run; expected 'none'")
         if self.counted_only and self.cache_dtype != DEFAULTS["cache_dtype"]:

@@ -17,8 +17,8 @@ class Measure:
     """One measure.
 
     ``deterministic`` numbers are gated: worse than the baseline by more than the larger of ``relative_margin`` times the
-    baseline and ``absolute_margin`` is a regression. One ``beside_control`` is
-    taken in cells alone that have a control, so that no other cell's key holds its version.
+    baseline and ``absolute_margin`` is a regression. One ``beside_control`` is taken in cells with a control alone, so that no
+    other cell's key holds its version.
     """
 
     unit: str

@@ -268,7 +268,7 @@ def _csv_row(record: Record, settings: Sequence[str], bounded: set[str]) -> dict
     row: dict[str, Any] = {"cell_key": record["cell_key"], "status": record["status"]}
     for name in settings:
         value = record["cell"].get(name, DEFAULTS.get(name))
-        row[name] = "+".join(map(str, value)) if isinstance(value, list) else value
+        row[name] = "+".join(map(str, value)) if isinstance(value, list | tuple) else value
     for name, metric in record["metrics"].items():
         row[name] = metric["value"]
         if name in bounded:

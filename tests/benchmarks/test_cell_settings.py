@@ -100,6 +100,10 @@ def test_a_plan_is_read_as_it_is_written():
         ),
         ({"compression": "recent", "tokens": 0, "history": 0, "control": True}, "control: true with history 0; expected a backbone and"),
         ({"counted_only": True, "training": "none"}, "counted_only: true with backbone 'hstu', which runs; expected one of llama, hllm"),
+        (
+            {"counted_only": True, "backbone": "llama", "compression": "pooling", "training": "none"},
+            "counted_only: true with compression 'pooling', which looks at vectors; expected one of full, recent, experts",
+        ),
         ({"counted_only": True, "backbone": "llama"}, "counted_only: true with training 'separate', which has to run; expected 'none'"),
         (
             {"counted_only": True, "backbone": "llama", "training": "none", "cache_dtype": "int8"},

@@ -354,7 +354,7 @@ def test_the_control_has_the_cells_sizes_and_item_vectors():
     assert not full.from_cache
 
 
-@pytest.mark.parametrize("name", ["texts", "experts in 2 segments", "no token", "full", "pooling", "memory in 2 segments"])
+@pytest.mark.parametrize("name", ["texts", "experts in 2 segments", "no token", "full", "recent"])
 def test_what_is_counted_without_running_is_what_is_counted_of_a_run(name):
     cell = dataclasses.replace(CELLS[name], training="none", control=True)
     cell = cell if name == "texts" else dataclasses.replace(cell, backbone="llama")
