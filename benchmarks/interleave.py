@@ -1,11 +1,13 @@
 """Runs the processes of a timing comparison: a fresh one of base and of head a pair, measuring cell by cell in turn.
 
-Both processes of a pair live at the same time on the same processors, and one waits while the other measures. So the two
-medians of a cell are taken within a fraction of a second, and what slows the machine for longer than that slows both.
+Both processes of a pair live at the same time on the same processors, and one waits while the other measures. Each measures a
+cell in short turns, as often before the other as behind it (`TURNS`), and its timing is the mean of its turns' medians. So what
+slows the machine for longer than a fraction of a second slows both, and a steady drift cancels.
 """
 
 import contextlib
 import json
+import math
 import os
 import random
 import select
@@ -18,12 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.commandline import one_line
 from benchmarks.isolation import THREAD_VARIABLES
 
 WORKER = Path(__file__).resolve().parent / "timing.py"
 BASE, HEAD = "base", "head"
 HOOK = "def untrained_subject("
+TURNS = (0, 1, 1, 0, 0, 1, 1, 0)  # of the side that goes first in a cell, and of the other
 
 Answer = Mapping[str, Any]
 Start = Callable[[Path, Mapping[str, Any]], Any]
@@ -189,14 +194,30 @@ def _pair(roots: Mapping[str, Path], order: Order, firsts: Mapping[str, str], st
         for process in processes.values():
             process.ready()
         for key, first in firsts.items():
-            for side in (first, HEAD if first == BASE else BASE):
-                answers[side][key] = processes[side].ask(key)
+            sides = (first, HEAD if first == BASE else BASE)
+            told: dict[str, list[Answer]] = {BASE: [], HEAD: []}
+            for turn in TURNS:
+                told[sides[turn]].append(processes[sides[turn]].ask(key))
+            for side in sides:
+                answers[side][key] = _of_turns(told[side])
     except ProcessError as error:
         return Pair(firsts=firsts, base=answers[BASE], head=answers[HEAD], failure=str(error))
     finally:
         for process in processes.values():
             process.close()
     return Pair(firsts=firsts, base=answers[BASE], head=answers[HEAD])
+
+
+def _of_turns(told: Sequence[Answer]) -> Answer:
+    """One answer of a process's turns: the mean of their medians, or what one of them failed with."""
+    for answer in told:
+        if "error" in answer:
+            return answer
+    names = {name for answer in told for name in answer["medians"]}
+    medians = {name: float(np.mean([answer["medians"].get(name, math.nan) for answer in told])) for name in sorted(names)}
+    shares = [share for answer in told if (share := answer["readings"].get("foreign_cpu_share")) is not None]
+    readings = {**told[0]["readings"], "foreign_cpu_share": round(float(np.mean(shares)), 4) if shares else None}
+    return {"medians": medians, "readings": readings}
 
 
 def _environment(root: Path, threads: int) -> dict[str, str]:

@@ -14,7 +14,7 @@ from benchmarks.cell import Cell
 from benchmarks.comparison import comparisons_of, timed_cells
 from benchmarks.environment import PROJECT
 from benchmarks.grids import load_grid, preset_names, select
-from benchmarks.interleave import BASE, HEAD, Order, ProcessError, run_pairs
+from benchmarks.interleave import BASE, HEAD, TURNS, Order, ProcessError, run_pairs
 from benchmarks.proof import load_proof
 from benchmarks.store import StoreError, proof_path
 
@@ -45,6 +45,7 @@ class Process:
 
     def __init__(self, machine, side, order):
         self.machine, self.side, self.order = machine, side, order
+        self.told = {}
 
     def ready(self):
         if self.machine.fails.get(self.side) == "process":
@@ -55,12 +56,15 @@ class Process:
         fault = self.machine.fails.get(self.side)
         if fault is not None and (fault[1] is None or len(self.machine.started) in fault[1]):
             return {"error": fault[0]}
+        if key in self.told:  # what spreads is a process's timing, not its turns
+            return self.told[key]
         names = [timing.SERVE, timing.TRAIN, timing.COMPRESS][: comparisons_of(Cell.from_dict(self.order["cells"][key]))]
         noise, slower = self.machine.noise, self.machine.slower
         medians = {name: MADE_UP[name] * noise() * slower.get((self.side, name), 1.0) for name in names}
         if key in self.order["planted"]:
             medians[timing.PLANTED] = MADE_UP[timing.SERVE] * noise() * 1.2
-        return {"medians": medians, "readings": {"foreign_cpu_share": self.machine.foreign}}
+        self.told[key] = {"medians": medians, "readings": {"foreign_cpu_share": self.machine.foreign}}
+        return self.told[key]
 
     def close(self):
         pass
@@ -157,7 +161,43 @@ def test_processes_take_turns_in_an_order_that_the_seed_draws():
         assert all([pair.firsts[key] for pair in pairs].count("base") == 5 for key in "abc")
         for (first, one), (second, other) in zip(machine.asked[::2], machine.asked[1::2], strict=True):
             assert (one, {first, second}) == (other, {"base", "head"})  # the same cell, one right after the other
+        for start in range(0, len(machine.asked), len(TURNS)):
+            turns = [side for side, _ in machine.asked[start : start + len(TURNS)]]
+            assert turns == turns[::-1]  # so a steady drift slows both sides alike
     assert runs[0] == runs[1] != runs[2]
+
+
+def test_a_timing_is_the_mean_of_its_turns():
+    class Slowing(Process):
+        def ask(self, key):
+            super().ask(key)
+            return {"medians": {timing.SERVE: float(len(self.machine.asked))}, "readings": {"foreign_cpu_share": 0.1}}
+
+    machine = Machine()
+
+    def start(root, order):
+        machine(root, order)
+        return Slowing(machine, machine.started[-1], order)
+
+    order = Order(cells={"a": {"backbone": "hstu", "compression": "recent"}}, payload={}, threads=1, affinity=[0], timeout_s=1)
+    (pair,) = run_pairs({BASE: Path("base"), HEAD: PROJECT}, order, pairs=1, seed=1, told=lambda number: None, start=start)
+    assert pair.base["a"] == pair.head["a"] == {"medians": {timing.SERVE: 4.5}, "readings": {"foreign_cpu_share": 0.1}}
+
+
+def test_a_turn_that_fails_fails_the_cell():
+    machine = Machine()
+
+    class Failing(Process):
+        def ask(self, key):
+            answer = super().ask(key)
+            return {"error": "ValueError: at times"} if len(machine.asked) == 5 else answer
+
+    order = Order(cells={"a": {"backbone": "hstu", "compression": "recent"}}, payload={}, threads=1, affinity=[0], timeout_s=1)
+    roots = {BASE: Path("base"), HEAD: PROJECT}
+    (pair,) = run_pairs(
+        roots, order, pairs=1, seed=1, told=lambda number: None, start=lambda root, order: Failing(machine, str(root), order)
+    )
+    assert sorted("error" in answers["a"] for answers in (pair.base, pair.head)) == [False, True]
 
 
 def test_a_cell_that_the_head_cannot_time_is_invalid(base):
@@ -252,7 +292,10 @@ class Subject:
         self.model = self
 
     def train(self):
-        pass
+        self.training = True
+
+    def eval(self):
+        self.training = False
 
     def request(self, users):
         return users
@@ -276,6 +319,7 @@ class Subject:
         self.count("train")
 
     def count(self, name):
+        assert self.training == (name == "train")
         self.calls[name] += 1
 
 
@@ -290,6 +334,7 @@ def test_the_planted_slow_down_is_a_fifth_more_real_work():
 
     subject = Subject(Cell(backbone="hstu", compression="experts", tokens=4))
     medians = timing.measure_subject(subject, repeat, planted=True)
+    assert timing.measure_subject(subject, repeat, planted=True) == medians  # another turn
     assert [calls["serve"] for calls in done[:2]] == [5, 6]
     assert medians == {timing.SERVE: 0.006, timing.PLANTED: 0.006, timing.COMPRESS: 0.006, timing.TRAIN: 0.030}
     subject = Subject(Cell(backbone="hstu", compression="recent"))
@@ -305,10 +350,10 @@ def test_a_real_process_times_a_cell_of_this_checkout(tmp_path):
     process = interleave.Process(PROJECT, order.of(PROJECT))
     try:
         process.ready()
-        bad, answer = process.ask("bad"), process.ask("good")
+        bad, answer, again = process.ask("bad"), process.ask("good"), process.ask("good")
     finally:
         process.close()
-    assert set(answer["medians"]) == {timing.SERVE, timing.PLANTED, timing.COMPRESS, timing.TRAIN}
+    assert set(again["medians"]) == set(answer["medians"]) == {timing.SERVE, timing.PLANTED, timing.COMPRESS, timing.TRAIN}
     assert all(seconds > 0 for seconds in answer["medians"].values())
     assert len(answer["medians"]) - 1 == comparisons_of(good)
     assert set(answer["readings"]) == {"load_average_before", "load_average_after", "foreign_cpu_share"}
