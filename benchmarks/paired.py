@@ -275,9 +275,9 @@ def compare(one: Configuration, among: Sequence[Configuration], metric: str) -> 
     """A configuration beside its references on one metric."""
     references = find_references(one, among)
     ours = one.quality(metric)
-    full = _reference_quality(references.full_quality, metric, "no full-history cell of this model and window")
-    no_token = _reference_quality(references.no_token, metric, "no cell of this layout without tokens")
-    recent = _reference_quality(references.recent, metric, "no cell trained on the recent items alone")
+    full = reference_quality(references.full_quality, metric, "no full-history cell of this model and window")
+    no_token = reference_quality(references.no_token, metric, "no cell of this layout without tokens")
+    recent = reference_quality(references.recent, metric, "no cell trained on the recent items alone")
     return Comparison(
         configuration=one,
         references=references,
@@ -290,6 +290,11 @@ def compare(one: Configuration, among: Sequence[Configuration], metric: str) -> 
         retention=retention(ours, full),
         recovered=recovered(ours, no_token, full),
     )
+
+
+def reference_quality(reference: Configuration | None, metric: str, absent: str) -> Estimate:
+    """The quality of a reference, or that it is absent and why."""
+    return Estimate(value=None, reason=absent) if reference is None else reference.quality(metric)
 
 
 def _quality(one: Configuration, metric: str) -> Estimate:
@@ -365,10 +370,6 @@ def _ratio(numerator: Any, denominator: Any) -> Any:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.divide(numerator, denominator)
     return np.where(np.isfinite(ratio), ratio, np.nan)
-
-
-def _reference_quality(reference: Configuration | None, metric: str, absent: str) -> Estimate:
-    return Estimate(value=None, reason=absent) if reference is None else reference.quality(metric)
 
 
 def _entry(record: Record, metric: str) -> Mapping[str, Any] | None:

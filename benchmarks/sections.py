@@ -14,6 +14,7 @@ from benchmarks.kernel_record import kernel_table
 from benchmarks.paired import QUALITY_METRICS, Configuration, Record, compare, configurations
 from benchmarks.proof import summary
 from benchmarks.prose import LEADS, TITLES
+from benchmarks.rivals import rivals_table
 from benchmarks.shares import shares_table
 from benchmarks.tables import Table
 from benchmarks.verdict import Verdict
@@ -309,12 +310,18 @@ def _comparison_section(contexts: Sequence[Context]) -> Section:
             )
             for metric in QUALITY_METRICS
         ]
+        equal = rivals_table(
+            context.configurations,
+            context.names,
+            key=f"rivals-{context.key}",
+            caption="PerSRec beside what keeps as many vectors, or recent items in their place, at equal tokens",
+        )
         groups.append(
             Group(
                 title=context.title,
                 points=tuple(_does_history_pay(context.configurations, context.names)),
                 drawings=(forest,) if forest else (),
-                tables=tuple(found),
+                tables=(*found, *((equal,) if equal else ())),
             )
         )
     return _section("comparisons", tuple(groups))

@@ -1,0 +1,61 @@
+"""PerSRec beside what keeps as many vectors of the same history: all held against PerSRec's own two references."""
+
+from collections.abc import Sequence
+
+from benchmarks import tables
+from benchmarks.axes import METRIC_NAMES
+from benchmarks.families import Names, family, filter_name, in_order
+from benchmarks.paired import QUALITY_METRICS, Configuration, difference, find_references, recovered, reference_quality
+from benchmarks.tables import Entry, Row, Table
+
+_SAME_MODEL = ("backbone", "dataset", "dataset_size", "layers", "heads", "width", "device", "dtype")
+
+
+def rivals_of(one: Configuration, among: Sequence[Configuration]) -> list[Configuration]:
+    """What keeps as many vectors of the same window as a PerSRec configuration, recent items in the tokens' place among it."""
+    return in_order([other for other in among if _is_rival(one, other)])
+
+
+def rivals_table(among: Sequence[Configuration], names: Names, *, key: str, caption: str) -> Table | None:
+    """A block of rows for each PerSRec configuration that has a rival at equal tokens; ``None`` where none has."""
+    rows: list[Row] = []
+    for one in in_order([one for one in among if one.is_tokens and not one.changed and _ranks(one)]):
+        found = rivals_of(one, among)
+        rows += [_row(one, other, among, names) for other in [one, *found]] if found else []
+    if not rows:
+        return None
+    named = [
+        (METRIC_NAMES[metric], f"{METRIC_NAMES[metric]} recovered", f"{METRIC_NAMES[metric]}: PerSRec minus it")
+        for metric in QUALITY_METRICS
+    ]
+    numeric = [name for of_metric in named for name in of_metric]
+    explanations = {name: "(quality - no token) / (full - no token), both of PerSRec's layout and window" for _, name, _ in named}
+    explanations |= {name: "paired over users; coloured where the 95% interval leaves 0 out" for _, _, name in named}
+    headings = tables.columns("PerSRec with", "keeps", *numeric, numeric=numeric, explanations=explanations)
+    return Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True)
+
+
+def _is_rival(one: Configuration, other: Configuration) -> bool:
+    if other.is_floor or other.changed or other["compression"] in ("experts", "full") or not _ranks(other):
+        return False
+    if other.dataset_digest != one.dataset_digest or any(other[name] != one[name] for name in _SAME_MODEL):
+        return False
+    if other["compression"] == "recent":
+        return bool(other["recent"] == one["recent"] + one["tokens"])
+    return all(other[name] == one[name] for name in ("history", "recent", "tokens"))
+
+
+def _row(one: Configuration, other: Configuration, among: Sequence[Configuration], names: Names) -> Row:
+    entries = [Entry(text=names(one), family=family(one).key), Entry(text=names(other), family=family(other).key)]
+    references = find_references(one, among)
+    for metric in QUALITY_METRICS:
+        full = reference_quality(references.full_quality, metric, "no full-history cell of this model and window")
+        no_token = reference_quality(references.no_token, metric, "no cell of this layout without tokens")
+        ours, theirs = one.quality(metric), other.quality(metric)
+        behind = Entry(text="the reference", tone="muted") if other is one else tables.of_difference(difference(ours, theirs))
+        entries += [tables.of_quality(theirs), tables.of_quality(recovered(theirs, no_token, full), "percent"), behind]
+    return tables.row(*entries, family=family(other).name, backbone=filter_name(one))
+
+
+def _ranks(one: Configuration) -> bool:
+    return one.quality(QUALITY_METRICS[0]).value is not None
