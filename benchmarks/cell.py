@@ -89,6 +89,8 @@ class Cell:
     threads: int = 1
     control: bool = False
     counted_only: bool = False
+    copying_start: bool = False
+    recent_weight: float = 0.0
 
     def __post_init__(self) -> None:
         _one_of("backbone", self.backbone, BACKBONE_NAMES + FLOOR_NAMES)
@@ -136,8 +138,8 @@ class Cell:
             raise ValueError(f"width: {self.width} over {self.heads} heads; rotary positions need heads of an even width")
 
     def _check_sizes(self) -> None:
-        if not (self.learning_rate > 0 and self.temperature > 0 and self.weight_decay >= 0 and 0 <= self.dropout < 1):
-            raise ValueError("learning_rate, temperature: expected more than 0; weight_decay: 0 or more; dropout: 0 to below 1")
+        if not (self.learning_rate > 0 and self.temperature > 0 and self.weight_decay >= 0 and self.recent_weight >= 0 and 0 <= self.dropout < 1):
+            raise ValueError("learning_rate, temperature: expected more than 0; weight_decay, recent_weight: 0 or more; dropout: 0 to below 1")
         if self.compression not in ("none", "recent") and self.history < self.segments:
             raise ValueError(f"history: {self.history} items do not fill {self.segments} segments")
         if (self.backbone in FLOOR_NAMES) != (self.compression == "none"):
@@ -244,14 +246,14 @@ class Cell:
 DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {field.name: field.default for field in dataclasses.fields(Cell) if field.default is not dataclasses.MISSING}
 )
-LATER_FIELDS = ("key_value_heads", "feed_forward", "control", "counted_only")
+LATER_FIELDS = ("key_value_heads", "feed_forward", "control", "counted_only", "copying_start", "recent_weight")
 EVALUATION_FIELDS = ("cache_dtype", "ablation", "staleness")
 MODEL_FIELDS = (
     "backbone", "compression", "dataset", "dataset_size", "history", "recent", "segments", "tokens", "plan", "training",
     "elastic_tokens", "layers", "heads", "item_layers", "width", "key_value_heads", "feed_forward", "dropout",
     "time_bias", "learning_rate", "warmup_steps", "decays",
     "weight_decay", "temperature", "negatives", "epochs", "patience", "batch_size", "seed", "device", "dtype",
-    "threads",
+    "threads", "copying_start", "recent_weight",
 )  # fmt: skip
 
 

@@ -248,6 +248,7 @@ def _backbone_of(cell: Cell, compression: Compression) -> Backbone:
         dropout=cell.dropout,
         key_value_heads=cell.key_value_heads,
         feed_forward=cell.feed_forward,
+        copying_start=cell.copying_start,
     )
     return build_backbone(cell.backbone, settings)
 
@@ -265,6 +266,7 @@ def recipe(cell: Cell) -> Recipe:
         patience=cell.patience,
         targets_per_step=cell.batch_size * (cell.history + cell.recent),
         time_bias=cell.time_bias,
+        recent_weight=cell.recent_weight,
         token_counts=cell.elastic_tokens if cell.training == "elastic" else (),
         seed=cell.seed,
     )

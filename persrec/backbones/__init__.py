@@ -21,6 +21,7 @@ class BackboneSettings:
         dropout: share dropped in training.
         key_value_heads: of a Llama; None is half as many as heads, or as many where ``heads`` is odd.
         feed_forward: width inside the feed-forward of a Llama (None: 8/3 of the width) or a SASRec (None: the width).
+        copying_start: attention passes on what it attends to from the first step on (`start_copying`); of random weights alone.
         weights: a folder of Hugging Face's form that a Llama starts from; None starts from random ones.
     """
 
@@ -31,16 +32,25 @@ class BackboneSettings:
     dropout: float = 0.0
     key_value_heads: int | None = None
     feed_forward: int | None = None
+    copying_start: bool = False
     weights: Path | None = None
 
 
 def _hstu(s: BackboneSettings) -> Backbone:
-    return HSTU(HSTUConfig(width=s.width, layers=s.layers, heads=s.heads, length=s.length, dropout=s.dropout))
+    return HSTU(HSTUConfig(width=s.width, layers=s.layers, heads=s.heads, length=s.length, dropout=s.dropout, copying_start=s.copying_start))
 
 
 def _sasrec(s: BackboneSettings) -> Backbone:
-    inner = s.feed_forward or s.width  # as wide as the model, as in the paper
-    return SASRec(SASRecConfig(width=s.width, layers=s.layers, heads=s.heads, inner=inner, length=s.length, dropout=s.dropout))
+    sizes = SASRecConfig(
+        width=s.width,
+        layers=s.layers,
+        heads=s.heads,
+        inner=s.feed_forward or s.width,  # as wide as the model, as in the paper
+        length=s.length,
+        dropout=s.dropout,
+        copying_start=s.copying_start,
+    )
+    return SASRec(sizes)
 
 
 def _llama(s: BackboneSettings) -> Backbone:
@@ -59,7 +69,7 @@ def _llama(s: BackboneSettings) -> Backbone:
         key_value_heads=s.key_value_heads,
         feed_forward=s.feed_forward,
     )
-    return Llama(config, length=s.length, dropout=s.dropout)
+    return Llama(config, length=s.length, dropout=s.dropout, copying_start=s.copying_start)
 
 
 # hllm is a Llama over the vectors of a text item encoder (persrec.items.ITEMS)

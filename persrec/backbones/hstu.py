@@ -6,11 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from persrec.backbones.base import Backbone
+from persrec.backbones.base import Backbone, start_copying
 from persrec.nn.attention import Kernel, pointwise_attention
 from persrec.nn.cache import Chunk, KeysValues, KVCache
 from persrec.nn.pointwise import Bias
 from persrec.nn.positions import PairFeatures, RelativeBias
+
+START_SCALE, START_BIAS = 0.2, 1.0  # of queries and keys, and of every distance, where a model starts by copying
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +23,7 @@ class HSTUConfig:
         width: ``D``, split over the heads for u, v, q and k alike.
         length: slots of the joint layout, ``N``: the attention's divisor and the number of positions.
         relative_bias: by distance, and by time where times are given.
+        copying_start: layers begin by passing on the mean of what they see, rather than nothing.
     """
 
     width: int
@@ -29,6 +32,7 @@ class HSTUConfig:
     length: int
     dropout: float = 0.0
     relative_bias: bool = True
+    copying_start: bool = False
     norm_eps: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -46,7 +50,19 @@ class HSTULayer(nn.Module):
         self.output = nn.Linear(config.width, config.width)
         nn.init.zeros_(self.output.weight)  # a layer starts as the identity, so that item vectors find their places first
         nn.init.zeros_(self.output.bias)
+        if config.copying_start:
         self.bias = RelativeBias(config.length) if config.relative_bias else None
+        if config.copying_start:
+            self._start_copying()
+
+    @torch.no_grad()
+    def _start_copying(self) -> None:
+        """`start_copying`, from nearly equal weights: a pointwise weight has no sum to divide by, so random scores drown the rest."""
+        width = self.config.width
+        start_copying(self.uvqk.T[width : 2 * width], self.output.weight)
+        self.uvqk[:, 2 * width :] *= START_SCALE
+        if self.bias is not None:
+            self.bias.distance += START_BIAS
 
     def forward(
         self, x: torch.Tensor, past: KeysValues | None, valid: torch.Tensor, pairs: PairFeatures | None, kernel: Kernel

@@ -22,7 +22,7 @@ from transformers.models.llama.modeling_llama import (
     repeat_kv,
 )
 
-from persrec.backbones.base import Backbone
+from persrec.backbones.base import Backbone, start_copying
 from persrec.nn.attention import Kernel, naive_softmax, softmax_attention
 from persrec.nn.cache import Chunk, KeysValues, KVCache
 
@@ -105,6 +105,7 @@ class Llama(Backbone):
         dropout: of the input and of what a block adds; Llama itself has none.
         branch_scale: size of what a block adds at first, against maps that keep a variance; 0 adds nothing, so that item
             vectors find their places first.
+        copying_start: attention passes on what it attends to from the first step on, whatever ``branch_scale``.
 
     Raises:
         ValueError: the rotation depends on the length at hand, so that a cached key would not be the joint pass's.
@@ -114,7 +115,9 @@ class Llama(Backbone):
     cosines: torch.Tensor
     sines: torch.Tensor
 
-    def __init__(self, config: LlamaConfig, *, length: int, dropout: float = 0.0, branch_scale: float = 0.0) -> None:
+    def __init__(
+        self, config: LlamaConfig, *, length: int, dropout: float = 0.0, branch_scale: float = 0.0, copying_start: bool = False
+    ) -> None:
         super().__init__()
         self.config = config
         self.width: int = config.hidden_size
@@ -127,6 +130,9 @@ class Llama(Backbone):
         self.register_buffer("cosines", cosines, persistent=False)
         self.register_buffer("sines", sines, persistent=False)
         self._initialise(branch_scale)
+        if copying_start:
+            for layer in self.layers:
+                start_copying(layer.self_attn.v_proj.weight, layer.self_attn.o_proj.weight)
 
     def _initialise(self, branch_scale: float) -> None:
         for name, module in self.named_modules():

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from persrec.backbones.base import Backbone
+from persrec.backbones.base import Backbone, start_copying
 from persrec.nn.attention import Kernel, softmax_attention
 from persrec.nn.cache import Chunk, KeysValues, KVCache
 
@@ -28,6 +28,7 @@ class SASRecConfig:
     length: int
     dropout: float = 0.0
     norm_eps: float = 1e-12
+    copying_start: bool = False
 
     def __post_init__(self) -> None:
         if self.width % self.heads:
@@ -81,6 +82,9 @@ class SASRec(Backbone):
                 nn.init.normal_(module.weight, std=0.02)
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
+        if config.copying_start:
+            for layer in self.layers:
+                start_copying(layer.value.weight, layer.output.weight)
 
     def forward(self, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, tuple[KeysValues, ...]]:
         """As `Backbone` says."""

@@ -3,7 +3,8 @@
 Every item has one category. After a user's events ``1, ..., t``, where event ``e`` has ``age(e) = t + 1 - e``:
 
     p(item)         = p(its category) * p(item | category)
-    p(category c)   = stay * [c is the last item's] + (1 - stay) * (base * rate_c + memory_c) / (base + sum of memory)
+    p(category c)   = stay * [c is the last item's] + follow * [c comes after the last item's, in a ring]
+                      + (1 - stay - follow) * (base * rate_c + memory_c) / (base + sum of memory)
     memory_c        = sum over the user's events e of category c of kernel(age(e))
     p(item i | c)   ~ popularity_i + repeat * (times the user took i)
 
@@ -11,7 +12,8 @@ Before the first event the category is drawn from the rates alone. Nothing is la
 because the rich get richer, so this very distribution is a ceiling that a model could reach.
 
 ``kernel`` fades like a power law: a sum of exponentials whose time constants are powers of 4 (`kernel`), which a recursion
-follows exactly at any length. Times are sessions of short gaps between long ones, drawn apart from the items: they tell
+follows exactly at any length. Where interests ``follow`` each other, the last item tells which category is likely next, and
+what the user takes there was last taken a round ago: the long past matters by what is asked of it. Times are sessions of short gaps between long ones, drawn apart from the items: they tell
 nothing of the next item, so the ceiling holds with and without them.
 """
 
@@ -53,6 +55,7 @@ class SyntheticSettings:
         categories: number of categories.
         items_per_category: items of each category.
         stay: probability of staying in the last item's category.
+        follow: probability of going to the category that comes after the last item's.
         base: weight of the base rates against a memory in which one fresh event weighs 1.
         fade: exponent of the power law by which memory fades.
         repeat: weight of one earlier take of an item, where the mean popularity in its category is 1.
@@ -67,6 +70,7 @@ class SyntheticSettings:
     categories: int
     items_per_category: int
     stay: float = 0.1
+    follow: float = 0.0
     base: float = 30.0
     fade: float = 0.1
     repeat: float = 60.0
@@ -80,8 +84,11 @@ class SyntheticSettings:
             raise ValueError(f"longest: {self.longest} is less than shortest, {self.shortest}")
         if max(self.categories, self.items_per_category) > MOST_WORDS:
             raise ValueError(f"categories, items_per_category: {self.categories}, {self.items_per_category}; expected {MOST_WORDS} at most")
-        if not 0 <= self.stay < 1:
-            raise ValueError(f"stay: {self.stay} leaves 0 <= stay < 1")
+        for name in ("stay", "follow"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} leaves 0 <= {name} < 1")
+        if not self.stay + self.follow < 1:
+            raise ValueError(f"stay, follow: {self.stay} and {self.follow} make 1 or more; expected less")
         for name in ("base", "fade", "repeat", "slope"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: {getattr(self, name)} is negative")
@@ -98,6 +105,9 @@ SIZES: dict[str, SyntheticSettings] = {
     "tiny": SyntheticSettings(users=400, shortest=60, longest=100, categories=24, items_per_category=12, base=10.0),
     "small": SyntheticSettings(users=1500, shortest=200, longest=300, categories=50, items_per_category=12),
     "medium": SyntheticSettings(users=4000, shortest=360, longest=480, categories=64, items_per_category=30),
+    "rounds": SyntheticSettings(users=2000, shortest=112, longest=140, categories=24, items_per_category=12, stay=0.0, follow=0.7, base=100.0),
+    "rounds16": SyntheticSettings(users=2000, shortest=112, longest=140, categories=16, items_per_category=12, stay=0.0, follow=0.7, base=100.0),
+    "rounds12": SyntheticSettings(users=2000, shortest=112, longest=140, categories=12, items_per_category=12, stay=0.0, follow=0.7, base=100.0),
     "long": SyntheticSettings(users=24, shortest=12_000, longest=16_384, categories=64, items_per_category=30),
 }
 DEFAULT_SIZE = "small"
@@ -142,10 +152,11 @@ def category_probabilities(settings: SyntheticSettings, rates: Floats, memory: F
     """``[n, C]`` probabilities of the next category, from the memory ``[n, C]`` and the last category ``[n]``, -1 for none."""
     weights = settings.base * rates + memory
     probabilities: Floats = weights / weights.sum(axis=1, keepdims=True)
-    stays = np.where(last >= 0, settings.stay, 0.0)[:, None]
+    stays = np.where(last >= 0, settings.stay + settings.follow, 0.0)[:, None]
     probabilities *= 1 - stays
     rows = np.flatnonzero(last >= 0)
     probabilities[rows, last[rows]] += settings.stay
+    probabilities[rows, (last[rows] + 1) % settings.categories] += settings.follow
     return probabilities
 
 
@@ -188,8 +199,9 @@ def generate(settings: SyntheticSettings, *, name: str = "synthetic", digest: st
 
 
 def settings_digest(settings: SyntheticSettings) -> str:
-    """SHA-256 of the settings' canonical JSON."""
-    return hashlib.sha256(json.dumps(dataclasses.asdict(settings), sort_keys=True).encode()).hexdigest()
+    """SHA-256 of the settings' canonical JSON; a ``follow`` of 0 is left out, so that sizes from before it keep theirs."""
+    values = {name: value for name, value in dataclasses.asdict(settings).items() if name != "follow" or value}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def settings_of(notes: Mapping[str, Any]) -> SyntheticSettings:

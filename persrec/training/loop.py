@@ -175,8 +175,8 @@ class Trainer:
         """Of item vectors, and of everything else, which warms up."""
         self.progress.steps += 1
         steps, rate = self.progress.steps, self.recipe.learning_rate
-        if self.recipe.decays and self.progress.steps_per_epoch:
-            rate *= max(0.0, 1 - (steps - 1) / (self.progress.steps_per_epoch * self.recipe.epochs))
+        if self.recipe.decays:
+            rate *= max(0.0, 1 - self.progress.share(self.recipe))
         warm = min(1.0, steps / max(1, self.recipe.warmup_steps))
         for group, factor in zip(self._optimizer.param_groups, (1.0, warm), strict=True):
             group["lr"] = rate * factor
@@ -196,4 +196,11 @@ class Trainer:
             self._predicted = int(predicts.sum())
             target_ids = targets[predicts]
             positives, negatives = self.model.items.lookup(target_ids), self.model.items.lookup(negative_ids)
-        return sampled_softmax(hidden[predicts], positives, negatives, target_ids, negative_ids, temperature=self.recipe.temperature)
+        states, weight = hidden[predicts], self.recipe.recent_weight * self.progress.share(self.recipe)
+        loss = sampled_softmax(states, positives, negatives, target_ids, negative_ids, temperature=self.recipe.temperature)
+        if not weight:
+            return loss
+        late = torch.arange(len(columns), device=self._device) >= len(columns) - self.shape.recent
+        rows = late.expand_as(predicts)[predicts]  # every window ends with an item, so there is one at least
+        of_recent = states[rows], positives[rows], negatives, target_ids[rows], negative_ids
+        return (loss + weight * sampled_softmax(*of_recent, temperature=self.recipe.temperature)) / (1 + weight)

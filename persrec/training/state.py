@@ -88,6 +88,10 @@ class Progress:
         """Whether the epochs or the patience are used up."""
         return len(self.curve) >= min(recipe.epochs, self.best_epoch + recipe.patience)
 
+    def share(self, recipe: Recipe) -> float:
+        """The share of the recipe's steps that were done before the current one; 0 where an epoch's number is not known yet."""
+        return (self.steps - 1) / (self.steps_per_epoch * recipe.epochs) if self.steps_per_epoch else 0.0
+
     def close_epoch(self, report: EpochReport, model: nn.Module) -> None:
         """Takes an epoch that is done into the curve, and the weights where it is the best."""
         self.curve.append(report)

@@ -31,7 +31,9 @@ def naive_probabilities(settings, items_of, items):
     for category in range(settings.categories):
         chance = (settings.base * items_of.rates[category] + memory[category]) / (settings.base + sum(memory))
         if n:
-            chance = settings.stay * (place[items[-1]][0] == category) + (1 - settings.stay) * chance
+            last = place[items[-1]][0]
+            session = settings.stay * (category == last) + settings.follow * (category == (last + 1) % settings.categories)
+            chance = session + (1 - settings.stay - settings.follow) * chance
         weights = {
             item: items_of.popularity[category, inner] + settings.repeat * items.count(item)
             for item, (its_category, inner) in place.items()
@@ -48,7 +50,7 @@ def flat(histories):
     return Sequences(offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64), items=items, times=np.zeros_like(items))
 
 
-@pytest.mark.parametrize("changes", [{}, {"stay": 0.0}, {"stay": 0.7}, {"fade": 0.0}, {"fade": 2.0}, {"repeat": 0.0}])
+@pytest.mark.parametrize("changes", [{}, {"stay": 0.0}, {"stay": 0.7}, {"follow": 0.6}, {"fade": 0.0}, {"fade": 2.0}, {"repeat": 0.0}])
 def test_the_predictor_is_the_definition(changes):
     settings = dataclasses.replace(SETTINGS, **changes)
     items_of = catalogue(settings)
@@ -60,12 +62,13 @@ def test_the_predictor_is_the_definition(changes):
         assert row == pytest.approx(naive_probabilities(settings, items_of, history), rel=1e-12)
 
 
+@pytest.mark.parametrize("follow", [0.0, 0.6])
 @pytest.mark.parametrize("place", [22, 23])
-def test_generated_items_follow_the_predictor(place):
+def test_generated_items_follow_the_predictor(place, follow):
     # Under the predictor each of these sums has mean 0 and the variance computed beside it; a rule generated otherwise (ages
     # off by one, a memory that fades too fast, a session that follows another category, takes that fade) moves one by many
     # deviations.
-    settings = dataclasses.replace(SETTINGS, users=6000, shortest=24, longest=24, fade=0.8, base=0.5, repeat=2.0)
+    settings = dataclasses.replace(SETTINGS, users=6000, shortest=24, longest=24, fade=0.8, base=0.5, repeat=2.0, follow=follow)
     log = generate(settings)
     items_of = catalogue(settings)
     histories = log.items.reshape(settings.users, 24)

@@ -29,6 +29,12 @@ def test_the_tiny_size_is_frozen():
     assert (SIZES["tiny"].version, len(log), content[:16]) == (1, 32034, "8b86769b475f501f")
 
 
+def test_sizes_from_before_a_setting_came_keep_their_digests():
+    digests = {name: settings_digest(settings)[:8] for name, settings in SIZES.items() if not settings.follow}
+    assert digests == {"tiny": "5a99ccca", "small": "397a4c5c", "medium": "4016e467", "long": "8e9e0f66"}
+    assert settings_digest(dataclasses.replace(MINI, follow=0.1)) != settings_digest(MINI)
+
+
 def test_how_long_a_user_will_be_does_not_change_how_the_user_begins():
     short, long = generate(MINI), generate(dataclasses.replace(MINI, shortest=9))
     assert short.lengths.min() < 9
@@ -112,6 +118,8 @@ def test_settings_travel_in_the_notes():
         ({"users": 0}, "users: 0 is less than 1"),
         ({"longest": 4}, "longest: 4 is less than shortest, 5"),
         ({"stay": 1.0}, "stay: 1.0 leaves"),
+        ({"follow": -0.1}, "follow: -0.1 leaves"),
+        ({"stay": 0.5, "follow": 0.5}, "stay, follow: 0.5 and 0.5 make 1 or more"),
         ({"base": 0.0}, "base: 0"),
         ({"categories": 4226}, "categories, items_per_category: 4226, 4; expected 4225 at most"),
         ({"fade": -0.1}, "fade: -0.1 is negative"),
@@ -124,7 +132,7 @@ def test_settings_that_describe_no_process_are_refused(changes, message):
 
 
 def test_an_unknown_size_lists_the_known(tmp_path):
-    with pytest.raises(ValueError, match="size: unknown 'huge' of dataset 'synthetic'; known: tiny, small, medium, long"):
+    with pytest.raises(ValueError, match="size: unknown 'huge' of dataset 'synthetic'; known: tiny, small, medium, rounds, long"):
         SyntheticDataset().load("huge", None, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
