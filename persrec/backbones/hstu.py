@@ -52,7 +52,8 @@ class HSTULayer(nn.Module):
         self, x: torch.Tensor, past: KeysValues | None, valid: torch.Tensor, pairs: PairFeatures | None, kernel: Kernel
     ) -> tuple[torch.Tensor, KeysValues]:
         """``x`` ``[B, n, D]``, ``valid`` ``[B, p + n]``; returns the output and all of this segment's keys and values."""
-        u, v, q, k = F.silu(self._norm(x) @ self.uvqk).chunk(4, dim=-1)
+        mixed = self._norm(x) @ self.uvqk
+        u, v, q, k = F.silu(mixed, inplace=not torch.is_grad_enabled()).chunk(4, dim=-1)
         q, k, v = (self._heads(part) for part in (q, k, v))
         own = (k, v)
         if past is not None:

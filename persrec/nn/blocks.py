@@ -13,7 +13,7 @@ import torch
 
 QUERY_ROWS = 32
 # scores of a block, by device: on a CPU few enough for its caches, on a GPU bounded in memory alone
-BLOCK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 26}
+BLOCK_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 26}
 
 
 def row_blocks(queries: int) -> Iterator[tuple[int, int]]:
