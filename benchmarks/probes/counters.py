@@ -89,6 +89,10 @@ def _added_product(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
     return _product(inputs[1:], outputs)
 
 
+def _added_batched_product(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
+    return _batched_product(inputs[1:], outputs)
+
+
 def _scaled_dot_product(inputs: list[Any], outputs: list[Any]) -> Counter[str]:  # noqa: ARG001 - fvcore's signature
     q, k, v = (_shape(value) for value in inputs[:3])
     return Counter({ATTENTION: math.prod(q[:-2]) * q[-2] * k[-2] * (q[-1] + v[-1])})
@@ -98,6 +102,7 @@ HANDLES: dict[str, Handle] = {
     "aten::matmul": _product,
     "aten::mm": _product,
     "aten::bmm": _batched_product,
+    "aten::baddbmm": _added_batched_product,
     "aten::linear": _product,
     "aten::addmm": _added_product,
     "aten::scaled_dot_product_attention": _scaled_dot_product,

@@ -8,7 +8,7 @@ from torch import nn
 
 from persrec.backbones.base import Backbone, start_copying
 from persrec.nn.attention import Kernel, pointwise_attention
-from persrec.nn.cache import Chunk, KeysValues, KVCache
+from persrec.nn.cache import Chunk, KeysValues, KVCache, kept
 from persrec.nn.pointwise import Bias
 from persrec.nn.positions import PairFeatures, RelativeBias
 
@@ -68,7 +68,8 @@ class HSTULayer(nn.Module):
         self, x: torch.Tensor, past: KeysValues | None, valid: torch.Tensor, pairs: PairFeatures | None, kernel: Kernel
     ) -> tuple[torch.Tensor, KeysValues]:
         """``x`` ``[B, n, D]``, ``valid`` ``[B, p + n]``; returns the output and all of this segment's keys and values."""
-        u, v, q, k = F.silu(self._norm(x) @ self.uvqk).chunk(4, dim=-1)
+        mixed = self._norm(x) @ self.uvqk
+        u, v, q, k = F.silu(mixed, inplace=not torch.is_grad_enabled()).chunk(4, dim=-1)
         q, k, v = (self._heads(part) for part in (q, k, v))
         own = (k, v)
         if past is not None:
@@ -108,11 +109,11 @@ class HSTU(Backbone):
         x = F.dropout(chunk.inputs + self.positions(chunk.positions), self.config.dropout, self.training)
         valid = torch.cat([cache.valid, chunk.valid], dim=1)
         pairs = PairFeatures(chunk, cache) if self.config.relative_bias else None
-        kept, first = [], chunk.valid.shape[1] - chunk.keep
+        own = []
         for index, layer in enumerate(self.layers):
             x, (k, v) = layer(x, cache.layers[index] if cache.layers else None, valid, pairs, self.kernel)
-            kept.append((k[:, :, first:], v[:, :, first:]))
-        return x, tuple(kept)
+            own.append(kept(k, v, chunk.keep))
+        return x, tuple(own)
 
     def macs(self, *, positions: int, pairs: int) -> dict[str, int]:
         """As `Backbone` says: 5 D^2 a position (u, v, q, k and the output map), 2 D a pair."""

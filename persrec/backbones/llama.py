@@ -24,7 +24,7 @@ from transformers.models.llama.modeling_llama import (
 
 from persrec.backbones.base import Backbone, start_copying
 from persrec.nn.attention import Kernel, naive_softmax, softmax_attention
-from persrec.nn.cache import Chunk, KeysValues, KVCache
+from persrec.nn.cache import Chunk, KeysValues, KVCache, kept
 
 Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 Rotation = tuple[torch.Tensor, torch.Tensor]
@@ -166,9 +166,7 @@ class Llama(Backbone):
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             return softmax_attention(q, k, v, prefix=cache.length, valid=valid, kernel=self.kernel)
 
-        hidden, own = self._decode(chunk.inputs, chunk.positions[None], cache.layers, attend)
-        first = chunk.valid.shape[1] - chunk.keep
-        return hidden, tuple((k[:, :, first:], v[:, :, first:]) for k, v in own)
+        return self._decode(chunk.inputs, chunk.positions[None], cache.layers, attend, keep=chunk.keep)
 
     def masked(self, inputs: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Hidden states ``[R, S, D]`` of rows under a mask of their own, without a cache.
@@ -185,7 +183,7 @@ class Llama(Backbone):
                 return naive_softmax(q, k, v, visible)
             return F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
 
-        return self._decode(inputs, positions, (), attend)[0]
+        return self._decode(inputs, positions, (), attend, keep=0)[0]
 
     def macs(self, *, positions: int, pairs: int) -> dict[str, int]:
         """As `Backbone` says: q and o ``2 D H d`` a position, k and v ``2 D G d``, SwiGLU ``3 D inner``; ``2 H d`` a pair."""
@@ -202,15 +200,15 @@ class Llama(Backbone):
         return self.config.num_key_value_heads, self.config.head_dim
 
     def _decode(
-        self, inputs: torch.Tensor, positions: torch.Tensor, past: tuple[KeysValues, ...], attend: Attend
-    ) -> tuple[torch.Tensor, list[KeysValues]]:
+        self, inputs: torch.Tensor, positions: torch.Tensor, past: tuple[KeysValues, ...], attend: Attend, *, keep: int
+    ) -> tuple[torch.Tensor, tuple[KeysValues, ...]]:
         """Runs all layers and the final norm; ``positions`` ``[n]`` or ``[B, n]``, ``attend`` sees repeated heads."""
         rotation = self.cosines[positions], self.sines[positions]
         x, own = self._drop(inputs), []
         for index, layer in enumerate(self.layers):
-            x, pair = self._run_layer(layer, x, rotation, past[index] if past else None, attend)
-            own.append(pair)
-        return self.norm(x), own
+            x, (k, v) = self._run_layer(layer, x, rotation, past[index] if past else None, attend)
+            own.append(kept(k, v, keep))
+        return self.norm(x), tuple(own)
 
     def _run_layer(
         self, layer: Any, x: torch.Tensor, rotation: Rotation, past: KeysValues | None, attend: Attend

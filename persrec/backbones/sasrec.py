@@ -8,7 +8,7 @@ from torch import nn
 
 from persrec.backbones.base import Backbone, start_copying
 from persrec.nn.attention import Kernel, softmax_attention
-from persrec.nn.cache import Chunk, KeysValues, KVCache
+from persrec.nn.cache import Chunk, KeysValues, KVCache, kept
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,11 +90,11 @@ class SASRec(Backbone):
         """As `Backbone` says."""
         x = F.dropout(self.input_norm(chunk.inputs + self.positions(chunk.positions)), self.config.dropout, self.training)
         valid = torch.cat([cache.valid, chunk.valid], dim=1)
-        kept, first = [], chunk.valid.shape[1] - chunk.keep
+        own = []
         for index, layer in enumerate(self.layers):
             x, (k, v) = layer(x, cache.layers[index] if cache.layers else None, valid, self.kernel)
-            kept.append((k[:, :, first:], v[:, :, first:]))
-        return x, tuple(kept)
+            own.append(kept(k, v, chunk.keep))
+        return x, tuple(own)
 
     def macs(self, *, positions: int, pairs: int) -> dict[str, int]:
         """As `Backbone` says: 4 D^2 a position for projections, 2 D x inner for the feed-forward, 2 D a pair."""

@@ -4,10 +4,14 @@ An item comes before the target when it scores higher, or ties and its hash is s
 their last bits with the place in a matrix (a kernel's edge tiles sum in another order), so scores of unit vectors that are
 closer than `SAME` tie: far below what tells two items apart, well above what tells two kernels apart. The hash is a fixed
 bijection of the item id, so the order of ties is total, the same for every model and run, and not the order of ids.
+
+A block of scores is written once, into a buffer that all blocks share, and read twice, to compare it with the target's
+score at either side of `SAME`: where both counts agree nothing ties, and the hashes are not asked.
 """
 
-from collections.abc import Callable
-from functools import partial
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,8 +20,9 @@ from torch import Tensor
 
 Seen = tuple[NDArray[np.int64] | Tensor, NDArray[np.int64] | Tensor]
 
-USERS_AT_ONCE = 512
-ITEMS_AT_ONCE = 16_384  # 32 MiB of float32 scores with the users above
+USERS_AT_ONCE = 1024
+# items at once, by device: on a CPU few enough that their scores stay in its caches, on a GPU bounded in memory alone
+ITEMS_AT_ONCE = {"cpu": 1024, "cuda": 16_384}
 SAME = 1e-6  # of float32 products of unit vectors
 
 
@@ -29,7 +34,7 @@ def target_ranks(
     seen: Seen | None = None,
     *,
     block: int = USERS_AT_ONCE,
-    item_block: int = ITEMS_AT_ONCE,
+    item_block: int | None = None,
 ) -> NDArray[np.int64]:
     """Rank of each target, 1 is first, by the product of user and item vectors; item 0, padding, is never ranked.
 
@@ -42,7 +47,7 @@ def target_ranks(
         seen: items that are left out of a user's ranking, as (offsets ``[n + 1]``, items); the target never is. Repeated
             items and padding among them do no harm.
         block: users at once.
-        item_block: items at once; scores in memory are ``block * item_block`` numbers.
+        item_block: items at once, `ITEMS_AT_ONCE` by default; scores in memory are ``block * item_block`` numbers.
 
     Returns:
         int64 ``[n]``, on the CPU.
@@ -53,19 +58,21 @@ def target_ranks(
     for name, vectors in (("users", users), ("items", items)):
         if vectors.ndim != 2 or vectors.shape[1] != users.shape[-1]:
             raise ValueError(f"{name}: shape {tuple(vectors.shape)}; expected two dimensions, of one width for users and items")
-        if not bool(torch.isfinite(vectors).all()):
+        if not _all_finite(vectors):
             raise ValueError(f"{name}: holds NaN or infinity; expected finite vectors")
     users, items = users.float(), items.float()
 
-    def scores(first: int, last: int, start: int) -> Tensor:
+    def own(rows: slice, of: Tensor) -> Tensor:
+        return (users[rows] * items[of]).sum(1)
+
+    def write(rows: slice, columns: slice, out: Tensor) -> None:
         with torch.autocast(users.device.type, enabled=False):
-            return users[first:last] @ items[start : start + item_block].T
+            torch.mm(users[rows], items[columns].T, out=out)
 
     if len(users) != len(targets):
         raise ValueError(f"users: {len(users)} for {len(targets)} targets; expected one each")
-    return _ranks(
-        scores, num_items=len(items), targets=targets, seen=seen, block=block, item_block=item_block, same=SAME, device=users.device
-    )
+    scores = _Scores(own=own, write=write, items=len(items), same=SAME, dtype=torch.float32, device=users.device)
+    return _ranks(scores, targets=targets, seen=seen, block=block, item_block=item_block)
 
 
 @torch.no_grad()
@@ -75,7 +82,7 @@ def target_ranks_from_scores(
     seen: Seen | None = None,
     *,
     block: int = USERS_AT_ONCE,
-    item_block: int = ITEMS_AT_ONCE,
+    item_block: int | None = None,
 ) -> NDArray[np.int64]:
     """As `target_ranks`, from scores ``[n, V]``, or ``[1, V]`` for one order that all users share; only equal scores tie.
 
@@ -83,18 +90,21 @@ def target_ranks_from_scores(
         ValueError: as `target_ranks`; scores must be finite.
     """
     whole = torch.as_tensor(scores)
-    whole = whole if whole.is_floating_point() else whole.double()
+    whole = whole if whole.dtype in {torch.float32, torch.float64} else whole.double()
     if whole.ndim != 2 or len(whole) not in {1, len(targets)}:
         raise ValueError(f"scores: shape {tuple(whole.shape)}; expected ({len(targets)}, V) or (1, V)")
-    if not bool(torch.isfinite(whole).all()):
+    if not _all_finite(whole):
         raise ValueError("scores: hold NaN or infinity; expected finite numbers")
-    n, V = len(targets), whole.shape[1]
+    whole = whole.expand(len(targets), -1)
 
-    def part(first: int, last: int, start: int) -> Tensor:
-        rows = whole[first:last] if len(whole) == n else whole.expand(last - first, V)
-        return rows[:, start : start + item_block].clone()
+    def own(rows: slice, of: Tensor) -> Tensor:
+        return whole[rows].gather(1, of[:, None]).squeeze(1)
 
-    return _ranks(part, num_items=V, targets=targets, seen=seen, block=block, item_block=item_block, same=0.0, device=whole.device)
+    def write(rows: slice, columns: slice, out: Tensor) -> None:
+        out.copy_(whole[rows, columns])
+
+    given = _Scores(own=own, write=write, items=whole.shape[1], same=0.0, dtype=whole.dtype, device=whole.device)
+    return _ranks(given, targets=targets, seen=seen, block=block, item_block=item_block)
 
 
 def repeat_mask(targets: NDArray[np.int64], past: tuple[NDArray[np.int64], NDArray[np.int64]]) -> NDArray[np.bool_]:
@@ -116,81 +126,87 @@ def tie_order(num_items: int) -> NDArray[np.int64]:
     return (state ^ (state >> np.uint64(31))).view(np.int64)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Scores:
+    """Scores of users by items: each target's ``own``, and blocks that are written where they are wanted."""
+
+    own: Callable[[slice, Tensor], Tensor]
+    write: Callable[[slice, slice, Tensor], None]
+    items: int
+    same: float
+    dtype: torch.dtype
+    device: torch.device
+
+
 def _ranks(
-    scores: Callable[[int, int, int], Tensor],
-    *,
-    num_items: int,
-    targets: NDArray[np.int64] | Tensor,
-    seen: Seen | None,
-    block: int,
-    item_block: int,
-    same: float,
-    device: torch.device,
+    scores: _Scores, *, targets: NDArray[np.int64] | Tensor, seen: Seen | None, block: int, item_block: int | None
 ) -> NDArray[np.int64]:
-    """Counts in blocks; ``scores(first, last, start)`` gives users ``first:last`` by up to ``item_block`` items from ``start``."""
+    n, V, device = len(targets), scores.items, scores.device
+    item_block = ITEMS_AT_ONCE.get(device.type, ITEMS_AT_ONCE["cpu"]) if item_block is None else item_block
     if min(block, item_block) < 1:
         raise ValueError(f"block: {block} users, {item_block} items; expected at least 1 of each")
-    n, V = len(targets), num_items
     wanted = torch.as_tensor(targets, dtype=torch.int64, device=device)
     if wanted.ndim != 1 or (n and (int(wanted.min()) < 1 or int(wanted.max()) >= V)):
         raise ValueError(f"targets: shape {tuple(wanted.shape)}, ids {wanted.flatten()[:3].tolist()}...; expected item ids in 1..{V - 1}")
     offsets, known = _checked_seen(seen, n, V, device)
     order = torch.from_numpy(tie_order(V)).to(device)
     starts = range(0, V, item_block)
+    room, flags = torch.empty(2, min(block, n) * min(item_block, V), dtype=scores.dtype, device=device)
     ranks = np.empty(n, dtype=np.int64)
     for first in range(0, n, block):
-        last = min(first + block, n)
-        of = wanted[first:last]
-        left_out = _left_out(offsets, known, first, last, of)
-        at = partial(scores, first, last)
-        if len(starts) == 1:  # one product serves both passes
-            at = partial(_same, at(0))
-        own = _own(at, starts, of)
+        rows = slice(first, min(first + block, n))
+        of = wanted[rows]
+        own = scores.own(rows, of)
         before = torch.zeros_like(of)
-        for start in starts:
-            before += _before(at(start), own, order, of, start=start, left_out=left_out, same=same)
-        ranks[first:last] = (before + 1).cpu().numpy()
+        for start, (left_out, which) in zip(starts, _left_out(offsets, known, rows, of, starts), strict=True):
+            columns = slice(start, min(start + item_block, V))
+            values = room[: len(of) * (columns.stop - start)].view(len(of), -1)
+            scores.write(rows, columns, values)
+            values[left_out, which] = -torch.inf
+            if start == 0:
+                values[:, 0] = -torch.inf  # padding
+            above = _count(torch.gt, values, own + scores.same, flags)
+            not_below = _count(torch.ge, values, own - scores.same, flags)
+            before += above
+            tied = torch.nonzero(above != not_below).squeeze(1)
+            if len(tied):
+                before[tied] += _earlier_ties(values[tied], own[tied], order[columns], order[of[tied]], scores.same)
+        ranks[rows] = (before + 1).cpu().numpy()
     return ranks
 
 
-def _same(values: Tensor, start: int) -> Tensor:  # noqa: ARG001 - stands for the function of a block's start
-    return values
+def _earlier_ties(values: Tensor, own: Tensor, hashes: Tensor, hash_of_target: Tensor, same: float) -> Tensor:
+    """How many items of a block tie with each target and have the smaller hash."""
+    tied = (values >= (own - same)[:, None]) & (values <= (own + same)[:, None])
+    return (tied & (hashes[None, :] < hash_of_target[:, None])).sum(dim=1)
 
 
-def _own(at: Callable[[int], Tensor], starts: range, targets: Tensor) -> Tensor:
-    """The targets' own scores, each picked from the block that holds it."""
-    own: Tensor | None = None
-    for start in starts:
-        values = at(start)
-        own = values.new_empty(len(targets)) if own is None else own
-        inside = torch.nonzero((targets >= start) & (targets < start + values.shape[1])).squeeze(1)
-        own[inside] = values[inside, targets[inside] - start]
-    assert own is not None  # noqa: S101 - there is at least one block
-    return own
+def _count(compare: Callable[..., Tensor], values: Tensor, bounds: Tensor, flags: Tensor) -> Tensor:
+    """Per row, how many values compare so with its bound. Flags of the values' type are several times faster than booleans."""
+    flags = flags[: values.numel()].view(values.shape)
+    compare(values, bounds[:, None], out=flags)
+    return flags.sum(dim=1).long()
 
 
-def _before(
-    values: Tensor, own: Tensor, order: Tensor, targets: Tensor, *, start: int, left_out: tuple[Tensor, Tensor], same: float
-) -> Tensor:
-    """How many items of a block come before each target; what is left out counts as minus infinity."""
-    rows, items = left_out
-    here = (items >= start) & (items < start + values.shape[1])
-    values[rows[here], items[here] - start] = -torch.inf
-    if start == 0:
-        values[:, 0] = -torch.inf  # padding
-    above = values - own[:, None]
-    hashes = order[start : start + values.shape[1]]
-    tied = (above.abs() <= same) & (hashes[None, :] < order[targets][:, None])
-    return (above > same).sum(dim=1) + tied.sum(dim=1)
+def _left_out(offsets: Tensor, known: Tensor, users: slice, targets: Tensor, starts: range) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each block of items, the rows, from 0, and columns of what is not counted: items that users have seen, and targets."""
+    counts = offsets[users.start + 1 : users.stop + 1] - offsets[users]
+    each = torch.arange(len(targets), device=known.device)
+    rows = torch.cat([each, torch.repeat_interleave(each, counts)])
+    items = torch.cat([targets, known[int(offsets[users.start]) : int(offsets[users.stop])]])
+    if len(starts) == 1:
+        yield rows, items
+        return
+    items, by_item = items.sort()
+    rows = rows[by_item]
+    edges = torch.searchsorted(items, torch.tensor([*starts, starts.stop], device=items.device)).tolist()
+    for start, (first, last) in zip(starts, itertools.pairwise(edges), strict=True):
+        yield rows[first:last], items[first:last] - start
 
 
-def _left_out(offsets: Tensor, known: Tensor, first: int, last: int, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows, from 0, and items that users ``first:last`` have seen, their targets excepted."""
-    counts = offsets[first + 1 : last + 1] - offsets[first:last]
-    rows = torch.repeat_interleave(torch.arange(last - first, device=known.device), counts)
-    items = known[int(offsets[first]) : int(offsets[last])]
-    others = items != targets[rows]
-    return rows[others], items[others]
+def _all_finite(values: Tensor) -> bool:
+    """Whether no value is NaN or infinite; their sum tells at one reading, unless it overflows."""
+    return bool(values.sum().isfinite()) or bool(values.isfinite().all())
 
 
 def _checked_seen(seen: Seen | None, n: int, V: int, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -6,14 +6,14 @@ Axis legend:  B users   H heads   n queries   p prefix keys, seen by every query
               G = B * H users' heads, users first   r rows of a block   c keys of a block
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 
 QUERY_ROWS = 32
 # scores of a block, by device: on a CPU few enough for its caches, on a GPU bounded in memory alone
-BLOCK_ELEMENTS = {"cpu": 1 << 20, "cuda": 1 << 26}
+BLOCK_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 26}
 
 
 def row_blocks(queries: int) -> Iterator[tuple[int, int]]:
@@ -40,6 +40,15 @@ class Block:
     def size(self) -> int:
         """Query rows, ``r``: the block's own keys are the last so many."""
         return int(self.rows.stop) - int(self.rows.start)
+
+    @property
+    def scores(self) -> int:
+        """How many scores it has."""
+        return (int(self.groups.stop) - int(self.groups.start)) * self.size * self.keys
+
+    def within(self, room: torch.Tensor) -> torch.Tensor:
+        """``[G, r, c]`` for the block's scores at the start of memory that blocks share (`room_for`)."""
+        return room[: self.scores].view(-1, self.size, self.keys)
 
     def per_user(self, values: torch.Tensor) -> torch.Tensor:
         """``[G, r, c]`` as ``[B, H, r, c]``."""
@@ -69,6 +78,11 @@ def blocks(q: torch.Tensor, prefix: int) -> Iterator[Block]:
                 upto = min(head + head_step, heads)
                 groups = slice(user * heads + head, (last - 1) * heads + upto)
                 yield Block(users=slice(user, last), groups=groups, heads=upto - head, rows=rows, prefix=prefix)
+
+
+def room_for(parts: Sequence[Block], like: torch.Tensor) -> torch.Tensor:
+    """Memory for the scores of any of the blocks: memory of its own for each would not stay in a core's cache."""
+    return like.new_empty(max((part.scores for part in parts), default=0))
 
 
 def grouped(*tensors: torch.Tensor) -> list[torch.Tensor]:

@@ -148,6 +148,16 @@ class KVCache:
         return replace(self, segments=self.segments + 1)
 
 
+def kept(keys: torch.Tensor, values: torch.Tensor, keep: int) -> KeysValues:
+    """Of a layer's keys and values ``[B, H, n, d]``, those of the last ``keep`` positions.
+
+    Without gradients they are tensors of their own: views would hold all that every layer computed until the last is through.
+    """
+    first = keys.shape[2] - keep
+    keys, values = keys[:, :, first:], values[:, :, first:]
+    return (keys, values) if torch.is_grad_enabled() else (_own(keys), _own(values))
+
+
 def _behind(earlier: torch.Tensor | None, own: torch.Tensor | None) -> torch.Tensor | None:
     return None if earlier is None or own is None else torch.cat([earlier, own], dim=1)
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from persrec.nn.blocks import Block, blocks, grouped, ungrouped
+from persrec.nn.blocks import Block, blocks, grouped, room_for, ungrouped
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,19 +61,23 @@ def pointwise(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, prefix: int, bi
     return _forward(q, k, v, prefix, bias)
 
 
-def _scores(q: torch.Tensor, k: torch.Tensor, block: Block, bias: Bias | None) -> torch.Tensor:
-    """``[G, r, c]`` from ``q`` ``[G, d, n]`` and ``k`` ``[G, d, m]``."""
-    scores = torch.bmm(q[block.groups, :, block.rows].transpose(1, 2), k[block.groups, :, : block.keys])
-    if bias is not None:
-        block.per_user(scores).add_(bias.block(block.users, block.rows, block.keys)[:, None].to(scores.dtype))
-    return scores
+def _scores(q: torch.Tensor, k: torch.Tensor, block: Block, bias: Bias | None, room: torch.Tensor) -> torch.Tensor:
+    """``[G, r, c]`` from ``q`` ``[G, d, n]`` and ``k`` ``[G, d, m]``, written to ``room``."""
+    scores = block.within(room)
+    rows, keys = q[block.groups, :, block.rows].transpose(1, 2), k[block.groups, :, : block.keys]
+    if bias is None:
+        return torch.bmm(rows, keys, out=scores)
+    block.per_user(scores).copy_(bias.block(block.users, block.rows, block.keys)[:, None])
+    return torch.baddbmm(scores, rows, keys, out=scores)
 
 
 def _forward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, prefix: int, bias: Bias | None) -> torch.Tensor:
     queries, keys, values = grouped(q, k, v)
     out = queries.new_empty(len(queries), values.shape[1], queries.shape[2])
-    for block in blocks(q, prefix):
-        weights = block.hide_later(F.silu(_scores(queries, keys, block, bias), inplace=True))
+    parts = list(blocks(q, prefix))
+    room = room_for(parts, queries)
+    for block in parts:
+        weights = block.hide_later(F.silu(_scores(queries, keys, block, bias, room), inplace=True))
         out[block.groups, :, block.rows] = torch.bmm(values[block.groups, :, : block.keys], weights.transpose(1, 2))
     return ungrouped(out, q.shape[1])
 
@@ -104,15 +108,17 @@ class _Pointwise(torch.autograd.Function):
         q, k, v, grad_out = grouped(*tensors, grad)
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         tables = _TableGradients(bias)
-        for block in blocks(tensors[0], ctx.prefix):
+        parts = list(blocks(tensors[0], ctx.prefix))
+        room, room_of_gates, room_of_slopes = (room_for(parts, q) for _ in range(3))
+        one = q.new_ones(())
+        for block in parts:
             groups, rows, keys = block.groups, block.rows, slice(0, block.keys)
-            scores, out = _scores(q, k, block, bias), grad_out[groups, :, rows]
+            scores, out = _scores(q, k, block, bias, room), grad_out[groups, :, rows]
             # d silu(s) / ds = sigmoid(s) + silu(s) (1 - sigmoid(s))
-            gate = torch.sigmoid(scores)
+            gate = torch.sigmoid(scores, out=block.within(room_of_gates))
             weights = block.hide_later(scores.mul_(gate))
-            slope = torch.bmm(out.transpose(1, 2), v[groups, :, keys])
-            slope.mul_(gate.addcmul_(weights, 1 - gate))
-            block.hide_later(slope)
+            slope = torch.bmm(out.transpose(1, 2), v[groups, :, keys], out=block.within(room_of_slopes))
+            block.hide_later(slope.mul_(gate.lerp_(one, weights)))
             grad_v[groups, :, keys] += torch.bmm(out, weights)
             grad_q[groups, :, rows] = torch.bmm(k[groups, :, keys], slope.transpose(1, 2))
             grad_k[groups, :, keys] += torch.bmm(q[groups, :, rows], slope)

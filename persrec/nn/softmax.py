@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from persrec.nn.blocks import Block, blocks, grouped, ungrouped
+from persrec.nn.blocks import Block, blocks, grouped, room_for, ungrouped
 
 
 def softmax(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, prefix: int, valid: torch.Tensor) -> torch.Tensor:
@@ -36,9 +36,10 @@ def _hidden_keys(valid: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None
     return torch.zeros(valid.shape, dtype=dtype, device=valid.device).masked_fill_(~valid, -torch.inf)[:, None, None]
 
 
-def _weights(q: torch.Tensor, k: torch.Tensor, hidden: torch.Tensor | None, block: Block) -> torch.Tensor:
-    """``[G, r, c]`` from ``q`` ``[G, d, n]``, divided by ``sqrt(d)`` already, and ``k`` ``[G, d, m]``."""
-    scores = torch.bmm(q[block.groups, :, block.rows].transpose(1, 2), k[block.groups, :, : block.keys])
+def _weights(q: torch.Tensor, k: torch.Tensor, hidden: torch.Tensor | None, block: Block, room: torch.Tensor) -> torch.Tensor:
+    """``[G, r, c]`` from ``q`` ``[G, d, n]``, divided by ``sqrt(d)`` already, and ``k`` ``[G, d, m]``, written to ``room``."""
+    scores = block.within(room)
+    torch.bmm(q[block.groups, :, block.rows].transpose(1, 2), k[block.groups, :, : block.keys], out=scores)
     own_keys = scores[..., block.keys - block.size :]
     if hidden is not None:
         diagonal = own_keys.diagonal(dim1=1, dim2=2)
@@ -46,16 +47,17 @@ def _weights(q: torch.Tensor, k: torch.Tensor, hidden: torch.Tensor | None, bloc
         block.per_user(scores).add_(hidden[block.users, ..., : block.keys])
         diagonal.copy_(own)
     own_keys.masked_fill_(block.later(scores.device), -torch.inf)
-    scores.sub_(scores.amax(2, keepdim=True)).exp_()
-    return scores.div_(scores.sum(2, keepdim=True))
+    return torch.softmax(scores, dim=2, out=scores)
 
 
 def _forward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, prefix: int, valid: torch.Tensor) -> torch.Tensor:
     queries, keys, values = grouped(q * q.shape[3] ** -0.5, k, v)
     hidden = _hidden_keys(valid, q.dtype)
     out = queries.new_empty(len(queries), values.shape[1], queries.shape[2])
-    for block in blocks(q, prefix):
-        weights = _weights(queries, keys, hidden, block)
+    parts = list(blocks(q, prefix))
+    room = room_for(parts, queries)
+    for block in parts:
+        weights = _weights(queries, keys, hidden, block, room)
         out[block.groups, :, block.rows] = torch.bmm(values[block.groups, :, : block.keys], weights.transpose(1, 2))
     return ungrouped(out, q.shape[1])
 
@@ -77,10 +79,12 @@ class _Softmax(torch.autograd.Function):
         q, k, v, grad_out = grouped(given * scale, k, v, grad)
         hidden = _hidden_keys(valid, q.dtype)
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for block in blocks(given, ctx.prefix):
+        parts = list(blocks(given, ctx.prefix))
+        room, room_of_slopes = (room_for(parts, q) for _ in range(2))
+        for block in parts:
             groups, rows, keys = block.groups, block.rows, slice(0, block.keys)
-            weights, out = _weights(q, k, hidden, block), grad_out[groups, :, rows]
-            slope = torch.bmm(out.transpose(1, 2), v[groups, :, keys]).mul_(weights)
+            weights, out = _weights(q, k, hidden, block, room), grad_out[groups, :, rows]
+            slope = torch.bmm(out.transpose(1, 2), v[groups, :, keys], out=block.within(room_of_slopes)).mul_(weights)
             slope.addcmul_(weights, slope.sum(2, keepdim=True), value=-1)
             grad_v[groups, :, keys] += torch.bmm(out, weights)
             grad_q[groups, :, rows] = torch.bmm(k[groups, :, keys], slope.transpose(1, 2))

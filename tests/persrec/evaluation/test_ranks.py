@@ -48,6 +48,24 @@ def test_ranks_are_those_of_a_full_sort_whatever_the_blocks(n, V, seed, block, i
     assert target_ranks_from_scores(users @ items.T, targets, seen, block=block, item_block=item_block).tolist() == expected
 
 
+@pytest.mark.parametrize("item_block", [None, 1024, 1000, 257])
+@pytest.mark.parametrize("distinct", [1, 40])
+def test_counts_of_a_large_catalogue_are_those_of_the_definition(item_block, distinct):
+    # whole and part words of flags, more above a target than a byte counts, ties with each score or with few
+    n, V = 21, 3001
+    users, items, targets, seen = case(n, V, 2, seed=5, distinct=distinct)
+    scores, hashes = users @ items.T, tie_order(V)
+    rows = np.repeat(np.arange(n), np.diff(seen[0]))
+    ranked = np.ones((n, V), dtype=bool)
+    ranked[rows, seen[1]] = ranked[:, 0] = False
+    own = scores[np.arange(n), targets][:, None]
+    earlier = (scores > own) | ((scores == own) & (hashes[None, :] < hashes[targets][:, None]))
+    expected = 1 + (earlier & ranked).sum(axis=1)
+    given = [torch.from_numpy(vectors) for vectors in (users, items)]
+    assert target_ranks(*given, targets, seen, block=8, item_block=item_block).tolist() == expected.tolist()
+    assert target_ranks_from_scores(scores, targets, seen, block=8, item_block=item_block).tolist() == expected.tolist()
+
+
 def test_random_unit_vectors_rank_as_a_sort_of_their_float64_scores():
     random = torch.Generator().manual_seed(0)
     users = torch.nn.functional.normalize(torch.randn(70, 48, generator=random), dim=1)
@@ -137,8 +155,15 @@ def test_scores_that_are_not_finite_are_refused():
     # a NaN compares as neither higher nor equal: such a target would rank first
     with pytest.raises(ValueError, match="scores: hold NaN or infinity"):
         target_ranks_from_scores(np.array([[0.0, np.nan]]), np.array([1]))
+    with pytest.raises(ValueError, match="scores: hold NaN or infinity"):
+        target_ranks_from_scores(np.array([[np.inf, -np.inf]]), np.array([1]))
     with pytest.raises(ValueError, match=r"scores: shape \(2, 2\); expected \(3, V\) or \(1, V\)"):
         target_ranks_from_scores(np.zeros((2, 2)), np.array([1, 1, 1]))
+
+
+def test_finite_scores_of_any_size_are_ranked():
+    largest = np.finfo(np.float32).max  # their sum is infinite, they are not
+    assert target_ranks_from_scores(np.array([[0, largest, largest / 2, largest]], dtype=np.float32), np.array([2])).tolist() == [3]
 
 
 def test_repeat_targets_are_those_among_the_past():
