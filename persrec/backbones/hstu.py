@@ -50,7 +50,6 @@ class HSTULayer(nn.Module):
         self.output = nn.Linear(config.width, config.width)
         nn.init.zeros_(self.output.weight)  # a layer starts as the identity, so that item vectors find their places first
         nn.init.zeros_(self.output.bias)
-        if config.copying_start:
         self.bias = RelativeBias(config.length) if config.relative_bias else None
         if config.copying_start:
             self._start_copying()
