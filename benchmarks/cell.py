@@ -138,8 +138,12 @@ class Cell:
             raise ValueError(f"width: {self.width} over {self.heads} heads; rotary positions need heads of an even width")
 
     def _check_sizes(self) -> None:
-        if not (self.learning_rate > 0 and self.temperature > 0 and self.weight_decay >= 0 and self.recent_weight >= 0 and 0 <= self.dropout < 1):
-            raise ValueError("learning_rate, temperature: expected more than 0; weight_decay, recent_weight: 0 or more; dropout: 0 to below 1")
+        if not (
+            self.learning_rate > 0 and self.temperature > 0 and self.weight_decay >= 0 and self.recent_weight >= 0 and 0 <= self.dropout < 1
+        ):
+            raise ValueError(
+                "learning_rate, temperature: expected more than 0; weight_decay, recent_weight: 0 or more; dropout: 0 to below 1"
+            )
         if self.compression not in ("none", "recent") and self.history < self.segments:
             raise ValueError(f"history: {self.history} items do not fill {self.segments} segments")
         if (self.backbone in FLOOR_NAMES) != (self.compression == "none"):

@@ -37,7 +37,9 @@ class BackboneSettings:
 
 
 def _hstu(s: BackboneSettings) -> Backbone:
-    return HSTU(HSTUConfig(width=s.width, layers=s.layers, heads=s.heads, length=s.length, dropout=s.dropout, copying_start=s.copying_start))
+    return HSTU(
+        HSTUConfig(width=s.width, layers=s.layers, heads=s.heads, length=s.length, dropout=s.dropout, copying_start=s.copying_start)
+    )
 
 
 def _sasrec(s: BackboneSettings) -> Backbone:

@@ -13,8 +13,8 @@ because the rich get richer, so this very distribution is a ceiling that a model
 
 ``kernel`` fades like a power law: a sum of exponentials whose time constants are powers of 4 (`kernel`), which a recursion
 follows exactly at any length. Where interests ``follow`` each other, the last item tells which category is likely next, and
-what the user takes there was last taken a round ago: the long past matters by what is asked of it. Times are sessions of short gaps between long ones, drawn apart from the items: they tell
-nothing of the next item, so the ceiling holds with and without them.
+what the user takes there was last taken a round ago. Times are sessions of short gaps between long ones, drawn apart from the
+items: they tell nothing of the next item, so the ceiling holds with and without them.
 """
 
 import dataclasses
@@ -105,9 +105,9 @@ SIZES: dict[str, SyntheticSettings] = {
     "tiny": SyntheticSettings(users=400, shortest=60, longest=100, categories=24, items_per_category=12, base=10.0),
     "small": SyntheticSettings(users=1500, shortest=200, longest=300, categories=50, items_per_category=12),
     "medium": SyntheticSettings(users=4000, shortest=360, longest=480, categories=64, items_per_category=30),
-    "rounds": SyntheticSettings(users=2000, shortest=112, longest=140, categories=24, items_per_category=12, stay=0.0, follow=0.7, base=100.0),
-    "rounds16": SyntheticSettings(users=2000, shortest=112, longest=140, categories=16, items_per_category=12, stay=0.0, follow=0.7, base=100.0),
-    "rounds12": SyntheticSettings(users=2000, shortest=112, longest=140, categories=12, items_per_category=12, stay=0.0, follow=0.7, base=100.0),
+    "rounds": SyntheticSettings(
+        users=2000, shortest=112, longest=140, categories=24, items_per_category=12, stay=0.0, follow=0.7, base=100.0
+    ),
     "long": SyntheticSettings(users=24, shortest=12_000, longest=16_384, categories=64, items_per_category=30),
 }
 DEFAULT_SIZE = "small"

@@ -8,6 +8,7 @@ from small_models import CASES, ITEMS, build, elastic, small_recipe, small_split
 
 from persrec.compression.recent import Recent
 from persrec.data.splits import LeaveOneOut, Sequences
+from persrec.data.windows import build_windows
 from persrec.evaluation.metrics import metric_values
 from persrec.evaluation.ranks import target_ranks
 from persrec.evaluation.states import user_states
@@ -318,3 +319,22 @@ def test_a_recipe_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         small_recipe().seed = 2
     assert isinstance(small_recipe(), Recipe)
+
+
+@pytest.mark.parametrize(("steps", "share"), [(1, 0.0), (4, 0.5)])
+def test_the_loss_turns_to_the_recent_items_as_training_goes_on(steps, share):
+    """At the weight w that is reached: (mean over all + w times the mean over the recent) / (1 + w)."""
+    model, data = build("sasrec", CASES["1 expert"](), lively=True), small_split(shortest=6)
+    users = np.arange(4)
+    losses = {}
+    for weight in (0.0, 2.0):
+        trainer = Trainer(model=model, data=data, recipe=small_recipe(recent_weight=weight, epochs=2), validate=lambda: 0.0)
+        trainer.progress.steps, trainer.progress.steps_per_epoch = steps, 3
+        batch = build_windows(data.sequences, users, data.train_ends[users] - 1, trainer.shape)
+        losses[weight] = trainer.loss(batch).item()
+    trainer = Trainer(model=model, data=data, recipe=small_recipe(), validate=lambda: 0.0)
+    batch.targets[:, : -trainer.shape.recent] = 0  # so that the recent items alone predict
+    of_recent = trainer.loss(batch).item()
+    reached = 2.0 * share
+    assert losses[2.0] == pytest.approx((losses[0.0] + reached * of_recent) / (1 + reached), rel=1e-6)
+    assert abs(of_recent - losses[0.0]) > 1e-3
