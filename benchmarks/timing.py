@@ -2,9 +2,10 @@
 
 The first line of the standard input is the order, in JSON; each further line is the key of a cell to measure now, and gets
 one line of JSON in answer. Between its turns the process waits, so that another one can measure the same cell at nearly the
-same time; a cell asked for again is not built again. Code and settings under measurement are the checkout's; the instruments are this file and the two probes beside
-it, whichever checkout is measured. So it asks one thing of a checkout: ``benchmarks.execute.untrained_subject``. A sample is
-a bundle of calls, so that a clock's resolution and the loop's own cost are small beside it.
+same time; a cell asked for again is not built again. Code and settings under measurement are the checkout's; the instruments
+are this file and the two probes beside it, whichever checkout is measured. So it asks one thing of a checkout:
+``benchmarks.execute.untrained_subject``. A sample is a bundle of calls, so that a clock's resolution and the loop's own cost
+are small beside it.
 
 Deterministic algorithms stay off, unlike in a cell: loading what they need would take longer than all the measuring.
 """

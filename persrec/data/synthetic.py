@@ -84,16 +84,19 @@ class SyntheticSettings:
             raise ValueError(f"longest: {self.longest} is less than shortest, {self.shortest}")
         if max(self.categories, self.items_per_category) > MOST_WORDS:
             raise ValueError(f"categories, items_per_category: {self.categories}, {self.items_per_category}; expected {MOST_WORDS} at most")
-        for name in ("stay", "follow"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} leaves 0 <= {name} < 1")
-        if not self.stay + self.follow < 1:
-            raise ValueError(f"stay, follow: {self.stay} and {self.follow} make 1 or more; expected less")
+        self._check_shares()
         for name in ("base", "fade", "repeat", "slope"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: {getattr(self, name)} is negative")
         if self.base == 0:
             raise ValueError("base: 0; expected more, or the first event has no distribution")
+
+    def _check_shares(self) -> None:
+        for name in ("stay", "follow"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} leaves 0 <= {name} < 1")
+        if not self.stay + self.follow < 1:
+            raise ValueError(f"stay, follow: {self.stay} and {self.follow} make 1 or more; expected less")
 
     @property
     def num_items(self) -> int:
