@@ -61,7 +61,7 @@ class HSTULayer(nn.Module):
         start_copying(self.uvqk.T[width : 2 * width], self.output.weight)
         self.uvqk[:, 2 * width :] *= START_SCALE
         if self.bias is not None:
-            self.bias.distance += START_BIAS
+            self.bias.distance.add_(START_BIAS)
 
     def forward(
         self, x: torch.Tensor, past: KeysValues | None, valid: torch.Tensor, pairs: PairFeatures | None, kernel: Kernel

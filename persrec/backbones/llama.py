@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import LlamaConfig, LlamaModel
 from transformers.models.llama.modeling_llama import (
+    LlamaAttention,
     LlamaDecoderLayer,
     LlamaRMSNorm,
     LlamaRotaryEmbedding,
@@ -131,8 +132,8 @@ class Llama(Backbone):
         self.register_buffer("sines", sines, persistent=False)
         self._initialise(branch_scale)
         if copying_start:
-            for layer in self.layers:
-                start_copying(layer.self_attn.v_proj.weight, layer.self_attn.o_proj.weight)
+            for attention in (module for module in self.modules() if isinstance(module, LlamaAttention)):
+                start_copying(attention.v_proj.weight, attention.o_proj.weight)
 
     def _initialise(self, branch_scale: float) -> None:
         for name, module in self.named_modules():

@@ -76,14 +76,15 @@ class SASRec(Backbone):
         self.kernel: Kernel = "segmented"
         self.positions = nn.Embedding(config.length, config.width)
         self.input_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.layers = nn.ModuleList(SASRecLayer(config) for _ in range(config.layers))
+        layers = [SASRecLayer(config) for _ in range(config.layers)]
+        self.layers = nn.ModuleList(layers)
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
         if config.copying_start:
-            for layer in self.layers:
+            for layer in layers:
                 start_copying(layer.value.weight, layer.output.weight)
 
     def forward(self, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, tuple[KeysValues, ...]]:
