@@ -38,4 +38,4 @@ def outputs_and_gradients(attend, leaves, *, seen=None):
     weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(out)
     if seen is not None:
         out, weights = out * seen, weights * seen
-    return [out, *torch.autograd.grad((out * weights).sum(), leaves)]
+    return [out.detach(), *torch.autograd.grad((out * weights).sum(), leaves)]

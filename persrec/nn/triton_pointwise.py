@@ -19,9 +19,10 @@ from persrec.nn.pointwise import Bias
 
 ROWS = 64
 KEYS = 64
+NARROW_BYTES = 256  # of a head: tiles of wider ones are half as high and wide, so that they fit a processor's memory
 LEAST_WIDTH = 16  # of a product's inner side
 TABLE_PROGRAMS = 1024  # about as many share out the tables' gradients: enough for every GPU's processors
-WARPS = 4
+LAUNCH = {"num_warps": 4, "num_stages": 2}
 
 
 @triton.jit
@@ -178,20 +179,21 @@ class TritonPointwise:
 
     def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """As `Attention` says; ``v`` is 0 at keys that nothing sees."""
-        (users, heads, n, _), e = q.shape, v.shape[3]
+        (users, heads, n, _), e, tiles = q.shape, v.shape[3], _tiles(q, v)
         out = q.new_empty(users * heads, n, e)
         with torch.cuda.device_of(q):
-            _forward[users * heads, triton.cdiv(n, ROWS)](*_flat(q, k, v), out, *self._bias(), heads, *self._sizes(q, v), **_tiles(q, v))
+            grid = users * heads, triton.cdiv(n, tiles["ROWS"])
+            _forward[grid](*_flat(q, k, v), out, *self._bias(), heads, *self._sizes(q, v), **tiles)
         return out.view(users, heads, n, e)
 
     def backward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """As `Attention` says, the bias tables last."""
-        groups, flat = q.shape[0] * q.shape[1], _flat(q, k, v, grad)
+        groups, flat, tiles = q.shape[0] * q.shape[1], _flat(q, k, v, grad), _tiles(q, v)
         given = (*self._bias(), q.shape[1], *self._sizes(q, v))
         grad_q, grad_k, grad_v = (torch.empty_like(part) for part in flat[:3])
         with torch.cuda.device_of(q):
-            _backward_queries[groups, triton.cdiv(q.shape[2], ROWS)](*flat, grad_q, *given, **_tiles(q, v))
-            _backward_keys[groups, triton.cdiv(k.shape[2], KEYS)](*flat, grad_k, grad_v, *given, **_tiles(q, v))
+            _backward_queries[groups, triton.cdiv(q.shape[2], tiles["ROWS"])](*flat, grad_q, *given, **tiles)
+            _backward_keys[groups, triton.cdiv(k.shape[2], tiles["KEYS"])](*flat, grad_k, grad_v, *given, **tiles)
             tables = self._table_gradients(q, v, flat)
         return *(part.view(whole.shape) for part, whole in zip((grad_q, grad_k, grad_v), (q, k, v), strict=True)), *tables
 
@@ -203,11 +205,12 @@ class TritonPointwise:
         by_distance = torch.zeros_like(self.bias.distance, dtype=torch.float32)
         by_interval = None if interval is None else torch.zeros_like(interval, dtype=torch.float32)
         entries = 1 if interval is None else len(interval)
-        rows, keys = triton.cdiv(n, ROWS), triton.cdiv(v.shape[2], KEYS)
+        tiles = _tiles(q, v)
+        rows, keys = triton.cdiv(n, tiles["ROWS"]), triton.cdiv(v.shape[2], tiles["KEYS"])
         shares = max(1, min(users, TABLE_PROGRAMS // (rows * keys)))
         _backward_tables[rows, keys, shares](
             *flat, by_distance, by_interval, distance, distances, interval, buckets,
-            users, heads, *self._sizes(q, v), entries, **_tiles(q, v), ENTRIES=triton.next_power_of_2(entries),
+            users, heads, *self._sizes(q, v), entries, **tiles, ENTRIES=triton.next_power_of_2(entries),
         )  # fmt: skip
         return by_distance.to(self.bias.distance.dtype), None if interval is None else by_interval.to(interval.dtype)
 
@@ -233,5 +236,6 @@ def _flat(*tensors: torch.Tensor) -> list[torch.Tensor]:
 def _tiles(q: torch.Tensor, v: torch.Tensor) -> dict[str, Any]:
     """Sizes of the tiles; float32 products as exact as the framework's own are set to be."""
     wide, deep = (max(LEAST_WIDTH, triton.next_power_of_2(tensor.shape[3])) for tensor in (q, v))
+    parts = 1 if max(wide, deep) * q.element_size() <= NARROW_BYTES else 2
     precision = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
-    return {"ROWS": ROWS, "KEYS": KEYS, "D": wide, "E": deep, "PRECISION": precision, "num_warps": WARPS}
+    return {"ROWS": ROWS // parts, "KEYS": KEYS // parts, "D": wide, "E": deep, "PRECISION": precision, **LAUNCH}

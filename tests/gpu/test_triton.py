@@ -1,9 +1,13 @@
 """HSTU's Triton kernels against the dense reference: on a GPU, and on a CPU by Triton's interpreter (tests/conftest.py sets it)."""
 
 import itertools
+import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -42,13 +46,17 @@ def place(request, monkeypatch):
     torch.set_float32_matmul_precision(kept)
 
 
-@pytest.fixture(params=[(16, 16), (16, 32), (32, 16)], ids=["square", "wide", "high"])
-def tiles(request, monkeypatch):
-    """Small tiles, so that few positions fill several."""
+@pytest.fixture
+def tiles(monkeypatch):
+    """Small tiles, so that few positions fill several: sets their rows and keys."""
     from persrec.nn import triton_pointwise
 
-    monkeypatch.setattr(triton_pointwise, "ROWS", request.param[0])
-    monkeypatch.setattr(triton_pointwise, "KEYS", request.param[1])
+    def of(rows, keys):
+        monkeypatch.setattr(triton_pointwise, "ROWS", rows)
+        monkeypatch.setattr(triton_pointwise, "KEYS", keys)
+
+    of(16, 16)
+    return of
 
 
 def answers(shape, bias, kernel, place, dtype=torch.float32):
@@ -61,6 +69,14 @@ def answers(shape, bias, kernel, place, dtype=torch.float32):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_outputs_and_gradients_are_those_of_the_dense_form(shape, bias, place, tiles):
     for found, expected in zip(answers(shape, bias, "segmented", place), answers(shape, bias, "naive", place), strict=True):
+        torch.testing.assert_close(found, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("size", [(16, 32), (32, 16)])
+def test_tiles_need_not_be_square(size, place, tiles):
+    tiles(*size)
+    shape = (1, 2, 37, 5, 4)
+    for found, expected in zip(answers(shape, "time", "segmented", place), answers(shape, "time", "naive", place), strict=True):
         torch.testing.assert_close(found, expected, **CLOSE)
 
 
@@ -91,12 +107,10 @@ def test_users_that_share_out_the_tables_gradients_lose_none(place, monkeypatch)
             torch.testing.assert_close(found, wanted, **CLOSE)
 
 
-def test_a_tile_without_a_visible_pair_is_never_read(place, monkeypatch):
+def test_a_tile_without_a_visible_pair_is_never_read(place, tiles):
     # what is read there would make NaN of a sum: 0 times NaN is NaN
     from persrec.nn import triton_pointwise
 
-    monkeypatch.setattr(triton_pointwise, "ROWS", 16)
-    monkeypatch.setattr(triton_pointwise, "KEYS", 16)
     (q, k, v, *_), _, bias = attention_inputs((1, 1, 40, 3, 2), dtype=torch.float32, device=place)
     q, k, v = (tensor.detach() for tensor in (q, k, v))
     kernel = triton_pointwise.TritonPointwise(prefix=3, bias=bias)
@@ -169,6 +183,23 @@ def test_the_step_that_a_gpu_is_measured_by_runs_through_the_kernels(place, monk
     settings = probe.Settings(device=place.type, threads=1, rounds=1, layers=1)
     probe._long_training(settings, timed=True).ours()
     assert ran == 2 * [("forward", torch.bfloat16)] + 2 * [("backward", torch.bfloat16)]  # history, then recent items
+
+
+SMALLEST_SHARED_MEMORY = 99 * 1024  # what a program may have, of the GPUs of compute capability 8.0 to 9.0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", [("80", "bf16", "16"), ("90", "fp32", "128")])
+def test_the_kernels_compile_for_gpus_and_fit_them(target, tmp_path):
+    if find_spec("triton") is None:
+        pytest.skip(INSTALL)
+    script = Path(__file__).parent / "compile_kernels.py"
+    settings = {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(script.parents[2])}
+    ran = subprocess.run([sys.executable, script, *target], env=os.environ | settings, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    shared = json.loads(ran.stdout)
+    assert len(shared) == 4
+    assert all(0 <= taken <= SMALLEST_SHARED_MEMORY for taken in shared.values())
 
 
 def test_tensors_on_a_cpu_and_what_triton_does_not_take_go_to_the_blocks(monkeypatch):
