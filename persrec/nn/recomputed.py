@@ -45,4 +45,5 @@ class _Recomputed(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         attention: Attention = ctx.attention
-        return None, *attention.backward(*ctx.saved_tensors, grad)
+        q, k, v = ctx.saved_tensors
+        return None, *attention.backward(q, k, v, grad)

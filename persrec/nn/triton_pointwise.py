@@ -212,7 +212,7 @@ class TritonPointwise:
             *flat, by_distance, by_interval, distance, distances, interval, buckets,
             users, heads, *self._sizes(q, v), entries, **tiles, ENTRIES=triton.next_power_of_2(entries),
         )  # fmt: skip
-        return by_distance.to(self.bias.distance.dtype), None if interval is None else by_interval.to(interval.dtype)
+        return by_distance.to(self.bias.distance.dtype), None if interval is None or by_interval is None else by_interval.to(interval.dtype)
 
     def _bias(self) -> tuple[torch.Tensor | None, ...]:
         """The tables and the indices into them, as the kernels take them."""

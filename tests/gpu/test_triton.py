@@ -28,6 +28,20 @@ SHAPES = [(1, 1, 1, 0, 1), (3, 2, 7, 0, 3), (2, 1, 33, 5, 4), (2, 2, 17, 19, 2),
 CLOSE = {"rtol": 0, "atol": 1e-5}  # in float32, whatever the order of a sum
 
 
+def mend_the_interpreters_bfloat16(monkeypatch):
+    """Triton's interpreter keeps bfloat16 as its bits, and its products take them for integers."""
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    own = InterpreterBuilder.create_dot
+
+    def create_dot(self, a, b, *rest):
+        a, b = (self.cast_impl(side, tl.float32) if side.dtype.scalar.is_bf16() else side for side in (a, b))
+        return own(self, a, b, *rest)
+
+    monkeypatch.setattr(InterpreterBuilder, "create_dot", create_dot)
+
+
 @pytest.fixture(params=PLACES)
 def place(request, monkeypatch):
     """Where kernels run: here, interpreted, or on a GPU; both are dispatched to as CUDA tensors are."""
@@ -40,6 +54,7 @@ def place(request, monkeypatch):
         if not interpreting:
             pytest.skip("there is a GPU; TRITON_INTERPRET=1 interprets the kernels all the same")
         monkeypatch.setattr(attention, "on_gpu", lambda tensor: True)
+        mend_the_interpreters_bfloat16(monkeypatch)
     kept = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")  # TF32 keeps 10 bits of a float32's 23
     yield torch.device(request.param)
