@@ -7,7 +7,9 @@ import torch.nn.functional as F
 from attention_inputs import attention_inputs, outputs_and_gradients
 from hypothesis import given
 from hypothesis import strategies as st
+from small_models import CASES, build, random_windows
 
+from persrec.nn import attention as attention_module
 from persrec.nn import blocks as blocks_module
 from persrec.nn import pointwise as pointwise_module
 from persrec.nn import softmax as softmax_module
@@ -161,6 +163,20 @@ def test_fused_softmax_attention_hides_padding_in_every_precision(dtype):
         )
     assert out.isfinite().all()
     assert out.dtype == dtype
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("backbone", ["sasrec", "llama"])
+def test_with_fused_softmax_attention_a_model_gives_the_same_scores_and_gradients(backbone, case, monkeypatch):
+    answers = []
+    for fused in (False, True):
+        monkeypatch.setattr(attention_module, "on_gpu", lambda tensor, fused=fused: fused)
+        model = build(backbone, CASES[case]())
+        scores = model.score(*random_windows(model.layout))
+        scores.sin().sum().backward()
+        answers.append([scores.detach(), *(weight.grad for weight in model.parameters() if weight.grad is not None)])
+    for found, expected in zip(*answers, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_softmax_kernels_gradients_are_those_of_finite_differences():
