@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.commandline import DONE, Parser, refuse
-from benchmarks.environment import environment, provenance
+from benchmarks.environment import chosen_device, environment, provenance
 from benchmarks.store import SCHEMA_VERSION, kernels_paths, write_atomically
 
 PROGRAM = "benchmarks.kernels"
@@ -33,16 +33,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("threads", "rounds", "layers"):
         if getattr(options, name) < 1:
             return refuse(PROGRAM, f"--{name}: {getattr(options, name)}; expected at least 1")
-    from benchmarks.probes import kernels  # noqa: PLC0415 - torch takes seconds, and a refused call needs none
-
     try:
+        chosen_device(options.device)
+        from benchmarks.probes import kernels  # noqa: PLC0415 - torch takes seconds, and a refused call needs none
+
         settings = kernels.Settings(device=options.device, threads=options.threads, rounds=options.rounds, layers=options.layers)
         rows = []
         for row in kernels.measure(settings, only=options.only):
             rows.append(row)
             print(_told(row), flush=True)
         if not rows:
-            return refuse(PROGRAM, f"--only: no row's name holds {options.only!r}; known: {', '.join(kernels.names())}")
+            return refuse(PROGRAM, f"--only: no row's name holds {options.only!r}; known: {', '.join(kernels.names(options.device))}")
         if options.only:
             return DONE
         record = {

@@ -1,7 +1,14 @@
 """Being here puts this folder on the import path: `small_models` serves several folders of tests."""
 
+import os
+
 import pytest
 from hypothesis import HealthCheck, settings
+
+from benchmarks.environment import cuda_device_count
+
+if cuda_device_count()[0] == 0:  # without a GPU Triton's kernels are interpreted; Triton reads this when it is imported
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # a deadline, or a limit on how long drawing takes, would test how busy the machine is
 settings.register_profile("laws", deadline=None, suppress_health_check=[HealthCheck.too_slow])

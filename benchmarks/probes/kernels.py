@@ -21,7 +21,9 @@ from persrec.recommender import SequentialRecommender
 USERS, HEADS, WIDTH, ITEMS = 4, 8, 64, 1000
 HISTORY, RECENT, TOKENS = 1024, 256, 4
 WINDOW = HISTORY + RECENT
+LONG = 4096  # items of the rows that a GPU alone is measured by
 PEAK_SIZE = 2048
+KERNELS: tuple[Kernel, Kernel] = ("segmented", "naive")
 Call = Callable[[], object]
 
 
@@ -59,9 +61,9 @@ class Sides:
     memory: bool = False
 
 
-def names() -> list[str]:
-    """The rows there are."""
-    return [name for name, _ in _ROWS]
+def names(device: str) -> list[str]:
+    """The rows there are on a device."""
+    return [name for name, _ in _rows(device)]
 
 
 def measure(settings: Settings, *, only: str) -> Iterator[dict[str, Any]]:
@@ -71,7 +73,7 @@ def measure(settings: Settings, *, only: str) -> Iterator[dict[str, Any]]:
     """
     torch.set_num_threads(settings.threads)
     torch.manual_seed(0)
-    for name, prepare in _ROWS:
+    for name, prepare in _rows(settings.device):
         if only not in name:
             continue
         sides = prepare(settings)
@@ -123,13 +125,14 @@ def _forward(settings: Settings, model: SequentialRecommender, kernel: Kernel = 
     return call
 
 
-def _training(settings: Settings, model: SequentialRecommender, kernel: Kernel = "segmented") -> Call:
-    items = _items(settings, WINDOW)
+def _training(settings: Settings, model: SequentialRecommender, kernel: Kernel = "segmented", *, timed: bool = False) -> Call:
+    items = _items(settings, model.layout.window)
+    times = torch.randint(1, 100_000, items.shape, device=settings.device).cumsum(1) if timed else None
 
     def call() -> None:
         model.use_kernel(kernel)
         model.zero_grad(set_to_none=True)
-        hidden, _ = model.hidden_states(items)
+        hidden, _ = model.hidden_states(items, times)
         hidden.square().mean().backward()  # type: ignore[no-untyped-call]
 
     return call
@@ -178,8 +181,15 @@ def _macs(model: SequentialRecommender, segments: range, *, backward: bool = Fal
 
 def _against_naive(settings: Settings, make: Callable[..., Call], *, compression: str, bound: float, memory: bool = False) -> Sides:
     model = _model(settings, compression, tokens=TOKENS if compression == "experts" else 0)
-    ours, naive = (make(settings, model, kernel) for kernel in ("segmented", "naive"))
+    ours, naive = (make(settings, model, kernel) for kernel in KERNELS)
     return Sides(ours=ours, other=naive, bound=bound, memory=memory, inverse=memory)
+
+
+def _long_training(settings: Settings, *, timed: bool = False, memory: bool = False) -> Sides:
+    """A training step over `LONG` items in bfloat16, with HSTU's bias by time where ``timed``."""
+    model = _model(settings, "full", history=LONG - RECENT).bfloat16()
+    ours, naive = (_training(settings, model, kernel, timed=timed) for kernel in KERNELS)
+    return Sides(ours=ours, other=naive, bound=1 / 10 if memory else 4.0, memory=memory, inverse=memory)
 
 
 def _share(settings: Settings, phase: str, *, backbone: str = "hstu", segments: int = 1, tokens: int = TOKENS) -> Sides:
@@ -277,3 +287,14 @@ _ROWS: tuple[tuple[str, Callable[[Settings], Sides]], ...] = (
     ("ranking 100000 items at width 64, share of the matrix-product peak", lambda s: _ranking(s, 64, 0.4)),
     ("ranking 100000 items at width 512, share of the matrix-product peak", lambda s: _ranking(s, 512, 0.7)),
 )
+
+# naive attention over 4096 items takes gigabytes a layer
+_GPU_ROWS: tuple[tuple[str, Callable[[Settings], Sides]], ...] = (
+    ("hstu, training step of 4096 items in bfloat16, naive over segmented", _long_training),
+    ("hstu, training step of 4096 items with times in bfloat16, naive over segmented", lambda s: _long_training(s, timed=True)),
+    ("hstu, peak bytes of a training step of 4096 items in bfloat16, segmented over naive", lambda s: _long_training(s, memory=True)),
+)
+
+
+def _rows(device: str) -> tuple[tuple[str, Callable[[Settings], Sides]], ...]:
+    return _ROWS + _GPU_ROWS if device == "cuda" else _ROWS

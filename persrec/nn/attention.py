@@ -3,19 +3,25 @@
 Axis legend:  B users   H heads   n queries   p prefix keys, seen by every query   m = p + n keys   d width of a head
 
 Two kinds, pointwise (HSTU, arXiv 2402.17152, section 3.2) and softmax, each in a naive dense form, which is the
-reference, and in a form that computes little more than what is visible. Tests compare outputs and gradients.
+reference, and in forms that compute little more than what is visible: blocks, and on a GPU a kernel of its own. Tests
+compare outputs and gradients.
 """
 
+from functools import cache
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 
 from persrec.nn.blocks import row_blocks
-from persrec.nn.pointwise import Bias, pointwise
-from persrec.nn.softmax import softmax
+from persrec.nn.fused_softmax import fused_softmax
+from persrec.nn.pointwise import Bias, PointwiseBlocks
+from persrec.nn.recomputed import Attention, recomputed
+from persrec.nn.softmax import SoftmaxBlocks
 
 Kernel = Literal["segmented", "naive"]
+TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def causal_mask(queries: int, prefix: int, device: torch.device) -> torch.Tensor:
@@ -68,7 +74,8 @@ def pointwise_attention(
         everything = None if bias is None else bias.block(slice(None), slice(None), k.shape[2])[:, None]
         return naive_pointwise(q, k, v, mask, everything, divisor)
     v = v * (valid[:, None, :, None].to(v.dtype) / divisor)  # an unseen key weighs nothing, so no mask is needed on the scores
-    return pointwise(q, k, v, prefix, bias)
+    tables = (None, None) if bias is None else (bias.distance, bias.interval)
+    return recomputed(_pointwise(q, prefix, bias), q, k, v, *tables)
 
 
 def softmax_attention(
@@ -82,7 +89,28 @@ def softmax_attention(
         own = torch.eye(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).roll(prefix, 1)
         mask = (causal_mask(q.shape[2], prefix, q.device) & valid[:, None, :]) | own
         return naive_softmax(q, k, v, mask[:, None])
-    return softmax(q, k, v, prefix, valid)
+    if on_gpu(q):
+        return fused_softmax(q, k, v, prefix, valid)
+    return recomputed(SoftmaxBlocks(prefix=prefix, valid=valid), q, k, v)
+
+
+def on_gpu(tensor: torch.Tensor) -> bool:
+    """Whether attention of ``tensor`` is a GPU's to compute."""
+    return tensor.device.type == "cuda"
+
+
+@cache
+def has_triton() -> bool:
+    """Whether Triton is installed; without it HSTU's attention takes the blocks on a GPU too."""
+    return find_spec("triton") is not None
+
+
+def _pointwise(q: torch.Tensor, prefix: int, bias: Bias | None) -> Attention:
+    if on_gpu(q) and q.dtype in TRITON_DTYPES and has_triton():
+        from persrec.nn.triton_pointwise import TritonPointwise  # noqa: PLC0415 - a machine without a GPU needs no Triton
+
+        return TritonPointwise(prefix=prefix, bias=bias)
+    return PointwiseBlocks(prefix=prefix, bias=bias)
 
 
 def executed_pairs(queries: int, prefix: int, *, kernel: Kernel) -> int:

@@ -8,7 +8,6 @@ Axis legend:  B users   H heads   n queries   p prefix keys, seen by every query
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -45,22 +44,6 @@ def _taken(table: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
     return table.index_select(0, indices.flatten()).view(indices.shape)
 
 
-def pointwise(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, prefix: int, bias: Bias | None) -> torch.Tensor:
-    """``silu(q k^T + bias) v`` over the prefix and, causally, the segment's own keys.
-
-    Args:
-        q: ``[B, H, n, d]``.
-        k: ``[B, H, m, d]``.
-        v: ``[B, H, m, d_v]``, 0 at keys that nothing sees.
-        prefix: ``p``.
-        bias: the layer's, or None.
-    """
-    if torch.is_grad_enabled():
-        tables = (None, None) if bias is None else (bias.distance, bias.interval)
-        return _Pointwise.apply(q, k, v, *tables, prefix, bias)  # type: ignore[no-any-return, no-untyped-call]
-    return _forward(q, k, v, prefix, bias)
-
-
 def _scores(q: torch.Tensor, k: torch.Tensor, block: Block, bias: Bias | None, room: torch.Tensor) -> torch.Tensor:
     """``[G, r, c]`` from ``q`` ``[G, d, n]`` and ``k`` ``[G, d, m]``, written to ``room``."""
     scores = block.within(room)
@@ -71,49 +54,41 @@ def _scores(q: torch.Tensor, k: torch.Tensor, block: Block, bias: Bias | None, r
     return torch.baddbmm(scores, rows, keys, out=scores)
 
 
-def _forward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, prefix: int, bias: Bias | None) -> torch.Tensor:
-    queries, keys, values = grouped(q, k, v)
-    out = queries.new_empty(len(queries), values.shape[1], queries.shape[2])
-    parts = list(blocks(q, prefix))
-    room = room_for(parts, queries)
-    for block in parts:
-        weights = block.hide_later(F.silu(_scores(queries, keys, block, bias, room), inplace=True))
-        out[block.groups, :, block.rows] = torch.bmm(values[block.groups, :, : block.keys], weights.transpose(1, 2))
-    return ungrouped(out, q.shape[1])
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PointwiseBlocks:
+    """``silu(q k^T + bias) v`` over the prefix and, causally, the segment's own keys.
 
+    Attributes:
+        prefix: ``p``.
+        bias: the layer's, or None.
+    """
 
-class _Pointwise(torch.autograd.Function):
-    """Keeps q, k and v alone."""
+    prefix: int
+    bias: Bias | None
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        distance: torch.Tensor | None,  # noqa: ARG004 - autograd gives gradients to arguments alone
-        interval: torch.Tensor | None,  # noqa: ARG004
-        prefix: int,
-        bias: Bias | None,
-    ) -> torch.Tensor:
-        ctx.save_for_backward(q, k, v)
-        ctx.prefix, ctx.bias = prefix, bias
-        return _forward(q, k, v, prefix, bias)
+    def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """As `Attention` says; ``v`` is 0 at keys that nothing sees."""
+        queries, keys, values = grouped(q, k, v)
+        out = queries.new_empty(len(queries), values.shape[1], queries.shape[2])
+        parts = list(blocks(q, self.prefix))
+        room = room_for(parts, queries)
+        for block in parts:
+            weights = block.hide_later(F.silu(_scores(queries, keys, block, self.bias, room), inplace=True))
+            out[block.groups, :, block.rows] = torch.bmm(values[block.groups, :, : block.keys], weights.transpose(1, 2))
+        return ungrouped(out, q.shape[1])
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        bias: Bias | None = ctx.bias
-        tensors: tuple[torch.Tensor, ...] = ctx.saved_tensors
-        q, k, v, grad_out = grouped(*tensors, grad)
+    def backward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """As `Attention` says, the bias tables last."""
+        given, heads = q, q.shape[1]
+        q, k, v, grad_out = grouped(q, k, v, grad)
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        tables = _TableGradients(bias)
-        parts = list(blocks(tensors[0], ctx.prefix))
+        tables = _TableGradients(self.bias)
+        parts = list(blocks(given, self.prefix))
         room, room_of_gates, room_of_slopes = (room_for(parts, q) for _ in range(3))
         one = q.new_ones(())
         for block in parts:
             groups, rows, keys = block.groups, block.rows, slice(0, block.keys)
-            scores, out = _scores(q, k, block, bias, room), grad_out[groups, :, rows]
+            scores, out = _scores(q, k, block, self.bias, room), grad_out[groups, :, rows]
             # d silu(s) / ds = sigmoid(s) + silu(s) (1 - sigmoid(s))
             gate = torch.sigmoid(scores, out=block.within(room_of_gates))
             weights = block.hide_later(scores.mul_(gate))
@@ -123,8 +98,7 @@ class _Pointwise(torch.autograd.Function):
             grad_q[groups, :, rows] = torch.bmm(k[groups, :, keys], slope.transpose(1, 2))
             grad_k[groups, :, keys] += torch.bmm(q[groups, :, rows], slope)
             tables.add(slope, block)
-        heads = tensors[0].shape[1]
-        return *(ungrouped(part, heads) for part in (grad_q, grad_k, grad_v)), tables.distance, tables.interval, None, None
+        return *(ungrouped(part, heads) for part in (grad_q, grad_k, grad_v)), tables.distance, tables.interval
 
 
 class _TableGradients:

@@ -7,26 +7,11 @@ Axis legend:  B users   H heads   n queries   p prefix keys, seen by every query
               G = B * H users' heads, users first   r rows of a block   c keys of a block
 """
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
 from persrec.nn.blocks import Block, blocks, grouped, room_for, ungrouped
-
-
-def softmax(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, prefix: int, valid: torch.Tensor) -> torch.Tensor:
-    """``softmax(q k^T / sqrt(d)) v`` over the prefix and, causally, the segment's own keys.
-
-    Args:
-        q: ``[B, H, n, d]``.
-        k: ``[B, H, m, d]``.
-        v: ``[B, H, m, d_v]``.
-        prefix: ``p``.
-        valid: ``[B, m]``; a key that is not is seen by its own query alone, so that its row stays finite.
-    """
-    if torch.is_grad_enabled():
-        return _Softmax.apply(q, k, v, prefix, valid)  # type: ignore[no-any-return, no-untyped-call]
-    return _forward(q, k, v, prefix, valid)
 
 
 def _hidden_keys(valid: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
@@ -50,36 +35,37 @@ def _weights(q: torch.Tensor, k: torch.Tensor, hidden: torch.Tensor | None, bloc
     return torch.softmax(scores, dim=2, out=scores)
 
 
-def _forward(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, prefix: int, valid: torch.Tensor) -> torch.Tensor:
-    queries, keys, values = grouped(q * q.shape[3] ** -0.5, k, v)
-    hidden = _hidden_keys(valid, q.dtype)
-    out = queries.new_empty(len(queries), values.shape[1], queries.shape[2])
-    parts = list(blocks(q, prefix))
-    room = room_for(parts, queries)
-    for block in parts:
-        weights = _weights(queries, keys, hidden, block, room)
-        out[block.groups, :, block.rows] = torch.bmm(values[block.groups, :, : block.keys], weights.transpose(1, 2))
-    return ungrouped(out, q.shape[1])
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SoftmaxBlocks:
+    """``softmax(q k^T / sqrt(d)) v`` over the prefix and, causally, the segment's own keys.
 
+    Attributes:
+        prefix: ``p``.
+        valid: ``[B, m]``; a key that is not is seen by its own query alone, so that its row stays finite.
+    """
 
-class _Softmax(torch.autograd.Function):
-    """Keeps q, k and v alone."""
+    prefix: int
+    valid: torch.Tensor
 
-    @staticmethod
-    def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, prefix: int, valid: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(q, k, v, valid)
-        ctx.prefix = prefix
-        return _forward(q, k, v, prefix, valid)
+    def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """As `Attention` says."""
+        queries, keys, values = grouped(q * q.shape[3] ** -0.5, k, v)
+        hidden = _hidden_keys(self.valid, q.dtype)
+        out = queries.new_empty(len(queries), values.shape[1], queries.shape[2])
+        parts = list(blocks(q, self.prefix))
+        room = room_for(parts, queries)
+        for block in parts:
+            weights = _weights(queries, keys, hidden, block, room)
+            out[block.groups, :, block.rows] = torch.bmm(values[block.groups, :, : block.keys], weights.transpose(1, 2))
+        return ungrouped(out, q.shape[1])
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        given, k, v, valid = ctx.saved_tensors
-        scale = given.shape[3] ** -0.5
-        q, k, v, grad_out = grouped(given * scale, k, v, grad)
-        hidden = _hidden_keys(valid, q.dtype)
+    def backward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """As `Attention` says."""
+        given, heads, scale = q, q.shape[1], q.shape[3] ** -0.5
+        q, k, v, grad_out = grouped(q * scale, k, v, grad)
+        hidden = _hidden_keys(self.valid, q.dtype)
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        parts = list(blocks(given, ctx.prefix))
+        parts = list(blocks(given, self.prefix))
         room, room_of_slopes = (room_for(parts, q) for _ in range(2))
         for block in parts:
             groups, rows, keys = block.groups, block.rows, slice(0, block.keys)
@@ -89,6 +75,4 @@ class _Softmax(torch.autograd.Function):
             grad_v[groups, :, keys] += torch.bmm(out, weights)
             grad_q[groups, :, rows] = torch.bmm(k[groups, :, keys], slope.transpose(1, 2))
             grad_k[groups, :, keys] += torch.bmm(q[groups, :, rows], slope)
-        heads = given.shape[1]
-        grad_q, grad_k, grad_v = (ungrouped(part, heads) for part in (grad_q.mul_(scale), grad_k, grad_v))
-        return grad_q, grad_k, grad_v, None, None
+        return tuple(ungrouped(part, heads) for part in (grad_q.mul_(scale), grad_k, grad_v))

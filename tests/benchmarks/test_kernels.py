@@ -4,12 +4,14 @@ import json
 import statistics
 
 import pytest
+import torch
 from fabricated_records import fabricate, grid_cells, write
 
-from benchmarks import kernels, store
+from benchmarks import environment, kernels, store
 from benchmarks.kernel_record import kernel_table, load_kernels
 from benchmarks.probes import kernels as probe
 from benchmarks.report import render_report
+from persrec.backbones import hstu
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -88,3 +90,31 @@ def test_what_matches_nothing_lists_the_rows(capsys):
     assert kernels.main(["--only", "nothing like it"]) == 2
     assert "hstu, full forward, naive over segmented" in capsys.readouterr().err
     assert kernels.main(["--rounds", "0"]) == 2
+
+
+def test_a_device_that_is_not_there_is_refused_in_one_line(capsys, monkeypatch):
+    monkeypatch.setattr(environment, "cuda_device_count", lambda: (0, "none was built in"))
+    assert kernels.main(["--device", "cuda"]) == 2
+    assert "none was built in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [{}, {"timed": True}, {"memory": True}])
+def test_a_gpus_rows_compare_the_dense_form_in_bfloat16(options, monkeypatch):
+    assert set(probe.names("cpu")) < set(probe.names("cuda"))
+    monkeypatch.setattr(probe, "LONG", 24)
+    monkeypatch.setattr(probe, "RECENT", 8)
+    seen = []
+    attend = hstu.pointwise_attention
+
+    def noted(q, k, v, *, kernel, bias, **rest):
+        seen.append((kernel, q.dtype, k.shape[2], bias.buckets is not None))
+        return attend(q, k, v, kernel=kernel, bias=bias, **rest)
+
+    monkeypatch.setattr(hstu, "pointwise_attention", noted)
+    sides = probe._long_training(SETTINGS, **options)
+    assert (sides.bound, sides.memory, sides.inverse) == ((0.1, True, True) if options.get("memory") else (4.0, False, False))
+    for call, kernel in ((sides.ours, "segmented"), (sides.other, "naive")):
+        seen.clear()
+        call()
+        assert {part[:2] + part[3:] for part in seen} == {(kernel, torch.bfloat16, options.get("timed", False))}
+        assert max(keys for _, _, keys, _ in seen) == 24

@@ -4,12 +4,12 @@ import itertools
 
 import pytest
 import torch
+from attention_inputs import attention_inputs, outputs_and_gradients
 from small_models import BACKBONE_NAMES, CASES, TOLERANCE, WITH_HISTORY, build, elastic, random_windows, small_recipe, small_split
 
 from persrec.data.windows import WindowShape, build_windows
 from persrec.evaluation.states import user_states
 from persrec.nn.attention import pointwise_attention, softmax_attention
-from persrec.nn.pointwise import Bias
 from persrec.nn.positions import time_buckets
 from persrec.serving import CACHE_DTYPES, CacheStore, pack
 from persrec.training import Trainer
@@ -32,35 +32,24 @@ def on_gpu(*tensors):
     return [tensor.to(GPU) for tensor in tensors]
 
 
-def attention_inputs(users=3, heads=2, queries=71, prefix=5, width=4, dtype=torch.float32):
-    random = torch.Generator().manual_seed(0)
-    keys = prefix + queries
-    q, k, v = (torch.randn(users, heads, count, width, generator=random) for count in (queries, keys, keys))
-    distance, interval = torch.randn(keys, generator=random), torch.randn(7, generator=random)
-    valid = torch.rand(users, keys, generator=random) > 0.3
-    valid[0] = False
-    buckets = torch.randint(0, 7, (users, queries, keys), generator=random, dtype=torch.uint8)
-    distances = (torch.arange(prefix, keys)[:, None] - torch.arange(keys)[None, :]).clamp(min=0).int()
-    leaves = [tensor.to(GPU, dtype).requires_grad_() for tensor in (q, k, v, distance, interval)]
-    valid, buckets, distances = on_gpu(valid, buckets, distances)
-    return leaves, valid, Bias(distance=leaves[3], distances=distances, interval=leaves[4], buckets=buckets), prefix
+SHAPE = (3, 2, 71, 5, 4)
 
 
-def outputs_and_gradients(kernel, leaves, valid, bias, prefix, *, kind):
+def answers(kind, kernel, dtype=torch.float32):
+    leaves, valid, bias = attention_inputs(SHAPE, bias="time" if kind == "pointwise" else "none", dtype=dtype, device=GPU)
+    prefix = SHAPE[3]
     if kind == "pointwise":
-        out = pointwise_attention(*leaves[:3], prefix=prefix, valid=valid, bias=bias, divisor=76.0, kernel=kernel)
-        wanted = leaves
-    else:
-        out = softmax_attention(*leaves[:3], prefix=prefix, valid=valid, kernel=kernel)
-        wanted = leaves[:3]
-    weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
-    return [out, *torch.autograd.grad((out * weights).sum(), wanted)]
+        return outputs_and_gradients(
+            lambda: pointwise_attention(*leaves[:3], prefix=prefix, valid=valid, bias=bias, divisor=76.0, kernel=kernel), leaves
+        )
+    # a query that is padding may give anything finite: nothing sees it
+    seen = valid[:, None, prefix:, None]
+    return outputs_and_gradients(lambda: softmax_attention(*leaves, prefix=prefix, valid=valid, kernel=kernel), leaves, seen=seen)
 
 
 @pytest.mark.parametrize("kind", ["pointwise", "softmax"])
 def test_the_segmented_kernel_gives_the_naive_kernels_outputs_and_gradients(kind):
-    segmented, naive = (outputs_and_gradients(kernel, *attention_inputs(), kind=kind) for kernel in ("segmented", "naive"))
-    for found, expected in zip(segmented, naive, strict=True):
+    for found, expected in zip(answers(kind, "segmented"), answers(kind, "naive"), strict=True):
         assert found.isfinite().all()
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
@@ -68,10 +57,9 @@ def test_the_segmented_kernel_gives_the_naive_kernels_outputs_and_gradients(kind
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("kind", ["pointwise", "softmax"])
 def test_attention_keeps_the_precision_it_is_given(kind, dtype):
-    whole, _ = (outputs_and_gradients("segmented", *attention_inputs(dtype=given), kind=kind) for given in (torch.float32, dtype))
-    rounded = outputs_and_gradients("segmented", *attention_inputs(dtype=dtype), kind=kind)
+    rounded = answers(kind, "segmented", dtype)
     assert all(tensor.dtype == dtype for tensor in rounded)
-    torch.testing.assert_close(rounded[0].float(), whole[0], rtol=0.1, atol=0.1)
+    torch.testing.assert_close(rounded[0].float(), answers(kind, "segmented")[0], rtol=0.1, atol=0.1)
 
 
 def test_time_buckets_are_those_of_the_cpu():

@@ -1,16 +1,21 @@
 import math
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
+from attention_inputs import attention_inputs, outputs_and_gradients
 from hypothesis import given
 from hypothesis import strategies as st
+from small_models import CASES, build, random_windows
 
+from persrec.nn import attention as attention_module
 from persrec.nn import blocks as blocks_module
 from persrec.nn import pointwise as pointwise_module
 from persrec.nn import softmax as softmax_module
 from persrec.nn.attention import executed_pairs, pointwise_attention, softmax_attention
 from persrec.nn.cache import Chunk, empty_cache
+from persrec.nn.fused_softmax import fused_softmax
 from persrec.nn.pointwise import Bias
 from persrec.nn.positions import BUCKET_WIDTH, TIME_BUCKETS, UNKNOWN_TIME, PairFeatures, RelativeBias, time_buckets
 
@@ -18,7 +23,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 # users, heads, queries, prefix, width of a head: odd, and across the edges of blocks of query rows
 SHAPES = [(1, 1, 1, 0, 1), (3, 2, 7, 0, 3), (2, 1, 64, 5, 4), (3, 2, 65, 0, 3), (5, 3, 13, 9, 2), (2, 2, 129, 3, 5), (4, 1, 1, 17, 3)]
-BUCKETS = 6
 CLOSE = {"rtol": 0, "atol": 1e-6}  # in float64, so that no sum's order matters
 
 
@@ -28,31 +32,6 @@ def blocks(request, monkeypatch):
     if request.param == "small blocks":
         monkeypatch.setattr(blocks_module, "QUERY_ROWS", 4)
         monkeypatch.setitem(blocks_module.BLOCK_ELEMENTS, "cpu", 200)
-
-
-def inputs(shape, *, seed=0, bias="time", dtype=torch.float64):
-    """q, k, v, the keys that are not padding, and bias tables, of which q, k, v and the tables want gradients."""
-    users, heads, queries, prefix, width = shape
-    random = torch.Generator().manual_seed(seed)
-    keys = prefix + queries
-    q, k, v = (torch.randn(users, heads, count, width, generator=random, dtype=dtype) for count in (queries, keys, keys))
-    valid = torch.rand(users, keys, generator=random) > 0.3
-    if users > 1:
-        valid[0] = False  # a user without any item
-    distance = torch.randn(2 * keys, generator=random, dtype=dtype)
-    interval = torch.randn(BUCKETS + 1, generator=random, dtype=dtype)
-    distances = (torch.arange(prefix, keys)[:, None] - torch.arange(keys)[None, :]).mul(2).clamp(min=0).int()
-    buckets = torch.randint(0, BUCKETS + 1, (users, queries, keys), generator=random, dtype=torch.uint8)
-    tables = {"none": [], "distance": [distance], "time": [distance, interval]}[bias]
-    leaves = [tensor.requires_grad_() for tensor in (q, k, v, *tables)]
-
-    def built():
-        if bias == "none":
-            return None
-        timed = bias == "time"
-        return Bias(distance=distance, distances=distances, interval=interval if timed else None, buckets=buckets if timed else None)
-
-    return leaves, valid, built()
 
 
 def pointwise_by_loops(q, k, v, *, prefix, valid, bias, divisor):
@@ -77,7 +56,7 @@ def pointwise_by_loops(q, k, v, *, prefix, valid, bias, divisor):
 @pytest.mark.parametrize("bias", ["none", "distance", "time"])
 def test_pointwise_attention_is_the_formula_pair_by_pair(bias, blocks):
     shape = (3, 2, 7, 3, 2)
-    (q, k, v, *_), valid, tables = inputs(shape, bias=bias)
+    (q, k, v, *_), valid, tables = attention_inputs(shape, bias=bias)
     with torch.no_grad():
         expected = pointwise_by_loops(q, k, v, prefix=3, valid=valid, bias=tables, divisor=11.0)
         for kernel in ("segmented", "naive"):
@@ -88,19 +67,19 @@ def test_pointwise_attention_is_the_formula_pair_by_pair(bias, blocks):
 @pytest.mark.parametrize("bias", ["none", "distance", "time"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_segmented_kernel_gives_the_naive_kernels_outputs_and_gradients(shape, bias, blocks):
-    leaves, valid, tables = inputs(shape, bias=bias)
-    answers = []
-    for kernel in ("segmented", "naive"):
-        out = pointwise_attention(*leaves[:3], prefix=shape[3], valid=valid, bias=tables, divisor=37.0, kernel=kernel)
-        weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=out.dtype)
-        answers.append((out, *torch.autograd.grad((out * weights).sum(), leaves)))
+    leaves, valid, tables = attention_inputs(shape, bias=bias)
+    settings = {"prefix": shape[3], "valid": valid, "bias": tables, "divisor": 37.0}
+    answers = [
+        outputs_and_gradients(partial(pointwise_attention, *leaves[:3], **settings, kernel=kernel), leaves)
+        for kernel in ("segmented", "naive")
+    ]
     for found, expected in zip(*answers, strict=True):
         torch.testing.assert_close(found, expected, **CLOSE)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_without_gradients_the_segmented_kernel_gives_the_same_numbers(shape, blocks):
-    (q, k, v, *_), valid, tables = inputs(shape)
+    (q, k, v, *_), valid, tables = attention_inputs(shape)
     with_graph = pointwise_attention(q, k, v, prefix=shape[3], valid=valid, bias=tables, divisor=5.0, kernel="segmented")
     with torch.no_grad():
         without = pointwise_attention(q, k, v, prefix=shape[3], valid=valid, bias=tables, divisor=5.0, kernel="segmented")
@@ -108,7 +87,7 @@ def test_without_gradients_the_segmented_kernel_gives_the_same_numbers(shape, bl
 
 
 def test_the_segmented_kernels_gradients_are_those_of_finite_differences():
-    leaves, valid, tables = inputs((2, 1, 5, 2, 2))
+    leaves, valid, tables = attention_inputs((2, 1, 5, 2, 2))
 
     def call(q, k, v, distance, interval):
         bias = Bias(distance=distance, distances=tables.distances, interval=interval, buckets=tables.buckets)
@@ -126,7 +105,7 @@ def test_the_segmented_kernels_gradients_are_those_of_finite_differences():
     kind=st.sampled_from(["pointwise", "softmax"]),
 )
 def test_blocks_of_any_size_give_the_same_numbers(users, queries, prefix, rows, elements, kind):
-    leaves, valid, tables = inputs((users, 3, queries, prefix, 2), seed=queries, bias="time" if kind == "pointwise" else "none")
+    leaves, valid, tables = attention_inputs((users, 3, queries, prefix, 2), seed=queries, bias="time" if kind == "pointwise" else "none")
 
     def attend(kernel):
         if kind == "softmax":
@@ -146,31 +125,75 @@ def test_blocks_of_any_size_give_the_same_numbers(users, queries, prefix, rows, 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_softmax_kernels_agree_in_outputs_and_gradients(shape, blocks):
-    leaves, valid, _ = inputs(shape, bias="none")
-    answers = []
-    for kernel in ("segmented", "naive"):
-        out = softmax_attention(*leaves, prefix=shape[3], valid=valid, kernel=kernel)
-        weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1), dtype=out.dtype)
-        answers.append((out, *torch.autograd.grad((out * weights).sum(), leaves)))
+    leaves, valid, _ = attention_inputs(shape, bias="none")
+    answers = [
+        outputs_and_gradients(partial(softmax_attention, *leaves, prefix=shape[3], valid=valid, kernel=kernel), leaves)
+        for kernel in ("segmented", "naive")
+    ]
     for found, expected in zip(*answers, strict=True):
         torch.testing.assert_close(found, expected, **CLOSE)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_fused_softmax_attention_agrees_wherever_something_sees_the_row(shape):
+    # on a GPU it stands in for the blocks; the framework's attention runs on a CPU too, by another kernel
+    leaves, valid, _ = attention_inputs(shape, bias="none")
+    prefix = shape[3]
+    queries, seen_before = valid[:, prefix:], valid.cumsum(1)[:, prefix:] > 0
+    seen = (queries | ~seen_before)[:, None, :, None]
+    fused = outputs_and_gradients(lambda: fused_softmax(*leaves, prefix, valid), leaves, seen=seen)
+    naive = outputs_and_gradients(lambda: softmax_attention(*leaves, prefix=prefix, valid=valid, kernel="naive"), leaves, seen=seen)
+    for found, expected in zip(fused, naive, strict=True):
+        torch.testing.assert_close(found, expected, **CLOSE)
+    own = (~queries)[:, None, :, None].expand_as(leaves[0])
+    assert torch.equal(fused_softmax(*leaves, prefix, valid)[own], leaves[2][:, :, prefix:][own])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_fused_softmax_attention_hides_padding_in_every_precision(dtype):
+    width = 160  # the widest head dampens what hides a key the most
+    (q, k, v), valid, _ = attention_inputs((2, 2, 7, 4, width), bias="none", dtype=dtype)
+    assert not valid[1].all()
+    with torch.no_grad():
+        out = fused_softmax(q, k, v, 4, valid)
+        hidden = ~valid[:, None, :, None]
+        assert torch.equal(
+            fused_softmax(q, k.masked_fill(hidden, 9.0), v.masked_fill(hidden, 1000.0), 4, valid)[1, :, valid[1, 4:]],
+            out[1, :, valid[1, 4:]],
+        )
+    assert out.isfinite().all()
+    assert out.dtype == dtype
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("backbone", ["sasrec", "llama"])
+def test_with_fused_softmax_attention_a_model_gives_the_same_scores_and_gradients(backbone, case, monkeypatch):
+    answers = []
+    for fused in (False, True):
+        monkeypatch.setattr(attention_module, "on_gpu", lambda tensor, fused=fused: fused)
+        model = build(backbone, CASES[case]()).double()  # float32's rounding grows through a memory's segments
+        scores = model.score(*random_windows(model.layout))
+        scores.sin().sum().backward()
+        answers.append([scores.detach(), *(weight.grad for weight in model.parameters() if weight.grad is not None)])
+    for found, expected in zip(*answers, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
 def test_the_softmax_kernels_gradients_are_those_of_finite_differences():
-    leaves, valid, _ = inputs((2, 1, 5, 2, 2), bias="none")
+    leaves, valid, _ = attention_inputs((2, 1, 5, 2, 2), bias="none")
     assert not valid.all()
     assert torch.autograd.gradcheck(lambda *given: softmax_attention(*given, prefix=2, valid=valid, kernel="segmented"), leaves)
 
 
 def test_softmax_attention_without_padding_is_the_frameworks_causal_attention(blocks):
-    (q, k, v), _, _ = inputs((2, 3, 11, 0, 4), bias="none")
+    (q, k, v), _, _ = attention_inputs((2, 3, 11, 0, 4), bias="none")
     found = softmax_attention(q, k, v, prefix=0, valid=torch.ones(2, 11, dtype=torch.bool), kernel="segmented")
     torch.testing.assert_close(found, F.scaled_dot_product_attention(q, k, v, is_causal=True), **CLOSE)
 
 
 def test_softmax_attention_is_the_formula_row_by_row(blocks):
     users, heads, queries, prefix, width = shape = (3, 2, 5, 2, 3)
-    (q, k, v), valid, _ = inputs(shape, bias="none")
+    (q, k, v), valid, _ = attention_inputs(shape, bias="none")
     with torch.no_grad():
         found = softmax_attention(q, k, v, prefix=prefix, valid=valid, kernel="segmented")
         for user in range(users):
@@ -185,7 +208,7 @@ def test_softmax_attention_is_the_formula_row_by_row(blocks):
 @pytest.mark.parametrize("kernel", ["segmented", "naive"])
 @pytest.mark.parametrize("prefix", [0, 3])
 def test_a_row_of_padding_alone_stays_finite_and_so_do_its_gradients(kernel, prefix, blocks):
-    leaves, valid, tables = inputs((2, 2, 9, prefix, 3), dtype=torch.float32)
+    leaves, valid, tables = attention_inputs((2, 2, 9, prefix, 3), dtype=torch.float32)
     assert not valid[0].any()
     hstu = pointwise_attention(*leaves[:3], prefix=prefix, valid=valid, bias=tables, divisor=12.0, kernel=kernel)
     softmax = softmax_attention(*leaves[:3], prefix=prefix, valid=valid, kernel=kernel)
@@ -198,7 +221,7 @@ def test_a_row_of_padding_alone_stays_finite_and_so_do_its_gradients(kernel, pre
 
 @pytest.mark.parametrize("kernel", ["segmented", "naive"])
 def test_what_padding_holds_reaches_nothing(kernel, blocks):
-    (q, k, v, *_), valid, tables = inputs((3, 2, 9, 4, 3), dtype=torch.float32)
+    (q, k, v, *_), valid, tables = attention_inputs((3, 2, 9, 4, 3), dtype=torch.float32)
     with torch.no_grad():
         hidden = ~valid[:, None, :, None]
         other_k, other_v = k.masked_fill(hidden, 7.0), v.masked_fill(hidden, -3.0)
@@ -241,7 +264,7 @@ def test_executed_pairs_are_the_scores_that_the_kernel_computes(module, name, qu
 @pytest.mark.parametrize("kernel", ["segmented", "naive"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float16, 1e-2), (torch.bfloat16, 1e-1)])
 def test_attention_keeps_the_precision_it_is_given(kernel, dtype, tolerance):
-    (q, k, v, *_), valid, tables = inputs((2, 2, 7, 2, 3))
+    (q, k, v, *_), valid, tables = attention_inputs((2, 2, 7, 2, 3))
     rounded = Bias(
         distance=tables.distance.to(dtype), distances=tables.distances, interval=tables.interval.to(dtype), buckets=tables.buckets
     )

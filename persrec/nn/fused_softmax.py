@@ -1,0 +1,47 @@
+"""Softmax attention of one segment by the framework's fused kernels, which skip what is behind a query, forward and backward.
+
+Padding needs no mask: keys are one number wider, far below 0 where nothing may see them, and queries have a 1 there. So a
+fused kernel with a causal mask serves any padding, and no ``[n, m]`` is kept.
+
+Axis legend:  B users   H heads   n queries   p prefix keys, seen by every query   m = p + n keys   d width of a head
+"""
+
+import torch
+import torch.nn.functional as F
+from torch.nn.attention.bias import causal_lower_right
+
+HIDDEN = -3e4  # after the scale of the widest head, exp of it is still 0; float16 holds it
+WIDTH_MULTIPLE = 8  # fused kernels take heads of such widths
+
+
+def fused_softmax(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, prefix: int, valid: torch.Tensor) -> torch.Tensor:
+    """``softmax(q k^T / sqrt(d)) v`` over the prefix and, causally, the segment's own keys.
+
+    Args:
+        q: ``[B, H, n, d]``.
+        k: ``[B, H, m, d]``.
+        v: ``[B, H, m, d_v]``.
+        prefix: ``p``.
+        valid: ``[B, m]``.
+
+    Differs: a query that is padding gives its own value; in the reference it also sees what is valid before it. Nothing
+    sees its row.
+    """
+    queries, width, values = q.shape[2], q.shape[3], v.shape[3]
+    wide = WIDTH_MULTIPLE * -(-max(width + 1, values) // WIDTH_MULTIPLE)
+    hidden = torch.zeros(valid.shape, dtype=k.dtype, device=k.device).masked_fill_(~valid, HIDDEN)[:, None]
+    out = F.scaled_dot_product_attention(
+        _widened(q, torch.ones_like(hidden[..., prefix:]), wide),
+        _widened(k, hidden, wide),
+        F.pad(v, (0, wide - values)),
+        attn_mask=causal_lower_right(queries, prefix + queries),
+        scale=width**-0.5,
+    )
+    return torch.where(valid[:, None, prefix:, None], out[..., :values], v[:, :, prefix:])
+
+
+def _widened(x: torch.Tensor, column: torch.Tensor, width: int) -> torch.Tensor:
+    """``x`` ``[B, H, n, d]`` with ``column`` ``[B, 1, n]`` behind, then zeros up to ``width``."""
+    behind = x.new_zeros(*x.shape[:3], width - x.shape[3])
+    behind[..., 0] = column
+    return torch.cat([x, behind], dim=3)

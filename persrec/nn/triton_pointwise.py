@@ -1,0 +1,241 @@
+"""HSTU's pointwise attention of one segment as Triton kernels, over tiles that hold a visible pair alone.
+
+Forward, and a backward pass that computes the scores again: one kernel a tile of queries (gradients of q), one a tile of
+keys (of k and v), one a pair of tiles (of the bias tables: summed over heads and users before anything is written). Sums
+are float32 whatever the inputs are. Under ``TRITON_INTERPRET=1`` the same kernels run on a CPU, slowly.
+
+Axis legend:  B users   H heads   n queries   p prefix keys, seen by every query   m = p + n keys   d, e widths of a head's
+              keys and values   G = B * H users' heads, users first   [ROWS, KEYS] a tile   D, E widths rounded up
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+
+from persrec.nn.pointwise import Bias
+
+ROWS = 64
+KEYS = 64
+NARROW_BYTES = 256  # of a head: tiles of wider ones are half as high and wide, so that they fit a processor's memory
+LEAST_WIDTH = 16  # of a product's inner side
+TABLE_PROGRAMS = 1024  # about as many share out the tables' gradients: enough for every GPU's processors
+LAUNCH = {"num_warps": 4, "num_stages": 2}
+
+
+@triton.jit
+def _tile(base, rows, columns, height, width):
+    """A tile of a contiguous ``[height, width]``, 0 outside."""
+    inside = (rows < height)[:, None] & (columns < width)[None, :]
+    return tl.load(base + rows[:, None] * width + columns[None, :], mask=inside, other=0.0)
+
+
+@triton.jit
+def _put(base, rows, columns, height, width, values):
+    """Stores a tile of a contiguous ``[height, width]``."""
+    inside = (rows < height)[:, None] & (columns < width)[None, :]
+    tl.store(base + rows[:, None] * width + columns[None, :], values.to(base.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _seen(rows, keys, n, m, p):
+    """Which pairs of a tile are visible."""
+    return (keys[None, :] <= rows[:, None] + p) & (rows < n)[:, None] & (keys < m)[None, :]
+
+
+@triton.jit
+def _scores(q, k, seen, user, rows, keys, distance, distances, interval, buckets, n, m, PRECISION: tl.constexpr):
+    """``q k^T + bias`` of a tile."""
+    scores = tl.dot(q, tl.trans(k), input_precision=PRECISION)
+    at = rows[:, None] * m + keys[None, :]
+    if distance is not None:
+        scores += tl.load(distance + tl.load(distances + at, mask=seen, other=0), mask=seen, other=0.0).to(tl.float32)
+    if interval is not None:
+        entries = tl.load(buckets + user * n * m + at, mask=seen, other=0).to(tl.int32)
+        scores += tl.load(interval + entries, mask=seen, other=0.0).to(tl.float32)
+    return scores
+
+
+@triton.jit
+def _slope(scores, seen, grad, v, PRECISION: tl.constexpr):
+    """The weights of a tile, and the gradient of its scores."""
+    gate = tl.sigmoid(scores)
+    weights = tl.where(seen, scores * gate, 0.0)
+    # d silu(s) / ds = sigmoid(s) + silu(s) (1 - sigmoid(s))
+    slope = tl.dot(grad, tl.trans(v), input_precision=PRECISION) * (gate + weights * (1.0 - gate))
+    return weights, tl.where(seen, slope, 0.0)
+
+
+@triton.jit
+def _forward(
+    q, k, v, out, distance, distances, interval, buckets, heads, n, m, p, d, e,
+    ROWS: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, E: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """A program a user's head and tile of queries."""
+    group, first_row = tl.program_id(0).to(tl.int64), tl.program_id(1) * ROWS
+    rows, wide, deep = first_row + tl.arange(0, ROWS), tl.arange(0, D), tl.arange(0, E)
+    queries = _tile(q + group * n * d, rows, wide, n, d)
+    total = tl.zeros([ROWS, E], dtype=tl.float32)
+    for first_key in range(0, tl.minimum(p + first_row + ROWS, m), KEYS):
+        keys = first_key + tl.arange(0, KEYS)
+        key_tile, values = _tile(k + group * m * d, keys, wide, m, d), _tile(v + group * m * e, keys, deep, m, e)
+        seen = _seen(rows, keys, n, m, p)
+        scores = _scores(queries, key_tile, seen, group // heads, rows, keys, distance, distances, interval, buckets, n, m, PRECISION)
+        weights = tl.where(seen, scores * tl.sigmoid(scores), 0.0)
+        total += tl.dot(weights.to(values.dtype), values, input_precision=PRECISION)
+    _put(out + group * n * e, rows, deep, n, e, total)
+
+
+@triton.jit
+def _backward_queries(
+    q, k, v, grad, grad_q, distance, distances, interval, buckets, heads, n, m, p, d, e,
+    ROWS: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, E: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """A program a user's head and tile of queries."""
+    group, first_row = tl.program_id(0).to(tl.int64), tl.program_id(1) * ROWS
+    rows, wide, deep = first_row + tl.arange(0, ROWS), tl.arange(0, D), tl.arange(0, E)
+    queries, given = _tile(q + group * n * d, rows, wide, n, d), _tile(grad + group * n * e, rows, deep, n, e)
+    total = tl.zeros([ROWS, D], dtype=tl.float32)
+    for first_key in range(0, tl.minimum(p + first_row + ROWS, m), KEYS):
+        keys = first_key + tl.arange(0, KEYS)
+        key_tile, values = _tile(k + group * m * d, keys, wide, m, d), _tile(v + group * m * e, keys, deep, m, e)
+        seen = _seen(rows, keys, n, m, p)
+        scores = _scores(queries, key_tile, seen, group // heads, rows, keys, distance, distances, interval, buckets, n, m, PRECISION)
+        _, slope = _slope(scores, seen, given, values, PRECISION)
+        total += tl.dot(slope.to(key_tile.dtype), key_tile, input_precision=PRECISION)
+    _put(grad_q + group * n * d, rows, wide, n, d, total)
+
+
+@triton.jit
+def _backward_keys(
+    q, k, v, grad, grad_k, grad_v, distance, distances, interval, buckets, heads, n, m, p, d, e,
+    ROWS: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, E: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """A program a user's head and tile of keys; rows before the first that sees one of them are left out."""
+    group, first_key = tl.program_id(0).to(tl.int64), tl.program_id(1) * KEYS
+    keys, wide, deep = first_key + tl.arange(0, KEYS), tl.arange(0, D), tl.arange(0, E)
+    key_tile, values = _tile(k + group * m * d, keys, wide, m, d), _tile(v + group * m * e, keys, deep, m, e)
+    total_k, total_v = tl.zeros([KEYS, D], dtype=tl.float32), tl.zeros([KEYS, E], dtype=tl.float32)
+    for first_row in range(tl.maximum(first_key - p, 0) // ROWS * ROWS, n, ROWS):
+        rows = first_row + tl.arange(0, ROWS)
+        queries, given = _tile(q + group * n * d, rows, wide, n, d), _tile(grad + group * n * e, rows, deep, n, e)
+        seen = _seen(rows, keys, n, m, p)
+        scores = _scores(queries, key_tile, seen, group // heads, rows, keys, distance, distances, interval, buckets, n, m, PRECISION)
+        weights, slope = _slope(scores, seen, given, values, PRECISION)
+        total_v += tl.dot(tl.trans(weights).to(given.dtype), given, input_precision=PRECISION)
+        total_k += tl.dot(tl.trans(slope).to(queries.dtype), queries, input_precision=PRECISION)
+    _put(grad_k + group * m * d, keys, wide, m, d, total_k)
+    _put(grad_v + group * m * e, keys, deep, m, e, total_v)
+
+
+@triton.jit
+def _backward_tables(
+    q, k, v, grad, grad_distance, grad_interval, distance, distances, interval, buckets, users, heads, n, m, p, d, e, entries,
+    ROWS: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, E: tl.constexpr, PRECISION: tl.constexpr, ENTRIES: tl.constexpr,
+):  # fmt: skip
+    """A program a tile and share of the users."""
+    first_row, first_key = tl.program_id(0) * ROWS, tl.program_id(1) * KEYS
+    rows, keys = first_row + tl.arange(0, ROWS), first_key + tl.arange(0, KEYS)
+    wide, deep, table = tl.arange(0, D), tl.arange(0, E), tl.arange(0, ENTRIES)
+    seen, at = _seen(rows, keys, n, m, p), rows[:, None] * m + keys[None, :]
+    total, by_entry = tl.zeros([ROWS, KEYS], dtype=tl.float32), tl.zeros([ENTRIES], dtype=tl.float32)
+    share, shares = tl.program_id(2).to(tl.int64), tl.num_programs(2)
+    turns = tl.where(first_key < p + first_row + ROWS, tl.cdiv(users - share, shares), 0)  # no query of a tile sees a later one
+    for turn in range(turns):
+        user, own = share + turn * shares, tl.zeros([ROWS, KEYS], dtype=tl.float32)
+        for head in range(heads):
+            group = user * heads + head
+            queries, given = _tile(q + group * n * d, rows, wide, n, d), _tile(grad + group * n * e, rows, deep, n, e)
+            key_tile, values = _tile(k + group * m * d, keys, wide, m, d), _tile(v + group * m * e, keys, deep, m, e)
+            scores = _scores(queries, key_tile, seen, user, rows, keys, distance, distances, interval, buckets, n, m, PRECISION)
+            _, slope = _slope(scores, seen, given, values, PRECISION)
+            own += slope
+        total += own
+        if interval is not None:
+            found = tl.load(buckets + user * n * m + at, mask=seen, other=0).to(tl.int32)
+            found = tl.where(seen, found, ENTRIES)
+            entry = tl.min(found)
+            while entry < ENTRIES:  # as often as there are buckets in the tile: few, away from the diagonal
+                by_entry += tl.where(table == entry, tl.sum(tl.where(found == entry, own, 0.0)), 0.0)
+                entry = tl.min(tl.where(found > entry, found, ENTRIES))
+    tl.atomic_add(grad_distance + tl.load(distances + at, mask=seen, other=0), total, mask=seen)
+    if interval is not None:
+        tl.atomic_add(grad_interval + table, by_entry, mask=table < entries)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TritonPointwise:
+    """``silu(q k^T + bias) v`` over the prefix and, causally, the segment's own keys.
+
+    Attributes:
+        prefix: ``p``.
+        bias: the layer's, or None.
+    """
+
+    prefix: int
+    bias: Bias | None
+
+    def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """As `Attention` says; ``v`` is 0 at keys that nothing sees."""
+        (users, heads, n, _), e, tiles = q.shape, v.shape[3], _tiles(q, v)
+        out = q.new_empty(users * heads, n, e)
+        with torch.cuda.device_of(q):
+            grid = users * heads, triton.cdiv(n, tiles["ROWS"])
+            _forward[grid](*_flat(q, k, v), out, *self._bias(), heads, *self._sizes(q, v), **tiles)
+        return out.view(users, heads, n, e)
+
+    def backward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        """As `Attention` says, the bias tables last."""
+        groups, flat, tiles = q.shape[0] * q.shape[1], _flat(q, k, v, grad), _tiles(q, v)
+        given = (*self._bias(), q.shape[1], *self._sizes(q, v))
+        grad_q, grad_k, grad_v = (torch.empty_like(part) for part in flat[:3])
+        with torch.cuda.device_of(q):
+            _backward_queries[groups, triton.cdiv(q.shape[2], tiles["ROWS"])](*flat, grad_q, *given, **tiles)
+            _backward_keys[groups, triton.cdiv(k.shape[2], tiles["KEYS"])](*flat, grad_k, grad_v, *given, **tiles)
+            tables = self._table_gradients(q, v, flat)
+        return *(part.view(whole.shape) for part, whole in zip((grad_q, grad_k, grad_v), (q, k, v), strict=True)), *tables
+
+    def _table_gradients(self, q: torch.Tensor, v: torch.Tensor, flat: list[torch.Tensor]) -> tuple[torch.Tensor | None, ...]:
+        if self.bias is None:
+            return None, None
+        users, heads, n, _ = q.shape
+        distance, distances, interval, buckets = self._bias()
+        by_distance = torch.zeros_like(self.bias.distance, dtype=torch.float32)
+        by_interval = None if interval is None else torch.zeros_like(interval, dtype=torch.float32)
+        entries = 1 if interval is None else len(interval)
+        tiles = _tiles(q, v)
+        rows, keys = triton.cdiv(n, tiles["ROWS"]), triton.cdiv(v.shape[2], tiles["KEYS"])
+        shares = max(1, min(users, TABLE_PROGRAMS // (rows * keys)))
+        _backward_tables[rows, keys, shares](
+            *flat, by_distance, by_interval, distance, distances, interval, buckets,
+            users, heads, *self._sizes(q, v), entries, **tiles, ENTRIES=triton.next_power_of_2(entries),
+        )  # fmt: skip
+        return by_distance.to(self.bias.distance.dtype), None if interval is None or by_interval is None else by_interval.to(interval.dtype)
+
+    def _bias(self) -> tuple[torch.Tensor | None, ...]:
+        """The tables and the indices into them, as the kernels take them."""
+        bias = self.bias
+        if bias is None:
+            return None, None, None, None
+        distance, distances = bias.distance.contiguous(), bias.distances.contiguous()
+        if bias.interval is None or bias.buckets is None:
+            return distance, distances, None, None
+        return distance, distances, bias.interval.contiguous(), bias.buckets.contiguous()
+
+    def _sizes(self, q: torch.Tensor, v: torch.Tensor) -> tuple[int, ...]:
+        return q.shape[2], v.shape[2], self.prefix, q.shape[3], v.shape[3]
+
+
+def _flat(*tensors: torch.Tensor) -> list[torch.Tensor]:
+    """``[B, H, n, d]`` as contiguous ``[G, n, d]``."""
+    return [tensor.flatten(0, 1).contiguous() for tensor in tensors]
+
+
+def _tiles(q: torch.Tensor, v: torch.Tensor) -> dict[str, Any]:
+    """Sizes of the tiles; float32 products as exact as the framework's own are set to be."""
+    wide, deep = (max(LEAST_WIDTH, triton.next_power_of_2(tensor.shape[3])) for tensor in (q, v))
+    parts = 1 if max(wide, deep) * q.element_size() <= NARROW_BYTES else 2
+    precision = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+    return {"ROWS": ROWS // parts, "KEYS": KEYS // parts, "D": wide, "E": deep, "PRECISION": precision, **LAUNCH}
