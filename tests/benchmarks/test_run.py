@@ -331,7 +331,7 @@ def test_the_table_is_rebuilt_from_all_records(place: Path, call: Call) -> None:
 
 
 def test_list_prints_cells_and_an_estimate_and_creates_nothing(place: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("--list") == 0
+    assert call("--list", "--workers", "2") == 0
     out = capsys.readouterr().out.splitlines()
     assert len(out) == CELLS + 1
     assert all(line.startswith("missing ") for line in out[:-1])
