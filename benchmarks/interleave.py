@@ -1,13 +1,12 @@
 """Runs the processes of a timing comparison: a fresh one of base and of head a pair, measuring cell by cell in turn.
 
 Both processes of a pair live at the same time on the same processors, and one waits while the other measures. Each measures a
-cell in short turns, as often before the other as behind it (`TURNS`), and its timing is the mean of its turns' medians. So what
-slows the machine for longer than a fraction of a second slows both, and a steady drift cancels.
+timing in turns of some hundredths of a second, as often before the other as behind it (`TURNS`), and its number is the median over
+its turns. So what slows the machine for longer than that slows both, a steady drift cancels, and a moment's trouble is outvoted.
 """
 
 import contextlib
 import json
-import math
 import os
 import random
 import select
@@ -28,7 +27,7 @@ from benchmarks.isolation import THREAD_VARIABLES
 WORKER = Path(__file__).resolve().parent / "timing.py"
 BASE, HEAD = "base", "head"
 HOOK = "def untrained_subject("
-TURNS = (0, 1, 1, 0, 0, 1, 1, 0)  # of the side that goes first in a cell, and of the other
+TURNS = (0, 1, 1, 0) * 4  # of the side that goes first in a cell, and of the other
 
 Answer = Mapping[str, Any]
 Start = Callable[[Path, Mapping[str, Any]], Any]
@@ -117,13 +116,13 @@ class Process:
         """
         self._receive()
 
-    def ask(self, key: str) -> Answer:
-        """Measures a cell.
+    def ask(self, key: str, timing: str | None = None) -> Answer:
+        """Has a cell built, or one of its timings taken for a turn.
 
         Raises:
             ProcessError: it crashed, ran out of time or said nothing that can be read.
         """
-        self._send(key)
+        self._send(json.dumps({"cell": key} | ({} if timing is None else {"timing": timing})))
         return self._receive()
 
     def close(self) -> None:
@@ -194,12 +193,8 @@ def _pair(roots: Mapping[str, Path], order: Order, firsts: Mapping[str, str], st
         for process in processes.values():
             process.ready()
         for key, first in firsts.items():
-            sides = (first, HEAD if first == BASE else BASE)
-            told: dict[str, list[Answer]] = {BASE: [], HEAD: []}
-            for turn in TURNS:
-                told[sides[turn]].append(processes[sides[turn]].ask(key))
-            for side in sides:
-                answers[side][key] = _of_turns(told[side])
+            for side, answer in _cell(processes, (first, HEAD if first == BASE else BASE), key).items():
+                answers[side][key] = answer
     except ProcessError as error:
         return Pair(firsts=firsts, base=answers[BASE], head=answers[HEAD], failure=str(error))
     finally:
@@ -208,16 +203,25 @@ def _pair(roots: Mapping[str, Path], order: Order, firsts: Mapping[str, str], st
     return Pair(firsts=firsts, base=answers[BASE], head=answers[HEAD])
 
 
-def _of_turns(told: Sequence[Answer]) -> Answer:
-    """One answer of a process's turns: the mean of their medians, or what one of them failed with."""
-    for answer in told:
-        if "error" in answer:
-            return answer
-    names = {name for answer in told for name in answer["medians"]}
-    medians = {name: float(np.mean([answer["medians"].get(name, math.nan) for answer in told])) for name in sorted(names)}
-    shares = [share for answer in told if (share := answer["readings"].get("foreign_cpu_share")) is not None]
-    readings = {**told[0]["readings"], "foreign_cpu_share": round(float(np.mean(shares)), 4) if shares else None}
-    return {"medians": medians, "readings": readings}
+def _cell(processes: Mapping[str, Any], sides: tuple[str, str], key: str) -> dict[str, Answer]:
+    """What both sides say of a cell: timing by timing in turns; where one cannot build it, nothing is timed of the other."""
+    built = {side: processes[side].ask(key) for side in sides}
+    if any("error" in answer for answer in built.values()):
+        return {side: answer if "error" in answer else {"medians": {}, "readings": answer["readings"]} for side, answer in built.items()}
+    told: dict[str, dict[str, list[Answer]]] = {side: {name: [] for name in built[side]["timings"]} for side in sides}
+    for name in dict.fromkeys(name for side in sides for name in told[side]):
+        for side in (sides[turn] for turn in TURNS):
+            if name in told[side]:
+                told[side][name].append(processes[side].ask(key, name))
+    return {side: _of_turns(told[side], built[side]["readings"]) for side in sides}
+
+
+def _of_turns(told: Mapping[str, Sequence[Answer]], readings: Mapping[str, Any]) -> Answer:
+    """One answer of a process's turns: their medians' median, or what one of them failed with."""
+    failed = [answer for turns in told.values() for answer in turns if "error" in answer]
+    if failed:
+        return failed[0]
+    return {"medians": {name: float(np.median([turn["seconds"] for turn in turns])) for name, turns in told.items()}, "readings": readings}
 
 
 def _environment(root: Path, threads: int) -> dict[str, str]:

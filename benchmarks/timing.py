@@ -1,11 +1,11 @@
 """One process of a timing comparison: ``python -P timing.py`` in a checkout, with that checkout first on the import path.
 
-The first line of the standard input is the order, in JSON; each further line is the key of a cell to measure now, and gets
-one line of JSON in answer. Between its turns the process waits, so that another one can measure the same cell at nearly the
-same time; a cell asked for again is not built again. Code and settings under measurement are the checkout's; the instruments
-are this file and the two probes beside it, whichever checkout is measured. So it asks one thing of a checkout:
-``benchmarks.execute.untrained_subject``. A sample is a bundle of calls, so that a clock's resolution and the loop's own cost
-are small beside it.
+Every line is JSON and gets one line of JSON in answer. The first is the order. ``{"cell": KEY}`` has a cell built and warmed up and
+tells what is timed of it; ``{"cell": KEY, "timing": NAME}`` has one of these timed for a moment. Between its turns the process
+waits, so that another one can time the same at nearly the same time. Code and settings under measurement are the checkout's; the
+instruments are this file and the two probes beside it, whichever checkout is measured. So it asks one thing of a checkout:
+``benchmarks.execute.untrained_subject``. A sample is a bundle of calls, so that a clock's resolution and the loop's own cost are
+small beside it.
 
 Deterministic algorithms stay off, unlike in a cell: loading what they need would take longer than all the measuring.
 """
@@ -25,9 +25,9 @@ CALLS = 5  # a sample
 PLANTED_CALLS = 6  # a fifth more work in a sample: what a comparison must find
 SERVE, COMPRESS, TRAIN = "serve_batch", "compress_batch", "train_batch"
 PLANTED = "planted_serve_batch"
-SECONDS, LEAST = 0.01, 3  # a turn
+SAMPLES = 2  # a turn, behind a call that is not timed
 
-Repeat = Callable[..., Any]
+Timed = Callable[..., list[float]]
 
 
 def main() -> int:
@@ -40,12 +40,12 @@ def main() -> int:
         measure = measurer(order)
         answers.write(json.dumps({"ready": True}) + "\n")
         for line in sys.stdin:
-            answers.write(json.dumps(measure(line.strip()), allow_nan=False) + "\n")
+            answers.write(json.dumps(measure(json.loads(line)), allow_nan=False) + "\n")
     return 0
 
 
-def measurer(order: Mapping[str, Any]) -> Callable[[str], dict[str, Any]]:
-    """Loads the checkout's code; what comes back measures one cell: medians in seconds a call, or why there are none."""
+def measurer(order: Mapping[str, Any]) -> Callable[[Mapping[str, str]], dict[str, Any]]:
+    """Loads the checkout's code; what comes back answers a line: a cell's timings, or one's median in seconds a call, or an error."""
     import torch  # noqa: PLC0415 - after the processors are set
 
     torch.set_num_threads(order["threads"])
@@ -59,53 +59,69 @@ def measurer(order: Mapping[str, Any]) -> Callable[[str], dict[str, Any]]:
             raise ImportError(f"{package.__name__} was imported from {package.__file__}, expected from under {root}")
     from benchmarks.execute import untrained_subject  # noqa: PLC0415
 
-    repeat: Repeat = instrument("clock").repeat
+    timed: Timed = instrument("clock").timed
     watch_load = instrument("load").LoadWatch
+    built: dict[str, Timings] = {}
 
-    built: dict[str, Any] = {}
-
-    def measure(key: str) -> dict[str, Any]:
+    def measure(line: Mapping[str, str]) -> dict[str, Any]:
+        key = line["cell"]
         try:
-            if key not in built:
-                built.clear()
-                built[key] = untrained_subject({**order["payload"], "cell": order["cells"][key]})
-            subject = built[key]
+            if "timing" in line:
+                return {"seconds": built[key].median(line["timing"])}
+            built.clear()
             with watch_load() as watch:
-                medians = measure_subject(subject, repeat, planted=key in order["planted"])
+                subject = untrained_subject({**order["payload"], "cell": order["cells"][key]})
+                built[key] = Timings(subject, timed, planted=key in order["planted"])
+                for name in built[key].names:
+                    built[key].median(name)
         except Exception as error:  # noqa: BLE001 - what a cell fails with is its finding
             return {"error": f"{type(error).__name__}: {error}"}
-        return {"medians": medians, "readings": watch.readings()}
+        return {"timings": built[key].names, "readings": watch.readings()}
 
     return measure
 
 
-def measure_subject(subject: Any, repeat: Repeat, *, planted: bool) -> dict[str, float]:
-    """Median seconds of serving, compressing and training a batch, and of serving with a fifth more work where it is planted."""
-    import numpy as np  # noqa: PLC0415
-    import torch  # noqa: PLC0415
+class Timings:
+    """What is timed of a cell: serving, compressing and training a batch, and serving with a fifth more work where it is planted."""
 
-    def median(call: Callable[[], object], *, calls: int, of: int) -> float:
+    def __init__(self, subject: Any, timed: Timed, *, planted: bool) -> None:
+        """Makes the requests and the training batch; nothing is timed yet."""
+        import torch  # noqa: PLC0415
+
+        self._subject, self._timed = subject, timed
+        size = subject.cell.batch_size
+        request, batch, trainer = subject.request(size), subject.training_batch(size), subject.trainer()
+        with torch.inference_mode():
+            server = subject.server(request)
+        self._calls: dict[str, tuple[Callable[[], object], int, int]] = {SERVE: (server, CALLS, CALLS)}
+        if planted:
+            self._calls[PLANTED] = (server, PLANTED_CALLS, CALLS)
+        if subject.compresses:
+            self._calls[COMPRESS] = (lambda: subject.compress(request), CALLS, CALLS)
+        self._calls[TRAIN] = (lambda: trainer.step(batch), 1, 1)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the timings."""
+        return list(self._calls)
+
+    def median(self, name: str) -> float:
+        """Seconds a call, by the median of a turn's samples."""
+        import numpy as np  # noqa: PLC0415
+        import torch  # noqa: PLC0415
+
+        call, calls, of = self._calls[name]
+
         def bundle() -> None:
             for _ in range(calls):
                 call()
 
-        return float(np.median(repeat(bundle, device=subject.cell.device, seconds=SECONDS, least=LEAST))) / of
-
-    size = subject.cell.batch_size
-    request = subject.request(size)
-    found: dict[str, float] = {}
-    subject.model.eval()
-    with torch.inference_mode():
-        server = subject.server(request)
-        found[SERVE] = median(server, calls=CALLS, of=CALLS)
-        if planted:
-            found[PLANTED] = median(server, calls=PLANTED_CALLS, of=CALLS)
-        if subject.compresses:
-            found[COMPRESS] = median(lambda: subject.compress(request), calls=CALLS, of=CALLS)
-    trainer, batch = subject.trainer(), subject.training_batch(size)
-    subject.model.train()
-    found[TRAIN] = median(lambda: trainer.step(batch), calls=1, of=1)
-    return found
+        trains = name == TRAIN
+        self._subject.model.train(trains)
+        with torch.inference_mode(mode=not trains):
+            call()
+            samples = self._timed(bundle, device=self._subject.cell.device, count=SAMPLES)
+        return float(np.median(samples)) / of
 
 
 def instrument(name: str) -> ModuleType:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import compare, interleave, noise, timing
+from benchmarks import compare, interleave, noise
+from benchmarks import timing as timings
 from benchmarks.baseline import load_baseline
 from benchmarks.cell import Cell
 from benchmarks.comparison import comparisons_of, timed_cells
@@ -20,7 +21,7 @@ from benchmarks.store import StoreError, proof_path
 
 PASS, REGRESSION, BAD_INPUT, INCOMPLETE, NOT_COMPARABLE = 0, 1, 2, 3, 4
 SPREAD = 0.01
-MADE_UP = {timing.SERVE: 1e-3, timing.COMPRESS: 2e-3, timing.TRAIN: 8e-3}
+MADE_UP = {timings.SERVE: 1e-3, timings.COMPRESS: 2e-3, timings.TRAIN: 8e-3}
 
 
 class Machine:
@@ -29,7 +30,7 @@ class Machine:
     def __init__(self, *, slower=None, fails=None, spread=SPREAD, foreign=0.0):
         self.random = np.random.default_rng(3)
         self.slower, self.fails, self.spread, self.foreign = slower or {}, fails or {}, spread, foreign
-        self.started, self.asked = [], []
+        self.started, self.asked, self.turns = [], [], []
 
     def __call__(self, root, order):
         assert order["root"] == str(root)
@@ -45,26 +46,25 @@ class Process:
 
     def __init__(self, machine, side, order):
         self.machine, self.side, self.order = machine, side, order
-        self.told = {}
 
     def ready(self):
         if self.machine.fails.get(self.side) == "process":
             raise ProcessError(f"{self.side}: ended with exit code 1: ImportError: no torch")
 
-    def ask(self, key):
+    def ask(self, key, timing=None):
+        if timing is not None:
+            self.machine.turns.append((self.side, key, timing))
+            return {"seconds": self.medians[timing]}
         self.machine.asked.append((self.side, key))
         fault = self.machine.fails.get(self.side)
         if fault is not None and (fault[1] is None or len(self.machine.started) in fault[1]):
             return {"error": fault[0]}
-        if key in self.told:  # what spreads is a process's timing, not its turns
-            return self.told[key]
-        names = [timing.SERVE, timing.TRAIN, timing.COMPRESS][: comparisons_of(Cell.from_dict(self.order["cells"][key]))]
+        names = [timings.SERVE, timings.TRAIN, timings.COMPRESS][: comparisons_of(Cell.from_dict(self.order["cells"][key]))]
         noise, slower = self.machine.noise, self.machine.slower
-        medians = {name: MADE_UP[name] * noise() * slower.get((self.side, name), 1.0) for name in names}
+        self.medians = {name: MADE_UP[name] * noise() * slower.get((self.side, name), 1.0) for name in names}
         if key in self.order["planted"]:
-            medians[timing.PLANTED] = MADE_UP[timing.SERVE] * noise() * 1.2
-        self.told[key] = {"medians": medians, "readings": {"foreign_cpu_share": self.machine.foreign}}
-        return self.told[key]
+            self.medians[timings.PLANTED] = MADE_UP[timings.SERVE] * noise() * 1.2
+        return {"timings": list(self.medians), "readings": {"foreign_cpu_share": self.machine.foreign}}
 
     def close(self):
         pass
@@ -107,18 +107,18 @@ def test_a_against_a_passes(base, capsys):
 
 
 def test_a_fifth_slower_serving_is_a_regression_of_serving_alone(base):
-    code, content = compared(base, Machine(slower={("head", timing.SERVE): 1.2}))
+    code, content = compared(base, Machine(slower={("head", timings.SERVE): 1.2}))
     assert code == REGRESSION
     found = verdicts(content)
-    assert (timing.SERVE, "PASS") not in found
-    assert (timing.SERVE, "REGRESSION") in found
-    assert not any(metric != timing.SERVE and verdict == "REGRESSION" for metric, verdict in found)
+    assert (timings.SERVE, "PASS") not in found
+    assert (timings.SERVE, "REGRESSION") in found
+    assert not any(metric != timings.SERVE and verdict == "REGRESSION" for metric, verdict in found)
 
 
 def test_a_faster_head_is_improved_and_strict_says_so(base):
-    machine = {("base", timing.TRAIN): 1.3}
+    machine = {("base", timings.TRAIN): 1.3}
     code, content = compared(base, Machine(slower=machine))
-    assert (code, verdicts(content)[timing.TRAIN, "IMPROVED"] > 0) == (PASS, True)
+    assert (code, verdicts(content)[timings.TRAIN, "IMPROVED"] > 0) == (PASS, True)
     assert compared(base, Machine(slower=machine), "--strict")[0] == REGRESSION
 
 
@@ -161,43 +161,58 @@ def test_processes_take_turns_in_an_order_that_the_seed_draws():
         assert all([pair.firsts[key] for pair in pairs].count("base") == 5 for key in "abc")
         for (first, one), (second, other) in zip(machine.asked[::2], machine.asked[1::2], strict=True):
             assert (one, {first, second}) == (other, {"base", "head"})  # the same cell, one right after the other
-        for start in range(0, len(machine.asked), len(TURNS)):
-            turns = [side for side, _ in machine.asked[start : start + len(TURNS)]]
-            assert turns == turns[::-1]  # so a steady drift slows both sides alike
+        for start in range(0, len(machine.turns), len(TURNS)):
+            sides, keys, names = zip(*machine.turns[start : start + len(TURNS)], strict=True)
+            assert sides == sides[::-1]  # so a steady drift slows both sides alike
+            assert sides.count("base") == sides.count("head")
+            assert (len(set(keys)), len(set(names))) == (1, 1)
     assert runs[0] == runs[1] != runs[2]
 
 
-def test_a_timing_is_the_mean_of_its_turns():
-    class Slowing(Process):
-        def ask(self, key):
-            super().ask(key)
-            return {"medians": {timing.SERVE: float(len(self.machine.asked))}, "readings": {"foreign_cpu_share": 0.1}}
-
+def one_pair(process):
+    """A pair of a cell that serves and trains, with a process class of the test's own."""
     machine = Machine()
 
     def start(root, order):
         machine(root, order)
-        return Slowing(machine, machine.started[-1], order)
+        return process(machine, machine.started[-1], order)
 
     order = Order(cells={"a": {"backbone": "hstu", "compression": "recent"}}, payload={}, threads=1, affinity=[0], timeout_s=1)
-    (pair,) = run_pairs({BASE: Path("base"), HEAD: PROJECT}, order, pairs=1, seed=1, told=lambda number: None, start=start)
-    assert pair.base["a"] == pair.head["a"] == {"medians": {timing.SERVE: 4.5}, "readings": {"foreign_cpu_share": 0.1}}
+    return run_pairs({BASE: Path("base"), HEAD: PROJECT}, order, pairs=1, seed=1, told=lambda number: None, start=start)[0]
 
 
-def test_a_turn_that_fails_fails_the_cell():
-    machine = Machine()
+def test_a_timing_is_the_median_of_its_turns():
+    class Troubled(Process):
+        def ask(self, key, timing=None):
+            answer = super().ask(key, timing)
+            return answer if timing is None else {"seconds": 9.0 if len(self.machine.turns) < 6 else 2.0}
 
+    pair = one_pair(Troubled)
+    assert pair.base["a"]["medians"] == pair.head["a"]["medians"] == {timings.SERVE: 2.0, timings.TRAIN: 2.0}
+    assert pair.base["a"]["readings"] == {"foreign_cpu_share": 0.0}
+
+
+@pytest.mark.parametrize("turn", [1, 20])
+def test_a_turn_that_fails_fails_the_cell(turn):
     class Failing(Process):
-        def ask(self, key):
-            answer = super().ask(key)
-            return {"error": "ValueError: at times"} if len(machine.asked) == 5 else answer
+        def ask(self, key, timing=None):
+            answer = super().ask(key, timing)
+            return {"error": "ValueError: at times"} if timing and len(self.machine.turns) == turn else answer
 
-    order = Order(cells={"a": {"backbone": "hstu", "compression": "recent"}}, payload={}, threads=1, affinity=[0], timeout_s=1)
-    roots = {BASE: Path("base"), HEAD: PROJECT}
-    (pair,) = run_pairs(
-        roots, order, pairs=1, seed=1, told=lambda number: None, start=lambda root, order: Failing(machine, str(root), order)
-    )
+    pair = one_pair(Failing)
     assert sorted("error" in answers["a"] for answers in (pair.base, pair.head)) == [False, True]
+
+
+def test_what_one_side_alone_times_is_timed_of_it_alone():
+    class Compressing(Process):
+        def ask(self, key, timing=None):
+            if timing == timings.COMPRESS:
+                return {"seconds": 1.0}
+            answer = super().ask(key, timing)
+            return {**answer, "timings": [*answer["timings"], timings.COMPRESS]} if timing is None and self.side == "head" else answer
+
+    pair = one_pair(Compressing)
+    assert set(pair.head["a"]["medians"]) - set(pair.base["a"]["medians"]) == {timings.COMPRESS}
 
 
 def test_a_cell_that_the_head_cannot_time_is_invalid(base):
@@ -291,11 +306,8 @@ class Subject:
         self.cell, self.calls, self.compresses = cell, {"serve": 0, "compress": 0, "train": 0}, bool(cell.tokens)
         self.model = self
 
-    def train(self):
-        self.training = True
-
-    def eval(self):
-        self.training = False
+    def train(self, mode):
+        self.training = mode
 
     def request(self, users):
         return users
@@ -324,21 +336,30 @@ class Subject:
 
 
 def test_the_planted_slow_down_is_a_fifth_more_real_work():
-    done = []
+    done = {}
 
-    def repeat(call, **how):
+    def timed(call, *, device, count):
         before = dict(subject.calls)
         call()
-        done.append({name: subject.calls[name] - before[name] for name in before})
-        return [0.030]
+        done[name] = {what: subject.calls[what] - before[what] for what in before if subject.calls[what] > before[what]}
+        return [0.030] * count
 
     subject = Subject(Cell(backbone="hstu", compression="experts", tokens=4))
-    medians = timing.measure_subject(subject, repeat, planted=True)
-    assert timing.measure_subject(subject, repeat, planted=True) == medians  # another turn
-    assert [calls["serve"] for calls in done[:2]] == [5, 6]
-    assert medians == {timing.SERVE: 0.006, timing.PLANTED: 0.006, timing.COMPRESS: 0.006, timing.TRAIN: 0.030}
-    subject = Subject(Cell(backbone="hstu", compression="recent"))
-    assert set(timing.measure_subject(subject, repeat, planted=False)) == {timing.SERVE, timing.TRAIN}
+    of_cell = timings.Timings(subject, timed, planted=True)
+    medians = {}
+    for name in (*of_cell.names, timings.SERVE):  # serving again behind a training step
+        medians[name] = of_cell.median(name)
+    assert done == {
+        timings.SERVE: {"serve": 5},
+        timings.PLANTED: {"serve": 6},
+        timings.COMPRESS: {"compress": 5},
+        timings.TRAIN: {"train": 1},
+    }
+    assert medians == {timings.SERVE: 0.006, timings.PLANTED: 0.006, timings.COMPRESS: 0.006, timings.TRAIN: 0.030}
+    assert timings.Timings(Subject(Cell(backbone="hstu", compression="recent")), timed, planted=False).names == [
+        timings.SERVE,
+        timings.TRAIN,
+    ]
 
 
 def test_a_real_process_times_a_cell_of_this_checkout(tmp_path):
@@ -350,12 +371,15 @@ def test_a_real_process_times_a_cell_of_this_checkout(tmp_path):
     process = interleave.Process(PROJECT, order.of(PROJECT))
     try:
         process.ready()
-        bad, answer, again = process.ask("bad"), process.ask("good"), process.ask("good")
+        bad, answer = process.ask("bad"), process.ask("good")
+        turns = [process.ask("good", name) for name in answer["timings"]]
+        unknown = process.ask("good", "sleeping")
     finally:
         process.close()
-    assert set(again["medians"]) == set(answer["medians"]) == {timing.SERVE, timing.PLANTED, timing.COMPRESS, timing.TRAIN}
-    assert all(seconds > 0 for seconds in answer["medians"].values())
-    assert len(answer["medians"]) - 1 == comparisons_of(good)
+    assert set(answer["timings"]) == {timings.SERVE, timings.PLANTED, timings.COMPRESS, timings.TRAIN}
+    assert all(turn["seconds"] > 0 for turn in turns)
+    assert len(answer["timings"]) - 1 == comparisons_of(good)
+    assert "sleeping" in unknown["error"]
     assert set(answer["readings"]) == {"load_average_before", "load_average_after", "foreign_cpu_share"}
     assert "backbone: unknown 'nothing'" in bad["error"]
 
@@ -401,10 +425,10 @@ def test_a_gate_that_sees_nothing_is_not_proved(tmp_path):
 
 def test_a_drift_that_one_order_would_take_for_an_effect_raises_no_alarm(tmp_path):
     class Drifting(Process):
-        def ask(self, key):  # whoever goes second is slower by a third
-            answer = super().ask(key)
-            factor = 1.3 if len(self.machine.asked) % 2 == 0 else 1.0
-            return {**answer, "medians": {name: value * factor for name, value in answer["medians"].items()}}
+        def ask(self, key, timing=None):  # the machine slows down by a third while a timing's turns are taken
+            answer = super().ask(key, timing)
+            turn = (len(self.machine.turns) - 1) % len(TURNS)
+            return answer if timing is None else {"seconds": answer["seconds"] * (1 + turn / len(TURNS) / 3)}
 
     machine = Machine(spread=0.015)
 
