@@ -47,8 +47,11 @@ class Cell:
     what a trained model is served from and nothing of its training: the precision of what is kept (``float32`` keeps it as it
     was computed), something else in its place, and by how many items the history ends before the recent ones begin.
 
-    Of cost alone: ``control`` times full attention of the same shape in the same process, in turn with the cell's own calls, and
-    ``counted_only`` counts FLOPs and bytes of a Llama whose weights have no storage, and runs nothing.
+    ``copying_start`` is how the backbone's weights begin, ``recent_weight`` how much more the recent items' loss counts at the end
+    of training (`persrec.training.Recipe`).
+
+    ``control`` also times full attention of the same shape in the same process, in turn with the cell's own calls. ``counted_only``,
+    of cost alone, counts FLOPs and bytes of a Llama whose weights have no storage, and runs nothing.
     """
 
     backbone: str

@@ -176,12 +176,12 @@ def foreign_shares(pairs: Sequence[Pair]) -> list[float]:
 
 
 def load_note(pairs: Sequence[Pair]) -> str | None:
-    """A line where others used much of the machine while it was timed."""
+    """A line where others used much of the machine while cells were built and warmed up, between which they are timed."""
     shares = foreign_shares(pairs)
     if not shares or float(np.median(shares)) <= NOTICEABLE:
         return None
     return (
-        f"other processes used {np.median(shares):.0%} of the processors while these timings were taken (at most {max(shares):.0%}); "
+        f"other processes used {np.median(shares):.0%} of the processors just before timings were taken (at most {max(shares):.0%}); "
         "that widens the spread"
     )
 

@@ -141,7 +141,8 @@ def measure_cell(payload: Mapping[str, Any], report_phase: ReportPhase) -> dict[
         with phases.phase(name), LoadWatch() as watch, GpuWatch(cell.device if timed else "cpu") as gpu:
             metrics, raw = probe()
             answer["raw"].update(raw)
-        answer["metrics"].update(watch.said(metrics) if timed else metrics)
+        counts = {key: metric for key, metric in metrics.items() if MEASURES[key].deterministic or not timed}
+        answer["metrics"].update(watch.said(metrics) | counts)
         answer["load"][name] = watch.readings() | gpu.readings()
     return {**answer, "seconds": phases.seconds}
 

@@ -213,6 +213,8 @@ def _cell(processes: Mapping[str, Any], sides: tuple[str, str], key: str) -> dic
         for side in (sides[turn] for turn in TURNS):
             if name in told[side]:
                 told[side][name].append(processes[side].ask(key, name))
+                if "error" in told[side][name][-1]:
+                    return {one: _of_turns(told[one], built[one]["readings"]) for one in sides}
     return {side: _of_turns(told[side], built[side]["readings"]) for side in sides}
 
 
@@ -221,7 +223,8 @@ def _of_turns(told: Mapping[str, Sequence[Answer]], readings: Mapping[str, Any])
     failed = [answer for turns in told.values() for answer in turns if "error" in answer]
     if failed:
         return failed[0]
-    return {"medians": {name: float(np.median([turn["seconds"] for turn in turns])) for name, turns in told.items()}, "readings": readings}
+    medians = {name: float(np.median([turn["seconds"] for turn in turns])) for name, turns in told.items() if turns}
+    return {"medians": medians, "readings": readings}
 
 
 def _environment(root: Path, threads: int) -> dict[str, str]:

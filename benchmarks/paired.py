@@ -23,7 +23,7 @@ QUALITY_METRICS = ("ndcg@10", "recall@10")
 LEDGER_TOLERANCE = 0.01
 _INTERVAL = (2.5, 97.5)
 _SEED_OF_DRAWS = 20_260_103
-_SAME_MODEL = (
+SAME_MODEL = (
     "backbone", "dataset", "dataset_size", "layers", "heads", "width", "key_value_heads", "feed_forward", "time_bias", "device", "dtype",
 )  # fmt: skip
 
@@ -246,7 +246,7 @@ def find_references(one: Configuration, among: Sequence[Configuration]) -> Refer
     same = [
         other
         for other in among
-        if other.dataset_digest == one.dataset_digest and not other.changed and all(other[name] == one[name] for name in _SAME_MODEL)
+        if other.dataset_digest == one.dataset_digest and not other.changed and all(other[name] == one[name] for name in SAME_MODEL)
     ]
     wanted = "none" if one["training"] == "none" else "separate"
 

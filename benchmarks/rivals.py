@@ -5,15 +5,18 @@ from collections.abc import Sequence
 from benchmarks import tables
 from benchmarks.axes import METRIC_NAMES
 from benchmarks.families import Names, family, filter_name, in_order
-from benchmarks.paired import QUALITY_METRICS, Configuration, difference, find_references, recovered, reference_quality
+from benchmarks.paired import QUALITY_METRICS, SAME_MODEL, Configuration, difference, find_references, recovered, reference_quality
 from benchmarks.tables import Entry, Row, Table
 
-_SAME_MODEL = ("backbone", "dataset", "dataset_size", "layers", "heads", "width", "device", "dtype")
+_ALIKE = (*SAME_MODEL, "copying_start", "recent_weight")
+_NOT_RIVALS = ("experts", "full", "retrieval")  # the last keeps the whole history and chooses when asked
 
 
 def rivals_of(one: Configuration, among: Sequence[Configuration]) -> list[Configuration]:
     """What keeps as many vectors of the same window as a PerSRec configuration, recent items in the tokens' place among it."""
-    return in_order([other for other in among if _is_rival(one, other)])
+    found = [other for other in among if _is_rival(one, other)]
+    cached = {other["compression"] for other in found if other["serving"] == "cache"}
+    return in_order([other for other in found if other["serving"] == "cache" or other["compression"] not in cached])
 
 
 def rivals_table(among: Sequence[Configuration], names: Names, *, key: str, caption: str) -> Table | None:
@@ -36,9 +39,9 @@ def rivals_table(among: Sequence[Configuration], names: Names, *, key: str, capt
 
 
 def _is_rival(one: Configuration, other: Configuration) -> bool:
-    if other.is_floor or other.changed or other["compression"] in ("experts", "full") or not _ranks(other):
+    if other.is_floor or other.changed or other["compression"] in _NOT_RIVALS or not _ranks(other):
         return False
-    if other.dataset_digest != one.dataset_digest or any(other[name] != one[name] for name in _SAME_MODEL):
+    if other.dataset_digest != one.dataset_digest or any(other[name] != one[name] for name in _ALIKE):
         return False
     if other["compression"] == "recent":
         return bool(other["recent"] == one["recent"] + one["tokens"])

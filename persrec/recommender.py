@@ -41,7 +41,7 @@ class SequentialRecommender(nn.Module):
         return self.compression.layout
 
     def use_kernel(self, kernel: Kernel) -> None:
-        """Computes attention by ``kernel``: ``segmented``, or ``naive`` for the dense reference."""
+        """Computes attention by ``kernel``: ``segmented``, ``blocks`` (the same but for a GPU's own), or ``naive``, the reference."""
         self.backbone.kernel = kernel
 
     def item_features(self) -> torch.Tensor:

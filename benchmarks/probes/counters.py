@@ -9,7 +9,8 @@ import logging
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +57,17 @@ class Count:
     def of(self, part: str) -> int:
         """Those of one part, or the ``total``."""
         return sum(self.parts.values()) if part == "total" else self.parts.get(part, 0)
+
+
+@contextmanager
+def in_blocks(model: SequentialRecommender) -> Iterator[None]:
+    """Inside, attention runs block by block on a GPU too: the formula prices blocks, and counters do not see into kernels."""
+    kernel = model.backbone.kernel
+    model.use_kernel("blocks" if kernel == "segmented" else kernel)
+    try:
+        yield
+    finally:
+        model.use_kernel(kernel)
 
 
 class _Module(nn.Module):
@@ -129,7 +141,7 @@ def count_by_fvcore(
     for name, handle in HANDLES.items():
         analysis.set_op_handle(name, handle)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
-    with warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad(), in_blocks(model):
         warnings.simplefilter("ignore")  # a tracer warns of every shape that Python reads
         counts = analysis.by_module_and_operator()
         uncounted = dict(analysis.unsupported_ops())
@@ -151,7 +163,8 @@ def _is_feed_forward(name: str, model: SequentialRecommender) -> bool:
 
 def count_by_torch(call: Callable[[], object], model: SequentialRecommender) -> Count:
     """Multiply-adds of ``call()``, which runs ``model``, forward and backward alike, by torch's counter."""
-    return Count(parts=PartCounter(model).count(call), uncounted={})
+    with in_blocks(model):
+        return Count(parts=PartCounter(model).count(call), uncounted={})
 
 
 logging.getLogger("fvcore.nn.jit_analysis").setLevel(logging.ERROR)

@@ -1,7 +1,7 @@
 """The FLOP ledger: the closed formula, fvcore and torch's counter side by side, per phase and part.
 
 A multiply-add is 2 FLOPs. ``executed`` is what the kernels in use compute, hidden pairs in their blocks included;
-``visible`` is what the method needs. The counters run on the path that runs, with plain matrix products for attention.
+``visible`` is what the method needs. The counters run on the path that runs, with attention in blocks, on a GPU too.
 Item vectors that a model computes are kept beforehand: they are a phase of their own, and part of a training step.
 Where weights have no storage (``counted_only``), the same runs on the meta device: shapes alone are computed.
 """

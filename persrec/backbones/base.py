@@ -13,11 +13,13 @@ from persrec.nn.cache import Chunk, KeysValues, KVCache
 def start_copying(value: torch.Tensor, output: torch.Tensor) -> None:
     """Sets a layer's value and output maps to the identity, so that what attention sums up is passed on as it came.
 
+    Heads that share values pass on the same numbers, each at its own place.
+
     From random maps a model has to find this first, and twice over where tokens stand between the items and what reads them:
     while nothing is read from a token, nothing tells what to write into it.
 
     Args:
-        value: ``[G d, D]``; where heads share values these are the first ``G d`` numbers of a state.
+        value: ``[G d, D]``; fewer rows than ``D`` read the first ``G d`` numbers of a state alone.
         output: ``[D, H d]``.
     """
     nn.init.eye_(value)

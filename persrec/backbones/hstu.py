@@ -23,7 +23,7 @@ class HSTUConfig:
         width: ``D``, split over the heads for u, v, q and k alike.
         length: slots of the joint layout, ``N``: the attention's divisor and the number of positions.
         relative_bias: by distance, and by time where times are given.
-        copying_start: layers begin by passing on the mean of what they see, rather than nothing.
+        copying_start: layers begin by passing on the mean of what they see, gated, rather than nothing; with the relative bias alone.
     """
 
     width: int
@@ -38,6 +38,8 @@ class HSTUConfig:
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise ValueError(f"width: {self.width} cannot be split over {self.heads} heads")
+        if self.copying_start and not self.relative_bias:
+            raise ValueError("copying_start: true without the relative bias, whose start makes the weights alike; expected it on")
 
 
 class HSTULayer(nn.Module):
@@ -56,7 +58,10 @@ class HSTULayer(nn.Module):
 
     @torch.no_grad()
     def _start_copying(self) -> None:
-        """`start_copying`, from nearly equal weights: a pointwise weight has no sum to divide by, so random scores drown the rest."""
+        """`start_copying`, from nearly equal weights: a pointwise weight has no sum to divide by, so random scores drown the rest.
+
+        The layer's activation of values and its gate stay, so what is passed on is that of a mean, channel by channel gated.
+        """
         width = self.config.width
         start_copying(self.uvqk.T[width : 2 * width], self.output.weight)
         self.uvqk[:, 2 * width :] *= START_SCALE

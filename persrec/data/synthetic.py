@@ -13,8 +13,8 @@ because the rich get richer, so this very distribution is a ceiling that a model
 
 ``kernel`` fades like a power law: a sum of exponentials whose time constants are powers of 4 (`kernel`), which a recursion
 follows exactly at any length. Where interests ``follow`` each other, the last item tells which category is likely next, and
-what the user takes there was last taken a round ago. Times are sessions of short gaps between long ones, drawn apart from the
-items: they tell nothing of the next item, so the ceiling holds with and without them.
+what the user takes there was mostly last taken longer ago than a few items. Times are sessions of short gaps between long
+ones, drawn apart from the items: they tell nothing of the next item, so the ceiling holds with and without them.
 """
 
 import dataclasses

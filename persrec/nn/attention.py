@@ -20,7 +20,7 @@ from persrec.nn.pointwise import Bias, PointwiseBlocks
 from persrec.nn.recomputed import Attention, recomputed
 from persrec.nn.softmax import SoftmaxBlocks
 
-Kernel = Literal["segmented", "naive"]
+Kernel = Literal["segmented", "blocks", "naive"]  # blocks: never a GPU's own kernels, into which a counter does not see
 TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -75,7 +75,8 @@ def pointwise_attention(
         return naive_pointwise(q, k, v, mask, everything, divisor)
     v = v * (valid[:, None, :, None].to(v.dtype) / divisor)  # an unseen key weighs nothing, so no mask is needed on the scores
     tables = (None, None) if bias is None else (bias.distance, bias.interval)
-    return recomputed(_pointwise(q, prefix, bias), q, k, v, *tables)
+    attention = _pointwise(q, prefix, bias) if kernel == "segmented" else PointwiseBlocks(prefix=prefix, bias=bias)
+    return recomputed(attention, q, k, v, *tables)
 
 
 def softmax_attention(
@@ -89,7 +90,7 @@ def softmax_attention(
         own = torch.eye(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).roll(prefix, 1)
         mask = (causal_mask(q.shape[2], prefix, q.device) & valid[:, None, :]) | own
         return naive_softmax(q, k, v, mask[:, None])
-    if on_gpu(q):
+    if kernel == "segmented" and on_gpu(q):
         return fused_softmax(q, k, v, prefix, valid)
     return recomputed(SoftmaxBlocks(prefix=prefix, valid=valid), q, k, v)
 

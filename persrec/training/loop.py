@@ -176,7 +176,7 @@ class Trainer:
         self.progress.steps += 1
         steps, rate = self.progress.steps, self.recipe.learning_rate
         if self.recipe.decays:
-            rate *= max(0.0, 1 - self.progress.share(self.recipe))
+            rate *= 1 - self.progress.share(self.recipe)
         warm = min(1.0, steps / max(1, self.recipe.warmup_steps))
         for group, factor in zip(self._optimizer.param_groups, (1.0, warm), strict=True):
             group["lr"] = rate * factor

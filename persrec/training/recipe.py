@@ -21,9 +21,9 @@ class Recipe:
         targets_per_step: items predicted per step, padding counted: windows that carry fewer targets share a step in larger
             number, so that all compressions see the same steps.
         time_bias: whether times are given.
-        recent_weight: weight that the recent items' mean loss, beside that of all positions, which weighs 1, has reached in the
-            last step; it rises linearly from 0. A request is answered from the recent items, and they alone read the tokens
-            behind a history of one segment, of which few of a window's positions would tell otherwise.
+        recent_weight: weight that the recent items' mean loss, beside that of all positions, which weighs 1, reaches at the end of
+            the last of all ``epochs``; it rises linearly from 0. A request is answered from the recent items, and they alone read
+            the tokens behind a history of one segment, of which few of a window's positions would tell otherwise.
         token_counts: an elastic model draws one of these expert counts per step; empty trains the model's own count.
         seed: of every random choice.
     """

@@ -90,7 +90,7 @@ class Progress:
 
     def share(self, recipe: Recipe) -> float:
         """The share of the recipe's steps that were done before the current one; 0 where an epoch's number is not known yet."""
-        return (self.steps - 1) / (self.steps_per_epoch * recipe.epochs) if self.steps_per_epoch else 0.0
+        return min(1.0, (self.steps - 1) / (self.steps_per_epoch * recipe.epochs)) if self.steps_per_epoch else 0.0
 
     def close_epoch(self, report: EpochReport, model: nn.Module) -> None:
         """Takes an epoch that is done into the curve, and the weights where it is the best."""

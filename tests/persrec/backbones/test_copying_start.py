@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from persrec.backbones import BackboneSettings, build_backbone
+from persrec.backbones.hstu import HSTUConfig
 
 WIDTH = 16
 
@@ -18,9 +19,7 @@ def copies(name, layer):
     """What the value map and then the output map make of a state, ``[D, D]``; a pointwise layer's activation left out."""
     if name == "hstu":
         return layer.uvqk[:, WIDTH : 2 * WIDTH] @ layer.output.weight.T
-    value, output = (layer.value, layer.output) if name == "sasrec" else (layer.self_attn.v_proj, layer.self_attn.o_proj)
-    repeated = value.weight.unflatten(0, (-1, WIDTH // 2)).repeat_interleave(output.in_features // value.out_features, dim=0)
-    return (output.weight @ repeated.flatten(0, 1)).T
+    return (layer.output.weight @ layer.value.weight).T
 
 
 @pytest.mark.parametrize("name", ["hstu", "sasrec"])
@@ -30,12 +29,20 @@ def test_the_value_and_output_maps_undo_each_other(name):
     assert not torch.allclose(copies(name, built(name, copying=False).layers[0]), torch.eye(WIDTH), atol=0.1)
 
 
-@pytest.mark.parametrize(("key_value_heads", "kept"), [(2, WIDTH), (1, WIDTH // 2)])
-def test_heads_that_share_values_pass_on_the_part_that_they_have(key_value_heads, kept):
-    for layer in built("llama", key_value_heads=key_value_heads).layers:
-        passed = copies("llama", layer)
-        assert torch.equal(passed[:kept, :kept], torch.eye(kept))
-        assert not passed[kept:].any()
+@pytest.mark.parametrize(("heads", "key_value_heads"), [(2, 2), (2, 1), (4, 2)])
+def test_each_head_passes_on_the_values_that_it_has_at_its_own_place(heads, key_value_heads):
+    of_head = torch.arange(WIDTH).view(heads, -1)[:key_value_heads].repeat_interleave(heads // key_value_heads, dim=0)
+    expected = torch.zeros(WIDTH, WIDTH)
+    expected[of_head.flatten(), torch.arange(WIDTH)] = 1.0  # number of a state (row) to where it is passed on (column)
+    for layer in built("llama", heads=heads, key_value_heads=key_value_heads).layers:
+        attention = layer.self_attn
+        by_head = attention.v_proj.weight.unflatten(0, (key_value_heads, -1)).repeat_interleave(heads // key_value_heads, dim=0)
+        assert torch.equal((attention.o_proj.weight @ by_head.flatten(0, 1)).T, expected)
+
+
+def test_an_hstu_without_its_bias_cannot_start_near_a_mean():
+    with pytest.raises(ValueError, match="copying_start: true without the relative bias"):
+        HSTUConfig(width=WIDTH, layers=1, heads=2, length=4, copying_start=True, relative_bias=False)
 
 
 def test_pointwise_attention_starts_near_a_mean():
