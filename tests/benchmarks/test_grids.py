@@ -165,7 +165,9 @@ def test_profile_and_paper_are_cost_alone_beside_full_attention(device: str) -> 
         cells = load_grid(name, device=device).cells
         assert {cell.training for cell in cells} == {"none"}
         recomputed = {cell for cell in cells if cell.compression == "full" and cell.serving == "recompute"}
-        assert {cell for cell in cells if not cell.control} == recomputed  # which is the control itself
+        without = {cell for cell in cells if not cell.control}
+        assert recomputed <= without  # they are the control itself
+        assert all(device == "cpu" and cell.history == 16_128 for cell in without - recomputed)  # where it takes minutes
         assert {(cell.backbone, cell.history) for cell in cells} == {(cell.backbone, cell.history) for cell in recomputed}
     assert max(cell.history + cell.recent for cell in load_grid("profile", device=device).cells) == 16_384
 
