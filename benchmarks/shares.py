@@ -27,9 +27,7 @@ def shares_table(among: Sequence[Configuration], names: Names, *, key: str, capt
     last = "request: time over FLOPs"
     numeric = [*(f"{shown}: {of}" for shown in _PASSES.values() for of in ("time", "FLOPs")), last]
     explanations = {last: "1 where a request takes as much of full attention's time as of its FLOPs"}
-    explanations |= {
-        f"{shown}: time": "ratio of medians timed in turn; the quartiles of the single ratios below" for shown in _PASSES.values()
-    }
+    explanations |= {f"{shown}: time": "median of the ratios of calls timed in turn; their quartiles below" for shown in _PASSES.values()}
     headings = tables.columns("configuration", *numeric, numeric=numeric, explanations=explanations)
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True)
 
