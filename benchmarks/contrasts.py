@@ -29,8 +29,8 @@ def comparison_table(comparisons: Sequence[Comparison], names: Names, *, key: st
     shown = METRIC_NAMES.get(metric, metric)
     numeric = (shown, "minus no token", "minus full history", "minus recent only", "retention", "recovered")
     explanations = {
-        "minus no token": "paired over users; coloured where the 95% interval leaves 0 out",
-        "minus full history": "paired over users; coloured where the 95% interval leaves 0 out",
+        "minus no token": tables.PAIRED,
+        "minus full history": tables.PAIRED,
         "minus recent only": "against a model trained on the recent items alone",
         "retention": "quality as a share of full history's quality",
         "recovered": "(quality - no token) / (full - no token)",
@@ -42,14 +42,10 @@ def comparison_table(comparisons: Sequence[Comparison], names: Names, *, key: st
             tables.row(
                 Entry(text=names(one), family=family(one).key),
                 tables.of_quality(found.quality),
-                Entry(text="the reference", tone="muted")
-                if found.references.no_token is one
-                else tables.of_difference(found.over_no_token),
-                Entry(text="the reference", tone="muted") if one["compression"] == "full" else tables.of_difference(found.over_full),
-                Entry(text="the reference", tone="muted") if one["compression"] == "recent" else tables.of_difference(found.over_recent),
-                Entry(text="the reference", tone="muted")
-                if one["compression"] == "full"
-                else tables.of_quality(found.retention, "percent"),
+                tables.REFERENCE if found.references.no_token is one else tables.of_difference(found.over_no_token),
+                tables.REFERENCE if one["compression"] == "full" else tables.of_difference(found.over_full),
+                tables.REFERENCE if one["compression"] == "recent" else tables.of_difference(found.over_recent),
+                tables.REFERENCE if one["compression"] == "full" else tables.of_quality(found.retention, "percent"),
                 Entry(text=quantities.MISSING, tone="muted")
                 if one.is_control or one["compression"] == "full"
                 else tables.of_quality(found.recovered, "percent"),

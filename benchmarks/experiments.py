@@ -159,7 +159,7 @@ def _beside_untouched(
             for metric in QUALITY_METRICS:
                 entries += _quality_entries(member, own, among, metric, shares=shares)
             rows.append(tables.row(*entries, family=family(member).name, backbone=filter_name(member)))
-    explanations = {name: "paired over users; coloured where the 95% interval leaves 0 out" for name in numeric if name.endswith("own")}
+    explanations = {name: tables.PAIRED for name in numeric if name.endswith("own")}
     explanations |= {name: "(quality - no token) / (full - no token)" for name in numeric if name.endswith("recovered")}
     headings = tables.columns("configuration", heading, *numeric, numeric=numeric, explanations=explanations)
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True)
@@ -181,7 +181,7 @@ def _quality_entries(
     lost = _NO_UNTOUCHED if own is None else difference(quality, own.quality(metric))
     entries: list[Entry | str] = [
         tables.of_quality(quality),
-        Entry(text="the reference", tone="muted") if one is own else tables.of_difference(lost),
+        tables.REFERENCE if one is own else tables.of_difference(lost),
     ]
     if shares:
         entries.append(tables.of_quality(compare(one, among, metric).recovered, "percent"))

@@ -6,11 +6,13 @@ its turns. So what slows the machine for longer than that slows both, a steady d
 """
 
 import contextlib
+import itertools
 import json
 import os
 import random
 import select
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -18,8 +20,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from benchmarks.commandline import one_line
 from benchmarks.isolation import THREAD_VARIABLES
@@ -209,12 +209,12 @@ def _cell(processes: Mapping[str, Any], sides: tuple[str, str], key: str) -> dic
     if any("error" in answer for answer in built.values()):
         return {side: answer if "error" in answer else {"medians": {}, "readings": answer["readings"]} for side, answer in built.items()}
     told: dict[str, dict[str, list[Answer]]] = {side: {name: [] for name in built[side]["timings"]} for side in sides}
-    for name in dict.fromkeys(name for side in sides for name in told[side]):
-        for side in (sides[turn] for turn in TURNS):
-            if name in told[side]:
-                told[side][name].append(processes[side].ask(key, name))
-                if "error" in told[side][name][-1]:
-                    return {one: _of_turns(told[one], built[one]["readings"]) for one in sides}
+    names = dict.fromkeys(name for side in sides for name in told[side])
+    for name, side in itertools.product(names, (sides[turn] for turn in TURNS)):
+        if name in told[side]:
+            told[side][name].append(processes[side].ask(key, name))
+            if "error" in told[side][name][-1]:
+                break
     return {side: _of_turns(told[side], built[side]["readings"]) for side in sides}
 
 
@@ -223,7 +223,7 @@ def _of_turns(told: Mapping[str, Sequence[Answer]], readings: Mapping[str, Any])
     failed = [answer for turns in told.values() for answer in turns if "error" in answer]
     if failed:
         return failed[0]
-    medians = {name: float(np.median([turn["seconds"] for turn in turns])) for name, turns in told.items() if turns}
+    medians = {name: statistics.median(turn["seconds"] for turn in turns) for name, turns in told.items() if turns}
     return {"medians": medians, "readings": readings}
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from benchmarks import tables
 from benchmarks.axes import METRIC_NAMES
+from benchmarks.contrasts import contrasted
 from benchmarks.families import Names, family, filter_name, in_order
 from benchmarks.paired import QUALITY_METRICS, SAME_MODEL, Configuration, difference, find_references, recovered, reference_quality
 from benchmarks.tables import Entry, Row, Table
@@ -14,7 +15,7 @@ _NOT_RIVALS = ("experts", "full", "retrieval")  # the last keeps the whole histo
 
 def rivals_of(one: Configuration, among: Sequence[Configuration]) -> list[Configuration]:
     """What keeps as many vectors of the same window as a PerSRec configuration, recent items in the tokens' place among it."""
-    found = [other for other in among if _is_rival(one, other)]
+    found = [other for other in contrasted(among) if _is_rival(one, other)]
     cached = {other["compression"] for other in found if other["serving"] == "cache"}
     return in_order([other for other in found if other["serving"] == "cache" or other["compression"] not in cached])
 
@@ -22,7 +23,7 @@ def rivals_of(one: Configuration, among: Sequence[Configuration]) -> list[Config
 def rivals_table(among: Sequence[Configuration], names: Names, *, key: str, caption: str) -> Table | None:
     """A block of rows for each PerSRec configuration that has a rival at equal tokens; ``None`` where none has."""
     rows: list[Row] = []
-    for one in in_order([one for one in among if one.is_tokens and not one.changed and _ranks(one)]):
+    for one in in_order([one for one in contrasted(among) if one.is_tokens and not one.changed]):
         found = rivals_of(one, among)
         rows += [_row(one, other, among, names) for other in [one, *found]] if found else []
     if not rows:
@@ -33,13 +34,13 @@ def rivals_table(among: Sequence[Configuration], names: Names, *, key: str, capt
     ]
     numeric = [name for of_metric in named for name in of_metric]
     explanations = {name: "(quality - no token) / (full - no token), both of PerSRec's layout and window" for _, name, _ in named}
-    explanations |= {name: "paired over users; coloured where the 95% interval leaves 0 out" for _, _, name in named}
+    explanations |= {name: tables.PAIRED for _, _, name in named}
     headings = tables.columns("PerSRec with", "keeps", *numeric, numeric=numeric, explanations=explanations)
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True)
 
 
 def _is_rival(one: Configuration, other: Configuration) -> bool:
-    if other.is_floor or other.changed or other["compression"] in _NOT_RIVALS or not _ranks(other):
+    if other.changed or other["compression"] in _NOT_RIVALS:
         return False
     if other.dataset_digest != one.dataset_digest or any(other[name] != one[name] for name in _ALIKE):
         return False
@@ -55,10 +56,6 @@ def _row(one: Configuration, other: Configuration, among: Sequence[Configuration
         full = reference_quality(references.full_quality, metric, "no full-history cell of this model and window")
         no_token = reference_quality(references.no_token, metric, "no cell of this layout without tokens")
         ours, theirs = one.quality(metric), other.quality(metric)
-        behind = Entry(text="the reference", tone="muted") if other is one else tables.of_difference(difference(ours, theirs))
+        behind = tables.REFERENCE if other is one else tables.of_difference(difference(ours, theirs))
         entries += [tables.of_quality(theirs), tables.of_quality(recovered(theirs, no_token, full), "percent"), behind]
     return tables.row(*entries, family=family(other).name, backbone=filter_name(one))
-
-
-def _ranks(one: Configuration) -> bool:
-    return one.quality(QUALITY_METRICS[0]).value is not None

@@ -32,6 +32,10 @@ class Entry:
     folded: str = ""
 
 
+REFERENCE = Entry(text="the reference", tone="muted")
+PAIRED = "paired over users; coloured where the 95% interval leaves 0 out"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     """Entries in the order of the columns; ``family`` and ``backbone`` are what the filter goes by."""

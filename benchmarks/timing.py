@@ -15,6 +15,7 @@ import importlib.util
 import json
 import os
 import signal
+import statistics
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -107,7 +108,6 @@ class Timings:
 
     def median(self, name: str) -> float:
         """Seconds a call, by the median of a turn's samples."""
-        import numpy as np  # noqa: PLC0415
         import torch  # noqa: PLC0415
 
         call, calls, of = self._calls[name]
@@ -121,7 +121,7 @@ class Timings:
         with torch.inference_mode(mode=not trains):
             call()
             samples = self._timed(bundle, device=self._subject.cell.device, count=SAMPLES)
-        return float(np.median(samples)) / of
+        return statistics.median(samples) / of
 
 
 def instrument(name: str) -> ModuleType:
