@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.baseline import Verdict
 from benchmarks.cell import FLOOR_NAMES, Cell, digest
@@ -17,6 +18,8 @@ from benchmarks.outputs import Line
 from benchmarks.pairs import EFFECT, Effect, Rule, effect, judge, pairs_needed
 from benchmarks.probes.load import NOTICEABLE
 from benchmarks.timing import COMPRESS, PLANTED, SERVE, TRAIN
+
+Floats = NDArray[np.float64]
 
 HEADINGS = ("base", "head", "change", "99% low", "99% high", "spread", "pairs for +20%")
 UNSUPPORTED = "UnsupportedError"
@@ -110,31 +113,30 @@ def compared(
         invalid = [_of(key, cell, Verdict.INVALID, broken[0]) for key, cell in cells.items()]
         return invalid, Rule(comparisons=1, margin=margin)
     found: list[Compared] = []
-    ratios: list[tuple[Compared, list[float]]] = []
+    ratios: list[tuple[Compared, Floats]] = []
     for key, cell in cells.items():
         fault = _fault(pairs, key)
         if fault is not None:
             found.append(_of(key, cell, *fault))
             continue
         for metric in (SERVE, COMPRESS, TRAIN):
-            base = _medians(pairs, "base", key, metric)
-            head = _medians(pairs, "head", key, PLANTED if metric == SERVE and key in planted else metric)
-            if base is None or head is None or not all(map(_is_time, base + head)):
-                if base is not None or head is not None:
-                    found.append(replace(_of(key, cell, Verdict.INVALID, "not timed in every process of both checkouts"), metric=metric))
+            base = _turns(pairs, "base", key, metric)
+            head = _turns(pairs, "head", key, PLANTED if metric == SERVE and key in planted else metric)
+            if base is None and head is None:
                 continue
-            one = replace(
-                _of(key, cell, Verdict.PASS, ""), metric=metric, base_ms=float(np.median(base)) * 1e3, head_ms=float(np.median(head)) * 1e3
-            )
-            ratios.append((one, [math.log(after / before) for before, after in zip(base, head, strict=True)]))
+            one = replace(_of(key, cell, Verdict.PASS, ""), metric=metric)
+            if base is None or head is None or base.shape != head.shape or not (_are_times(base) and _are_times(head)):
+                found.append(replace(one, verdict=Verdict.INVALID, reason="not timed in every process of both checkouts"))
+                continue
+            ratios.append((replace(one, base_ms=_middle_ms(base), head_ms=_middle_ms(head)), np.median(np.log(head / base), axis=1)))
     rule = Rule(comparisons=max(1, len(ratios)), margin=margin)
     found += [_judged(one, logs, rule) for one, logs in ratios]
     order = list(Verdict)
     return sorted(found, key=lambda one: order.index(one.verdict)), rule
 
 
-def _judged(one: Compared, logs: Sequence[float], rule: Rule) -> Compared:
-    seen = effect(logs, rule)
+def _judged(one: Compared, logs: Floats, rule: Rule) -> Compared:
+    seen = effect(logs.tolist(), rule)
     verdict, reason = judge(seen, rule)
     return replace(one, verdict=verdict, reason=reason, effect=seen, needed=pairs_needed(EFFECT, spread=seen.spread, rule=rule))
 
@@ -154,14 +156,19 @@ def _fault(pairs: Sequence[Pair], key: str) -> tuple[Verdict, str] | None:
     return None
 
 
-def _medians(pairs: Sequence[Pair], side: str, key: str, metric: str) -> list[float] | None:
-    """Seconds, one a process; ``None`` where no process has the timing."""
-    found = [getattr(pair, side)[key]["medians"].get(metric) for pair in pairs]
-    return None if all(value is None for value in found) else [math.nan if value is None else float(value) for value in found]
+def _turns(pairs: Sequence[Pair], side: str, key: str, metric: str) -> Floats | None:
+    """Seconds, ``[pairs, turns]``; ``None`` where no process has the timing. A process without it, or with fewer turns, has none."""
+    found = [getattr(pair, side)[key]["turns"].get(metric, []) for pair in pairs]
+    most = max(map(len, found))
+    return np.array([[*turns, *[math.nan] * (most - len(turns))] for turns in found], dtype=np.float64) if most else None
 
 
-def _is_time(value: float) -> bool:
-    return math.isfinite(value) and value > 0
+def _are_times(seconds: Floats) -> bool:
+    return bool(np.isfinite(seconds).all() and (seconds > 0).all())
+
+
+def _middle_ms(seconds: Floats) -> float:
+    return float(np.median(np.median(seconds, axis=1))) * 1e3
 
 
 def _of(key: str, cell: Cell, verdict: Verdict, reason: str) -> Compared:

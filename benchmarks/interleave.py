@@ -1,8 +1,9 @@
 """Runs the processes of a timing comparison: a fresh one of base and of head a pair, measuring cell by cell in turn.
 
 Both processes of a pair live at the same time on the same processors, and one waits while the other measures. Each measures a
-timing in turns of some hundredths of a second, as often before the other as behind it (`TURNS`), and its number is the median over
-its turns. So what slows the machine for longer than that slows both, a steady drift cancels, and a moment's trouble is outvoted.
+timing in turns of some hundredths of a second, as often before the other as behind it (`TURNS`). Its first turn stands beside the
+other's first, and so on, and a pair's number is the median of the turns' ratios (`benchmarks.comparison`). So what slows the
+machine for longer than two turns slows both of them, a steady drift cancels, and a moment's trouble is outvoted.
 """
 
 import contextlib
@@ -12,17 +13,17 @@ import os
 import random
 import select
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.commandline import one_line
 from benchmarks.isolation import THREAD_VARIABLES
+from benchmarks.timing import PLANTED, SERVE
 
 WORKER = Path(__file__).resolve().parent / "timing.py"
 BASE, HEAD = "base", "head"
@@ -207,24 +208,29 @@ def _cell(processes: Mapping[str, Any], sides: tuple[str, str], key: str) -> dic
     """What both sides say of a cell: timing by timing in turns; where one cannot build it, nothing is timed of the other."""
     built = {side: processes[side].ask(key) for side in sides}
     if any("error" in answer for answer in built.values()):
-        return {side: answer if "error" in answer else {"medians": {}, "readings": answer["readings"]} for side, answer in built.items()}
+        return {side: answer if "error" in answer else {"turns": {}, "readings": answer["readings"]} for side, answer in built.items()}
     told: dict[str, dict[str, list[Answer]]] = {side: {name: [] for name in built[side]["timings"]} for side in sides}
-    names = dict.fromkeys(name for side in sides for name in told[side])
-    for name, side in itertools.product(names, (sides[turn] for turn in TURNS)):
-        if name in told[side]:
-            told[side][name].append(processes[side].ask(key, name))
-            if "error" in told[side][name][-1]:
-                break
+    for names in _together(dict.fromkeys(name for side in sides for name in told[side])):
+        for side, name in itertools.product((sides[turn] for turn in TURNS), names):
+            if name in told[side]:
+                told[side][name].append(processes[side].ask(key, name))
+                if "error" in told[side][name][-1]:
+                    break
     return {side: _of_turns(told[side], built[side]["readings"]) for side in sides}
 
 
+def _together(names: Iterable[str]) -> list[list[str]]:
+    """Timings that share their turns: serving, with what is planted in it, which is held against the other side's; others alone."""
+    shared = [name for name in names if name in (SERVE, PLANTED)]
+    return [part for part in (shared, *([name] for name in names if name not in shared)) if part]
+
+
 def _of_turns(told: Mapping[str, Sequence[Answer]], readings: Mapping[str, Any]) -> Answer:
-    """One answer of a process's turns: their medians' median, or what one of them failed with."""
+    """One answer of a process's turns, seconds a call, turn by turn; or what one of them failed with."""
     failed = [answer for turns in told.values() for answer in turns if "error" in answer]
     if failed:
         return failed[0]
-    medians = {name: statistics.median(turn["seconds"] for turn in turns) for name, turns in told.items() if turns}
-    return {"medians": medians, "readings": readings}
+    return {"turns": {name: [turn["seconds"] for turn in turns] for name, turns in told.items()}, "readings": readings}
 
 
 def _environment(root: Path, threads: int) -> dict[str, str]:

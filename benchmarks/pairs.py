@@ -1,7 +1,7 @@
 """What paired timings of two versions of the code allow to be said: estimate, bound, verdict, and the pairs it takes.
 
-A pair is one process of each version, measuring a cell in turns, of which a random side has the first; its number is the log ratio
-of the two processes' medians, above 0 where the head is slower. The estimate is Hodges and Lehmann's, the median of the averages of
+A pair is one process of each version, measuring a cell in turns, of which a random side has the first; its number is the median of
+the turns' log ratios, above 0 where the head is slower. The estimate is Hodges and Lehmann's, the median of the averages of
 all two numbers, and its bounds come from the exact distribution of Wilcoxon's signed-rank statistic. The reason for them:
 where nothing changed, the order of a pair is a coin's, so its number is symmetric around 0 whatever the timings'
 distribution is, and the bound holds exactly, for few pairs too. A t interval would need normal numbers, far out in their

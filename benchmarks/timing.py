@@ -26,7 +26,7 @@ CALLS = 5  # a sample
 PLANTED_CALLS = 6  # a fifth more work in a sample: what a comparison must find
 SERVE, COMPRESS, TRAIN = "serve_batch", "compress_batch", "train_batch"
 PLANTED = "planted_serve_batch"
-SAMPLES = 2  # a turn, behind a call that is not timed
+SAMPLES = 3  # a turn, behind a call that is not timed: of three, one that was disturbed is outvoted
 
 Timed = Callable[..., list[float]]
 

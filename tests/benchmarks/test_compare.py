@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import compare, interleave, noise
+from benchmarks import compare, comparison, interleave, noise
 from benchmarks import timing as timings
 from benchmarks.baseline import load_baseline
 from benchmarks.cell import Cell
@@ -181,25 +181,57 @@ def one_pair(process):
     return run_pairs({BASE: Path("base"), HEAD: PROJECT}, order, pairs=1, seed=1, told=lambda number: None, start=start)[0]
 
 
-def test_a_timing_is_the_median_of_its_turns():
+def ratios(pair):
+    """What comes of a pair, by timing."""
+    found, _ = comparison.compared([pair, pair], {"a": Cell(backbone="hstu", compression="recent")}, margin=0.05)
+    return {one.metric: one.effect.value for one in found}
+
+
+def test_every_turn_of_a_timing_is_kept():
+    pair = one_pair(Process)
+    assert {name: len(turns) for name, turns in pair.base["a"]["turns"].items()} == dict.fromkeys((timings.SERVE, timings.TRAIN), 8)
+    assert pair.base["a"]["readings"] == {"foreign_cpu_share": 0.0}
+
+
+def test_a_moment_of_trouble_is_outvoted():
     class Troubled(Process):
         def ask(self, key, timing=None):
             answer = super().ask(key, timing)
-            return answer if timing is None else {"seconds": 9.0 if len(self.machine.turns) < 6 else 2.0}
+            return answer if timing is None else {"seconds": 9.0 if len(self.machine.turns) in (1, 5, 6) else 2.0}
 
-    pair = one_pair(Troubled)
-    assert pair.base["a"]["medians"] == pair.head["a"]["medians"] == {timings.SERVE: 2.0, timings.TRAIN: 2.0}
-    assert pair.base["a"]["readings"] == {"foreign_cpu_share": 0.0}
+    assert ratios(one_pair(Troubled)) == {timings.SERVE: 0.0, timings.TRAIN: 0.0}
+
+
+def test_a_machine_that_changes_its_speed_at_any_moment_changes_both_sides_of_a_ratio():
+    for change in range(1, len(TURNS) + 1):
+
+        class Slowing(Process):
+            def ask(self, key, timing=None, change=change):
+                answer = super().ask(key, timing)
+                slow = 1.0 if len(self.machine.turns) < change else 2.0
+                return answer if timing is None else {"seconds": slow * (1.1 if self.side == "head" else 1.0)}
+
+        assert ratios(one_pair(Slowing))[timings.SERVE] == pytest.approx(0.1)
 
 
 def test_a_machine_that_slows_down_steadily_slows_both_sides_alike():
     class Drifting(Process):
         def ask(self, key, timing=None):
             answer = super().ask(key, timing)
-            return answer if timing is None else {"seconds": float(len(self.machine.turns))}
+            return answer if timing is None else {"seconds": 1.05 ** len(self.machine.turns)}
 
-    pair = one_pair(Drifting)
-    assert pair.base["a"]["medians"] == pair.head["a"]["medians"]
+    assert ratios(one_pair(Drifting)) == pytest.approx({timings.SERVE: 0.0, timings.TRAIN: 0.0})
+
+
+def test_what_is_planted_shares_the_turns_of_what_it_is_held_against():
+    machine = Machine()
+    order = Order(
+        cells={"a": {"backbone": "hstu", "compression": "recent"}}, payload={}, threads=1, affinity=[0], timeout_s=1, planted=["a"]
+    )
+    run_pairs({BASE: Path("base"), HEAD: PROJECT}, order, pairs=1, seed=1, told=lambda number: None, start=machine)
+    names = [name for _, _, name in machine.turns]
+    assert names[: 2 * len(TURNS)] == [timings.SERVE, timings.PLANTED] * len(TURNS)
+    assert names[2 * len(TURNS) :] == [timings.TRAIN] * len(TURNS)
 
 
 @pytest.mark.parametrize("turn", [1, 20])
@@ -222,7 +254,7 @@ def test_what_one_side_alone_times_is_timed_of_it_alone():
             return {**answer, "timings": [*answer["timings"], timings.COMPRESS]} if timing is None and self.side == "head" else answer
 
     pair = one_pair(Compressing)
-    assert set(pair.head["a"]["medians"]) - set(pair.base["a"]["medians"]) == {timings.COMPRESS}
+    assert set(pair.head["a"]["turns"]) - set(pair.base["a"]["turns"]) == {timings.COMPRESS}
 
 
 def test_a_cell_that_the_head_cannot_time_is_invalid(base):
