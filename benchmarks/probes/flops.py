@@ -129,21 +129,14 @@ def _sequences(subject: Subject) -> int:
     return subject.cell.batch_size if subject.computes_items else 1
 
 
-@contextmanager
-def _step(subject: Subject, sequences: int) -> Iterator[tuple[Callable[[], torch.Tensor], list[torch.Tensor]]]:
-    """The loss of a training step, to call inside, and the ids that it then looks up."""
-    trainer, batch = subject.trainer(), subject.training_batch(sequences)
-    with _lookups(subject.model.items) as lookups:
-        yield lambda: trainer.loss(batch), lookups
-
-
 @torch.no_grad()
 def _looked_up(subject: Subject, sequences: int) -> list[torch.Tensor]:
     """The items that a training step looks up, where looking up costs anything."""
     if not subject.computes_items:
         return []
-    with _step(subject, sequences) as (loss, lookups):
-        loss()
+    trainer, batch = subject.trainer(), subject.training_batch(sequences)
+    with _lookups(subject.model.items) as lookups:
+        trainer.loss(batch)
     return lookups
 
 
@@ -153,9 +146,10 @@ def _counted_step(subject: Subject) -> tuple[int, list[torch.Tensor], Count]:
     Item vectors that are computed are shared by a step, so that their share of a sequence needs a whole step.
     """
     sequences = _sequences(subject)
+    trainer, batch = subject.trainer(), subject.training_batch(sequences)
     subject.model.train()
-    with _step(subject, sequences) as (loss, lookups):
-        count = count_by_torch(lambda: loss().backward(), subject.model)  # type: ignore[no-untyped-call]
+    with _lookups(subject.model.items) as lookups:
+        count = count_by_torch(lambda: trainer.loss(batch).backward(), subject.model)  # type: ignore[no-untyped-call]
     subject.model.zero_grad(set_to_none=True)
     subject.model.eval()
     return sequences, lookups, count
@@ -317,10 +311,12 @@ def _cache_bytes(subject: Subject) -> dict[str, Any]:
     with torch.no_grad():
         cache = subject.compress(subject.request(1))
     positions = subject.layout.kept
-    if subject.layout.recurrent or (subject.cell.counted_only and cache.tensors):
+    if subject.cell.counted_only and cache.tensors:
         stored, formula = cache.nbytes_per_user, positions * _kept_width(subject) * cache.tensors[0].element_size()
-        kept = "tensors without storage; numbers of a position" if subject.cell.counted_only else "states as stored; width"
-        method = f"{kept} x positions x element size agrees"
+        method = "tensors without storage; numbers of a position x positions x element size agrees"
+    elif subject.layout.recurrent:
+        stored, formula = cache.nbytes_per_user, positions * _kept_width(subject) * cache.tensors[0].element_size()
+        method = "states as stored; width x positions x element size agrees"
     else:
         packed = pack(cache, subject.cell.cache_dtype)
         stored, formula = packed.nbytes_per_user, positions * _kept_width(subject) * packed.values.element_size()

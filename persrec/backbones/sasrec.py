@@ -19,7 +19,6 @@ class SASRecConfig:
         width: ``D``.
         inner: width of the feed-forward's hidden layer.
         length: slots of the joint layout, ``N``.
-        copying_start: layers begin by adding the mean of what they see.
     """
 
     width: int
