@@ -1,8 +1,8 @@
 """Times two checkouts against each other: ``python -m benchmarks.compare BASE_CHECKOUT --grid NAME --pairs N``.
 
-This checkout is the head. The unit is a process's median. A pair is a fresh process of each, which measure in short
-turns on the same processors, each side first in half of the pairs. A slow-down is a regression where it is beyond the margin
-and its 99% bound, corrected by Bonferroni over all timings of all cells, is beyond it too (``benchmarks/pairs.py`` says how).
+This checkout is the head. The unit is a pair: a fresh process of each, which measure in short turns on the same processors,
+each side first in half of the pairs; its number is the median of the turns' ratios. A slow-down is a regression where it is beyond the
+margin and its 99% bound, corrected by Bonferroni over all timings of all cells, is beyond it too (``benchmarks/pairs.py`` says how).
 """
 
 import argparse

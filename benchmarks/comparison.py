@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.baseline import Verdict
 from benchmarks.cell import FLOOR_NAMES, Cell, digest
@@ -15,11 +14,9 @@ from benchmarks.environment import processors
 from benchmarks.grids import Grid, label
 from benchmarks.interleave import Order, Pair
 from benchmarks.outputs import Line
-from benchmarks.pairs import EFFECT, Effect, Rule, effect, judge, pairs_needed
+from benchmarks.pairs import EFFECT, Effect, Floats, Rule, effect, judge, pairs_needed
 from benchmarks.probes.load import NOTICEABLE
 from benchmarks.timing import COMPRESS, PLANTED, SERVE, TRAIN
-
-Floats = NDArray[np.float64]
 
 HEADINGS = ("base", "head", "change", "99% low", "99% high", "spread", "pairs for +20%")
 UNSUPPORTED = "UnsupportedError"
@@ -113,7 +110,7 @@ def compared(
         invalid = [_of(key, cell, Verdict.INVALID, broken[0]) for key, cell in cells.items()]
         return invalid, Rule(comparisons=1, margin=margin)
     found: list[Compared] = []
-    ratios: list[tuple[Compared, Floats]] = []
+    ratios: list[tuple[Compared, list[float]]] = []
     for key, cell in cells.items():
         fault = _fault(pairs, key)
         if fault is not None:
@@ -128,15 +125,16 @@ def compared(
             if base is None or head is None or base.shape != head.shape or not (_are_times(base) and _are_times(head)):
                 found.append(replace(one, verdict=Verdict.INVALID, reason="not timed in every process of both checkouts"))
                 continue
-            ratios.append((replace(one, base_ms=_middle_ms(base), head_ms=_middle_ms(head)), np.median(np.log(head / base), axis=1)))
+            one = replace(one, base_ms=_middle_ms(base), head_ms=_middle_ms(head))
+            ratios.append((one, np.median(np.log(head / base), axis=1).tolist()))
     rule = Rule(comparisons=max(1, len(ratios)), margin=margin)
     found += [_judged(one, logs, rule) for one, logs in ratios]
     order = list(Verdict)
     return sorted(found, key=lambda one: order.index(one.verdict)), rule
 
 
-def _judged(one: Compared, logs: Floats, rule: Rule) -> Compared:
-    seen = effect(logs.tolist(), rule)
+def _judged(one: Compared, logs: Sequence[float], rule: Rule) -> Compared:
+    seen = effect(logs, rule)
     verdict, reason = judge(seen, rule)
     return replace(one, verdict=verdict, reason=reason, effect=seen, needed=pairs_needed(EFFECT, spread=seen.spread, rule=rule))
 

@@ -7,7 +7,6 @@ machine for longer than two turns slows both of them, a steady drift cancels, an
 """
 
 import contextlib
-import itertools
 import json
 import os
 import random
@@ -210,12 +209,12 @@ def _cell(processes: Mapping[str, Any], sides: tuple[str, str], key: str) -> dic
     if any("error" in answer for answer in built.values()):
         return {side: answer if "error" in answer else {"turns": {}, "readings": answer["readings"]} for side, answer in built.items()}
     told: dict[str, dict[str, list[Answer]]] = {side: {name: [] for name in built[side]["timings"]} for side in sides}
-    for names in _together(dict.fromkeys(name for side in sides for name in told[side])):
-        for side, name in itertools.product((sides[turn] for turn in TURNS), names):
-            if name in told[side]:
-                told[side][name].append(processes[side].ask(key, name))
-                if "error" in told[side][name][-1]:
-                    break
+    together = _together(dict.fromkeys(name for side in sides for name in told[side]))
+    for name, side in ((name, sides[turn]) for names in together for turn in TURNS for name in names):
+        if name in told[side]:
+            told[side][name].append(processes[side].ask(key, name))
+            if "error" in told[side][name][-1]:
+                break
     return {side: _of_turns(told[side], built[side]["readings"]) for side in sides}
 
 

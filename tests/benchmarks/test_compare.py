@@ -238,6 +238,7 @@ def test_what_is_planted_shares_the_turns_of_what_it_is_held_against():
 def test_a_turn_that_fails_fails_the_cell(turn):
     class Failing(Process):
         def ask(self, key, timing=None):
+            assert len(self.machine.turns) < turn  # nothing is timed behind it
             answer = super().ask(key, timing)
             return {"error": "ValueError: at times"} if timing and len(self.machine.turns) == turn else answer
 
