@@ -48,7 +48,7 @@ class Cell:
     was computed), something else in its place, and by how many items the history ends before the recent ones begin.
 
     ``copying_start`` is how the backbone's weights begin, ``recent_weight`` how much more the recent items' loss counts at the end
-    of training (`persrec.training.Recipe`).
+    of training, ``moving_windows`` whether training's windows end anywhere (`persrec.training.Recipe`).
 
     ``control`` also times full attention of the same shape in the same process, in turn with the cell's own calls. ``counted_only``,
     of cost alone, counts FLOPs and bytes of a Llama whose weights have no storage, and runs nothing.
@@ -94,6 +94,7 @@ class Cell:
     counted_only: bool = False
     copying_start: bool = False
     recent_weight: float = 0.0
+    moving_windows: bool = False
 
     def __post_init__(self) -> None:
         _one_of("backbone", self.backbone, BACKBONE_NAMES + FLOOR_NAMES)
@@ -253,14 +254,14 @@ class Cell:
 DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {field.name: field.default for field in dataclasses.fields(Cell) if field.default is not dataclasses.MISSING}
 )
-LATER_FIELDS = ("key_value_heads", "feed_forward", "control", "counted_only", "copying_start", "recent_weight")
+LATER_FIELDS = ("key_value_heads", "feed_forward", "control", "counted_only", "copying_start", "recent_weight", "moving_windows")
 EVALUATION_FIELDS = ("cache_dtype", "ablation", "staleness")
 MODEL_FIELDS = (
     "backbone", "compression", "dataset", "dataset_size", "history", "recent", "segments", "tokens", "plan", "training",
     "elastic_tokens", "layers", "heads", "item_layers", "width", "key_value_heads", "feed_forward", "dropout",
     "time_bias", "learning_rate", "warmup_steps", "decays",
     "weight_decay", "temperature", "negatives", "epochs", "patience", "batch_size", "seed", "device", "dtype",
-    "threads", "copying_start", "recent_weight",
+    "threads", "copying_start", "recent_weight", "moving_windows",
 )  # fmt: skip
 
 

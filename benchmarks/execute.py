@@ -268,6 +268,7 @@ def recipe(cell: Cell) -> Recipe:
         targets_per_step=cell.batch_size * (cell.history + cell.recent),
         time_bias=cell.time_bias,
         recent_weight=cell.recent_weight,
+        moving_windows=cell.moving_windows,
         token_counts=cell.elastic_tokens if cell.training == "elastic" else (),
         seed=cell.seed,
     )

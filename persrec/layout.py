@@ -195,6 +195,15 @@ class SegmentLayout:
         """Positions of which something is kept when the history is compressed."""
         return self.segments[-1].kept if self.recurrent else self.kept_before(len(self.segments))
 
+    @cached_property
+    def joint_runs(self) -> tuple[range, ...]:
+        """Segments that the joint pass runs at once: the recent one with those right before it that it sees whole; others alone."""
+        last = len(self.segments)
+        first = last
+        while first and not self.recurrent and self.segments[first - 1].kept == self.segments[first - 1].length:
+            first -= 1
+        return (*(range(j, j + 1) for j in range(first)), range(first, last + 1))
+
     def handed_to(self, segment: int) -> int:
         """Inputs that a segment takes over from the one before it."""
         return self.segments[segment - 1].experts if self.recurrent and segment else 0

@@ -19,7 +19,8 @@ class SequentialRecommender(nn.Module):
     """Predicts the next item of a window; scores are cosines over the whole catalogue.
 
     The joint pass, `compress`, `extend` and serving from a cache all run segments one after the other through
-    `Backbone`, so they are the same numbers (arXiv 2601.03479, section 3; METHOD "Serving").
+    `Backbone`, so they are the same numbers (arXiv 2601.03479, section 3; METHOD "Serving"). The joint pass runs the recent
+    segment at once with those before it that it sees whole: the same pairs, without their keys and values kept in between.
 
     Shapes: ``B`` users, ``L`` items of a window, ``V`` items of the catalogue (0 pads), ``D`` width.
 
@@ -121,7 +122,8 @@ class SequentialRecommender(nn.Module):
                 raise ValueError(f"items: {items.shape[1]} recent items with a cache; expected at most {self.layout.recent}")
             _check_rows_hold_items(items)
             cache = self._with_empty_segments(cache, item_features)
-            hidden = self._run_recent(self._slots(items, times, item_features), query_time, cache)
+            chunk = self._recent_chunk(self._slots(items, times, item_features), query_time)
+            hidden, _ = self._run(len(self.layout.segments), chunk, cache)
         return F.normalize(_at_last_item(hidden, items), dim=-1)
 
     def hidden_states(
@@ -156,7 +158,7 @@ class SequentialRecommender(nn.Module):
         slots = self._slots(items, times, item_features)
         cache = self._empty_cache(items, times)
         edges = [max(0, edge - missing) for edge in (0, *layout.offsets)]
-        states, columns = [], []
+        states, columns, seen_whole = [], [], []
         for segment, (start, stop) in enumerate(itertools.pairwise(edges)):
             part = _columns(slots, start, stop)
             if layout.hide_empty_experts and _known_empty(part):
@@ -165,11 +167,18 @@ class SequentialRecommender(nn.Module):
             if isinstance(self.compression, Searching):
                 part = self.compression.chosen(part, _columns(slots, edges[-1], edges[-1] + layout.query_items))
             chunk = self.compression.history_chunk(segment, part)
+            columns.append(torch.arange(start, start + chunk.items, device=items.device))
+            if segment in layout.joint_runs[-1]:
+                seen_whole.append(chunk)
+                continue
             hidden, cache = self._run(segment, chunk, cache)
             states.append(hidden[:, : chunk.items])
-            columns.append(torch.arange(start, start + chunk.items, device=items.device))
-        states.append(self._run_recent(_columns(slots, edges[-1], items.shape[1]), query_time, cache))
+        recent = self._recent_chunk(_columns(slots, edges[-1], items.shape[1]), query_time)
         columns.append(torch.arange(edges[-1], items.shape[1], device=items.device))
+        chunks = [*seen_whole, recent]
+        hidden, _ = self._run(len(layout.segments), Chunk.joined(chunks), cache)
+        own = torch.split(hidden, [chunk.valid.shape[1] for chunk in chunks], dim=1)
+        states += [of_chunk[:, : chunk.items] for of_chunk, chunk in zip(own, chunks, strict=True)]
         return torch.cat(states, dim=1), torch.cat(columns)
 
     def compress(self, history: torch.Tensor, times: torch.Tensor | None = None, *, item_features: torch.Tensor | None = None) -> KVCache:
@@ -223,10 +232,8 @@ class SequentialRecommender(nn.Module):
         padding = cache.positions.new_zeros(cache.valid.shape[0], self.layout.history - start)
         return self._run_history(cache, padding, None if cache.times is None else padding, item_features)
 
-    def _run_recent(self, slots: ItemSlots, query_time: torch.Tensor | None, cache: KVCache) -> torch.Tensor:
-        segment = len(self.layout.segments)
-        chunk = item_chunk(self.layout, segment, slots, keep=0, query_time=query_time)
-        return self._run(segment, chunk, cache)[0]
+    def _recent_chunk(self, slots: ItemSlots, query_time: torch.Tensor | None) -> Chunk:
+        return item_chunk(self.layout, len(self.layout.segments), slots, keep=0, query_time=query_time)
 
     def _run(self, segment: int, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, KVCache]:
         """Runs a segment: the states of its own positions, and the cache with what is kept of it."""

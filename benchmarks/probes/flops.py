@@ -45,7 +45,7 @@ def executed_flops(subject: Subject) -> dict[str, float]:
         executed = {**subject.model.backbone.macs(positions=run.positions, pairs=run.executed_pairs), SCORING: run.search}
         sequences = _sequences(subject) if phase == "train" else 1
         if phase == "train":
-            executed = _training(subject, executed, sequences, subject.model.items.lookup_macs(*_looked_up(subject, sequences)))
+            executed = _training(subject, executed, sequences, subject.model.items.lookup_macs(*_looked_up(subject)))
         found[phase] = _share(2 * sum(executed.values()), sequences)
     return {phase: found[phase] for phase in ("serve", "compress", "train")}
 
@@ -62,7 +62,7 @@ def count_flops(subject: Subject) -> tuple[dict[str, Any], list[dict[str, Any]]]
             for pairs in (run.executed_pairs, run.visible_pairs)
         )
         if phase == "train":
-            sequences, lookups, count = _counted_step(subject)
+            sequences, (lookups, count) = _sequences(subject), _counted_step(subject)
             executed = _training(subject, executed, sequences, subject.model.items.lookup_macs(*lookups))
             visible = _training(subject, visible, sequences, subject.model.items.lookup_macs(*lookups, visible=True))
             ledger += _rows(phase, executed, visible, count, None, sequences=sequences)
@@ -85,14 +85,15 @@ def _runs(subject: Subject) -> dict[str, Run]:
     layout, backbone = subject.layout, subject.model.backbone
     window = subject.cell.history + subject.cell.recent
 
-    def segment(index: int) -> Run:
-        n, prefix = layout.size(index), layout.kept_before(index)
-        return Run(positions=n, executed_pairs=backbone.executed_pairs(queries=n, prefix=prefix), visible_pairs=layout.visible_pairs(index))
+    def at_once(segments: range) -> Run:
+        n, prefix = sum(layout.size(index) for index in segments), layout.kept_before(segments[0])
+        visible = sum(layout.visible_pairs(index) for index in segments)
+        return Run(positions=n, executed_pairs=backbone.executed_pairs(queries=n, prefix=prefix), visible_pairs=visible)
 
-    segments = [segment(index) for index in range(len(layout.segments) + 1)]
+    segments = [at_once(range(index, index + 1)) for index in range(len(layout.segments) + 1)]
     # one vector, of all that is asked with, against each item of the history
     search = layout.history * backbone.width if layout.query_items else 0
-    joint, recent = dataclasses.replace(_sum(segments), search=search), segments[-1]
+    joint, recent = dataclasses.replace(_sum([at_once(run) for run in layout.joint_runs]), search=search), segments[-1]
     kept = [run for run, part in zip(segments, layout.segments, strict=False) if part.kept]
     return {
         "full": Run(
@@ -126,33 +127,36 @@ def _training(subject: Subject, forward: Macs, sequences: int, reading: Macs) ->
 
 
 def _sequences(subject: Subject) -> int:
+    """Of a training step; item vectors that are computed are shared by a step, so that a sequence's share needs a whole one."""
     return subject.cell.batch_size if subject.computes_items else 1
 
 
 @torch.no_grad()
-def _looked_up(subject: Subject, sequences: int) -> list[torch.Tensor]:
+def _looked_up(subject: Subject) -> list[torch.Tensor]:
     """The items that a training step looks up, where looking up costs anything."""
     if not subject.computes_items:
         return []
-    trainer, batch = subject.trainer(), subject.training_batch(sequences)
-    with _lookups(subject.model.items) as lookups:
-        trainer.loss(batch)
+    with _step(subject) as (loss, lookups):
+        loss()
     return lookups
 
 
-def _counted_step(subject: Subject) -> tuple[int, list[torch.Tensor], Count]:
-    """A training step's sequences, the items it looks up, and torch's count; fvcore cannot trace a backward pass.
-
-    Item vectors that are computed are shared by a step, so that their share of a sequence needs a whole step.
-    """
-    sequences = _sequences(subject)
-    trainer, batch = subject.trainer(), subject.training_batch(sequences)
+def _counted_step(subject: Subject) -> tuple[list[torch.Tensor], Count]:
+    """The items a training step looks up, and torch's count of it; fvcore cannot trace a backward pass."""
     subject.model.train()
-    with _lookups(subject.model.items) as lookups:
-        count = count_by_torch(lambda: trainer.loss(batch).backward(), subject.model)  # type: ignore[no-untyped-call]
+    with _step(subject) as (loss, lookups):
+        count = count_by_torch(lambda: loss().backward(), subject.model)  # type: ignore[no-untyped-call]
     subject.model.zero_grad(set_to_none=True)
     subject.model.eval()
-    return sequences, lookups, count
+    return lookups, count
+
+
+@contextmanager
+def _step(subject: Subject) -> Iterator[tuple[Callable[[], torch.Tensor], list[torch.Tensor]]]:
+    """A training step's loss, to be computed inside, and the ids of every lookup that it makes."""
+    trainer, batch = subject.trainer(), subject.training_batch(_sequences(subject))
+    with _lookups(subject.model.items) as lookups:
+        yield (lambda: trainer.loss(batch)), lookups
 
 
 @contextmanager
@@ -310,19 +314,18 @@ def _cache_bytes(subject: Subject) -> dict[str, Any]:
         return {"value": 0, "method": "nothing is kept between requests", "n": 1}
     with torch.no_grad():
         cache = subject.compress(subject.request(1))
-    positions = subject.layout.kept
-    if subject.cell.counted_only and cache.tensors:
-        stored, formula = cache.nbytes_per_user, positions * _kept_width(subject) * cache.tensors[0].element_size()
-        method = "tensors without storage; numbers of a position x positions x element size agrees"
-    elif subject.layout.recurrent:
-        stored, formula = cache.nbytes_per_user, positions * _kept_width(subject) * cache.tensors[0].element_size()
-        method = "states as stored; width x positions x element size agrees"
+    numbers = subject.layout.kept * _kept_width(subject)
+    without_storage = subject.cell.counted_only and cache.tensors
+    if without_storage or subject.layout.recurrent:
+        stored, formula = cache.nbytes_per_user, numbers * cache.tensors[0].element_size()
+        what = "tensors without storage; numbers of a position" if without_storage else "states as stored; width"
+        method = f"{what} x positions x element size agrees"
     else:
         packed = pack(cache, subject.cell.cache_dtype)
-        stored, formula = packed.nbytes_per_user, positions * _kept_width(subject) * packed.values.element_size()
+        stored, formula = packed.nbytes_per_user, numbers * packed.values.element_size()
         method = "keys and values as stored; layers x (K + V width) x positions x element size agrees"
         if packed.scales is not None and packed.form is not None:
-            formula += positions * packed.form.heads * packed.scales.element_size()
+            formula += subject.layout.kept * packed.form.heads * packed.scales.element_size()
             method = f"{method}, with a scale for each key and value of a head"
     if stored != formula:
         raise InvalidMeasurementError(f"a user's cache holds {stored} bytes; the formula says {formula}")

@@ -19,6 +19,7 @@ class SASRecConfig:
         width: ``D``.
         inner: width of the feed-forward's hidden layer.
         length: slots of the joint layout, ``N``.
+        copying_start: attention begins by passing on the mean of what it sees (`start_copying`).
     """
 
     width: int

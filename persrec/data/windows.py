@@ -86,23 +86,25 @@ def build_windows(
     )
 
 
-def epoch_plan(lengths: np.ndarray, *, width: int, stride: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Which windows an epoch trains on: about every position of every user once.
+def epoch_plan(lengths: np.ndarray, *, shortest: int, stride: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Which windows an epoch trains on: no position of a user more than once.
 
-    A user's windows lie back to back, ``stride`` targets apart, from a random one of the last ``stride`` ends where the
-    sequence is longer than a window, else from its last.
+    A user's windows lie back to back, ``stride`` targets apart, from a random one of the last ``stride`` ends, though of those
+    alone that leave ``shortest`` items to the window, or from the last. With ``shortest`` a window's width, an epoch leaves out
+    a part of the newest of long sequences only. With less, a window may end anywhere in a sequence of any length: its recent
+    slots then hold other targets every epoch, and the newest items are left out more often.
 
     Args:
         lengths: ``[U]`` items of each user that may be trained on.
-        width: columns of a window.
+        shortest: items that a window which does not end with its sequence holds at least.
         stride: targets a window carries.
-        rng: moves the ends of long sequences.
+        rng: moves the ends.
 
     Returns:
         Users and ends, alike long.
     """
     last = lengths - 1
-    slack = np.clip(np.minimum(stride - 1, last - width), 0, None)
+    slack = np.clip(np.minimum(stride - 1, last - shortest), 0, None)
     first_end = last - rng.integers(0, slack + 1)
     counts = np.where(last >= 1, np.maximum(1, -(-first_end // stride)), 0)
     users = np.repeat(np.arange(len(lengths)), counts)

@@ -1,5 +1,7 @@
 """What a backbone reads of a segment, and what it keeps of the earlier ones."""
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -29,6 +31,21 @@ class Chunk:
     query_times: torch.Tensor | None
     keep: int
     items: int
+
+    @classmethod
+    def joined(cls, chunks: Sequence[Self]) -> Self:
+        """Chunks one behind the other, each of which sees the earlier ones whole; kept is what the last one keeps."""
+        if len(chunks) == 1:
+            return chunks[0]
+        return cls(
+            inputs=torch.cat([chunk.inputs for chunk in chunks], dim=1),
+            positions=torch.cat([chunk.positions for chunk in chunks]),
+            valid=torch.cat([chunk.valid for chunk in chunks], dim=1),
+            key_times=functools.reduce(_behind, (chunk.key_times for chunk in chunks)),
+            query_times=functools.reduce(_behind, (chunk.query_times for chunk in chunks)),
+            keep=chunks[-1].keep,
+            items=sum(chunk.items for chunk in chunks),
+        )
 
     def behind(self, cache: "KVCache", positions: torch.Tensor) -> Self:
         """The chunk with a memory's states as its first inputs, at ``positions`` ``[p]``; nothing of it is kept as keys."""

@@ -140,7 +140,8 @@ class Trainer:
         """
         progress, here = self.progress, self._rng.bit_generator.state
         progress.plan = self._rng.bit_generator.state = progress.plan or here
-        users, ends = epoch_plan(self.data.train_ends, width=self.shape.width, stride=self._stride, rng=self._rng)
+        shortest = self.shape.recent + 1 if self.recipe.moving_windows else self.shape.width
+        users, ends = epoch_plan(self.data.train_ends, shortest=shortest, stride=self._stride, rng=self._rng)
         progress.steps_per_epoch = progress.steps_per_epoch or -(-len(users) // self._windows_per_step)
         cut = list(batches(users, ends, width=self.shape.width, batch_size=self._windows_per_step, rng=self._rng))
         if progress.batches:
@@ -196,7 +197,7 @@ class Trainer:
             self._predicted = int(predicts.sum())
             target_ids = targets[predicts]
             positives, negatives = self.model.items.lookup(target_ids), self.model.items.lookup(negative_ids)
-        states, weight = hidden[predicts], self.recipe.recent_weight * self.progress.share(self.recipe)
+        states, weight = hidden[predicts], self.recipe.recent_weight * self.progress.share(self.recipe) ** 2
         loss = sampled_softmax(states, positives, negatives, target_ids, negative_ids, temperature=self.recipe.temperature)
         if not weight:
             return loss

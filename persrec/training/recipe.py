@@ -16,14 +16,18 @@ class Recipe:
         weight_decay: of AdamW.
         temperature: what cosines are divided by in the loss.
         negatives: items sampled uniformly per step, shared by the batch, at every length the same number.
-        epochs: at most; an epoch predicts about every training item once.
+        epochs: at most; an epoch predicts about every training item once, fewer with ``moving_windows``.
         patience: epochs without a better validation figure before training stops.
         targets_per_step: items predicted per step, padding counted: windows that carry fewer targets share a step in larger
             number, so that all compressions see the same steps.
         time_bias: whether times are given.
         recent_weight: weight that the recent items' mean loss, beside that of all positions, which weighs 1, reaches at the end of
-            the last of all ``epochs``; it rises linearly from 0. A request is answered from the recent items, and they alone read
-            the tokens behind a history of one segment, of which few of a window's positions would tell otherwise.
+            the last of all ``epochs``; it rises from 0 with the square of the steps. A request is answered from the recent items,
+            and they alone read the tokens behind a history of one segment, of which few of a window's positions would tell
+            otherwise.
+        moving_windows: whether a window may end anywhere in a user's sequence, with one item of history at least. Else windows lie
+            back to back from the sequence's end, moved only where it is longer than a window; then behind a history of one
+            segment the same few of a user's items are predicted with the tokens in every epoch, and learnt by heart.
         token_counts: an elastic model draws one of these expert counts per step; empty trains the model's own count.
         seed: of every random choice.
     """
@@ -39,6 +43,7 @@ class Recipe:
     targets_per_step: int
     time_bias: bool
     recent_weight: float = 0.0
+    moving_windows: bool = False
     token_counts: tuple[int, ...] = ()
     seed: int
 

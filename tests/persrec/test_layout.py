@@ -58,6 +58,18 @@ def test_pairs_by_formula_are_the_pairs_of_the_mask(layout):
         assert layout.kept_before(segment) == rows[:, layout.joint_segment < segment].any(axis=0).sum()
 
 
+@given(layout=layouts)
+def test_what_runs_at_once_is_a_triangle_behind_positions_that_all_of_it_sees(layout):
+    seen, last = layout.visibility(), len(layout.segments)
+    assert [segment for run in layout.joint_runs for segment in run] == list(range(last + 1))
+    for run in layout.joint_runs:
+        own, earlier = np.isin(layout.joint_segment, run), layout.joint_segment < run[0]
+        assert (seen[np.ix_(own, own)] == np.tril(np.ones((own.sum(), own.sum()), dtype=bool))).all()
+        assert (seen[np.ix_(own, earlier)].sum(1) == layout.kept_before(run[0])).all()
+    before = layout.joint_runs[-1][0] - 1
+    assert before < 0 or layout.segments[before].kept < layout.segments[before].length  # as many as can
+
+
 @given(plan=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 4)), max_size=4), recent=st.integers(1, 9))
 def test_pairs_of_experts_follow_the_formula_of_the_method(plan, recent):
     layout = SegmentLayout(segments=tuple(Segment(items=s, experts=k) for s, k in plan), recent=recent)

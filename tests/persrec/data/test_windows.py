@@ -121,7 +121,7 @@ def targets_of(users, ends, *, stride):
     seed=st.integers(0, 99),
 )
 def test_an_epoch_carries_every_target_at_most_once_and_leaves_out_less_than_a_window_of_the_newest(lengths, stride, history, seed):
-    users, ends = epoch_plan(np.array(lengths), width=stride + history, stride=stride, rng=np.random.default_rng(seed))
+    users, ends = epoch_plan(np.array(lengths), shortest=stride + history, stride=stride, rng=np.random.default_rng(seed))
     carried = targets_of(users, ends, stride=stride)
     assert set(carried.values()) <= {1}
     for user, length in enumerate(lengths):
@@ -138,7 +138,7 @@ def test_over_epochs_every_training_target_has_its_turn(lengths, stride, history
     rng = np.random.default_rng(0)
     carried = Counter()
     for _ in range(60):
-        carried += targets_of(*epoch_plan(np.array(lengths), width=stride + history, stride=stride, rng=rng), stride=stride)
+        carried += targets_of(*epoch_plan(np.array(lengths), shortest=stride + history, stride=stride, rng=rng), stride=stride)
     assert set(carried) == {(user, place) for user, length in enumerate(lengths) for place in range(1, length)}
 
 
@@ -164,7 +164,7 @@ def test_training_windows_hold_no_validation_and_no_test_item(lengths, shape, ev
     )
     data = leave_one_out(log)
     stride = shape.width if every_column_predicts else shape.recent
-    users, ends = epoch_plan(data.train_ends, width=shape.width, stride=stride, rng=np.random.default_rng(seed))
+    users, ends = epoch_plan(data.train_ends, shortest=shape.width, stride=stride, rng=np.random.default_rng(seed))
     held_out = {*data.targets("validation").tolist(), *data.targets("test").tolist()}
     batch = build_windows(data.sequences, users, ends, shape)
     assert not held_out & {*batch.items.flatten().tolist(), *batch.targets.flatten().tolist()}
@@ -177,7 +177,7 @@ def test_training_windows_hold_no_validation_and_no_test_item(lengths, shape, ev
 
 
 def test_a_user_of_one_training_item_has_nothing_to_predict():
-    users, ends = epoch_plan(np.array([1, 0, 2]), width=4, stride=4, rng=np.random.default_rng(0))
+    users, ends = epoch_plan(np.array([1, 0, 2]), shortest=4, stride=4, rng=np.random.default_rng(0))
     assert (users.tolist(), ends.tolist()) == ([2], [1])
 
 
@@ -205,5 +205,18 @@ def test_a_batch_holds_windows_of_like_length():
 @pytest.mark.parametrize("stride", [1, 3])
 def test_the_plan_of_a_long_sequence_moves_from_epoch_to_epoch(stride):
     rng = np.random.default_rng(0)
-    first_ends = {int(epoch_plan(np.array([50]), width=6, stride=stride, rng=rng)[1][0]) for _ in range(40)}
+    first_ends = {int(epoch_plan(np.array([50]), shortest=6, stride=stride, rng=rng)[1][0]) for _ in range(40)}
     assert first_ends == set(range(49 - stride + 1, 50))
+
+
+def test_windows_end_anywhere_that_leaves_them_the_shortest():
+    rng, lengths = np.random.default_rng(0), np.array([3, 6, 9, 30])
+    seen = [set() for _ in lengths]
+    for _ in range(400):
+        users, ends = epoch_plan(lengths, shortest=4, stride=12, rng=rng)
+        for user, end in zip(users, ends, strict=True):
+            seen[user].add(int(end))
+    assert seen[0] == {2}  # as short as the shortest, or shorter: its last
+    assert seen[1] == {4, 5}
+    assert seen[2] == {4, 5, 6, 7, 8}
+    assert seen[3] == set(range(1, 30))  # 12 first ends, and what lies back to back before them

@@ -321,7 +321,7 @@ def test_a_recipe_is_frozen():
     assert isinstance(small_recipe(), Recipe)
 
 
-@pytest.mark.parametrize(("steps", "share"), [(1, 0.0), (4, 0.5)])
+@pytest.mark.parametrize(("steps", "share"), [(1, 0.0), (4, 0.25)])
 def test_the_loss_turns_to_the_recent_items_as_training_goes_on(steps, share):
     """At the weight w that is reached: (mean over all + w times the mean over the recent) / (1 + w)."""
     model, data = build("sasrec", CASES["1 expert"](), lively=True), small_split(shortest=6)
