@@ -48,7 +48,8 @@ class Cell:
     was computed), something else in its place, and by how many items the history ends before the recent ones begin.
 
     ``copying_start`` is how the backbone's weights begin, ``recent_weight`` how much more the recent items' loss counts at the end
-    of training, ``moving_windows`` whether training's windows end anywhere (`persrec.training.Recipe`).
+    of training, ``moving_windows`` whether training's windows end anywhere, ``item_learning_rate`` that of the item vectors where it
+    is not the rest's (`persrec.training.Recipe`).
 
     ``control`` also times full attention of the same shape in the same process, in turn with the cell's own calls. ``counted_only``,
     of cost alone, counts FLOPs and bytes of a Llama whose weights have no storage, and runs nothing.
@@ -95,6 +96,7 @@ class Cell:
     copying_start: bool = False
     recent_weight: float = 0.0
     moving_windows: bool = False
+    item_learning_rate: float | None = None
 
     def __post_init__(self) -> None:
         _one_of("backbone", self.backbone, BACKBONE_NAMES + FLOOR_NAMES)
@@ -148,6 +150,8 @@ class Cell:
             raise ValueError(
                 "learning_rate, temperature: expected more than 0; weight_decay, recent_weight: 0 or more; dropout: 0 to below 1"
             )
+        if self.item_learning_rate is not None and not self.item_learning_rate > 0:
+            raise ValueError(f"item_learning_rate: {self.item_learning_rate}; expected more than 0")
         if self.compression not in ("none", "recent") and self.history < self.segments:
             raise ValueError(f"history: {self.history} items do not fill {self.segments} segments")
         if (self.backbone in FLOOR_NAMES) != (self.compression == "none"):
@@ -254,14 +258,17 @@ class Cell:
 DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {field.name: field.default for field in dataclasses.fields(Cell) if field.default is not dataclasses.MISSING}
 )
-LATER_FIELDS = ("key_value_heads", "feed_forward", "control", "counted_only", "copying_start", "recent_weight", "moving_windows")
+LATER_FIELDS = (
+    "key_value_heads", "feed_forward", "control", "counted_only", "copying_start", "recent_weight", "moving_windows",
+    "item_learning_rate",
+)  # fmt: skip
 EVALUATION_FIELDS = ("cache_dtype", "ablation", "staleness")
 MODEL_FIELDS = (
     "backbone", "compression", "dataset", "dataset_size", "history", "recent", "segments", "tokens", "plan", "training",
     "elastic_tokens", "layers", "heads", "item_layers", "width", "key_value_heads", "feed_forward", "dropout",
     "time_bias", "learning_rate", "warmup_steps", "decays",
     "weight_decay", "temperature", "negatives", "epochs", "patience", "batch_size", "seed", "device", "dtype",
-    "threads", "copying_start", "recent_weight", "moving_windows",
+    "threads", "copying_start", "recent_weight", "moving_windows", "item_learning_rate",
 )  # fmt: skip
 
 

@@ -199,6 +199,7 @@ def build_model(
             texts=texts,
             key_value_heads=cell.key_value_heads,
             feed_forward=cell.feed_forward,
+            copying_start=cell.copying_start,
         )
         backbone, items = _backbone_of(cell, compression), build_items(cell.backbone, of_items)
         model = SequentialRecommender(items=items, backbone=backbone, compression=compression)
@@ -258,6 +259,7 @@ def recipe(cell: Cell) -> Recipe:
     """How the cell's model is trained."""
     return Recipe(
         learning_rate=cell.learning_rate,
+        item_learning_rate=cell.item_learning_rate,
         warmup_steps=cell.warmup_steps,
         decays=cell.decays,
         weight_decay=cell.weight_decay,

@@ -9,7 +9,7 @@ from benchmarks.families import Names, family, filter_name, in_order
 from benchmarks.paired import QUALITY_METRICS, SAME_MODEL, Configuration, difference, find_references, recovered, reference_quality
 from benchmarks.tables import Entry, Row, Table
 
-_ALIKE = (*SAME_MODEL, "copying_start", "recent_weight", "moving_windows")
+_ALIKE = (*SAME_MODEL, "copying_start", "recent_weight", "moving_windows", "item_learning_rate")
 _NOT_RIVALS = ("experts", "full", "retrieval")  # the last keeps the whole history and chooses when asked
 
 

@@ -25,6 +25,8 @@ class ItemSettings:
         texts: ``V`` texts, "" for padding; None where the dataset has none.
         key_value_heads: of an item Llama, as `persrec.backbones.BackboneSettings` says.
         feed_forward: width inside the feed-forward of an item Llama, as there.
+        copying_start: an item Llama passes on what it attends to from the first step on, as `persrec.backbones.BackboneSettings` says;
+            of random weights alone.
         prompt: what stands before every text.
         weights: a folder of Hugging Face's form that an item Llama starts from, with its tokeniser; None starts from random
             ones, with a tokeniser trained on the texts, as where the folder has none.
@@ -37,6 +39,7 @@ class ItemSettings:
     texts: Sequence[str] | None = None
     key_value_heads: int | None = None
     feed_forward: int | None = None
+    copying_start: bool = False
     prompt: str = ""
     weights: Path | None = None
 
@@ -68,7 +71,7 @@ def _texts(s: ItemSettings) -> ItemEncoder:
             key_value_heads=s.key_value_heads,
             feed_forward=s.feed_forward,
         )
-        decoder = Llama(config, length=LONGEST_TEXT, branch_scale=TEXT_BRANCH_SCALE)
+        decoder = Llama(config, length=LONGEST_TEXT, branch_scale=TEXT_BRANCH_SCALE, copying_start=s.copying_start)
     else:
         decoder, embed_tokens = Llama.from_folder(s.weights, length=LONGEST_TEXT)
         check_shape(decoder.config, folder=s.weights, width=s.width, layers=s.layers, heads=s.heads)

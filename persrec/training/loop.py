@@ -175,12 +175,12 @@ class Trainer:
     def _set_learning_rates(self) -> None:
         """Of item vectors, and of everything else, which warms up."""
         self.progress.steps += 1
-        steps, rate = self.progress.steps, self.recipe.learning_rate
-        if self.recipe.decays:
-            rate *= 1 - self.progress.share(self.recipe)
-        warm = min(1.0, steps / max(1, self.recipe.warmup_steps))
-        for group, factor in zip(self._optimizer.param_groups, (1.0, warm), strict=True):
-            group["lr"] = rate * factor
+        recipe = self.recipe
+        left = 1 - self.progress.share(recipe) if recipe.decays else 1.0
+        warm = min(1.0, self.progress.steps / max(1, recipe.warmup_steps))
+        of_items = recipe.learning_rate if recipe.item_learning_rate is None else recipe.item_learning_rate
+        for group, rate in zip(self._optimizer.param_groups, (of_items, recipe.learning_rate * warm), strict=True):
+            group["lr"] = rate * left
 
     def loss(self, batch: WindowBatch) -> torch.Tensor:
         """The loss of a batch of windows, over all positions that have a next item."""

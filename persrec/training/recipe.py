@@ -9,6 +9,9 @@ class Recipe:
 
     Attributes:
         learning_rate: of AdamW.
+        item_learning_rate: of the item vectors, or of what reads them from texts; None is ``learning_rate``. A text reader that
+            starts from random weights and learns as fast as the rest first gives the items of a category one and the same vector,
+            as long as nothing tells which of them comes, and finds no way back.
         warmup_steps: steps over which the learning rate of everything but the item vectors rises from 0. Without it, an
             HSTU's layers, whose inputs are normalised and whose output is not, outrun the small item vectors and the
             states collapse to one direction for hundreds of steps.
@@ -42,6 +45,7 @@ class Recipe:
     patience: int
     targets_per_step: int
     time_bias: bool
+    item_learning_rate: float | None = None
     recent_weight: float = 0.0
     moving_windows: bool = False
     token_counts: tuple[int, ...] = ()
@@ -54,5 +58,7 @@ class Recipe:
         for name in ("learning_rate", "temperature"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: {getattr(self, name)}; expected more than 0")
+        if self.item_learning_rate is not None and not self.item_learning_rate > 0:
+            raise ValueError(f"item_learning_rate: {self.item_learning_rate}; expected more than 0, or None")
         if not self.recent_weight >= 0:
             raise ValueError(f"recent_weight: {self.recent_weight}; expected 0 or more")

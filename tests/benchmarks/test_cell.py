@@ -23,7 +23,7 @@ OTHER = {
     "batch_size": 33, "seed": 2, "device": "cuda", "dtype": "bfloat16", "threads": 2,
     "item_layers": 3, "plan": "growing", "cache_dtype": "int8", "ablation": "other_user", "staleness": 16,
     "key_value_heads": 1, "feed_forward": 96, "control": True, "counted_only": True,
-    "copying_start": True, "recent_weight": 5e-324, "moving_windows": True,
+    "copying_start": True, "recent_weight": 5e-324, "moving_windows": True, "item_learning_rate": 1e-4,
 }  # fmt: skip
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(

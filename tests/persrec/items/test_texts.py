@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import small_models
 import torch
@@ -61,6 +63,23 @@ def text_model(items):
     compression = Experts(layout=SegmentLayout.from_plan([(5, 2)], window=8), width=WIDTH)
     sizes = BackboneSettings(width=WIDTH, layers=1, heads=2, length=compression.layout.length)
     return SequentialRecommender(items=items, backbone=build_backbone("hllm", sizes), compression=compression).eval()
+
+
+def test_a_reader_that_starts_copying_gives_a_text_the_mean_of_its_words():
+    torch.manual_seed(0)
+    sizes = ItemSettings(count=4, width=16, layers=1, heads=2, key_value_heads=2, texts=("", "ab cd", "ab ef", "gh ij"))
+    plain, copying = (build_items("hllm", dataclasses.replace(sizes, copying_start=copies)) for copies in (False, True))
+    block = copying.decoder.layers[0].self_attn
+    assert torch.equal(block.v_proj.weight, torch.eye(16))
+    assert torch.equal(block.o_proj.weight, torch.eye(16))
+
+    def nearness(items):  # of two texts that share a word, over two that share none
+        with torch.no_grad():
+            vectors = torch.nn.functional.normalize(items.vectors()[1:], dim=-1)
+        return (vectors[0] @ vectors[1] - vectors[0] @ vectors[2]).item()
+
+    assert nearness(copying) > 0.2
+    assert abs(nearness(plain)) < nearness(copying)
 
 
 # A text is read on its own

@@ -208,17 +208,33 @@ def test_a_decay_falls_linearly_to_zero_over_all_epochs(steps):
     assert [step["rates"][0] for step in steps] == pytest.approx([0.01 * (1 - step / 12) for step in range(12)])
 
 
-def test_the_first_step_moves_item_vectors_by_the_learning_rate_and_the_rest_by_its_warm_share():
+@pytest.mark.parametrize("own", [None, 0.003])
+def test_the_first_step_moves_item_vectors_by_their_learning_rate_and_the_rest_by_its_warm_share(own):
     # AdamW's first step moves every weight that has a gradient by the learning rate
     torch.manual_seed(0)
     model = build("sasrec", CASES["1 expert"](), lively=False)
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     data = full_users(users=4, length=14)
-    recipe = small_recipe(targets_per_step=1000, warmup_steps=10, learning_rate=0.01)
+    recipe = small_recipe(targets_per_step=1000, warmup_steps=10, learning_rate=0.01, item_learning_rate=own)
     Trainer(model=model, data=data, recipe=recipe, validate=lambda: 1.0).run()
     moved = {name: float((weight - before[name]).abs().max()) for name, weight in model.state_dict().items()}
-    assert moved.pop("items.embedding.weight") == pytest.approx(0.01, rel=1e-3)
+    assert moved.pop("items.embedding.weight") == pytest.approx(own or 0.01, rel=1e-3)
     assert max(moved.values()) == pytest.approx(0.001, rel=1e-2)
+
+
+@pytest.mark.parametrize(("moving", "ends"), [(False, {13}), (True, set(range(5, 14)))])
+def test_windows_end_with_their_sequence_or_anywhere_that_leaves_an_item_of_history(moving, ends, monkeypatch):
+    """Users of 14 training items, so that the last target is at 13, and windows of 13 with 4 recent items."""
+    seen = set()
+    own = loop.build_windows
+
+    def build_windows(sequences, users, at, shape, **more):
+        seen.update(at.tolist())
+        return own(sequences, users, at, shape, **more)
+
+    monkeypatch.setattr(loop, "build_windows", build_windows)
+    train("1 expert", full_users(users=8, length=14), moving_windows=moving, epochs=10, patience=10)
+    assert seen == ends
 
 
 def test_an_elastic_model_trains_with_every_count_it_is_asked_for(monkeypatch):
@@ -308,10 +324,10 @@ def test_a_recipe_refuses_less_than_one(name):
         small_recipe(**{name: 0})
 
 
-@pytest.mark.parametrize("name", ["learning_rate", "temperature"])
+@pytest.mark.parametrize("name", ["learning_rate", "item_learning_rate", "temperature"])
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
 def test_a_recipe_refuses_what_is_not_above_zero(name, value):
-    with pytest.raises(ValueError, match=f"^{name}: .*; expected more than 0$"):
+    with pytest.raises(ValueError, match=f"^{name}: .*; expected more than 0"):
         small_recipe(**{name: value})
 
 
