@@ -1,6 +1,5 @@
 """What ``benchmarks.kernels`` measured: the records beside the runs, and the table that the report shows of them."""
 
-import json
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from benchmarks import tables
 from benchmarks.quantities import significant
-from benchmarks.store import SCHEMA_VERSION, StoreError
+from benchmarks.store import SCHEMA_VERSION, load_beside
 from benchmarks.tables import Entry, Table
 
 Content = Mapping[str, Any]
@@ -16,25 +15,8 @@ _SIDES = {"first": "median of ours", "second": "median of the other"}
 
 
 def load_kernels(path: Path) -> Content | None:
-    """The record, or ``None`` where there is none.
-
-    Raises:
-        StoreError: it is no such record, or a later program's.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-        known = content["schema_version"] == SCHEMA_VERSION
-        if known:
-            kernel_table(content)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror or error}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{path}: is no record of benchmarks.kernels: {type(error).__name__}: {error}") from error
-    if not known:
-        raise StoreError(f"{path}: schema version {content['schema_version']}; this program knows version {SCHEMA_VERSION}")
-    return dict(content)
+    """The record, or ``None`` where there is none; fails as `benchmarks.store.load_beside`."""
+    return load_beside(path, program="benchmarks.kernels", version=SCHEMA_VERSION, show=kernel_table)
 
 
 def kernel_table(content: Content) -> Table:

@@ -1,12 +1,11 @@
 """What ``benchmarks.noise`` found of the gates: the record beside the runs, in words, and as the report shows it."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from benchmarks.commandline import duration
-from benchmarks.store import StoreError
+from benchmarks.store import load_beside
 
 SCHEMA_VERSION = 1
 ALLOWED = 0.01  # the false alarms' upper bound
@@ -15,27 +14,8 @@ Content = Mapping[str, Any]
 
 
 def load_proof(path: Path) -> Content | None:
-    """The record, or ``None`` where there is none.
-
-    Raises:
-        StoreError: it is no such record, or a later program's.
-    """
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise StoreError(f"{path}: not a whole JSON file ({error}); remove it and run benchmarks.noise again") from error
-    if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
-        version = content.get("schema_version") if isinstance(content, dict) else None
-        raise StoreError(f"{path}: schema version {version}; this program knows version {SCHEMA_VERSION} of a noise record")
-    try:
-        summary(content)
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{path}: is no noise record: {type(error).__name__}: {error}") from error
-    return content
+    """The record, or ``None`` where there is none; fails as `benchmarks.store.load_beside`."""
+    return load_beside(path, program="benchmarks.noise", version=SCHEMA_VERSION, show=summary)
 
 
 def holds(content: Content) -> bool:

@@ -131,6 +131,36 @@ def load_record(path: Path) -> Record:
     return dict(record)
 
 
+def load_beside(path: Path, *, program: str, version: int, show: Callable[[Mapping[str, Any]], object]) -> Mapping[str, Any] | None:
+    """A record that lies beside the runs' own, checked by showing it; ``None`` where there is none.
+
+    Args:
+        path: its file.
+        program: what writes such records.
+        version: the schema version that is known here.
+        show: fails on what is no such record.
+
+    Raises:
+        StoreError: the file is no JSON, of another version, or no such record.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise StoreError(f"{path}: not a whole JSON file ({error}); remove it and run {program} again") from error
+    found = content.get("schema_version") if isinstance(content, dict) else None
+    if found != version:
+        raise StoreError(f"{path}: schema version {found}; this program knows version {version} of the records of {program}")
+    try:
+        show(content)
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreError(f"{path}: is no record of {program}: {type(error).__name__}: {error}") from error
+    return dict(content)
+
+
 def load_records(out: Path) -> list[Record]:
     """All records of a run, in the order of their cells' settings.
 

@@ -204,9 +204,7 @@ def limits(records: Sequence[Record], among: Sequence[Configuration], names: Nam
         said.append(f"One dataset, {data[0]}: what holds here need not hold elsewhere.")
     devices = sorted({str(one["device"]) for one in among})
     if devices == ["cpu"]:
-        said.append(
-            "Measured on a CPU and not yet run on a GPU: ratios of FLOPs and bytes travel to accelerators, ratios of times need not."
-        )
+        said.append("Measured on a CPU alone: ratios of FLOPs and bytes travel to accelerators, ratios of times need not.")
     counted = [names(one) for one in among if one["counted_only"]]
     if counted:
         said.append(f"Counted on shapes alone and never run, so that nothing of it is timed: {_some(counted)}.")

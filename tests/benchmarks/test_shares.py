@@ -48,7 +48,7 @@ def test_what_was_not_run_has_shares_of_flops_and_the_reason():
     found = configurations(records)
     said = verdict.limits(records, found, name_all(found))
     assert any(line.startswith("Counted on shapes alone and never run") for line in said)
-    assert any("not yet run on a GPU" in line for line in said)
+    assert any("on a CPU alone" in line for line in said)
 
 
 def test_the_section_is_there_where_a_cell_has_a_control():
