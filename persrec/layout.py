@@ -200,7 +200,7 @@ class SegmentLayout:
         """Segments that the joint pass runs at once: the recent one with those right before it that it sees whole; others alone."""
         last = len(self.segments)
         first = last
-        while first and not self.recurrent and self.segments[first - 1].kept == self.segments[first - 1].length:
+        while first and self.segments[first - 1].kept == self.segments[first - 1].length:
             first -= 1
         return (*(range(j, j + 1) for j in range(first)), range(first, last + 1))
 

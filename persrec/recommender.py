@@ -18,9 +18,10 @@ from persrec.nn.cache import Chunk, KVCache, empty_cache
 class SequentialRecommender(nn.Module):
     """Predicts the next item of a window; scores are cosines over the whole catalogue.
 
-    The joint pass, `compress`, `extend` and serving from a cache all run segments one after the other through
-    `Backbone`, so they are the same numbers (arXiv 2601.03479, section 3; METHOD "Serving"). The joint pass runs the recent
-    segment at once with those before it that it sees whole: the same pairs, without their keys and values kept in between.
+    The joint pass, `compress`, `extend` and serving from a cache all are chains of one call of `Backbone`, so they are the same
+    numbers (arXiv 2601.03479, section 3; METHOD "Serving"). `compress` and `extend` run one segment a call. The joint pass does
+    so too, but for the recent segment and those before it that it sees whole, which run at once: the same visible pairs, without
+    keys and values kept in between.
 
     Shapes: ``B`` users, ``L`` items of a window, ``V`` items of the catalogue (0 pads), ``D`` width.
 

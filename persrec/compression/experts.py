@@ -17,10 +17,15 @@ class Experts(nn.Module):
     Args:
         layout: the plan with the largest counts.
         width: the model's width ``D``.
+
+    Raises:
+        ValueError: a segment's items stay visible or are summarised: tokens alone are kept here.
     """
 
     def __init__(self, *, layout: SegmentLayout, width: int) -> None:
         super().__init__()
+        if any(segment.stays_visible or segment.summaries is not None for segment in layout.segments):
+            raise ValueError("layout: a segment stays visible or holds summaries; expected segments of which the experts alone are seen")
         self._largest = layout
         self.layout = layout
         self.tokens = nn.ParameterList(torch.empty(s.slots_for_experts, width).normal_(std=0.02) for s in layout.segments)

@@ -89,14 +89,14 @@ def build_windows(
 def epoch_plan(lengths: np.ndarray, *, shortest: int, stride: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Which windows an epoch trains on: no position of a user more than once.
 
-    A user's windows lie back to back, ``stride`` targets apart, from a random one of the last ``stride`` ends, though of those
-    alone that leave ``shortest`` items to the window, or from the last. With ``shortest`` a window's width, an epoch leaves out
-    a part of the newest of long sequences only. With less, a window may end anywhere in a sequence of any length: its recent
-    slots then hold other targets every epoch, and the newest items are left out more often.
+    A user's newest window ends at a random one of the last ``stride`` places of those that leave it ``shortest`` items, or at the
+    last where none does. The others lie back to back before it, ``stride`` targets apart. With ``shortest`` a window's width, an
+    epoch leaves out some of the newest targets of sequences that are longer than a window. With less, ends move in shorter ones
+    too: recent slots then hold other targets every epoch, and the newest are left out more often.
 
     Args:
         lengths: ``[U]`` items of each user that may be trained on.
-        shortest: items that a window which does not end with its sequence holds at least.
+        shortest: items that a user's newest window holds at least, where it does not end with the sequence.
         stride: targets a window carries.
         rng: moves the ends.
 

@@ -12,7 +12,7 @@ KeysValues = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chunk:
-    """The positions of one segment, as a backbone takes them.
+    """The positions of one segment, or of several that run at once, as a backbone takes them.
 
     Attributes:
         inputs: ``[B, n, D]`` vectors, before positions.
@@ -21,7 +21,7 @@ class Chunk:
         key_times: ``[B, n]`` seconds, 0 unknown; None switches the time bias off.
         query_times: ``[B, n]`` seconds, 0 unknown.
         keep: how many of the last positions later segments see.
-        items: how many of the first positions are items of the window.
+        items: how many of the first positions are items of the window; 0 where segments are joined, of which each knows its own.
     """
 
     inputs: torch.Tensor
@@ -34,7 +34,7 @@ class Chunk:
 
     @classmethod
     def joined(cls, chunks: Sequence[Self]) -> Self:
-        """Chunks one behind the other, each of which sees the earlier ones whole; kept is what the last one keeps."""
+        """Chunks one behind the other, each of which sees the earlier ones whole, and of which nothing is kept."""
         if len(chunks) == 1:
             return chunks[0]
         return cls(
@@ -43,8 +43,8 @@ class Chunk:
             valid=torch.cat([chunk.valid for chunk in chunks], dim=1),
             key_times=functools.reduce(_behind, (chunk.key_times for chunk in chunks)),
             query_times=functools.reduce(_behind, (chunk.query_times for chunk in chunks)),
-            keep=chunks[-1].keep,
-            items=sum(chunk.items for chunk in chunks),
+            keep=0,
+            items=0,
         )
 
     def behind(self, cache: "KVCache", positions: torch.Tensor) -> Self:

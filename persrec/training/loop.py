@@ -140,7 +140,7 @@ class Trainer:
         """
         progress, here = self.progress, self._rng.bit_generator.state
         progress.plan = self._rng.bit_generator.state = progress.plan or here
-        shortest = self.shape.recent + 1 if self.recipe.moving_windows else self.shape.width
+        shortest = min(self.shape.recent + 1, self.shape.width) if self.recipe.moving_windows else self.shape.width
         users, ends = epoch_plan(self.data.train_ends, shortest=shortest, stride=self._stride, rng=self._rng)
         progress.steps_per_epoch = progress.steps_per_epoch or -(-len(users) // self._windows_per_step)
         cut = list(batches(users, ends, width=self.shape.width, batch_size=self._windows_per_step, rng=self._rng))

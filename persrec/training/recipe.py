@@ -9,9 +9,9 @@ class Recipe:
 
     Attributes:
         learning_rate: of AdamW.
-        item_learning_rate: of the item vectors, or of what reads them from texts; None is ``learning_rate``. A text reader that
-            starts from random weights and learns as fast as the rest first gives the items of a category one and the same vector,
-            as long as nothing tells which of them comes, and finds no way back.
+        item_learning_rate: of the item vectors, or of what reads them from texts; None is ``learning_rate``. In the grid
+            ``interests`` a text reader from random weights that learnt as fast as the rest (1.5e-3) soon gave all items of a category
+            one vector, before attention had found which of them a user takes, and stayed so.
         warmup_steps: steps over which the learning rate of everything but the item vectors rises from 0. Without it, an
             HSTU's layers, whose inputs are normalised and whose output is not, outrun the small item vectors and the
             states collapse to one direction for hundreds of steps.
@@ -19,7 +19,7 @@ class Recipe:
         weight_decay: of AdamW.
         temperature: what cosines are divided by in the loss.
         negatives: items sampled uniformly per step, shared by the batch, at every length the same number.
-        epochs: at most; an epoch predicts about every training item once, fewer with ``moving_windows``.
+        epochs: at most; an epoch predicts about every training item once; with ``moving_windows`` a part of them.
         patience: epochs without a better validation figure before training stops.
         targets_per_step: items predicted per step, padding counted: windows that carry fewer targets share a step in larger
             number, so that all compressions see the same steps.
@@ -28,9 +28,10 @@ class Recipe:
             the last of all ``epochs``; it rises from 0 with the square of the steps. A request is answered from the recent items,
             and they alone read the tokens behind a history of one segment, of which few of a window's positions would tell
             otherwise.
-        moving_windows: whether a window may end anywhere in a user's sequence, with one item of history at least. Else windows lie
-            back to back from the sequence's end, moved only where it is longer than a window; then behind a history of one
-            segment the same few of a user's items are predicted with the tokens in every epoch, and learnt by heart.
+        moving_windows: whether a user's newest window may end at any of as many last places as a window has targets, with one item
+            of history at least; the others lie back to back before it. Else ends move only where a sequence is longer than a
+            window; then, behind a history of one segment, the same few of a user's items are predicted with the tokens in every
+            epoch, and learnt by heart.
         token_counts: an elastic model draws one of these expert counts per step; empty trains the model's own count.
         seed: of every random choice.
     """

@@ -147,3 +147,9 @@ def test_a_key_is_the_same_in_every_process() -> None:
 def test_a_memory_is_served_from_its_own_fresh_states_alone() -> None:
     with pytest.raises(ValueError, match="^staleness: 4 with compression 'memory'"):
         Cell(backbone="hstu", compression="memory", tokens=2, staleness=4)
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, math.nan])
+def test_a_learning_rate_of_items_is_above_zero(rate: float) -> None:
+    with pytest.raises(ValueError, match=r"^item_learning_rate: .*; expected more than 0$"):
+        dataclasses.replace(CELL, item_learning_rate=rate)

@@ -20,6 +20,7 @@ from persrec.data.synthetic import SyntheticSettings, generate
 from persrec.evaluation.ranks import target_ranks
 from persrec.evaluation.states import user_states
 from persrec.nn import attention
+from persrec.training import Recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread", "tiny_log", "short_timings", "global_settings_as_before")
 
@@ -283,6 +284,28 @@ def test_the_bytes_of_an_int8_cache_hold_its_scales(answer_of):
     numbers, vectors = 2 * 1 * 2 * 8, 2 * 1 * 2 * 2  # 2 tokens, 1 layer, keys and values, width 8 in 2 heads
     assert answer["metrics"]["cache_bytes"]["value"] == numbers + 4 * vectors
     assert "scale" in answer["metrics"]["cache_bytes"]["method"]
+
+
+OTHER_SETTINGS = {
+    "learning_rate": 0.5, "warmup_steps": 7, "decays": False, "weight_decay": 0.5, "temperature": 0.5, "negatives": 7, "epochs": 7,
+    "patience": 7, "time_bias": False, "recent_weight": 0.5, "moving_windows": True, "item_learning_rate": 0.5, "seed": 7,
+}  # fmt: skip
+
+
+def test_every_setting_of_training_reaches_the_recipe():
+    plain = Cell(backbone="hstu", compression="experts", tokens=2, **SIZES)
+    shared = {field.name for field in dataclasses.fields(Cell)} & {field.name for field in dataclasses.fields(Recipe)}
+    assert shared == set(OTHER_SETTINGS)
+    for name, value in OTHER_SETTINGS.items():
+        changed = execute.recipe(dataclasses.replace(plain, **{name: value}))
+        assert changed == dataclasses.replace(execute.recipe(plain), **{name: value}) != execute.recipe(plain)
+
+
+def test_a_copying_start_is_that_of_backbone_and_item_reader():
+    cell = Cell(backbone="hllm", compression="experts", tokens=2, copying_start=True, **(SIZES | {"key_value_heads": 2}))
+    model = execute.build_model(cell, ITEMS + 1, LOG.item_texts)
+    for llama in (model.backbone, model.items.decoder):
+        assert torch.equal(llama.layers[0].self_attn.o_proj.weight, torch.eye(8))
 
 
 def test_a_plan_of_ones_own_is_the_layout_of_the_model():

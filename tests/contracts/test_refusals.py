@@ -12,7 +12,9 @@ from small_models import BACKBONE_NAMES, CASES, ITEMS, WIDTH, build, elastic, ex
 from persrec.backbones import BackboneSettings, build_backbone
 from persrec.checkpoints import load_facts, load_weights, save_checkpoint
 from persrec.compression import CompressionSettings, build_compression
+from persrec.compression.experts import Experts
 from persrec.items import ItemSettings, build_items
+from persrec.layout import Segment, SegmentLayout
 from persrec.recommender import SequentialRecommender
 from persrec.serving import pack
 
@@ -408,3 +410,9 @@ def test_sizes_that_a_backbone_does_not_have(backbone):
 def test_a_width_that_does_not_split_over_the_heads(backbone):
     with pytest.raises(ValueError, match=r"^width: 8 .*3 heads"):
         build_backbone(backbone, BackboneSettings(width=8, layers=1, heads=3, length=4))
+
+
+@pytest.mark.parametrize("segment", [Segment(items=6, experts=2, stays_visible=True), Segment(items=6, summaries=2)])
+def test_experts_refuse_a_layout_of_which_more_than_tokens_is_seen(segment):
+    with pytest.raises(ValueError, match=r"^layout: a segment stays visible or holds summaries; expected"):
+        Experts(layout=SegmentLayout(segments=(segment,), recent=4), width=WIDTH)

@@ -20,6 +20,9 @@ from small_models import (
 )
 
 from persrec.compression import COMPRESSIONS
+from persrec.compression.base import item_chunk
+from persrec.compression.experts import Experts
+from persrec.layout import Segment, SegmentLayout
 from persrec.recommender import SequentialRecommender
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.parametrize("backbone", BACKBONE_NAMES)]
@@ -103,6 +106,26 @@ def test_any_plan_any_padding_any_number_of_recent_items(backbone, family, data)
         query_time if timed == "times and a request" else None,
         recent=recent,
     )
+
+
+class TokensThenItems(Experts):
+    """A segment of which its tokens are kept, and one that stays visible, which runs at once with the recent items behind them."""
+
+    def __init__(self):
+        super().__init__(layout=SegmentLayout.from_plan([(4, 2)], window=8), width=WIDTH)
+        self.layout = SegmentLayout(segments=(Segment(items=4, experts=2), Segment(items=3, stays_visible=True)), recent=4)
+
+    def history_chunk(self, segment, items):
+        return super().history_chunk(segment, items) if segment == 0 else item_chunk(self.layout, segment, items, keep=items.ids.shape[1])
+
+
+def test_segments_that_run_at_once_behind_kept_tokens(backbone):
+    compression = TokensThenItems()
+    assert compression.layout.joint_runs == (range(1), range(1, 3))
+    model = build(backbone, compression)
+    for seed in range(4):
+        items, times, query_time = random_windows(compression.layout, seed=seed)
+        assert_one_model(model, items, times, query_time, recent=4)
 
 
 @pytest.mark.parametrize("case", CACHED)

@@ -209,14 +209,14 @@ def test_the_plan_of_a_long_sequence_moves_from_epoch_to_epoch(stride):
     assert first_ends == set(range(49 - stride + 1, 50))
 
 
-def test_windows_end_anywhere_that_leaves_them_the_shortest():
+def test_newest_windows_end_at_the_last_places_that_leave_them_the_shortest():
     rng, lengths = np.random.default_rng(0), np.array([3, 6, 9, 30])
-    seen = [set() for _ in lengths]
+    newest = [set() for _ in lengths]
     for _ in range(400):
         users, ends = epoch_plan(lengths, shortest=4, stride=12, rng=rng)
-        for user, end in zip(users, ends, strict=True):
-            seen[user].add(int(end))
-    assert seen[0] == {2}  # as short as the shortest, or shorter: its last
-    assert seen[1] == {4, 5}
-    assert seen[2] == {4, 5, 6, 7, 8}
-    assert seen[3] == set(range(1, 30))  # 12 first ends, and what lies back to back before them
+        for user in range(len(lengths)):
+            own = ends[users == user]
+            newest[user].add(int(own.max()))
+            assert (np.diff(own) == -12).all()  # back to back, down to the first target
+            assert own.min() <= 12
+    assert newest == [{2}, {4, 5}, {4, 5, 6, 7, 8}, set(range(18, 30))]

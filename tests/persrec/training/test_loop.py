@@ -222,19 +222,38 @@ def test_the_first_step_moves_item_vectors_by_their_learning_rate_and_the_rest_b
     assert max(moved.values()) == pytest.approx(0.001, rel=1e-2)
 
 
-@pytest.mark.parametrize(("moving", "ends"), [(False, {13}), (True, set(range(5, 14)))])
-def test_windows_end_with_their_sequence_or_anywhere_that_leaves_an_item_of_history(moving, ends, monkeypatch):
-    """Users of 14 training items, so that the last target is at 13, and windows of 13 with 4 recent items."""
-    seen = set()
+@pytest.mark.parametrize(
+    ("case", "length", "moving", "newest"),
+    [
+        ("1 expert", 14, False, {13}),  # 13 targets are as many as a window of 9 + 4 has
+        ("1 expert", 14, True, set(range(5, 14))),  # one item of history at least
+        ("1 expert", 30, False, set(range(17, 30))),
+        ("1 expert", 30, True, set(range(17, 30))),  # no further back than a window's 13 targets
+        ("recent", 8, False, {5, 6, 7}),  # windows of 5
+        ("recent", 8, True, {5, 6, 7}),  # no history that could be left
+    ],
+)
+def test_a_users_newest_window_moves_as_the_recipe_says(case, length, moving, newest, monkeypatch):
+    seen = {}
     own = loop.build_windows
 
-    def build_windows(sequences, users, at, shape, **more):
-        seen.update(at.tolist())
-        return own(sequences, users, at, shape, **more)
+    def build_windows(sequences, users, ends, shape, **more):
+        for user, end in zip(users.tolist(), ends.tolist(), strict=True):
+            seen[user] = max(end, seen.get(user, 0))
+        return own(sequences, users, ends, shape, **more)
 
     monkeypatch.setattr(loop, "build_windows", build_windows)
-    train("1 expert", full_users(users=8, length=14), moving_windows=moving, epochs=10, patience=10)
-    assert seen == ends
+    found = set()
+
+    def close_epoch():
+        found.update(seen.values())
+        seen.clear()
+        return 1.0
+
+    data = full_users(users=8, length=length)
+    recipe = small_recipe(moving_windows=moving, epochs=40, patience=40)
+    Trainer(model=build("sasrec", CASES[case](), lively=False), data=data, recipe=recipe, validate=close_epoch).run()
+    assert found == newest
 
 
 def test_an_elastic_model_trains_with_every_count_it_is_asked_for(monkeypatch):
