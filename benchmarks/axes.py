@@ -178,7 +178,7 @@ def within_reach(value: float, values: Sequence[float], *, share: float = 0.9) -
 
 
 def reference_lines(axis: Any, lines: Mapping[str, tuple[float, str]]) -> list[Label]:
-    """Horizontal lines; a line off the axis becomes a note at the edge with an arrow.
+    """Horizontal lines; a line off the axis becomes a note with an arrow in the corner where points are fewest, up left or down right.
 
     Args:
         axis: its vertical limits stand.
@@ -195,14 +195,16 @@ def reference_lines(axis: Any, lines: Mapping[str, tuple[float, str]]) -> list[L
             labels.append((value, name, colour))
     above = [(name, value) for name, (value, _) in lines.items() if value > top]
     below = [(name, value) for name, (value, _) in lines.items() if value < bottom]
-    for edge, notes, arrow, direction in ((1.0, above, "\N{UPWARDS ARROW}", -1), (0.0, below, "\N{DOWNWARDS ARROW}", 1)):
+    corners = (((0.0, 1.0), above, "\N{UPWARDS ARROW}", -1), ((1.0, 0.0), below, "\N{DOWNWARDS ARROW}", 1))
+    for corner, notes, arrow, direction in corners:
         for number, (name, value) in enumerate(notes):
             note = axis.annotate(
                 f"{arrow} {name} {quantities.ratio(value)}",
-                (0.0, edge),
+                corner,
                 xycoords="axes fraction",
-                xytext=(5, direction * (6 + 11 * number)),
+                xytext=(-5 * direction, direction * (6 + 11 * number)),
                 textcoords="offset points",
+                ha="left" if direction < 0 else "right",
                 va="top" if direction < 0 else "bottom",
                 color=MUTED,
                 fontsize=7.5,
