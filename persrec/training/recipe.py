@@ -56,10 +56,9 @@ class Recipe:
         for name in ("negatives", "epochs", "patience", "targets_per_step"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)}; expected at least 1")
-        for name in ("learning_rate", "temperature"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name}: {getattr(self, name)}; expected more than 0")
-        if self.item_learning_rate is not None and not self.item_learning_rate > 0:
-            raise ValueError(f"item_learning_rate: {self.item_learning_rate}; expected more than 0, or None")
+        for name in ("learning_rate", "item_learning_rate", "temperature"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name}: {value}; expected more than 0")
         if not self.recent_weight >= 0:
             raise ValueError(f"recent_weight: {self.recent_weight}; expected 0 or more")

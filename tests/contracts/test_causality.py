@@ -97,13 +97,17 @@ def old_and_recent(layout, *, split):
     return torch.cat([old, torch.randint(12, ITEMS, (3, layout.window - split), generator=random)], dim=1)
 
 
+def movement_of(states, features):
+    """How much each row of ``features`` moves a random sum of the states."""
+    weights = torch.randn(states.shape, generator=torch.Generator().manual_seed(1))
+    return torch.autograd.grad((states * weights).sum(), features)[0].abs().amax(1)
+
+
 def gradients_of_recent_states(model, items):
     """How much each item's vector moves the states of the recent positions, by item."""
     features = random_features().requires_grad_()
     states, columns = model.hidden_states(items, item_features=features)
-    recent = states[:, columns >= model.layout.history]
-    weights = torch.randn(recent.shape, generator=torch.Generator().manual_seed(1))
-    return torch.autograd.grad((recent * weights).sum(), features)[0].abs().amax(1)
+    return movement_of(states[:, columns >= model.layout.history], features)
 
 
 def gradients_of_served_states(model, items):
@@ -111,8 +115,7 @@ def gradients_of_served_states(model, items):
     features = random_features().requires_grad_()
     history, recent = items[:, : model.layout.history], items[:, model.layout.history :]
     states = model.user_states(recent, cache=model.compress(history, item_features=features), item_features=features)
-    weights = torch.randn(states.shape, generator=torch.Generator().manual_seed(1))
-    return torch.autograd.grad((states * weights).sum(), features)[0].abs().amax(1)
+    return movement_of(states, features)
 
 
 def block_kept(model, *, segments):

@@ -346,7 +346,7 @@ def test_a_recipe_refuses_less_than_one(name):
 @pytest.mark.parametrize("name", ["learning_rate", "item_learning_rate", "temperature"])
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
 def test_a_recipe_refuses_what_is_not_above_zero(name, value):
-    with pytest.raises(ValueError, match=f"^{name}: .*; expected more than 0"):
+    with pytest.raises(ValueError, match=f"^{name}: .*; expected more than 0$"):
         small_recipe(**{name: value})
 
 
