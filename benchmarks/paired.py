@@ -25,6 +25,7 @@ _INTERVAL = (2.5, 97.5)
 _SEED_OF_DRAWS = 20_260_103
 SAME_MODEL = (
     "backbone", "dataset", "dataset_size", "layers", "heads", "width", "key_value_heads", "feed_forward", "time_bias", "device", "dtype",
+    "copying_start", "recent_weight", "moving_windows", "item_learning_rate",
 )  # fmt: skip
 
 

@@ -9,7 +9,6 @@ from benchmarks.families import Names, family, filter_name, in_order
 from benchmarks.paired import QUALITY_METRICS, SAME_MODEL, Configuration, difference, find_references, recovered, reference_quality
 from benchmarks.tables import Entry, Row, Table
 
-_ALIKE = (*SAME_MODEL, "copying_start", "recent_weight", "moving_windows", "item_learning_rate")
 _NOT_RIVALS = ("experts", "full", "retrieval")  # the last keeps the whole history and chooses when asked
 
 
@@ -42,7 +41,7 @@ def rivals_table(among: Sequence[Configuration], names: Names, *, key: str, capt
 def _is_rival(one: Configuration, other: Configuration) -> bool:
     if other.changed or other["compression"] in _NOT_RIVALS:
         return False
-    if other.dataset_digest != one.dataset_digest or any(other[name] != one[name] for name in _ALIKE):
+    if other.dataset_digest != one.dataset_digest or any(other[name] != one[name] for name in SAME_MODEL):
         return False
     if other["compression"] == "recent":
         return bool(other["recent"] == one["recent"] + one["tokens"])

@@ -121,12 +121,7 @@ def load_record(path: Path) -> Record:
     Raises:
         StoreError: the file is no JSON, lacks a field, or was written by a newer version.
     """
-    try:
-        record = json.loads(path.read_bytes())
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise StoreError(f"{path}: not a whole JSON file ({error}); remove it and run again") from error
+    record = _read(path, again="run")
     _check_record(path, record)
     return dict(record)
 
@@ -143,14 +138,9 @@ def load_beside(path: Path, *, program: str, version: int, show: Callable[[Mappi
     Raises:
         StoreError: the file is no JSON, of another version, or no such record.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise StoreError(f"{path}: not a whole JSON file ({error}); remove it and run {program} again") from error
+    content = _read(path, again=f"run {program}")
     found = content.get("schema_version") if isinstance(content, dict) else None
     if found != version:
         raise StoreError(f"{path}: schema version {found}; this program knows version {version} of the records of {program}")
@@ -159,6 +149,15 @@ def load_beside(path: Path, *, program: str, version: int, show: Callable[[Mappi
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"{path}: is no record of {program}: {type(error).__name__}: {error}") from error
     return dict(content)
+
+
+def _read(path: Path, *, again: str) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise StoreError(f"{path}: not a whole JSON file ({error}); remove it and {again} again") from error
 
 
 def load_records(out: Path) -> list[Record]:

@@ -184,6 +184,16 @@ def test_references_are_of_the_same_model_data_and_window():
     assert references.recent["recent"] == 32
 
 
+@pytest.mark.parametrize("other", [{"copying_start": True}, {"recent_weight": 3.0}, {"moving_windows": True}, {"item_learning_rate": 1e-5}])
+def test_no_reference_is_trained_by_another_recipe(other):
+    full = {"compression": "full", "tokens": 0}
+    found = configurations([fabricate(one) for one in (cell(**other), cell(**full))])
+    ours = next(one for one in found if one.is_tokens)
+    assert find_references(ours, found).full_quality is None
+    found = configurations([fabricate(one) for one in (cell(**other), cell(**full, **other))])
+    assert find_references(next(one for one in found if one.is_tokens), found).full_quality is not None
+
+
 def test_no_reference_is_an_ablation_or_served_from_anything_but_its_own_fresh_cache():
     full = {"compression": "full", "tokens": 0}
     changed = [cell(**full, staleness=8), cell(**full, cache_dtype="int8"), cell(cache_dtype="int8"), cell(ablation="other_user")]
