@@ -193,7 +193,8 @@ def label(cell: Cell) -> str:
     if cell.plan != "equal":
         words.append(f"plan={cell.plan}")
     words += [f"{name}={value}" for name, value in changed_at_evaluation(cell).items()]
-    return " ".join([*words, f"seed={cell.seed}", cell.dataset])
+    data = cell.dataset if cell.dataset_size is None else f"{cell.dataset}/{cell.dataset_size}"
+    return " ".join([*words, f"seed={cell.seed}", data])
 
 
 def _grid_path(name: str) -> Path:

@@ -60,6 +60,7 @@ class SyntheticSettings:
         fade: exponent of the power law by which memory fades.
         repeat: weight of one earlier take of an item, where the mean popularity in its category is 1.
         slope: Zipf exponent of the categories' rates and of the items' popularity inside a category.
+        titled: whether a text begins with a word of the item's own, as a title would; the interactions are the same.
     """
 
     version: int = 1
@@ -75,6 +76,7 @@ class SyntheticSettings:
     fade: float = 0.1
     repeat: float = 60.0
     slope: float = 0.2
+    titled: bool = False
 
     def __post_init__(self) -> None:
         for name in ("version", "users", "shortest", "categories", "items_per_category"):
@@ -84,6 +86,8 @@ class SyntheticSettings:
             raise ValueError(f"longest: {self.longest} is less than shortest, {self.shortest}")
         if max(self.categories, self.items_per_category) > MOST_WORDS:
             raise ValueError(f"categories, items_per_category: {self.categories}, {self.items_per_category}; expected {MOST_WORDS} at most")
+        if self.titled and self.num_items > MOST_WORDS:
+            raise ValueError(f"titled: {self.num_items - 1} items; expected fewer than {MOST_WORDS}, the words there are")
         self._check_shares()
         for name in ("base", "fade", "repeat", "slope"):
             if getattr(self, name) < 0:
@@ -104,13 +108,13 @@ class SyntheticSettings:
         return self.categories * self.items_per_category + 1
 
 
+_ROUNDS = SyntheticSettings(users=2000, shortest=112, longest=140, categories=24, items_per_category=12, stay=0.0, follow=0.7, base=100.0)
 SIZES: dict[str, SyntheticSettings] = {
     "tiny": SyntheticSettings(users=400, shortest=60, longest=100, categories=24, items_per_category=12, base=10.0),
     "small": SyntheticSettings(users=1500, shortest=200, longest=300, categories=50, items_per_category=12),
     "medium": SyntheticSettings(users=4000, shortest=360, longest=480, categories=64, items_per_category=30),
-    "rounds": SyntheticSettings(
-        users=2000, shortest=112, longest=140, categories=24, items_per_category=12, stay=0.0, follow=0.7, base=100.0
-    ),
+    "rounds": _ROUNDS,
+    "titled": dataclasses.replace(_ROUNDS, titled=True),
     "long": SyntheticSettings(users=24, shortest=12_000, longest=16_384, categories=64, items_per_category=30),
 }
 DEFAULT_SIZE = "small"
@@ -202,8 +206,8 @@ def generate(settings: SyntheticSettings, *, name: str = "synthetic", digest: st
 
 
 def settings_digest(settings: SyntheticSettings) -> str:
-    """SHA-256 of the settings' canonical JSON; a ``follow`` of 0 is left out, so that sizes from before it keep theirs."""
-    values = {name: value for name, value in dataclasses.asdict(settings).items() if name != "follow" or value}
+    """SHA-256 of the settings' canonical JSON, without what came later and is off, so that earlier sizes keep theirs."""
+    values = {name: value for name, value in dataclasses.asdict(settings).items() if value or name not in ("follow", "titled")}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
@@ -280,10 +284,14 @@ def _draw_times(random: np.random.Generator, users: int, events: int) -> Ints:
 
 
 def _texts(settings: SyntheticSettings, items_of: Catalogue) -> tuple[str, ...]:
-    """``category kind detail`` in words made up of syllables; kinds and details are shared by all categories."""
+    """``category kind detail`` in words made up of syllables, behind a title where there are titles.
+
+    Kinds and details are shared by all categories; a title is no other item's and tells nothing else.
+    """
     category, place = np.divmod(items_of.internal[1:], settings.items_per_category)
     kind, detail = np.divmod(place, 4)
-    words = (_words(number, last) for number, last in ((category, "n"), (kind, "r"), (detail, "l")))
+    titles = [(np.arange(1, settings.num_items), "s")] if settings.titled else []
+    words = (_words(number, last) for number, last in (*titles, (category, "n"), (kind, "r"), (detail, "l")))
     return ("", *(" ".join(words_of) for words_of in zip(*words, strict=True)))
 
 

@@ -4,8 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from torch import nn
-
 from persrec.items.base import ItemEncoder, TextEncoder
 from persrec.items.ids import ItemEmbedding
 from persrec.items.tokens import find_tokeniser, has_tokeniser, tokenise
@@ -27,9 +25,8 @@ class ItemSettings:
         texts: ``V`` texts, "" for padding; None where the dataset has none.
         key_value_heads: of an item Llama, as `persrec.backbones.BackboneSettings` says.
         feed_forward: width inside the feed-forward of an item Llama, as there.
-        copying_start: an item Llama passes on what it attends to from the first step on, as `persrec.backbones.BackboneSettings` says,
-            and the vector that it reads a text out with starts at 0, so that a text's vector starts as the mean of its words', with
-            nothing that all texts share; of random weights alone.
+        copying_start: an item Llama passes on what it attends to from the first step on, as `persrec.backbones.BackboneSettings` says;
+            of random weights alone.
         prompt: what stands before every text.
         weights: a folder of Hugging Face's form that an item Llama starts from, with its tokeniser; None starts from random
             ones, with a tokeniser trained on the texts, as where the folder has none.
@@ -79,8 +76,6 @@ def _texts(s: ItemSettings) -> ItemEncoder:
         decoder, embed_tokens = Llama.from_folder(s.weights, length=LONGEST_TEXT)
         check_shape(decoder.config, folder=s.weights, width=s.width, layers=s.layers, heads=s.heads)
     items = TextItems(decoder=decoder, vocabulary=tokeniser.size, count=s.count)
-    if s.copying_start and s.weights is None:
-        nn.init.zeros_(items.item_token)
     if embed_tokens is not None and has_tokeniser(s.weights):  # another tokeniser's ids are not what its rows were learnt for
         items.embed_tokens = embed_tokens
     items.set_catalogue(tokens)

@@ -10,8 +10,8 @@ class Recipe:
     Attributes:
         learning_rate: of AdamW.
         item_learning_rate: of the item vectors, or of what reads them from texts; None is ``learning_rate``. In the grid
-            ``interests`` a text reader from random weights that learnt as fast as the rest (1.5e-3), or a tenth of it, soon gave alike
-            items one vector, before attention had found which of them a user takes, and stayed so; at a hundredth it did not.
+            ``interests`` a text reader from random weights that learnt as fast as the rest (1.5e-3) soon gave all items of a category
+            one vector, before attention had found which of them a user takes, and stayed so.
         warmup_steps: steps over which the learning rate of everything but the item vectors rises from 0. Without it, an
             HSTU's layers, whose inputs are normalised and whose output is not, outrun the small item vectors and the
             states collapse to one direction for hundreds of steps.

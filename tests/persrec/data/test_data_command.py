@@ -17,7 +17,7 @@ def test_list_names_every_dataset(capsys):
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(DATASETS) == ["synthetic", "ml-1m"]
-    assert "sizes: tiny, small, medium, rounds, long" in lines[0]
+    assert "sizes: tiny, small, medium, rounds, titled, long" in lines[0]
 
 
 def test_prepare_writes_the_cache_that_load_reads(capsys, tmp_path):
@@ -79,6 +79,6 @@ def test_the_module_is_a_command():
 
 def test_sizes_differ_and_the_default_is_small(tmp_path):
     digests = {size: dataset_digest("synthetic", size=size) for size in DATASETS["synthetic"].sizes}
-    assert len(set(digests.values())) == 5
+    assert len(set(digests.values())) == len(digests)
     assert dataset_digest("synthetic") == digests["small"]
     assert load_dataset("synthetic", size="tiny", cache_dir=tmp_path).digest == digests["tiny"]

@@ -32,6 +32,7 @@ def test_the_tiny_size_is_frozen():
 def test_sizes_from_before_a_setting_came_keep_their_digests():
     digests = {name: settings_digest(settings)[:8] for name, settings in SIZES.items() if not settings.follow}
     assert digests == {"tiny": "5a99ccca", "small": "397a4c5c", "medium": "4016e467", "long": "8e9e0f66"}
+    assert settings_digest(SIZES["rounds"])[:8] == "47c8f7e9"
     assert settings_digest(dataclasses.replace(MINI, follow=0.1)) != settings_digest(MINI)
 
 
@@ -70,18 +71,30 @@ def test_categories_partition_the_items_evenly_and_ids_say_nothing_of_them():
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_texts_are_distinct_and_their_first_word_is_the_category(name):
+def test_texts_are_distinct_and_name_the_category_behind_a_title(name):
     settings = SIZES[name]
     items_of = catalogue(settings)
     texts = synthetic._texts(settings, items_of)
     assert texts[0] == ""
     assert len(set(texts)) == len(texts) == settings.num_items
-    words = [text.split() for text in texts[1:]]
+    titles = {text.split()[0] for text in texts[1:]} if settings.titled else set()
+    words = [text.split()[settings.titled :] for text in texts[1:]]
     category = (items_of.internal[1:] // settings.items_per_category).tolist()
     assert len({(c, w[0]) for c, w in zip(category, words, strict=True)}) == len({w[0] for w in words}) == settings.categories
     assert {len(w) for w in words} == {3}
     # 4 details, and a kind for every 4 items of a category
-    assert len({word for w in words for word in w}) == settings.categories + 4 + -(-settings.items_per_category // 4)
+    shared = {word for w in words for word in w}
+    assert len(shared) == settings.categories + 4 + -(-settings.items_per_category // 4)
+    assert len(titles) == (settings.num_items - 1 if settings.titled else 0)
+    assert not titles & shared
+
+
+def test_titles_change_no_interaction():
+    plain, titled = (generate(dataclasses.replace(MINI, titled=on)) for on in (False, True))
+    assert titled.digest != plain.digest
+    assert titled.item_texts != plain.item_texts
+    for name in ("users", "items", "times", "item_categories"):
+        np.testing.assert_array_equal(getattr(titled, name), getattr(plain, name))
 
 
 def test_seen_items_are_kept():
@@ -120,6 +133,7 @@ def test_settings_travel_in_the_notes():
         ({"stay": 1.0}, "stay: 1.0 leaves"),
         ({"follow": -0.1}, "follow: -0.1 leaves"),
         ({"stay": 0.5, "follow": 0.5}, "stay, follow: 0.5 and 0.5 make 1 or more"),
+        ({"titled": True, "categories": 65, "items_per_category": 65}, "titled: 4225 items; expected fewer than 4225, the words there are"),
         ({"base": 0.0}, "base: 0"),
         ({"categories": 4226}, "categories, items_per_category: 4226, 4; expected 4225 at most"),
         ({"fade": -0.1}, "fade: -0.1 is negative"),
@@ -132,7 +146,7 @@ def test_settings_that_describe_no_process_are_refused(changes, message):
 
 
 def test_an_unknown_size_lists_the_known(tmp_path):
-    with pytest.raises(ValueError, match="size: unknown 'huge' of dataset 'synthetic'; known: tiny, small, medium, rounds, long"):
+    with pytest.raises(ValueError, match="size: unknown 'huge' of dataset 'synthetic'; known: tiny, small, medium, rounds, titled, long"):
         SyntheticDataset().load("huge", None, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
