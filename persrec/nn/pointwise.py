@@ -94,9 +94,9 @@ class PointwiseBlocks:
             weights = block.hide_later(scores.mul_(gate))
             slope = torch.bmm(out.transpose(1, 2), v[groups, :, keys], out=block.within(room_of_slopes))
             block.hide_later(slope.mul_(gate.lerp_(one, weights)))
-            grad_v[groups, :, keys] += torch.bmm(out, weights)
+            grad_v[groups, :, keys].add_(torch.bmm(out, weights))
             grad_q[groups, :, rows] = torch.bmm(k[groups, :, keys], slope.transpose(1, 2))
-            grad_k[groups, :, keys] += torch.bmm(q[groups, :, rows], slope)
+            grad_k[groups, :, keys].add_(torch.bmm(q[groups, :, rows], slope))
             tables.add(slope, block)
         return *(ungrouped(part, heads) for part in (grad_q, grad_k, grad_v)), tables.distance, tables.interval
 

@@ -72,7 +72,7 @@ class SoftmaxBlocks:
             weights, out = _weights(q, k, hidden, block, room), grad_out[groups, :, rows]
             slope = torch.bmm(out.transpose(1, 2), v[groups, :, keys], out=block.within(room_of_slopes)).mul_(weights)
             slope.addcmul_(weights, slope.sum(2, keepdim=True), value=-1)
-            grad_v[groups, :, keys] += torch.bmm(out, weights)
+            grad_v[groups, :, keys].add_(torch.bmm(out, weights))
             grad_q[groups, :, rows] = torch.bmm(k[groups, :, keys], slope.transpose(1, 2))
-            grad_k[groups, :, keys] += torch.bmm(q[groups, :, rows], slope)
+            grad_k[groups, :, keys].add_(torch.bmm(q[groups, :, rows], slope))
         return tuple(ungrouped(part, heads) for part in (grad_q.mul_(scale), grad_k, grad_v))
