@@ -71,7 +71,7 @@ def pointwise_attention(
     """Pointwise attention of a segment's queries ``[B, H, n, d]`` over ``m = prefix + n`` keys, ``valid`` ``[B, m]``."""
     if kernel == "naive":
         mask = causal_mask(q.shape[2], prefix, q.device) & valid[:, None, None, :]
-        everything = None if bias is None else bias.block(slice(None), slice(None), k.shape[2])[:, None]
+        everything = None if bias is None else bias.block(slice(None), slice(None), slice(None))[:, None]
         return naive_pointwise(q, k, v, mask, everything, divisor)
     v = v * (valid[:, None, :, None].to(v.dtype) / divisor)  # an unseen key weighs nothing, so no mask is needed on the scores
     tables = (None, None) if bias is None else (bias.distance, bias.interval)

@@ -8,6 +8,7 @@ Axis legend:  B users   H heads   n queries   p prefix keys, seen by every query
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -18,58 +19,67 @@ BLOCK_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 26}
 
 def row_blocks(queries: int) -> Iterator[tuple[int, int]]:
     """First and last query row of every block."""
-    return ((start, min(start + QUERY_ROWS, queries)) for start in range(0, queries, QUERY_ROWS))
+    return _cut(queries, QUERY_ROWS)
+
+
+def _cut(queries: int, rows: int) -> Iterator[tuple[int, int]]:
+    return ((start, min(start + rows, queries)) for start in range(0, queries, rows))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
-    """Some users' heads, query rows and the keys that they see: all keys before the block's last row."""
+    """Some users' heads, query rows and the keys that they see: all keys before the block's last row.
+
+    Attributes:
+        users: whose.
+        groups: their heads, or those of one user's that the block has.
+        heads: heads of each user.
+        rows: query rows, ``r`` of them.
+        keys: the keys that the last row sees, ``c``.
+        own: the last ``r`` of them, which are the rows' own.
+        shape: ``(G, r, c)``.
+        scores: how many scores it has.
+    """
 
     users: slice
     groups: slice
     heads: int
     rows: slice
-    prefix: int
-
-    @property
-    def keys(self) -> int:
-        """Keys that the block's last row sees, ``c``."""
-        return self.prefix + int(self.rows.stop)
-
-    @property
-    def size(self) -> int:
-        """Query rows, ``r``: the block's own keys are the last so many."""
-        return int(self.rows.stop) - int(self.rows.start)
-
-    @property
-    def scores(self) -> int:
-        """How many scores it has."""
-        return (int(self.groups.stop) - int(self.groups.start)) * self.size * self.keys
+    keys: slice
+    own: slice
+    shape: tuple[int, int, int]
+    scores: int
 
     def within(self, room: torch.Tensor) -> torch.Tensor:
         """``[G, r, c]`` for the block's scores at the start of memory that blocks share (`room_for`)."""
-        return room[: self.scores].view(-1, self.size, self.keys)
+        return room[: self.scores].view(self.shape)
 
     def per_user(self, values: torch.Tensor) -> torch.Tensor:
         """``[G, r, c]`` as ``[B, H, r, c]``."""
-        return values.view(-1, self.heads, *values.shape[1:])
+        return values.view(-1, self.heads, *self.shape[1:])
 
     def hide_later(self, values: torch.Tensor) -> torch.Tensor:
         """Puts 0 where a key lies behind its query; such keys are among the block's own alone."""
-        values[..., self.keys - self.size :].tril_()
+        values[..., self.own].tril_()
         return values
 
     def later(self, device: torch.device) -> torch.Tensor:
         """``[r, r]`` over the block's own keys, True where the key lies behind its query."""
-        return torch.ones(self.size, self.size, dtype=torch.bool, device=device).triu_(1)
+        rows = self.shape[1]
+        return torch.ones(rows, rows, dtype=torch.bool, device=device).triu_(1)
 
 
-def blocks(q: torch.Tensor, prefix: int) -> Iterator[Block]:
+def blocks(q: torch.Tensor, prefix: int) -> tuple[Block, ...]:
     """Blocks of about `BLOCK_ELEMENTS` scores: rows of whole users, or of some heads of one user."""
     users, heads, queries, _ = q.shape
-    room = BLOCK_ELEMENTS.get(q.device.type, BLOCK_ELEMENTS["cpu"])
-    for start, stop in row_blocks(queries):
-        rows, scores = slice(start, stop), (stop - start) * (prefix + stop)
+    return _blocks(users, heads, queries, prefix, QUERY_ROWS, BLOCK_ELEMENTS.get(q.device.type, BLOCK_ELEMENTS["cpu"]))
+
+
+@lru_cache(maxsize=256)  # every layer of a model asks for the same ones, forward and backward
+def _blocks(users: int, heads: int, queries: int, prefix: int, query_rows: int, room: int) -> tuple[Block, ...]:
+    found = []
+    for start, stop in _cut(queries, query_rows):
+        keys, scores = prefix + stop, (stop - start) * (prefix + stop)
         step = max(1, room // (scores * heads))
         head_step = heads if room >= scores * heads else max(1, room // scores)
         for user in range(0, users, step):
@@ -77,7 +87,13 @@ def blocks(q: torch.Tensor, prefix: int) -> Iterator[Block]:
             for head in range(0, heads, head_step):
                 upto = min(head + head_step, heads)
                 groups = slice(user * heads + head, (last - 1) * heads + upto)
-                yield Block(users=slice(user, last), groups=groups, heads=upto - head, rows=rows, prefix=prefix)
+                shape = (groups.stop - groups.start, stop - start, keys)
+                block = Block(
+                    users=slice(user, last), groups=groups, heads=upto - head, rows=slice(start, stop),
+                    keys=slice(0, keys), own=slice(prefix + start, keys), shape=shape, scores=shape[0] * scores,
+                )  # fmt: skip
+                found.append(block)
+    return tuple(found)
 
 
 def room_for(parts: Sequence[Block], like: torch.Tensor) -> torch.Tensor:

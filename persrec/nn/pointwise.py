@@ -31,12 +31,12 @@ class Bias:
     interval: torch.Tensor | None
     buckets: torch.Tensor | None
 
-    def block(self, users: slice, rows: slice, keys: int) -> torch.Tensor:
-        """The bias of some users' query rows against the first ``keys`` keys, ``[B or 1, rows, keys]``."""
-        by_distance = _taken(self.distance, self.distances[rows, :keys])[None]
+    def block(self, users: slice, rows: slice, keys: slice) -> torch.Tensor:
+        """The bias of some users' query rows against some keys, ``[B or 1, rows, keys]``."""
+        by_distance = _taken(self.distance, self.distances[rows, keys])[None]
         if self.interval is None or self.buckets is None:
             return by_distance
-        return _taken(self.interval, self.buckets[users, rows, :keys].int()).add_(by_distance)
+        return _taken(self.interval, self.buckets[users, rows, keys].int()).add_(by_distance)
 
 
 def _taken(table: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
@@ -47,7 +47,7 @@ def _taken(table: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
 def _scores(q: torch.Tensor, k: torch.Tensor, block: Block, bias: Bias | None, room: torch.Tensor) -> torch.Tensor:
     """``[G, r, c]`` from ``q`` ``[G, d, n]`` and ``k`` ``[G, d, m]``, written to ``room``."""
     scores = block.within(room)
-    rows, keys = q[block.groups, :, block.rows].transpose(1, 2), k[block.groups, :, : block.keys]
+    rows, keys = q[block.groups, :, block.rows].transpose(1, 2), k[block.groups, :, block.keys]
     if bias is None:
         return torch.bmm(rows, keys, out=scores)
     block.per_user(scores).copy_(bias.block(block.users, block.rows, block.keys)[:, None])
@@ -70,11 +70,11 @@ class PointwiseBlocks:
         """As `Attention` says; ``v`` is 0 at keys that nothing sees."""
         queries, keys, values = grouped(q, k, v)
         out = queries.new_empty(len(queries), values.shape[1], queries.shape[2])
-        parts = list(blocks(q, self.prefix))
+        parts = blocks(q, self.prefix)
         room = room_for(parts, queries)
         for block in parts:
             weights = block.hide_later(F.silu(_scores(queries, keys, block, self.bias, room), inplace=True))
-            out[block.groups, :, block.rows] = torch.bmm(values[block.groups, :, : block.keys], weights.transpose(1, 2))
+            out[block.groups, :, block.rows] = torch.bmm(values[block.groups, :, block.keys], weights.transpose(1, 2))
         return ungrouped(out, q.shape[1])
 
     def backward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -83,11 +83,11 @@ class PointwiseBlocks:
         q, k, v, grad_out = grouped(q, k, v, grad)
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         tables = _TableGradients(self.bias)
-        parts = list(blocks(given, self.prefix))
+        parts = blocks(given, self.prefix)
         room, room_of_gates, room_of_slopes = (room_for(parts, q) for _ in range(3))
         one = q.new_ones(())
         for block in parts:
-            groups, rows, keys = block.groups, block.rows, slice(0, block.keys)
+            groups, rows, keys = block.groups, block.rows, block.keys
             scores, out = _scores(q, k, block, self.bias, room), grad_out[groups, :, rows]
             # d silu(s) / ds = sigmoid(s) + silu(s) (1 - sigmoid(s))
             gate = torch.sigmoid(scores, out=block.within(room_of_gates))
@@ -105,17 +105,26 @@ class _TableGradients:
     """Sums the scores' gradients into the bias tables."""
 
     def __init__(self, bias: Bias | None) -> None:
-        self.bias = bias
-        self.distance = None if bias is None else torch.zeros_like(bias.distance)
+        self._bias = bias
+        self._of_pairs = None if bias is None else bias.distance.new_zeros(bias.distances.shape)  # each distance is many pairs'
         self.interval = None if bias is None or bias.interval is None else torch.zeros_like(bias.interval)
 
     def add(self, slope: torch.Tensor, block: Block) -> None:
         """Adds a block's, ``[G, r, c]``."""
-        if self.bias is None or self.distance is None:
+        if self._bias is None or self._of_pairs is None:
+            return
+        pairs = self._of_pairs[block.rows, block.keys]
+        if self.interval is None or self._bias.buckets is None:
+            pairs += slope.sum(0)
             return
         per_pair = block.per_user(slope).sum(1)
-        indices = self.bias.distances[block.rows, : block.keys].flatten()
-        self.distance.index_add_(0, indices, per_pair.sum(0).flatten().to(self.distance.dtype))
-        if self.interval is not None and self.bias.buckets is not None:
-            buckets = self.bias.buckets[block.users, block.rows, : block.keys].flatten()
-            self.interval += torch.bincount(buckets, weights=per_pair.flatten(), minlength=len(self.interval)).to(self.interval.dtype)
+        pairs += per_pair.sum(0)
+        buckets = self._bias.buckets[block.users, block.rows, block.keys].flatten()
+        self.interval += torch.bincount(buckets, weights=per_pair.flatten(), minlength=len(self.interval)).to(self.interval.dtype)
+
+    @property
+    def distance(self) -> torch.Tensor | None:
+        """Of the table by distance, when all blocks are added."""
+        if self._bias is None or self._of_pairs is None:
+            return None
+        return torch.zeros_like(self._bias.distance).index_add_(0, self._bias.distances.flatten(), self._of_pairs.flatten())

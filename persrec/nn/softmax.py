@@ -24,12 +24,12 @@ def _hidden_keys(valid: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None
 def _weights(q: torch.Tensor, k: torch.Tensor, hidden: torch.Tensor | None, block: Block, room: torch.Tensor) -> torch.Tensor:
     """``[G, r, c]`` from ``q`` ``[G, d, n]``, divided by ``sqrt(d)`` already, and ``k`` ``[G, d, m]``, written to ``room``."""
     scores = block.within(room)
-    torch.bmm(q[block.groups, :, block.rows].transpose(1, 2), k[block.groups, :, : block.keys], out=scores)
-    own_keys = scores[..., block.keys - block.size :]
+    torch.bmm(q[block.groups, :, block.rows].transpose(1, 2), k[block.groups, :, block.keys], out=scores)
+    own_keys = scores[..., block.own]
     if hidden is not None:
         diagonal = own_keys.diagonal(dim1=1, dim2=2)
         own = diagonal.clone()
-        block.per_user(scores).add_(hidden[block.users, ..., : block.keys])
+        block.per_user(scores).add_(hidden[block.users, ..., block.keys])
         diagonal.copy_(own)
     own_keys.masked_fill_(block.later(scores.device), -torch.inf)
     return torch.softmax(scores, dim=2, out=scores)
@@ -52,11 +52,11 @@ class SoftmaxBlocks:
         queries, keys, values = grouped(q * q.shape[3] ** -0.5, k, v)
         hidden = _hidden_keys(self.valid, q.dtype)
         out = queries.new_empty(len(queries), values.shape[1], queries.shape[2])
-        parts = list(blocks(q, self.prefix))
+        parts = blocks(q, self.prefix)
         room = room_for(parts, queries)
         for block in parts:
             weights = _weights(queries, keys, hidden, block, room)
-            out[block.groups, :, block.rows] = torch.bmm(values[block.groups, :, : block.keys], weights.transpose(1, 2))
+            out[block.groups, :, block.rows] = torch.bmm(values[block.groups, :, block.keys], weights.transpose(1, 2))
         return ungrouped(out, q.shape[1])
 
     def backward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -65,10 +65,10 @@ class SoftmaxBlocks:
         q, k, v, grad_out = grouped(q * scale, k, v, grad)
         hidden = _hidden_keys(self.valid, q.dtype)
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        parts = list(blocks(given, self.prefix))
+        parts = blocks(given, self.prefix)
         room, room_of_slopes = (room_for(parts, q) for _ in range(2))
         for block in parts:
-            groups, rows, keys = block.groups, block.rows, slice(0, block.keys)
+            groups, rows, keys = block.groups, block.rows, block.keys
             weights, out = _weights(q, k, hidden, block, room), grad_out[groups, :, rows]
             slope = torch.bmm(out.transpose(1, 2), v[groups, :, keys], out=block.within(room_of_slopes)).mul_(weights)
             slope.addcmul_(weights, slope.sum(2, keepdim=True), value=-1)

@@ -335,7 +335,7 @@ def test_the_bias_is_by_slot_distance_and_by_bucket_and_nothing_for_an_unknown_t
         items=3,
     )
     pairs = PairFeatures(chunk, empty_cache(users=1, layout="", timed=True, device=torch.device("cpu")))
-    block = bias(pairs).block(slice(None), slice(None), 3)[0]
+    block = bias(pairs).block(slice(None), slice(None), slice(3))[0]
     # below the diagonal and on it: 100 times the distance of slots, plus 1 + bucket where both times are known
     day = bucket(90_000, 1000)
     assert day == bucket(90_000, 1001)

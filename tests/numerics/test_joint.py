@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from small_models import CASES, FAMILIES, TOLERANCE, WIDTH, build, random_windows
 
@@ -35,6 +35,10 @@ def positions_of(layout):
         listed += [(index, [], number, slot + number) for number in range(segment.experts)]
         slot += segment.experts if segment.expert_slots is None else segment.expert_slots
     return listed + [(len(layout.segments), [column + place], None, slot + place) for place in range(layout.recent)]
+
+
+class TieError(Exception):
+    """Two items are as near as each other, as the two that are asked with are, and the last bit decides which is taken."""
 
 
 def summarised(columns, chunks):
@@ -67,7 +71,11 @@ def summaries_of(model, own, items):
         asked = [items[column] for column in range(layout.history, layout.history + layout.query_items) if items[column]]
         question = sum((unit[item] for item in asked), torch.zeros(WIDTH).double())
         near = {column: float(unit[items[column]] @ question) for column in own}
-        groups = [[column] for column in sorted(sorted(own, key=lambda column: (near[column], column))[-count:])]
+        ranked = sorted(own, key=lambda column: (near[column], column))
+        left, taken = ranked[:-count], ranked[-count:]
+        if left and items[left[-1]] != items[taken[0]] and near[taken[0]] - near[left[-1]] < 1e-6:
+            raise TieError
+        groups = [[column] for column in sorted(taken)]
     return [[]] * (count - len(groups)) + groups
 
 
@@ -219,10 +227,13 @@ def test_the_joint_pass_is_the_naive_one(name, family, data):
     timed = data.draw(st.sampled_from(["no times", "times", "times and a request"]))
     model = build(name, compression, seed=seed)
     items, times, query_time = random_windows(compression.layout, seed=seed, gaps=timed == "no times")
-    if timed == "no times":
-        assert_as_naive(model, name, items, None, None)
-    else:
-        assert_as_naive(model, name, items, times, query_time if timed == "times and a request" else None)
+    try:
+        if timed == "no times":
+            assert_as_naive(model, name, items, None, None)
+        else:
+            assert_as_naive(model, name, items, times, query_time if timed == "times and a request" else None)
+    except TieError:
+        reject()
 
 
 @pytest.mark.parametrize("name", NAIVE)
