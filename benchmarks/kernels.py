@@ -1,20 +1,27 @@
 """Attention that costs what it sees: ``python -m benchmarks.kernels`` times it against the naive dense form and itself.
 
-Every row is a ratio of two medians, taken in one process with the two sides in turn, and where the row compares the kernels
-themselves, of two peaks of memory. Absolute times stand beside them and do not travel between machines.
+Every row is a ratio of two medians, taken in one process of its own with the two sides in turn, and where the row compares the
+kernels themselves, of two peaks of memory. Absolute times stand beside them and do not travel between machines.
 """
 
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from benchmarks.commandline import DONE, Parser, refuse
+from benchmarks.commandline import DONE, INCOMPLETE, Parser, refuse
 from benchmarks.environment import chosen_device, environment, provenance
+from benchmarks.isolation import Job, preload, run_isolated
 from benchmarks.store import SCHEMA_VERSION, kernels_paths, write_atomically
 
 PROGRAM = "benchmarks.kernels"
+PROBE = "benchmarks.probes.kernels"
+
+
+class RowError(Exception):
+    """A row's process ended without an answer."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,12 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         from benchmarks.probes import kernels  # noqa: PLC0415 - torch takes seconds, and a refused call needs none
 
         settings = kernels.Settings(device=options.device, threads=options.threads, rounds=options.rounds, layers=options.layers)
+        names = [name for name in kernels.names(options.device) if options.only in name]
+        if not names:
+            return refuse(PROGRAM, f"--only: no row's name holds {options.only!r}; known: {', '.join(kernels.names(options.device))}")
         rows = []
-        for row in kernels.measure(settings, only=options.only):
+        for row in _measured(settings.to_dict(), names, threads=options.threads):
             rows.append(row)
             print(_told(row), flush=True)
-        if not rows:
-            return refuse(PROGRAM, f"--only: no row's name holds {options.only!r}; known: {', '.join(kernels.names(options.device))}")
         if options.only:
             return DONE
         record = {
@@ -59,7 +67,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(path)
     except ValueError as error:
         return refuse(PROGRAM, error)
+    except RowError as error:
+        refuse(PROGRAM, error)
+        return INCOMPLETE
     return DONE
+
+
+def _measured(settings: dict[str, Any], names: Sequence[str], *, threads: int) -> Iterator[dict[str, Any]]:
+    """Rows as they are measured, each in a fresh process: what one has allocated makes the next one's memory cheap, or dear.
+
+    Raises:
+        RowError: a process ended without an answer.
+    """
+    preload([PROBE], threads=threads)
+    for name in names:
+        job = Job(function=f"{PROBE}:measure_row", payload={"settings": settings, "name": name}, log_path=Path(os.devnull), threads=threads)
+        outcome = run_isolated(job)
+        if outcome.status != "ok":
+            raise RowError(f"{name}: {outcome.status} in its process: {outcome.type}: {outcome.message}")
+        yield outcome.value
 
 
 def _told(row: dict[str, object]) -> str:

@@ -1,8 +1,9 @@
 """What the attention kernels cost beside their naive dense form and beside each other, as ratios in one process."""
 
+import ctypes
 import statistics
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ WINDOW = HISTORY + RECENT
 LONG = 4096  # items of the rows that a GPU alone is measured by
 PEAK_SIZE = 2048
 KERNELS: tuple[Kernel, Kernel] = ("segmented", "naive")
+KEPT = "hstu, serving, naive over segmented, freed memory kept by the process"
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of the GNU C library's mallopt
 Call = Callable[[], object]
 
 
@@ -66,23 +69,24 @@ def names(device: str) -> list[str]:
     return [name for name, _ in _rows(device)]
 
 
-def measure(settings: Settings, *, only: str) -> Iterator[dict[str, Any]]:
-    """Rows as they are measured: those whose name holds ``only``.
+def measure_row(payload: Mapping[str, Any], report_phase: Callable[[str], None]) -> dict[str, Any]:
+    """One row, as a job of `benchmarks.isolation`: ``payload`` has the settings' `Settings.to_dict` and the row's ``name``.
 
-    Each has ``ratio``, ``bound`` (what is asked, or None), ``higher_is_better``, and the raw seconds of both sides.
+    The row has ``ratio``, ``bound`` (what is asked, or None), ``higher_is_better``, and the raw seconds of both sides.
     """
+    report_phase("measure")
+    given, name = payload["settings"], payload["name"]
+    settings = Settings(**{field.name: given[field.name] for field in fields(Settings)})
     torch.set_num_threads(settings.threads)
     torch.manual_seed(0)
-    for name, prepare in _rows(settings.device):
-        if only not in name:
-            continue
-        sides = prepare(settings)
-        ratio_of = _peaks if sides.memory else _times
-        yield {"name": name, "bound": sides.bound, "higher_is_better": not sides.inverse, **ratio_of(sides, settings)}
+    sides = dict(_rows(settings.device))[name](settings)
+    ratio_of = _peaks if sides.memory else _times
+    return {"name": name, "bound": sides.bound, "higher_is_better": not sides.inverse, **ratio_of(sides, settings)}
 
 
 def machine(settings: Settings) -> dict[str, Any]:
     """The machine's matrix-product peak in FLOP a second, float32, as measured here."""
+    torch.set_num_threads(settings.threads)
     return {"matrix_product_flops_per_second": _matrix_product_peak(settings)}
 
 
@@ -179,7 +183,16 @@ def _macs(model: SequentialRecommender, segments: range, *, backward: bool = Fal
     return sum(parts.values()) + attention
 
 
-def _against_naive(settings: Settings, make: Callable[..., Call], *, compression: str, bound: float, memory: bool = False) -> Sides:
+def _with_freed_memory_kept(sides: Sides) -> Sides:
+    """The row's process gives no freed memory back to the system: neither side pays for fresh pages at each call, as both do else."""
+    for threshold in (MMAP_THRESHOLD, TRIM_THRESHOLD):
+        ctypes.CDLL(None).mallopt(threshold, 1 << 30)
+    return sides
+
+
+def _against_naive(
+    settings: Settings, make: Callable[..., Call], *, compression: str, bound: float | None = None, memory: bool = False
+) -> Sides:
     model = _model(settings, compression, tokens=TOKENS if compression == "experts" else 0)
     ours, naive = (make(settings, model, kernel) for kernel in KERNELS)
     return Sides(ours=ours, other=naive, bound=bound, memory=memory, inverse=memory)
@@ -264,6 +277,7 @@ _ROWS: tuple[tuple[str, Callable[[Settings], Sides]], ...] = (
     ("hstu, full forward, naive over segmented", lambda s: _against_naive(s, _forward, compression="full", bound=10.0)),
     ("hstu, full training step, naive over segmented", lambda s: _against_naive(s, _training, compression="full", bound=6.0)),
     ("hstu, serving, naive over segmented", lambda s: _against_naive(s, _serve, compression="experts", bound=3.0)),
+    (KEPT, lambda s: _with_freed_memory_kept(_against_naive(s, _serve, compression="experts"))),
     (
         "hstu, peak bytes of a forward, segmented over naive",
         lambda s: _against_naive(s, _forward, compression="full", bound=1 / 8, memory=True),
@@ -297,4 +311,5 @@ _GPU_ROWS: tuple[tuple[str, Callable[[Settings], Sides]], ...] = (
 
 
 def _rows(device: str) -> tuple[tuple[str, Callable[[Settings], Sides]], ...]:
-    return _ROWS + _GPU_ROWS if device == "cuda" else _ROWS
+    rows = _ROWS + _GPU_ROWS if device == "cuda" else _ROWS
+    return rows if hasattr(ctypes.CDLL(None), "mallopt") else tuple(row for row in rows if row[0] != KEPT)

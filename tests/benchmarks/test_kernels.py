@@ -8,6 +8,7 @@ import torch
 from fabricated_records import fabricate, grid_cells, write
 
 from benchmarks import environment, kernels, store
+from benchmarks.isolation import Outcome
 from benchmarks.kernel_record import kernel_table, load_kernels
 from benchmarks.probes import kernels as probe
 from benchmarks.report import render_report
@@ -36,7 +37,7 @@ def record():
     ],
 )
 def test_a_ratio_is_of_its_own_samples(name):
-    (row,) = probe.measure(SETTINGS, only=name)
+    row = probe.measure_row({"settings": SETTINGS.to_dict(), "name": name}, lambda phase: None)
     ours, other = (statistics.median(row[side]) for side in ("ours", "other"))
     if row["unit"] == "byte":
         assert row["ratio"] == ours / max(1, other)
@@ -54,7 +55,7 @@ def test_a_share_of_flops_divides_either_ratio(inverse, monkeypatch):
 
 
 def test_the_record_is_written_and_shown(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(probe, "measure", lambda settings, only: iter([r for r in record()["rows"] if only in r["name"]]))
+    monkeypatch.setattr(kernels, "_measured", lambda settings, names, threads: iter(record()["rows"]))
     assert kernels.main(["--out", str(tmp_path), "--threads", "1", "--rounds", "1"]) == 0
     path = store.kernels_paths(tmp_path / "run")["cpu"]
     assert str(path) in capsys.readouterr().out
@@ -68,6 +69,19 @@ def test_the_record_is_written_and_shown(tmp_path, monkeypatch, capsys):
     assert "half as long" in page
     path.write_text(json.dumps({**content, "rows": content["rows"][:1]}))
     assert store.records_digest(tmp_path / "run") != before
+
+
+def test_each_row_has_a_process_of_its_own(capsys):
+    # in one process, the second would find the memory that the first has freed
+    assert kernels.main(["--only", "naive over segmented, freed", "--threads", "1", "--rounds", "1", "--layers", "1"]) == 0
+    assert capsys.readouterr().out.startswith(f"{probe.KEPT}: ")
+
+
+def test_a_row_without_an_answer_is_named_and_nothing_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(kernels, "run_isolated", lambda job: Outcome(status="crash", type="MemoryError", message="no more"))
+    assert kernels.main(["--out", str(tmp_path)]) == 3
+    assert "hstu, full forward, naive over segmented: crash in its process: MemoryError: no more" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_table_says_what_was_asked_and_whether_it_was_reached():
