@@ -7,6 +7,7 @@ kernels themselves, of two peaks of memory. Absolute times stand beside them and
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ PROBE = "benchmarks.probes.kernels"
 
 
 class RowError(Exception):
-    """A row's process ended without an answer."""
+    """A row was not measured."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -77,15 +78,18 @@ def _measured(settings: dict[str, Any], names: Sequence[str], *, threads: int) -
     """Rows as they are measured, each in a fresh process: what one has allocated makes the next one's memory cheap, or dear.
 
     Raises:
-        RowError: a process ended without an answer.
+        RowError: a row was not measured; the end of its log is printed.
     """
     preload([PROBE], threads=threads)
-    for name in names:
-        job = Job(function=f"{PROBE}:measure_row", payload={"settings": settings, "name": name}, log_path=Path(os.devnull), threads=threads)
-        outcome = run_isolated(job)
-        if outcome.status != "ok":
-            raise RowError(f"{name}: {outcome.status} in its process: {outcome.type}: {outcome.message}")
-        yield outcome.value
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            payload = {"settings": settings, "name": name}
+            job = Job(function=f"{PROBE}:measure_row", payload=payload, log_path=Path(folder) / "log", threads=threads)
+            outcome = run_isolated(job)
+            if outcome.status != "ok":
+                print(outcome.log_tail or "", file=sys.stderr)
+                raise RowError(f"{name}: {outcome.status}: {outcome.type}: {outcome.message}")
+            yield outcome.value
 
 
 def _told(row: dict[str, object]) -> str:

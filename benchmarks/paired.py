@@ -23,7 +23,7 @@ QUALITY_METRICS = ("ndcg@10", "recall@10")
 LEDGER_TOLERANCE = 0.01
 _INTERVAL = (2.5, 97.5)
 _SEED_OF_DRAWS = 20_260_103
-SAME_MODEL = (
+SAME_MODEL = (  # and what is learnt by it; rates, epochs and temperature may be each compression's own
     "backbone", "dataset", "dataset_size", "layers", "heads", "width", "key_value_heads", "feed_forward", "time_bias", "device", "dtype",
     "copying_start", "recent_weight", "moving_windows", "item_learning_rate",
 )  # fmt: skip
@@ -239,7 +239,7 @@ def recovered(ours: Estimate, no_token: Estimate, full: Estimate) -> Estimate:
 
 
 def find_references(one: Configuration, among: Sequence[Configuration]) -> References:
-    """The cells of the same model and data that a configuration is held against.
+    """The cells of the same model, losses and data that a configuration is held against.
 
     A cell that was measured goes before one that was not, one trained as ``separate`` before others (an untrained one where
     ``one`` itself is untrained), then the one whose other settings differ least.

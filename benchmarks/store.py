@@ -138,9 +138,12 @@ def load_beside(path: Path, *, program: str, version: int, show: Callable[[Mappi
     Raises:
         StoreError: the file is no JSON, of another version, or no such record.
     """
-    if not path.exists():
-        return None
-    content = _read(path, again=f"run {program}")
+    try:
+        content = _read(path, again=f"run {program}")
+    except StoreError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
     found = content.get("schema_version") if isinstance(content, dict) else None
     if found != version:
         raise StoreError(f"{path}: schema version {found}; this program knows version {version} of the records of {program}")

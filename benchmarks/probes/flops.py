@@ -116,14 +116,12 @@ def _sum(runs: list[Run]) -> Run:
 def _training(subject: Subject, forward: Macs, sequences: int, reading: Macs) -> Macs:
     """Forward and backward of a step; every map costs three of itself, attention what its kernel's backward does."""
     backbone = subject.model.backbone
-    targets = len(subject.layout.predicting_columns)
-    if subject.recipe.recent_weight:  # whose loss is taken once more
-        targets += min(targets, subject.layout.recent)
+    predicting = len(subject.layout.predicting_columns)
     return {
         **{part: TRAINING_PRODUCTS * sequences * macs for part, macs in forward.items() if part != ATTENTION},
         ATTENTION: sequences * forward[ATTENTION] * (2 + backbone.backward_products) // 2,
         ITEM_ENCODER: TRAINING_PRODUCTS * sum(reading.values()),
-        SCORING: TRAINING_PRODUCTS * sequences * targets * subject.recipe.negatives * backbone.width
+        SCORING: TRAINING_PRODUCTS * sequences * predicting * subject.recipe.negatives * backbone.width
         + sequences * forward[SCORING],  # the search, which has no backward pass
     }
 

@@ -109,11 +109,9 @@ class Subject:
         return lambda: self.model.user_states(recent, times, request.query_times, cache=cache)
 
     def trainer(self) -> Trainer:
-        """A trainer of the model half-way through its recipe, where all parts of the loss count, to time and trace single steps."""
+        """A trainer of the model, to time and trace single steps."""
         recipe = dataclasses.replace(self.recipe, token_counts=())  # the cell's own count, step after step
-        trainer = Trainer(model=self.model, data=self.data, recipe=recipe, validate=lambda: 0.0)
-        trainer.progress.steps_per_epoch, trainer.progress.steps = 2, recipe.epochs + 1
-        return trainer
+        return Trainer(model=self.model, data=self.data, recipe=recipe, validate=lambda: 0.0)
 
     def training_batch(self, sequences: int) -> WindowBatch:
         """Full windows to train on, every position with a next item."""

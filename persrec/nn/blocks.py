@@ -71,7 +71,7 @@ class Block:
 
 def blocks(q: torch.Tensor, prefix: int) -> tuple[Block, ...]:
     """Blocks of about `BLOCK_ELEMENTS` scores: rows of whole users, or of some heads of one user."""
-    users, heads, queries, _ = q.shape
+    users, heads, queries = (int(size) for size in q.shape[:3])  # of a traced tensor they are tensors
     return _blocks(users, heads, queries, prefix, QUERY_ROWS, BLOCK_ELEMENTS.get(q.device.type, BLOCK_ELEMENTS["cpu"]))
 
 

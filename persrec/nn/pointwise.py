@@ -106,25 +106,19 @@ class _TableGradients:
 
     def __init__(self, bias: Bias | None) -> None:
         self._bias = bias
-        self._of_pairs = None if bias is None else bias.distance.new_zeros(bias.distances.shape)  # each distance is many pairs'
+        self.distance = None if bias is None else torch.zeros_like(bias.distance)
         self.interval = None if bias is None or bias.interval is None else torch.zeros_like(bias.interval)
 
     def add(self, slope: torch.Tensor, block: Block) -> None:
         """Adds a block's, ``[G, r, c]``."""
-        if self._bias is None or self._of_pairs is None:
+        if self._bias is None or self.distance is None:
             return
-        pairs = self._of_pairs[block.rows, block.keys]
         if self.interval is None or self._bias.buckets is None:
-            pairs += slope.sum(0)
-            return
-        per_pair = block.per_user(slope).sum(1)
-        pairs += per_pair.sum(0)
-        buckets = self._bias.buckets[block.users, block.rows, block.keys].flatten()
-        self.interval += torch.bincount(buckets, weights=per_pair.flatten(), minlength=len(self.interval)).to(self.interval.dtype)
-
-    @property
-    def distance(self) -> torch.Tensor | None:
-        """Of the table by distance, when all blocks are added."""
-        if self._bias is None or self._of_pairs is None:
-            return None
-        return torch.zeros_like(self._bias.distance).index_add_(0, self._bias.distances.flatten(), self._of_pairs.flatten())
+            per_pair = slope.sum(0)
+        else:
+            per_user = block.per_user(slope).sum(1)
+            per_pair = per_user.sum(0)
+            buckets = self._bias.buckets[block.users, block.rows, block.keys].flatten()
+            self.interval += torch.bincount(buckets, weights=per_user.flatten(), minlength=len(self.interval)).to(self.interval.dtype)
+        indices = self._bias.distances[block.rows, block.keys].flatten()
+        self.distance.index_add_(0, indices, per_pair.flatten().to(self.distance.dtype))

@@ -557,8 +557,8 @@ EXECUTED = {"full": 16 * 16, "compress": 14 * 14, "serve": 4 * (2 + 4)}  # fewer
 POSITIONS = {"full": 16, "compress": 14, "serve": 4}
 
 
-def subject_by_hand(backbone, **settings):
-    cell = dataclasses.replace(CELLS["experts"], backbone=backbone, training="none", **settings)
+def subject_by_hand(backbone):
+    cell = dataclasses.replace(CELLS["experts"], backbone=backbone, training="none")
     model = execute.build_model(cell, LOG.num_items, LOG.item_texts).eval()
     return Subject(cell=cell, model=model, recipe=execute.recipe(cell), data=leave_one_out(LOG))
 
@@ -597,12 +597,6 @@ def test_the_flops_of_one_layer_are_those_counted_by_hand(backbone, gpu, monkeyp
         counted = {key: flops for key, flops in flops_by_part(ledger, count).items() if key[1] != "item_encoder"}
         assert counted == {key: None if (key[0], count) == ("train", "fvcore_flops") else flops for key, flops in nonzero(expected).items()}
     assert metrics["cache_bytes"]["value"] == 2 * (4 if HAND[backbone] is HAND["llama"] else 8) * 2 * 4  # K and V, 2 tokens, float32
-
-
-def test_the_second_loss_of_the_recent_items_is_counted():
-    _, ledger = execute.count_flops(subject_by_hand("hstu", recent_weight=2.0))
-    for count in ("formula_flops", "torch_flops"):
-        assert flops_by_part(ledger, count)["train", "scoring"] == 3 * 2 * (16 + 4) * 16 * 8
 
 
 def test_mapped_item_vectors_are_those_counted_by_hand():

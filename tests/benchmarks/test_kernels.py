@@ -71,16 +71,29 @@ def test_the_record_is_written_and_shown(tmp_path, monkeypatch, capsys):
     assert store.records_digest(tmp_path / "run") != before
 
 
-def test_each_row_has_a_process_of_its_own(capsys):
-    # in one process, the second would find the memory that the first has freed
-    assert kernels.main(["--only", "naive over segmented, freed", "--threads", "1", "--rounds", "1", "--layers", "1"]) == 0
-    assert capsys.readouterr().out.startswith(f"{probe.KEPT}: ")
+def test_each_row_has_a_process_of_its_own(monkeypatch):
+    # in one process, a row would find the memory that the one before has freed
+    jobs = []
+    monkeypatch.setattr(kernels, "preload", lambda modules, threads: None)
+    monkeypatch.setattr(kernels, "run_isolated", lambda job: jobs.append(job.payload["name"]) or Outcome(status="ok", value=ROW))
+    assert kernels.main(["--only", "hstu, serving"]) == 0
+    assert len(jobs) > 3
+    assert jobs == [name for name in probe.names("cpu") if name.startswith("hstu, serving")]
+
+
+def test_a_row_is_measured_in_its_process(capsys):
+    assert kernels.main(["--only", "hstu, serve over", "--threads", "1", "--rounds", "1", "--layers", "1"]) == 0
+    assert capsys.readouterr().out.startswith("hstu, serve over full, time over FLOPs: ")
 
 
 def test_a_row_without_an_answer_is_named_and_nothing_is_written(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(kernels, "run_isolated", lambda job: Outcome(status="crash", type="MemoryError", message="no more"))
+    ended = Outcome(status="crash", type="MemoryError", message="no more", log_tail="where it was")
+    monkeypatch.setattr(kernels, "preload", lambda modules, threads: None)
+    monkeypatch.setattr(kernels, "run_isolated", lambda job: ended)
     assert kernels.main(["--out", str(tmp_path)]) == 3
-    assert "hstu, full forward, naive over segmented: crash in its process: MemoryError: no more" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "where it was" in told
+    assert "hstu, full forward, naive over segmented: crash: MemoryError: no more" in told
     assert list(tmp_path.iterdir()) == []
 
 

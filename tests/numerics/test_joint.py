@@ -73,7 +73,7 @@ def summaries_of(model, own, items):
         near = {column: float(unit[items[column]] @ question) for column in own}
         ranked = sorted(own, key=lambda column: (near[column], column))
         left, taken = ranked[:-count], ranked[-count:]
-        if left and items[left[-1]] != items[taken[0]] and near[taken[0]] - near[left[-1]] < 1e-6:
+        if any(items[one] != items[other] and near[other] - near[one] < 1e-6 for one in left for other in taken):
             raise TieError
         groups = [[column] for column in sorted(taken)]
     return [[]] * (count - len(groups)) + groups
