@@ -10,12 +10,15 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.commandline import DONE, INCOMPLETE, Parser, refuse
 from benchmarks.environment import chosen_device, environment, provenance
 from benchmarks.isolation import Job, preload, run_isolated
 from benchmarks.store import SCHEMA_VERSION, kernels_paths, write_atomically
+
+if TYPE_CHECKING:
+    from benchmarks.probes.kernels import Settings
 
 PROGRAM = "benchmarks.kernels"
 PROBE = "benchmarks.probes.kernels"
@@ -46,11 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         from benchmarks.probes import kernels  # noqa: PLC0415 - torch takes seconds, and a refused call needs none
 
         settings = kernels.Settings(device=options.device, threads=options.threads, rounds=options.rounds, layers=options.layers)
-        names = [name for name in kernels.names(options.device) if options.only in name]
+        known = kernels.names(options.device)
+        names = [name for name in known if options.only in name]
         if not names:
-            return refuse(PROGRAM, f"--only: no row's name holds {options.only!r}; known: {', '.join(kernels.names(options.device))}")
+            return refuse(PROGRAM, f"--only: no row's name holds {options.only!r}; known: {', '.join(known)}")
         rows = []
-        for row in _measured(settings.to_dict(), names, threads=options.threads):
+        for row in _measured(settings, names):
             rows.append(row)
             print(_told(row), flush=True)
         if options.only:
@@ -74,17 +78,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return DONE
 
 
-def _measured(settings: dict[str, Any], names: Sequence[str], *, threads: int) -> Iterator[dict[str, Any]]:
+def _measured(settings: "Settings", names: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Rows as they are measured, each in a fresh process: what one has allocated makes the next one's memory cheap, or dear.
 
     Raises:
         RowError: a row was not measured; the end of its log is printed.
     """
-    preload([PROBE], threads=threads)
+    preload([PROBE], threads=settings.threads)
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
             payload = {"settings": settings, "name": name}
-            job = Job(function=f"{PROBE}:measure_row", payload=payload, log_path=Path(folder) / "log", threads=threads)
+            job = Job(function=f"{PROBE}:measure_row", payload=payload, log_path=Path(folder) / "log", threads=settings.threads)
             outcome = run_isolated(job)
             if outcome.status != "ok":
                 print(outcome.log_tail or "", file=sys.stderr)

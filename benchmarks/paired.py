@@ -23,7 +23,7 @@ QUALITY_METRICS = ("ndcg@10", "recall@10")
 LEDGER_TOLERANCE = 0.01
 _INTERVAL = (2.5, 97.5)
 _SEED_OF_DRAWS = 20_260_103
-SAME_MODEL = (  # and what is learnt by it; rates, epochs and temperature may be each compression's own
+_SAME_MODEL = (  # and what is learnt by it; rates, epochs and temperature may be each compression's own
     "backbone", "dataset", "dataset_size", "layers", "heads", "width", "key_value_heads", "feed_forward", "time_bias", "device", "dtype",
     "copying_start", "recent_weight", "moving_windows", "item_learning_rate",
 )  # fmt: skip
@@ -238,17 +238,18 @@ def recovered(ours: Estimate, no_token: Estimate, full: Estimate) -> Estimate:
     return _derived(gain, worth, _ratio)
 
 
+def comparable(one: Configuration, other: Configuration) -> bool:
+    """Whether ``other``, served as it was trained, is of the same model, losses and data: what it keeps of a history may differ."""
+    return other.dataset_digest == one.dataset_digest and not other.changed and all(other[name] == one[name] for name in _SAME_MODEL)
+
+
 def find_references(one: Configuration, among: Sequence[Configuration]) -> References:
     """The cells of the same model, losses and data that a configuration is held against.
 
     A cell that was measured goes before one that was not, one trained as ``separate`` before others (an untrained one where
     ``one`` itself is untrained), then the one whose other settings differ least.
     """
-    same = [
-        other
-        for other in among
-        if other.dataset_digest == one.dataset_digest and not other.changed and all(other[name] == one[name] for name in SAME_MODEL)
-    ]
+    same = [other for other in among if comparable(one, other)]
     wanted = "none" if one["training"] == "none" else "separate"
 
     def nearest(candidates: Iterable[Configuration]) -> Configuration | None:

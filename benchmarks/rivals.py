@@ -6,7 +6,7 @@ from benchmarks import tables
 from benchmarks.axes import METRIC_NAMES
 from benchmarks.contrasts import contrasted
 from benchmarks.families import Names, family, filter_name, in_order
-from benchmarks.paired import QUALITY_METRICS, SAME_MODEL, Configuration, difference, find_references, recovered, reference_quality
+from benchmarks.paired import QUALITY_METRICS, Configuration, comparable, difference, find_references, recovered, reference_quality
 from benchmarks.tables import Entry, Row, Table
 
 _NOT_RIVALS = ("experts", "full", "retrieval")  # the last keeps the whole history and chooses when asked
@@ -39,9 +39,7 @@ def rivals_table(among: Sequence[Configuration], names: Names, *, key: str, capt
 
 
 def _is_rival(one: Configuration, other: Configuration) -> bool:
-    if other.changed or other["compression"] in _NOT_RIVALS:
-        return False
-    if other.dataset_digest != one.dataset_digest or any(other[name] != one[name] for name in SAME_MODEL):
+    if other["compression"] in _NOT_RIVALS or not comparable(one, other):
         return False
     if other["compression"] == "recent":
         return bool(other["recent"] == one["recent"] + one["tokens"])

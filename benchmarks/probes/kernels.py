@@ -3,7 +3,7 @@
 import ctypes
 import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -70,13 +70,12 @@ def names(device: str) -> list[str]:
 
 
 def measure_row(payload: Mapping[str, Any], report_phase: Callable[[str], None]) -> dict[str, Any]:
-    """One row, as a job of `benchmarks.isolation`: ``payload`` has the settings' `Settings.to_dict` and the row's ``name``.
+    """One row, as a job of `benchmarks.isolation`: ``payload`` has the ``settings`` and the row's ``name``.
 
     The row has ``ratio``, ``bound`` (what is asked, or None), ``higher_is_better``, and the raw seconds of both sides.
     """
     report_phase("measure")
-    given, name = payload["settings"], payload["name"]
-    settings = Settings(**{field.name: given[field.name] for field in fields(Settings)})
+    settings, name = payload["settings"], payload["name"]
     torch.set_num_threads(settings.threads)
     torch.manual_seed(0)
     sides = dict(_rows(settings.device))[name](settings)

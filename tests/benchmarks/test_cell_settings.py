@@ -41,6 +41,11 @@ def test_cells_that_are_served_otherwise_share_the_model_and_no_key(changes):
     assert all(f"{name}={value}" in label(changed) for name, value in changes.items())
 
 
+def test_a_label_names_the_size_of_the_data_where_there_are_sizes():
+    assert label(Cell(**EXPERTS)).endswith(" synthetic")
+    assert label(Cell(**EXPERTS, dataset_size="titled")).endswith(" synthetic/titled")
+
+
 def test_another_plan_is_another_model():
     cells = [Cell(**EXPERTS, segments=2, plan=plan) for plan in ("equal", "growing", "100:2+180:2", "90:2+180:2", "100:1+180:3")]
     assert len({key_of_model(cell) for cell in cells}) == len(cells)

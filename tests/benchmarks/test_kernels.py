@@ -37,7 +37,7 @@ def record():
     ],
 )
 def test_a_ratio_is_of_its_own_samples(name):
-    row = probe.measure_row({"settings": SETTINGS.to_dict(), "name": name}, lambda phase: None)
+    row = probe.measure_row({"settings": SETTINGS, "name": name}, lambda phase: None)
     ours, other = (statistics.median(row[side]) for side in ("ours", "other"))
     if row["unit"] == "byte":
         assert row["ratio"] == ours / max(1, other)
@@ -55,7 +55,7 @@ def test_a_share_of_flops_divides_either_ratio(inverse, monkeypatch):
 
 
 def test_the_record_is_written_and_shown(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(kernels, "_measured", lambda settings, names, threads: iter(record()["rows"]))
+    monkeypatch.setattr(kernels, "_measured", lambda settings, names: iter(record()["rows"]))
     assert kernels.main(["--out", str(tmp_path), "--threads", "1", "--rounds", "1"]) == 0
     path = store.kernels_paths(tmp_path / "run")["cpu"]
     assert str(path) in capsys.readouterr().out
