@@ -15,6 +15,8 @@ from typing import Self
 
 import numpy as np
 
+MOST_HIDDEN = 0.25  # pairs that no segment needs, of those that are needed, for segments to run side by side
+
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
@@ -197,12 +199,38 @@ class SegmentLayout:
 
     @cached_property
     def joint_runs(self) -> tuple[range, ...]:
-        """Segments that the joint pass runs at once: the recent one with those right before it that it sees whole; others alone."""
+        """Segments that the joint pass runs at once.
+
+        The first ones where they are alike, side by side (`attention_rows`); the recent one with those right before it that it
+        sees whole; others alone.
+        """
         last = len(self.segments)
         first = last
         while first and self.segments[first - 1].kept == self.segments[first - 1].length:
             first -= 1
-        return (*(range(j, j + 1) for j in range(first)), range(first, last + 1))
+        alike = range(self._alike(first))
+        return (*([alike] if alike else []), *(range(j, j + 1) for j in range(len(alike), first)), range(first, last + 1))
+
+    def _alike(self, first: int) -> int:
+        """How many of the ``first`` segments run side by side: as many as are alike, while few pairs are computed in vain; or 0."""
+        if self.recurrent or not first:
+            return 0
+        alike = next((j for j in range(first) if self.segments[j] != self.segments[0]), first)
+
+        def hidden(count: int) -> float:
+            rows, queries, prefix = self.attention_rows(range(count))
+            return rows * (queries * (queries + 1) // 2 + queries * prefix) / sum(self.visible_pairs(j) for j in range(count)) - 1
+
+        return next((count for count in range(alike, 1, -1) if hidden(count) <= MOST_HIDDEN), 0)
+
+    def attention_rows(self, run: range) -> tuple[int, int, int]:
+        """How attention sees segments that run at once: rows a user, queries of a row, and prefix keys that these see.
+
+        Segments side by side are a row each, with room before it for what all the others leave; any others are one row.
+        """
+        if len(run) > 1 and run[-1] < len(self.segments):
+            return len(run), self.size(run[0]), (len(run) - 1) * self.segments[run[0]].kept
+        return 1, sum(self.size(j) for j in run), self.kept_before(run[0])
 
     def handed_to(self, segment: int) -> int:
         """Inputs that a segment takes over from the one before it."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,14 +15,16 @@ from persrec.layout import SegmentLayout
 from persrec.nn.attention import Kernel
 from persrec.nn.cache import Chunk, KVCache, empty_cache
 
+MOST_LEFT_OUT = 0.25  # of the first segment's items, for it to run beside others
+
 
 class SequentialRecommender(nn.Module):
     """Predicts the next item of a window; scores are cosines over the whole catalogue.
 
     The joint pass, `compress`, `extend` and serving from a cache all are chains of one call of `Backbone`, so they are the same
-    numbers (arXiv 2601.03479, section 3; METHOD "Serving"). `compress` and `extend` run one segment a call. The joint pass does
-    so too, but for the recent segment and those before it that it sees whole, which run at once: the same visible pairs, without
-    keys and values kept in between.
+    numbers (arXiv 2601.03479, section 3; METHOD "Serving"). `compress` and `extend` run one segment a call. The joint pass runs
+    several at once where it can: the recent segment with those before it that it sees whole, and the first segments where they
+    are alike, each a row of its own in attention (`SegmentLayout.joint_runs`).
 
     Shapes: ``B`` users, ``L`` items of a window, ``V`` items of the catalogue (0 pads), ``D`` width.
 
@@ -156,31 +159,47 @@ class SequentialRecommender(nn.Module):
         missing = layout.window - int(items.shape[1])
         if not 0 <= missing < max([1, *layout.offsets[:1]]):
             raise ValueError(f"items: {items.shape[1]} wide; expected {layout.window}, or less by a part of the first segment")
-        slots = self._slots(items, times, item_features)
+        slots, last = self._slots(items, times, item_features), len(layout.segments)
+        edges = [*(max(0, edge - missing) for edge in (0, *layout.offsets)), int(items.shape[1])]
+        parts = [_columns(slots, start, stop) for start, stop in itertools.pairwise(edges)]
         cache = self._empty_cache(items, times)
-        edges = [max(0, edge - missing) for edge in (0, *layout.offsets)]
-        states, columns, seen_whole = [], [], []
-        for segment, (start, stop) in enumerate(itertools.pairwise(edges)):
-            part = _columns(slots, start, stop)
-            if layout.hide_empty_experts and _known_empty(part):
-                cache = cache.skip_segment()
-                continue
-            if isinstance(self.compression, Searching):
-                part = self.compression.chosen(part, _columns(slots, edges[-1], edges[-1] + layout.query_items))
-            chunk = self.compression.history_chunk(segment, part)
-            columns.append(torch.arange(start, start + chunk.items, device=items.device))
-            if segment in layout.joint_runs[-1]:
-                seen_whole.append(chunk)
-                continue
-            hidden, cache = self._run(segment, chunk, cache)
-            states.append(hidden[:, : chunk.items])
-        recent = self._recent_chunk(_columns(slots, edges[-1], items.shape[1]), query_time)
-        columns.append(torch.arange(edges[-1], items.shape[1], device=items.device))
-        chunks = [*seen_whole, recent]
-        hidden, _ = self._run(len(layout.segments), Chunk.joined(chunks), cache)
-        own = torch.split(hidden, [chunk.valid.shape[1] for chunk in chunks], dim=1)
-        states += [of_chunk[:, : chunk.items] for of_chunk, chunk in zip(own, chunks, strict=True)]
+        states, columns = [], []
+        for run in self._joint_runs(parts):
+            chunks = [self._joint_chunk(segment, parts, query_time) for segment in run]
+            at_once = Chunk.joined(chunks) if run[-1] == last else Chunk.side_by_side(chunks)
+            hidden, cache = self._run(run[-1], at_once, cache)
+            widths = [chunk.width for chunk in chunks]
+            of_each = torch.split(hidden, widths if at_once.segments == 1 else widths[-1], dim=1)
+            for segment, chunk, own in zip(run, chunks, of_each, strict=True):
+                states.append(own[:, own.shape[1] - chunk.width :][:, : chunk.items])  # behind what it was padded with
+                columns.append(torch.arange(edges[segment], edges[segment] + chunk.items, device=items.device))
         return torch.cat(states, dim=1), torch.cat(columns)
+
+    def _joint_runs(self, parts: Sequence[ItemSlots]) -> Iterator[Sequence[int]]:
+        """Segments that the joint pass runs at once, ``parts`` are their items; not those known to be empty, whose experts are hidden.
+
+        The naive kernel runs segments one after the other, and so it is where so much of the first one is left out that running it
+        whole would cost more than it saves.
+        """
+        last = len(self.layout.segments)
+        for run in self.layout.joint_runs:
+            filled = [j for j in run if j == last or not (self.layout.hide_empty_experts and _known_empty(parts[j]))]
+            if run[-1] == last or len(filled) < 2:
+                yield from [filled] if filled else []
+                continue
+            items = self.layout.segments[filled[0]].items
+            whole = items - parts[filled[0]].ids.shape[1] <= MOST_LEFT_OUT * items
+            alike = range(filled[0], filled[-1] + 1)  # with any empty ones between, for a key's distance is that of its place
+            yield from [alike] if whole and self.backbone.kernel != "naive" else ([j] for j in filled)
+
+    def _joint_chunk(self, segment: int, parts: Sequence[ItemSlots], query_time: torch.Tensor | None) -> Chunk:
+        recent = len(self.layout.segments)
+        if segment == recent:
+            return self._recent_chunk(parts[recent], query_time)
+        if isinstance(self.compression, Searching):
+            asking = _columns(parts[recent], 0, self.layout.query_items)
+            return self.compression.history_chunk(segment, self.compression.chosen(parts[segment], asking))
+        return self.compression.history_chunk(segment, parts[segment])
 
     def compress(self, history: torch.Tensor, times: torch.Tensor | None = None, *, item_features: torch.Tensor | None = None) -> KVCache:
         """The cache of a history ``[B, o_j]`` that ends at any offset of the plan; ``times`` are shaped alike.

@@ -58,6 +58,7 @@ CASES: dict[str, Callable[[], Compression]] = {
     "1 expert": lambda: experts([(9, 1)], window=13),
     "3 segments": lambda: experts([(3, 2), (6, 2), (9, 2)], window=13),
     "unequal plan": lambda: experts([(2, 3), (3, 1), (9, 2)], window=13),
+    "3 alike segments": lambda: experts([(5, 1), (10, 1), (15, 1)], window=19),
     "a segment without experts": lambda: experts([(3, 2), (6, 0), (9, 1)], window=13),
     "shown empty experts": lambda: experts([(4, 2), (9, 2)], window=13, hide_empty_experts=False),
     "elastic": lambda: elastic(use=4),
@@ -85,6 +86,8 @@ def _expert_layouts(draw: st.DrawFn) -> Experts:
     for items, count in draw(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 3)), min_size=1, max_size=3)):
         reserved = draw(st.none() | st.integers(count, count + 2))
         segments.append(Segment(items=items, experts=count, expert_slots=reserved))
+    if draw(st.booleans()):
+        segments[1:] = segments[:1] * (len(segments) - 1)  # alike, so that they may run side by side
     layout = SegmentLayout(segments=tuple(segments), recent=draw(st.integers(1, 5)), hide_empty_experts=draw(st.booleans()))
     return Experts(layout=layout, width=WIDTH)
 

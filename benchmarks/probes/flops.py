@@ -86,9 +86,10 @@ def _runs(subject: Subject) -> dict[str, Run]:
     window = subject.cell.history + subject.cell.recent
 
     def at_once(segments: range) -> Run:
-        n, prefix = sum(layout.size(index) for index in segments), layout.kept_before(segments[0])
+        rows, queries, prefix = layout.attention_rows(segments)
         visible = sum(layout.visible_pairs(index) for index in segments)
-        return Run(positions=n, executed_pairs=backbone.executed_pairs(queries=n, prefix=prefix), visible_pairs=visible)
+        executed = rows * backbone.executed_pairs(queries=queries, prefix=prefix)
+        return Run(positions=rows * queries, executed_pairs=executed, visible_pairs=visible)
 
     segments = [at_once(range(index, index + 1)) for index in range(len(layout.segments) + 1)]
     # one vector, of all that is asked with, against each item of the history

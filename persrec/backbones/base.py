@@ -50,10 +50,10 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, tuple[KeysValues, ...]]:
-        """Runs a segment.
+        """Runs a segment, or several that are alike (`Chunk`).
 
         Returns:
-            Hidden states ``[B, n, D]``, and per layer the keys and values of the last ``chunk.keep`` positions.
+            Hidden states ``[B, n, D]``, and per layer the keys and values of the positions that later segments see.
         """
 
     @abstractmethod

@@ -9,6 +9,7 @@ from torch import nn
 from persrec.backbones.base import Backbone, start_copying
 from persrec.nn.attention import Kernel, pointwise_attention
 from persrec.nn.cache import Chunk, KeysValues, KVCache, kept
+from persrec.nn.context import Context
 from persrec.nn.pointwise import Bias
 from persrec.nn.positions import PairFeatures, RelativeBias
 
@@ -69,20 +70,26 @@ class HSTULayer(nn.Module):
             self.bias.distance.add_(START_BIAS)
 
     def forward(
-        self, x: torch.Tensor, past: KeysValues | None, valid: torch.Tensor, pairs: PairFeatures | None, kernel: Kernel
+        self, x: torch.Tensor, past: KeysValues | None, context: Context, pairs: PairFeatures | None, kernel: Kernel
     ) -> tuple[torch.Tensor, KeysValues]:
-        """``x`` ``[B, n, D]``, ``valid`` ``[B, p + n]``; returns the output and all of this segment's keys and values."""
+        """``x`` ``[B, n, D]``; returns the output and all of the chunk's own keys and values."""
         mixed = self._norm(x) @ self.uvqk
         u, v, q, k = F.silu(mixed, inplace=not torch.is_grad_enabled()).chunk(4, dim=-1)
         q, k, v = (self._heads(part) for part in (q, k, v))
-        own = (k, v)
-        if past is not None:
-            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
+        queries, keys, values = context.rows(q, (k, v), past)
         bias: Bias | None = self.bias(pairs) if self.bias is not None and pairs is not None else None
-        prefix = k.shape[2] - q.shape[2]
-        attended = pointwise_attention(q, k, v, prefix=prefix, valid=valid, bias=bias, divisor=self.config.length, kernel=kernel)
-        gated = u * self._norm(attended.transpose(1, 2).flatten(2))
-        return x + self.output(F.dropout(gated, self.config.dropout, self.training)), own
+        attended = pointwise_attention(
+            queries,
+            keys,
+            values,
+            prefix=context.prefix,
+            valid=context.valid,
+            bias=bias,
+            divisor=self.config.length,
+            kernel=kernel,
+        )
+        gated = u * self._norm(context.merged(attended))
+        return x + self.output(F.dropout(gated, self.config.dropout, self.training)), (k, v)
 
     def _norm(self, x: torch.Tensor) -> torch.Tensor:
         return F.layer_norm(x, (self.config.width,), eps=self.config.norm_eps)
@@ -111,12 +118,12 @@ class HSTU(Backbone):
     def forward(self, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, tuple[KeysValues, ...]]:
         """As `Backbone` says."""
         x = F.dropout(chunk.inputs + self.positions(chunk.positions), self.config.dropout, self.training)
-        valid = torch.cat([cache.valid, chunk.valid], dim=1)
-        pairs = PairFeatures(chunk, cache) if self.config.relative_bias else None
+        context = Context(chunk, cache)
+        pairs = PairFeatures(context) if self.config.relative_bias else None
         own = []
         for index, layer in enumerate(self.layers):
-            x, (k, v) = layer(x, cache.layers[index] if cache.layers else None, valid, pairs, self.kernel)
-            own.append(kept(k, v, chunk.keep))
+            x, (k, v) = layer(x, cache.layers[index] if cache.layers else None, context, pairs, self.kernel)
+            own.append(kept(k, v, chunk))
         return x, tuple(own)
 
     def macs(self, *, positions: int, pairs: int) -> dict[str, int]:

@@ -26,8 +26,9 @@ from transformers.models.llama.modeling_llama import (
 from persrec.backbones.base import Backbone, start_copying
 from persrec.nn.attention import Kernel, naive_softmax, softmax_attention
 from persrec.nn.cache import Chunk, KeysValues, KVCache, kept
+from persrec.nn.context import Context
 
-Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]  # of q and a layer's own k and v, heads merged
 Rotation = tuple[torch.Tensor, torch.Tensor]
 
 INNER_RATIO = 8 / 3  # three maps of this width cost what two of 4 D do
@@ -162,12 +163,17 @@ class Llama(Backbone):
 
     def forward(self, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, tuple[KeysValues, ...]]:
         """As `Backbone` says; keys are kept rotated, and as many as there are key-value heads."""
-        valid = torch.cat([cache.valid, chunk.valid], dim=1)
+        context = Context(chunk, cache)
+        own: list[KeysValues] = []
 
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            return softmax_attention(q, k, v, prefix=cache.length, valid=valid, kernel=self.kernel)
+            past = cache.layers[len(own)] if cache.layers else None
+            own.append(kept(k, v, chunk))
+            q, k, v = context.rows(q, (k, v), past)
+            k, v = self._repeated(k), self._repeated(v)
+            return context.merged(softmax_attention(q, k, v, prefix=context.prefix, valid=context.valid, kernel=self.kernel))
 
-        return self._decode(chunk.inputs, chunk.positions[None], cache.layers, attend, keep=chunk.keep)
+        return self._decode(chunk.inputs, chunk.positions[None], attend), tuple(own)
 
     def masked(self, inputs: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Hidden states ``[R, S, D]`` of rows under a mask of their own, without a cache.
@@ -180,11 +186,14 @@ class Llama(Backbone):
         visible = mask[:, None]
 
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+            k, v = self._repeated(k), self._repeated(v)
             if self.kernel == "naive":
-                return naive_softmax(q, k, v, visible)
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
+                attended = naive_softmax(q, k, v, visible)
+            else:
+                attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
+            return attended.transpose(1, 2).flatten(2)
 
-        return self._decode(inputs, positions, (), attend, keep=0)[0]
+        return self._decode(inputs, positions, attend)
 
     def macs(self, *, positions: int, pairs: int) -> dict[str, int]:
         """As `Backbone` says: q and o ``2 D H d`` a position, k and v ``2 D G d``, SwiGLU ``3 D inner``; ``2 H d`` a pair."""
@@ -200,30 +209,27 @@ class Llama(Backbone):
         """As `Backbone` says: key-value heads, before they are repeated."""
         return self.config.num_key_value_heads, self.config.head_dim
 
-    def _decode(
-        self, inputs: torch.Tensor, positions: torch.Tensor, past: tuple[KeysValues, ...], attend: Attend, *, keep: int
-    ) -> tuple[torch.Tensor, tuple[KeysValues, ...]]:
-        """Runs all layers and the final norm; ``positions`` ``[n]`` or ``[B, n]``, ``attend`` sees repeated heads."""
+    def _decode(self, inputs: torch.Tensor, positions: torch.Tensor, attend: Attend) -> torch.Tensor:
+        """Runs all layers and the final norm; ``positions`` ``[n]`` or ``[B, n]``."""
         rotation = self.cosines[positions], self.sines[positions]
-        x, own = self._drop(inputs), []
-        for index, layer in enumerate(self.layers):
-            x, (k, v) = self._run_layer(layer, x, rotation, past[index] if past else None, attend)
-            own.append(kept(k, v, keep))
-        return self.norm(x), tuple(own)
+        x = self._drop(inputs)
+        for layer in self.layers:
+            x = self._run_layer(layer, x, rotation, attend)
+        hidden: torch.Tensor = self.norm(x)
+        return hidden
 
-    def _run_layer(
-        self, layer: Any, x: torch.Tensor, rotation: Rotation, past: KeysValues | None, attend: Attend
-    ) -> tuple[torch.Tensor, KeysValues]:
+    def _run_layer(self, layer: Any, x: torch.Tensor, rotation: Rotation, attend: Attend) -> torch.Tensor:
         attention, normed = layer.self_attn, layer.input_layernorm(x)
         q, k, v = (self._heads(part(normed)) for part in (attention.q_proj, attention.k_proj, attention.v_proj))
         q, k = apply_rotary_pos_emb(q, k, *rotation)
-        own = (k, v)
-        if past is not None:
-            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
-        groups = attention.num_key_value_groups
-        attended = attend(q, repeat_kv(k, groups), repeat_kv(v, groups))
-        x = x + self._drop(attention.o_proj(attended.transpose(1, 2).flatten(2)))
-        return x + self._drop(layer.mlp(layer.post_attention_layernorm(x))), own
+        x = x + self._drop(attention.o_proj(attend(q, k, v)))
+        added: torch.Tensor = self._drop(layer.mlp(layer.post_attention_layernorm(x)))
+        return x + added
+
+    def _repeated(self, x: torch.Tensor) -> torch.Tensor:
+        """``[B, G, n, d]`` as ``[B, H, n, d]``."""
+        repeated: torch.Tensor = repeat_kv(x, self.config.num_attention_heads // self.config.num_key_value_heads)
+        return repeated
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         return x.view(*x.shape[:-1], x.shape[-1] // self.config.head_dim, self.config.head_dim).transpose(1, 2)

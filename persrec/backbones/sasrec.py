@@ -9,6 +9,7 @@ from torch import nn
 from persrec.backbones.base import Backbone, start_copying
 from persrec.nn.attention import Kernel, softmax_attention
 from persrec.nn.cache import Chunk, KeysValues, KVCache, kept
+from persrec.nn.context import Context
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,15 +48,13 @@ class SASRecLayer(nn.Module):
         self.expand, self.shrink = nn.Linear(config.width, config.inner), nn.Linear(config.inner, config.width)
         self.feed_forward_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
 
-    def forward(self, x: torch.Tensor, past: KeysValues | None, valid: torch.Tensor, kernel: Kernel) -> tuple[torch.Tensor, KeysValues]:
-        """``x`` ``[B, n, D]``, ``valid`` ``[B, p + n]``; returns the output and all of this segment's keys and values."""
+    def forward(self, x: torch.Tensor, past: KeysValues | None, context: Context, kernel: Kernel) -> tuple[torch.Tensor, KeysValues]:
+        """``x`` ``[B, n, D]``; returns the output and all of the chunk's own keys and values."""
         q, k, v = (self._heads(part(x)) for part in (self.query, self.key, self.value))
-        own = (k, v)
-        if past is not None:
-            k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
-        attended = softmax_attention(q, k, v, prefix=k.shape[2] - q.shape[2], valid=valid, kernel=kernel)
-        x = self.attention_norm(x + self._drop(self.output(attended.transpose(1, 2).flatten(2))))
-        return self.feed_forward_norm(x + self._drop(self.shrink(F.gelu(self.expand(x))))), own
+        queries, keys, values = context.rows(q, (k, v), past)
+        attended = softmax_attention(queries, keys, values, prefix=context.prefix, valid=context.valid, kernel=kernel)
+        x = self.attention_norm(x + self._drop(self.output(context.merged(attended))))
+        return self.feed_forward_norm(x + self._drop(self.shrink(F.gelu(self.expand(x))))), (k, v)
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         return x.view(*x.shape[:-1], self.config.heads, self.config.width // self.config.heads).transpose(1, 2)
@@ -91,11 +90,10 @@ class SASRec(Backbone):
     def forward(self, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, tuple[KeysValues, ...]]:
         """As `Backbone` says."""
         x = F.dropout(self.input_norm(chunk.inputs + self.positions(chunk.positions)), self.config.dropout, self.training)
-        valid = torch.cat([cache.valid, chunk.valid], dim=1)
-        own = []
+        context, own = Context(chunk, cache), []
         for index, layer in enumerate(self.layers):
-            x, (k, v) = layer(x, cache.layers[index] if cache.layers else None, valid, self.kernel)
-            own.append(kept(k, v, chunk.keep))
+            x, (k, v) = layer(x, cache.layers[index] if cache.layers else None, context, self.kernel)
+            own.append(kept(k, v, chunk))
         return x, tuple(own)
 
     def macs(self, *, positions: int, pairs: int) -> dict[str, int]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
+import torch.nn.functional as F
 
 KeysValues = tuple[torch.Tensor, torch.Tensor]
 
@@ -22,6 +23,8 @@ class Chunk:
         query_times: ``[B, n]`` seconds, 0 unknown.
         keep: how many of the last positions later segments see.
         items: how many of the first positions are items of the window; 0 where segments are joined, of which each knows its own.
+        segments: how many segments stand one behind the other that are alike, of ``n / segments`` positions, as many of them items
+            and as many kept; each sees its own positions and the kept ones of those before it.
     """
 
     inputs: torch.Tensor
@@ -31,21 +34,61 @@ class Chunk:
     query_times: torch.Tensor | None
     keep: int
     items: int
+    segments: int = 1
+
+    @property
+    def width(self) -> int:
+        """Its positions, ``n``."""
+        return self.positions.shape[0]
 
     @classmethod
     def joined(cls, chunks: Sequence[Self]) -> Self:
         """Chunks one behind the other, each of which sees the earlier ones whole, and of which nothing is kept."""
+        return chunks[0] if len(chunks) == 1 else cls._behind_each_other(chunks, keep=0, items=0, segments=1)
+
+    @classmethod
+    def side_by_side(cls, chunks: Sequence[Self]) -> Self:
+        """Chunks of segments that are alike and follow each other, each of which sees what is kept of the earlier ones.
+
+        The first may be narrower, for items that were left out.
+        """
         if len(chunks) == 1:
             return chunks[0]
+        first, last = chunks[0], chunks[-1]
+        whole = [first.padded(last.width - first.width), *chunks[1:]]
+        return cls._behind_each_other(whole, keep=last.keep, items=last.items, segments=len(chunks))
+
+    @classmethod
+    def _behind_each_other(cls, chunks: Sequence[Self], *, keep: int, items: int, segments: int) -> Self:
         return cls(
             inputs=torch.cat([chunk.inputs for chunk in chunks], dim=1),
             positions=torch.cat([chunk.positions for chunk in chunks]),
             valid=torch.cat([chunk.valid for chunk in chunks], dim=1),
             key_times=functools.reduce(_behind, (chunk.key_times for chunk in chunks)),
             query_times=functools.reduce(_behind, (chunk.query_times for chunk in chunks)),
-            keep=0,
-            items=0,
+            keep=keep,
+            items=items,
+            segments=segments,
         )
+
+    def padded(self, count: int) -> Self:
+        """The chunk of a segment whose first ``count`` items were left out, with padding in their place."""
+        if count == 0:
+            return self
+        return replace(
+            self,
+            inputs=F.pad(self.inputs, (0, 0, count, 0)),
+            positions=torch.cat([self.positions[0] + torch.arange(-count, 0, device=self.positions.device), self.positions]),
+            valid=F.pad(self.valid, (count, 0)),
+            key_times=None if self.key_times is None else F.pad(self.key_times, (count, 0)),
+            query_times=None if self.query_times is None else F.pad(self.query_times, (count, 0)),
+            items=self.items + count,
+        )
+
+    def kept(self, values: torch.Tensor, dim: int) -> torch.Tensor:
+        """Of what there is of each position along ``dim``, that of the positions that later segments see."""
+        each = self.width // self.segments
+        return torch.unflatten(values, dim, (self.segments, each)).narrow(dim + 1, each - self.keep, self.keep).flatten(dim, dim + 1)
 
     def behind(self, cache: "KVCache", positions: torch.Tensor) -> Self:
         """The chunk with a memory's states as its first inputs, at ``positions`` ``[p]``; nothing of it is kept as keys."""
@@ -109,8 +152,7 @@ class KVCache:
 
     def append(self, chunk: Chunk, layers: tuple[KeysValues, ...]) -> Self:
         """The cache with the kept positions of ``chunk`` behind; ``layers`` are their keys and values."""
-        keep = slice(chunk.valid.shape[1] - chunk.keep, None)
-        times = _behind(self.times, None if chunk.key_times is None else chunk.key_times[:, keep])
+        times = _behind(self.times, None if chunk.key_times is None else chunk.kept(chunk.key_times, 1))
         joined = layers
         if self.layers:
             joined = tuple(
@@ -120,10 +162,10 @@ class KVCache:
         return replace(
             self,
             layers=joined,
-            positions=torch.cat([self.positions, chunk.positions[keep]]),
-            valid=torch.cat([self.valid, chunk.valid[:, keep]], dim=1),
+            positions=torch.cat([self.positions, chunk.kept(chunk.positions, 0)]),
+            valid=torch.cat([self.valid, chunk.kept(chunk.valid, 1)], dim=1),
             times=times,
-            segments=self.segments + 1,
+            segments=self.segments + chunk.segments,
         )
 
     def remember(self, chunk: Chunk, hidden: torch.Tensor) -> Self:
@@ -131,14 +173,13 @@ class KVCache:
 
         A user without an item in the segment keeps what was held before.
         """
-        keep = slice(chunk.valid.shape[1] - chunk.keep, None)
-        states, valid = hidden[:, keep], chunk.valid[:, keep]
-        times = None if chunk.key_times is None else chunk.key_times[:, keep]
+        states, valid = chunk.kept(hidden, 1), chunk.kept(chunk.valid, 1)
+        times = None if chunk.key_times is None else chunk.kept(chunk.key_times, 1)
         if self.states is not None:
             states = torch.where(valid[..., None], states, self.states)
             times = None if times is None or self.times is None else torch.where(valid, times, self.times)
             valid = valid | self.valid
-        return replace(self, states=states, positions=chunk.positions[keep], valid=valid, times=times, segments=self.segments + 1)
+        return replace(self, states=states, positions=chunk.kept(chunk.positions, 0), valid=valid, times=times, segments=self.segments + 1)
 
     def without_positions(self) -> Self:
         """The cache of which a segment sees no key."""
@@ -165,13 +206,12 @@ class KVCache:
         return replace(self, segments=self.segments + 1)
 
 
-def kept(keys: torch.Tensor, values: torch.Tensor, keep: int) -> KeysValues:
-    """Of a layer's keys and values ``[B, H, n, d]``, those of the last ``keep`` positions.
+def kept(keys: torch.Tensor, values: torch.Tensor, chunk: Chunk) -> KeysValues:
+    """Of a layer's keys and values ``[B, H, n, d]``, those of the positions that later segments see.
 
     Without gradients they are tensors of their own: views would hold all that every layer computed until the last is through.
     """
-    first = keys.shape[2] - keep
-    keys, values = keys[:, :, first:], values[:, :, first:]
+    keys, values = chunk.kept(keys, 2), chunk.kept(values, 2)
     return (keys, values) if torch.is_grad_enabled() else (_own(keys), _own(values))
 
 

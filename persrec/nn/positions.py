@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from persrec.nn.cache import Chunk, KVCache
+from persrec.nn.context import Context
 from persrec.nn.pointwise import Bias
 
 TIME_BUCKETS = 128
@@ -30,12 +30,12 @@ def time_buckets(query_times: torch.Tensor, key_times: torch.Tensor) -> torch.Te
 class PairFeatures:
     """Slot distances and time buckets of a segment's pairs, computed once and read by every layer."""
 
-    def __init__(self, chunk: Chunk, cache: KVCache) -> None:
-        positions = torch.cat([cache.positions, chunk.positions]).int()
-        self.distances = (positions[cache.length :, None] - positions[None, :]).clamp_(min=0)
+    def __init__(self, context: Context) -> None:
+        queries, keys = context.query_positions.int(), context.key_positions.int()
+        self.distances = (queries[:, None] - keys).clamp_(min=0)
         self.buckets = None
-        if chunk.key_times is not None and chunk.query_times is not None and cache.times is not None:
-            self.buckets = time_buckets(chunk.query_times, torch.cat([cache.times, chunk.key_times], dim=1))
+        if context.query_times is not None and context.key_times is not None:
+            self.buckets = time_buckets(context.query_times, context.key_times)
 
 
 class RelativeBias(nn.Module):

@@ -15,9 +15,15 @@ from persrec.nn.blocks import Block, blocks, grouped, room_for, ungrouped
 
 
 def _hidden_keys(valid: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
-    """``[B, 1, 1, m]`` to add to scores; None where every key is valid, which is asked on the CPU alone."""
-    if valid.device.type == "cpu" and bool(valid.all()):
-        return None
+    """``[B, 1, 1, c]`` to add to the scores of the first ``c`` keys, behind which every key is valid; None where all are.
+
+    How many these are is asked on the CPU alone.
+    """
+    if valid.device.type == "cpu":
+        columns = torch.nonzero(~valid.all(0))
+        if not len(columns):
+            return None
+        valid = valid[:, : int(columns[-1]) + 1]
     return torch.zeros(valid.shape, dtype=dtype, device=valid.device).masked_fill_(~valid, -torch.inf)[:, None, None]
 
 
@@ -27,10 +33,11 @@ def _weights(q: torch.Tensor, k: torch.Tensor, hidden: torch.Tensor | None, bloc
     torch.bmm(q[block.groups, :, block.rows].transpose(1, 2), k[block.groups, :, block.keys], out=scores)
     own_keys = scores[..., block.own]
     if hidden is not None:
-        diagonal = own_keys.diagonal(dim1=1, dim2=2)
-        own = diagonal.clone()
-        block.per_user(scores).add_(hidden[block.users, ..., block.keys])
-        diagonal.copy_(own)
+        seen_by_itself = own_keys.diagonal(dim1=1, dim2=2)[:, : max(0, hidden.shape[3] - block.own.start)]
+        own = seen_by_itself.clone()
+        added = hidden[block.users, ..., block.keys]
+        block.per_user(scores)[..., : added.shape[3]].add_(added)
+        seen_by_itself.copy_(own)
     own_keys.masked_fill_(block.later(scores.device), -torch.inf)
     return torch.softmax(scores, dim=2, out=scores)
 

@@ -15,6 +15,7 @@ from persrec.nn import pointwise as pointwise_module
 from persrec.nn import softmax as softmax_module
 from persrec.nn.attention import executed_pairs, pointwise_attention, softmax_attention
 from persrec.nn.cache import Chunk, empty_cache
+from persrec.nn.context import Context
 from persrec.nn.fused_softmax import fused_softmax
 from persrec.nn.pointwise import Bias
 from persrec.nn.positions import BUCKET_WIDTH, TIME_BUCKETS, UNKNOWN_TIME, PairFeatures, RelativeBias, time_buckets
@@ -334,7 +335,7 @@ def test_the_bias_is_by_slot_distance_and_by_bucket_and_nothing_for_an_unknown_t
         keep=0,
         items=3,
     )
-    pairs = PairFeatures(chunk, empty_cache(users=1, layout="", timed=True, device=torch.device("cpu")))
+    pairs = PairFeatures(Context(chunk, empty_cache(users=1, layout="", timed=True, device=torch.device("cpu"))))
     block = bias(pairs).block(slice(None), slice(None), slice(3))[0]
     # below the diagonal and on it: 100 times the distance of slots, plus 1 + bucket where both times are known
     day = bucket(90_000, 1000)

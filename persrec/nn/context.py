@@ -1,0 +1,76 @@
+"""What the queries of a chunk attend to. Attention knows one segment a row; segments that run side by side are rows of their own.
+
+Axis legend:  B users   S segments side by side, 1 where one runs alone   R = B * S rows, users first   H heads
+              n positions of a segment   k kept of them   p prefix keys, seen by every query   d width of a head
+"""
+
+import torch
+import torch.nn.functional as F
+
+from persrec.nn.cache import Chunk, KeysValues, KVCache
+
+
+class Context:
+    """The keys that a chunk's queries see: what earlier segments left, then, causally, those of their own segment.
+
+    Where segments run side by side, each has room for what all the others leave: ``p = (S - 1) k``, the nearest segment last, and
+    nothing where there is none that far back.
+
+    Attributes:
+        prefix: ``p``.
+        valid: ``[R, p + n]``.
+        query_times: ``[R, n]`` seconds, or None without times.
+        key_times: ``[R, p + n]`` seconds, or None.
+        query_positions: ``[n]`` slot indices, of the last row; in every row a key is as far from its query.
+        key_positions: ``[p + n]`` slot indices, of the last row.
+
+    Raises:
+        ValueError: segments side by side behind positions that are kept already.
+    """
+
+    def __init__(self, chunk: Chunk, cache: KVCache) -> None:
+        if chunk.segments > 1 and cache.length:
+            raise ValueError(f"cache: {cache.length} positions before {chunk.segments} segments side by side; expected none")
+        self._chunk = chunk
+        self.prefix = cache.length + (chunk.segments - 1) * chunk.keep
+        self.valid = self._fact(chunk.valid, cache.valid)
+        self.query_times, self.key_times = None, None
+        if chunk.key_times is not None and chunk.query_times is not None and cache.times is not None:
+            self.query_times = chunk.query_times.reshape(len(self.valid), -1)
+            self.key_times = self._fact(chunk.key_times, cache.times)
+        own = chunk.positions.view(chunk.segments, -1)
+        self.query_positions = own[-1]
+        self.key_positions = torch.cat([cache.positions, own[:-1, own.shape[1] - chunk.keep :].flatten(), own[-1]])
+
+    def rows(self, q: torch.Tensor, own: KeysValues, past: KeysValues | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Queries ``[R, H, n, d]``, keys and values ``[R, H, p + n, d]`` from the chunk's ``[B, H, S n, d]`` and the cache's, if any."""
+        past_k, past_v = (None, None) if past is None else past
+        queries = q if self._chunk.segments == 1 else self._apart(q).flatten(0, 1)
+        return queries, self._keyed(own[0], past_k), self._keyed(own[1], past_v)
+
+    def merged(self, attended: torch.Tensor) -> torch.Tensor:
+        """``[R, H, n, d]`` as ``[B, S n, H d]``, the form of what layers pass on."""
+        joined = attended.transpose(1, 2).flatten(2)
+        return joined.reshape(-1, self._chunk.segments * joined.shape[1], joined.shape[2])
+
+    def _keyed(self, own: torch.Tensor, past: torch.Tensor | None) -> torch.Tensor:
+        """``[R, H, p + n, d]`` from the chunk's ``[B, H, S n, d]`` and the cache's ``[B, H, p, d]``, if any."""
+        if self._chunk.segments == 1:
+            return own if past is None else torch.cat([past, own], dim=2)
+        rows = self._apart(own)
+        return torch.cat([self._earlier(rows), rows], dim=3).flatten(0, 1) if self.prefix else rows.flatten(0, 1)
+
+    def _fact(self, own: torch.Tensor, past: torch.Tensor) -> torch.Tensor:
+        """``[R, p + n]`` from what is known of each of the chunk's positions, ``[B, S n]``, and of the cache's, ``[B, p]``."""
+        return self._keyed(own[:, None, :, None], past[:, None, :, None])[:, 0, :, 0]
+
+    def _apart(self, own: torch.Tensor) -> torch.Tensor:
+        """``[B, H, S n, d]`` as ``[B, S, H, n, d]``."""
+        return torch.unflatten(own, 2, (self._chunk.segments, -1)).transpose(1, 2)
+
+    def _earlier(self, rows: torch.Tensor) -> torch.Tensor:
+        """``[B, S, H, p, d]``: of each segment, the kept positions of those before it."""
+        others = self._chunk.segments - 1
+        kept = rows[:, :-1, :, rows.shape[3] - self._chunk.keep :]
+        windows = F.pad(kept, (0, 0, 0, 0, 0, 0, others, 0)).unfold(1, others, 1)  # [B, S, H, k, d, S - 1]
+        return windows.permute(0, 1, 2, 5, 3, 4).flatten(3, 4)
