@@ -79,6 +79,7 @@ def assert_the_rest(subject, found, cost):
         "full in 2 segments",
         "recent",
         "no expert",
+        "3 alike segments",
         "a segment without experts",
         "pooling",
         "category",

@@ -138,7 +138,7 @@ def test_a_tile_without_a_visible_pair_is_never_read(place, tiles):
         assert gradient[:, :, 32:].isfinite().all()
 
 
-MODELS = ["full", "3 segments", "unequal plan", "elastic", "pooling", "memory of 3 segments"]
+MODELS = ["full", "3 segments", "3 alike segments", "unequal plan", "elastic", "pooling", "memory of 3 segments"]
 
 
 @pytest.mark.parametrize("case", MODELS)
