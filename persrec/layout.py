@@ -15,7 +15,7 @@ from typing import Self
 
 import numpy as np
 
-MOST_HIDDEN = 0.25  # pairs that no segment needs, of those that are needed, for segments to run side by side
+LEAST_NEEDED = 4  # segments run side by side where so many pairs are needed for one, at most, that is computed in vain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,23 +205,24 @@ class SegmentLayout:
         sees whole; others alone.
         """
         last = len(self.segments)
-        first = last
-        while first and self.segments[first - 1].kept == self.segments[first - 1].length:
-            first -= 1
-        alike = range(self._alike(first))
-        return (*([alike] if alike else []), *(range(j, j + 1) for j in range(len(alike), first)), range(first, last + 1))
+        whole = last
+        while whole and self.segments[whole - 1].kept == self.segments[whole - 1].length:
+            whole -= 1
+        beside = self._side_by_side(whole)
+        return (*([range(beside)] if beside else []), *(range(j, j + 1) for j in range(beside, whole)), range(whole, last + 1))
 
-    def _alike(self, first: int) -> int:
-        """How many of the ``first`` segments run side by side: as many as are alike, while few pairs are computed in vain; or 0."""
-        if self.recurrent or not first:
+    def _side_by_side(self, before: int) -> int:
+        """How many of the ``before`` first segments run side by side, or 0: as many as are alike, while few pairs are computed in vain.
+
+        With room for ``p`` keys before each, these are ``p / (n + 1 + p)`` of the pairs that they need.
+        """
+        if self.recurrent or not before:
             return 0
-        alike = next((j for j in range(first) if self.segments[j] != self.segments[0]), first)
-
-        def hidden(count: int) -> float:
-            rows, queries, prefix = self.attention_rows(range(count))
-            return rows * (queries * (queries + 1) // 2 + queries * prefix) / sum(self.visible_pairs(j) for j in range(count)) - 1
-
-        return next((count for count in range(alike, 1, -1) if hidden(count) <= MOST_HIDDEN), 0)
+        first = self.segments[0]
+        alike = next((j for j in range(before) if self.segments[j] != first), before)
+        if first.kept:
+            alike = min(alike, 1 + (first.length + 1) // ((LEAST_NEEDED - 1) * first.kept))
+        return alike if alike > 1 else 0
 
     def attention_rows(self, run: range) -> tuple[int, int, int]:
         """How attention sees segments that run at once: rows a user, queries of a row, and prefix keys that these see.

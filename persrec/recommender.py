@@ -141,7 +141,8 @@ class SequentialRecommender(nn.Module):
         """The joint pass over windows ``[B, L]``.
 
         A batch whose first columns are padding in every row may leave them out, down to one item of the first segment:
-        what is missing is not computed. Nor is a history segment that is empty in every row, where its experts are hidden.
+        what is missing is not computed, unless it is little of a segment that runs beside others. Nor is a history segment that
+        is empty in every row, where its experts are hidden.
 
         Returns:
             Hidden states ``[B, C, D]`` of the positions that predict, and their columns in ``items``, ``[C]``: column
@@ -167,7 +168,7 @@ class SequentialRecommender(nn.Module):
         for run in self._joint_runs(parts):
             chunks = [self._joint_chunk(segment, parts, query_time) for segment in run]
             at_once = Chunk.joined(chunks) if run[-1] == last else Chunk.side_by_side(chunks)
-            hidden, cache = self._run(run[-1], at_once, cache)
+            hidden, cache = self._run(run[-1], at_once, cache.skip(run[0] - cache.segments))
             widths = [chunk.width for chunk in chunks]
             of_each = torch.split(hidden, widths if at_once.segments == 1 else widths[-1], dim=1)
             for segment, chunk, own in zip(run, chunks, of_each, strict=True):
@@ -178,19 +179,27 @@ class SequentialRecommender(nn.Module):
     def _joint_runs(self, parts: Sequence[ItemSlots]) -> Iterator[Sequence[int]]:
         """Segments that the joint pass runs at once, ``parts`` are their items; not those known to be empty, whose experts are hidden.
 
-        The naive kernel runs segments one after the other, and so it is where so much of the first one is left out that running it
-        whole would cost more than it saves.
+        Segments that would run side by side run one after the other with the naive kernel, which is the reference, and where so
+        much of the first one is left out that running it whole would cost more than it saves.
         """
         last = len(self.layout.segments)
         for run in self.layout.joint_runs:
             filled = [j for j in run if j == last or not (self.layout.hide_empty_experts and _known_empty(parts[j]))]
-            if run[-1] == last or len(filled) < 2:
-                yield from [filled] if filled else []
+            if run[-1] == last:
+                yield filled
                 continue
-            items = self.layout.segments[filled[0]].items
-            whole = items - parts[filled[0]].ids.shape[1] <= MOST_LEFT_OUT * items
-            alike = range(filled[0], filled[-1] + 1)  # with any empty ones between, for a key's distance is that of its place
-            yield from [alike] if whole and self.backbone.kernel != "naive" else ([j] for j in filled)
+            beside = self._side_by_side(filled, parts)
+            yield from [beside] if beside else []
+            yield from ([j] for j in filled[len(beside) :])
+
+    def _side_by_side(self, filled: Sequence[int], parts: Sequence[ItemSlots]) -> Sequence[int]:
+        """Of a run's segments that hold items, the first ones up to one that is empty; none where they run one after the other."""
+        if not filled or self.backbone.kernel == "naive":
+            return []
+        items = self.layout.segments[filled[0]].items
+        if items - parts[filled[0]].ids.shape[1] > MOST_LEFT_OUT * items:
+            return []
+        return [segment for place, segment in enumerate(filled, filled[0]) if segment == place]
 
     def _joint_chunk(self, segment: int, parts: Sequence[ItemSlots], query_time: torch.Tensor | None) -> Chunk:
         recent = len(self.layout.segments)
@@ -240,7 +249,7 @@ class SequentialRecommender(nn.Module):
                 chunk = self.compression.history_chunk(segment, _columns(slots, start, stop))
                 _, cache = self._run(segment, chunk, cache)
             else:  # nothing of it will be seen
-                cache = cache.skip_segment()
+                cache = cache.skip(1)
             start = stop
         return cache.detached_from_segments()
 
@@ -256,10 +265,10 @@ class SequentialRecommender(nn.Module):
         return item_chunk(self.layout, len(self.layout.segments), slots, keep=0, query_time=query_time)
 
     def _run(self, segment: int, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, KVCache]:
-        """Runs a segment: the states of its own positions, and the cache with what is kept of it."""
+        """Runs a segment, or several at once: the states of their own positions, and the cache with what is kept of them."""
         if not self.layout.recurrent:
             hidden, kept = self.backbone(chunk, cache)
-            return hidden, cache.append(chunk, kept) if chunk.keep else cache.skip_segment()
+            return hidden, cache.append(chunk, kept) if chunk.keep else cache.skip(chunk.segments)
         start = self.layout.starts[segment]
         positions = torch.arange(start - cache.length, start, device=chunk.positions.device)
         hidden, _ = self.backbone(chunk.behind(cache, positions), cache.without_positions())

@@ -92,9 +92,14 @@ def _runs(subject: Subject) -> dict[str, Run]:
         return Run(positions=rows * queries, executed_pairs=executed, visible_pairs=visible)
 
     segments = [at_once(range(index, index + 1)) for index in range(len(layout.segments) + 1)]
+    runs = [at_once(layout.joint_runs[-1])]
+    if backbone.kernel == "naive":  # runs one segment after the other
+        runs += segments[: layout.joint_runs[-1][0]]
+    else:
+        runs += [at_once(run) for run in layout.joint_runs[:-1]]
     # one vector, of all that is asked with, against each item of the history
     search = layout.history * backbone.width if layout.query_items else 0
-    joint, recent = dataclasses.replace(_sum([at_once(run) for run in layout.joint_runs]), search=search), segments[-1]
+    joint, recent = dataclasses.replace(_sum(runs), search=search), segments[-1]
     kept = [run for run, part in zip(segments, layout.segments, strict=False) if part.kept]
     return {
         "full": Run(

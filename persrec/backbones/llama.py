@@ -1,7 +1,7 @@
 """Llama (arXiv 2302.13971): rotary positions, RMSNorm, grouped queries, SwiGLU.
 
 The layers are those of Hugging Face transformers, so its weights fit by name (``layers.*``, ``norm.weight``); what runs
-them is ours, a segment at a time, because a segment attends to a cache that holds expert positions alone.
+them is ours, segment by segment, because a segment attends to a cache that holds expert positions alone.
 
 Axis legend:  B users   n positions   H query heads   G key-value heads   d width of a head
 """

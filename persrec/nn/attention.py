@@ -1,6 +1,6 @@
 """Attention of one segment: queries of the segment against the kept positions of earlier ones and, causally, its own.
 
-Axis legend:  B users   H heads   n queries   p prefix keys, seen by every query   m = p + n keys   d width of a head
+Axis legend:  B users or `Context` rows   H heads   n queries   p prefix keys, seen by every query   m = p + n keys   d width of a head
 
 Two kinds, pointwise (HSTU, arXiv 2402.17152, section 3.2) and softmax, each in a naive dense form, which is the
 reference, and in forms that compute little more than what is visible: blocks, and on a GPU a kernel of its own. Tests

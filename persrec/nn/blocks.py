@@ -2,7 +2,7 @@
 
 A block's scores are worked on in place, so that they stay in a core's cache from the first product to the last.
 
-Axis legend:  B users   H heads   n queries   p prefix keys, seen by every query   m = p + n keys   d width of a head
+Axis legend:  B users or `Context` rows   H heads   n queries   p prefix keys, seen by every query   m = p + n keys   d width of a head
               G = B * H users' heads, users first   r rows of a block   c keys of a block
 """
 

@@ -22,9 +22,9 @@ class Chunk:
         key_times: ``[B, n]`` seconds, 0 unknown; None switches the time bias off.
         query_times: ``[B, n]`` seconds, 0 unknown.
         keep: how many of the last positions later segments see.
-        items: how many of the first positions are items of the window; 0 where segments are joined, of which each knows its own.
-        segments: how many segments stand one behind the other that are alike, of ``n / segments`` positions, as many of them items
-            and as many kept; each sees its own positions and the kept ones of those before it.
+        items: how many of the first positions are items of the window; 0 where several segments run, of which each knows its own.
+        segments: how many segments stand one behind the other that are alike, of ``n / segments`` positions, ``keep`` of them kept;
+            each sees its own positions and the kept ones of those before it.
     """
 
     inputs: torch.Tensor
@@ -44,7 +44,7 @@ class Chunk:
     @classmethod
     def joined(cls, chunks: Sequence[Self]) -> Self:
         """Chunks one behind the other, each of which sees the earlier ones whole, and of which nothing is kept."""
-        return chunks[0] if len(chunks) == 1 else cls._behind_each_other(chunks, keep=0, items=0, segments=1)
+        return chunks[0] if len(chunks) == 1 else cls._behind_each_other(chunks, keep=0, segments=1)
 
     @classmethod
     def side_by_side(cls, chunks: Sequence[Self]) -> Self:
@@ -56,10 +56,10 @@ class Chunk:
             return chunks[0]
         first, last = chunks[0], chunks[-1]
         whole = [first.padded(last.width - first.width), *chunks[1:]]
-        return cls._behind_each_other(whole, keep=last.keep, items=last.items, segments=len(chunks))
+        return cls._behind_each_other(whole, keep=last.keep, segments=len(chunks))
 
     @classmethod
-    def _behind_each_other(cls, chunks: Sequence[Self], *, keep: int, items: int, segments: int) -> Self:
+    def _behind_each_other(cls, chunks: Sequence[Self], *, keep: int, segments: int) -> Self:
         return cls(
             inputs=torch.cat([chunk.inputs for chunk in chunks], dim=1),
             positions=torch.cat([chunk.positions for chunk in chunks]),
@@ -67,12 +67,12 @@ class Chunk:
             key_times=functools.reduce(_behind, (chunk.key_times for chunk in chunks)),
             query_times=functools.reduce(_behind, (chunk.query_times for chunk in chunks)),
             keep=keep,
-            items=items,
+            items=0,
             segments=segments,
         )
 
     def padded(self, count: int) -> Self:
-        """The chunk of a segment whose first ``count`` items were left out, with padding in their place."""
+        """The chunk of a segment whose first ``count`` items were left out, with padding in front; ``items`` counts on without it."""
         if count == 0:
             return self
         return replace(
@@ -82,10 +82,9 @@ class Chunk:
             valid=F.pad(self.valid, (count, 0)),
             key_times=None if self.key_times is None else F.pad(self.key_times, (count, 0)),
             query_times=None if self.query_times is None else F.pad(self.query_times, (count, 0)),
-            items=self.items + count,
         )
 
-    def kept(self, values: torch.Tensor, dim: int) -> torch.Tensor:
+    def of_kept(self, values: torch.Tensor, dim: int) -> torch.Tensor:
         """Of what there is of each position along ``dim``, that of the positions that later segments see."""
         each = self.width // self.segments
         return torch.unflatten(values, dim, (self.segments, each)).narrow(dim + 1, each - self.keep, self.keep).flatten(dim, dim + 1)
@@ -152,7 +151,7 @@ class KVCache:
 
     def append(self, chunk: Chunk, layers: tuple[KeysValues, ...]) -> Self:
         """The cache with the kept positions of ``chunk`` behind; ``layers`` are their keys and values."""
-        times = _behind(self.times, None if chunk.key_times is None else chunk.kept(chunk.key_times, 1))
+        times = _behind(self.times, None if chunk.key_times is None else chunk.of_kept(chunk.key_times, 1))
         joined = layers
         if self.layers:
             joined = tuple(
@@ -162,8 +161,8 @@ class KVCache:
         return replace(
             self,
             layers=joined,
-            positions=torch.cat([self.positions, chunk.kept(chunk.positions, 0)]),
-            valid=torch.cat([self.valid, chunk.kept(chunk.valid, 1)], dim=1),
+            positions=torch.cat([self.positions, chunk.of_kept(chunk.positions, 0)]),
+            valid=torch.cat([self.valid, chunk.of_kept(chunk.valid, 1)], dim=1),
             times=times,
             segments=self.segments + chunk.segments,
         )
@@ -173,13 +172,15 @@ class KVCache:
 
         A user without an item in the segment keeps what was held before.
         """
-        states, valid = chunk.kept(hidden, 1), chunk.kept(chunk.valid, 1)
-        times = None if chunk.key_times is None else chunk.kept(chunk.key_times, 1)
+        states, valid = chunk.of_kept(hidden, 1), chunk.of_kept(chunk.valid, 1)
+        times = None if chunk.key_times is None else chunk.of_kept(chunk.key_times, 1)
         if self.states is not None:
             states = torch.where(valid[..., None], states, self.states)
             times = None if times is None or self.times is None else torch.where(valid, times, self.times)
             valid = valid | self.valid
-        return replace(self, states=states, positions=chunk.kept(chunk.positions, 0), valid=valid, times=times, segments=self.segments + 1)
+        return replace(
+            self, states=states, positions=chunk.of_kept(chunk.positions, 0), valid=valid, times=times, segments=self.segments + 1
+        )
 
     def without_positions(self) -> Self:
         """The cache of which a segment sees no key."""
@@ -201,9 +202,9 @@ class KVCache:
             states=None if self.states is None else self.states[rows],
         )
 
-    def skip_segment(self) -> Self:
-        """The cache after a segment of which nothing is kept."""
-        return replace(self, segments=self.segments + 1)
+    def skip(self, segments: int) -> Self:
+        """The cache after so many segments of which nothing is kept."""
+        return replace(self, segments=self.segments + segments)
 
 
 def kept(keys: torch.Tensor, values: torch.Tensor, chunk: Chunk) -> KeysValues:
@@ -211,7 +212,7 @@ def kept(keys: torch.Tensor, values: torch.Tensor, chunk: Chunk) -> KeysValues:
 
     Without gradients they are tensors of their own: views would hold all that every layer computed until the last is through.
     """
-    keys, values = chunk.kept(keys, 2), chunk.kept(values, 2)
+    keys, values = chunk.of_kept(keys, 2), chunk.of_kept(values, 2)
     return (keys, values) if torch.is_grad_enabled() else (_own(keys), _own(values))
 
 

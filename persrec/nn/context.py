@@ -36,7 +36,7 @@ class Context:
         self.valid = self._fact(chunk.valid, cache.valid)
         self.query_times, self.key_times = None, None
         if chunk.key_times is not None and chunk.query_times is not None and cache.times is not None:
-            self.query_times = chunk.query_times.reshape(len(self.valid), -1)
+            self.query_times = chunk.query_times.reshape(-1, chunk.width // chunk.segments)
             self.key_times = self._fact(chunk.key_times, cache.times)
         own = chunk.positions.view(chunk.segments, -1)
         self.query_positions = own[-1]

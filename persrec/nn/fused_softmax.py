@@ -3,7 +3,7 @@
 Padding needs no mask: keys are one number wider, far below 0 where nothing may see them, and queries have a 1 there. So a
 fused kernel with a causal mask serves any padding, and no ``[n, m]`` is kept.
 
-Axis legend:  B users   H heads   n queries   p prefix keys, seen by every query   m = p + n keys   d width of a head
+Axis legend:  B users or `Context` rows   H heads   n queries   p prefix keys, seen by every query   m = p + n keys   d width of a head
 """
 
 import torch

@@ -3,7 +3,7 @@
 The backward pass computes the scores again. Tests hold outputs and gradients against
 `persrec.nn.attention.naive_pointwise`.
 
-Axis legend:  B users   H heads   n queries   p prefix keys, seen by every query   m = p + n keys   d width of a head
+Axis legend:  B users or `Context` rows   H heads   n queries   p prefix keys, seen by every query   m = p + n keys   d width of a head
               G = B * H users' heads, users first   r rows of a block   c keys of a block
 """
 

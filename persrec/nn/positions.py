@@ -9,6 +9,7 @@ from persrec.nn.pointwise import Bias
 TIME_BUCKETS = 128
 UNKNOWN_TIME = TIME_BUCKETS
 BUCKET_WIDTH = 0.301
+PAIRS_AT_ONCE = 1 << 20  # a pair takes 12 bytes on its way to a bucket, and 1 as one
 
 
 def time_buckets(query_times: torch.Tensor, key_times: torch.Tensor) -> torch.Tensor:
@@ -21,6 +22,12 @@ def time_buckets(query_times: torch.Tensor, key_times: torch.Tensor) -> torch.Te
     Returns:
         ``[B, n, m]`` uint8.
     """
+    rows = max(1, PAIRS_AT_ONCE // max(1, int(key_times.numel())))
+    parts = [_time_buckets(some, key_times) for some in torch.split(query_times, rows, dim=1)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def _time_buckets(query_times: torch.Tensor, key_times: torch.Tensor) -> torch.Tensor:
     difference = (query_times[:, :, None] - key_times[:, None, :]).abs_().clamp_(min=1).float()
     buckets = difference.log_().div_(BUCKET_WIDTH).clamp_(max=TIME_BUCKETS - 1).to(torch.uint8)
     unknown = (query_times == 0)[:, :, None] | (key_times == 0)[:, None, :]

@@ -1,6 +1,6 @@
 """Attention whose backward pass computes the scores again, in place of keeping ``[n, m]`` of them a head.
 
-Axis legend:  B users   H heads   n queries   m keys   d width of a head
+Axis legend:  B users or `Context` rows   H heads   n queries   m keys   d width of a head
 """
 
 from typing import Any, Protocol

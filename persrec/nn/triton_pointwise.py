@@ -4,8 +4,8 @@ Forward, and a backward pass that computes the scores again: one kernel a tile o
 keys (of k and v), one a pair of tiles (of the bias tables: summed over heads and users before anything is written). Sums
 are float32 whatever the inputs are. Under ``TRITON_INTERPRET=1`` the same kernels run on a CPU, slowly.
 
-Axis legend:  B users   H heads   n queries   p prefix keys, seen by every query   m = p + n keys   d, e widths of a head's
-              keys and values   G = B * H users' heads, users first   [ROWS, KEYS] a tile   D, E widths rounded up
+Axis legend:  B users or `Context` rows   H heads   n queries   p prefix keys, seen by every query   m = p + n keys
+              d, e widths of a head's keys and values   G = B * H users' heads, users first   [ROWS, KEYS] a tile   D, E widths rounded up
 """
 
 from dataclasses import dataclass

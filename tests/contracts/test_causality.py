@@ -161,8 +161,7 @@ def test_an_elastic_model_without_tokens_hides_the_history(backbone):
 
 
 def test_a_segments_items_reach_later_segments_only_through_that_segments_experts(backbone):
-    model = build(backbone, experts([(3, 2), (6, 2)], window=9))
-    model.use_kernel("naive")  # a call for each segment, so that one can be blocked
+    model = build(backbone, experts([(3, 2), (7, 2)], window=10))  # not alike, so that each has a call, which can be blocked
     items = old_and_recent(model.layout, split=3)
     first = items[:, :3].unique()
     assert (gradients_of_recent_states(model, items)[first] > 0).all()

@@ -144,6 +144,20 @@ def cells_of_two_batches(backbone):
     return replace(cell, batch_size=1), replace(cell, batch_size=8)
 
 
+@pytest.mark.parametrize("kernel", ["segmented", "naive"])
+@measured
+def test_the_ledger_agrees_where_segments_run_side_by_side_or_one_after_the_other(backbone, kernel):
+    subject = subject_of(backbone, "3 alike segments", serving="recompute")
+    subject.model.use_kernel(kernel)
+    _, ledger = count_flops(subject)
+    priced = [
+        row for row in ledger if kernel == "segmented" or row["phase"] != "train"
+    ]  # the naive kernel keeps its scores, and has 4 products
+    assert all(row["agrees"] and row["torch_flops"] == row["formula_flops"] for row in priced)
+    (serving,) = (row for row in ledger if (row["phase"], row["part"]) == ("serve", "attention"))
+    assert serving["fvcore_flops"] == serving["formula_flops"]
+
+
 def test_served_by_recomputing_nothing_is_kept_and_serving_costs_the_joint_pass():
     cached, recomputed = (count_flops(subject_of("hstu", "3 segments", serving=serving))[0] for serving in ("cache", "recompute"))
     assert recomputed["cache_bytes"]["value"] == recomputed["compress_flops"]["value"] == 0

@@ -136,3 +136,11 @@ def test_the_order_of_a_catalogue_of_raw_vectors_is_that_of_the_scores(backbone)
     renamed = order.argsort()[items]
     expected = model.score(items, item_features=features)[:, order]
     torch.testing.assert_close(model.score(renamed, item_features=features[order]), expected, **TOLERANCE)
+
+
+@pytest.mark.parametrize("case", ["full", "3 alike segments", "pooling"])
+@torch.no_grad()
+def test_no_users_have_no_scores(backbone, case):
+    model = build(backbone, CASES[case]())
+    nothing = torch.zeros(0, model.layout.window, dtype=torch.int64)
+    assert model.score(nothing).shape == model.score(nothing, nothing).shape == (0, ITEMS)

@@ -103,6 +103,7 @@ def test_segments_side_by_side_are_the_first_ones_alike_and_as_far_apart(layout)
         ([(2, 2)] * 4, [*(range(j, j + 1) for j in range(5))]),  # two of them alone need 20 + 8 pairs, and would compute 20 + 16
         ([(16, 0)] * 2, [range(2), range(2, 3)]),
         ([(16, 4)], [range(1), range(1, 2)]),
+        ([(16, 1)] * 8, [range(7), range(7, 8), range(8, 9)]),  # three times the room for six is at most 17 + 1
     ],
 )
 def test_which_segments_run_at_once_by_hand(segments, runs):
