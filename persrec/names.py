@@ -77,7 +77,9 @@ class Part:
         if values.get("kind", cls.kind) != cls.kind:
             raise ValueError(f"kind: {values.get('kind')!r}; expected {cls.kind!r}")
         known = {field.name for field in dataclasses.fields(cls)}
-        settings = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in known}
+        settings: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in known
+        }
         try:
             return cls(**settings)
         except TypeError as error:

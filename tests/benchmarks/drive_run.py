@@ -2,8 +2,8 @@
 
 import sys
 
-from benchmarks import run
-from benchmarks.sweep import Work
+from benchmarks.run import command as run
+from benchmarks.run.sweep import Work
 
 FAKE = Work(train="fake_work:train", measure="fake_work:measure", preload=())
 

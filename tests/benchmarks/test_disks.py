@@ -11,7 +11,8 @@ import pytest
 from drive_run import FAKE
 from test_run import GRID, order
 
-from benchmarks import run, store
+from benchmarks import store
+from benchmarks.run import command as run
 
 CELLS = 5
 
@@ -115,7 +116,8 @@ def test_a_cell_that_finds_the_disk_full_ends_the_run_and_is_no_record(
 def test_a_bad_record_is_one_line_for_all_who_read_records_and_the_others_stay(
     tmp_path: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str], spoil: Callable[[bytes], bytes], says: str
 ) -> None:
-    from benchmarks import gate, report
+    from benchmarks.gate import command as gate
+    from benchmarks.report import command as report
 
     assert call(out="out") == 0
     bad, *others = store.record_files(tmp_path / "out")

@@ -13,7 +13,7 @@ import torch
 from attention_inputs import attention_inputs, outputs_and_gradients
 from small_models import CASES, TOLERANCE, build, random_windows
 
-from benchmarks.probes import kernels as probe
+from benchmarks.kernels import rows as probe
 from persrec.nn import attention
 from persrec.nn.attention import pointwise_attention
 from persrec.nn.pointwise import PointwiseBlocks

@@ -1,0 +1,113 @@
+"""What one request costs when a compressed history serves several of them, and what it ranks as the history ages meanwhile."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from benchmarks.analysis.configurations import Configuration
+from benchmarks.analysis.estimates import Estimate, mean_of
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Price:
+    """What is paid once per refresh and once per request, in one unit."""
+
+    compress: float
+    serve: float
+
+    def per_request(self, requests: int) -> float:
+        """``(compress + r * serve) / r`` for ``r`` requests between two refreshes.
+
+        Raises:
+            ValueError: ``requests`` is less than 1.
+        """
+        if requests < 1:
+            raise ValueError(f"requests: {requests} per refresh is less than 1")
+        return (self.compress + requests * self.serve) / requests
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BreakEven:
+    """The numbers of requests per refresh at which one price is no higher than another: ``first`` to ``last``.
+
+    ``first`` is ``None`` where there is no such number, ``last`` is ``None`` where there is no end.
+    """
+
+    first: int | None
+    last: int | None = None
+
+    def __str__(self) -> str:
+        """``from r = 3``, ``up to r = 40`` or ``never``."""
+        if self.first is None:
+            return "never"
+        return f"from r = {self.first:,}" if self.last is None else f"up to r = {self.last:,}"
+
+
+def break_even(ours: Price, theirs: Price) -> BreakEven:
+    """Where ours is no dearer than theirs, solved exactly."""
+    once = Fraction(ours.compress) - Fraction(theirs.compress)
+    each = Fraction(ours.serve) - Fraction(theirs.serve)
+    if each < 0:
+        return BreakEven(first=max(1, math.ceil(once / -each)))
+    if each == 0:
+        return BreakEven(first=1 if once <= 0 else None)
+    last = math.floor(-once / each)
+    return BreakEven(first=1, last=last) if last >= 1 else BreakEven(first=None)
+
+
+def flops_price(one: Configuration) -> Price | None:
+    """Forward FLOPs per user of a refresh and of a request; ``None`` where either was not measured."""
+    compress, serve = one.cost("compress_flops").value, one.cost("serve_flops").value
+    return None if compress is None or serve is None else Price(compress=compress, serve=serve)
+
+
+def time_price(one: Configuration) -> Price | None:
+    """Milliseconds per user of a refresh and of a request, from throughput; ``None`` where either was not measured.
+
+    Where a refresh takes no FLOPs there is nothing to time, and its price is 0.
+    """
+    serve = one.cost("serve_users_per_second").value
+    compress = one.cost("compress_users_per_second").value
+    if not serve:
+        return None
+    if one.cost("compress_flops").value == 0:
+        return Price(compress=0.0, serve=1000.0 / serve)
+    return Price(compress=1000.0 / compress, serve=1000.0 / serve) if compress else None
+
+
+def weights_of_ages(measured: Sequence[int], requests: int) -> list[float] | None:
+    """Weights of qualities at the ``measured`` ages, which rise, for their mean over the ages 0 to ``requests - 1``.
+
+    A user acts once between two requests, so the last of them finds a history that is ``requests - 1`` items old. Between two
+    measured ages the quality is interpolated linearly; ``None`` where an age lies outside of them.
+    """
+    if not measured or measured[0] > 0 or measured[-1] < requests - 1:
+        return None
+    each = [np.interp(np.arange(requests), measured, np.arange(len(measured)) == place) for place in range(len(measured))]
+    return [float(weights.mean()) for weights in each]
+
+
+def ages_of(one: Configuration, among: Sequence[Configuration]) -> list[Configuration]:
+    """The same model served from histories of every age that was measured, the fresh one first; ``one`` is fresh."""
+    rest = {name: value for name, value in one.settings.items() if name != "staleness"}
+    aged = [
+        other
+        for other in among
+        if other.dataset_digest == one.dataset_digest and {name: other[name] for name in other.settings if name != "staleness"} == rest
+    ]
+    return sorted(aged, key=lambda other: int(other["staleness"]))
+
+
+def quality_over_ages(ages: Sequence[Configuration], metric: str, requests: int) -> Estimate:
+    """The mean quality of ``requests`` requests between two refreshes; not estimated beyond the ages that were measured."""
+    found = [(int(one["staleness"]), quality) for one in ages if (quality := one.quality(metric)).value is not None]
+    weights = weights_of_ages([age for age, _ in found], requests)
+    if weights is None:
+        oldest = max((age for age, _ in found), default=None)
+        told = "no age" if oldest is None else f"ages to {oldest} items"
+        return Estimate(value=None, reason=f"{told} measured, {requests - 1} needed")
+    used = [(quality, weight) for (_, quality), weight in zip(found, weights, strict=True) if weight > 0]
+    return mean_of([quality for quality, _ in used], [weight for _, weight in used])

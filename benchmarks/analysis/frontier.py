@@ -1,0 +1,190 @@
+"""The cost-versus-quality frontier, and how sure it is.
+
+Costs are taken as points, qualities as bootstrap replicates. A configuration whose FLOP ledger disagrees takes no part: it can
+neither be on a frontier nor push another off it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.analysis.configurations import Configuration
+from benchmarks.analysis.estimates import Estimate, Floats
+
+CONFIDENCE = 0.95
+_INTERVAL = (2.5, 97.5)
+Flags = NDArray[np.bool_]
+
+
+def _compress_and_serve(one: Configuration) -> Estimate:
+    compress, serve = one.cost("compress_flops"), one.cost("serve_flops")
+    if compress.value is None or serve.value is None:
+        return Estimate(value=None, reason=compress.reason or serve.reason)
+    return Estimate(value=compress.value + serve.value, seeds=serve.seeds)
+
+
+def _metric(name: str) -> Callable[[Configuration], Estimate]:
+    return lambda one: one.cost(name)
+
+
+COSTS: Mapping[str, Callable[[Configuration], Estimate]] = MappingProxyType(
+    {
+        "serve_flops": _metric("serve_flops"),
+        "compress_serve_flops": _compress_and_serve,
+        "serve_latency_p50_ms": _metric("serve_latency_p50_ms"),
+        "serve_peak_bytes": _metric("serve_peak_bytes"),
+        "cache_bytes": _metric("cache_bytes"),
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Standing:
+    """Where a configuration stands: on the frontier of the point values or not, and how sure that is.
+
+    ``probability`` is the share of replicates in which nothing dominates it. ``dominated_by`` is the rival, no dearer, that
+    dominates it in at least 95% of the replicates (the likeliest one; ``None`` where no single rival does).
+    """
+
+    configuration: Configuration
+    cost: float
+    quality: Estimate
+    on_frontier: bool
+    probability: float
+    dominated_by: Configuration | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Frontier:
+    """One cost against one quality. ``excluded`` says who takes no part, and why."""
+
+    cost: str
+    metric: str
+    standings: tuple[Standing, ...]
+    excluded: tuple[tuple[Configuration, str], ...]
+    reference: tuple[float, float]
+    hypervolume: Estimate
+
+    @property
+    def winners(self) -> tuple[Standing, ...]:
+        """Those on the frontier, cheapest first."""
+        return tuple(sorted((s for s in self.standings if s.on_frontier), key=lambda s: (s.cost, s.configuration.key)))
+
+
+def non_dominated(costs: Floats, qualities: Floats) -> Flags:
+    """Which points no other point dominates; a point dominates when it is no dearer, no worse, and better in one of the two.
+
+    Args:
+        costs: ``[n]``, lower is better.
+        qualities: ``[n]`` or ``[n, B]``, higher is better; each column is judged by itself.
+    """
+    kept = np.ones(qualities.shape, dtype=bool)
+    for i in range(len(costs)):
+        cheaper, same = costs < costs[i], costs == costs[i]
+        dominated = (qualities[cheaper] >= qualities[i]).any(axis=0) | (qualities[same] > qualities[i]).any(axis=0)
+        kept[i] = ~dominated
+    return kept
+
+
+def domination_probability(costs: Floats, replicates: Floats) -> Floats:
+    """``[n, n]``: the share of the replicates ``[n, B]`` in which column's point dominates row's point."""
+    n = len(costs)
+    shares = np.zeros((n, n))
+    for i in range(n):
+        better = np.where((costs < costs[i])[:, None], replicates >= replicates[i], replicates > replicates[i])
+        shares[i] = np.where(costs <= costs[i], better.mean(axis=1), 0.0)
+    np.fill_diagonal(shares, 0.0)
+    return shares
+
+
+def hypervolume(costs: Floats, qualities: Floats, *, reference: tuple[float, float]) -> Floats:
+    """The area that the points dominate, up to a reference cost (right) and down to a reference quality (below).
+
+    Args:
+        costs: ``[n]``; points at or beyond the reference cost add nothing.
+        qualities: ``[n, B]``; an area per column.
+        reference: cost and quality.
+    """
+    order = np.argsort(costs, kind="stable")
+    edges = np.minimum(np.append(costs[order], reference[0]), reference[0])
+    heights = np.maximum(np.maximum.accumulate(qualities[order], axis=0) - reference[1], 0.0)
+    area: Floats = (np.diff(edges)[:, None] * heights).sum(axis=0)
+    return area
+
+
+def decades(costs: Floats) -> Floats:
+    """Costs on the axis that hypervolumes use: ``log10``, what costs less than one unit counted as one."""
+    scaled: Floats = np.log10(np.maximum(costs, 1.0))
+    return scaled
+
+
+def frontier(among: Sequence[Configuration], *, cost: str, metric: str, reference: tuple[float, float] | None = None) -> Frontier:
+    """The frontier of a cost (a name of ``COSTS``) against a quality.
+
+    The reference of the hypervolume is the dearest configuration's cost (in decades) and a quality of 0, unless given.
+    """
+    excluded: list[tuple[Configuration, str]] = []
+    entered: list[tuple[Configuration, float, Estimate]] = []
+    for one in among:
+        price, quality = COSTS[cost](one), one.quality(metric)
+        if price.value is None or quality.value is None:
+            excluded.append((one, f"{metric}: {quality.reason}" if quality.value is None else f"{cost}: {price.reason}"))
+        elif one.disagreements():
+            excluded.append((one, "its FLOP ledger disagrees by over 1%"))
+        else:
+            entered.append((one, price.value, quality))
+    costs = np.array([price for _, price, _ in entered], dtype=np.float64)
+    scaled = decades(costs)
+    reference = reference or (float(scaled.max()) if entered else 0.0, 0.0)
+    points = np.array([[quality.value] for *_, quality in entered], dtype=np.float64).reshape(len(entered), 1)
+    replicates = _aligned([quality for *_, quality in entered])
+    area = float(hypervolume(scaled, points, reference=reference)[0]) if entered else None
+    areas = hypervolume(scaled, replicates, reference=reference)
+    low, high = np.percentile(areas, _INTERVAL) if entered else (None, None)
+    return Frontier(
+        cost=cost,
+        metric=metric,
+        standings=_standings(entered, costs, points, replicates),
+        excluded=tuple(excluded),
+        reference=reference,
+        hypervolume=Estimate(
+            value=area, low=low, high=high, replicates=areas, reason="" if entered else "nothing to stand on the frontier"
+        ),
+    )
+
+
+def _standings(
+    entered: Sequence[tuple[Configuration, float, Estimate]], costs: Floats, points: Floats, replicates: Floats
+) -> tuple[Standing, ...]:
+    on = non_dominated(costs, points[:, 0])
+    chances = non_dominated(costs, replicates).mean(axis=1) if entered else np.zeros(0)
+    shares = domination_probability(costs, replicates)
+    standings = []
+    for i, (one, price, quality) in enumerate(entered):
+        rival = int(np.argmax(shares[i]))
+        sure = shares[i, rival] >= CONFIDENCE
+        standings.append(
+            Standing(
+                configuration=one,
+                cost=price,
+                quality=quality,
+                on_frontier=bool(on[i]),
+                probability=float(chances[i]),
+                dominated_by=entered[rival][0] if sure else None,
+            )
+        )
+    return tuple(standings)
+
+
+def _aligned(qualities: Sequence[Estimate]) -> Floats:
+    """Replicates ``[n, B]``; a quality without replicates, or with another number of them, stands at its value."""
+    counts = sorted(quality.replicates.size for quality in qualities if quality.replicates is not None)
+    size = counts[-1] if counts else 1
+    rows = [
+        quality.replicates if quality.replicates is not None and quality.replicates.size == size else np.full(size, quality.value)
+        for quality in qualities
+    ]
+    return np.array(rows, dtype=np.float64).reshape(len(qualities), size)

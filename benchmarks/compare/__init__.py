@@ -1,0 +1,1 @@
+"""The command that times two checkouts, interleaved."""

@@ -1,0 +1,215 @@
+"""Times two checkouts against each other: ``python -m benchmarks.compare BASE_CHECKOUT --grid NAME --pairs N``.
+
+This checkout is the head. The unit is a pair: a fresh process of each, which measure in short turns on the same processors,
+each side first in half of the pairs; its number is the median of the turns' ratios. A slow-down is a regression where it is beyond the
+margin and its 99% bound, corrected by Bonferroni over all timings of all cells, is beyond it too; ``benchmarks/compare/statistics.py``
+says how.
+"""
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cell import Cell
+from benchmarks.commandline import NOT_COMPARABLE, Parser, duration, refuse
+from benchmarks.compare.judge import HEADINGS, Compared, compared, comparisons_of, load_note, order_of, timed_cells
+from benchmarks.compare.statistics import ASSUMED_SPREAD, EFFECT, MARGIN, POWER, Rule, least_pairs, pairs_needed, smallest_effect
+from benchmarks.compare.turns import BASE, HEAD, Pair, Start, checked_root, run_pairs
+from benchmarks.environment import PROJECT, chosen_device, environment, provenance, repository_state
+from benchmarks.findings import Sheet, add_options, exit_code, show, write
+from benchmarks.gate.baseline import Verdict
+from benchmarks.grids import load_grid, preset_names, select
+
+PROGRAM = "benchmarks.compare"
+ORDER_SEED = 20_260_105
+
+
+def main(argv: Sequence[str] | None = None, *, start: Start | None = None) -> int:
+    """The command line; returns the exit code.
+
+    Args:
+        argv: the arguments without the program's name; the process's own by default.
+        start: starts a process; tests put another in its place.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = parser().parse_args(arguments)
+    return in_one_line(PROGRAM, lambda: _compare(options, arguments, start))
+
+
+def in_one_line(program: str, act: Callable[[], int]) -> int:
+    """The exit code that ``act`` returns; bad input, or an interrupt before anything was written, ends it in one line."""
+    try:
+        return act()
+    except ValueError as error:
+        return refuse(program, error)
+    except KeyboardInterrupt:
+        refuse(program, "ended by SIGINT; nothing was written")
+        return 128 + signal.SIGINT
+
+
+def parser() -> Parser:
+    """The options."""
+    made = Parser(prog=PROGRAM, description="Times a grid's cells in this checkout and in another, interleaved, untrained.")
+    made.add_argument("base", type=Path, metavar="BASE_CHECKOUT", help="folder of the checkout to compare with; it is only read")
+    add_grid_options(made, default=None)
+    made.add_argument("--pairs", type=int, metavar="N", help="processes of each checkout (default: by the power calculation)")
+    add_options(made)
+    made.add_argument("--quiet", action="store_true", help="show no progress")
+    return made
+
+
+def add_grid_options(made: Parser, *, default: str | None) -> None:
+    """Which cells are timed, on what, and how far they may move."""
+    known = f"{', '.join(preset_names())}, or a TOML file" + (f" (default: {default})" if default else "")
+    made.add_argument("--grid", required=default is None, default=default, metavar="NAME|FILE.toml", help=known)
+    made.add_argument("--select", default="", metavar="EXPR", help="only cells that match, as 'backbone=hstu,tokens=0|4'")
+    made.add_argument("--dataset", metavar="NAME", help="the dataset of every cell (default: the grid's own, else synthetic)")
+    made.add_argument("--data-dir", metavar="DIR", help="where publishers' folders lie; only read (default: $PERSREC_DATA)")
+    made.add_argument("--cache-dir", metavar="DIR", help="where prepared data go (default: $PERSREC_CACHE, then ~/.cache/persrec)")
+    made.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    made.add_argument("--margin", type=float, default=MARGIN, metavar="SHARE", help=f"a slow-down up to this is none (default: {MARGIN})")
+    made.add_argument("--order-seed", type=int, default=ORDER_SEED, metavar="SEED", help="draws who runs first and the cells' order")
+
+
+def _compare(options: argparse.Namespace, arguments: Sequence[str], start: Start | None) -> int:
+    roots = {BASE: checked_root(options.base), HEAD: PROJECT}
+    cells, grid = chosen_cells(options)
+    expected = Rule(comparisons=sum(map(comparisons_of, cells.values())), margin=options.margin)
+    count = checked_pairs(options.pairs, expected)
+    order = order_of(cells, grid, data_dir=options.data_dir, cache_dir=options.cache_dir)
+    if not options.quiet:
+        tell(f"{len(cells)} cells, {count} pairs; {plan(count, expected)}")
+    seen = run_pairs(roots, order, pairs=count, seed=options.order_seed, told=progress(count, quiet=options.quiet), start=start)
+    found, rule = compared(seen, cells, margin=options.margin)
+    device = next(iter(cells.values())).device
+    sheet = Sheet(
+        program=PROGRAM,
+        subject=f"{roots[HEAD]} beside {roots[BASE]}, {len(seen)} pairs of processes",
+        headings=HEADINGS,
+        lines=[one.line() for one in found],
+        notes=_notes(seen, found, rule),
+        exit_code=_exit_code(found, strict=options.strict),
+        strict=options.strict,
+        content={
+            **{side: {"root": str(root), **repository_state(root)} for side, root in roots.items()},
+            "provenance": {**provenance(argv=["python", "-m", PROGRAM, *arguments]), "order_seed": options.order_seed},
+            "environment": environment(device=device, threads=order.threads, affinity=order.affinity),
+            "rule": rule_as_json(rule, count),
+            "findings": [one.to_dict() for one in found],
+            "pairs": [{"firsts": pair.firsts, BASE: pair.base, HEAD: pair.head} for pair in seen],
+        },
+        shows_passes=True,
+    )
+    write(sheet, junit_to=options.junit, markdown_to=options.markdown, json_to=options.json)
+    show(sheet)
+    return sheet.exit_code
+
+
+def chosen_cells(options: argparse.Namespace) -> tuple[dict[str, Cell], Any]:
+    """The cells to time, with their grid.
+
+    Raises:
+        ValueError: no such grid, device or data, or a margin that is none.
+    """
+    if not 0 <= options.margin < 1:
+        raise ValueError(f"--margin: {options.margin:g}; expected a share from 0 to below 1")
+    grid = load_grid(options.grid, device=chosen_device(options.device), dataset=options.dataset)
+    cells = timed_cells(select(grid.cells, options.select, grid=grid.name))
+    from persrec.data import dataset_digest  # noqa: PLC0415 - pandas takes a moment, and a refused call needs none
+
+    for name, size in dict.fromkeys((cell.dataset, cell.dataset_size) for cell in cells.values()):
+        dataset_digest(name, size=size, data_dir=options.data_dir)
+    return cells, grid
+
+
+def checked_pairs(wanted: int | None, rule: Rule) -> int:
+    """The number of pairs.
+
+    Raises:
+        ValueError: so few carry no bound over so many comparisons; more are not simulated.
+    """
+    needed = pairs_needed(EFFECT, spread=ASSUMED_SPREAD, rule=rule)
+    if needed is None:
+        raise ValueError(f"--margin: {rule.margin:g} leaves a slow-down of {EFFECT:.0%} no room; expected less")
+    count = needed if wanted is None else wanted
+    least = least_pairs(rule)
+    if count < least:
+        raise ValueError(
+            f"--pairs: {count} cannot carry {rule.comparisons} comparisons: a 99% bound corrected over them takes at least {least} pairs, "
+            f"and finding {EFFECT:+.0%} at a spread of {ASSUMED_SPREAD:.0%} takes {needed}; take more pairs, or fewer cells by --select"
+        )
+    return count
+
+
+def plan(count: int, rule: Rule) -> str:
+    """The power calculation in words, before anything was measured."""
+    needed = pairs_needed(EFFECT, spread=ASSUMED_SPREAD, rule=rule)
+    return (
+        f"up to {rule.comparisons} comparisons take at least {least_pairs(rule)} pairs, and {needed} to find {EFFECT:+.0%} with power "
+        f"{POWER:.0%} at an assumed spread of {ASSUMED_SPREAD:.0%}; {count} find {_smallest(count, rule, ASSUMED_SPREAD)}"
+    )
+
+
+def _smallest(count: int, rule: Rule, spread: float) -> str:
+    found = smallest_effect(spread=spread, pairs=count, rule=rule)
+    return "nothing below +100%" if found is None else f"{found:+.1%}"
+
+
+def _notes(seen: Sequence[Pair], found: Sequence[Compared], rule: Rule) -> list[str]:
+    notes = [
+        f"bounds are one-sided at 99%, corrected over {rule.comparisons} comparisons (Bonferroni); the margin is {rule.margin:.0%}",
+    ]
+    spreads = sorted(one.effect.spread for one in found if one.effect is not None)
+    if spreads:
+        middle, widest = spreads[len(spreads) // 2], spreads[-1]
+        needed = pairs_needed(EFFECT, spread=widest, rule=rule)
+        notes.append(
+            f"observed spread of the log ratios: median {middle:.1%}, widest {widest:.1%}; {len(seen)} pairs find "
+            f"{_smallest(len(seen), rule, middle)} at the median spread with power {POWER:.0%}; finding {EFFECT:+.0%} at the widest takes "
+            f"{'more than 200' if needed is None else needed} pairs"
+        )
+    note = load_note(seen)
+    return [*notes, note] if note else notes
+
+
+def _exit_code(found: Sequence[Compared], *, strict: bool) -> int:
+    verdicts = [one.verdict for one in found]
+    if verdicts and all(verdict is Verdict.NEW for verdict in verdicts):
+        return NOT_COMPARABLE
+    return exit_code(verdicts, strict=strict)
+
+
+def rule_as_json(rule: Rule, count: int) -> dict[str, Any]:
+    """How it was judged, for programs."""
+    return {
+        "margin": rule.margin,
+        "level": rule.level,
+        "comparisons": rule.comparisons,
+        "correction": "Bonferroni",
+        "estimate": "Hodges-Lehmann, bounds of the exact signed-rank distribution",
+        "pairs": count,
+        "least_pairs": least_pairs(rule),
+        "power": POWER,
+    }
+
+
+def progress(count: int, *, quiet: bool) -> Callable[[int], None]:
+    """Tells of each pair, with the time left."""
+    start = time.monotonic()
+
+    def told(number: int) -> None:
+        taken = time.monotonic() - start
+        if not quiet:
+            tell(f"pair {number} of {count}, {duration(taken)}, about {duration(taken / number * (count - number))} left")
+
+    return told
+
+
+def tell(line: str) -> None:
+    """One line at once, in a pipe too."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,195 @@
+"""What paired timings of two versions of the code allow to be said: estimate, bound, verdict, and the pairs it takes.
+
+A pair is one process of each version, measuring a cell in turns, of which a random side has the first; its number is the median of
+the turns' log ratios, above 0 where the head is slower. The estimate is Hodges and Lehmann's, the median of the averages of
+all two numbers, and its bounds come from the exact distribution of Wilcoxon's signed-rank statistic. The reason for them:
+where nothing changed, the order of a pair is a coin's, so its number is symmetric around 0 whatever the timings'
+distribution is, and the bound holds exactly, for few pairs too. A t interval would need normal numbers, far out in their
+tails.
+
+Each bound is one-sided at 99%, corrected over all comparisons of a call by Bonferroni: all bounds hold together with 99%.
+So a bound exists only from ``log2(comparisons / 0.01)`` pairs on: 6 pairs cannot carry 20 comparisons, 11 can.
+"""
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.gate.baseline import Verdict
+
+LEVEL = 0.01  # what all bounds of a call may miss together
+MARGIN = 0.05  # a slow-down up to this is none
+EFFECT = 0.20  # what the number of pairs is sized to find
+POWER = 0.95
+ASSUMED_SPREAD = 0.05  # standard deviation of the pairs' log ratios, until some were seen
+MOST_PAIRS = 200
+_DRAWS, _SEED = 2000, 20_260_104
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Effect:
+    """How much slower the head is, as a share (0.2: a fifth slower), with its corrected 99% bounds.
+
+    A bound is ``None`` where there are too few pairs for one. ``spread`` is the standard deviation of the log ratios.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    spread: float
+    pairs: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    """When a slow-down is a regression: beyond ``margin``, with a bound that is corrected over ``comparisons``."""
+
+    comparisons: int
+    margin: float = MARGIN
+    level: float = LEVEL
+
+    @property
+    def alpha(self) -> float:
+        """What one bound may miss."""
+        return self.level / self.comparisons
+
+
+def effect(ratios: Sequence[float], rule: Rule) -> Effect:
+    """The effect that log ratios, one a pair, show.
+
+    Raises:
+        ValueError: fewer than 2 pairs, or a number that is not finite.
+    """
+    logs = np.asarray(ratios, dtype=np.float64)
+    if logs.size < 2 or not np.isfinite(logs).all():
+        raise ValueError(f"ratios: {logs.size} log ratios, finite: {bool(np.isfinite(logs).all())}; expected at least 2 finite ones")
+    row, column = np.triu_indices(logs.size)
+    averages = np.sort((logs[row] + logs[column]) / 2)
+    outside = critical(logs.size, rule.alpha)
+    return Effect(
+        value=math.expm1(float(np.median(averages))),
+        low=None if outside is None else math.expm1(float(averages[outside])),
+        high=None if outside is None else math.expm1(float(averages[-1 - outside])),
+        spread=float(logs.std(ddof=1)),
+        pairs=int(logs.size),
+    )
+
+
+def judge(found: Effect, rule: Rule) -> tuple[Verdict, str]:
+    """The verdict of one comparison, and why."""
+    slower, faster = rule.margin, 1 / (1 + rule.margin) - 1
+    if found.low is None or found.high is None:
+        needed = least_pairs(rule)
+        return Verdict.AMBIGUOUS, f"{found.pairs} pairs carry no 99% bound over {rule.comparisons} comparisons; at least {needed} do"
+    if found.value > slower and found.low > slower:
+        return Verdict.REGRESSION, f"slower by {found.value:.1%}, with 99% by more than {found.low:.1%}"
+    if found.value < faster and found.high < faster:
+        return Verdict.IMPROVED, f"faster: {found.value:+.1%}, with 99% below {found.high:+.1%}"
+    if faster <= found.value <= slower and found.high <= slower:
+        return Verdict.PASS, ""
+    if found.value < faster and found.high <= slower:
+        return Verdict.AMBIGUOUS, f"perhaps faster; its 99% bound, {found.high:+.1%}, is not beyond the margin"
+    return Verdict.AMBIGUOUS, f"a slow-down by more than {slower:.0%} is neither shown nor ruled out: 99% bounds {_bounds(found)}"
+
+
+def _bounds(found: Effect) -> str:
+    return f"{found.low:+.1%} to {found.high:+.1%}"
+
+
+@functools.cache
+def critical(pairs: int, alpha: float) -> int | None:
+    """The largest signed-rank sum that chance stays at or below with at most ``alpha``; ``None`` where there is none."""
+    chances = np.ones(1)
+    for rank in range(1, pairs + 1):
+        chances = np.concatenate([chances, np.zeros(rank)]) + np.concatenate([np.zeros(rank), chances])
+        chances /= 2
+    below = int(np.searchsorted(np.cumsum(chances), alpha * (1 + 1e-9), side="right"))
+    return below - 1 if below else None
+
+
+def least_pairs(rule: Rule) -> int:
+    """The fewest pairs that carry a bound at all."""
+    return next(pairs for pairs in range(2, 64) if critical(pairs, rule.alpha) is not None)
+
+
+@functools.cache
+def power(slow_down: float, *, spread: float, pairs: int, rule: Rule) -> float:
+    """How often a slow-down is found, by a seeded simulation with normal log ratios.
+
+    The lower bound lies beyond the margin exactly where the signed-rank sum of what lies below it is at most critical.
+    """
+    outside = critical(pairs, rule.alpha)
+    if outside is None:
+        return 0.0
+    shift = math.log1p(slow_down) - math.log1p(rule.margin)
+    logs = _normal_draws()[:, :pairs] * spread + shift
+    ranks = np.abs(logs).argsort(axis=1).argsort(axis=1) + 1
+    return float(((ranks * (logs < 0)).sum(axis=1) <= outside).mean())
+
+
+@functools.cache
+def _normal_draws() -> Floats:
+    draws: Floats = np.random.default_rng(_SEED).normal(size=(_DRAWS, MOST_PAIRS))
+    return draws
+
+
+def pairs_needed(slow_down: float, *, spread: float, rule: Rule, wanted: float = POWER) -> int | None:
+    """The fewest pairs that find a slow-down with the wanted power; ``None`` where 200 do not."""
+    spread = math.ceil(spread * 1000) / 1000  # many comparisons of a call then share their simulations
+    low = least_pairs(rule)
+    if power(slow_down, spread=spread, pairs=low, rule=rule) >= wanted:
+        return low
+    high = MOST_PAIRS
+    if power(slow_down, spread=spread, pairs=high, rule=rule) < wanted:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        if power(slow_down, spread=spread, pairs=middle, rule=rule) >= wanted:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def smallest_effect(*, spread: float, pairs: int, rule: Rule, wanted: float = POWER) -> float | None:
+    """The smallest slow-down that so many pairs find with the wanted power, to a tenth of a percent; ``None`` above 100%."""
+    spread = math.ceil(spread * 1000) / 1000
+    low, high = int(rule.margin * 1000), 1000
+    if power(high / 1000, spread=spread, pairs=pairs, rule=rule) < wanted:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        if power(middle / 1000, spread=spread, pairs=pairs, rule=rule) >= wanted:
+            high = middle
+        else:
+            low = middle + 1
+    return low / 1000
+
+
+def upper_bound(hits: int, trials: int, *, confidence: float = 0.95) -> float:
+    """Clopper and Pearson's one-sided upper bound of a rate: where so few hits have become as unlikely as allowed."""
+    if hits >= trials:
+        return 1.0
+    low, high = hits / trials, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if _at_most(hits, trials, middle) > 1 - confidence:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def lower_bound(hits: int, trials: int, *, confidence: float = 0.95) -> float:
+    """The one-sided lower bound of a rate."""
+    return 1.0 - upper_bound(trials - hits, trials, confidence=confidence)
+
+
+def _at_most(hits: int, trials: int, rate: float) -> float:
+    return sum(math.comb(trials, k) * rate**k * (1 - rate) ** (trials - k) for k in range(hits + 1))

@@ -1,0 +1,144 @@
+"""One process of a timing comparison: ``python -P worker.py`` in a checkout, with that checkout first on the import path.
+
+Every line is JSON and gets one line of JSON in answer. The first is the order. ``{"cell": KEY}`` has a cell built and warmed up and
+tells what is timed of it; ``{"cell": KEY, "timing": NAME}`` has one of these timed for a moment. Between its turns the process
+waits, so that another one can time the same at nearly the same time. Code and settings under measurement are the checkout's; the
+instruments are this file and the two probes of its own checkout, whichever checkout is measured. So it asks one thing of a checkout:
+``benchmarks.execute.untrained_subject``. A sample is a bundle of calls, so that a clock's resolution and the loop's own cost are
+small beside it.
+
+Deterministic algorithms stay off, unlike in a cell: loading what they need would take longer than all the measuring.
+"""
+
+import ctypes
+import importlib.util
+import json
+import os
+import signal
+import statistics
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+CALLS = 5  # a sample
+PLANTED_CALLS = 6  # a fifth more work in a sample: what a comparison must find
+SERVE, COMPRESS, TRAIN = "serve_batch", "compress_batch", "train_batch"
+PLANTED = "planted_serve_batch"
+SAMPLES = 3  # a turn, behind a call that is not timed: of three, one that was disturbed is outvoted
+
+Timed = Callable[..., list[float]]
+
+
+def main() -> int:
+    """Reads the order and says that it is ready; then measures a cell a line."""
+    order = json.loads(sys.stdin.readline())
+    with os.fdopen(os.dup(1), "w", buffering=1) as answers:
+        os.dup2(2, 1)  # what the measured code prints is no answer
+        _end_with_parent()
+        os.sched_setaffinity(0, order["affinity"])
+        measure = measurer(order)
+        answers.write(json.dumps({"ready": True}) + "\n")
+        for line in sys.stdin:
+            answers.write(json.dumps(measure(json.loads(line)), allow_nan=False) + "\n")
+    return 0
+
+
+def measurer(order: Mapping[str, Any]) -> Callable[[Mapping[str, str]], dict[str, Any]]:
+    """Loads the checkout's code; what comes back answers a line: a cell's timings, or one's median in seconds a call, or an error."""
+    import torch  # noqa: PLC0415 - after the processors are set
+
+    torch.set_num_threads(order["threads"])
+    torch.optim.AdamW([torch.zeros(1)])  # what the first optimiser imports takes a second
+    import benchmarks  # noqa: PLC0415
+    import persrec  # noqa: PLC0415
+
+    root = Path(order["root"]).resolve()
+    for package in (benchmarks, persrec):
+        if not Path(str(package.__file__)).resolve().is_relative_to(root):
+            raise ImportError(f"{package.__name__} was imported from {package.__file__}, expected from under {root}")
+    from benchmarks.execute import untrained_subject  # noqa: PLC0415
+
+    timed: Timed = instrument("clock").timed
+    watch_load = instrument("load").LoadWatch
+    built: dict[str, Timings] = {}
+
+    def measure(line: Mapping[str, str]) -> dict[str, Any]:
+        key = line["cell"]
+        try:
+            if "timing" in line:
+                return {"seconds": built[key].median(line["timing"])}
+            built.clear()
+            with watch_load() as watch:
+                subject = untrained_subject({**order["payload"], "cell": order["cells"][key]})
+                built[key] = Timings(subject, timed, planted=key in order["planted"])
+                for name in built[key].names:
+                    built[key].median(name)
+        except Exception as error:  # noqa: BLE001 - what a cell fails with is its finding
+            return {"error": f"{type(error).__name__}: {error}"}
+        return {"timings": built[key].names, "readings": watch.readings()}
+
+    return measure
+
+
+class Timings:
+    """What is timed of a cell: serving, compressing and training a batch, and serving with a fifth more work where it is planted."""
+
+    def __init__(self, subject: Any, timed: Timed, *, planted: bool) -> None:
+        """Makes the requests and the training batch; nothing is timed yet."""
+        import torch  # noqa: PLC0415
+
+        self._subject, self._timed = subject, timed
+        size = subject.cell.batch_size
+        request, batch, trainer = subject.request(size), subject.training_batch(size), subject.trainer()
+        with torch.inference_mode():
+            server = subject.server(request)
+        self._calls: dict[str, tuple[Callable[[], object], int, int]] = {SERVE: (server, CALLS, CALLS)}
+        if planted:
+            self._calls[PLANTED] = (server, PLANTED_CALLS, CALLS)
+        if subject.compresses:
+            self._calls[COMPRESS] = (lambda: subject.compress(request), CALLS, CALLS)
+        self._calls[TRAIN] = (lambda: trainer.step(batch), 1, 1)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the timings."""
+        return list(self._calls)
+
+    def median(self, name: str) -> float:
+        """Seconds a call, by the median of a turn's samples."""
+        import torch  # noqa: PLC0415
+
+        call, calls, of = self._calls[name]
+
+        def bundle() -> None:
+            for _ in range(calls):
+                call()
+
+        trains = name == TRAIN
+        self._subject.model.train(trains)
+        with torch.inference_mode(mode=not trains):
+            call()
+            samples = self._timed(bundle, device=self._subject.cell.device, count=SAMPLES)
+        return statistics.median(samples) / of
+
+
+def instrument(name: str) -> ModuleType:
+    """A probe that lies beside this file, whatever checkout is measured."""
+    path = Path(__file__).resolve().parent.parent / "probes" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"instrument_{name}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path}: cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _end_with_parent() -> None:
+    set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The command that compares a run with a reviewed baseline."""

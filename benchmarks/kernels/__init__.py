@@ -1,0 +1,1 @@
+"""The command that times the attention kernels against plain forms."""

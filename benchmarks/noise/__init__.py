@@ -1,0 +1,1 @@
+"""The command that measures false alarms and power of `compare` and `gate`."""

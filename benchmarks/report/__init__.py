@@ -1,0 +1,1 @@
+"""Renders the page of a run: what each configuration costs and keeps."""

@@ -1,0 +1,1 @@
+"""Figures as themed SVG and PNG."""

@@ -1,0 +1,173 @@
+"""Figures as themed inline SVG, and as PNG, by matplotlib over seaborn's plain style.
+
+Every colour of a figure is one of the palette's; the SVG names it as a CSS variable, so that the page's light and dark themes reach
+into the figure, with the light colour to fall back on. The same figure gives the same bytes: no date, fixed salt, fixed settings.
+"""
+
+import contextlib
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import seaborn
+from markupsafe import Markup, escape
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from benchmarks.report.names import FAMILIES
+
+INK, MUTED, GRID, PAPER = "#1c2127", "#5a6470", "#dde2e8", "#fefefe"
+_THEME = {INK: ("ink", "#e8ebef"), MUTED: ("muted", "#a3acb7"), GRID: ("grid", "#343b45"), PAPER: ("paper", "#14181d")}
+_SETTINGS = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "persrec",
+    "text.parse_math": False,
+    "font.family": ["DejaVu Sans"],
+    "font.size": 8.5,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.labelsize": 8.5,
+    "axes.labelcolor": MUTED,
+    "axes.titlecolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.linewidth": 0.7,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "text.color": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.linewidth": 1.4,
+    "figure.dpi": 72,
+    "figure.facecolor": "none",
+    "figure.constrained_layout.w_pad": 0.06,
+    "figure.constrained_layout.h_pad": 0.06,
+}
+WIDTH = 10.4  # inches, at 72 to the inch; the page scales it to its column
+_PNG_DPI = 150
+_TAG = re.compile(r"<[^>]*>")
+_STYLE = re.compile(r'style="([^"]*)"')
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Image:
+    """A drawn figure: SVG for the page, PNG for elsewhere where it was asked for."""
+
+    svg: Markup
+    png: bytes = b""
+
+
+def themes() -> tuple[dict[str, str], dict[str, str]]:
+    """The CSS variables of the palette: light and dark."""
+    light = {name: colour for colour, (name, _) in _THEME.items()} | {f"c-{f.key}": f.colour for f in FAMILIES.values()}
+    dark = dict(_THEME.values()) | {f"c-{f.key}": f.dark for f in FAMILIES.values()}
+    return light, dark
+
+
+@contextlib.contextmanager
+def settings() -> Iterator[None]:
+    """Matplotlib as the figures want it, whatever the user's own settings are; put back at the end."""
+    with mpl.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the page's font has it, only its width is guessed
+        mpl.rcdefaults()
+        mpl.rcParams.update(seaborn.axes_style("ticks") | seaborn.plotting_context("paper") | _SETTINGS)
+        yield
+
+
+def new_figure(*, height: float, columns: int = 1, rows: int = 1, width: float = WIDTH, **grid: Any) -> tuple[Figure, list[Any]]:
+    """A figure of the page's width and its axes, row by row."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False, **grid)
+    return figure, [axis for row in axes for axis in row]
+
+
+def settle(figure: Figure) -> Any:
+    """Lays the figure out and freezes it, so that what is added by position stays there. Returns the renderer."""
+    if figure.get_layout_engine() is not None:
+        for axis in figure.axes:
+            for artist in (*axis.lines, *axis.collections):  # data lie inside the axes: asking each for its extent takes seconds
+                artist.set_in_layout(False)
+        figure.draw_without_rendering()
+        figure.set_layout_engine(None)
+    return figure.canvas.get_renderer()  # type: ignore[attr-defined]
+
+
+def export(figure: Figure, *, key: str, title: str, description: str, png: bool = False) -> Image:
+    """The figure as SVG with title and description, and as PNG on white where ``png`` says so.
+
+    Args:
+        figure: the figure; its colours are the palette's.
+        key: prefix of every id in the SVG; unique in the page.
+        title: what the figure shows, for readers who do not see it.
+        description: what is to be seen in it, in words.
+        png: whether a PNG is wanted, too.
+    """
+    settle(figure)
+    for artist in figure.findobj():  # a clipped artist refers to its clip path by url(), which a strict reader takes for a request
+        artist.set_clip_on(False)
+    svg = io.StringIO()
+    figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
+    image = Image(svg=_inline(svg.getvalue(), key=key, title=title, description=description))
+    if not png:
+        return image
+    pixels = io.BytesIO()
+    figure.savefig(pixels, format="png", dpi=_PNG_DPI, facecolor="white", metadata={"Software": None})
+    return Image(svg=image.svg, png=pixels.getvalue())
+
+
+def _inline(text: str, *, key: str, title: str, description: str) -> Markup:
+    """The SVG as part of a page: named, without ids nobody refers to, without namespaces and addresses."""
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)
+    referred = set(re.findall(r'xlink:href="#([^"]+)"', text))
+    text = _TAG.sub(lambda tag: _rewrite(tag.group(), key, referred), text)
+    text = re.sub(r"\s*\n\s*", "\n", text)
+    view_box = re.search(r'viewBox="[-0-9. ]+"', text)
+    head = (
+        f'<svg class="figure" role="img" focusable="false" {view_box.group() if view_box else ""} '
+        f'aria-labelledby="{escape(key)}-title {escape(key)}-desc">'
+        f'<title id="{escape(key)}-title">{escape(title)}</title><desc id="{escape(key)}-desc">{escape(description)}</desc>'
+    )
+    # ours: the tags are matplotlib's, whose writer escapes every text, and the head's texts are escaped above
+    return Markup(head + text[text.index(">") + 1 :].strip())  # noqa: S704
+
+
+def _rewrite(tag: str, key: str, referred: set[str]) -> str:
+    def identity(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name.startswith("class-"):
+            return f' class="{name.removeprefix("class-").split("_")[0]}"'
+        return f' id="{key}-{name}"' if name in referred else ""
+
+    tag = re.sub(r' id="([^"]*)"', identity, tag)
+    tag = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{key}-\1"', tag)
+    return _STYLE.sub(lambda style: f'style="{_themed(style.group(1))}"', tag)
+
+
+def _themed(style: str) -> str:
+    style = re.sub(r"'DejaVu Sans'[^;]*", "var(--sans, sans-serif)", style)
+    return re.sub(r"#[0-9a-f]{6}", lambda colour: _variable(colour.group()), style)
+
+
+def _variable(colour: str) -> str:
+    if colour in _THEME:
+        return f"var(--{_THEME[colour][0]}, {colour})"
+    for family in FAMILIES.values():
+        if family.colour == colour:
+            return f"var(--c-{family.key}, {colour})"
+    return colour

@@ -1,0 +1,320 @@
+"""Quality against tokens and against history length, and cost against history length, drawn beside their references."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
+
+from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
+from benchmarks.analysis.frontier import COSTS
+from benchmarks.report import numbers, tables
+from benchmarks.report.figures import axes, canvas
+from benchmarks.report.figures.axes import METRIC_NAMES, Backbones
+from benchmarks.report.figures.frontier import COST_NAMES, Drawing, sentence
+from benchmarks.report.names import BACKBONES, Names, backbone_name, family
+from benchmarks.report.tables import Entry, Table
+
+CEILINGS = {"whole_past": "ceiling, whole past", "last_recent": "ceiling, recent only"}
+_MOST_TOKEN_COUNTS = 3
+Ceiling = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Series:
+    """Configurations that differ in one number alone, in its order."""
+
+    members: tuple[Configuration, ...]
+    positions: tuple[int, ...]
+
+    @property
+    def head(self) -> Configuration:
+        """The one that stands for the line's style: the first that is not the control."""
+        return next((one for one in self.members if not one.is_control), self.members[0])
+
+
+def tokens_figure(among: Sequence[Configuration], names: Names, *, ceiling: Ceiling, key: str, where: str) -> Drawing | None:
+    """Quality against the number of tokens at one window; ``None`` where nothing keeps tokens."""
+    lines = series(
+        among,
+        by="tokens",
+        alike=("backbone", "compression", "training", "segments", "plan"),
+        wanted=lambda one: one["tokens"] > 0 or one.is_control,
+    )
+    lines = [line for line in lines if any(one["tokens"] > 0 for one in line.members)]
+    if not any(one.quality(metric).value is not None for line in lines for one in line.members for metric in QUALITY_METRICS):
+        return None
+    references = [one for one in among if one["compression"] in ("full", "recent") and not one.is_floor]
+    title = f"Quality against tokens, {where}"
+    image, description = quality_panels(lines, references, ceiling, key=key, title=title, axis_name="tokens kept of a user's history")
+    shown = [one for line in lines for one in line.members] + references
+    return Drawing(
+        key=key, title=title, description=description, image=image, table=quality_table(shown, names, key=f"{key}-table", caption=title)
+    )
+
+
+def history_figure(among: Sequence[Configuration], names: Names, *, ceiling: Ceiling, key: str, where: str) -> Drawing | None:
+    """Quality against the length of the history; ``None`` where one length alone was measured."""
+    trained = [one for one in among if not one.is_floor and any(one.quality(metric).value is not None for metric in QUALITY_METRICS)]
+    lines = _by_history(trained, once=any(one["compression"] == "full" and one["serving"] == "recompute" for one in trained))
+    if len({position for line in lines for position in line.positions}) < 2:
+        return None
+    title = f"Quality against history length, {where}"
+    image, description = quality_panels(
+        lines, [], ceiling, key=key, title=title, axis_name="history items before the recent ones", named=_line_name
+    )
+    shown = sorted(
+        {one.key: one for line in lines for one in line.members}.values(), key=lambda one: (str(one["backbone"]), one["history"], one.key)
+    )
+    return Drawing(
+        key=key, title=title, description=description, image=image, table=quality_table(shown, names, key=f"{key}-table", caption=title)
+    )
+
+
+def cost_history_figure(among: Sequence[Configuration], names: Names, *, key: str, where: str) -> Drawing | None:
+    """What a request costs against the length of the history; ``None`` where one length alone was measured."""
+    lines = _by_history([one for one in among if not one.is_floor], once=False)
+    costs = [cost for cost in ("serve_flops", "serve_latency_p50_ms", "cache_bytes") if _has_trend(lines, cost)]
+    if not costs:
+        return None
+    drawn = [one for line in lines for one in line.members]
+    backbones = Backbones.of(drawn)
+    title = f"Cost against history length, {where}"
+    with canvas.settings():
+        figure, panels = canvas.new_figure(height=3.9, columns=len(costs))
+        for axis, cost in zip(panels, costs, strict=True):
+            _cost_panel(axis, lines, cost, backbones)
+        axes.legend(figure, drawn, backbones, lines=True)
+        description = " ".join(_trend_in_words(lines, cost, names) for cost in costs)
+        image = canvas.export(figure, key=key, title=title, description=description)
+    headings = tables.columns(
+        "configuration", *(sentence(COST_NAMES[cost]) for cost in costs), numeric=[sentence(COST_NAMES[cost]) for cost in costs]
+    )
+    unique = sorted({one.key: one for one in drawn}.values(), key=lambda one: (str(one["backbone"]), one["history"], one.key))
+    rows = tuple(
+        tables.row(Entry(text=names(one), family=family(one).key), *(tables.of_cost(cost, COSTS[cost](one)) for cost in costs))
+        for one in unique
+    )
+    table = Table(key=f"{key}-table", caption=title, columns=headings, rows=rows)
+    return Drawing(key=key, title=title, description=description, image=image, table=table)
+
+
+def quality_table(among: Sequence[Configuration], names: Names, *, key: str, caption: str) -> Table:
+    """Quality with intervals, one row a configuration."""
+    shown = [METRIC_NAMES[metric] for metric in QUALITY_METRICS]
+    headings = tables.columns("configuration", "history", "tokens", *shown, numeric=["history", "tokens", *shown])
+    rows = [
+        tables.row(
+            Entry(text=names(one), family=family(one).key),
+            Entry(text=str(one["history"]), order=one["history"]),
+            Entry(text=str(one["tokens"]), order=one["tokens"]),
+            *(tables.of_quality(one.quality(metric)) for metric in QUALITY_METRICS),
+        )
+        for one in among
+    ]
+    return Table(key=key, caption=caption, columns=headings, rows=tuple(rows))
+
+
+def series(among: Sequence[Configuration], *, by: str, alike: Sequence[str], wanted: Callable[[Configuration], bool]) -> list[Series]:
+    """Configurations that are alike in some settings, a line each, by one more."""
+    groups: dict[tuple[Any, ...], list[Configuration]] = {}
+    for one in filter(wanted, among):
+        groups.setdefault(tuple(str(one[name]) for name in alike), []).append(one)
+    return [
+        Series(members=tuple(members), positions=tuple(int(one[by]) for one in members))
+        for members in (sorted(group, key=lambda one: (one[by], one.key)) for group in groups.values())
+    ]
+
+
+def _by_history(among: Sequence[Configuration], *, once: bool) -> list[Series]:
+    """A line per way of keeping the history; of many token counts the least, a middle one and the most, as measured at most lengths.
+
+    ``once`` leaves out full history from its cache, which ranks as full history does.
+    """
+    alike = ("backbone", "compression", "training", "segments", "plan", "tokens", "serving")
+    again = {one.key for one in among if one["compression"] == "full" and one["serving"] == "cache"} if once else set()
+    lines = series(among, by="history", alike=alike, wanted=lambda one: one.key not in again)
+    longest = max((len(set(line.positions)) for line in lines), default=0)
+    lines = [line for line in lines if longest < 2 or len(set(line.positions)) > 1]
+    most = {
+        family(line.head).key: max(len(set(other.positions)) for other in lines if family(other.head).key == family(line.head).key)
+        for line in lines
+    }
+    lines = [line for line in lines if len(set(line.positions)) == most[family(line.head).key]]
+    kept = []
+    for line in lines:
+        counts = sorted(
+            {
+                int(o.head["tokens"])
+                for o in lines
+                if family(o.head).key == family(line.head).key and o.head["backbone"] == line.head["backbone"]
+            }
+        )
+        chosen = counts if len(counts) <= _MOST_TOKEN_COUNTS else [counts[0], counts[len(counts) // 2], counts[-1]]
+        if not family(line.head).key.startswith("experts"):
+            chosen = counts[-1:]
+        if line.head["tokens"] in chosen:
+            kept.append(line)
+    return kept
+
+
+def quality_panels(
+    lines: Sequence[Series],
+    references: Sequence[Configuration],
+    ceiling: Ceiling,
+    *,
+    key: str,
+    title: str,
+    axis_name: str,
+    named: Callable[[Configuration], str] | None = None,
+) -> tuple[canvas.Image, str]:
+    """A row of panels per metric, a column per backbone."""
+    drawn = [one for line in lines for one in line.members]
+    backbones = Backbones.of([*drawn, *references])
+    with canvas.settings():
+        figure, panels = canvas.new_figure(
+            height=0.55 + 2.9 * len(QUALITY_METRICS), rows=len(QUALITY_METRICS), columns=len(backbones.order), sharey="row"
+        )
+        axes.legend(figure, drawn, Backbones(order=()))
+        labels: list[list[axes.Label]] = []
+        for number, axis in enumerate(panels):
+            metric, backbone = QUALITY_METRICS[number // len(backbones.order)], backbones.order[number % len(backbones.order)]
+            own = [line for line in lines if line.head["backbone"] == backbone]
+            beside = [one for one in references if one["backbone"] == backbone]
+            axis.set_title(f"{METRIC_NAMES[metric]}, {BACKBONES.get(backbone, backbone)}")
+            axis.set_xlabel(axis_name)
+            labels.append(_quality_panel(axis, own, beside, metric, named=named))
+        for number, extra in enumerate(_limits_and_ceilings(panels, [*drawn, *references], ceiling, len(backbones.order))):
+            labels[number] += extra
+        held = [axes.reserve(axis, own_labels) for axis, own_labels in zip(panels, labels, strict=True)]
+        renderer = canvas.settle(figure)
+        for axis, own_labels, holder in zip(panels, labels, held, strict=True):
+            holder.remove()
+            axes.end_labels(axis, renderer, own_labels)
+        description = _quality_in_words(lines, references)
+        return canvas.export(figure, key=key, title=title, description=description), description
+
+
+def _quality_panel(
+    axis: Any, lines: Sequence[Series], references: Sequence[Configuration], metric: str, *, named: Callable[[Configuration], str] | None
+) -> list[axes.Label]:
+    """Draws one panel; what is to be written at its right edge."""
+    places = axes.positions([position for line in lines for position in line.positions] or [1])
+    right = max(places.values()) + 0.25
+    left = min(places.values()) - 0.25
+    axis.set_xlim(left, right)
+    axis.xaxis.set_major_locator(FixedLocator(list(places.values())))
+    axis.xaxis.set_major_formatter(FixedFormatter([str(position) for position in places]))
+    labels = []
+    for line in sorted(lines, key=lambda line: line.head.key):
+        found = [(places[position], one, one.quality(metric)) for position, one in zip(line.positions, line.members, strict=True)]
+        found = [(x, one, quality) for x, one, quality in found if quality.value is not None]
+        colour = family(line.head).colour
+        axis.plot([x for x, *_ in found], [quality.value for *_, quality in found], color=colour, alpha=0.8, zorder=3)
+        for control in (False, True):
+            members = [(x, one, quality) for x, one, quality in found if one.is_control == control]
+            if not members:
+                continue
+            at = [x for x, *_ in members]
+            lows = [quality.value if quality.low is None else quality.low for *_, quality in members]
+            highs = [quality.value if quality.high is None else quality.high for *_, quality in members]
+            axis.vlines(at, lows, highs, color=family(members[0][1]).colour, linewidth=1.0, alpha=0.4, zorder=2)
+            style = axes.marker(members[0][1], Backbones(order=()), size=5.5)
+            axis.plot(at, [quality.value for *_, quality in members], linestyle="none", zorder=4, **style)
+        if named and found:
+            labels.append((float(found[-1][2].value or 0), named(line.head), colour))
+    for one in _once(references):
+        quality = one.quality(metric)
+        if quality.value is None:
+            continue
+        colour = family(one).colour
+        axis.axhline(quality.value, color=colour, linewidth=1.2, linestyle=(0, (4, 2)), zorder=2)
+        if quality.low is not None and one["compression"] == "full":
+            axis.fill_between([left, right], quality.low, quality.high, color=colour, alpha=0.09, linewidth=0, zorder=1)
+        labels.append((quality.value, "full history" if one["compression"] == "full" else family(one).name, colour))
+    return labels
+
+
+def _limits_and_ceilings(panels: Sequence[Any], drawn: Sequence[Configuration], ceiling: Ceiling, columns: int) -> list[list[axes.Label]]:
+    """Gives the panels of a row the same limits and draws what the exact predictor reaches; the names of these lines, a list a panel."""
+    labels = []
+    for number, axis in enumerate(panels):
+        metric = QUALITY_METRICS[number // columns]
+        qualities = [one.quality(metric) for one in drawn]
+        values = [float(v) for quality in qualities for v in (quality.low, quality.high, quality.value) if v is not None]
+        stated = {
+            CEILINGS[name]: value
+            for name, by_metric in ceiling.items()
+            if name in CEILINGS and (value := by_metric.get(metric)) is not None
+        }
+        axes.quality_limits(axis, values + [value for value in stated.values() if values and axes.within_reach(value, values)])
+        labels.append(axes.reference_lines(axis, {name: (value, canvas.MUTED) for name, value in stated.items()}))
+    return labels
+
+
+def _cost_panel(axis: Any, lines: Sequence[Series], cost: str, backbones: Backbones) -> None:
+    values = [value for line in lines for one in line.members if (value := COSTS[cost](one).value)]
+    places = axes.positions([position for line in lines for position in line.positions])
+    axis.set_yscale("log")
+    ticks = axes.cost_ticks(cost, min(values), max(values))
+    axis.set_ylim(min([*ticks, *values]) / 1.15, max([*ticks, *values]) * 1.15)
+    axis.yaxis.set_major_locator(FixedLocator(ticks))
+    axis.yaxis.set_major_formatter(FixedFormatter([axes.tick_label(cost, tick) for tick in ticks]))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.xaxis.set_major_locator(FixedLocator(list(places.values())))
+    axis.xaxis.set_major_formatter(FixedFormatter([str(position) for position in places]))
+    axis.set_xlabel("history items before the recent ones")
+    axis.set_title(sentence(COST_NAMES[cost]))
+    for line in lines:
+        found = [(places[p], value) for p, one in zip(line.positions, line.members, strict=True) if (value := COSTS[cost](one).value)]
+        style = axes.marker(line.head, backbones, size=5)
+        axis.plot([x for x, _ in found], [y for _, y in found], linestyle=backbones.line(line.head), **style)
+
+
+def _has_trend(lines: Sequence[Series], cost: str) -> bool:
+    """Whether some line has that cost, above 0, at two lengths of history."""
+    return any(len({p for p, one in zip(line.positions, line.members, strict=True) if COSTS[cost](one).value}) > 1 for line in lines)
+
+
+def _line_name(head: Configuration) -> str:
+    kind = family(head)
+    if not head["tokens"]:
+        return kind.name
+    name = (
+        f"{head['tokens']} token{'s' if head['tokens'] > 1 else ''}" if kind.key.startswith("experts") else f"{kind.name} {head['tokens']}"
+    )
+    kind_of_plan = "growing " if head["plan"] == "growing" else ""
+    return f"{name}, {head['segments']} {kind_of_plan}segments" if head["segments"] > 1 else name
+
+
+def _once(references: Sequence[Configuration]) -> list[Configuration]:
+    """One configuration per compression: how full history is served does not change what it ranks."""
+    first: dict[str, Configuration] = {}
+    for one in sorted(references, key=lambda one: (one["serving"] == "cache", one["training"] != "separate", one.key)):
+        first.setdefault(str(one["compression"]), one)
+    return list(first.values())
+
+
+def _quality_in_words(lines: Sequence[Series], references: Sequence[Configuration]) -> str:
+    metric = QUALITY_METRICS[0]
+    said = []
+    for line in lines:
+        found = [(p, q.value) for p, one in zip(line.positions, line.members, strict=True) if (q := one.quality(metric)).value is not None]
+        values = ", ".join(f"{position}: {numbers.ratio(float(value or 0))}" for position, value in found)
+        said.append(f"{backbone_name(line.head)} {family(line.head).name} {values}")
+    for one in references:
+        quality = one.quality(metric)
+        if quality.value is not None and not (one["compression"] == "full" and one["serving"] == "cache"):
+            said.append(f"{backbone_name(one)} {family(one).name} {numbers.ratio(quality.value)}")
+    return f"{METRIC_NAMES[metric]}: {'; '.join(said)}."
+
+
+def _trend_in_words(lines: Sequence[Series], cost: str, names: Names) -> str:
+    said = []
+    for line in lines:
+        found = [(one, value) for one in line.members if (value := COSTS[cost](one).value)]
+        if len(found) > 1:
+            (first, low), (last, high) = found[0], found[-1]
+            said.append(f"{names(first)} {numbers.quantity(cost, low)} to {names(last)} {numbers.quantity(cost, high)}")
+    return f"{sentence(COST_NAMES[cost])}: {'; '.join(said)}."

@@ -1,0 +1,214 @@
+"""The frontier, drawn: one cost against quality, with error bars, and the table of the same numbers."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from matplotlib.lines import Line2D
+
+from benchmarks.analysis.configurations import Configuration
+from benchmarks.analysis.estimates import Estimate
+from benchmarks.analysis.frontier import COSTS, Frontier, Standing
+from benchmarks.report import numbers, tables
+from benchmarks.report.figures import axes, canvas
+from benchmarks.report.figures.axes import METRIC_NAMES, Backbones
+from benchmarks.report.names import Names, backbone_name, family, filter_name
+from benchmarks.report.tables import Entry, Table
+
+COST_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "serve_flops": "FLOPs per request (serve)",
+        "compress_serve_flops": "FLOPs of a refresh and one request (compress + serve)",
+        "serve_latency_p50_ms": "latency of one request, median",
+        "serve_peak_bytes": "peak memory of serving",
+        "cache_bytes": "cache per user",
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drawing:
+    """A figure of the report with its title, what is to be seen in it, and the table of its numbers."""
+
+    key: str
+    title: str
+    description: str
+    image: canvas.Image
+    table: Table
+
+
+def frontier_figure(frontiers: Mapping[str, Frontier], names: Names, *, key: str, where: str) -> Drawing:
+    """One cost against each quality metric, a panel each.
+
+    Args:
+        frontiers: by metric, all of the same cost.
+        names: how configurations are called.
+        key: prefix of the ids in the page.
+        where: the dataset and device, for the title.
+    """
+    title = f"{sentence(COST_NAMES[next(iter(frontiers.values())).cost])} against quality, {where}"
+    description = " ".join(_in_words(found, names) for found in frontiers.values())
+    with canvas.settings():
+        figure, readable = _draw_frontiers(frontiers, names, numbered=False)
+        if not readable:
+            figure, _ = _draw_frontiers(frontiers, names, numbered=True)
+        image = canvas.export(figure, key=key, title=title, description=description, png=True)
+    return Drawing(
+        key=key,
+        title=title,
+        description=description,
+        image=image,
+        table=frontier_table(frontiers, names, key=f"{key}-table", caption=title),
+    )
+
+
+def _draw_frontiers(frontiers: Mapping[str, Frontier], names: Names, *, numbered: bool) -> tuple[Any, bool]:
+    """The figure, and whether all its labels can be read; ``numbered`` points have their names in a list beside."""
+    drawn = [standing.configuration for f in frontiers.values() for standing in f.standings]
+    backbones = Backbones.of(drawn)
+    cost = next(iter(frontiers.values())).cost
+    scale = axes.CostScale.of(cost, [standing.cost for f in frontiers.values() for standing in f.standings])
+    figure, panels = canvas.new_figure(height=0.6 + 3.15 * len(frontiers), rows=len(frontiers))
+    floors: list[list[axes.Label]] = []
+    for axis, (metric, found) in zip(panels, frontiers.items(), strict=True):
+        floors.append(_frontier_panel(axis, found, backbones, scale))
+        axis.set_title(METRIC_NAMES.get(metric, metric))
+        scale.apply(axis, f"{COST_NAMES[cost]}, cheaper to the left")
+        if numbered:
+            axes.key_beside(axis, [names.brief(winner.configuration) for winner in found.winners])
+    axes.legend(figure, _unique(drawn), backbones, extra=[Line2D([], [], color=canvas.INK, linewidth=1.0, label="frontier")])
+    held = [axes.reserve(axis, labels) for axis, labels in zip(panels, floors, strict=True)]
+    renderer = canvas.settle(figure)
+    for axis, labels, holder in zip(panels, floors, held, strict=True):
+        holder.remove()
+        axes.end_labels(axis, renderer, labels)
+    readable = [
+        _label_frontier(axis, renderer, found, names, scale, numbered=numbered)
+        for axis, found in zip(panels, frontiers.values(), strict=True)
+    ]
+    return figure, all(readable)
+
+
+def _frontier_panel(axis: Any, found: Frontier, backbones: Backbones, scale: axes.CostScale) -> list[axes.Label]:
+    values = [bound for standing in found.standings for bound in _bounds(standing.quality)]
+    alike: dict[tuple[str, str, bool], list[Standing]] = {}
+    for standing in found.standings:
+        one = standing.configuration
+        alike.setdefault((family(one).key, backbones.fill(one), standing.on_frontier), []).append(standing)
+    for (_, _, on_frontier), members in alike.items():
+        one = members[0].configuration
+        at = [scale.place(member.cost) for member in members]
+        lows, highs = zip(*(_bounds(member.quality) for member in members), strict=True)
+        axis.vlines(at, lows, highs, color=family(one).colour, linewidth=1.0, alpha=0.75 if on_frontier else 0.22, zorder=2)
+        style = axes.marker(one, backbones, size=7.0 if on_frontier else 5.5)
+        faded = 1.0 if on_frontier else 0.5
+        axis.plot(at, [_value(member) for member in members], linestyle="none", alpha=faded, zorder=5 if on_frontier else 4, **style)
+    axes.quality_limits(axis, values)
+    winners = found.winners
+    if winners:
+        steps_x = [scale.place(winner.cost) for winner in winners] + [scale.high]
+        steps_y = [winner.quality.value for winner in winners] + [winners[-1].quality.value]
+        axis.plot(steps_x, steps_y, drawstyle="steps-post", color=canvas.INK, linewidth=1.0, zorder=3)
+    return axes.reference_lines(axis, _floors(found))
+
+
+def _floors(found: Frontier) -> dict[str, tuple[float, str]]:
+    """Baselines without a cost of their own are lines: what any configuration must beat."""
+    floors = {}
+    for one, _ in found.excluded:
+        quality = one.quality(found.metric)
+        if one.is_floor and quality.value is not None:
+            floors[backbone_name(one)] = (quality.value, canvas.MUTED)
+    return floors
+
+
+def _label_frontier(axis: Any, renderer: Any, found: Frontier, names: Names, scale: axes.CostScale, *, numbered: bool) -> bool:
+    marks = axes.boxes_of(axis, [(scale.place(s.cost), _value(s), *_bounds(s.quality)) for s in found.standings])
+    marks += axes.notes_of(axis, renderer)
+    winners = found.winners
+    corners = [(scale.place(w.cost), _value(w)) for w in winners] + ([(scale.high, _value(winners[-1]))] if winners else [])
+    for (x0, y0), (x1, y1) in itertools.pairwise(corners):
+        (left, level), (right, upper) = axis.transData.transform([(x0, y0), (x1, y1)])
+        marks += [(left, level - 0.7, right, level + 0.7), (right - 0.7, level, right + 0.7, upper)]
+    texts = [str(number + 1) if numbered else names.brief(winner.configuration) for number, winner in enumerate(winners)]
+    labels = [(scale.place(w.cost), _value(w), text) for w, text in zip(winners, texts, strict=True)]
+    return axes.label_points(axis, renderer, labels, marks=marks)
+
+
+def _in_words(found: Frontier, names: Names) -> str:
+    metric = METRIC_NAMES.get(found.metric, found.metric)
+    if not found.standings:
+        return f"{metric}: nothing to draw."
+    steps = [
+        f"{names(w.configuration)} ({numbers.quantity(found.cost, w.cost)}, {metric} {numbers.with_interval(w.quality)})"
+        for w in found.winners
+    ]
+    return f"{metric}: {len(found.standings)} configurations; on the frontier, cheapest first: {'; '.join(steps)}."
+
+
+def frontier_table(frontiers: Mapping[str, Frontier], names: Names, *, key: str, caption: str) -> Table:
+    """Every configuration with its cost, and for each metric whether it is on the frontier and how sure that is."""
+    first = next(iter(frontiers.values()))
+    everyone = _unique(
+        [s.configuration for f in frontiers.values() for s in f.standings] + [one for f in frontiers.values() for one, _ in f.excluded]
+    )
+    everyone.sort(key=lambda one: (_cost_order(COSTS[first.cost](one)), one.key))
+    headings = [tables.Column(name="configuration"), tables.Column(name=COST_NAMES[first.cost], numeric=True)]
+    for metric in frontiers:
+        shown = METRIC_NAMES.get(metric, metric)
+        headings += [
+            tables.Column(name=shown, numeric=True, explanation="95% interval below"),
+            tables.Column(
+                name=f"on the frontier of {shown}",
+                numeric=True,
+                explanation="share of the bootstrap replicates in which nothing dominates it",
+            ),
+            tables.Column(name="dominated with 95% confidence by"),
+        ]
+    rows = []
+    for one in everyone:
+        entries: list[Entry | str] = [Entry(text=names(one), family=family(one).key), tables.of_cost(first.cost, COSTS[first.cost](one))]
+        for metric, found in frontiers.items():
+            entries.append(tables.of_quality(one.quality(metric)))
+            entries += _standing_entries(one, found, names)
+        rows.append(tables.row(*entries, family=family(one).name, backbone=filter_name(one)))
+    return Table(key=key, caption=caption, columns=tuple(headings), rows=tuple(rows))
+
+
+def _standing_entries(one: Configuration, found: Frontier, names: Names) -> list[Entry]:
+    standing = next((s for s in found.standings if s.configuration is one), None)
+    if standing is None:
+        reason = next((reason for other, reason in found.excluded if other is one), "")
+        return [Entry(text="takes no part", tone="muted", detail=reason), Entry(text=numbers.MISSING, tone="muted")]
+    on = Entry(
+        text=numbers.percent(standing.probability),
+        order=standing.probability,
+        tone="good" if standing.on_frontier else "",
+        detail="on it" if standing.on_frontier else "",
+    )
+    rival = Entry(text=names(standing.dominated_by)) if standing.dominated_by else Entry(text=numbers.MISSING, tone="muted")
+    return [on, rival]
+
+
+def _cost_order(cost: Estimate) -> float:
+    return float("inf") if cost.value is None else cost.value
+
+
+def _bounds(quality: Estimate) -> tuple[float, float]:
+    value = float(quality.value or 0.0)
+    return (value if quality.low is None else quality.low, value if quality.high is None else quality.high)
+
+
+def _value(standing: Standing) -> float:
+    return float(standing.quality.value or 0.0)
+
+
+def _unique(among: Sequence[Configuration]) -> list[Configuration]:
+    return list({one.key: one for one in among}.values())
+
+
+def sentence(text: str) -> str:
+    """The text with its first letter as at the start of a sentence."""
+    return text[:1].upper() + text[1:]

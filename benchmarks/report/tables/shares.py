@@ -1,0 +1,49 @@
+"""What a configuration takes of full attention's time and FLOPs, both of one process: the report's table of shares."""
+
+from collections.abc import Sequence
+
+from benchmarks.analysis.configurations import Configuration
+from benchmarks.analysis.estimates import Estimate
+from benchmarks.report import numbers, tables
+from benchmarks.report.names import Names, family, filter_name
+from benchmarks.report.tables import Entry, Table
+
+_PASSES = {"serve": "request", "compress": "refresh", "compress_serve": "refresh and request", "train": "training step"}
+_NEAR = 1.15  # time over FLOPs above this: what is not a multiply-add tells
+
+
+def shares_table(among: Sequence[Configuration], names: Names, *, key: str, caption: str) -> Table | None:
+    """A row for each configuration that has a control: time over full attention's beside FLOPs over FLOPs; ``None`` without any."""
+    rows = []
+    for one in among:
+        times, flops = ({name: one.cost(f"{name}_{of}_over_full") for name in _PASSES} for of in ("time", "flops"))
+        if all(share.value is None for share in (*times.values(), *flops.values())):
+            continue
+        said = {"family": family(one).name, "backbone": filter_name(one)}
+        entries = [entry for name in _PASSES for entry in (_share(times[name]), _share(flops[name]))]
+        beyond = _beyond(times["serve"], flops["serve"])
+        rows.append(tables.row(Entry(text=names(one), family=family(one).key), *entries, beyond, **said))
+    if not rows:
+        return None
+    last = "request: time over FLOPs"
+    numeric = [*(f"{shown}: {of}" for shown in _PASSES.values() for of in ("time", "FLOPs")), last]
+    explanations = {last: "1 where a request takes as much of full attention's time as of its FLOPs"}
+    explanations |= {f"{shown}: time": "median of the ratios of calls timed in turn; their quartiles below" for shown in _PASSES.values()}
+    headings = tables.columns("configuration", *numeric, numeric=numeric, explanations=explanations)
+    return Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True)
+
+
+def _share(share: Estimate) -> Entry:
+    if share.value is None:
+        return Entry(text=numbers.MISSING, detail=share.reason, tone="muted")
+    quartiles = ""
+    if share.low is not None and share.high is not None:
+        quartiles = f"{numbers.percent(share.low)} to {numbers.percent(share.high)}"
+    return Entry(text=numbers.percent(share.value), order=share.value, detail=quartiles)
+
+
+def _beyond(time: Estimate, flops: Estimate) -> Entry:
+    if time.value is None or not flops.value:
+        return Entry(text=numbers.MISSING, tone="muted")
+    ratio = time.value / flops.value
+    return Entry(text=numbers.significant(ratio), order=ratio, tone="warn" if ratio > _NEAR else "")

@@ -1,0 +1,162 @@
+import itertools
+
+import numpy as np
+import pytest
+from fabricated_records import fabricate, grid_cells
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from benchmarks.analysis.configurations import configurations
+from benchmarks.analysis.frontier import COSTS, decades, domination_probability, frontier, hypervolume, non_dominated
+from benchmarks.cell import Cell
+
+few = st.integers(1, 7)
+grid = st.integers(0, 4).map(float)  # few values, so that ties are common
+
+
+@st.composite
+def points(draw):
+    n = draw(few)
+    costs = draw(arrays(np.float64, n, elements=grid))
+    qualities = draw(arrays(np.float64, (n, draw(few)), elements=grid))
+    return costs, qualities
+
+
+def dominates(cost_a, quality_a, cost_b, quality_b):
+    return cost_a <= cost_b and quality_a >= quality_b and (cost_a < cost_b or quality_a > quality_b)
+
+
+@given(points())
+def test_non_dominated_equals_brute_force(drawn):
+    costs, qualities = drawn
+    expected = [
+        [
+            not any(dominates(costs[j], qualities[j, b], costs[i], qualities[i, b]) for j in range(len(costs)))
+            for b in range(qualities.shape[1])
+        ]
+        for i in range(len(costs))
+    ]
+    assert non_dominated(costs, qualities).tolist() == expected
+    assert non_dominated(costs, qualities[:, 0]).tolist() == [row[0] for row in expected]
+
+
+@given(points())
+def test_domination_probability_equals_brute_force(drawn):
+    costs, qualities = drawn
+    n, draws = qualities.shape
+    expected = np.zeros((n, n))
+    for i, j, b in itertools.product(range(n), range(n), range(draws)):
+        expected[i, j] += dominates(costs[j], qualities[j, b], costs[i], qualities[i, b]) / draws
+    assert domination_probability(costs, qualities) == pytest.approx(expected)
+
+
+@given(points())
+def test_hypervolume_equals_counting_unit_squares(drawn):
+    costs, qualities = drawn
+    for column, area in zip(qualities.T, hypervolume(costs, qualities, reference=(4.0, 1.0)), strict=True):
+        squares = sum(
+            any(cost <= x and quality >= y + 1 for cost, quality in zip(costs, column, strict=True))
+            for x, y in itertools.product(range(4), range(1, 4))
+        )
+        assert area == pytest.approx(squares)
+
+
+def test_hypervolume_by_hand():
+    # (1, 2) dominates 2 wide to the next point and 1 to the reference; (3, 5) lifts the last unit to 5
+    area = hypervolume(np.array([3.0, 1.0]), np.array([[5.0], [2.0]]), reference=(4.0, 0.0))
+    assert area.tolist() == [2.0 * 2 + 5.0 * 1]
+
+
+def test_decades_take_what_is_free_as_one():
+    assert decades(np.array([0.0, 1.0, 1000.0])).tolist() == [0.0, 0.0, 3.0]
+
+
+def made(quality: float, *, spread: float = 0.0, flops: float = 100.0, **settings: object):
+    """A record with this quality (replicates spread evenly around it) and these serving FLOPs."""
+    record = fabricate(
+        Cell(**({"backbone": "hstu", "compression": "experts", "tokens": 4} | settings)), agrees=settings.get("tokens") != 64
+    )  # type: ignore[arg-type]
+    for metric in ("ndcg@10", "recall@10"):
+        record["metrics"][metric]["value"] = quality
+        record["replicates"][metric] = np.linspace(quality - spread, quality + spread, 101).tolist()
+    record["metrics"]["serve_flops"]["value"] = flops
+    return record
+
+
+def stand(records):
+    found = frontier(configurations(records), cost="serve_flops", metric="ndcg@10")
+    return found, {s.configuration["tokens"]: s for s in found.standings}
+
+
+def test_a_cheaper_and_better_rival_is_named():
+    _, standings = stand([made(0.1, tokens=1, flops=10), made(0.2, tokens=2, flops=5), made(0.3, tokens=3, flops=20)])
+    assert [tokens for tokens, standing in standings.items() if standing.on_frontier] == [2, 3]
+    assert standings[1].dominated_by is standings[2].configuration
+    assert (standings[1].probability, standings[2].probability) == (0.0, 1.0)
+    assert standings[2].dominated_by is None
+
+
+def test_a_rival_that_wins_half_the_draws_dominates_nobody():
+    better, worse = made(0.20, tokens=1, flops=10), made(0.19, tokens=2, flops=10)
+    worse["replicates"]["ndcg@10"] = worse["replicates"]["ndcg@10"][:]
+    better["replicates"]["ndcg@10"] = [0.18 if draw % 2 else 0.22 for draw in range(101)]
+    _, standings = stand([better, worse])
+    assert standings[1].on_frontier
+    assert not standings[2].on_frontier
+    assert standings[2].probability == pytest.approx(50 / 101)
+    assert standings[2].dominated_by is None
+
+
+def test_equals_share_the_frontier():
+    _, standings = stand([made(0.2, tokens=1), made(0.2, tokens=2)])
+    assert all(standing.on_frontier and standing.probability == 1.0 for standing in standings.values())
+
+
+def test_a_disagreeing_ledger_neither_wins_nor_pushes_others_off():
+    found, standings = stand([made(0.1, tokens=1, flops=10), made(0.9, tokens=64, flops=1)])
+    assert set(standings) == {1}
+    assert standings[1].on_frontier
+    assert [(one["tokens"], reason) for one, reason in found.excluded] == [(64, "its FLOP ledger disagrees by over 1%")]
+
+
+def test_who_lacks_cost_or_quality_is_excluded_with_the_reason():
+    no_cost, no_quality = made(0.1, tokens=1), made(0.1, tokens=2)
+    no_cost["metrics"]["serve_flops"] |= {"value": None, "method": "not priced"}
+    del no_quality["metrics"]["ndcg@10"]
+    found, standings = stand([no_cost, no_quality, made(0.1, tokens=3)])
+    assert set(standings) == {3}
+    assert [reason for _, reason in found.excluded] == ["serve_flops: not priced", "ndcg@10: not measured"]
+
+
+def test_nothing_to_stand_on_it():
+    found = frontier([], cost="serve_flops", metric="ndcg@10")
+    assert found.standings == ()
+    assert found.hypervolume.value is None
+
+
+def test_the_reference_is_the_dearest_and_quality_zero():
+    found, _ = stand([made(0.1, tokens=1, flops=10), made(0.3, tokens=2, flops=100), made(0.2, tokens=3, flops=1000)])
+    assert found.reference == (3.0, 0.0)
+    assert found.hypervolume.value == pytest.approx(0.1 * 1 + 0.3 * 1)
+
+
+def test_a_free_cost_can_be_on_the_frontier():
+    record = made(0.1, tokens=1, flops=0)
+    found, standings = stand([record, made(0.2, tokens=2, flops=100)])
+    assert standings[1].on_frontier
+    assert found.hypervolume.value == pytest.approx(0.1 * 2)
+
+
+def test_compress_and_serve_is_their_sum():
+    (one,) = configurations([fabricate(Cell(backbone="hstu", compression="experts", tokens=4))])
+    assert COSTS["compress_serve_flops"](one).value == one.cost("compress_flops").value + one.cost("serve_flops").value
+
+
+def test_it_is_the_same_every_time_and_in_every_order():
+    records = [fabricate(cell) for cell in grid_cells(histories=(64,))]
+    first, _ = stand(records)
+    second, _ = stand(records[::-1])
+    summary = [[(s.configuration.key, s.on_frontier, s.probability) for s in found.standings] for found in (first, second)]
+    assert summary[0] == summary[1]
+    assert first.hypervolume.low == second.hypervolume.low

@@ -1,0 +1,191 @@
+import itertools
+import re
+
+import matplotlib as mpl
+import pytest
+from fabricated_records import fabricate, grid_cells
+
+from benchmarks.analysis.configurations import QUALITY_METRICS, configurations
+from benchmarks.analysis.frontier import frontier
+from benchmarks.cell import Cell
+from benchmarks.report import names as families
+from benchmarks.report.figures import axes, canvas, curves
+from benchmarks.report.figures.frontier import frontier_figure
+from benchmarks.report.tables import contrasts
+
+
+@pytest.fixture(scope="module")
+def among():
+    return families.in_order(configurations([fabricate(cell) for cell in grid_cells(histories=(64,), backbones=("hstu",))]))
+
+
+def drawn(among, cost="serve_flops"):
+    frontiers = {metric: frontier(among, cost=cost, metric=metric) for metric in QUALITY_METRICS}
+    return frontier_figure(frontiers, families.name_all(among), key="f", where="here")
+
+
+def luminance(colour):
+    channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    red, green, blue = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one, other):
+    bright, dark = sorted((luminance(one), luminance(other)), reverse=True)
+    return (bright + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("theme", [0, 1])
+def test_colours_can_be_read_on_their_paper(theme):
+    palette = canvas.themes()[theme]
+    for name, colour in palette.items():
+        if name not in ("paper", "grid"):
+            assert contrast(colour, palette["paper"]) >= 4.5, name
+
+
+def test_colours_and_shapes_tell_families_apart():
+    light, dark = canvas.themes()
+    assert set(light) == set(dark)
+    assert len(set(light.values())) == len(light)  # a colour is the name of its variable
+    assert len({family.marker for family in families.FAMILIES.values()}) == len(families.FAMILIES)
+    assert len(set(families.GLYPHS.values())) == len(families.FAMILIES)
+
+
+def test_every_colour_of_a_figure_is_a_variable(among):
+    svg = str(drawn(among).image.svg)
+    bare = set(re.findall(r"(?<!, )#[0-9a-f]{6}", svg))
+    assert bare == set()
+    used = set(re.findall(r"var\(--([a-z-]+)", svg))
+    assert {"ink", "muted", "grid", "c-experts-elastic", "c-full", "sans"} <= used
+    assert used - {"sans"} <= set(canvas.themes()[0])
+
+
+def test_a_figure_is_self_contained(among):
+    svg = str(drawn(among).image.svg)
+    assert "url(" not in svg
+    assert "http" not in svg
+    assert "xmlns" not in svg
+    assert "<metadata" not in svg
+    ids = re.findall(r' id="([^"]+)"', svg)
+    assert all(name.startswith("f-") for name in ids)
+    assert set(re.findall(r'href="#([^"]+)"', svg)) <= set(ids)
+
+
+def test_the_frontier_is_told_in_words_and_numbers(among):
+    found = drawn(among)
+    assert found.description.startswith("NDCG@10: 13 configurations; on the frontier, cheapest first: ")
+    assert len(found.table.rows) == len(among)
+    chances = [row.entries[3].order for row in found.table.rows if row.entries[3].order is not None]
+    assert len(chances) == 13
+    assert all(0 <= chance <= 1 for chance in chances)
+    assert {row.entries[1].text for row in found.table.rows if row.family == "floor"} == {"\N{EN DASH}"}
+
+
+def test_labels_of_a_frontier_are_names_or_numbers_with_a_list(among):
+    svg = str(drawn(among).image.svg)
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+    names = families.name_all(among)
+    winners = [names.brief(s.configuration) for s in frontier(among, cost="serve_flops", metric="ndcg@10").winners]
+    assert all(any(text.endswith(name) for text in texts) for name in winners)
+
+
+def test_floors_without_a_cost_are_lines_or_notes(among):
+    svg = str(drawn(among).image.svg)
+    assert "repeat last" in svg
+    assert "popularity" in svg
+
+
+def test_text_is_never_read_as_mathematics():
+    cells = [Cell(backbone="hstu", compression="experts", tokens=4, dataset=name) for name in ("$\\frac{<b>", "plain")]
+    records = [fabricate(cell) for cell in cells]
+    records[0]["metrics"]["ndcg@10"]["value"] = 1.0  # on the frontier, so that it is labelled
+    assert "[$\\frac{&lt;b&gt;]" in str(drawn(configurations(records)).image.svg)
+
+
+def test_settings_of_the_user_change_nothing(among):
+    before = drawn(among)
+    with mpl.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.hashsalt": "other", "svg.fonttype": "path"}):
+        after = drawn(among)
+        assert mpl.rcParams["font.size"] == 30
+    assert before.image == after.image
+
+
+def test_zero_has_a_place_on_a_logarithmic_axis():
+    scale = axes.CostScale.of("cache_bytes", [0.0, 1024.0, 4096.0])
+    assert scale.place(1024.0) == 1024.0
+    assert 0 < scale.place(0.0) < scale.low < 1024.0
+    assert axes.CostScale.of("cache_bytes", [1024.0]).zero is None
+
+
+@pytest.mark.parametrize(
+    ("metric", "low", "high"),
+    [
+        ("serve_flops", 2.1e6, 5.5e7),
+        ("serve_flops", 2.1e6, 2.4e6),
+        ("serve_flops", 1e3, 1e15),
+        ("cache_bytes", 700.0, 2e5),
+        ("cache_bytes", 1.5e6, 1.6e6),
+        ("serve_latency_p50_ms", 0.7, 0.9),
+    ],
+)
+def test_ticks_are_inside_few_and_told_apart(metric, low, high):
+    ticks = axes.cost_ticks(metric, low, high)
+    assert 2 <= len(ticks) <= 8
+    assert all(low <= tick <= high for tick in ticks)
+    labels = [axes.tick_label(metric, tick) for tick in ticks]
+    assert len(set(labels)) == len(labels)
+
+
+def test_tick_labels_drop_zeros_that_say_nothing():
+    assert axes.tick_label("serve_flops", 1e7) == "10 MFLOP"
+    assert axes.tick_label("serve_flops", 1e8) == "100 MFLOP"
+    assert axes.tick_label("serve_flops", 1.5e6) == "1.5 MFLOP"
+    assert axes.tick_label("cache_bytes", 2.0**18) == "256 KiB"
+
+
+def test_positions_are_logarithmic_with_zero_a_step_before():
+    assert axes.positions([8, 0, 2, 4]) == {2: 1.0, 4: 2.0, 8: 3.0, 0: 0.0}
+
+
+def test_tokens_figure_has_ceilings_and_references(among):
+    ceiling = {"whole_past": {"ndcg@10": 0.2, "recall@10": 0.3}, "last_recent": {"ndcg@10": 9.0, "recall@10": 0.25}}
+    found = curves.tokens_figure(among, families.name_all(among), ceiling=ceiling, key="t", where="here")
+    svg = str(found.image.svg)
+    for text in ("full history", "recent only", "ceiling, whole past", "\N{UPWARDS ARROW} ceiling, recent only 9.0000", "NDCG@10, HSTU"):
+        assert text in svg
+    assert "full history 0." in found.description
+
+
+def test_figures_without_a_subject_are_not_drawn(among):
+    names = families.name_all(among)
+    full = [one for one in among if one["compression"] == "full"]
+    assert curves.tokens_figure(full, names, ceiling={}, key="t", where="here") is None
+    assert curves.history_figure(among, names, ceiling={}, key="h", where="here") is None
+    assert curves.cost_history_figure(among, names, key="c", where="here") is None
+    assert contrasts.forest_figure(full, names, key="d", where="here") is None
+    assert contrasts.amortised_figure([], names, key="a", where="here") is None
+
+
+def test_names_say_what_parts_and_no_more():
+    names = families.name_all(one := configurations([fabricate(Cell(backbone="hstu", compression="experts", tokens=4))]))
+    assert (names(one[0]), names.brief(one[0])) == ("HSTU · PerSRec, 4 tokens", "4 tok")
+    cells = [Cell(backbone="hstu", compression="experts", tokens=4, history=history) for history in (64, 128)]
+    names = families.name_all(two := configurations([fabricate(cell) for cell in cells]))
+    assert [names.brief(one) for one in two] == ["4 tok @64", "4 tok @128"]
+
+
+def test_namesakes_are_told_apart_by_what_differs():
+    cells = [Cell(backbone="hstu", compression="experts", tokens=4, learning_rate=rate) for rate in (0.001, 0.01)]
+    among = configurations([fabricate(cell) for cell in cells])
+    names = families.name_all(among)
+    assert sorted(names(one) for one in among) == [
+        "HSTU · PerSRec, 4 tokens · learning rate 0.001",
+        "HSTU · PerSRec, 4 tokens · learning rate 0.01",
+    ]
+
+
+def test_every_configuration_of_a_grid_has_a_name_of_its_own():
+    among = configurations([fabricate(cell) for cell in grid_cells()])
+    names = families.name_all(among)
+    for of in (names, names.brief):
+        assert not [pair for pair in itertools.combinations([of(one) for one in among], 2) if pair[0] == pair[1]]

@@ -1,0 +1,482 @@
+import base64
+import contextlib
+import csv
+import dataclasses
+import hashlib
+import html
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from fabricated_records import fabricate, grid_cells, metric, slim, write
+
+from benchmarks import store
+from benchmarks.analysis.configurations import configurations
+from benchmarks.cell import COMPRESSION_NAMES, FLOOR_NAMES, WITHOUT_TOKENS, Cell
+from benchmarks.report import names as families
+from benchmarks.report import page as report
+from benchmarks.report.command import main
+from benchmarks.report.page import render_report
+from benchmarks.report.tables.evidence import item_table
+
+EVIL = "<script>alert('x')</script>\"&$\\frac{"
+VOID = {"meta", "link", "br", "img", "input", "hr", "path", "use"}
+
+
+class Page(HTMLParser):
+    """What a reader without scripts gets: tags, ids, attributes, texts; tags have to be closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.texts: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] not in (["script"], ["style"]):
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def having(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def rendered(tmp_path: Path, records, *, name: str = "grid") -> str:
+    out = tmp_path / "reports" / f"{name}.html"
+    render_report(write(tmp_path / "results" / name, records), out)
+    return out.read_text()
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory):
+    """A whole grid with a failure of each kind, a disagreeing ledger and two history lengths, rendered once."""
+    cells = grid_cells(histories=(64, 224))
+    statuses = {3: "oom", 9: "crash", 14: "timeout", 15: "invalid", 16: "unsupported"}
+    records = [fabricate(cell, status=statuses.get(place, "ok"), agrees=place != 12) for place, cell in enumerate(cells)]
+    folder = tmp_path_factory.mktemp("run")
+    results = write(folder / "results" / "grid", records)
+    out = folder / "reports" / "grid.html"
+    render_report(results, out)
+    return results, out
+
+
+@pytest.fixture(scope="module")
+def page(grid):
+    return Page(grid[1].read_text())
+
+
+def test_sections_come_in_the_order_of_the_contract(page):
+    ids = [attributes["id"] for attributes in page.having("section")]
+    assert ids == [
+        "verdict", "frontier", "ranking", "tokens", "history", "comparisons", "amortisation", "feasibility",
+        "ledger", "noise", "failures", "provenance", "limits",
+    ]  # fmt: skip
+    linked = [attributes["href"] for attributes in page.having("a")]
+    assert linked == ["#content", *(f"#{name}" for name in ids)]
+
+
+def test_item_vectors_that_are_computed_have_a_row_a_backbone(tmp_path):
+    cells = [Cell(backbone="hllm", compression="experts", tokens=tokens) for tokens in (0, 4)]
+    parameters = fabricate(Cell(backbone="hstu", compression="full"))
+    assert item_table(configurations([parameters])) is None
+    records = [slim(fabricate(cell)) for cell in cells]
+    for record in records:
+        record["metrics"]["item_flops"] = metric(29_600_000, "flop")
+        record["metrics"]["item_peak_bytes"] = metric(None, "byte", method="not told")
+    table = item_table(configurations([*records, parameters]))
+    assert [[entry.text for entry in row.entries[:3]] for row in table.rows] == [["HLLM", "synthetic", "29.6 MFLOP"]]
+    assert table.rows[0].entries[4].detail == "not told"
+    assert table.caption in Page(rendered(tmp_path, records)).text
+
+
+def test_every_cost_has_its_frontier(page):
+    figures = [attributes["id"] for attributes in page.having("figure")]
+    costs = ("serve-flops", "compress-serve-flops", "serve-latency-p50-ms", "serve-peak-bytes", "cache-bytes")
+    assert figures[:5] == [f"frontier-{cost}-1" for cost in costs]
+    assert {"tokens-1-1", "tokens-1-2", "history-1", "cost-history-1", "contrasts-1", "amortised-1"} == set(figures[5:])
+
+
+def test_every_figure_is_named_described_and_has_its_table(page, grid):
+    drawings = re.findall(r"<figure.*?</figure>", grid[1].read_text(), flags=re.DOTALL)
+    assert len(drawings) == len(page.having("figure")) == len(page.having("svg"))
+    for drawing in drawings:
+        key = re.search(r'<figure id="([^"]+)"', drawing).group(1)
+        assert 'role="img" focusable="false" viewBox="0 0' in drawing
+        assert f'aria-labelledby="{key}-title {key}-desc"' in drawing
+        assert re.search(rf'<title id="{key}-title">[^<]{{10,}}</title><desc id="{key}-desc">[^<]{{20,}}</desc>', drawing)
+        assert "<details>" in drawing
+        assert drawing.count("<tr") > 2
+        assert "<text" in drawing  # text stays text
+        assert "var(--ink" in drawing  # and takes the page's colours
+
+
+def test_ids_are_unique_and_every_reference_has_its_target(page):
+    ids = [attributes["id"] for _, attributes in page.tags if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+    for _, attributes in page.tags:
+        if attributes.get("href"):
+            assert attributes["href"].removeprefix("#") in ids
+        for named in (attributes.get("aria-labelledby") or "").split():
+            assert named in ids
+
+
+def test_nothing_is_requested(grid):
+    text = grid[1].read_text()
+    assert not re.search(
+        r"""\b(?:src|href|action|data|poster|srcset)\s*=\s*["']?(?!#)[^\s>]*[:/]""", re.sub(r"<(pre|code)>.*?</\1>", "", text)
+    )
+    assert "url(" not in text
+    assert "@import" not in text
+    assert "http" not in re.sub(r'<meta http-equiv="Content-Security-Policy"', "", text)
+
+
+def test_the_policy_lets_no_script_run_but_the_pages_own(page, grid):
+    (policy,) = [attributes["content"] for attributes in page.having("meta") if attributes.get("http-equiv")]
+    (script,) = re.findall(r"<script>(.*?)</script>", grid[1].read_text(), flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+
+
+def test_it_reads_without_scripts(page):
+    assert not page.having("button")  # what only scripts can do is put there by the script
+    assert not [attributes for _, attributes in page.tags if "hidden" in attributes]
+    assert "MemoryError: crash: could not allocate 1,234 MiB" in page.text
+    assert "python -m benchmarks.run --grid full --select" in page.text
+
+
+def test_tables_have_captions_and_headings(page):
+    tables = len(page.having("table"))
+    assert len(page.having("caption")) == tables
+    assert len(page.having("thead")) == tables
+    headings = page.having("th")
+    assert {attributes["scope"] for attributes in headings} == {"col", "row"}
+
+
+def test_the_verdict_counts_and_names(page):
+    assert "Incomplete" in page.text
+    assert "3 of 52 cells crashed, ran out of time or are invalid" in page.text
+    assert "47 ok 1 oom 1 unsupported 1 timeout 1 crash 1 invalid" in page.text
+    for fact in ("0123456789ab", "AMD EPYC 7763", "2026-03-01", "synthetic (small)", "600 test users"):
+        assert fact in page.text
+    assert re.search(r"HSTU · PerSRec, elastic, 16 tokens · 224 \+ 32 reaches NDCG@10 0\.\d{4} \(0\.\d{4} to 0\.\d{4}\)", page.text)
+    assert "The FLOP ledger disagrees by over 1% for" in page.text
+
+
+def test_the_digest_says_which_records_are_shown(page, grid):
+    (digest,) = [attributes["content"] for attributes in page.having("meta") if attributes.get("name") == "records-digest"]
+    assert digest == store.records_digest(grid[0])
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path):
+    records = [slim(fabricate(cell)) for cell in grid_cells(histories=(64,), backbones=("hstu",))]
+    pages = [rendered(tmp_path / place, order) for place, order in (("a", records), ("b", records[::-1]))]
+    assert pages[0] == pages[1]
+    first, second = (sorted((tmp_path / place / "reports" / "grid").iterdir()) for place in ("a", "b"))
+    assert [path.name for path in first] == [path.name for path in second]
+    assert all(one.read_bytes() == other.read_bytes() for one, other in zip(first, second, strict=True))
+
+
+def test_what_lies_beside_the_page(grid):
+    beside = grid[1].with_suffix("")
+    names = sorted(path.name for path in beside.iterdir())
+    assert names == [
+        "frontier-cache-bytes-1.png", "frontier-compress-serve-flops-1.png", "frontier-serve-flops-1.png",
+        "frontier-serve-latency-p50-ms-1.png", "frontier-serve-peak-bytes-1.png", "summary.md", "tables.csv",
+    ]  # fmt: skip
+    assert (beside / names[0]).read_bytes().startswith(b"\x89PNG")
+    with (beside / "tables.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    shown = next(
+        row
+        for row in rows
+        if row["backbone"] == "hstu" and row["history"] == "64" and row["compression"] == "full" and row["metric"] == "ndcg@10"
+    )
+    records = store.load_records(grid[0])
+    cell = {"backbone": "hstu", "history": 64, "compression": "full", "serving": shown["serving"]}
+    record = next(record for record in records if cell.items() <= record["cell"].items())
+    assert float(shown["value"]) == pytest.approx(record["metrics"]["ndcg@10"]["value"])
+    assert {"ndcg@10_recovered", "ndcg@10_retention", "on_frontier_probability_serve_flops_ndcg@10"} <= {row["metric"] for row in rows}
+    summary = (beside / "summary.md").read_text()
+    assert summary.startswith("# grid\n")
+    assert "| rank | configuration |" in summary
+
+
+def test_pictures_of_an_earlier_rendering_go(tmp_path):
+    trained = slim(fabricate(Cell(backbone="hstu", compression="experts", tokens=4)))
+    rendered(tmp_path, [trained])
+    beside = tmp_path / "reports" / "grid"
+    (beside / "mine.png").write_bytes(b"")
+    (tmp_path / "results" / "grid" / "cells" / f"{trained['cell_key']}.json").unlink()
+    rendered(tmp_path, [fabricate(Cell(backbone="popularity", compression="none", training="none"))])
+    assert sorted(path.name for path in beside.iterdir()) == ["mine.png", "summary.md", "tables.csv"]
+
+
+def test_every_text_of_a_record_is_escaped(tmp_path):
+    evil = Cell(backbone="hstu", compression="experts", tokens=4, dataset=EVIL)
+    shown = slim(fabricate(evil))
+    shown["metrics"]["serve_energy_j"] = {"value": None, "method": EVIL}
+    shown["environment"] |= {"cpu": EVIL, "system": EVIL, "packages": {EVIL: EVIL}}
+    shown["provenance"] |= {"commit": EVIL, "rerun": EVIL, "utc": EVIL}
+    shown["dataset"]["notes"] = {EVIL: EVIL}
+    shown["ledger"][0]["uncounted"] = {EVIL: 3}
+    failed = fabricate(dataclasses.replace(evil, tokens=8), status="crash")
+    failed["error"] = {"phase": EVIL, "type": EVIL, "message": EVIL, "log_tail": EVIL}
+    text = rendered(tmp_path, [shown, failed], name="a'b<i>c")
+    assert len(re.findall(r"<script", text)) == 1
+    assert "<i>" not in text
+    assert Page(text).text.count("<script>alert('x')</script>") > 10
+    summary = (tmp_path / "reports" / "a'b<i>c" / "summary.md").read_text()
+    assert "<script>" not in summary.replace("\\<", "")
+
+
+def test_a_single_cell_says_what_is_missing(tmp_path):
+    page = Page(rendered(tmp_path, [slim(fabricate(Cell(backbone="hstu", compression="experts", tokens=4)))]))
+    assert "the one cell was measured" in page.text
+    assert "no cell of this layout without tokens" in page.text
+    assert "There is no no-token cell here" in page.text
+    assert "One history length alone was measured, 224 items." in page.text
+    assert "One seed for every configuration" in page.text
+
+
+def test_floors_alone(tmp_path):
+    page = Page(
+        rendered(tmp_path, [fabricate(Cell(backbone=name, compression="none", training="none")) for name in ("popularity", "repeat_last")])
+    )
+    assert "No PerSRec configuration with a quality" in page.text
+    assert "No trained model was measured" in page.text
+    assert not page.having("figure")
+
+
+def test_every_compression_has_a_name_a_colour_and_a_mark_of_its_own(tmp_path):
+    common = {"backbone": "hstu", "dataset_size": "small", "history": 64, "recent": 32}
+    serving = {"retrieval": "recompute"}
+    cells = [
+        Cell(**common, compression=name, tokens=0 if name in WITHOUT_TOKENS else 4, serving=serving.get(name, "cache"))
+        for name in COMPRESSION_NAMES
+        if name != "none"
+    ]
+    floors = [Cell(backbone=name, compression="none", training="none") for name in FLOOR_NAMES]
+    page = Page(rendered(tmp_path, [fabricate(cell) for cell in cells + floors]))
+    of_cells = [families.family(one) for one in configurations([fabricate(cell) for cell in cells])]
+    for part in ("key", "name", "colour", "dark", "marker"):
+        assert len({getattr(one, part) for one in of_cells}) == len(cells)
+    assert all(one.key in families.FAMILIES and one.name in page.text for one in of_cells)
+
+
+def test_costs_alone(tmp_path):
+    cells = [cell for cell in grid_cells(histories=(512, 2048)) if cell.compression != "none"]
+    records = [fabricate(dataclasses.replace(cell, training="none", elastic_tokens=()), replicates={}) for cell in cells]
+    for record in records:
+        record["metrics"] = {name: entry for name, entry in record["metrics"].items() if entry["direction"] == "lower" or "second" in name}
+    page = Page(rendered(tmp_path, records))
+    assert "By serving FLOPs, as no quality was measured" in page.text
+    assert [attributes["id"] for attributes in page.having("figure")] == ["cost-history-1", "amortised-1"]
+
+
+@pytest.fixture(scope="module")
+def experiments(tmp_path_factory):
+    """A small grid with tokens in other places and a model that is served from something else, rendered once."""
+    base = {"backbone": "hstu", "dataset_size": "small", "history": 224, "recent": 32, "epochs": 10}
+    experts = base | {"compression": "experts", "tokens": 8}
+    cells = [Cell(**base, compression="full", serving=serving) for serving in ("recompute", "cache")]
+    cells += [Cell(**base, compression="recent"), Cell(**base, compression="experts"), Cell(**experts)]
+    cells += [Cell(**experts, segments=2), Cell(**experts, segments=4), Cell(**experts, segments=4, plan="growing")]
+    cells += [Cell(**experts, ablation=name) for name in ("random_tokens", "shuffled_history", "other_user")]
+    cells += [Cell(**experts, staleness=items) for items in (16, 64)] + [Cell(**experts, cache_dtype="int8")]
+    folder = tmp_path_factory.mktemp("run")
+    out = folder / "reports" / "grid.html"
+    render_report(write(folder / "results" / "grid", [slim(fabricate(cell)) for cell in cells]), out)
+    return out
+
+
+def test_experiments_have_sections_of_their_own(experiments):
+    page = Page(experiments.read_text())
+    ids = [attributes["id"] for attributes in page.having("section")]
+    assert ids[4:10] == ["history", "segments", "comparisons", "ablations", "staleness", "precision"]
+    figures = [attributes["id"] for attributes in page.having("figure")]
+    assert {"segments-1", "staleness-1"} <= set(figures)
+    tables = rows_of_tables(experiments)
+    assert [row[1] for row in tables["ablations-differences-1"]] == [
+        "own, fresh, as computed", "another user's cache", "random tokens", "the history shuffled",
+    ]  # fmt: skip
+    assert [row[1] for row in tables["staleness-differences-1"]] == ["own, fresh, as computed", "16 items", "64 items"]
+    assert [row[1] for row in tables["precision-differences-1"]] == ["own, fresh, as computed", "int8"]
+    assert {row[0] for kind in ("ablations", "staleness") for row in tables[f"{kind}-differences-1"]} == {"HSTU · PerSRec, 8 tokens"}
+
+
+def test_a_backbone_with_one_number_of_segments_has_no_part_in_their_figure(tmp_path):
+    sizes = {"dataset_size": "small", "history": 224, "recent": 32, "epochs": 10}
+    cells = [Cell(backbone=backbone, compression="full", **sizes) for backbone in ("hstu", "sasrec")]
+    cells += [Cell(backbone="hstu", compression="experts", tokens=8, segments=count, **sizes) for count in (1, 2)]
+    cells += [Cell(backbone="sasrec", compression="experts", tokens=8, **sizes)]
+    out = tmp_path / "reports" / "grid.html"
+    render_report(write(tmp_path / "results" / "grid", [slim(fabricate(cell)) for cell in cells]), out)
+    assert {row[0].split(" ")[0] for row in rows_of_tables(out)["segments-1-table"]} == {"HSTU"}
+
+
+def test_experiments_stand_in_no_ranking_and_on_no_frontier(experiments):
+    for name, rows in rows_of_tables(experiments).items():
+        named = " ".join(text for row in rows for text in row)
+        if name.startswith(("ranking", "frontier", "comparison", "contrasts", "tokens", "history", "amortised", "qualities")):
+            assert "items old" not in named, name
+            assert "another user" not in named, name
+    ranked = [row[1] for row in rows_of_tables(experiments)["ranking-1"]]
+    assert "HSTU · PerSRec, 8 tokens, int8 cache" in ranked  # something one would serve
+    assert "HSTU · PerSRec, 8 tokens in 4 growing segments" in ranked
+    assert len(ranked) == 9
+    with (experiments.with_suffix("") / "tables.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert len({line["configuration"] for line in lines}) == 14  # every number is in the file
+    assert {line["configuration"] for line in lines if line["metric"] == "ndcg@10_over_own_cache"} == {
+        line["configuration"] for line in lines if (line["staleness"], line["ablation"], line["cache_dtype"]) != ("0", "none", "float32")
+    }
+
+
+def rows_of_tables(page):
+    """The first line of every entry of every table, by the table's id."""
+    tables = {}
+    for key, table in re.findall(r'<div class="table[^"]*" id="([^"]+)".*?<table>(.*?)</table>', page.read_text(), flags=re.DOTALL):
+        rows = re.findall(r"<tr.*?</tr>", table.split("</thead>")[-1], flags=re.DOTALL)
+        tables[key] = [[first_text(cell) for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, flags=re.DOTALL)] for row in rows]
+    return tables
+
+
+def first_text(cell):
+    texts = [html.unescape(text).strip() for text in re.split(r"<[^>]*>", cell)]
+    return next((text for text in texts if text and text not in "●⬢✚■◆▲▼◀▶⬟★✖♦"), "")
+
+
+def test_full_history_that_does_not_pay_is_said_plainly(tmp_path):
+    records = [slim(fabricate(cell)) for cell in grid_cells(histories=(64,), backbones=("hstu",)) if cell.compression != "none"]
+    control = {r["cell"]["backbone"]: r for r in records if r["cell"]["compression"] == "experts" and not r["cell"]["tokens"]}
+    for record in records:
+        if record["cell"]["compression"] == "full":
+            record["metrics"] = record["metrics"] | {m: control[record["cell"]["backbone"]]["metrics"][m] for m in ("ndcg@10", "recall@10")}
+            record["replicates"] = control[record["cell"]["backbone"]]["replicates"]
+    page = Page(rendered(tmp_path, records))
+    assert "Full history does not beat the no-token layout: HSTU · full history against HSTU · no token" in page.text
+    assert (
+        "Full history does not beat the no-token layout here, +0.0000 (+0.0000 to +0.0000), so there is no share to recover." in page.text
+    )
+    assert re.search(r"undefined full minus no token is \+0\.0000 \(\+0\.0000 to \+0\.0000\), an interval that holds 0", page.text)
+
+
+def test_mixed_code_data_and_machines_are_shown(tmp_path):
+    cells = [Cell(backbone="popularity", compression="none", training="none", history=history) for history in (1, 2, 4)]
+    records = [fabricate(cells[0]), fabricate(cells[1], code="0ld" * 20), fabricate(cells[2], dataset_digest="e" * 64)]
+    records[1]["provenance"]["utc"] = "2025-12-24T00:00:00Z"
+    records[2]["environment"]["fingerprint"] = "another"
+    text = Page(rendered(tmp_path, records)).text
+    assert "Complete, of mixed code" in text
+    assert "1 of 3 cells were measured by other code than the newest one (c0dec0dec0de)" in text
+    assert "2 environments" in text
+    assert "synthetic was measured in 2 versions of the data" in text
+    assert "2025-12-24 to 2026-03-01" in text
+
+
+def test_several_datasets_are_kept_apart(tmp_path):
+    cells = [
+        Cell(backbone="hstu", compression="experts", tokens=tokens, dataset=name, seed=seed)
+        for tokens in (0, 4)
+        for name in ("synthetic", "ml-1m")
+        for seed in (1, 2)
+    ]
+    page = Page(rendered(tmp_path, [slim(fabricate(cell)) for cell in cells]))
+    titles = [attributes["id"] for attributes in page.having("figure")]
+    assert {"frontier-serve-flops-1", "frontier-serve-flops-2"} <= set(titles)
+    assert "ml-1m: HSTU" in page.text or "ml-1m: PerSRec" in page.text
+    assert "NDCG@10 from seed to seed" in page.text
+
+
+def test_the_command_line(tmp_path, monkeypatch, capsys):
+    results = write(tmp_path / "results" / "grid", [fabricate(Cell(backbone="popularity", compression="none", training="none"))])
+    monkeypatch.chdir(tmp_path)
+    assert main(["results/grid"]) == 0
+    assert capsys.readouterr().out == "reports/grid.html\n"
+    assert main([str(results), "--out", str(tmp_path / "other.html")]) == 0
+    assert (tmp_path / "other.html").exists()
+
+
+def test_a_run_outside_results_keeps_its_report(tmp_path):
+    out = write(tmp_path / "mine", [fabricate(Cell(backbone="popularity", compression="none", training="none"))])
+    assert main([str(out)]) == 0
+    assert (out / "report.html").exists()
+    assert (out / "report" / "tables.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("prepare", "arguments", "expected"),
+    [
+        ("nothing", ["nowhere"], (2, "nowhere: no such folder of results")),
+        ("broken", ["results"], (2, "not a whole JSON file")),
+        ("empty", ["results"], (3, "no record, so there is nothing to report")),
+        ("folder", ["results", "--out", "results"], (2, "a folder")),
+        ("folder", ["results", "--out", "page"], (2, "without a suffix")),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, capsys, prepare, arguments, expected):
+    code, said = expected
+    if prepare != "nothing":
+        (tmp_path / "results" / "cells").mkdir(parents=True)
+    if prepare == "broken":
+        (tmp_path / "results" / "cells" / "x.json").write_text("{")
+    before = sorted(tmp_path.rglob("*"))
+    with contextlib.chdir(tmp_path):
+        assert main(arguments) == code
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_nothing_measured_is_rendered_and_incomplete(tmp_path):
+    out = write(tmp_path / "mine", [fabricate(Cell(backbone="hstu", compression="full"), status="crash")])
+    assert main([str(out)]) == 3
+    assert "Nothing measured" in (out / "report.html").read_text()
+
+
+def test_wrong_usage_is_exit_code_two(capsys):
+    with pytest.raises(SystemExit) as error:
+        main([])
+    assert error.value.code == 2
+
+
+def test_importing_the_report_is_light_and_rendering_needs_no_torch(tmp_path):
+    program = """
+import sys
+import benchmarks.report.page
+assert not {"matplotlib", "jinja2", "pandas"} & set(sys.modules), "loaded before there is anything to draw"
+from pathlib import Path
+benchmarks.report.page.render_report(Path(sys.argv[1]), Path(sys.argv[2]))
+assert not {"torch", "persrec"} & set(sys.modules)
+"""
+    out = write(tmp_path / "results", [slim(fabricate(Cell(backbone="hstu", compression="experts", tokens=4)))])
+    done = subprocess.run([sys.executable, "-c", program, str(out), str(tmp_path / "x.html")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_templates_are_package_files():
+    assert sorted(path.name for path in report.TEMPLATES.iterdir()) == ["parts.html", "report.css", "report.html", "report.js"]

@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+from fabricated_records import fabricate, write
+
+from benchmarks.cell import Cell
+from benchmarks.report.command import main
+from benchmarks.report.tables.versus import versus_table
+
+RECORDS = [fabricate(Cell(backbone="hstu", compression="experts", tokens=tokens, seed=seed)) for tokens in (0, 4, 8) for seed in (1, 2)]
+
+
+def test_two_configurations_are_paired_over_users():
+    table = versus_table(RECORDS, "tokens=4", "tokens=0", name="run")
+    one, other = ([record for record in RECORDS if record["cell"]["tokens"] == tokens] for tokens in (4, 0))
+    for row in table.rows:
+        metric, first, second, gap, ratio = row.entries
+        values = [np.mean([record["metrics"][metric.text]["value"] for record in side]) for side in (one, other)]
+        assert (first.order, second.order) == pytest.approx(values)
+        assert gap.order == pytest.approx(values[0] - values[1])
+        assert ratio.order == pytest.approx(values[0] / values[1])
+        assert gap.detail  # its interval
+    assert "tokens=4" in table.caption
+    assert "1 more seed" in table.caption
+
+
+def test_a_configuration_against_itself_differs_by_exactly_nothing():
+    for row in versus_table(RECORDS, "tokens=4", "tokens=4", name="run").rows:
+        assert row.entries[3].order == 0.0
+        assert row.entries[4].order == 1.0
+
+
+def test_the_command_prints_and_renders_nothing(tmp_path, capsys):
+    results = write(tmp_path / "run", RECORDS)
+    assert main([str(results), "--compare", "tokens=4", "tokens=0"]) == 0
+    out = capsys.readouterr().out
+    assert "| ndcg@10 |" in out
+    assert sorted(path.name for path in results.iterdir()) == ["cells"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "part"),
+    [
+        ("tokens=0|4", "finds 2 configurations, expected one"),
+        ("tokens=5", "no cell of"),
+        ("token=4", "unknown setting"),
+        ("x", "not setting=value"),
+    ],
+)
+def test_an_expression_that_does_not_find_one_is_refused(tmp_path, capsys, expression, part):
+    results = write(tmp_path / "run", RECORDS)
+    assert main([str(results), "--compare", expression, "tokens=0"]) == 2
+    err = capsys.readouterr().err
+    assert part in err
+    assert "--select" not in err
+    assert err.count("\n") == 1

@@ -1,0 +1,59 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from benchmarks.commandline import duration, one_line
+from benchmarks.run.progress import CellDone, PlainDisplay, QuietDisplay, TerminalDisplay, display, shown_metrics
+
+DONE = CellDone(number=3, total=14, status="ok", label="hstu/full [bold]", details="4.2 s", seconds_left=61)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (12.4, "12 s"), (59.7, "1 min 00 s"), (200, "3 min 20 s"), (3900, "1 h 05 min")],
+)
+def test_times_as_people_read_them(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_one_line_steers_no_terminal() -> None:
+    assert one_line("a\n  b\x1b[31m\tc\x00") == "a b [31m c"
+
+
+def test_a_plain_line_counts_and_tells_the_time_left() -> None:
+    stream = io.StringIO()
+    shown = PlainDisplay(stream)
+    shown.note("before")
+    shown.working(0, "hstu: training")
+    shown.finished(DONE)
+    shown.close()
+    assert stream.getvalue() == "before\n[ 3/14] ok          hstu/full [bold]  4.2 s  1 min 01 s left\n"
+
+
+def test_the_terminal_shows_the_same_and_takes_no_text_for_markup() -> None:
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=100, highlight=False)
+    shown = TerminalDisplay(console, total=14, workers=2)
+    shown.note("a [note]")
+    shown.working(1, "hstu/full [bold]: epoch 1")
+    shown.finished(DONE)
+    shown.close()
+    text = stream.getvalue()
+    for part in ("a [note]", "hstu/full [bold]", "3 of 14 cells", "1 min 01 s left"):
+        assert part in text
+
+
+def test_what_is_not_a_terminal_gets_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert isinstance(display(total=1, workers=1, quiet=False), PlainDisplay)
+    quiet = display(total=1, workers=1, quiet=True)
+    quiet.note("nothing")
+    quiet.finished(DONE)
+    assert type(quiet) is QuietDisplay
+    assert capsys.readouterr().out == ""
+
+
+def test_a_line_has_room_for_quality_and_cost() -> None:
+    metrics = {"ndcg@10": {"value": 0.12345}, "serve_flops": {"value": 1_234_000}}
+    assert shown_metrics(metrics) == "ndcg@10 0.1235  serve 1.23 MFLOP"
+    assert shown_metrics({"ndcg@10": {"value": None}}) == ""
