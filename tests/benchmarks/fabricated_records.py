@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cell import Cell, cell_key
+from persrec import names
 
 USERS, REPLICATES = 600, 500
 DIGEST = "d" * 64
@@ -138,6 +139,27 @@ def environment() -> dict[str, Any]:
     }
 
 
+def origin(letter: str, *, code: dict[str, str], seconds: dict[str, float]) -> dict[str, Any]:
+    return {"key": letter * 64, "status": "ok", "code": code, "seconds": seconds, "environment": environment(), "provenance": provenance()}
+
+
+def provenance() -> dict[str, Any]:
+    return {
+        "commit": "0123456789abcdef0123456789abcdef01234567",
+        "dirty": None,
+        "argv": ["python", "-m", "benchmarks.run", "--grid", "full"],
+        "utc": "2026-03-01T12:00:00Z",
+    }
+
+
+def parts_of(cell: Cell) -> dict[str, Any]:
+    found = {"backbone": names.backbones(), "floor": names.floors(), "dataset": names.datasets()}
+    wanted = {"backbone": cell.backbone, "floor": cell.backbone, "dataset": cell.dataset}
+    parts = {kind: by_name[wanted[kind]].to_dict() for kind, by_name in found.items() if wanted[kind] in by_name}
+    compression = names.compressions().get(cell.compression)
+    return parts | ({"compression": compression.to_dict()} if compression else {})
+
+
 def fabricate(
     cell: Cell, *, status: str = "ok", agrees: bool = True, dataset_digest: str = DIGEST, code: str = CODE, **changes: Any
 ) -> dict[str, Any]:
@@ -159,22 +181,29 @@ def fabricate(
     trained = cell.training != "none"
     best = round(cell.epochs * 0.6) or 1
     record = {
-        "schema_version": 1,
+        "schema_version": 2,
         "cell_key": key,
         "status": status,
         "cell": cell.to_dict(),
-        "code_digest": code,
+        "parts": parts_of(cell),
+        "quality": origin("q", code={"training": code, "evaluation": code}, seconds={"load": 0.4, "quality": 1.2, "overhead": 0.4}),
+        "cost": origin(
+            "c",
+            code={"flops": code, "latency": code},
+            seconds={"flops": 0.9, "memory": 0.6, "throughput": 2.2, "latency": 1.1, "overhead": 0.3},
+        )
+        if cell.compression != "none"
+        else None,
         "metrics": metrics,
-        "replicates": {"seed": 0} | replicates,
+        "replicates": {"seed": 0, "means": replicates},
         "ledger": ledger(cell, agrees=agrees) if cell.compression != "none" else [],
         "model": {
             "key": "m" * 8 + key[:56],
             "epochs": cell.epochs,
-            "best_validation_ndcg@10": 0.11,
+            "best_epoch": best,
+            "best_validation": 0.11,
             "train_seconds": 31.7,
-            "curve": [
-                {"epoch": e + 1, "loss": 5 / (e + 1), "validation_ndcg@10": 0.11 - 0.002 * abs(e + 1 - best)} for e in range(cell.epochs)
-            ],
+            "curve": [{"epoch": e + 1, "loss": 5 / (e + 1), "validation": 0.11 - 0.002 * abs(e + 1 - best)} for e in range(cell.epochs)],
         }
         if trained
         else None,
@@ -188,31 +217,17 @@ def fabricate(
             "notes": {"rows": 141_230},
             "ceiling": {"whole_past": {"recall@10": 0.37, "ndcg@10": 0.22}, "last_recent": {"recall@10": 0.21, "ndcg@10": 0.118}},
         },
-        "seconds": {
-            "load": 0.4,
-            "training": 31.7,
-            "quality": 1.2,
-            "flops": 0.9,
-            "memory": 0.6,
-            "throughput": 2.2,
-            "latency": 1.1,
-            "overhead": 0.7,
-        },
-        "comparisons": {},
         "error": None,
         "environment": environment(),
         "provenance": {
-            "commit": "0123456789abcdef0123456789abcdef01234567",
-            "dirty": None,
-            "argv": ["benchmarks/run.py", "--grid", "full"],
+            **provenance(),
             "rerun": f"python -m benchmarks.run --grid full --select 'backbone={cell.backbone},tokens={cell.tokens}'",
-            "utc": "2026-03-01T12:00:00Z",
         },
     }
     if status != "ok":
         record |= {
             "metrics": {},
-            "replicates": {},
+            "replicates": None,
             "ledger": [],
             "dataset": None if status == "crash" else record["dataset"],
             "error": {

@@ -1,0 +1,260 @@
+"""The types of a run's records."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from benchmarks.cell import Cell
+from persrec.names import BackbonePart, CompressionPart, DatasetPart, FloorPart, Part
+
+SCHEMA_VERSION = 2
+
+
+class Status(StrEnum):
+    """How a measurement ended."""
+
+    OK = "ok"
+    OOM = "oom"
+    TIMEOUT = "timeout"
+    CRASH = "crash"
+    UNSUPPORTED = "unsupported"
+    INVALID = "invalid"
+
+
+FINDINGS = frozenset({Status.OK, Status.OOM, Status.UNSUPPORTED})  # what a finished sweep may hold; the others are no measurement
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metric:
+    """One number: in ``unit``, of ``n`` observations, with a 95% interval or quartiles where ``method`` says so.
+
+    A number that could not be taken is ``None``, and ``method`` says why.
+    """
+
+    value: int | float | None
+    unit: str = ""
+    direction: str = "lower"
+    method: str = ""
+    n: int = 0
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LedgerRow:
+    """FLOPs of one part of one pass, counted in three ways; ``agrees`` where they differ by at most 1%."""
+
+    phase: str
+    part: str
+    formula_flops: int | None = None
+    torch_flops: int | None = None
+    fvcore_flops: int | None = None
+    visible_flops: int | None = None
+    executed_flops: int | None = None
+    uncounted: dict[str, int] = field(default_factory=dict)
+    agrees: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Replicates:
+    """Bootstrap means over users, by metric; replicate ``b`` has the same users in every cell of one dataset."""
+
+    seed: int
+    means: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Epoch:
+    """One epoch of a training; ``validation`` is NDCG@10."""
+
+    epoch: int
+    loss: float | None
+    validation: float | None
+    seconds: float | None = None
+    padding_share: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedModel:
+    """The model behind a quality, and how it was trained; ``best_validation`` is NDCG@10."""
+
+    key: str
+    epochs: int
+    best_epoch: int
+    best_validation: float | None
+    train_seconds: float | None
+    resumes: int = 0
+    diverged_at: int | None = None
+    cached_joint_gap: float | None = None
+    curve: tuple[Epoch, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DatasetFacts:
+    """The data of a cell; ``digest`` is what they are keyed by, ``ceiling`` what an exact predictor reaches, where one is known."""
+
+    name: str
+    size: str | None = None
+    digest: str = ""
+    users: int | None = None
+    items: int | None = None
+    interactions: int | None = None
+    exclude_seen: bool | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+    ceiling: dict[str, dict[str, float]] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """What ended a measurement, and in which phase."""
+
+    phase: str | None = None
+    type: str | None = None
+    message: str | None = None
+    log_tail: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Environment:
+    """The machine: stable facts, their ``fingerprint``, and the ``readings`` of the moment, which no digest holds."""
+
+    fingerprint: str | None = None
+    python: str | None = None
+    packages: dict[str, str | None] = field(default_factory=dict)
+    system: str | None = None
+    cpu: str | None = None
+    cores: int | None = None
+    memory_bytes: int | None = None
+    gpu: str | None = None
+    gpu_memory_bytes: int | None = None
+    driver: str | None = None
+    gpu_reason: str | None = None
+    threads: int | None = None
+    affinity: tuple[int, ...] | None = None
+    readings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """The place of a measurement in its run; the order was shuffled by ``seed``."""
+
+    seed: int
+    position: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Provenance:
+    """Which code and command made a number, and when. ``dirty`` is the digest of uncommitted changes, ``None`` where there are none."""
+
+    commit: str | None = None
+    commit_reason: str | None = None
+    dirty: str | None = None
+    dirty_reason: str | None = None
+    argv: tuple[str, ...] = ()
+    utc: str = ""
+    rerun: str | None = None
+    order: Order | None = None
+    workers: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Origin:
+    """Where one half of a cell, its quality or its cost, comes from.
+
+    ``code`` are the digests of the code that made it, by kind of number (`benchmarks.digests`); ``seconds`` what each phase took.
+    """
+
+    key: str
+    status: Status
+    code: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    environment: Environment = Environment()
+    provenance: Provenance = Provenance()
+    error: Failure | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """The declarations of a cell's parts, so that a report can draw parts that are not installed."""
+
+    backbone: BackbonePart | None = None
+    floor: FloorPart | None = None
+    compression: CompressionPart | None = None
+    dataset: DatasetPart | None = None
+
+    def all(self) -> Iterator[Part]:
+        """Those that there are."""
+        return (part for part in (self.backbone, self.floor, self.compression, self.dataset) if part is not None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """One cell: its quality beside its cost, whole in itself."""
+
+    cell_key: str
+    status: Status
+    cell: Cell
+    parts: Parts = Parts()
+    measure_versions: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    replicates: Replicates | None = None
+    ledger: tuple[LedgerRow, ...] = ()
+    model: TrainedModel | None = None
+    dataset: DatasetFacts | None = None
+    quality: Origin | None = None
+    cost: Origin | None = None
+    error: Failure | None = None
+    environment: Environment = Environment()
+    provenance: Provenance = Provenance()
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything was measured."""
+        return self.status is Status.OK
+
+    def value(self, metric: str) -> float | None:
+        """A metric's finite value, or ``None``."""
+        entry = self.metrics.get(metric)
+        return float(entry.value) if entry is not None and entry.value is not None and math.isfinite(entry.value) else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Process:
+    """One fresh process that measured a cost."""
+
+    metrics: dict[str, Metric]
+    seconds: dict[str, float] = field(default_factory=dict)
+    environment: Environment = Environment()
+    utc: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """What a shape costs on a device, shared by all cells of that shape.
+
+    ``shape`` are the settings that it depends on; the catalogue is among them, interactions, seed and trained weights are not.
+    """
+
+    cost_key: str
+    status: Status
+    shape: dict[str, Any]
+    measure_versions: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    ledger: tuple[LedgerRow, ...] = ()
+    processes: tuple[Process, ...] = ()
+    code: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    error: Failure | None = None
+    environment: Environment = Environment()
+    provenance: Provenance = Provenance()
+    schema_version: int = SCHEMA_VERSION
+
+    def origin(self) -> Origin:
+        """As a cell's record names it."""
+        return Origin(
+            key=self.cost_key, status=self.status, code=self.code, seconds=self.seconds,
+            environment=self.environment, provenance=self.provenance, error=self.error,
+        )  # fmt: skip
