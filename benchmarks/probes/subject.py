@@ -45,6 +45,9 @@ class Subject:
     recipe: Recipe
     data: LeaveOneOut
 
+    def __post_init__(self) -> None:
+        self.model.items.kept.on = True  # as serving finds them: probes change weights by training alone, which is seen
+
     @property
     def layout(self) -> SegmentLayout:
         """The layout in use."""

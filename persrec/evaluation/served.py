@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from persrec.data.splits import LeaveOneOut, Part
 from persrec.data.windows import WindowBatch, WindowShape, build_windows
+from persrec.evaluation.states import evaluating
 from persrec.nn.cache import KeysValues, KVCache
 from persrec.recommender import SequentialRecommender
 
@@ -58,33 +59,30 @@ class Serving:
             raise ValueError(f"staleness: {self.staleness}; expected 0 or more items")
 
 
-@torch.no_grad()
 def served_states(
     model: SequentialRecommender, data: LeaveOneOut, part: Part, *, serving: Serving, time_bias: bool, batch_size: int = 128
 ) -> torch.Tensor:
-    """Unit vectors ``[E, D]`` as `user_states` gives them, from the recent items and a cache.
+    """Unit vectors ``[E, D]`` as `user_states` gives them, of the same type of numbers, from the recent items and a cache.
 
     Raises:
         ValueError: the layout has no history, or another user's cache is asked for and there is one user alone.
     """
     if not model.layout.segments:
         raise ValueError("model: its layout has no history; expected one that a cache is made of")
-    was_training = model.training
-    model.eval()
     batches = _Batches(model=model, data=data, part=part, serving=serving, time_bias=time_bias)
     users = len(data.evaluated)
     owner = another(users, serving.seed) if serving.ablation == "other_user" else np.arange(users)
     order = np.argsort(np.minimum(batches.ends, batches.shape.width), kind="stable")
     blocks = [order[start : start + batch_size] for start in range(0, users, batch_size)]
-    noise = _Noise.like(batches.cache(rows) for rows in blocks) if serving.ablation == "random_tokens" else None
     generator = torch.Generator().manual_seed(serving.seed)
-    states = torch.empty(users, model.backbone.width, device=batches.device)
-    for rows in blocks:
-        cache = batches.cache(owner[rows])
-        if noise is not None:
-            cache = noise.in_place_of(cache, generator)
-        states[torch.from_numpy(rows).to(batches.device)] = batches.served(rows, cache)
-    model.train(was_training)
+    states = torch.empty(users, model.backbone.width, dtype=next(model.parameters()).dtype, device=batches.device)
+    with evaluating(model):
+        noise = _Noise.like(batches.cache(rows) for rows in blocks) if serving.ablation == "random_tokens" else None
+        for rows in blocks:
+            cache = batches.cache(owner[rows])
+            if noise is not None:
+                cache = noise.in_place_of(cache, generator)
+            states[torch.from_numpy(rows).to(batches.device)] = batches.served(rows, cache)
     return states
 
 

@@ -1,5 +1,8 @@
 """User vectors of everyone who is evaluated."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 
@@ -8,24 +11,34 @@ from persrec.data.windows import WindowShape, build_windows
 from persrec.recommender import SequentialRecommender
 
 
-@torch.no_grad()
+@contextmanager
+def evaluating(model: SequentialRecommender) -> Iterator[None]:
+    """Inside, the model is out of training, nothing takes gradients, and the catalogue's vectors are computed once."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), model.items.kept.scope():
+            yield
+    finally:
+        model.train(was_training)
+
+
 def user_states(model: SequentialRecommender, data: LeaveOneOut, part: Part, *, time_bias: bool, batch_size: int = 128) -> torch.Tensor:
     """Unit vectors ``[E, D]`` of the evaluated users, each from the window before the target, in the order of ``data.evaluated``.
 
-    The request's time is the target's, as in the paper: known when the request comes. Users of like length share a batch.
+    The request's time is the target's, as in the paper: known when the request comes. Users of like length share a batch. The
+    vectors are of the model's own type of numbers.
     """
-    was_training = model.training
-    model.eval()
-    device = next(model.parameters()).device
+    weights = next(model.parameters())
     shape = WindowShape(segments=tuple(s.items for s in model.layout.segments), recent=model.layout.recent)
     ends = data.target_positions(part)
-    states = torch.empty(len(ends), model.backbone.width, device=device)
+    states = torch.empty(len(ends), model.backbone.width, dtype=weights.dtype, device=weights.device)
     order = np.argsort(np.minimum(ends, shape.width), kind="stable")
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        batch = build_windows(data.sequences, data.evaluated[rows], ends[rows], shape, trim=True)
-        items, times, query_times = (torch.from_numpy(a).to(device) for a in (batch.items, batch.times, batch.query_times))
-        given = (times, query_times) if time_bias else (None, None)
-        states[torch.from_numpy(rows).to(device)] = model.user_states(items, *given)
-    model.train(was_training)
+    with evaluating(model):
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch = build_windows(data.sequences, data.evaluated[rows], ends[rows], shape, trim=True)
+            items, times, query_times = (torch.from_numpy(a).to(weights.device) for a in (batch.items, batch.times, batch.query_times))
+            given = (times, query_times) if time_bias else (None, None)
+            states[torch.from_numpy(rows).to(weights.device)] = model.user_states(items, *given)
     return states

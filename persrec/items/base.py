@@ -1,7 +1,7 @@
 """What an item encoder is: it turns item ids into vectors."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -9,9 +9,15 @@ from torch import nn
 
 
 class ItemEncoder(Protocol):
-    """Vectors of the catalogue."""
+    """Vectors of the catalogue.
+
+    Attributes:
+        count: catalogue size ``V``, padding item 0 included.
+        kept: whether, and where, the catalogue's vectors are kept from call to call.
+    """
 
     count: int
+    kept: "KeptVectors"
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """What is learnt, as a module's."""
@@ -20,7 +26,7 @@ class ItemEncoder(Protocol):
     def vectors(self) -> torch.Tensor:
         """``[V, D]`` raw vectors of all items, the padding item's row included.
 
-        Out of training and without gradients they are computed once and kept while the weights stay as they are.
+        Computed anew at each call, but inside `KeptVectors.scope`.
         """
         ...
 
@@ -54,19 +60,53 @@ class TextEncoder(Protocol):
 
 
 class KeptVectors:
-    """The catalogue's vectors, kept while the weights they came from stay as they are."""
+    """The catalogue's vectors, kept from call to call where that is asked for.
+
+    By default nothing is kept, so that vectors are always those of the weights as they are. Torch counts the changes of a
+    tensor by optimisers, by ``load_state_dict`` and in place; it does not count those through ``.data`` or through a numpy
+    view. So what is kept would be stale after these, and only who keeps it can know that they do not happen.
+
+    Attributes:
+        on: whether vectors are kept, out of training and without gradients, until torch has counted a change of a weight.
+    """
 
     def __init__(self) -> None:
-        self._stamp: tuple[tuple[int, int], ...] | None = None
+        self.on = False
+        self._weights: list[torch.Tensor] = []  # they hold their storage, so that its address is not given to another tensor
+        self._versions: list[int] = []
         self._vectors: torch.Tensor | None = None
 
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """Inside, vectors are computed once and kept; no weight may be changed there through ``.data``."""
+        before, self.on = self.on, True
+        try:
+            yield
+        finally:
+            self.on = before
+            if not before:
+                self.forget()
+
     def get(self, module: nn.Module, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """What ``compute`` gives for the weights of ``module``, as kept."""
-        stamp = tuple((parameter.data_ptr(), parameter._version) for parameter in module.parameters())
-        if self._vectors is None or stamp != self._stamp:
-            self._stamp, self._vectors = stamp, compute()
+        """What ``compute`` gives for the weights of ``module``; kept where it may be."""
+        weights = list(module.parameters())
+        if not self.used_by(module) or any(weight.is_inference() for weight in weights):  # whose changes nothing counts
+            return compute()
+        if self._vectors is None or not self._same(weights):
+            self._weights, self._versions = [weight.detach() for weight in weights], [weight._version for weight in weights]
+            self._vectors = compute()
         return self._vectors
+
+    def used_by(self, module: nn.Module) -> bool:
+        """Whether ``module``, as it stands, takes its vectors from here."""
+        return self.on and not module.training and not torch.is_grad_enabled()
 
     def forget(self) -> None:
         """Drops what is kept."""
-        self._stamp = self._vectors = None
+        self._weights, self._versions, self._vectors = [], [], None
+
+    def _same(self, weights: list[nn.Parameter]) -> bool:
+        return len(weights) == len(self._weights) and all(
+            weight.data_ptr() == kept.data_ptr() and weight._version == version
+            for weight, kept, version in zip(weights, self._weights, self._versions, strict=True)
+        )

@@ -24,21 +24,17 @@ class ItemEmbedding(nn.Module):
         self.embedding = nn.Embedding(count, item_width or width)
         nn.init.normal_(self.embedding.weight, std=0.02)
         self.projection = None if item_width is None else nn.Linear(item_width, width, bias=False)
-        self._kept = KeptVectors()
+        self.kept = KeptVectors()
 
     def vectors(self) -> torch.Tensor:
         """As `ItemEncoder` says."""
         if self.projection is None:
             return self.embedding.weight
-        if self.training or torch.is_grad_enabled():
-            return self._map(self.embedding.weight)
-        return self._kept.get(self, lambda: self._map(self.embedding.weight))
+        return self.kept.get(self, lambda: self._map(self.embedding.weight))
 
     def lookup(self, ids: torch.Tensor) -> torch.Tensor:
         """As `ItemEncoder` says."""
-        if self.training or torch.is_grad_enabled():
-            return self.compute(ids)
-        return F.embedding(ids, self.vectors())
+        return F.embedding(ids, self.vectors()) if self.kept.used_by(self) else self.compute(ids)
 
     def read_once(self, ids: torch.Tensor) -> AbstractContextManager[None]:  # noqa: ARG002 - looking up twice costs nothing
         """As `ItemEncoder` says."""

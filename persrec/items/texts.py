@@ -48,7 +48,7 @@ class TextItems(nn.Module):
         nn.init.normal_(self.embed_tokens.weight, std=0.02)
         self.register_buffer("token_ids", None, persistent=False)
         self.register_buffer("lengths", None, persistent=False)
-        self._kept = KeptVectors()
+        self.kept = KeptVectors()
         self._shared: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @classmethod
@@ -76,7 +76,7 @@ class TextItems(nn.Module):
         self._check(tokens.ids, tokens.lengths)
         device = tokens.ids.device if self.embed_tokens.weight.is_meta else self.embed_tokens.weight.device
         self.token_ids, self.lengths = tokens.ids.to(device), tokens.lengths.to(device)
-        self._kept.forget()
+        self.kept.forget()
 
     def encode(self, token_ids: torch.Tensor, lengths: torch.Tensor, *, packed_row: int | None = None) -> torch.Tensor:
         """Raw vectors of texts, each read on its own.
@@ -113,13 +113,11 @@ class TextItems(nn.Module):
             ValueError: the model was not given the texts of the catalogue.
         """
         token_ids, lengths = self._catalogue()
-        if self.training or torch.is_grad_enabled():
-            return self.encode(token_ids, lengths)
-        return self._kept.get(self, lambda: self.encode(token_ids, lengths))
+        return self.kept.get(self, lambda: self.encode(token_ids, lengths))
 
     def lookup(self, ids: torch.Tensor) -> torch.Tensor:
-        """As `ItemEncoder` says; with gradients, each item of ``ids`` is read once."""
-        if not (self.training or torch.is_grad_enabled()):
+        """As `ItemEncoder` says; where no vectors are kept, each item of ``ids`` is read once."""
+        if self.kept.used_by(self):
             return F.embedding(ids, self.vectors())
         if self._shared is None:
             known, rows = torch.unique(ids, return_inverse=True)

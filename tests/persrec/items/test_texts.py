@@ -146,12 +146,12 @@ def test_batches_keep_the_order(monkeypatch):
 # The catalogue
 
 
-def test_vectors_are_computed_once_and_again_when_a_weight_moves(monkeypatch):
+def test_where_vectors_are_kept_they_are_computed_once_and_again_when_a_weight_moves(monkeypatch):
     items = reader()
     calls = []
     encode = items.encode
     monkeypatch.setattr(items, "encode", lambda *given: calls.append(len(given[0])) or encode(*given))
-    with torch.no_grad():
+    with torch.no_grad(), items.kept.scope():
         first = items.vectors()
         assert items.vectors() is first
         ids = torch.tensor([[3, 0], [2, 3]])
@@ -162,7 +162,8 @@ def test_vectors_are_computed_once_and_again_when_a_weight_moves(monkeypatch):
         items.set_catalogue(tokens(seed=1))
         items.vectors()
     assert calls == [COUNT] * 3
-    assert items.vectors().requires_grad  # with gradients, nothing is kept
+    with items.kept.scope():
+        assert items.vectors().requires_grad  # with gradients, nothing is kept
 
 
 def test_a_lookup_reads_each_item_once_and_its_gradients_are_the_texts_own(monkeypatch):
@@ -219,10 +220,11 @@ def test_what_a_reading_needs_is_its_own_tokens(causal):
 @torch.no_grad()
 def test_vectors_computed_anew_are_those_kept(monkeypatch):
     items, ids = reader(), torch.tensor([3, 0, 3])
-    kept = items.vectors()
-    torch.testing.assert_close(items.compute(ids), kept[ids], **CLOSE)
-    monkeypatch.setattr(items.decoder, "masked", lambda *given: pytest.fail("kept"))
-    assert items.vectors() is kept
+    with items.kept.scope():
+        kept = items.vectors()
+        torch.testing.assert_close(items.compute(ids), kept[ids], **CLOSE)
+        monkeypatch.setattr(items.decoder, "masked", lambda *given: pytest.fail("kept"))
+        assert items.vectors() is kept
 
 
 @pytest.mark.parametrize(("item_width", "maps"), [(None, 0), (5, 6 * 5 * 12)])
@@ -236,15 +238,16 @@ def test_the_formula_of_an_id_lookup_is_its_map(item_width, maps):
 
 
 @torch.no_grad()
-def test_mapped_ids_are_mapped_once_out_of_training():
+def test_where_vectors_are_kept_ids_are_mapped_once():
     items = ItemEmbedding(count=COUNT, width=12, item_width=5).eval()
-    first = items.vectors()
-    assert items.vectors() is first
-    torch.testing.assert_close(first, items.embedding.weight @ items.projection.weight.T, **CLOSE)
-    torch.testing.assert_close(items.lookup(torch.tensor([3, 3])), first[[3, 3]], rtol=0, atol=0)
-    torch.testing.assert_close(items.compute(torch.tensor([3, 3])), first[[3, 3]], **CLOSE)
-    items.projection.weight.mul_(2)
-    torch.testing.assert_close(items.vectors(), 2 * first, **CLOSE)
+    with items.kept.scope():
+        first = items.vectors()
+        assert items.vectors() is first
+        torch.testing.assert_close(first, items.embedding.weight @ items.projection.weight.T, **CLOSE)
+        torch.testing.assert_close(items.lookup(torch.tensor([3, 3])), first[[3, 3]], rtol=0, atol=0)
+        torch.testing.assert_close(items.compute(torch.tensor([3, 3])), first[[3, 3]], **CLOSE)
+        items.projection.weight.mul_(2)
+        torch.testing.assert_close(items.vectors(), 2 * first, **CLOSE)
 
 
 # Under a recommender
