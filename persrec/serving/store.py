@@ -15,9 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from persrec.layout import SegmentLayout
+from persrec.names import CACHE_PRECISIONS
 from persrec.nn.cache import KVCache
 from persrec.recommender import layout_id
-from persrec.serving.precision import CACHE_DTYPES, STORED_DTYPES, CacheForm, PackedCache, pack
+from persrec.serving.precision import STORED_DTYPES, CacheForm, PackedCache, pack
 
 User = int | str
 VERSION = 2  # 2: says by which kind of backbone the caches were computed
@@ -48,7 +49,7 @@ class CacheStore:
 
     Args:
         layout: of the model whose caches are kept.
-        dtype: how keys and values are kept, one of `persrec.serving.CACHE_DTYPES`; `persrec.serving.pack` says what each loses.
+        dtype: how keys and values are kept, one of `persrec.names.CACHE_PRECISIONS`; `persrec.serving.pack` says what each loses.
         budget_bytes: what `nbytes` never exceeds: the least recently put or got are evicted first. None has no end.
 
     Raises:
@@ -56,8 +57,8 @@ class CacheStore:
     """
 
     def __init__(self, *, layout: SegmentLayout, dtype: str = "float32", budget_bytes: int | None = None) -> None:
-        if dtype not in CACHE_DTYPES:
-            raise ValueError(f"dtype: unknown {dtype!r}; known: {', '.join(CACHE_DTYPES)}")
+        if dtype not in CACHE_PRECISIONS:
+            raise ValueError(f"dtype: unknown {dtype!r}; known: {', '.join(CACHE_PRECISIONS)}")
         if layout.recurrent:
             raise ValueError("layout: of a recurrent memory, which keeps states; expected one that keeps keys and values")
         _check_budget(budget_bytes)

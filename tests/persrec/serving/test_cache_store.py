@@ -11,9 +11,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from small_models import BACKBONE_NAMES, CASES, TOLERANCE, build, elastic, experts, random_windows
 
+from persrec.names import CACHE_PRECISIONS
 from persrec.nn.cache import empty_cache
 from persrec.recommender import layout_id
-from persrec.serving import CACHE_DTYPES, CacheStore
+from persrec.serving import CacheStore
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -153,7 +154,7 @@ def test_bytes_are_those_of_every_tensor_kept(model, caches):
         assert (store.nbytes, len(store)) == (0, 0)
 
 
-@pytest.mark.parametrize("dtype", CACHE_DTYPES)
+@pytest.mark.parametrize("dtype", CACHE_PRECISIONS)
 @given(steps=st.lists(st.tuples(st.sampled_from(["put", "get", "evict", "remove"]), st.integers(0, 5), st.integers(1, 3)), max_size=25))
 def test_the_least_recently_used_go_first_and_the_budget_is_never_exceeded(model, caches, dtype, steps):
     """Against a plain list that is kept in order of use."""
@@ -256,7 +257,7 @@ def test_numbers_of_a_data_frame_name_the_same_user(model, caches):
 # on disk
 
 
-@pytest.mark.parametrize("dtype", CACHE_DTYPES)
+@pytest.mark.parametrize("dtype", CACHE_PRECISIONS)
 @pytest.mark.parametrize("timed", [True, False])
 @torch.no_grad()
 def test_a_store_that_was_saved_and_loaded_serves_alike(model, tmp_path, dtype, timed):
