@@ -91,11 +91,8 @@ class Part:
         Raises:
             ValueError: there is no such module or no such name in it.
         """
-        module, _, name = self.target.partition(":")
-        try:
-            return getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"{self.kind} {self.name!r}: {self.target} cannot be loaded: {error}") from error
+        package = "" if self.package == PACKAGE else f" of {self.package}"
+        return load(self.target, f"{self.kind} {self.name!r}{package}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,6 +102,7 @@ class BackbonePart(Part):
     Attributes:
         items: where its item vectors come from, of `ITEM_ENCODERS`.
         optional_sizes: those of `OPTIONAL_SIZES` that it has.
+        takes_weights: whether it can start from a folder of Hugging Face's form.
         even_heads: whether a head's width must be even, as rotary positions want it.
         countable: whether its costs can be counted on weights without storage.
         slow_imports: modules that take seconds to import, for a process that starts many others.
@@ -114,6 +112,7 @@ class BackbonePart(Part):
 
     items: str = "ids"
     optional_sizes: tuple[str, ...] = ()
+    takes_weights: bool = False
     even_heads: bool = False
     countable: bool = False
     slow_imports: tuple[str, ...] = ()
@@ -121,7 +120,7 @@ class BackbonePart(Part):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FloorPart(Part):
-    """A baseline that learns nothing; ``target`` gives the target's rank for every user, as `persrec.evaluation.floors`."""
+    """A baseline that learns nothing; ``target(train_counts, past)`` gives scores, as `persrec.evaluation.floors` says."""
 
     kind: ClassVar[str] = "floor"
 
@@ -191,6 +190,7 @@ _LLAMA = BackbonePart(
     title="Llama",
     target="persrec.backbones.llama:build",
     items="mapped_ids",
+    takes_weights=True,
     even_heads=True,
     countable=True,
     optional_sizes=OPTIONAL_SIZES,
@@ -298,6 +298,27 @@ def find(parts: Mapping[str, AnyPart], name: str) -> AnyPart:
     raise ValueError(f"{kind}: unknown {name!r}{nearest(name, parts)}; known: {', '.join(parts)}")
 
 
+def load(target: str, owner: str) -> Any:
+    """What ``module:name`` names, imported now.
+
+    Args:
+        target: the module and a name in it.
+        owner: whose target it is, for the message.
+
+    Raises:
+        ValueError: there is no such module or no such name in it.
+    """
+    module, _, name = target.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except Exception as error:  # a module that somebody else wrote fails in any way
+        raise ValueError(f"{owner}: {target} cannot be loaded: {_one_line(error)}") from error
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 def nearest(name: object, known: Iterable[str]) -> str:
     """`` (did you mean 'experts'?)``, or nothing where no known name is near."""
     matches = difflib.get_close_matches(str(name), list(known), n=1)
@@ -317,7 +338,7 @@ def installed_parts() -> tuple[Part, ...]:
         try:
             part = entry.load()
         except Exception as error:
-            raise ValueError(f"entry point {entry.name!r} of {package}: {entry.value} cannot be loaded: {error}") from error
+            raise ValueError(f"entry point {entry.name!r} of {package}: {entry.value} cannot be loaded: {_one_line(error)}") from error
         if not isinstance(part, Part):
             came = f"{entry.value} is {type(part).__name__}"
             raise ValueError(f"entry point {entry.name!r} of {package}: {came}; expected a part's declaration")  # noqa: TRY004 - input

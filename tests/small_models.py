@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
-from persrec.backbones import BACKBONES, BackboneSettings, build_backbone
+from persrec import names
+from persrec.backbones import BackboneSettings, build_backbone
 from persrec.compression.base import Compression
 from persrec.compression.category import Category
 from persrec.compression.experts import Experts
@@ -29,7 +30,7 @@ ITEMS = 24  # ids 0 to 23
 WIDTH = 8
 TOLERANCE = {"rtol": 0, "atol": 1e-5}  # the contract's, on cosines in float32
 
-BACKBONE_NAMES = tuple(BACKBONES)
+BACKBONE_NAMES = tuple(names.backbones())
 CATEGORIES = np.where(np.arange(ITEMS) % 7 == 0, 0, np.arange(ITEMS) % 5)  # of items without one too, the padding item among them
 TEXTS = ("", *(f"{'aeiou'[n % 5]}{'lmnr'[n % 4]} {'of' * (n % 3)} x{n}" for n in range(1, ITEMS)))
 
@@ -107,7 +108,7 @@ def _memory_layouts(draw: st.DrawFn) -> Memory:
 
 _sizes = {"history": st.integers(1, 9), "recent": st.integers(1, 5), "tokens": st.integers(1, 4)}
 
-# by the names of persrec.compression.COMPRESSIONS: plans of any sizes
+# by the names of compressions: plans of any sizes
 FAMILIES: dict[str, st.SearchStrategy[Compression]] = {
     "full": _full_layouts(),
     "recent": st.builds(Recent, recent=st.integers(1, 6)),

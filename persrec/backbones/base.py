@@ -1,6 +1,8 @@
 """What a backbone is: it runs one segment against the cache of the earlier ones."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -8,6 +10,33 @@ from torch import nn
 
 from persrec.nn.attention import Kernel, executed_pairs
 from persrec.nn.cache import Chunk, KeysValues, KVCache
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BackboneSettings:
+    """The sizes a sweep varies.
+
+    Attributes:
+        width: ``D``.
+        layers: blocks.
+        heads: heads a block.
+        length: slots of the joint layout, ``N``.
+        dropout: share dropped in training.
+        key_value_heads: of a Llama; None is half as many as heads, or as many where ``heads`` is odd.
+        feed_forward: width inside the feed-forward of a Llama (None: 8/3 of the width) or a SASRec (None: the width).
+        copying_start: attention passes on what it attends to from the first step on (`start_copying`); of random weights alone.
+        weights: a folder of Hugging Face's form that a Llama starts from; None starts from random ones.
+    """
+
+    width: int
+    layers: int
+    heads: int
+    length: int
+    dropout: float = 0.0
+    key_value_heads: int | None = None
+    feed_forward: int | None = None
+    copying_start: bool = False
+    weights: Path | None = None
 
 
 def start_copying(value: torch.Tensor, output: torch.Tensor) -> None:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from persrec.backbones.base import Backbone, start_copying
+from persrec.backbones.base import Backbone, BackboneSettings, start_copying
 from persrec.nn.attention import Kernel, pointwise_attention
 from persrec.nn.cache import Chunk, KeysValues, KVCache, kept
 from persrec.nn.context import Context
@@ -134,3 +134,10 @@ class HSTU(Backbone):
     def cache_heads(self) -> tuple[int, int]:
         """As `Backbone` says."""
         return self.config.heads, self.config.width // self.config.heads
+
+
+def build(settings: BackboneSettings) -> HSTU:
+    """An HSTU of these sizes."""
+    s = settings
+    sizes = HSTUConfig(width=s.width, layers=s.layers, heads=s.heads, length=s.length, dropout=s.dropout, copying_start=s.copying_start)
+    return HSTU(sizes)

@@ -23,7 +23,7 @@ from transformers.models.llama.modeling_llama import (
     repeat_kv,
 )
 
-from persrec.backbones.base import Backbone, start_copying
+from persrec.backbones.base import Backbone, BackboneSettings, start_copying
 from persrec.nn.attention import Kernel, naive_softmax, softmax_attention
 from persrec.nn.cache import Chunk, KeysValues, KVCache, kept
 from persrec.nn.context import Context
@@ -246,3 +246,25 @@ def _rotation_table(config: LlamaConfig, length: int) -> Rotation:
     angles = torch.arange(length).float()[:, None] * rotary.inv_freq.float()
     angles = torch.cat([angles, angles], dim=-1)
     return angles.cos() * rotary.attention_scaling, angles.sin() * rotary.attention_scaling
+
+
+def build(settings: BackboneSettings) -> Llama:
+    """A Llama of these sizes, or the one in the folder ``settings.weights``, which must have them.
+
+    Raises:
+        ValueError: as `small_llama_config`, `Llama.from_folder` and `check_shape` say.
+    """
+    s = settings
+    if s.weights is not None:
+        llama, _ = Llama.from_folder(s.weights, length=s.length, dropout=s.dropout)
+        check_shape(llama.config, folder=s.weights, width=s.width, layers=s.layers, heads=s.heads)
+        return llama
+    config = small_llama_config(
+        width=s.width,
+        layers=s.layers,
+        heads=s.heads,
+        positions=s.length,
+        key_value_heads=s.key_value_heads,
+        feed_forward=s.feed_forward,
+    )
+    return Llama(config, length=s.length, dropout=s.dropout, copying_start=s.copying_start)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from persrec.backbones.base import Backbone, start_copying
+from persrec.backbones.base import Backbone, BackboneSettings, start_copying
 from persrec.nn.attention import Kernel, softmax_attention
 from persrec.nn.cache import Chunk, KeysValues, KVCache, kept
 from persrec.nn.context import Context
@@ -108,3 +108,18 @@ class SASRec(Backbone):
     def cache_heads(self) -> tuple[int, int]:
         """As `Backbone` says."""
         return self.config.heads, self.config.width // self.config.heads
+
+
+def build(settings: BackboneSettings) -> SASRec:
+    """A SASRec of these sizes; its feed-forward is as wide as the model where no width is given, as in the paper."""
+    s = settings
+    sizes = SASRecConfig(
+        width=s.width,
+        layers=s.layers,
+        heads=s.heads,
+        inner=s.feed_forward or s.width,
+        length=s.length,
+        dropout=s.dropout,
+        copying_start=s.copying_start,
+    )
+    return SASRec(sizes)

@@ -18,7 +18,7 @@ from persrec.backbones.sasrec import SASRec, SASRecConfig
 from persrec.checkpoints.folder import check_shapes, load_facts, load_weights
 from persrec.compression.experts import Experts
 from persrec.compression.recent import Recent
-from persrec.items import ItemEmbedding
+from persrec.items.ids import ItemEmbedding
 from persrec.layout import SegmentLayout
 from persrec.recommender import SequentialRecommender
 

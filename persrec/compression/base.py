@@ -1,13 +1,39 @@
 """What a compression is: it says what the backbone runs in a history segment's place, and what is kept of it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from persrec.layout import SegmentLayout
 from persrec.nn.cache import Chunk
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CompressionSettings:
+    """What a compression may need to know.
+
+    Attributes:
+        history: item slots before the recent ones, ``P``.
+        recent: item slots of the recent segment, ``R``.
+        segments: history segments.
+        tokens: vectors kept of the history, over all segments; of an elastic model, the largest count.
+        width: the model's width ``D``.
+        plan: where expert blocks stand: ``equal`` segments, ``growing`` ones (`SegmentLayout.growing`), or their offsets and
+            counts, ``((offset, count), ...)``, which then say what ``segments`` and ``tokens`` are.
+        categories: int64 ``[V]``, the category of each item, or None where the dataset has none.
+    """
+
+    history: int
+    recent: int
+    segments: int
+    tokens: int
+    width: int
+    plan: str | tuple[tuple[int, int], ...] = "equal"
+    categories: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from persrec.compression.base import ItemSlots
+from persrec.compression.base import CompressionSettings, ItemSlots
 from persrec.compression.summaries import mean_chunk, summary_layout
 from persrec.nn.cache import Chunk
 
@@ -57,3 +57,8 @@ class Category(nn.Module):
         summaries = torch.arange(groups - taken.shape[1], groups, device=taken.device).expand_as(taken)
         group_of = category.new_full((users, self.count + 1), groups).scatter(1, taken, summaries)
         return group_of.gather(1, category)
+
+
+def build(settings: CompressionSettings) -> Category:
+    """As many categories as ``settings.tokens`` says."""
+    return Category(history=settings.history, recent=settings.recent, tokens=settings.tokens, categories=settings.categories)

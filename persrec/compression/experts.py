@@ -1,11 +1,16 @@
 """PerSRec (arXiv 2601.03479, section 3): learnable expert tokens behind each history segment."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 
-from persrec.compression.base import ItemSlots, with_tokens
+from persrec import names
+from persrec.compression.base import CompressionSettings, ItemSlots, with_tokens
 from persrec.layout import Segment, SegmentLayout
 from persrec.nn.cache import Chunk
+
+RULES: dict[str, Callable[..., SegmentLayout]] = dict(zip(names.PLANS, (SegmentLayout.equal, SegmentLayout.growing), strict=True))
 
 
 class Experts(nn.Module):
@@ -49,3 +54,24 @@ class Experts(nn.Module):
         if not self.layout.hide_empty_experts:
             shown = torch.ones_like(shown)
         return with_tokens(self.layout, segment, items, self.tokens[segment][: self.layout.segments[segment].experts], shown=shown)
+
+
+def build(settings: CompressionSettings) -> Experts:
+    """Experts at the places that ``settings.plan`` says.
+
+    Raises:
+        ValueError: the plan is unknown, or does not fit the history.
+    """
+    return Experts(layout=_planned(settings), width=settings.width)
+
+
+def _planned(settings: CompressionSettings) -> SegmentLayout:
+    if not isinstance(settings.plan, str):
+        layout = SegmentLayout.from_plan(settings.plan, window=settings.history + settings.recent)
+        if layout.history != settings.history:
+            raise ValueError(f"plan: ends at item {layout.history}; expected {settings.history}, the history's end")
+        return layout
+    if settings.plan not in RULES:
+        raise ValueError(f"plan: unknown {settings.plan!r}; known: {', '.join(RULES)}, or a list of offsets and counts")
+    rule = RULES[settings.plan]
+    return rule(history=settings.history, recent=settings.recent, segments=settings.segments, tokens=settings.tokens)

@@ -1,6 +1,6 @@
 """Full attention over the whole window: nothing is compressed. Its cache is the history's whole key-value cache."""
 
-from persrec.compression.base import ItemSlots, item_chunk
+from persrec.compression.base import CompressionSettings, ItemSlots, item_chunk
 from persrec.layout import Segment, SegmentLayout
 from persrec.nn.cache import Chunk
 
@@ -19,3 +19,8 @@ class Full:
     def history_chunk(self, segment: int, items: ItemSlots) -> Chunk:
         """The items, all of them kept."""
         return item_chunk(self.layout, segment, items, keep=items.ids.shape[1])
+
+
+def build(settings: CompressionSettings) -> Full:
+    """Full attention over the whole window."""
+    return Full(history=settings.history, recent=settings.recent, segments=settings.segments)

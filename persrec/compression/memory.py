@@ -5,7 +5,7 @@ import dataclasses
 import torch
 from torch import nn
 
-from persrec.compression.base import ItemSlots, with_tokens
+from persrec.compression.base import CompressionSettings, ItemSlots, with_tokens
 from persrec.layout import SegmentLayout
 from persrec.nn.cache import Chunk
 
@@ -37,3 +37,10 @@ class Memory(nn.Module):
     def history_chunk(self, segment: int, items: ItemSlots) -> Chunk:
         """The items and, behind them, the tokens, whose outputs are kept."""
         return with_tokens(self.layout, segment, items, self.tokens, shown=items.valid.any(1, keepdim=True))
+
+
+def build(settings: CompressionSettings) -> Memory:
+    """A memory of ``settings.tokens`` vectors."""
+    return Memory(
+        history=settings.history, recent=settings.recent, segments=settings.segments, tokens=settings.tokens, width=settings.width
+    )

@@ -2,7 +2,7 @@
 
 import torch
 
-from persrec.compression.base import ItemSlots
+from persrec.compression.base import CompressionSettings, ItemSlots
 from persrec.compression.summaries import back_from_latest, mean_chunk, summary_layout
 from persrec.nn.cache import Chunk
 
@@ -20,6 +20,11 @@ class Pooling:
     def history_chunk(self, segment: int, items: ItemSlots) -> Chunk:
         """The means, all of them kept."""
         return mean_chunk(self.layout, segment, items, _chunk_of(items.valid, self.layout.segments[segment].carriers))
+
+
+def build(settings: CompressionSettings) -> Pooling:
+    """As many means as ``settings.tokens`` says."""
+    return Pooling(history=settings.history, recent=settings.recent, tokens=settings.tokens)
 
 
 def _chunk_of(valid: torch.Tensor, chunks: int) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 import torch
 
-from persrec.compression.base import ItemSlots
+from persrec.compression.base import CompressionSettings, ItemSlots
 from persrec.compression.summaries import back_from_latest, highest, sample_chunk, summary_layout, take
 from persrec.nn.cache import Chunk
 
@@ -26,6 +26,11 @@ class Random:
         tokens = self.layout.segments[segment].carriers
         drawn = highest(draw(items.ids, back_from_latest(items.valid)), items.valid, tokens)
         return sample_chunk(self.layout, segment, take(items, drawn, tokens))
+
+
+def build(settings: CompressionSettings) -> Random:
+    """As many items as ``settings.tokens`` says."""
+    return Random(history=settings.history, recent=settings.recent, tokens=settings.tokens)
 
 
 def draw(ids: torch.Tensor, back: torch.Tensor) -> torch.Tensor:

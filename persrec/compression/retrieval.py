@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from persrec.compression.base import ItemSlots
+from persrec.compression.base import CompressionSettings, ItemSlots
 from persrec.compression.summaries import highest, sample_chunk, summary_layout, take
 from persrec.nn.cache import Chunk
 
@@ -51,3 +51,8 @@ class Retrieval:
     def history_chunk(self, segment: int, items: ItemSlots) -> Chunk:
         """The chosen items."""
         return sample_chunk(self.layout, segment, items)
+
+
+def build(settings: CompressionSettings) -> Retrieval:
+    """As many items as ``settings.tokens`` says."""
+    return Retrieval(history=settings.history, recent=settings.recent, tokens=settings.tokens)

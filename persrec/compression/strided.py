@@ -1,6 +1,6 @@
 """Strided sampling: every so many items of the history."""
 
-from persrec.compression.base import ItemSlots
+from persrec.compression.base import CompressionSettings, ItemSlots
 from persrec.compression.summaries import back_from_latest, sample_chunk, summary_layout, take
 from persrec.nn.cache import Chunk
 
@@ -21,3 +21,8 @@ class Strided:
         # a chunk's latest item is the one behind which another chunk begins
         begins = (back == 0) | (back * tokens // size != (back - 1) * tokens // size)
         return sample_chunk(self.layout, segment, take(items, begins & items.valid, tokens))
+
+
+def build(settings: CompressionSettings) -> Strided:
+    """As many items as ``settings.tokens`` says."""
+    return Strided(history=settings.history, recent=settings.recent, tokens=settings.tokens)

@@ -3,16 +3,10 @@
 import os
 from pathlib import Path
 
+from persrec import names
 from persrec.data.base import Dataset
 from persrec.data.interactions import InteractionLog
-from persrec.data.movielens import MovieLens1M
 from persrec.data.prepared import default_cache_dir
-from persrec.data.synthetic import SyntheticDataset
-
-DATASETS: dict[str, Dataset] = {
-    "synthetic": SyntheticDataset(),
-    "ml-1m": MovieLens1M(),
-}
 
 
 def dataset(name: str) -> Dataset:
@@ -21,16 +15,15 @@ def dataset(name: str) -> Dataset:
     Raises:
         ValueError: it is unknown; the message lists the known.
     """
-    if name not in DATASETS:
-        raise ValueError(f"dataset: unknown {name!r}; known: {', '.join(DATASETS)}")
-    return DATASETS[name]
+    source: Dataset = names.find(names.datasets(), name).load()()
+    return source
 
 
 def dataset_digest(name: str, *, size: str | None = None, data_dir: str | Path | None = None) -> str:
     """What a dataset's cells are keyed by: SHA-256 of its sources or settings. Prepares nothing.
 
     Args:
-        name: of `DATASETS`.
+        name: of `persrec.names.datasets`.
         size: a named size, where the dataset has sizes; None is its default.
         data_dir: the folder that holds publishers' folders; None is ``$PERSREC_DATA``.
 
@@ -46,7 +39,7 @@ def load_dataset(
     """The interaction log of a dataset, prepared into ``cache_dir`` on first use.
 
     Args:
-        name: of `DATASETS`.
+        name: of `persrec.names.datasets`.
         size: a named size, where the dataset has sizes; None is its default.
         data_dir: the folder that holds publishers' folders, only read; None is ``$PERSREC_DATA``.
         cache_dir: where prepared data are kept; None is ``$PERSREC_CACHE``, then ``~/.cache/persrec``.

@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from persrec.data import DATASETS, dataset, load_dataset
+from persrec import names
+from persrec.data import dataset, load_dataset
 from persrec.data.interactions import UNKNOWN_TIME, InteractionLog
 from persrec.data.prepared import default_cache_dir, prepared_folders, read_prepared
 
@@ -35,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _list(_: argparse.Namespace) -> list[str]:
     lines = []
-    for name, source in DATASETS.items():
+    for name in names.datasets():
+        source = dataset(name)
         needs = "publisher's files" if source.needs_files else "generated"
         lines.append(f"{name:<12} {needs}" + (f"; sizes: {', '.join(source.sizes)}" if source.sizes else ""))
     return lines
@@ -98,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     describe = commands.add_parser("describe", help="say what a prepared dataset holds", allow_abbrev=False)
     describe.set_defaults(command=_describe)
     for command in (prepare, describe):
-        command.add_argument("name", metavar="NAME", help=f"one of {', '.join(DATASETS)}")
+        command.add_argument("name", metavar="NAME", help=f"one of {', '.join(names.datasets())}")
         command.add_argument("--size", help="a named size, where the dataset has sizes")
         command.add_argument("--cache-dir", metavar="DIR", help="of prepared data (default: $PERSREC_CACHE, then ~/.cache/persrec)")
     return parser

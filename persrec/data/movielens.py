@@ -104,3 +104,8 @@ def _movies(path: Path) -> tuple[dict[int, str], dict[int, str]]:
     ids = rows["item"].tolist()
     texts = {item: f"{title}. {', '.join(of)}" for item, title, of in zip(ids, rows["title"], genres, strict=True)}
     return texts, {item: of[0] for item, of in zip(ids, genres, strict=True)}
+
+
+def build() -> MovieLens1M:
+    """The dataset ``ml-1m``."""
+    return MovieLens1M()

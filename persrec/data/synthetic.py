@@ -328,3 +328,8 @@ def _shares(weights: NDArray[Any]) -> Floats:
 
 def _random(settings: SyntheticSettings, *stream: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(settings.seed, spawn_key=stream)))
+
+
+def build() -> SyntheticDataset:
+    """The dataset ``synthetic``."""
+    return SyntheticDataset()

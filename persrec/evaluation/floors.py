@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from persrec import names
 from persrec.evaluation.ranks import Seen, target_ranks_from_scores
 
 Floats = NDArray[np.float64]
@@ -44,13 +45,6 @@ def frequency(train_counts: Ints, past: tuple[Ints, Ints]) -> Floats:
     return own + popularity(train_counts, past)
 
 
-FLOORS: dict[str, Callable[[Ints, tuple[Ints, Ints]], Floats]] = {
-    "popularity": popularity,
-    "repeat_last": repeat_last,
-    "frequency": frequency,
-}
-
-
 def floor_ranks(
     name: str,
     *,
@@ -63,7 +57,7 @@ def floor_ranks(
     """Rank of each target by a floor, a block of users at a time.
 
     Args:
-        name: of `FLOORS`.
+        name: of `persrec.names.floors`.
         train_counts: int64 ``[V]``, occurrences in the training part, as `LeaveOneOut.train_counts`.
         past: the users' events before their targets, (offsets ``[n + 1]``, items), oldest first.
         targets: int64 ``[n]``.
@@ -73,12 +67,11 @@ def floor_ranks(
     Raises:
         ValueError: an unknown floor; the message lists the known. Otherwise as `target_ranks`.
     """
-    if name not in FLOORS:
-        raise ValueError(f"floor: unknown {name!r}; known: {', '.join(FLOORS)}")
+    scores_of: Callable[[Ints, tuple[Ints, Ints]], Floats] = names.find(names.floors(), name).load()
     ranks = [np.empty(0, dtype=np.int64)]
     for first in range(0, len(targets), block):
         last = min(first + block, len(targets))
-        scores = FLOORS[name](train_counts, _users(past, first, last))
+        scores = scores_of(train_counts, _users(past, first, last))
         left_out = None if seen is None else _users(seen, first, last)
         ranks.append(target_ranks_from_scores(scores, targets[first:last], left_out))
     return np.concatenate(ranks)

@@ -1,11 +1,44 @@
 """What an item encoder is: it turns item ids into vectors."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ItemSettings:
+    """What an item encoder may need to know.
+
+    Attributes:
+        count: catalogue size ``V``, padding item 0 included.
+        width: the model's width ``D``.
+        layers: blocks of an item Llama.
+        heads: heads a block of an item Llama.
+        texts: ``V`` texts, "" for padding; None where the dataset has none.
+        key_value_heads: of an item Llama, as `persrec.backbones.BackboneSettings` says.
+        feed_forward: width inside the feed-forward of an item Llama, as there.
+        copying_start: an item Llama passes on what it attends to from the first step on, as `persrec.backbones.BackboneSettings` says;
+            of random weights alone.
+        prompt: what stands before every text.
+        weights: a folder of Hugging Face's form that an item Llama starts from, with its tokeniser; None starts from random
+            ones, with a tokeniser trained on the texts, as where the folder has none.
+    """
+
+    count: int
+    width: int
+    layers: int
+    heads: int
+    texts: Sequence[str] | None = None
+    key_value_heads: int | None = None
+    feed_forward: int | None = None
+    copying_start: bool = False
+    prompt: str = ""
+    weights: Path | None = None
 
 
 class ItemEncoder(Protocol):

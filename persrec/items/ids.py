@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from persrec.items.base import KeptVectors
+from persrec.items.base import ItemSettings, KeptVectors
 
 
 class ItemEmbedding(nn.Module):
@@ -51,3 +51,13 @@ class ItemEmbedding(nn.Module):
 
     def _map(self, rows: torch.Tensor) -> torch.Tensor:
         return rows if self.projection is None else self.projection(rows)
+
+
+def build(settings: ItemSettings) -> ItemEmbedding:
+    """A vector of the model's width per item."""
+    return ItemEmbedding(count=settings.count, width=settings.width)
+
+
+def build_mapped(settings: ItemSettings) -> ItemEmbedding:
+    """A vector per item and a linear map to the model's width."""
+    return ItemEmbedding(count=settings.count, width=settings.width, item_width=settings.width)

@@ -13,11 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from persrec.backbones.llama import Llama
-from persrec.items.base import KeptVectors
-from persrec.items.tokens import Tokens
+from persrec.backbones.llama import Llama, check_shape, small_llama_config
+from persrec.items.base import ItemSettings, KeptVectors
+from persrec.items.tokens import Tokens, find_tokeniser, has_tokeniser, tokenise
 
 BATCH_TOKENS = 1 << 14
+LONGEST_TEXT = 64
+# a decoder whose blocks add nothing would give every text the same vector
+TEXT_BRANCH_SCALE = 0.1
 
 
 class TextItems(nn.Module):
@@ -196,6 +199,38 @@ class TextItems(nn.Module):
             raise ValueError(
                 f"token_ids: from {token_ids.amin()} to {token_ids.amax()}; expected 0 to {self.embed_tokens.num_embeddings - 1}"
             )
+
+
+def build(settings: ItemSettings) -> TextItems:
+    """Vectors of the catalogue's texts, by a small item Llama or by the one in the folder ``settings.weights``.
+
+    Raises:
+        ValueError: there are no texts, or the folder's model does not have the sizes.
+    """
+    s = settings
+    if s.texts is None:
+        raise ValueError("texts: the dataset has none; expected one an item")
+    tokeniser = find_tokeniser(s.weights, s.texts)
+    tokens = tokenise(s.texts, tokeniser, prompt=s.prompt, longest=LONGEST_TEXT)
+    embed_tokens = None
+    if s.weights is None:
+        config = small_llama_config(
+            width=s.width,
+            layers=s.layers,
+            heads=s.heads,
+            positions=LONGEST_TEXT,
+            key_value_heads=s.key_value_heads,
+            feed_forward=s.feed_forward,
+        )
+        decoder = Llama(config, length=LONGEST_TEXT, branch_scale=TEXT_BRANCH_SCALE, copying_start=s.copying_start)
+    else:
+        decoder, embed_tokens = Llama.from_folder(s.weights, length=LONGEST_TEXT)
+        check_shape(decoder.config, folder=s.weights, width=s.width, layers=s.layers, heads=s.heads)
+    items = TextItems(decoder=decoder, vocabulary=tokeniser.size, count=s.count)
+    if embed_tokens is not None and has_tokeniser(s.weights):  # another tokeniser's ids are not what its rows were learnt for
+        items.embed_tokens = embed_tokens
+    items.set_catalogue(tokens)
+    return items
 
 
 def _batches(lengths: np.ndarray) -> list[np.ndarray]:

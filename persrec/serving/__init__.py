@@ -1,6 +1,6 @@
 """Serving: the caches of many users, stored at a precision, joined into batches, evicted by bytes, kept on disk."""
 
-from persrec.serving.precision import CACHE_DTYPES, PackedCache, pack
+from persrec.serving.precision import PackedCache, pack
 from persrec.serving.store import CacheStore, User
 
-__all__ = ["CACHE_DTYPES", "CacheStore", "PackedCache", "User", "pack"]
+__all__ = ["CacheStore", "PackedCache", "User", "pack"]

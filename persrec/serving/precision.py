@@ -9,9 +9,9 @@ from typing import Self
 
 import torch
 
+from persrec.names import CACHE_PRECISIONS
 from persrec.nn.cache import KeysValues, KVCache
 
-CACHE_DTYPES = ("float32", "bfloat16", "int8")
 MODEL_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 STORED_DTYPES = {**MODEL_DTYPES, "int8": torch.int8}
 STEPS = 127  # of int8 on either side of 0
@@ -69,7 +69,7 @@ class PackedCache:
     Attributes:
         values: ``[B, p, W]`` of ``dtype``.
         scales: ``[B, p, S]`` float32 for int8, else None. A stored number times its vector's scale is what was kept.
-        dtype: one of `CACHE_DTYPES`.
+        dtype: one of `persrec.names.CACHE_PRECISIONS`.
         form: of the cache; None where no position is kept.
         positions: ``[p]``.
         valid: ``[B, p]``.
@@ -117,8 +117,8 @@ def pack(cache: KVCache, dtype: str) -> PackedCache:
     Raises:
         ValueError: the precision is unknown, or the cache holds a number that is not finite, or a memory's states.
     """
-    if dtype not in CACHE_DTYPES:
-        raise ValueError(f"dtype: unknown {dtype!r}; known: {', '.join(CACHE_DTYPES)}")
+    if dtype not in CACHE_PRECISIONS:
+        raise ValueError(f"dtype: unknown {dtype!r}; known: {', '.join(CACHE_PRECISIONS)}")
     if cache.states is not None:
         raise ValueError("cache: holds a memory's states; expected keys and values")
     form = CacheForm.of(cache)

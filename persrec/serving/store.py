@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import numbers
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +12,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from persrec.files import WriteError, atomic
 from persrec.layout import SegmentLayout
+from persrec.names import CACHE_PRECISIONS
 from persrec.nn.cache import KVCache
 from persrec.recommender import layout_id
-from persrec.serving.precision import CACHE_DTYPES, STORED_DTYPES, CacheForm, PackedCache, pack
+from persrec.serving.precision import STORED_DTYPES, CacheForm, PackedCache, pack
 
 User = int | str
 VERSION = 2  # 2: says by which kind of backbone the caches were computed
@@ -48,7 +48,7 @@ class CacheStore:
 
     Args:
         layout: of the model whose caches are kept.
-        dtype: how keys and values are kept, one of `persrec.serving.CACHE_DTYPES`; `persrec.serving.pack` says what each loses.
+        dtype: how keys and values are kept, one of `persrec.names.CACHE_PRECISIONS`; `persrec.serving.pack` says what each loses.
         budget_bytes: what `nbytes` never exceeds: the least recently put or got are evicted first. None has no end.
 
     Raises:
@@ -56,8 +56,8 @@ class CacheStore:
     """
 
     def __init__(self, *, layout: SegmentLayout, dtype: str = "float32", budget_bytes: int | None = None) -> None:
-        if dtype not in CACHE_DTYPES:
-            raise ValueError(f"dtype: unknown {dtype!r}; known: {', '.join(CACHE_DTYPES)}")
+        if dtype not in CACHE_PRECISIONS:
+            raise ValueError(f"dtype: unknown {dtype!r}; known: {', '.join(CACHE_PRECISIONS)}")
         if layout.recurrent:
             raise ValueError("layout: of a recurrent memory, which keeps states; expected one that keeps keys and values")
         _check_budget(budget_bytes)
@@ -164,7 +164,11 @@ class CacheStore:
         self._remove(user)
 
     def save(self, path: Path) -> None:
-        """Writes the store to one file of the safetensors form, whole or not at all; a file there is replaced."""
+        """Writes the store to one file of the safetensors form, whole or not at all; a file there is replaced.
+
+        Raises:
+            WriteError: the disk is full or may not be written; the old file is still there.
+        """
         entries = list(self._entries.values())
         facts = {
             "version": VERSION,
@@ -179,21 +183,15 @@ class CacheStore:
             tensors["values"] = torch.cat([self._no_values(), *(entry.values for entry in entries if len(entry.valid))])
             if self.dtype == "int8":
                 scales = [entry.scales for entry in entries if entry.scales is not None and len(entry.valid)]
-                tensors["scales"] = torch.cat([torch.zeros(0, self._form.heads), *scales])
+                tensors["scales"] = torch.cat([torch.zeros(0, self._form.heads, dtype=torch.float32), *scales])
         if self._timed:
             times = [entry.times for entry in entries if entry.times is not None]
             tensors["times"] = torch.cat([torch.zeros(0, dtype=torch.int64), *times])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, part = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
         try:
-            os.close(handle)
-            save_file(tensors, part, metadata={METADATA: json.dumps(facts)})
-            with Path(part).open("rb") as file:
-                os.fsync(file.fileno())
-            Path(part).replace(path)
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
+            with atomic(path) as file:
+                save_file(tensors, file.name, metadata={METADATA: json.dumps(facts)})
+        except SafetensorError as error:
+            raise WriteError(f"{path}: cannot be written: {error}") from error
 
     @classmethod
     def load(cls, path: Path, *, layout: SegmentLayout, budget_bytes: int | None = None) -> Self:

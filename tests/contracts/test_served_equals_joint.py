@@ -19,7 +19,7 @@ from small_models import (
     random_windows,
 )
 
-from persrec.compression import COMPRESSIONS
+from persrec import names
 from persrec.compression.base import item_chunk
 from persrec.compression.experts import Experts
 from persrec.layout import Segment, SegmentLayout
@@ -87,7 +87,7 @@ def assert_one_model(model: SequentialRecommender, items, times, query_time, *, 
 
 
 def test_every_compression_has_plans_to_be_tested_with(backbone):
-    assert set(FAMILIES) == set(COMPRESSIONS)
+    assert set(FAMILIES) == set(names.compressions())
 
 
 @pytest.mark.parametrize("family", CACHED_FAMILIES)

@@ -9,9 +9,10 @@ from small_models import BACKBONE_NAMES, CASES, TOLERANCE, WITH_HISTORY, build, 
 
 from persrec.data.windows import WindowShape, build_windows
 from persrec.evaluation.states import user_states
+from persrec.names import CACHE_PRECISIONS
 from persrec.nn.attention import pointwise_attention, softmax_attention
 from persrec.nn.positions import time_buckets
-from persrec.serving import CACHE_DTYPES, CacheStore, pack
+from persrec.serving import CacheStore, pack
 from persrec.training import Trainer
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device")]
@@ -104,7 +105,7 @@ def test_cached_and_extended_equal_joint(backbone, case):
         torch.testing.assert_close(served, joint[asks], **TOLERANCE)
 
 
-@pytest.mark.parametrize("dtype", CACHE_DTYPES)
+@pytest.mark.parametrize("dtype", CACHE_PRECISIONS)
 @torch.no_grad()
 def test_a_store_takes_caches_from_the_gpu_and_gives_them_back(dtype):
     model = build("hstu", CASES["3 segments"]()).to(GPU)

@@ -3,7 +3,8 @@ import sys
 
 import pytest
 
-from persrec.data import DATASETS, dataset_digest, load_dataset
+from persrec import names
+from persrec.data import dataset, dataset_digest, load_dataset
 from persrec.data.__main__ import main
 
 
@@ -16,7 +17,7 @@ def nowhere(monkeypatch, tmp_path):
 def test_list_names_every_dataset(capsys):
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(DATASETS) == ["synthetic", "ml-1m"]
+    assert [line.split()[0] for line in lines] == list(names.datasets()) == ["synthetic", "ml-1m"]
     assert "sizes: tiny, small, medium, rounds, titled, long" in lines[0]
 
 
@@ -43,7 +44,7 @@ def test_describe_says_what_a_dataset_holds(capsys):
         (["lst"], "lst"),
         (["prepare"], "NAME"),
         (["prepare", "synthetic", "--sorce", "x"], "--sorce"),
-        (["prepare", "ml-2m", "--source", "."], "dataset: unknown 'ml-2m'; known: synthetic, ml-1m"),
+        (["prepare", "ml-2m", "--source", "."], "dataset: unknown 'ml-2m' (did you mean 'ml-1m'?); known: synthetic, ml-1m"),
         (["describe", "nothing"], "dataset: unknown 'nothing'"),
         (["prepare", "ml-1m"], "no --source"),
         (["prepare", "ml-1m", "--source", "/nowhere"], "/nowhere is not a folder"),
@@ -78,7 +79,7 @@ def test_the_module_is_a_command():
 
 
 def test_sizes_differ_and_the_default_is_small(tmp_path):
-    digests = {size: dataset_digest("synthetic", size=size) for size in DATASETS["synthetic"].sizes}
+    digests = {size: dataset_digest("synthetic", size=size) for size in dataset("synthetic").sizes}
     assert len(set(digests.values())) == len(digests)
     assert dataset_digest("synthetic") == digests["small"]
     assert load_dataset("synthetic", size="tiny", cache_dir=tmp_path).digest == digests["tiny"]

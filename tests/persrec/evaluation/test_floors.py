@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from persrec.evaluation.floors import FLOORS, floor_ranks, frequency, popularity, repeat_last
+from persrec import names
+from persrec.evaluation.floors import floor_ranks, frequency, popularity, repeat_last
 
 COUNTS = np.array([0, 5, 2, 9, 0])
 PAST = (np.array([0, 4, 4]), np.array([2, 4, 2, 1]))  # the second user has no past
@@ -25,7 +26,7 @@ def test_frequency_ranks_own_items_by_their_number_then_by_popularity():
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 512])
-@pytest.mark.parametrize("name", FLOORS)
+@pytest.mark.parametrize("name", names.floors())
 def test_ranks_do_not_depend_on_the_block(name, block):
     random = np.random.Generator(np.random.PCG64(1))
     lengths = random.integers(0, 9, size=7)
@@ -37,12 +38,12 @@ def test_ranks_do_not_depend_on_the_block(name, block):
 
 def test_ranks_by_hand():
     targets = np.array([4, 4])
-    ranks = {name: floor_ranks(name, train_counts=COUNTS, past=PAST, targets=targets).tolist() for name in FLOORS}
+    ranks = {name: floor_ranks(name, train_counts=COUNTS, past=PAST, targets=targets).tolist() for name in names.floors()}
     assert ranks == {"popularity": [4, 4], "repeat_last": [3, 4], "frequency": [3, 4]}
 
 
 def test_where_seen_items_are_left_out_every_floor_is_popularity_among_the_rest():
-    for name in FLOORS:
+    for name in names.floors():
         # of the first user's items only 3 is new
         assert floor_ranks(name, train_counts=COUNTS, past=PAST, targets=np.array([3, 1]), seen=PAST).tolist() == [1, 2]
 

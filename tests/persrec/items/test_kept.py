@@ -5,7 +5,7 @@ import pytest
 import torch
 from small_models import CASES, build
 
-from persrec.items import ItemEmbedding
+from persrec.items.ids import ItemEmbedding
 
 BACKBONES = ("llama", "hllm")  # whose item vectors are computed
 

@@ -11,7 +11,8 @@ from transformers import LlamaConfig, LlamaModel, PreTrainedTokenizerFast
 from persrec.backbones import BackboneSettings, build_backbone
 from persrec.backbones.llama import Llama
 from persrec.compression.experts import Experts
-from persrec.items import ItemEmbedding, ItemSettings, TextEncoder, build_items, texts
+from persrec.items import ItemSettings, TextEncoder, build_items, texts
+from persrec.items.ids import ItemEmbedding
 from persrec.items.texts import TextItems
 from persrec.items.tokens import Tokens
 from persrec.layout import SegmentLayout

@@ -7,13 +7,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from small_models import BACKBONE_NAMES, CASES, TOLERANCE, build, elastic, experts, random_windows
 
+from persrec.files import WriteError
+from persrec.names import CACHE_PRECISIONS
 from persrec.nn.cache import empty_cache
 from persrec.recommender import layout_id
-from persrec.serving import CACHE_DTYPES, CacheStore
+from persrec.serving import CacheStore
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -153,7 +155,7 @@ def test_bytes_are_those_of_every_tensor_kept(model, caches):
         assert (store.nbytes, len(store)) == (0, 0)
 
 
-@pytest.mark.parametrize("dtype", CACHE_DTYPES)
+@pytest.mark.parametrize("dtype", CACHE_PRECISIONS)
 @given(steps=st.lists(st.tuples(st.sampled_from(["put", "get", "evict", "remove"]), st.integers(0, 5), st.integers(1, 3)), max_size=25))
 def test_the_least_recently_used_go_first_and_the_budget_is_never_exceeded(model, caches, dtype, steps):
     """Against a plain list that is kept in order of use."""
@@ -256,7 +258,7 @@ def test_numbers_of_a_data_frame_name_the_same_user(model, caches):
 # on disk
 
 
-@pytest.mark.parametrize("dtype", CACHE_DTYPES)
+@pytest.mark.parametrize("dtype", CACHE_PRECISIONS)
 @pytest.mark.parametrize("timed", [True, False])
 @torch.no_grad()
 def test_a_store_that_was_saved_and_loaded_serves_alike(model, tmp_path, dtype, timed):
@@ -297,7 +299,8 @@ def test_a_smaller_budget_leaves_out_the_least_recently_used(model, caches, tmp_
     assert loaded.nbytes == store.nbytes // 2
 
 
-def test_a_save_that_fails_leaves_the_old_file(model, caches, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", [OSError, SafetensorError])
+def test_a_save_that_fails_leaves_the_old_file(kind, model, caches, tmp_path, monkeypatch):
     path = tmp_path / "s"
     store = CacheStore(layout=model.layout)
     store.put("a", row(caches[3], 0))
@@ -305,10 +308,10 @@ def test_a_save_that_fails_leaves_the_old_file(model, caches, tmp_path, monkeypa
     store.put("b", row(caches[3], 1))
 
     def full_disk(*args, **kwargs):
-        raise OSError("no space left")
+        raise kind("no space left")
 
     monkeypatch.setattr("persrec.serving.store.save_file", full_disk)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(WriteError, match=rf"^{path}: cannot be written: no space left$"):
         store.save(path)
     assert CacheStore.load(path, layout=model.layout).users == ("a",)
     assert [part.name for part in tmp_path.iterdir()] == ["s"]

@@ -1,0 +1,129 @@
+"""The one atomic writer: a file or a folder is written beside its place, synced and renamed.
+
+So a place holds the old content or the new one, never a part, however the process ends. What a killed process leaves beside
+is named ``.NAME.<16 hexadecimal digits>.tmp``; `is_leftover` tells it from what others wrote.
+"""
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
+
+
+class WriteError(ValueError):
+    """A file or folder cannot be written; the message is one line that names it."""
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write to, which takes ``path``'s place when the block ends well; folders that are missing are made.
+
+    Its ``name`` is where it lies meanwhile, for a library that writes by path. Such a library may put another file there, so the
+    path is synced and not what was opened, and that file gets the rights of an ordinary one.
+
+    Raises:
+        WriteError: the disk is full or may not be written; the old content is still there.
+    """
+    with _one_line(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = _beside(path)
+        try:
+            with beside.open("xb") as file:
+                mode = os.fstat(file.fileno()).st_mode
+                yield file
+            beside.chmod(mode)
+            _sync(beside)
+            beside.replace(path)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
+        _sync(path.parent)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes a file so that its place holds the old content or the new, never a part.
+
+    Raises:
+        WriteError: the disk is full or may not be written; the old content is still there.
+    """
+    with atomic(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
+    """An empty folder to fill, which takes ``path``'s place when the block ends well; folders that are missing are made.
+
+    A folder cannot be renamed onto another. So an earlier one is moved aside first: a kill at that moment leaves no folder, and
+    never a part of one.
+
+    Args:
+        path: the folder's place.
+        replace: whether an earlier folder there is replaced; else it stays, and what was written is dropped.
+
+    Raises:
+        WriteError: the disk is full or may not be written; an earlier folder is still there.
+    """
+    with _one_line(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = _beside(path)
+        try:
+            beside.mkdir()
+            yield beside
+            for file in beside.rglob("*"):
+                _sync(file)
+            _sync(beside)
+            _move(beside, path, replace=replace)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+        _sync(path.parent)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a name is one that a killed writer of this file leaves beside."""
+    return _LEFTOVER.fullmatch(path.name) is not None
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+
+
+def _move(folder: Path, path: Path, *, replace: bool) -> None:
+    try:
+        folder.rename(path)
+    except OSError:  # there is one already; a check before would miss one that comes in between
+        if not path.is_dir():
+            raise
+        if not replace:
+            return
+        earlier = _beside(path)
+        path.rename(earlier)
+        try:
+            folder.rename(path)
+        except BaseException:
+            earlier.rename(path)
+            raise
+        shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(f"{path}: cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,65 @@
+"""Declarations of parts: one file a part, imported when it is built."""
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from persrec import names
+
+ALL = [part for known in (names.backbones(), names.floors(), names.compressions(), names.datasets()) for part in known.values()]
+
+
+@pytest.mark.parametrize("part", ALL, ids=lambda part: f"{part.kind} {part.name}")
+def test_every_declaration_names_something_that_can_be_called(part):
+    assert callable(part.load())
+    assert type(part).from_dict(part.to_dict()) == part
+
+
+@pytest.mark.parametrize("name", names.ITEM_ENCODERS)
+def test_every_item_encoder_can_be_loaded(name):
+    assert callable(names.load(names.ITEM_ENCODERS[name], name))
+
+
+def test_building_one_part_imports_no_other():
+    code = """
+import sys
+import persrec.names
+assert "torch" not in sys.modules
+import persrec.backbones, persrec.items
+from persrec.compression import CompressionSettings, build_compression
+build_compression("experts", CompressionSettings(history=9, recent=4, segments=1, tokens=2, width=8))
+persrec.backbones.build_backbone("sasrec", persrec.backbones.BackboneSettings(width=8, layers=1, heads=1, length=15))
+rooms = ("persrec.backbones.", "persrec.compression.", "persrec.items.")
+print(*sorted(name for name in sys.modules if name.startswith(rooms)))
+"""
+    modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert modules == [
+        "persrec.backbones.base",
+        "persrec.backbones.sasrec",
+        "persrec.compression.base",
+        "persrec.compression.experts",
+        "persrec.items.base",
+    ]
+
+
+def test_an_unknown_name_is_one_line_with_the_nearest_and_the_known():
+    with pytest.raises(ValueError, match=r"^floor: unknown 'popular' \(did you mean 'popularity'\?\); known: popularity, repeat_last"):
+        names.find(names.floors(), "popular")
+    with pytest.raises(ValueError, match=r"^dataset: unknown 'zzz'; known: synthetic, ml-1m"):
+        names.find(names.datasets(), "zzz")
+
+
+def test_a_target_that_is_not_there_is_one_line():
+    for target in ("persrec.nowhere:build", "persrec.names:nothing", ""):
+        part = dataclasses.replace(names.floors()["popularity"], target=target)
+        with pytest.raises(ValueError, match=rf"^floor 'popularity': {target} cannot be loaded: \w+: [^\n]+$"):
+            part.load()
+
+
+def test_a_record_of_another_kind_or_without_a_field_is_refused():
+    with pytest.raises(ValueError, match="^kind: 'floor'; expected 'backbone'$"):
+        names.BackbonePart.from_dict(names.floors()["popularity"].to_dict())
+    with pytest.raises(ValueError, match="^floor: .*title"):
+        names.FloorPart.from_dict({"name": "a", "target": "b"})
