@@ -281,7 +281,8 @@ def check_parts(cell: Cell) -> None:
         ValueError: a name is unknown; the message names the nearest and lists the known.
     """
     if cell.backbone not in names.floors():
-        names.find(names.backbones() | names.floors(), cell.backbone)
+        known: dict[str, names.Part] = {**names.backbones(), **names.floors()}
+        names.find(known, cell.backbone)
         names.find(names.compressions(), cell.compression)
 
 

@@ -21,9 +21,9 @@ MODEL_FIELDS = (
 )  # fmt: skip
 SERVED_FIELDS = ("tokens", "serving", *EVALUATION_FIELDS)
 SHAPE_FIELDS = (
-    "backbone", "compression", "history", "recent", "segments", "tokens", "plan", "serving", "cache_dtype", "layers", "heads", "item_layers",
-    "width", "key_value_heads", "feed_forward", "dropout", "time_bias", "negatives", "batch_size", "device", "dtype", "threads", "control",
-    "counted_only",
+    "backbone", "compression", "history", "recent", "segments", "tokens", "plan", "serving", "cache_dtype", "layers", "heads",
+    "item_layers", "width", "key_value_heads", "feed_forward", "dropout", "time_bias", "negatives", "batch_size", "device",
+    "dtype", "threads", "control", "counted_only",
 )  # fmt: skip
 
 

@@ -71,10 +71,6 @@ def _timed(unit: str, direction: Direction, description: str, *, kind: Kind) -> 
     return Measure(unit=unit, direction=direction, group="cost", kind=kind, description=description)
 
 
-def _kind_of_pass(name: str) -> Kind:
-    return "training_cost" if name == "train" else "flops"
-
-
 _PASSES = {
     "full": "the backbone over the whole window with full attention",
     "compress": "what is computed before a request",
@@ -83,6 +79,14 @@ _PASSES = {
     "train": "one training sequence, forward and backward, with its share of the item vectors that a step computes",
     "item": "the vectors of the whole catalogue, once, where they are computed",
 }
+
+
+def _of_passes(name: str, unit: str, how: str) -> dict[str, Measure]:
+    """A count of each pass; training's is taken by the code that trains."""
+    return {
+        f"{of}_{name}": _counted(unit, f"{text}; {how}", kind="training_cost" if of == "train" else "flops") for of, text in _PASSES.items()
+    }
+
 
 _SHARES = {
     "serve": "a request",
@@ -117,19 +121,10 @@ MEASURES: dict[str, Measure] = {
     "ndcg@10_novel": _quality("ndcg@10 over users whose next item is new to them", relative=0.20, absolute=0.02),
     # counted costs
     "parameters": _counted("count", "trainable parameters"),
-    **{
-        f"{name}_flops": _counted("flop", f"{text}; executed, a multiply-add is 2", kind=_kind_of_pass(name))
-        for name, text in _PASSES.items()
-    },
-    **{
-        f"{name}_visible_flops": _counted("flop", f"{text}; visible pairs alone", kind=_kind_of_pass(name))
-        for name, text in _PASSES.items()
-    },
-    **{
-        f"{name}_macs": _counted("mac", f"{text}; executed, a multiply-add is 1", kind=_kind_of_pass(name))
-        for name, text in _PASSES.items()
-    },
-    **{f"{name}_visible_macs": _counted("mac", f"{text}; visible pairs alone", kind=_kind_of_pass(name)) for name, text in _PASSES.items()},
+    **_of_passes("flops", "flop", "executed, a multiply-add is 2"),
+    **_of_passes("visible_flops", "flop", "visible pairs alone"),
+    **_of_passes("macs", "mac", "executed, a multiply-add is 1"),
+    **_of_passes("visible_macs", "mac", "visible pairs alone"),
     "cache_bytes": _counted("byte", "what is kept of one user between requests, as stored"),
     "padding_share": Measure(
         unit="ratio",
