@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.gate.baseline import Verdict
-from benchmarks.store import write_atomically
 from persrec.commandline import DONE, INCOMPLETE, NOT_COMPARABLE, REGRESSION, Parser, one_line
+from persrec.files import write_atomically
 
 UNMEASURED = (Verdict.MISSING, Verdict.INVALID, Verdict.INCOMPARABLE)
 WORDS = {DONE: "PASS", REGRESSION: "REGRESSION", INCOMPLETE: "INCOMPLETE", NOT_COMPARABLE: "NOT COMPARABLE"}
@@ -101,7 +101,7 @@ def write(sheet: Sheet, *, junit_to: Path | None, markdown_to: Path | None, json
     """Writes the files that were asked for.
 
     Raises:
-        StoreError: one cannot be written.
+        WriteError: one cannot be written.
     """
     for path, rendered in ((junit_to, junit), (markdown_to, markdown), (json_to, as_json)):
         if path is not None:
