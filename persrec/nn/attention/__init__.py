@@ -9,10 +9,10 @@ compare outputs and gradients.
 
 from functools import cache
 from importlib.util import find_spec
-from typing import Literal
 
 import torch
 
+from persrec.names import Kernel
 from persrec.nn.attention.blocks import row_blocks
 from persrec.nn.attention.fused import fused_softmax
 from persrec.nn.attention.naive import causal_mask, naive_pointwise, naive_softmax
@@ -21,7 +21,6 @@ from persrec.nn.attention.recomputed import Attention, recomputed
 from persrec.nn.attention.softmax import SoftmaxBlocks
 from persrec.nn.attention.visible import keys_seen
 
-Kernel = Literal["segmented", "blocks", "naive"]  # blocks: never a GPU's own kernels, into which a counter does not see
 TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
