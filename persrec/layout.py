@@ -15,8 +15,6 @@ from typing import Self
 
 import numpy as np
 
-LEAST_NEEDED = 4  # segments run side by side where so many pairs are needed for one, at most, that is computed in vain
-
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
@@ -196,42 +194,6 @@ class SegmentLayout:
     def kept(self) -> int:
         """Positions of which something is kept when the history is compressed."""
         return self.segments[-1].kept if self.recurrent else self.kept_before(len(self.segments))
-
-    @cached_property
-    def joint_runs(self) -> tuple[range, ...]:
-        """Segments that the joint pass runs at once.
-
-        The first ones where they are alike, side by side (`attention_rows`); the recent one with those right before it that it
-        sees whole; others alone.
-        """
-        last = len(self.segments)
-        whole = last
-        while whole and self.segments[whole - 1].kept == self.segments[whole - 1].length:
-            whole -= 1
-        beside = self._side_by_side(whole)
-        return (*([range(beside)] if beside else []), *(range(j, j + 1) for j in range(beside, whole)), range(whole, last + 1))
-
-    def _side_by_side(self, before: int) -> int:
-        """How many of the ``before`` first segments run side by side, or 0: as many as are alike, while few pairs are computed in vain.
-
-        With room for ``p`` keys before each, these are ``p / (n + 1 + p)`` of the pairs that they need.
-        """
-        if self.recurrent or not before:
-            return 0
-        first = self.segments[0]
-        alike = next((j for j in range(before) if self.segments[j] != first), before)
-        if first.kept:
-            alike = min(alike, 1 + (first.length + 1) // ((LEAST_NEEDED - 1) * first.kept))
-        return alike if alike > 1 else 0
-
-    def attention_rows(self, run: range) -> tuple[int, int, int]:
-        """How attention sees segments that run at once: rows a user, queries of a row, and prefix keys that these see.
-
-        Segments side by side are a row each, with room before it for what all the others leave; any others are one row.
-        """
-        if len(run) > 1 and run[-1] < len(self.segments):
-            return len(run), self.size(run[0]), (len(run) - 1) * self.segments[run[0]].kept
-        return 1, sum(self.size(j) for j in run), self.kept_before(run[0])
 
     def handed_to(self, segment: int) -> int:
         """Inputs that a segment takes over from the one before it."""

@@ -7,10 +7,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from persrec.backbones.base import Backbone, BackboneSettings, start_copying
-from persrec.nn.attention import Kernel, pointwise_attention
+from persrec.names import Kernel
+from persrec.nn.attention import pointwise_attention
+from persrec.nn.attention.pointwise import Bias
 from persrec.nn.cache import Chunk, KeysValues, KVCache, kept
 from persrec.nn.context import Context
-from persrec.nn.pointwise import Bias
 from persrec.nn.positions import PairFeatures, RelativeBias
 
 START_SCALE, START_BIAS = 0.2, 1.0  # of queries and keys, and of every distance, where a model starts by copying

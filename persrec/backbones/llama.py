@@ -24,7 +24,9 @@ from transformers.models.llama.modeling_llama import (
 )
 
 from persrec.backbones.base import Backbone, BackboneSettings, start_copying
-from persrec.nn.attention import Kernel, naive_softmax, softmax_attention
+from persrec.names import Kernel
+from persrec.nn.attention import softmax_attention
+from persrec.nn.attention.naive import naive_softmax
 from persrec.nn.cache import Chunk, KeysValues, KVCache, kept
 from persrec.nn.context import Context
 

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from persrec.backbones.base import Backbone, BackboneSettings, start_copying
-from persrec.nn.attention import Kernel, softmax_attention
+from persrec.names import Kernel
+from persrec.nn.attention import softmax_attention
 from persrec.nn.cache import Chunk, KeysValues, KVCache, kept
 from persrec.nn.context import Context
 

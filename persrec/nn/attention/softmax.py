@@ -1,7 +1,7 @@
-"""Softmax attention of one segment, block by block (`persrec.nn.blocks`).
+"""Softmax attention of one segment, block by block (`persrec.nn.attention.blocks`).
 
 A block of query rows holds all the keys that its rows see, so its softmax is whole. The backward pass computes the weights
-again. Tests hold outputs and gradients against `persrec.nn.attention.naive_softmax`.
+again. Tests hold outputs and gradients against `persrec.nn.attention.naive`.
 
 Axis legend:  B users or `Context` rows   H heads   n queries   p prefix keys, seen by every query   m = p + n keys   d width of a head
               G = B * H users' heads, users first   r rows of a block   c keys of a block
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from persrec.nn.blocks import Block, blocks, grouped, room_for, ungrouped
+from persrec.nn.attention.blocks import Block, blocks, grouped, room_for, ungrouped
 
 
 def _hidden_keys(valid: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:

@@ -9,13 +9,15 @@ Axis legend:  B users or `Context` rows   H heads   n queries   p prefix keys, s
 """
 
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 
-from persrec.nn.pointwise import Bias
+from persrec.nn.attention.pointwise import Bias
+from persrec.nn.attention.visible import first_query, keys_seen, sees
 
 ROWS = 64
 KEYS = 64
@@ -23,6 +25,11 @@ NARROW_BYTES = 256  # of a head: tiles of wider ones are half as high and wide, 
 LEAST_WIDTH = 16  # of a product's inner side
 TABLE_PROGRAMS = 1024  # about as many share out the tables' gradients: enough for every GPU's processors
 LAUNCH = {"num_warps": 4, "num_stages": 2}
+
+# the same code with this file's names around it: the interpreter looks for ``tl`` among them
+_sees, _keys_seen, _first_query = (
+    triton.jit(FunctionType(rule.__code__, globals(), rule.__name__)) for rule in (sees, keys_seen, first_query)
+)
 
 
 @triton.jit
@@ -42,7 +49,7 @@ def _put(base, rows, columns, height, width, values):
 @triton.jit
 def _seen(rows, keys, n, m, p):
     """Which pairs of a tile are visible."""
-    return (keys[None, :] <= rows[:, None] + p) & (rows < n)[:, None] & (keys < m)[None, :]
+    return _sees(rows[:, None], keys[None, :], p) & (rows < n)[:, None] & (keys < m)[None, :]
 
 
 @triton.jit
@@ -78,7 +85,7 @@ def _forward(
     rows, wide, deep = first_row + tl.arange(0, ROWS), tl.arange(0, D), tl.arange(0, E)
     queries = _tile(q + group * n * d, rows, wide, n, d)
     total = tl.zeros([ROWS, E], dtype=tl.float32)
-    for first_key in range(0, tl.minimum(p + first_row + ROWS, m), KEYS):
+    for first_key in range(0, tl.minimum(_keys_seen(first_row + ROWS - 1, p), m), KEYS):
         keys = first_key + tl.arange(0, KEYS)
         key_tile, values = _tile(k + group * m * d, keys, wide, m, d), _tile(v + group * m * e, keys, deep, m, e)
         seen = _seen(rows, keys, n, m, p)
@@ -98,7 +105,7 @@ def _backward_queries(
     rows, wide, deep = first_row + tl.arange(0, ROWS), tl.arange(0, D), tl.arange(0, E)
     queries, given = _tile(q + group * n * d, rows, wide, n, d), _tile(grad + group * n * e, rows, deep, n, e)
     total = tl.zeros([ROWS, D], dtype=tl.float32)
-    for first_key in range(0, tl.minimum(p + first_row + ROWS, m), KEYS):
+    for first_key in range(0, tl.minimum(_keys_seen(first_row + ROWS - 1, p), m), KEYS):
         keys = first_key + tl.arange(0, KEYS)
         key_tile, values = _tile(k + group * m * d, keys, wide, m, d), _tile(v + group * m * e, keys, deep, m, e)
         seen = _seen(rows, keys, n, m, p)
@@ -118,7 +125,7 @@ def _backward_keys(
     keys, wide, deep = first_key + tl.arange(0, KEYS), tl.arange(0, D), tl.arange(0, E)
     key_tile, values = _tile(k + group * m * d, keys, wide, m, d), _tile(v + group * m * e, keys, deep, m, e)
     total_k, total_v = tl.zeros([KEYS, D], dtype=tl.float32), tl.zeros([KEYS, E], dtype=tl.float32)
-    for first_row in range(tl.maximum(first_key - p, 0) // ROWS * ROWS, n, ROWS):
+    for first_row in range(tl.maximum(_first_query(first_key, p), 0) // ROWS * ROWS, n, ROWS):
         rows = first_row + tl.arange(0, ROWS)
         queries, given = _tile(q + group * n * d, rows, wide, n, d), _tile(grad + group * n * e, rows, deep, n, e)
         seen = _seen(rows, keys, n, m, p)
@@ -142,7 +149,7 @@ def _backward_tables(
     seen, at = _seen(rows, keys, n, m, p), rows[:, None] * m + keys[None, :]
     total, by_entry = tl.zeros([ROWS, KEYS], dtype=tl.float32), tl.zeros([ENTRIES], dtype=tl.float32)
     share, shares = tl.program_id(2).to(tl.int64), tl.num_programs(2)
-    turns = tl.where(first_key < p + first_row + ROWS, tl.cdiv(users - share, shares), 0)  # no query of a tile sees a later one
+    turns = tl.where(_sees(first_row + ROWS - 1, first_key, p), tl.cdiv(users - share, shares), 0)  # else nothing of it is visible
     for turn in range(turns):
         user, own = share + turn * shares, tl.zeros([ROWS, KEYS], dtype=tl.float32)
         for head in range(heads):
