@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from persrec.data.base import publisher_folder, sources_digest
+from persrec.data.columns import NoMatchError
 from persrec.data.interactions import UNKNOWN_TIME, InteractionLog
 from persrec.data.prepared import prepared
 from persrec.data.tables import count_lines, read_columns, read_parquet
@@ -79,22 +80,27 @@ def _read(name: str, files: dict[str, Path], digest: str) -> InteractionLog:
             raise ValueError(f"{files[SEQUENCES]}: {len(order):,} rows; {name!r} has {ROWS:,}")
     texts, categories = _movies(files[MOVIES]) if MOVIES in files else (None, None)
     source = RATINGS if RATINGS in files else SEQUENCES
-    return InteractionLog.from_rows(
-        name=name,
-        users=rows["user"],
-        items=rows["item"],
-        times=times,
-        order=order,
-        exclude_seen=True,
-        digest=digest,
-        texts=texts,
-        categories=categories,
-        notes={
-            "file": source,
-            "times_unknown": int(np.count_nonzero(times == UNKNOWN_TIME)),
-            "texts_file": MOVIES if MOVIES in files else None,
-        },
-    )
+    try:
+        return InteractionLog.from_rows(
+            name=name,
+            users=rows["user"],
+            items=rows["item"],
+            times=times,
+            order=order,
+            exclude_seen=True,
+            digest=digest,
+            texts=texts,
+            categories=categories,
+            notes={
+                "file": source,
+                "times_unknown": int(np.count_nonzero(times == UNKNOWN_TIME)),
+                "texts_file": MOVIES if MOVIES in files else None,
+            },
+        )
+    except NoMatchError as error:
+        raise ValueError(f"{files[MOVIES]}: of another data set than {source}; {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{files[source]}: {error}") from error
 
 
 def _movies(path: Path) -> tuple[dict[int, str], dict[int, str]]:

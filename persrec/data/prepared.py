@@ -18,7 +18,7 @@ from persrec.data.interactions import InteractionLog
 _ARRAYS = "log.npz"
 _FACTS = "log.json"
 ABANDONED_S = 24 * 3600.0
-_FORMAT = 1  # of the files below; part of the folder's name, so another format is prepared anew
+_FORMAT = 2  # of the files below and of what is checked first; part of the folder's name, so another format is prepared anew
 
 
 def default_cache_dir() -> Path:
