@@ -6,13 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from persrec.data.errors import NoMatchError
+
 LATEST = 9_214_646_400  # seconds, the year 2262; beyond it a number is one of milliseconds or finer
 _FINER = {"milliseconds": 10**3, "microseconds": 10**6, "nanoseconds": 10**9}
 _EXACT = 2.0**53  # floats up to here hold every whole number
-
-
-class NoMatchError(ValueError):
-    """A table of texts or categories has nothing for any of the items."""
 
 
 def ids(name: str, values: Any) -> tuple[NDArray[Any], str | None]:
@@ -29,12 +27,9 @@ def ids(name: str, values: Any) -> tuple[NDArray[Any], str | None]:
         ValueError: an id is missing, or they are of another kind or of several.
     """
     column = _one_dimension(name, values)
-    if column.dtype.kind == "O":
-        column = _of_one_kind(name, column)
-    if column.dtype.kind in "UT":
-        texts = column.astype(np.str_)
-        _refuse_first(name, texts, texts == "", "expected an id in every row")
-        return texts, None
+    if column.dtype.kind == "U":
+        _refuse_first(name, column, column == "", "expected an id in every row")
+        return column, None
     return _whole_numbers(name, column, expected="whole numbers or texts")
 
 
@@ -50,8 +45,6 @@ def seconds(name: str, values: Any) -> tuple[NDArray[np.int64], str | None]:
     column = _one_dimension(name, values)
     if column.dtype.kind == "M":
         return _from_dates(name, column)
-    if column.dtype.kind == "O":
-        column = _of_one_kind(name, column)
     numbers, converted = _whole_numbers(name, column, expected="whole seconds or datetime64")
     check_seconds(name, numbers)
     return numbers.astype(np.int64), converted
@@ -77,8 +70,6 @@ def sort_keys(name: str, values: Any) -> NDArray[Any]:
         ValueError: it holds texts, which would sort as texts, or a missing value.
     """
     column = _one_dimension(name, values)
-    if column.dtype.kind == "O":
-        column = _of_one_kind(name, column)
     if column.dtype.kind not in "iufM":
         raise ValueError(f"{name}: {_kind(column)}, such as {column[0]!s}; expected numbers or datetime64")
     if column.dtype.kind in "fM":
@@ -86,7 +77,7 @@ def sort_keys(name: str, values: Any) -> NDArray[Any]:
     return column
 
 
-def of_items(name: str, table: Mapping[Any, str | None], raw_items: list[Any]) -> list[str]:
+def of_items(name: str, table: Mapping[Any, object], raw_items: list[Any]) -> list[str]:
     """What a table by raw id says of each item, ``""`` where it says nothing; None and NaN are nothing.
 
     Raises:
@@ -110,12 +101,13 @@ def of_items(name: str, table: Mapping[Any, str | None], raw_items: list[Any]) -
 
 
 def _one_dimension(name: str, values: Any) -> NDArray[Any]:
+    """The column as an array of numpy's own types."""
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         raise ValueError(f"{name}: {int(np.ma.getmaskarray(values).sum())} masked values; expected a value in every row")
     column = np.asarray(values)
     if column.ndim != 1:
         raise ValueError(f"{name}: shape {column.shape}; expected one dimension")
-    return column
+    return _of_one_kind(name, column.astype(object)) if column.dtype.kind in "OT" else column
 
 
 def _of_one_kind(name: str, column: NDArray[Any]) -> NDArray[Any]:
@@ -172,6 +164,6 @@ def _refuse_first(name: str, column: NDArray[Any], wrong: NDArray[np.bool_], say
 
 
 def _kind(column: NDArray[Any]) -> str:
-    return {"U": "texts", "S": "bytes", "T": "texts", "b": "bool", "m": "durations", "M": "datetime64", "c": "complex numbers"}.get(
+    return {"U": "texts", "S": "bytes", "b": "bool", "m": "durations", "M": "datetime64", "c": "complex numbers"}.get(
         column.dtype.kind, str(column.dtype)
     )

@@ -86,8 +86,8 @@ class InteractionLog:
         exclude_seen: bool,
         digest: str,
         order: NDArray[Any] | None = None,
-        texts: Mapping[Any, str | None] | None = None,
-        categories: Mapping[Any, str | None] | None = None,
+        texts: Mapping[Any, object] | None = None,
+        categories: Mapping[Any, object] | None = None,
         notes: Mapping[str, Any] | None = None,
     ) -> Self:
         """A log from rows in the order of the source's file.
@@ -115,6 +115,8 @@ class InteractionLog:
         """
         columns = {"users": users, "items": items, "times": times} | ({} if order is None else {"order": order})
         for column, values in columns.items():
+            if np.ndim(values) != 1:
+                raise ValueError(f"{column}: shape {np.shape(values)}; expected one dimension")
             if len(values) != len(users):
                 raise ValueError(f"{name}: {len(values)} {column} for {len(users)} users; expected one of each a row")
         if len(users) == 0:

@@ -6,14 +6,15 @@ import os
 import shutil
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from persrec.data.errors import SourceError
 from persrec.data.interactions import InteractionLog
+from persrec.files import sync, sync_folder
 
 _ARRAYS = "log.npz"
 _FACTS = "log.json"
@@ -22,33 +23,60 @@ _FORMAT = 2  # of the files below and of what is checked first; part of the fold
 
 
 def default_cache_dir() -> Path:
-    """``$PERSREC_CACHE``, else ``~/.cache/persrec``."""
-    return Path(os.environ.get("PERSREC_CACHE") or Path.home() / ".cache" / "persrec")
+    """``$PERSREC_CACHE``, else ``~/.cache/persrec``.
+
+    Raises:
+        SourceError: the environment names neither a folder nor a home.
+    """
+    try:
+        return Path(os.environ.get("PERSREC_CACHE") or Path.home() / ".cache" / "persrec")
+    except RuntimeError as error:
+        raise SourceError(f"cache: there is no home folder ({error}); name a place with --cache-dir or $PERSREC_CACHE") from error
+
+
+def check_cache_dir(cache_dir: Path, name: str, digest: str) -> None:
+    """Whether data can be kept in ``cache_dir``, or are there already; makes nothing.
+
+    Raises:
+        SourceError: it is no folder, or cannot be written; the message names it.
+    """
+    if _folder(cache_dir, name, digest).is_dir():
+        return
+    place = next(path for path in (cache_dir, *cache_dir.absolute().parents) if os.path.lexists(path))
+    if not place.is_dir():
+        raise SourceError(f"cache: {cache_dir} cannot be written, {place} is no folder; name another with --cache-dir or $PERSREC_CACHE")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise SourceError(f"cache: {cache_dir} cannot be written, {place} is protected; name another with --cache-dir or $PERSREC_CACHE")
 
 
 def prepared(cache_dir: Path, name: str, digest: str, make: Callable[[], InteractionLog]) -> InteractionLog:
     """The log kept for this digest, or ``make()``, which is then kept.
 
     Raises:
-        ValueError: the folder cannot be read or written; the message names it.
+        SourceError: the folder cannot be read or written; the message names it.
     """
-    folder = cache_dir / f"{name}-{digest[:32]}-v{_FORMAT}"
+    folder = _folder(cache_dir, name, digest)
     _remove_abandoned(folder)
     if folder.is_dir():
         log = read_prepared(folder)
         if log.digest != digest:
-            raise ValueError(f"{folder}: holds data of digest {log.digest}, not {digest}; delete it to have them prepared again")
+            raise SourceError(f"{folder}: holds data of digest {log.digest}, not {digest}; delete it to have them prepared again")
         return log
+    check_cache_dir(cache_dir, name, digest)
     log = make()
     _keep(log, folder)
     return log
+
+
+def _folder(cache_dir: Path, name: str, digest: str) -> Path:
+    return cache_dir / f"{name}-{digest[:32]}-v{_FORMAT}"
 
 
 def read_prepared(folder: Path) -> InteractionLog:
     """A log that `prepared` kept; nothing is unpickled.
 
     Raises:
-        ValueError: the folder holds something else, or is damaged.
+        SourceError: the folder holds something else, or is damaged.
     """
     try:
         facts: dict[str, Any] = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
@@ -56,8 +84,8 @@ def read_prepared(folder: Path) -> InteractionLog:
             columns = {name: arrays[name] for name in arrays.files}
         facts["item_texts"] = None if facts["item_texts"] is None else tuple(facts["item_texts"])
         return InteractionLog(**facts, **({"item_categories": None} | columns))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{folder}: cannot be read as prepared data ({error}); delete it to have it prepared again") from error
+    except Exception as error:  # a damaged file fails in any way
+        raise SourceError(f"{folder}: cannot be read as prepared data ({error}); delete it to have it prepared again") from error
 
 
 def prepared_folders(cache_dir: Path, name: str) -> list[Path]:
@@ -74,13 +102,15 @@ def _keep(log: InteractionLog, folder: Path) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True) as aside:
-            made = Path(aside) / folder.name
-            made.mkdir()
-            np.savez_compressed(made / _ARRAYS, allow_pickle=False, **columns)
-            (made / _FACTS).write_text(json.dumps(facts | {"notes": dict(log.notes)}, ensure_ascii=False), encoding="utf-8")
-            _move(made, folder)
+            part = Path(aside) / folder.name
+            part.mkdir()
+            np.savez_compressed(part / _ARRAYS, allow_pickle=False, **columns)
+            (part / _FACTS).write_text(json.dumps(facts | {"notes": dict(log.notes)}, ensure_ascii=False), encoding="utf-8")
+            sync_folder(part)
+            _move(part, folder)
+            sync(folder.parent)
     except OSError as error:
-        raise ValueError(f"{folder}: cannot be written ({error}); name another place with --cache-dir or $PERSREC_CACHE") from error
+        raise SourceError(f"{folder}: cannot be written ({error}); name another place with --cache-dir or $PERSREC_CACHE") from error
 
 
 def _remove_abandoned(folder: Path) -> None:
@@ -91,10 +121,10 @@ def _remove_abandoned(folder: Path) -> None:
                 shutil.rmtree(aside)
 
 
-def _move(made: Path, folder: Path) -> None:
+def _move(part: Path, folder: Path) -> None:
     """Rename onto ``folder``; when another process was first, its copy of the same data stays."""
     try:
-        made.rename(folder)
+        part.rename(folder)
     except OSError:
         if not folder.is_dir():
             raise
