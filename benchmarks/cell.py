@@ -4,23 +4,18 @@ import dataclasses
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Self
 
-BACKBONE_NAMES = ("hstu", "sasrec", "llama", "hllm")
-LLAMA_NAMES = ("llama", "hllm")  # their layers are those of Hugging Face transformers
-FLOOR_NAMES = ("popularity", "repeat_last", "frequency")
-COMPRESSION_NAMES = ("none", "full", "recent", "experts", "pooling", "category", "retrieval", "memory", "strided", "random")
-WITHOUT_TOKENS = ("none", "full", "recent")
-COUNTABLE = ("full", "recent", "experts")  # what they do depends on shapes alone
-IN_ONE_SEGMENT = ("pooling", "category", "retrieval", "strided", "random")  # they take the history as a whole
-TRAININGS = ("separate", "elastic", "none")
-SERVINGS = ("recompute", "cache")
-PLANS = ("equal", "growing")
-CACHE_DTYPES = ("float32", "bfloat16", "int8")
-ABLATIONS = ("none", "random_tokens", "shuffled_history", "other_user")
+from persrec import names
+
+AT_LEAST_ONE = (
+    "recent", "segments", "layers", "heads", "item_layers", "width", "negatives", "epochs", "patience", "batch_size", "threads",
+)  # fmt: skip
+MOST_SEEDS = 2**63  # what torch and numpy both take
 
 
 class UnsupportedError(ValueError):
@@ -34,6 +29,8 @@ class InvalidMeasurementError(RuntimeError):
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cell:
     """Every setting that changes a number.
+
+    A name of a part that is not installed here is taken as it is, so that a record of it can be read; `check_parts` refuses it.
 
     ``history`` + ``recent`` is the window ``L``. ``tokens`` is the number of vectors a user's history is kept as, over
     all ``segments`` together. ``serving`` says what a request costs: ``recompute`` runs the whole window, ``cache`` runs
@@ -99,79 +96,76 @@ class Cell:
     item_learning_rate: float | None = None
 
     def __post_init__(self) -> None:
-        _one_of("backbone", self.backbone, BACKBONE_NAMES + FLOOR_NAMES)
-        _one_of("compression", self.compression, COMPRESSION_NAMES)
-        _one_of("training", self.training, TRAININGS)
-        _one_of("serving", self.serving, SERVINGS)
-        _one_of("cache_dtype", self.cache_dtype, CACHE_DTYPES)
-        _one_of("ablation", self.ablation, ABLATIONS)
-        for name in (
-            "recent",
-            "segments",
-            "layers",
-            "heads",
-            "item_layers",
-            "width",
-            "negatives",
-            "epochs",
-            "patience",
-            "batch_size",
-            "threads",
-        ):
+        one_of("training", self.training, names.TRAININGS)
+        one_of("serving", self.serving, names.SERVINGS)
+        one_of("cache_dtype", self.cache_dtype, names.CACHE_PRECISIONS)
+        one_of("ablation", self.ablation, tuple(names.ABLATIONS))
+        one_of("device", self.device, names.DEVICES)
+        one_of("dtype", self.dtype, names.PRECISIONS)
+        for name in AT_LEAST_ONE:
             _at_least(name, getattr(self, name), 1)
         for name in ("history", "tokens", "seed", "warmup_steps", "staleness"):
             _at_least(name, getattr(self, name), 0)
-        _one_of("device", self.device, ("cpu", "cuda"))
-        _one_of("dtype", self.dtype, ("float32", "bfloat16"))
-        self._check_heads()
-        self._check_sizes()
+        self._check_ranges()
         self._check_plan()
-        self._check_variant()
-        self._check_cost_alone()
+        self._check_backbone(names.backbones().get(self.backbone))
+        compression = names.compressions().get(self.compression)
+        if compression is not None:
+            self._check_compression(compression)
+            self._check_variant(compression)
+        self._check_cost_alone(compression)
 
-    def _check_heads(self) -> None:
-        for name, backbones in (("key_value_heads", LLAMA_NAMES), ("feed_forward", (*LLAMA_NAMES, "sasrec"))):
+    @property
+    def is_floor(self) -> bool:
+        """Whether it is a baseline that learns nothing, and so has no model and no cost."""
+        return self.compression == names.NO_COMPRESSION
+
+    @property
+    def has_quality(self) -> bool:
+        """Whether anything is ranked."""
+        return self.is_floor or self.training != "none"
+
+    def _check_ranges(self) -> None:
+        for name in ("learning_rate", "temperature", "item_learning_rate"):
             value = getattr(self, name)
-            if value is not None:
-                _at_least(name, value, 1)
-                if self.backbone not in backbones:
-                    raise ValueError(f"{name}: {value} with backbone {self.backbone!r}; expected one of {', '.join(backbones)}")
-        if self.key_value_heads is not None and self.heads % self.key_value_heads:
-            raise ValueError(f"key_value_heads: {self.key_value_heads} do not divide the heads, {self.heads}")
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name}: {value}; expected a finite number above 0")
+        for name in ("weight_decay", "recent_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: {getattr(self, name)}; expected a finite number from 0")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: {self.dropout}; expected 0 to below 1")
+        if self.seed >= MOST_SEEDS:
+            raise ValueError(f"seed: {self.seed}; expected less than 2^63")
         if self.width % self.heads:
             raise ValueError(f"heads: {self.heads} do not divide the width, {self.width}")
-        if self.backbone in LLAMA_NAMES and self.width % (2 * self.heads):
-            raise ValueError(f"width: {self.width} over {self.heads} heads; rotary positions need heads of an even width")
-
-    def _check_sizes(self) -> None:
-        if not (
-            self.learning_rate > 0 and self.temperature > 0 and self.weight_decay >= 0 and self.recent_weight >= 0 and 0 <= self.dropout < 1
-        ):
-            raise ValueError(
-                "learning_rate, temperature: expected more than 0; weight_decay, recent_weight: 0 or more; dropout: 0 to below 1"
-            )
-        if self.item_learning_rate is not None and not self.item_learning_rate > 0:
-            raise ValueError(f"item_learning_rate: {self.item_learning_rate}; expected more than 0")
-        if self.compression not in ("none", "recent") and self.history < self.segments:
-            raise ValueError(f"history: {self.history} items do not fill {self.segments} segments")
-        if (self.backbone in FLOOR_NAMES) != (self.compression == "none"):
-            floors = ", ".join(FLOOR_NAMES)
-            came = f"{self.compression!r} with backbone {self.backbone!r}"
-            raise ValueError(f"compression: {came}; 'none' goes with the floors {floors} and with nothing else")
-        self._check_compression()
-        if self.backbone in FLOOR_NAMES and self.training != "none":
-            raise ValueError(f"training: {self.training!r} with backbone {self.backbone!r}, which learns nothing; expected 'none'")
+        if self.key_value_heads is not None and self.heads % self.key_value_heads:
+            raise ValueError(f"key_value_heads: {self.key_value_heads} do not divide the heads, {self.heads}")
         if self.training == "elastic" and self.tokens not in self.elastic_tokens:
             raise ValueError(f"tokens: {self.tokens} is not among the counts of the elastic model, {list(self.elastic_tokens)}")
 
+    def _check_backbone(self, part: names.BackbonePart | None) -> None:
+        is_floor = self.backbone in names.floors()
+        if is_floor != self.is_floor:
+            floors = ", ".join(names.floors())
+            came = f"{self.compression!r} with backbone {self.backbone!r}"
+            raise ValueError(f"compression: {came}; 'none' goes with the floors {floors} and with nothing else")
+        if is_floor and self.training != "none":
+            raise ValueError(f"training: {self.training!r} with backbone {self.backbone!r}, which learns nothing; expected 'none'")
+        for name in names.OPTIONAL_SIZES:
+            value = getattr(self, name)
+            if value is None:
+                continue
+            _at_least(name, value, 1)
+            if is_floor or (part is not None and name not in part.optional_sizes):
+                having = ", ".join(other.name for other in names.backbones().values() if name in other.optional_sizes)
+                raise ValueError(f"{name}: {value} with backbone {self.backbone!r}; expected one of {having}")
+        if part is not None and part.even_heads and self.width % (2 * self.heads):
+            raise ValueError(f"width: {self.width} over {self.heads} heads; rotary positions need heads of an even width")
+
     def _check_plan(self) -> None:
-        if self.plan in PLANS and self.tokens % self.segments and self.compression != "memory":  # which writes all of them anew in each
-            raise ValueError(f"tokens: {self.tokens} cannot be spread evenly over {self.segments} segments")
         if self.plan == "equal":
             return
-        if self.compression != "experts" or self.training == "elastic":
-            came = "training 'elastic'" if self.compression == "experts" else f"compression {self.compression!r}"
-            raise ValueError(f"plan: {self.plan!r} with {came}; expected 'equal', or experts of a model of their own")
         if self.plan == "growing":
             if self.history < 2**self.segments - 1:
                 raise ValueError(f"history: {self.history} items do not fill {self.segments} segments of doubling size")
@@ -183,47 +177,62 @@ class Cell:
         if counts != (self.segments, self.tokens):
             raise ValueError(f"segments, tokens: {self.segments}, {self.tokens} with plan {self.plan!r}; expected {counts[0]}, {counts[1]}")
 
-    def _check_variant(self) -> None:
+    def _check_compression(self, part: names.CompressionPart) -> None:
+        came = f"compression {self.compression!r}"
+        if part.needs_history and self.history < self.segments:
+            raise ValueError(f"history: {self.history} items do not fill {self.segments} segments")
+        if self.tokens and part.tokens == "none":
+            raise ValueError(f"tokens: {self.tokens} with {came}, which keeps none; expected 0")
+        if not self.tokens and part.tokens == "some":
+            raise ValueError(f"tokens: 0 with {came}, which keeps nothing then; expected at least 1")
+        if self.segments > 1 and part.one_segment:
+            raise ValueError(f"segments: {self.segments} with {came}, which takes the history whole; expected 1")
+        if self.plan in names.PLANS and self.tokens % self.segments and part.spreads_tokens:
+            raise ValueError(f"tokens: {self.tokens} cannot be spread evenly over {self.segments} segments")
+        if self.serving == "cache" and part.chooses_at_request:
+            raise ValueError(f"serving: 'cache' with {came}, which chooses when a request comes; expected 'recompute'")
+        if self.plan != "equal" and (not part.takes_plans or self.training == "elastic"):
+            came = "training 'elastic'" if part.takes_plans else came
+            raise ValueError(f"plan: {self.plan!r} with {came}; expected 'equal', or experts of a model of their own")
+        if self.training == "elastic" and not part.takes_elastic:
+            raise ValueError(f"training: 'elastic' with {came}; expected one of {_having('takes_elastic')}")
+
+    def _check_variant(self, part: names.CompressionPart) -> None:
         """What changes a cache needs one, and what changes a quality needs one."""
         changed = changed_at_evaluation(self)
         if not changed:
             return
         name, value = next(iter(changed.items()))
-        keeps = self.compression not in ("none", "recent") and (self.compression == "full" or self.tokens > 0)
+        keeps = part.keeps != "nothing" and (part.keeps_without_tokens or self.tokens > 0)
         if not keeps or self.serving != "cache":
             nothing = f"tokens {self.tokens}, which keeps nothing" if self.serving == "cache" else f"serving {self.serving!r}"
             raise ValueError(f"{name}: {value!r} with compression {self.compression!r} and {nothing}; expected something kept in a cache")
-        if self.compression == "memory":
-            raise ValueError(f"{name}: {value!r} with compression 'memory', which keeps vectors; expected a cache of keys and values")
+        if part.keeps != "keys_values":
+            came = f"compression {self.compression!r}, which keeps {part.keeps}"
+            raise ValueError(f"{name}: {value!r} with {came}; expected a cache of keys and values")
         if self.training == "none" and set(changed) != {"cache_dtype"}:
             name = next(name for name in changed if name != "cache_dtype")
             raise ValueError(f"{name}: {changed[name]!r} with training 'none', which has no quality to change; expected {DEFAULTS[name]!r}")
         if self.cache_dtype == self.dtype == "bfloat16":
             raise ValueError("cache_dtype: 'bfloat16' with dtype 'bfloat16', which computes it so; expected 'float32', kept as computed")
 
-    def _check_cost_alone(self) -> None:
-        if self.control and (self.backbone in FLOOR_NAMES or not self.history):
-            came = f"backbone {self.backbone!r}" if self.backbone in FLOOR_NAMES else "history 0"
+    def _check_cost_alone(self, compression: names.CompressionPart | None) -> None:
+        if self.control and (self.is_floor or not self.history):
+            came = f"backbone {self.backbone!r}" if self.is_floor else "history 0"
             raise ValueError(f"control: true with {came}; expected a backbone and a history for full attention to see")
-        if self.counted_only and self.backbone not in LLAMA_NAMES:
-            raise ValueError(f"counted_only: true with backbone {self.backbone!r}, which runs; expected one of {', '.join(LLAMA_NAMES)}")
-        if self.counted_only and self.compression not in COUNTABLE:
+        if not self.counted_only:
+            return
+        backbone = names.backbones().get(self.backbone)
+        if self.is_floor or (backbone is not None and not backbone.countable):
+            countable = ", ".join(part.name for part in names.backbones().values() if part.countable)
+            raise ValueError(f"counted_only: true with backbone {self.backbone!r}, which runs; expected one of {countable}")
+        if compression is not None and not compression.countable:
             came = f"compression {self.compression!r}"
-            raise ValueError(f"counted_only: true with {came}, which looks at vectors; expected one of {', '.join(COUNTABLE)}")
-        if self.counted_only and self.training != "none":
+            raise ValueError(f"counted_only: true with {came}, which looks at vectors; expected one of {_having('countable')}")
+        if self.training != "none":
             raise ValueError(f"counted_only: true with training {self.training!r}, which has to run; expected 'none'")
-        if self.counted_only and self.cache_dtype != DEFAULTS["cache_dtype"]:
+        if self.cache_dtype != DEFAULTS["cache_dtype"]:
             raise ValueError(f"counted_only: true with cache_dtype {self.cache_dtype!r}; expected 'float32', kept as computed")
-
-    def _check_compression(self) -> None:
-        if self.tokens and self.compression in WITHOUT_TOKENS:
-            raise ValueError(f"tokens: {self.tokens} with compression {self.compression!r}, which keeps none; expected 0")
-        if not self.tokens and self.compression not in (*WITHOUT_TOKENS, "experts"):
-            raise ValueError(f"tokens: 0 with compression {self.compression!r}, which keeps nothing then; expected at least 1")
-        if self.segments > 1 and self.compression in IN_ONE_SEGMENT:
-            raise ValueError(f"segments: {self.segments} with compression {self.compression!r}, which takes the history whole; expected 1")
-        if self.serving == "cache" and self.compression == "retrieval":
-            raise ValueError("serving: 'cache' with compression 'retrieval', which chooses when a request comes; expected 'recompute'")
 
     def to_dict(self) -> dict[str, Any]:
         """The cell as plain JSON values, tuples as lists.
@@ -263,13 +272,18 @@ LATER_FIELDS = (
     "item_learning_rate",
 )  # fmt: skip
 EVALUATION_FIELDS = ("cache_dtype", "ablation", "staleness")
-MODEL_FIELDS = (
-    "backbone", "compression", "dataset", "dataset_size", "history", "recent", "segments", "tokens", "plan", "training",
-    "elastic_tokens", "layers", "heads", "item_layers", "width", "key_value_heads", "feed_forward", "dropout",
-    "time_bias", "learning_rate", "warmup_steps", "decays",
-    "weight_decay", "temperature", "negatives", "epochs", "patience", "batch_size", "seed", "device", "dtype",
-    "threads", "copying_start", "recent_weight", "moving_windows", "item_learning_rate",
-)  # fmt: skip
+
+
+def check_parts(cell: Cell) -> None:
+    """Refuses a cell of parts that are not installed.
+
+    Raises:
+        ValueError: a name is unknown; the message names the nearest and lists the known.
+    """
+    if cell.backbone not in names.floors():
+        known: dict[str, names.Part] = {**names.backbones(), **names.floors()}
+        names.find(known, cell.backbone)
+        names.find(names.compressions(), cell.compression)
 
 
 def changed_at_evaluation(cell: Cell) -> dict[str, Any]:
@@ -285,7 +299,7 @@ def blocks_of(plan: str) -> tuple[tuple[int, int], ...]:
     """
     parts = [tuple(part.split(":")) for part in plan.split("+")]
     if not all(len(part) == 2 and all(number.isdecimal() for number in part) for part in parts):
-        raise ValueError(f"plan: {plan!r}; expected {', '.join(PLANS)}, or offsets with counts such as 100:2+180:4")
+        raise ValueError(f"plan: {plan!r}; expected {', '.join(names.PLANS)}, or offsets with counts such as 100:2+180:4")
     blocks = tuple((int(offset), int(count)) for offset, count in parts)
     offsets = [0, *(offset for offset, _ in blocks)]
     if any(later <= earlier for earlier, later in itertools.pairwise(offsets)):
@@ -303,27 +317,18 @@ def digest(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical(values).encode()).hexdigest()
 
 
-def cell_key(cell: Cell, *, dataset_digest: str, versions: Mapping[str, int]) -> str:
-    """The identity the store and the gate match by: every setting, the data, and each measure's version."""
-    return digest({"cell": cell.to_dict(), "dataset_digest": dataset_digest, "versions": dict(versions)})
+def _having(trait: str) -> str:
+    return ", ".join(part.name for part in names.compressions().values() if getattr(part, trait))
 
 
-def needs_model(cell: Cell) -> bool:
-    """Whether the cell measures a trained model."""
-    return cell.training != "none"
+def one_of(name: str, value: object, known: tuple[str, ...]) -> None:
+    """Refuses a value that is not among the known.
 
-
-def model_key(cell: Cell, *, dataset_digest: str, code_digest: str) -> str:
-    """The identity of the trained model that the cell measures; cells of one elastic model share it."""
-    settings = {name: value for name, value in cell.to_dict().items() if name in MODEL_FIELDS}
-    if cell.training == "elastic":
-        del settings["tokens"]
-    return digest({"model": settings, "dataset_digest": dataset_digest, "code_digest": code_digest})
-
-
-def _one_of(name: str, value: object, known: tuple[str, ...]) -> None:
+    Raises:
+        ValueError: it is not; the message lists them.
+    """
     if value not in known:
-        raise ValueError(f"{name}: unknown {value!r}; known: {', '.join(known)}")
+        raise ValueError(f"{name}: unknown {value!r}{names.nearest(value, known)}; known: {', '.join(known)}")
 
 
 def _at_least(name: str, value: int, least: int) -> None:

@@ -6,7 +6,6 @@ it cannot outlive its parent: a thread in it ends its whole process group when t
 """
 
 import contextlib
-import ctypes
 import errno
 import faulthandler
 import importlib
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.cell import InvalidMeasurementError, UnsupportedError
+from benchmarks.tether import end_with_parent
 
 __all__ = ["ATTEMPTS", "InvalidMeasurementError", "Isolated", "Job", "Outcome", "Status", "UnsupportedError", "preload", "run_isolated"]
 
@@ -47,7 +47,7 @@ OUT_OF_MEMORY_TEXTS = (
     "std::bad_alloc",
 )
 
-TETHER = "benchmarks.tether"
+TETHERED = "benchmarks.tethered"
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 _context = multiprocessing.get_context("forkserver")
@@ -97,7 +97,7 @@ class Outcome:
 
 def preload(modules: Sequence[str], *, threads: int) -> None:
     """Starts the fork server, which imports ``modules`` once for all processes that will come from it, and waits until it serves."""
-    _context.set_forkserver_preload([TETHER, *modules])
+    _context.set_forkserver_preload([TETHERED, *modules])
     run_isolated(Job(function=f"{__name__}:nothing", payload={}, log_path=Path(os.devnull), threads=threads))
 
 
@@ -228,7 +228,7 @@ class Isolated:
 def _run_in_child(answers: multiprocessing.connection.Connection, job: Job) -> None:
     """What the fresh process does: settles in, calls the function, sends how it went."""
     os.setpgid(0, 0)
-    _end_with_parent()
+    _tie_to_run()
     try:
         _write_output_to(job.log_path, append=job.attempt > 1)
         _apply_limits(job)
@@ -286,11 +286,9 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY_TEXTS)
 
 
-def _end_with_parent() -> None:
+def _tie_to_run() -> None:
     """Ties this process, and what it starts, to the life of the run and of the fork server."""
-    with contextlib.suppress(OSError, AttributeError):
-        set_parent_death_signal = 1
-        ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL)
+    end_with_parent()
     parent = multiprocessing.process.parent_process()
     if parent is None:
         return

@@ -4,17 +4,21 @@ Changing how a number is taken is a change of its measure's version: every cell 
 never compared with one that was taken another way.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 Direction = Literal["higher", "lower"]
 Group = Literal["quality", "cost"]
+Kind = Literal["training", "evaluation", "flops", "memory", "throughput", "latency", "control", "training_cost"]
+QUALITY_KINDS: tuple[Kind, ...] = ("training", "evaluation")
+COST_KINDS: tuple[Kind, ...] = ("flops", "memory", "throughput", "latency", "control", "training_cost")
 CUTOFFS = (5, 10, 50, 200)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measure:
-    """One measure.
+    """One measure, taken by the code of its ``kind``.
 
     ``deterministic`` numbers are gated: worse than the baseline by more than the larger of ``relative_margin`` times the
     baseline and ``absolute_margin`` is a regression. One ``beside_control`` is taken in cells with a control alone, so that no
@@ -24,6 +28,7 @@ class Measure:
     unit: str
     direction: Direction
     group: Group
+    kind: Kind
     description: str
     version: int = 1
     deterministic: bool = False
@@ -46,6 +51,7 @@ def _quality(description: str, *, relative: float = 0.10, absolute: float) -> Me
         unit="ratio",
         direction="higher",
         group="quality",
+        kind="evaluation",
         description=description,
         deterministic=True,
         relative_margin=relative,
@@ -53,14 +59,16 @@ def _quality(description: str, *, relative: float = 0.10, absolute: float) -> Me
     )
 
 
-def _counted(unit: str, description: str) -> Measure:
+def _counted(unit: str, description: str, *, kind: Kind = "flops") -> Measure:
     """A number that is counted, not timed: the same on every machine, so its margin is tight."""
-    return Measure(unit=unit, direction="lower", group="cost", description=description, deterministic=True, relative_margin=0.001)
+    return Measure(
+        unit=unit, direction="lower", group="cost", kind=kind, description=description, deterministic=True, relative_margin=0.001
+    )
 
 
-def _timed(unit: str, direction: Direction, description: str) -> Measure:
+def _timed(unit: str, direction: Direction, description: str, *, kind: Kind) -> Measure:
     """A number that a clock or an allocator gave: kept and shown, gated only by an interleaved comparison."""
-    return Measure(unit=unit, direction=direction, group="cost", description=description)
+    return Measure(unit=unit, direction=direction, group="cost", kind=kind, description=description)
 
 
 _PASSES = {
@@ -71,6 +79,14 @@ _PASSES = {
     "train": "one training sequence, forward and backward, with its share of the item vectors that a step computes",
     "item": "the vectors of the whole catalogue, once, where they are computed",
 }
+
+
+def _of_passes(name: str, unit: str, how: str) -> dict[str, Measure]:
+    """A count of each pass; training's is taken by the code that trains."""
+    return {
+        f"{of}_{name}": _counted(unit, f"{text}; {how}", kind="training_cost" if of == "train" else "flops") for of, text in _PASSES.items()
+    }
+
 
 _SHARES = {
     "serve": "a request",
@@ -86,6 +102,7 @@ def _share(name: str, *, of: str) -> Measure:
         unit="ratio",
         direction="lower",
         group="cost",
+        kind="training_cost" if name == "train" else "control",
         description=f"{of} of {_SHARES[name]} over full attention's over the whole window, {how}",
         deterministic=counted,
         relative_margin=0.001 if counted else 0.0,
@@ -104,34 +121,37 @@ MEASURES: dict[str, Measure] = {
     "ndcg@10_novel": _quality("ndcg@10 over users whose next item is new to them", relative=0.20, absolute=0.02),
     # counted costs
     "parameters": _counted("count", "trainable parameters"),
-    **{f"{name}_flops": _counted("flop", f"{text}; executed, a multiply-add is 2") for name, text in _PASSES.items()},
-    **{f"{name}_visible_flops": _counted("flop", f"{text}; visible pairs alone") for name, text in _PASSES.items()},
-    **{f"{name}_macs": _counted("mac", f"{text}; executed, a multiply-add is 1") for name, text in _PASSES.items()},
-    **{f"{name}_visible_macs": _counted("mac", f"{text}; visible pairs alone") for name, text in _PASSES.items()},
+    **_of_passes("flops", "flop", "executed, a multiply-add is 2"),
+    **_of_passes("visible_flops", "flop", "visible pairs alone"),
+    **_of_passes("macs", "mac", "executed, a multiply-add is 1"),
+    **_of_passes("visible_macs", "mac", "visible pairs alone"),
     "cache_bytes": _counted("byte", "what is kept of one user between requests, as stored"),
     "padding_share": Measure(
         unit="ratio",
         direction="lower",
         group="cost",
+        kind="training",
         description="share of the positions computed that hold padding",
         deterministic=True,
         relative_margin=0.01,
         absolute_margin=0.001,
     ),
     # timed costs
-    "train_peak_bytes": _timed("byte", "lower", "peak memory of training above the process's baseline"),
-    "serve_peak_bytes": _timed("byte", "lower", "peak memory of serving above the process's baseline"),
-    "compress_peak_bytes": _timed("byte", "lower", "peak memory of compressing above the process's baseline"),
-    "item_peak_bytes": _timed("byte", "lower", "peak memory of computing item vectors above the process's baseline"),
-    "process_gpu_bytes": _timed("byte", "lower", "GPU memory of the process after a training step, as the driver tells it"),
-    "train_sequences_per_second": _timed("1/s", "higher", "training throughput, optimiser step included"),
-    "compress_users_per_second": _timed("1/s", "higher", "users compressed a second"),
-    "serve_users_per_second": _timed("1/s", "higher", "requests served a second, in batches"),
-    "item_vectors_per_second": _timed("1/s", "higher", "item vectors computed a second, where they are computed"),
-    "serve_latency_p50_ms": _timed("ms", "lower", "one request alone, median"),
-    "serve_latency_p95_ms": _timed("ms", "lower", "one request alone, 95th percentile"),
-    "serve_latency_p99_ms": _timed("ms", "lower", "one request alone, 99th percentile"),
-    "serve_energy_j": _timed("joule", "lower", "energy of 1,000 requests, where the device reports it"),
+    "train_peak_bytes": _timed("byte", "lower", "peak memory of training above the process's baseline", kind="training_cost"),
+    "serve_peak_bytes": _timed("byte", "lower", "peak memory of serving above the process's baseline", kind="memory"),
+    "compress_peak_bytes": _timed("byte", "lower", "peak memory of compressing above the process's baseline", kind="memory"),
+    "item_peak_bytes": _timed("byte", "lower", "peak memory of computing item vectors above the process's baseline", kind="memory"),
+    "process_gpu_bytes": _timed(
+        "byte", "lower", "GPU memory of the process after a training step, as the driver tells it", kind="training_cost"
+    ),
+    "train_sequences_per_second": _timed("1/s", "higher", "training throughput, optimiser step included", kind="training_cost"),
+    "compress_users_per_second": _timed("1/s", "higher", "users compressed a second", kind="throughput"),
+    "serve_users_per_second": _timed("1/s", "higher", "requests served a second, in batches", kind="throughput"),
+    "item_vectors_per_second": _timed("1/s", "higher", "item vectors computed a second, where they are computed", kind="throughput"),
+    "serve_latency_p50_ms": _timed("ms", "lower", "one request alone, median", kind="latency"),
+    "serve_latency_p95_ms": _timed("ms", "lower", "one request alone, 95th percentile", kind="latency"),
+    "serve_latency_p99_ms": _timed("ms", "lower", "one request alone, 99th percentile", kind="latency"),
+    "serve_energy_j": _timed("joule", "lower", "energy of 1,000 requests, where the device reports it", kind="latency"),
     # beside full attention, for cells with a control
     **{f"{name}_time_over_full": _share(name, of="time") for name in _SHARES},
     **{f"{name}_flops_over_full": _share(name, of="FLOPs") for name in _SHARES},
@@ -147,3 +167,15 @@ def is_gated(name: str, *, device: str) -> bool:
     """Whether the gate compares ``name`` for a cell on ``device``: counted costs everywhere, quality where it is seeded, on CPU."""
     measure = MEASURES.get(name)
     return measure is not None and measure.deterministic and (measure.group == "cost" or device == "cpu")
+
+
+def versions_of(kinds: Iterable[Kind], *, control: bool = False) -> dict[str, int]:
+    """The version of every measure of some kinds, for the key of a quality or a cost."""
+    wanted = set(kinds)
+    return {name: version for name, version in versions(control=control).items() if MEASURES[name].kind in wanted}
+
+
+def of_kinds(kinds: Iterable[Kind]) -> frozenset[str]:
+    """The names of the measures of some kinds."""
+    wanted = set(kinds)
+    return frozenset(name for name, measure in MEASURES.items() if measure.kind in wanted)

@@ -1,14 +1,16 @@
-"""Ties the fork server to the run, by being imported: in the server alone, before all else that it imports.
-
-The server looks after its parent only once it serves, and what it imports before takes seconds. From this import on, the
-kernel ends it when the run ends, however that ends.
-"""
+"""Ties a process to the life of its parent. Imports the standard library alone, so that it can be loaded by its path."""
 
 import contextlib
 import ctypes
 import signal
 
-SET_PARENT_DEATH_SIGNAL = 1
+_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
 
-with contextlib.suppress(OSError, AttributeError):  # a kernel that cannot: the server ends when it has imported all
-    ctypes.CDLL(None, use_errno=True).prctl(SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+
+def end_with_parent() -> None:
+    """Has the kernel end this process once its parent ends, however that ends.
+
+    Does nothing where the kernel has no such call (it is Linux's).
+    """
+    with contextlib.suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None, use_errno=True).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cell import Cell
-from benchmarks.commandline import NOT_COMPARABLE, Parser, duration, refuse
 from benchmarks.compare.judge import HEADINGS, Compared, compared, comparisons_of, load_note, order_of, timed_cells
 from benchmarks.compare.statistics import ASSUMED_SPREAD, EFFECT, MARGIN, POWER, Rule, least_pairs, pairs_needed, smallest_effect
 from benchmarks.compare.turns import BASE, HEAD, Pair, Start, checked_root, run_pairs
@@ -23,6 +22,7 @@ from benchmarks.environment import PROJECT, chosen_device, environment, provenan
 from benchmarks.findings import Sheet, add_options, exit_code, show, write
 from benchmarks.gate.baseline import Verdict
 from benchmarks.grids import load_grid, preset_names, select
+from persrec.commandline import NOT_COMPARABLE, Parser, duration, refuse
 
 PROGRAM = "benchmarks.compare"
 ORDER_SEED = 20_260_105

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.commandline import one_line
 from benchmarks.compare.worker import PLANTED, SERVE
 from benchmarks.isolation import THREAD_VARIABLES
+from persrec.commandline import one_line
 
 WORKER = Path(__file__).resolve().parent / "worker.py"
 BASE, HEAD = "base", "head"

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.commandline import DONE, INCOMPLETE, NOT_COMPARABLE, Parser, refuse
 from benchmarks.findings import Line, Sheet, add_options, exit_code, show, write
 from benchmarks.gate.baseline import Baseline, Finding, Verdict, judge, load_baseline, make_baseline
 from benchmarks.store import FINDINGS, Record, load_records, write_atomically
+from persrec.commandline import DONE, INCOMPLETE, NOT_COMPARABLE, Parser, refuse
 
 PROGRAM = "benchmarks.gate"
 HEADINGS = ("baseline", "now", "change", "margin")

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.commandline import DONE, INCOMPLETE, Parser, refuse
 from benchmarks.environment import chosen_device, environment, provenance
 from benchmarks.isolation import Job, preload, run_isolated
 from benchmarks.store import SCHEMA_VERSION, kernels_paths, write_atomically
+from persrec.commandline import DONE, INCOMPLETE, Parser, refuse
 
 if TYPE_CHECKING:
     from benchmarks.kernels.rows import Settings

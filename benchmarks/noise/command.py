@@ -29,7 +29,6 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cell import Cell
-from benchmarks.commandline import DONE, INCOMPLETE, REGRESSION, Parser, one_line
 from benchmarks.compare.command import add_grid_options, checked_pairs, chosen_cells, in_one_line, plan, progress, rule_as_json, tell
 from benchmarks.compare.judge import Compared, compared, comparisons_of, foreign_shares, order_of
 from benchmarks.compare.statistics import Rule, lower_bound, smallest_effect, upper_bound
@@ -39,6 +38,7 @@ from benchmarks.gate import baseline as reviewed
 from benchmarks.gate.baseline import Baseline, Verdict, load_baseline
 from benchmarks.noise.record import SCHEMA_VERSION, holds, summary
 from benchmarks.store import write_atomically
+from persrec.commandline import DONE, INCOMPLETE, REGRESSION, Parser, one_line
 
 PROGRAM = "benchmarks.noise"
 OUT = Path("results") / "noise" / "aa.json"

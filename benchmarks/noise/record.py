@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.commandline import duration
 from benchmarks.store import load_beside
+from persrec.commandline import duration
 
 SCHEMA_VERSION = 1
 ALLOWED = 0.01  # the false alarms' upper bound

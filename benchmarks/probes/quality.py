@@ -1,5 +1,6 @@
 """Ranking quality over the whole catalogue, with bootstrap intervals over users."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from persrec.data.splits import LeaveOneOut
 from persrec.evaluation.metrics import bootstrap_means, metric_values, summarise
 from persrec.evaluation.ranks import repeat_mask, target_ranks
 from persrec.evaluation.served import Serving, served_states
-from persrec.evaluation.states import user_states
+from persrec.evaluation.states import evaluating, user_states
 from persrec.recommender import SequentialRecommender
 from persrec.serving import CacheStore
 
@@ -57,14 +58,16 @@ def states_before_target(cell: Cell, model: SequentialRecommender, data: LeaveOn
 
 
 def validation_figure(model: SequentialRecommender, data: LeaveOneOut, *, time_bias: bool, tokens: int | None) -> Callable[[], float]:
-    """NDCG@10 on the validation targets; an elastic model is asked with ``tokens`` experts."""
+    """NDCG@10 on the validation targets, NaN where a vector is not finite; an elastic model is asked with ``tokens`` experts."""
 
-    @torch.no_grad()  # so that a text model's vectors are computed once and kept for all batches
     def validate() -> float:
         if tokens is not None and isinstance(model.compression, Experts):
             model.compression.use(tokens)
-        states = user_states(model, data, "validation", time_bias=time_bias)
-        ranks = target_ranks(states, model.item_features(), data.targets("validation"), data.seen("validation"))
+        with evaluating(model):
+            states, features = user_states(model, data, "validation", time_bias=time_bias), model.item_features()
+        if not bool(states.isfinite().all() and features.isfinite().all()):
+            return math.nan
+        ranks = target_ranks(states, features, data.targets("validation"), data.seen("validation"))
         return float(metric_values(ranks)["ndcg@10"].mean())
 
     return validate

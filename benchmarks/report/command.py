@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import store
-from benchmarks.commandline import DONE, INCOMPLETE, Parser, refuse
 from benchmarks.report.page import NothingMeasuredError, render_report
+from persrec.commandline import DONE, INCOMPLETE, Parser, refuse
 
 _PROGRAM = "python -m benchmarks.report"
 

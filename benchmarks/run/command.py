@@ -14,7 +14,6 @@ from types import FrameType
 from typing import NoReturn
 
 from benchmarks.cell import Cell, cell_key, model_key, needs_model
-from benchmarks.commandline import DONE, INCOMPLETE, Parser, duration, one_line, refuse
 from benchmarks.environment import chosen_device, code_digest
 from benchmarks.grids import ORDER_SEED, Estimate, Grid, label, load_grid, preset_names, select, selecting, shuffled
 from benchmarks.measures import versions
@@ -37,6 +36,7 @@ from benchmarks.store import (
     report_path,
     write_csv,
 )
+from persrec.commandline import DONE, INCOMPLETE, Parser, duration, one_line, refuse
 
 PROGRAM = "benchmarks.run"
 EXECUTE = Work()

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from benchmarks.commandline import duration
+from persrec.commandline import duration
 
 STATUS_COLOURS = {"ok": "green", "oom": "yellow", "unsupported": "yellow"}
 

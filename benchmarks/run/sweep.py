@@ -14,13 +14,13 @@ from typing import Any, Literal
 import numpy as np
 
 from benchmarks.cell import LLAMA_NAMES, Cell
-from benchmarks.commandline import duration, one_line
 from benchmarks.environment import environment, processors, provenance, utc_now
 from benchmarks.grids import Limits, label
 from benchmarks.isolation import ATTEMPTS, Isolated, Job, Outcome, preload
 from benchmarks.measures import MEASURES, versions
 from benchmarks.run.progress import CellDone, Display, shown_metrics
 from benchmarks.store import SCHEMA_VERSION, Record, StoreError, log_path, model_dir, remove_records, write_raw, write_record
+from persrec.commandline import duration, one_line
 
 Reason = Literal["missing", "stale", "superseded", "failed", "unreadable", "asked", "done"]
 ANSWER_FIELDS = ("metrics", "replicates", "ledger", "model", "dataset", "seconds")

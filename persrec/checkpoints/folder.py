@@ -1,18 +1,24 @@
 """Own checkpoints: a folder with ``weights.safetensors`` and ``model.json``, written whole or not at all."""
 
+import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from persrec.files import atomic_folder
+
 WEIGHTS, FACTS = "weights.safetensors", "model.json"
+SHA256 = "weights_sha256"  # among the facts
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, damaged or of another model; whoever can may train it anew."""
 
 
 def save_checkpoint(folder: Path, model: nn.Module, facts: Mapping[str, Any]) -> None:
@@ -21,33 +27,52 @@ def save_checkpoint(folder: Path, model: nn.Module, facts: Mapping[str, Any]) ->
     Args:
         folder: where to; made, with its parents. A kill leaves the old one, or none.
         model: any module.
-        facts: plain JSON values.
+        facts: plain JSON values; the digest of the weights is added to them.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with atomic_folder(folder) as part:
         save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, part / WEIGHTS)
-        (part / FACTS).write_text(json.dumps(facts, indent=1, sort_keys=True, allow_nan=False) + "\n")
-        if folder.exists():
-            shutil.rmtree(folder)
-        part.rename(folder)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+        every_fact = {**facts, SHA256: _sha256(part / WEIGHTS)}
+        (part / FACTS).write_text(json.dumps(every_fact, indent=1, sort_keys=True, allow_nan=False) + "\n")
+
+
+def check_checkpoint(folder: Path) -> None:
+    """Reads a checkpoint once, without a model: its facts, the header and size of its weights, and their digest.
+
+    Raises:
+        CheckpointError: a file is missing, empty, cut short or changed; the message names it.
+    """
+    facts, weights = load_facts(folder), folder / WEIGHTS
+    try:
+        with safe_open(weights, framework="pt"):  # reads the header, and compares the size
+            pass
+        digest = _sha256(weights)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"checkpoint: {weights} cannot be read: {error}") from error
+    if facts.get(SHA256, digest) != digest:  # there is none in a checkpoint of before
+        raise CheckpointError(f"checkpoint: {weights} has the SHA-256 {digest}; expected {facts[SHA256]}, as it was written")
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether `check_checkpoint` finds nothing wrong."""
+    try:
+        check_checkpoint(folder)
+    except CheckpointError:
+        return False
+    return True
 
 
 def load_facts(folder: Path) -> dict[str, Any]:
     """What is known of the model in ``folder``.
 
     Raises:
-        ValueError: there is none, or it cannot be read.
+        CheckpointError: there is none, or it cannot be read.
     """
     try:
-        facts = json.loads((folder / FACTS).read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(f"checkpoint: {folder / FACTS} cannot be read: {error}") from error
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"checkpoint: {folder / FACTS} cannot be read: {error}") from error
     if not isinstance(facts, dict):
-        raise ValueError(f"checkpoint: {folder / FACTS} holds {type(facts).__name__}; expected a table")  # noqa: TRY004 - bad input, not a bad call
+        raise CheckpointError(f"checkpoint: {folder / FACTS} holds {type(facts).__name__}; expected a table")
     return facts
 
 
@@ -55,13 +80,14 @@ def load_weights(folder: Path, model: nn.Module) -> None:
     """Puts the weights in ``folder`` into ``model``.
 
     Raises:
-        ValueError: a tensor is missing, extra or of another shape; the message names it.
+        CheckpointError: the folder is damaged, or a tensor is missing, extra or of another shape; the message names it.
     """
+    check_checkpoint(folder)
     try:
         state = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"checkpoint: {folder / WEIGHTS} cannot be read: {error}") from error
-    check_state(state, model)
+        check_state(state, model)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise CheckpointError(f"checkpoint: {folder / WEIGHTS} does not fit the model: {error}") from error
     model.load_state_dict(state)
 
 
@@ -81,3 +107,8 @@ def check_shapes(state: Mapping[str, torch.Tensor], expected: Mapping[str, tuple
     faults = [f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("extra", extra), ("misshapen", misshapen)) if names]
     if faults:
         raise ValueError(f"state: {'; '.join(faults)}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -62,6 +62,15 @@ class LeaveOneOut:
     exclude_seen: bool
     evaluated: NDArray[np.int64]
 
+    def check_evaluated(self) -> None:
+        """Raises a ValueError where there is nobody to evaluate."""
+        if not len(self.evaluated):
+            most = int(self.sequences.lengths.max(initial=0))
+            raise ValueError(
+                f"data: no user has the {MIN_EVALUATED_EVENTS} events that leave-one-out needs, one each to train on, to validate and to "
+                f"test; the longest of {len(self.sequences)} users has {most}"
+            )
+
     @property
     def train_ends(self) -> NDArray[np.int64]:
         """How many of each user's first events may be trained on, int64 ``[U]``."""

@@ -1,7 +1,7 @@
 """Training: recipe, loop, early stopping, states to go on from."""
 
-from persrec.training.loop import Trainer, TrainingResult
+from persrec.training.loop import DivergedError, Trainer, TrainingResult
 from persrec.training.recipe import Recipe
 from persrec.training.state import STATE, EpochReport, StateError, StateKeeper
 
-__all__ = ["STATE", "EpochReport", "Recipe", "StateError", "StateKeeper", "Trainer", "TrainingResult"]
+__all__ = ["STATE", "DivergedError", "EpochReport", "Recipe", "StateError", "StateKeeper", "Trainer", "TrainingResult"]

@@ -1,5 +1,6 @@
 """The training loop: AdamW on sampled softmax, early stopping on a validation figure."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,7 +23,8 @@ BETAS = (0.9, 0.98)  # as the public HSTU recipe
 class TrainingResult:
     """What a training run came to; the model holds the weights of ``best_epoch``.
 
-    ``train_seconds`` are those of all parts of a run that was stopped and went on ``resumes`` times.
+    ``train_seconds`` are those of all parts of a run that was stopped and went on ``resumes`` times. ``diverged_at`` is the epoch
+    in which the training diverged, which ended it and is not in ``curve``; None where it did not.
     """
 
     best_epoch: int
@@ -30,10 +32,15 @@ class TrainingResult:
     curve: list[EpochReport]
     train_seconds: float
     resumes: int
+    diverged_at: int | None = None
 
     def to_dict(self) -> dict[str, object]:
         """Plain JSON values."""
         return asdict(self)
+
+
+class DivergedError(FloatingPointError):
+    """The loss, the weights or the validation figure are no finite numbers any more."""
 
 
 class Trainer:
@@ -81,32 +88,41 @@ class Trainer:
         self.progress = Progress()
 
     def run(self) -> TrainingResult:
-        """Trains until the patience or the epochs are used up, then puts the best epoch's weights back.
+        """Trains until the patience or the epochs are used up or it diverges, then puts the best epoch's weights back.
 
         Raises:
-            FloatingPointError: no epoch had a validation figure.
+            ValueError: no user can be evaluated, so that no epoch could be told from another; nothing was trained.
+            DivergedError: it diverged in the first epoch, so that there is none to go back to.
             StateError: the keeper's state cannot be read or is of another training run; nothing was trained.
         """
+        self.data.check_evaluated()
         torch.manual_seed(self.recipe.seed)
         progress = self.progress
         if self._keeper is not None:
             self._keeper.restore(self._training())
         while not progress.ended(self.recipe):
-            report = self._epoch(len(progress.curve) + 1)
+            epoch = len(progress.curve) + 1
+            try:
+                report = self._epoch(epoch)
+            except DivergedError:
+                if progress.best_weights is None:
+                    raise
+                progress.diverged_at = epoch
+                break
             progress.close_epoch(report, self.model)
             if self._on_epoch is not None:
                 self._on_epoch(report)
             self._keep(epoch_ended=True)
-        curve = progress.curve
-        if progress.best_weights is None:
-            raise FloatingPointError(f"validation: {curve[-1].validation} in every epoch, loss {curve[-1].loss}; the training diverged")
+        assert progress.best_weights is not None  # noqa: S101 - every epoch of the curve has a figure, and there is one epoch at least
         self.model.load_state_dict(progress.best_weights)
+        self.model.eval()
         return TrainingResult(
             best_epoch=progress.best_epoch,
             best_validation=progress.best,
-            curve=curve,
+            curve=progress.curve,
             train_seconds=progress.seconds,
             resumes=progress.resumes,
+            diverged_at=progress.diverged_at,
         )
 
     def _epoch(self, epoch: int) -> EpochReport:
@@ -115,15 +131,20 @@ class Trainer:
         self.model.train()
         for batch_users, batch_ends in self._plan():
             batch = build_windows(self.data.sequences, batch_users, batch_ends, self.shape, trim=True)
-            loss = self.step(batch)
-            totals.loss += float(loss) * self._predicted
+            loss = float(self.step(batch))
+            _check_finite(epoch, "loss", loss)
+            totals.loss += loss * self._predicted
             totals.targets += self._predicted
             totals.slots += self._computed
             progress.batches += 1
             lap = self._count_seconds(since=lap, of_epoch=True)
             self._keep(epoch_ended=False)
         self.model.eval()
+        for name, weight in self.model.named_parameters():
+            if not bool(weight.isfinite().all()):
+                raise DivergedError(f"training: diverged in epoch {epoch}, {name} holds numbers that are not finite")
         validation = self._validate()
+        _check_finite(epoch, "validation figure", validation)
         self._count_seconds(since=lap, of_epoch=False)
         return EpochReport(
             epoch=epoch,
@@ -205,3 +226,8 @@ class Trainer:
         rows = late.expand_as(predicts)[predicts]  # every window ends with an item, so there is one at least
         of_recent = states[rows], positives[rows], negatives, target_ids[rows], negative_ids
         return (loss + weight * sampled_softmax(*of_recent, temperature=self.recipe.temperature)) / (1 + weight)
+
+
+def _check_finite(epoch: int, name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise DivergedError(f"training: diverged in epoch {epoch}, the {name} is {value}")

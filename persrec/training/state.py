@@ -8,8 +8,6 @@ import copy
 import dataclasses
 import json
 import math
-import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from persrec.files import atomic
 from persrec.training.recipe import Recipe
 
 STATE = "state.safetensors"
@@ -70,6 +69,7 @@ class Progress:
         steps_per_epoch: of the first epoch; 0 before it.
         seconds: wall-clock time so far, over all the parts of a run that was stopped.
         resumes: how often the run went on from a kept state.
+        diverged_at: the epoch in which the training diverged, and so ended; None where it did not.
     """
 
     curve: list[EpochReport] = field(default_factory=list)
@@ -83,13 +83,14 @@ class Progress:
     steps_per_epoch: int = 0
     seconds: float = 0.0
     resumes: int = 0
+    diverged_at: int | None = None
 
     def ended(self, recipe: Recipe) -> bool:
-        """Whether the epochs or the patience are used up."""
-        return len(self.curve) >= min(recipe.epochs, self.best_epoch + recipe.patience)
+        """Whether the training diverged, or the epochs or the patience are used up."""
+        return self.diverged_at is not None or len(self.curve) >= min(recipe.epochs, self.best_epoch + recipe.patience)
 
     def share(self, recipe: Recipe) -> float:
-        """The share of the recipe's steps that were done before the current one; 0 where an epoch's number is not known yet."""
+        """The share of the recipe's steps that were done before the current one; 0 until the steps per epoch are known."""
         return min(1.0, (self.steps - 1) / (self.steps_per_epoch * recipe.epochs)) if self.steps_per_epoch else 0.0
 
     def close_epoch(self, report: EpochReport, model: nn.Module) -> None:
@@ -178,20 +179,13 @@ def save_state(path: Path, training: Training) -> None:
         "progress": progress | {"curve": [dataclasses.asdict(report) for report in training.progress.curve]},
         "totals": dataclasses.asdict(training.progress.totals),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
+    with atomic(path) as file:
         try:
-            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part, {_FACTS: json.dumps(facts)})
+            save_file(
+                {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file.name, {_FACTS: json.dumps(facts)}
+            )
         except SafetensorError as error:
             raise OSError(f"{path}: cannot be written: {error}") from error
-        os.fsync(descriptor)
-        Path(part).replace(path)
-    except BaseException:
-        Path(part).unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(descriptor)
 
 
 def load_state(path: Path, training: Training) -> None:
@@ -201,18 +195,14 @@ def load_state(path: Path, training: Training) -> None:
         StateError: the file cannot be read, or its recipe or its tensors are those of another training run; ``training`` is
             as it was then.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})[_FACTS])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise StateError(f"state: {path} cannot be read as a training run's: {error}") from error
+    facts, tensors = _read(path)
     recipe = json.loads(json.dumps(dataclasses.asdict(training.recipe)))
     for name in recipe:
         if facts["recipe"].get(name) != recipe[name]:
             raise StateError(f"state: {path} was trained with {name} {facts['recipe'].get(name)!r}; expected {recipe[name]!r}")
     weights, best = _under(_MODEL, tensors), _under(_BEST, tensors)
-    _check_shapes(path, weights, training.model)
+    for state in (weights, best) if best else (weights,):
+        _check_tensors(path, state, training.model)
     training.model.load_state_dict(weights)
     _load_optimizer(training.optimizer, _under(_OPTIMISER, tensors))
     training.rng.bit_generator.state = facts["rng"]
@@ -225,6 +215,21 @@ def load_state(path: Path, training: Training) -> None:
     progress.best_weights = {name: tensor.to(training.device) for name, tensor in best.items()} or None
 
 
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """What a state says of the training run, with every part that `save_state` writes, and its tensors."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})[_FACTS])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        missing = [name for name in ("rng", "recipe", "totals") if not isinstance(facts[name], dict)]
+        missing += [name for name in ("curve", *_plain_fields()) if name not in facts["progress"]]
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise StateError(f"state: {path} cannot be read as a training run's: {error}") from error
+    if missing:
+        raise StateError(f"state: {path} cannot be read as a training run's: no {missing[0]}; it may be one of another version")
+    return facts, tensors
+
+
 def _plain_fields() -> list[str]:
     """The fields of `Progress` that are JSON as they are."""
     return [part.name for part in dataclasses.fields(Progress) if part.name not in ("curve", "totals", "best_weights")]
@@ -234,14 +239,18 @@ def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _check_shapes(path: Path, weights: Mapping[str, torch.Tensor], model: nn.Module) -> None:
-    expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: list(tensor.shape) for name, tensor in weights.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if found.get(name) != expected.get(name):
+def _check_tensors(path: Path, weights: Mapping[str, torch.Tensor], model: nn.Module) -> None:
+    """Shapes and types of numbers are the model's: weights of another type would be rounded without a word."""
+    expected, held = ({name: _form(tensor) for name, tensor in state.items()} for state in (model.state_dict(), weights))
+    for name in sorted(expected.keys() | held.keys()):
+        if held.get(name) != expected.get(name):
             raise StateError(
-                f"state: {path} holds {name} {found.get(name, 'not at all')}; expected {expected.get(name, 'no such tensor')}, as the model"
+                f"state: {path} holds {name} {held.get(name, 'not at all')}; expected {expected.get(name, 'no such tensor')}, as the model"
             )
+
+
+def _form(tensor: torch.Tensor) -> str:
+    return f"{list(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:

@@ -268,10 +268,11 @@ def test_a_checkpoint_that_is_not_the_models_names_every_tensor_at_fault(backbon
     bad |= {"of.another": torch.ones(2), third: torch.ones(2, 3, 5)}
     (tmp_path / "bad").mkdir()
     save_file(bad, tmp_path / "bad" / "weights.safetensors")
+    (tmp_path / "bad" / "model.json").write_text("{}")
     shape = re.escape(str(list(state[third].shape)))
     with pytest.raises(
         ValueError,
-        match=rf"^state: missing: {first}, {second}; extra: of.another; misshapen: {third} \[2, 3, 5\], expected {shape}$",
+        match=rf"^checkpoint: .*: state: missing: {first}, {second}; extra: of.another; misshapen: {third} \[2, 3, 5\], expected {shape}$",
     ):
         load_weights(tmp_path / "bad", model)
     assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())

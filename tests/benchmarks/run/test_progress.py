@@ -3,8 +3,8 @@ import io
 import pytest
 from rich.console import Console
 
-from benchmarks.commandline import duration, one_line
 from benchmarks.run.progress import CellDone, PlainDisplay, QuietDisplay, TerminalDisplay, display, shown_metrics
+from persrec.commandline import duration, one_line
 
 DONE = CellDone(number=3, total=14, status="ok", label="hstu/full [bold]", details="4.2 s", seconds_left=61)
 

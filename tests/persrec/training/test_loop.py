@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -44,7 +45,6 @@ def same_weights(model, weights):
         ([0.1, 0.2, 0.3], 1, 3, 3),  # the epochs run out on the best
         ([0.5, 0.5], 1, 9, 1),  # as good is not better
         ([0.5, 0.1, 0.6, 0.2, 0.3, 0.4], 3, 9, 3),  # a new best begins the patience anew
-        ([math.nan, 0.2, math.nan, math.nan], 2, 9, 2),  # what is no number is never better
     ],
 )
 def test_training_stops_when_patience_runs_out_and_puts_the_best_epoch_back(figures, patience, epochs, best):
@@ -73,10 +73,89 @@ def test_the_figure_put_back_is_the_figure_of_the_model_that_came_back():
     assert validate() == result.best_validation == max(report.validation for report in result.curve)
 
 
-def test_a_model_that_never_validates_is_an_error_that_says_so():
+# Divergence
+
+
+def spoiled(model, *, epoch, part):
+    """An ``on_epoch`` that plays a divergence behind an epoch."""
+
+    def spoil(report):
+        if report.epoch == epoch:
+            with torch.no_grad():
+                next(getattr(model, part).parameters()).fill_(math.nan)
+
+    return spoil
+
+
+@pytest.mark.parametrize("part", ["backbone", "items"])
+def test_weights_that_are_no_numbers_any_more_end_the_training_with_the_best_epoch_before(part):
     model = build("hstu", Recent(recent=6), lively=False)
-    trainer = Trainer(model=model, data=small_split(), recipe=small_recipe(patience=2, epochs=4), validate=lambda: math.nan)
-    with pytest.raises(FloatingPointError, match="validation: nan in every epoch, loss .*; the training diverged"):
+    kept, keep = snapshots(model)
+    spoil = spoiled(model, epoch=2, part=part)
+    trainer = Trainer(
+        model=model,
+        data=small_split(),
+        recipe=small_recipe(epochs=6, patience=6),
+        validate=scripted([0.2, 0.1]),
+        on_epoch=lambda report: (keep(report), spoil(report)),
+    )
+    result = trainer.run()
+    assert (result.best_epoch, result.best_validation, result.diverged_at) == (1, 0.2, 3)
+    assert [report.epoch for report in result.curve] == [1, 2]
+    assert same_weights(model, kept[1])
+    assert not model.training
+    json.dumps(result.to_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize("figure", [math.nan, math.inf])
+def test_a_figure_that_is_no_number_ends_the_training_too(figure):
+    model = build("hstu", Recent(recent=6), lively=False)
+    trainer = Trainer(model=model, data=small_split(), recipe=small_recipe(epochs=6, patience=6), validate=scripted([0.1, 0.3, figure]))
+    result = trainer.run()
+    assert (result.best_epoch, result.best_validation, result.diverged_at, len(result.curve)) == (2, 0.3, 3, 2)
+
+
+def test_a_training_that_does_not_diverge_says_so():
+    model = build("hstu", Recent(recent=6), lively=False)
+    assert Trainer(model=model, data=small_split(), recipe=small_recipe(), validate=lambda: 0.5).run().diverged_at is None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "figure", "says"),
+    [
+        (True, 0.5, "training: diverged in epoch 1, the loss is nan"),
+        (False, math.nan, "training: diverged in epoch 1, the validation figure is nan"),
+    ],
+)
+def test_a_training_that_diverges_at_once_is_an_error_that_says_so(spoil, figure, says):
+    model = build("hstu", Recent(recent=6), lively=False)
+    if spoil:
+        with torch.no_grad():
+            next(model.backbone.parameters()).fill_(math.nan)
+    trainer = Trainer(model=model, data=small_split(), recipe=small_recipe(patience=2, epochs=4), validate=lambda: figure)
+    with pytest.raises(FloatingPointError, match=f"^{says}$"):
+        trainer.run()
+
+
+def test_weights_that_a_last_step_spoils_are_named():
+    model = build("hstu", Recent(recent=6), lively=False)
+    trainer = Trainer(model=model, data=small_split(), recipe=small_recipe(), validate=lambda: pytest.fail("not asked"))
+
+    def spoiling(batch):
+        with torch.no_grad():
+            model.backbone.positions.weight.fill_(math.inf)
+        return torch.zeros(())
+
+    trainer.step = spoiling
+    with pytest.raises(FloatingPointError, match=r"^training: diverged in epoch 1, backbone.positions.weight holds numbers"):
+        trainer.run()
+
+
+def test_nobody_to_evaluate_is_bad_input_before_training():
+    model = build("hstu", Recent(recent=6), lively=False)
+    trainer = Trainer(model=model, data=small_split(shortest=2, longest=2), recipe=small_recipe(), validate=lambda: pytest.fail("trained"))
+    trainer.step = lambda batch: pytest.fail("trained")
+    with pytest.raises(ValueError, match="^data: no user has the 3 events that leave-one-out needs, .*; the longest of 12 users has 2$"):
         trainer.run()
 
 
@@ -97,7 +176,7 @@ def test_a_result_is_plain_values():
     model = build("hstu", Recent(recent=6), lively=False)
     result = Trainer(model=model, data=small_split(), recipe=small_recipe(), validate=lambda: 0.5).run()
     values = result.to_dict()
-    assert set(values) == {"best_epoch", "best_validation", "curve", "train_seconds", "resumes"}
+    assert set(values) == {"best_epoch", "best_validation", "curve", "train_seconds", "resumes", "diverged_at"}
     assert values["curve"] == [dataclasses.asdict(report) for report in result.curve]
 
 

@@ -1,7 +1,9 @@
 """Training that is stopped anywhere goes on to the weights of training that never was, bit for bit."""
 
+import copy
 import dataclasses
 import json
+import math
 import os
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from small_models import BACKBONE_NAMES, CASES, build, elastic, small_recipe, small_split
 
 from persrec.training import STATE, StateError, StateKeeper, Trainer, state
@@ -287,3 +290,35 @@ def test_a_state_of_another_model_is_refused(tmp_path, training, case, name):
     other = dataclasses.replace(training, model=build("hstu", CASES[case](), lively=False))
     with pytest.raises(StateError, match=rf"holds {name}.*; expected .*, as the model$"):
         state.load_state(tmp_path / STATE, other)
+
+
+def test_a_state_of_another_type_of_numbers_is_refused(tmp_path, training):
+    state.save_state(tmp_path / STATE, training)
+    other = dataclasses.replace(training, model=Plain("hstu").model().to(torch.bfloat16))
+    with pytest.raises(StateError, match=r"of float32; expected .* of bfloat16, as the model$"):
+        state.load_state(tmp_path / STATE, other)
+
+
+@pytest.mark.parametrize("damage", [{"rng": None}, {"recipe": []}, {"progress": {}}, {"totals": "none"}])
+def test_a_state_that_misses_a_part_is_refused_and_changes_nothing(tmp_path, training, damage):
+    state.save_state(tmp_path / STATE, training)
+    with safe_open(tmp_path / STATE, framework="pt") as file:
+        facts = json.loads(file.metadata()["training"]) | damage
+    save_file(load_file(tmp_path / STATE), tmp_path / STATE, {"training": json.dumps(facts)})
+    before = copy.deepcopy(training.rng.bit_generator.state)
+    with pytest.raises(StateError, match=f"^state: .*{STATE} cannot be read as a training run's"):
+        state.load_state(tmp_path / STATE, training)
+    assert (training.progress, training.rng.bit_generator.state) == (state.Progress(), before)
+
+
+def test_a_training_that_diverged_is_done_when_it_goes_on(tmp_path):
+    recipe = dataclasses.replace(Plain.recipe, epochs=4, patience=4)
+    figures = iter([0.5, math.nan])
+    first = Trainer(model=Plain("hstu").model(), data=DATA, recipe=recipe, validate=lambda: next(figures))
+    assert (first.run().diverged_at, first.progress.best_epoch) == (2, 1)
+    state.save_state(tmp_path / STATE, first._training())
+    again = Trainer(
+        model=Plain("hstu").model(), data=DATA, recipe=recipe, validate=lambda: pytest.fail("trained"), keeper=StateKeeper(tmp_path / STATE)
+    )
+    assert again.run().diverged_at == 2
+    assert all(torch.equal(weight, first.model.state_dict()[name]) for name, weight in again.model.state_dict().items())

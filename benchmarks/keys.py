@@ -1,0 +1,88 @@
+"""Three things, three keys: a model, a quality and a cost; and the key of the cell that is a quality beside a cost.
+
+A *model* is trained once per data, backbone, layout, recipe and seed. A *quality* is a model and what it is served from. A *cost*
+is a shape on a device: it knows nothing of interactions, seed or trained weights.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.cell import EVALUATION_FIELDS, Cell, digest
+from benchmarks.measures import COST_KINDS, QUALITY_KINDS, versions_of
+from persrec import names
+
+MODEL_FIELDS = (
+    "backbone", "compression", "dataset", "dataset_size", "history", "recent", "segments", "tokens", "plan", "training",
+    "elastic_tokens", "layers", "heads", "item_layers", "width", "key_value_heads", "feed_forward", "dropout",
+    "time_bias", "learning_rate", "warmup_steps", "decays",
+    "weight_decay", "temperature", "negatives", "epochs", "patience", "batch_size", "seed", "device", "dtype",
+    "threads", "copying_start", "recent_weight", "moving_windows", "item_learning_rate",
+)  # fmt: skip
+SERVED_FIELDS = ("tokens", "serving", *EVALUATION_FIELDS)
+SHAPE_FIELDS = (
+    "backbone", "compression", "history", "recent", "segments", "tokens", "plan", "serving", "cache_dtype", "layers", "heads",
+    "item_layers", "width", "key_value_heads", "feed_forward", "dropout", "time_bias", "negatives", "batch_size", "device",
+    "dtype", "threads", "control", "counted_only",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Catalogue:
+    """What a cost depends on of the data: the number of items, their texts where they are read, their categories where they pool."""
+
+    items: int
+    texts: str | None = None
+    categories: str | None = None
+
+    def shape(self, cell: Cell) -> dict[str, Any]:
+        """What of it a cell's cost depends on."""
+        backbone, compression = names.backbones().get(cell.backbone), names.compressions().get(cell.compression)
+        reads, pools = backbone is not None and backbone.items == "texts", compression is not None and compression.needs_categories
+        return {"items": self.items, "texts": self.texts if reads else None, "categories": self.categories if pools else None}
+
+
+def cell_key(cell: Cell, *, dataset_digest: str, versions: Mapping[str, int]) -> str:
+    """The identity the store and the gate match by: every setting, the data, and each measure's version."""
+    return digest({"cell": cell.to_dict(), "dataset_digest": dataset_digest, "versions": dict(versions)})
+
+
+def model_key(cell: Cell, *, dataset_digest: str) -> str:
+    """The identity of the trained model behind the cell's quality; cells of one elastic model share it."""
+    settings = {name: value for name, value in cell.to_dict().items() if name in MODEL_FIELDS}
+    if cell.training == "elastic":
+        del settings["tokens"]
+    return digest({"model": settings, "dataset_digest": dataset_digest})
+
+
+def quality_key(cell: Cell, *, dataset_digest: str) -> str:
+    """The identity of a quality: a model, or a floor, and what it is served from."""
+    measured = versions_of(QUALITY_KINDS)
+    if cell.is_floor:
+        return digest({"floor": cell.backbone, "dataset_digest": dataset_digest, "versions": measured})
+    served = {name: getattr(cell, name) for name in SERVED_FIELDS}
+    return digest({"model": model_key(cell, dataset_digest=dataset_digest), "served": served, "versions": measured})
+
+
+def cost_shape(cell: Cell, catalogue: Catalogue) -> dict[str, Any]:
+    """What a cell's cost depends on. Of training, whether the layout holds the largest of several token counts, and nothing else."""
+    settings = {name: getattr(cell, name) for name in SHAPE_FIELDS}
+    return settings | {"elastic_tokens": _elastic_tokens(cell), "catalogue": catalogue.shape(cell)}
+
+
+def cost_key(shape: Mapping[str, Any]) -> str:
+    """The identity of a cost."""
+    control = bool(shape["control"])
+    return digest({"shape": dict(shape), "versions": versions_of(COST_KINDS, control=control)})
+
+
+def cell_of_shape(cell: Cell) -> Cell:
+    """The cell to measure a cost by: all cells of one shape give the same one."""
+    settings = {name: getattr(cell, name) for name in SHAPE_FIELDS}
+    elastic = _elastic_tokens(cell)
+    training = {"training": "elastic", "elastic_tokens": tuple(elastic)} if elastic else {"training": "none"}
+    return Cell(dataset=cell.dataset, dataset_size=cell.dataset_size, **settings, **training)
+
+
+def _elastic_tokens(cell: Cell) -> list[int]:
+    return sorted(cell.elastic_tokens) if cell.training == "elastic" else []
