@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from benchmarks import store
 from benchmarks.kernels.record import load_kernels
 from benchmarks.noise.record import load_proof
+from benchmarks.text import literal
 
 if TYPE_CHECKING:
     from benchmarks.report.content import Content
@@ -90,7 +91,7 @@ def _csv(content: "Content") -> str:
 
 
 def _markdown(content: "Content") -> str:
-    from benchmarks.report.tables import literal, markdown  # noqa: PLC0415 - only where a page is written
+    from benchmarks.report.tables import markdown  # noqa: PLC0415 - only where a page is written
 
     found = content.banner
     lines = [f"# {literal(content.name)}", "", f"**{found.word}**: {literal(found.summary)}", ""]
