@@ -18,6 +18,7 @@ from benchmarks.probes.counters import Count, count_by_fvcore, count_by_torch
 from benchmarks.probes.parts import ITEM_ENCODER, PARTS, SCORING
 from benchmarks.probes.subject import NO_ITEMS, Subject
 from persrec.nn.cache import Chunk, empty_cache
+from persrec.schedule import AttentionCall, joint_calls, single_calls
 from persrec.serving import pack
 
 TOLERANCE = 0.01
@@ -76,21 +77,17 @@ def macs_of(subject: Subject, passed: Passed) -> tuple[Macs, Macs]:
 def joint_pass(subject: Subject) -> Passed:
     """The pass over the whole window, as recomputed serving and training run it."""
     layout, backbone = subject.layout, subject.model.backbone
-    runs = [_at_once(subject, layout.joint_runs[-1])]
-    if backbone.kernel == "naive":  # runs one segment after the other
-        runs += [_at_once(subject, range(index, index + 1)) for index in range(layout.joint_runs[-1][0])]
-    else:
-        runs += [_at_once(subject, run) for run in layout.joint_runs[:-1]]
     # one vector, of all that is asked with, against each item of the history
     search = layout.history * backbone.width if layout.query_items else 0
-    return dataclasses.replace(_sum(runs), search=search)
+    calls = joint_calls(layout, backbone.kernel)
+    return dataclasses.replace(_sum([_passed(subject, call) for call in calls]), search=search)
 
 
 def passes_of(subject: Subject) -> dict[str, Passed]:
     """Full attention over the window, what is computed before a request, and a request."""
     layout, backbone = subject.layout, subject.model.backbone
     window = subject.cell.history + subject.cell.recent
-    segments = [_at_once(subject, range(index, index + 1)) for index in range(len(layout.segments) + 1)]
+    segments = [_passed(subject, call) for call in single_calls(layout)]
     kept = [passed for passed, part in zip(segments, layout.segments, strict=False) if part.kept]
     return {
         "full": Passed(
@@ -101,12 +98,9 @@ def passes_of(subject: Subject) -> dict[str, Passed]:
     }
 
 
-def _at_once(subject: Subject, segments: range) -> Passed:
-    layout = subject.layout
-    rows, queries, prefix = layout.attention_rows(segments)
-    visible = sum(layout.visible_pairs(index) for index in segments)
-    executed = rows * subject.model.backbone.executed_pairs(queries=queries, prefix=prefix)
-    return Passed(positions=rows * queries, executed_pairs=executed, visible_pairs=visible)
+def _passed(subject: Subject, call: AttentionCall) -> Passed:
+    executed = call.rows * subject.model.backbone.executed_pairs(queries=call.queries, prefix=call.prefix)
+    return Passed(positions=call.rows * call.queries, executed_pairs=executed, visible_pairs=call.visible_pairs)
 
 
 def _sum(runs: list[Passed]) -> Passed:
