@@ -1,7 +1,17 @@
 """SegmentLayout: every fact on position, visibility, loss positions and pair counts, derived in one place.
 
-A window of ``L`` items is cut into history segments and the recent segment; behind the items of a history segment come
-its expert tokens (arXiv 2601.03479, section 3). Axis legend used throughout the package:
+A window is the last ``L`` items of a user. It is cut into history segments and the recent segment; behind the items of a
+history segment come its expert tokens (arXiv 2601.03479, section 3).
+
+How the words for what stands for a history relate:
+
+- ``tokens`` is the number that a user of the package asks for, over all segments. A compression makes positions of them:
+- ``experts`` are learnable and stand behind a segment's items, which they read;
+- ``summaries`` are computed from the items (means, samples) and stand in their place.
+- ``kept`` is what later segments see of a segment, and what a cache holds of it: its experts, its summaries, or all of it where
+  it stays visible.
+
+Axis legend used throughout the package:
 
     L  items of a window        n  positions of one segment (items, then experts)
     N  slots of the joint layout  p  positions kept from earlier segments (the prefix)
@@ -47,7 +57,7 @@ class Segment:
             raise ValueError(f"summaries: {self.summaries} with {self.experts} experts; expected at least 1, and no experts")
 
     @property
-    def carriers(self) -> int:
+    def item_positions(self) -> int:
         """Positions in the items' place: the items, or their summaries."""
         return self.items if self.summaries is None else self.summaries
 
@@ -59,12 +69,12 @@ class Segment:
     @property
     def length(self) -> int:
         """Positions that are computed: items or summaries, and used experts."""
-        return self.carriers + self.experts
+        return self.item_positions + self.experts
 
     @property
     def slots(self) -> int:
         """Positions that are reserved in the joint layout."""
-        return self.carriers + self.slots_for_experts
+        return self.item_positions + self.slots_for_experts
 
     @property
     def kept(self) -> int:
@@ -228,8 +238,8 @@ class SegmentLayout:
     @cached_property
     def joint_is_expert(self) -> np.ndarray:
         """Whether a computed position is an expert's."""
-        carriers = (*(s.carriers for s in self.segments), self.recent)
-        return np.concatenate([np.arange(self.size(j)) >= self.handed_to(j) + carriers[j] for j in range(len(carriers))])
+        item_positions = (*(s.item_positions for s in self.segments), self.recent)
+        return np.concatenate([np.arange(self.size(j)) >= self.handed_to(j) + item_positions[j] for j in range(len(item_positions))])
 
     @cached_property
     def predicting_columns(self) -> np.ndarray:
@@ -247,8 +257,8 @@ class SegmentLayout:
         same = self.joint_segment[:, None] == self.joint_segment[None, :]
         index = np.arange(len(self.joint_segment))
         kept = np.zeros_like(stays) if self.recurrent else self.joint_is_expert | stays
-        seen: np.ndarray = (index[None, :] <= index[:, None]) & (same | kept[None, :])
-        return seen
+        visible: np.ndarray = (index[None, :] <= index[:, None]) & (same | kept[None, :])
+        return visible
 
     def visible_pairs(self, segment: int) -> int:
         """Query-key pairs that a segment's positions see: ``n(n+1)/2 + n p``."""

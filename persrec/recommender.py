@@ -236,18 +236,18 @@ class SequentialRecommender(nn.Module):
         return self._run_history(cache, padding, None if cache.times is None else padding, item_features)
 
     def _recent_chunk(self, slots: ItemSlots, query_time: torch.Tensor | None) -> Chunk:
-        return item_chunk(self.layout, len(self.layout.segments), slots, keep=0, query_time=query_time)
+        return item_chunk(self.layout, len(self.layout.segments), slots, kept=0, query_time=query_time)
 
     def _run(self, segment: int, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, KVCache]:
         """Runs a segment, or several at once: the states of their own positions, and the cache with what is kept of them."""
         if not self.layout.recurrent:
-            hidden, kept = self.backbone(chunk, cache)
-            return hidden, cache.append(chunk, kept) if chunk.keep else cache.skip(chunk.segments)
+            hidden, layers = self.backbone(chunk, cache)
+            return hidden, cache.append(chunk, layers) if chunk.kept else cache.skip(chunk.segments)
         start = self.layout.starts[segment]
         positions = torch.arange(start - cache.length, start, device=chunk.positions.device)
         hidden, _ = self.backbone(chunk.behind(cache, positions), cache.without_positions())
         own = hidden[:, cache.length :]
-        return own, cache.remember(chunk, own) if chunk.keep else cache
+        return own, cache.remember(chunk, own) if chunk.kept else cache
 
     def _slots(self, items: torch.Tensor, times: torch.Tensor | None, item_features: torch.Tensor | None) -> ItemSlots:
         vectors = self.items.lookup(items) if item_features is None else F.embedding(items, item_features)
@@ -293,9 +293,9 @@ class SequentialRecommender(nn.Module):
             raise ValueError(f"cache: states of width {cache.states.shape[2]}; expected {self.backbone.width}, as the model's")
         expected = _sizes(len(self.backbone.layers), heads, width)
         for tensor in itertools.chain.from_iterable(cache.layers):
-            found = _sizes(len(cache.layers), tensor.shape[1], tensor.shape[3])
-            if found != expected:
-                raise ValueError(f"cache: {found}; expected {expected}, as the model keeps")
+            sizes = _sizes(len(cache.layers), tensor.shape[1], tensor.shape[3])
+            if sizes != expected:
+                raise ValueError(f"cache: {sizes}; expected {expected}, as the model keeps")
 
     def _check_cache(self, cache: KVCache, users: int, times: torch.Tensor | None) -> None:
         if cache.layout != layout_id(self.layout):

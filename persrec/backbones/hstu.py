@@ -10,7 +10,7 @@ from persrec.backbones.base import Backbone, BackboneSettings, start_copying
 from persrec.names import Kernel
 from persrec.nn.attention import pointwise_attention
 from persrec.nn.attention.pointwise import Bias
-from persrec.nn.cache import Chunk, KeysValues, KVCache, kept
+from persrec.nn.cache import Chunk, KeysValues, KVCache, kept_keys_values
 from persrec.nn.context import Context
 from persrec.nn.positions import PairFeatures, RelativeBias
 
@@ -124,7 +124,7 @@ class HSTU(Backbone):
         own = []
         for index, layer in enumerate(self.layers):
             x, (k, v) = layer(x, cache.layers[index] if cache.layers else None, context, pairs, self.kernel)
-            own.append(kept(k, v, chunk))
+            own.append(kept_keys_values(k, v, chunk))
         return x, tuple(own)
 
     def macs(self, *, positions: int, pairs: int) -> dict[str, int]:

@@ -117,7 +117,7 @@ class TokensThenItems(Experts):
         self.layout = SegmentLayout(segments=(Segment(items=4, experts=2), Segment(items=3, stays_visible=True)), recent=4)
 
     def history_chunk(self, segment, items):
-        return super().history_chunk(segment, items) if segment == 0 else item_chunk(self.layout, segment, items, keep=items.ids.shape[1])
+        return super().history_chunk(segment, items) if segment == 0 else item_chunk(self.layout, segment, items, kept=items.ids.shape[1])
 
 
 def test_segments_that_run_at_once_behind_kept_tokens(backbone):

@@ -343,7 +343,7 @@ def test_the_bias_is_by_slot_distance_and_by_bucket_and_nothing_for_an_unknown_t
         valid=torch.ones(1, 3, dtype=torch.bool),
         key_times=torch.tensor([[1000, 1001, 0]]),
         query_times=torch.tensor([[1001, 90_000, 90_000]]),
-        keep=0,
+        kept=0,
         items=3,
     )
     pairs = PairFeatures(Context(chunk, empty_cache(users=1, layout="", timed=True, device=torch.device("cpu"))))

@@ -79,7 +79,7 @@ def blocks(q: torch.Tensor, prefix: int) -> tuple[Block, ...]:
 
 @lru_cache(maxsize=256)  # every layer of a model asks for the same ones, forward and backward
 def _blocks(users: int, heads: int, queries: int, prefix: int, query_rows: int, room: int) -> tuple[Block, ...]:
-    found = []
+    parts = []
     for start, stop in _cut(queries, query_rows):
         keys = keys_seen(stop - 1, prefix)
         scores = (stop - start) * keys
@@ -95,8 +95,8 @@ def _blocks(users: int, heads: int, queries: int, prefix: int, query_rows: int, 
                     users=slice(user, last), groups=groups, heads=upto - head, rows=slice(start, stop),
                     keys=slice(0, keys), own=slice(keys - (stop - start), keys), shape=shape, scores=shape[0] * scores,
                 )  # fmt: skip
-                found.append(block)
-    return tuple(found)
+                parts.append(block)
+    return tuple(parts)
 
 
 def room_for(parts: Sequence[Block], like: torch.Tensor) -> torch.Tensor:

@@ -39,5 +39,5 @@ def naive_softmax(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch
     """Scaled dot-product attention with a dense mask; a query that sees nothing gives 0."""
     scores = (q @ k.transpose(-1, -2)) / q.shape[-1] ** 0.5
     weights: torch.Tensor = scores.masked_fill(~mask, -torch.inf).softmax(-1)
-    seen: torch.Tensor = weights.masked_fill(~mask, 0.0)
-    return seen @ v
+    visible: torch.Tensor = weights.masked_fill(~mask, 0.0)
+    return visible @ v

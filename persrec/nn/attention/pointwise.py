@@ -79,11 +79,10 @@ class PointwiseBlocks:
 
     def backward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """As `Attention` says, the bias tables last."""
-        given, heads = q, q.shape[1]
+        parts, heads = blocks(q, self.prefix), q.shape[1]
         q, k, v, grad_out = grouped(q, k, v, grad)
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         tables = _TableGradients(self.bias)
-        parts = blocks(given, self.prefix)
         room, room_of_gates, room_of_slopes = (room_for(parts, q) for _ in range(3))
         one = q.new_ones(())
         for block in parts:

@@ -68,11 +68,10 @@ class SoftmaxBlocks:
 
     def backward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """As `Attention` says."""
-        given, heads, scale = q, q.shape[1], q.shape[3] ** -0.5
+        parts, heads, scale = blocks(q, self.prefix), q.shape[1], q.shape[3] ** -0.5
         q, k, v, grad_out = grouped(q * scale, k, v, grad)
         hidden = _hidden_keys(self.valid, q.dtype)
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        parts = blocks(given, self.prefix)
         room, room_of_slopes = (room_for(parts, q) for _ in range(2))
         for block in parts:
             groups, rows, keys = block.groups, block.rows, block.keys
