@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from benchmarks.cell import Cell, cell_key, model_key, needs_model
 from benchmarks.environment import chosen_device, code_digest
-from benchmarks.grids import ORDER_SEED, Estimate, Grid, label, load_grid, preset_names, select, selecting, shuffled
+from benchmarks.grids import ORDER_SEED, Durations, Grid, label, load_grid, preset_names, select, selecting, shuffled
 from benchmarks.measures import versions
 from benchmarks.run.progress import display
 from benchmarks.run.sweep import Planned, Reason, Settings, Sweep, Work
@@ -333,7 +333,7 @@ def _list(request: Request) -> int:
     return DONE
 
 
-def _estimate(request: Request, done: Sequence[Planned]) -> tuple[Estimate, str]:
+def _estimate(request: Request, done: Sequence[Planned]) -> tuple[Durations, str]:
     """Seconds of a model and of a cell: as the cells that are done took, else as the grid guesses."""
     records = [load_record(record_path(request.out, planned.key)) for planned in done]
     cells = [
@@ -346,7 +346,7 @@ def _estimate(request: Request, done: Sequence[Planned]) -> tuple[Estimate, str]
     if not cells:
         return guess, "by the grid's own estimate"
     per_model = sum(models.values()) / len(models) if models else guess.seconds_per_model
-    return Estimate(seconds_per_model=per_model, seconds_per_cell=sum(cells) / len(cells)), "as the cells that are done took"
+    return Durations(seconds_per_model=per_model, seconds_per_cell=sum(cells) / len(cells)), "as the cells that are done took"
 
 
 def _seeds(text: str) -> tuple[int, ...]:
