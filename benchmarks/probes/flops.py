@@ -182,7 +182,7 @@ def _full(subject: Subject) -> tuple[Callable[[torch.Tensor], torch.Tensor], tor
 
     def call(items: torch.Tensor) -> torch.Tensor:
         chunk = Chunk(
-            inputs=model.items.lookup(items), positions=positions, valid=items != 0, key_times=None, query_times=None, keep=0, items=window
+            inputs=model.items.lookup(items), positions=positions, valid=items != 0, key_times=None, query_times=None, kept=0, items=window
         )
         hidden: torch.Tensor = model.backbone(chunk, empty_cache(users=1, layout="", timed=False, device=items.device))[0]
         return hidden

@@ -158,19 +158,19 @@ def checked(outcome: Outcome, fields: Sequence[str]) -> Outcome:
         return outcome
     fault = _fault_of_form(outcome.value, fields)
     if fault is not None:
-        return replace(outcome, status=Status.CRASH, value=None, phase="answer", type="TypeError", message=fault)
+        return replace(outcome, status="crash", value=None, phase="answer", type="TypeError", message=fault)
     for name, metric in outcome.value["metrics"].items():
         for bound in ("value", "low", "high"):
             number = metric.get(bound)
             if number is not None and not math.isfinite(number):
                 message = f"{name}: {bound} is {number}; expected a finite number, or null with a reason in method"
-                return replace(outcome, status=Status.INVALID, value=None, phase="answer", type="InvalidMeasurementError", message=message)
+                return replace(outcome, status="invalid", value=None, phase="answer", type="InvalidMeasurementError", message=message)
     try:
         json.dumps({name: part for name, part in outcome.value.items() if name != "raw"}, allow_nan=False)
     except ValueError as error:
-        return replace(outcome, status=Status.INVALID, value=None, phase="answer", type="InvalidMeasurementError", message=str(error))
+        return replace(outcome, status="invalid", value=None, phase="answer", type="InvalidMeasurementError", message=str(error))
     except TypeError as error:
-        return replace(outcome, status=Status.CRASH, value=None, phase="answer", type="TypeError", message=str(error))
+        return replace(outcome, status="crash", value=None, phase="answer", type="TypeError", message=str(error))
     return outcome
 
 

@@ -382,8 +382,12 @@ class Sweep:
     def _show(self, worker: Worker) -> None:
         if worker.task is None or worker.running is None:
             return
-        doing = worker.running.phase if worker.task.kind != "training" else f"training, {worker.running.phase}"
-        self._display.working(worker.slot, f"{self._name(worker.task)}: {doing}")
+        phase, name = worker.running.phase, self._name(worker.task)
+        if worker.task.kind == "training":
+            if phase.startswith("epoch"):
+                self._display.training(f"{name}: {phase}")
+            phase = f"training, {phase}"
+        self._display.working(worker.slot, f"{name}: {phase}")
 
     def _tell(self, planned: Planned, record: Record) -> None:
         error = record.error
