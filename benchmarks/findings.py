@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.gate.baseline import Verdict
+from benchmarks.text import literal
 from persrec.commandline import DONE, INCOMPLETE, NOT_COMPARABLE, REGRESSION, Parser, one_line
 from persrec.files import write_atomically
 
@@ -148,11 +149,6 @@ def markdown(sheet: Sheet) -> str:
         found = ", ".join(f"{count} {verdict}" for verdict, count in counted(verdicts).items())
         lines.append(f"| {literal(name)} ({key[:12]}) | {found} |")
     return "\n".join(lines) + "\n"
-
-
-def literal(text: str) -> str:
-    """Text that stands in a Markdown table as it is."""
-    return re.sub(r"([\\`*_<>|\[\]])", r"\\\1", one_line(text))
 
 
 def junit(sheet: Sheet) -> str:

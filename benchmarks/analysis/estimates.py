@@ -5,17 +5,25 @@ dataset. A difference taken replicate by replicate is therefore paired: what mak
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import text
+
 Floats = NDArray[np.float64]
 
 INTERVAL = (2.5, 97.5)  # percentiles of every 95% interval
+Form = Literal["ratio", "signed", "percent"]
 _SEED_OF_DRAWS = 20_260_103
+_FORMS: Mapping[str, Callable[[float], str]] = MappingProxyType(
+    {"ratio": text.ratio, "signed": partial(text.ratio, signed=True), "percent": text.percent}
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -56,7 +64,7 @@ def mean_of(estimates: Sequence[Estimate], weights: Sequence[float]) -> Estimate
 def retention(ours: Estimate, full: Estimate) -> Estimate:
     """Quality as a share of full history's quality; undefined where that is not above 0."""
     if full.value is not None and (full.value <= 0.0 or (full.low is not None and full.low <= 0.0)):
-        return Estimate(value=None, reason=f"undefined: full history's quality, {_plain(full)}, is not above 0")
+        return Estimate(value=None, reason=f"undefined: full history's quality, {with_interval(full)}, is not above 0")
     return _derived(ours, full, _ratio)
 
 
@@ -71,9 +79,9 @@ def recovered(ours: Estimate, no_token: Estimate, full: Estimate) -> Estimate:
     if worth.low is None:
         return Estimate(value=None, reason=f"undefined: full minus no token has no interval ({worth.reason})")
     if worth.holds_zero:
-        return Estimate(value=None, reason=f"undefined: full minus no token is {_plain(worth, signed=True)}, an interval that holds 0")
+        return Estimate(value=None, reason=f"undefined: full minus no token is {with_interval(worth, 'signed')}, an interval that holds 0")
     if worth.value < 0.0:
-        return Estimate(value=None, reason=f"undefined: full history is worse than the no-token layout, {_plain(worth, signed=True)}")
+        return Estimate(value=None, reason=f"undefined: full history is worse than the no-token layout, {with_interval(worth, 'signed')}")
     return _derived(gain, worth, _ratio)
 
 
@@ -89,6 +97,16 @@ def over_seeds(rows: Floats) -> Floats:
     draws = np.random.default_rng([_SEED_OF_DRAWS, seeds]).integers(0, seeds, size=(replicates, seeds))
     mean: Floats = rows[draws, np.arange(replicates)[:, None]].mean(axis=1)
     return mean
+
+
+def with_interval(estimate: Estimate, form: Form = "ratio") -> str:
+    """``0.1234 (0.1200 to 0.1270)`` as ``ratio``, ``signed`` or ``percent``; only the value where there is no interval."""
+    say = _FORMS[form]
+    if estimate.value is None:
+        return text.MISSING
+    if estimate.low is None or estimate.high is None:
+        return say(estimate.value)
+    return f"{say(estimate.value)} ({say(estimate.low)} to {say(estimate.high)})"
 
 
 def number(value: object) -> float | None:
@@ -123,14 +141,3 @@ def _ratio(numerator: Any, denominator: Any) -> Any:
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.divide(numerator, denominator)
     return np.where(np.isfinite(ratio), ratio, np.nan)
-
-
-def _plain(estimate: Estimate, *, signed: bool = False) -> str:
-    """The estimate in words, for a reason."""
-    form = "+.4f" if signed else ".4f"
-    if estimate.value is None:
-        return "unknown"
-    text = f"{estimate.value:{form}}"
-    if estimate.low is not None and estimate.high is not None:
-        text += f" ({estimate.low:{form}} to {estimate.high:{form}})"
-    return text.replace("-", "\N{MINUS SIGN}")

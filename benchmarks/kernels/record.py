@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import tables
-from benchmarks.report.numbers import significant
 from benchmarks.report.tables import Entry, Table
 from benchmarks.store import load_beside
+from benchmarks.text import significant
 
 SCHEMA_VERSION = 1
 

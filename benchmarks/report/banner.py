@@ -4,15 +4,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration, Record
+from benchmarks.analysis.estimates import with_interval
 from benchmarks.analysis.frontier import COSTS, frontier
 from benchmarks.analysis.references import Comparison, compare
-from benchmarks.report import numbers
 from benchmarks.report.figures.frontier import COST_NAMES
 from benchmarks.report.names import Names, context_key, dataset_name, name_all
-from benchmarks.report.tables import listed
 from benchmarks.report.tables.evidence import WIDE, still_rising, timing_spreads
 from benchmarks.report.texts import ALWAYS_LIMITED
+from benchmarks.text import listed
 
 _METRIC = QUALITY_METRICS[0]
 _STATUS_ORDER = ("ok", "oom", "unsupported", "timeout", "crash", "invalid")
@@ -79,23 +80,23 @@ def _spoken_for(members: Sequence[Configuration]) -> Configuration | None:
 
 
 def _finding(found: Comparison, names: Names) -> str:
-    parts = [f"{names(found.configuration)} reaches NDCG@10 {numbers.with_interval(found.quality)}"]
+    parts = [f"{names(found.configuration)} reaches NDCG@10 {with_interval(found.quality)}"]
     if found.retention.value is not None:
-        parts.append(f"{numbers.with_interval(found.retention, 'percent')} of full history's")
-    text = ", ".join(parts) + _costs_in_words(found)
+        parts.append(f"{with_interval(found.retention, 'percent')} of full history's")
+    said = ", ".join(parts) + _costs_in_words(found)
     if found.over_no_token.value is not None:
         unsure = ", an interval that holds 0, so that the tokens help is not established" if found.over_no_token.holds_zero else ""
-        text += f" Against the same layout without tokens: {numbers.with_interval(found.over_no_token, 'signed')}{unsure}."
+        said += f" Against the same layout without tokens: {with_interval(found.over_no_token, 'signed')}{unsure}."
     else:
-        text += f" Against the same layout without tokens: unknown, {found.over_no_token.reason}."
+        said += f" Against the same layout without tokens: unknown, {found.over_no_token.reason}."
     if found.over_recent.value is not None and found.over_recent.value < 0 and not found.over_recent.holds_zero:
-        text += f" A model trained on the recent items alone does better: {numbers.with_interval(found.over_recent, 'signed')}."
+        said += f" A model trained on the recent items alone does better: {with_interval(found.over_recent, 'signed')}."
     if found.recovered.value is not None:
-        text += f" Of the long history's value the tokens recover {numbers.with_interval(found.recovered, 'percent')}."
+        said += f" Of the long history's value the tokens recover {with_interval(found.recovered, 'percent')}."
     elif found.full_over_no_token.value is not None and (found.full_over_no_token.holds_zero or found.full_over_no_token.value < 0):
-        gap = numbers.with_interval(found.full_over_no_token, "signed")
-        text += f" Full history does not beat the no-token layout here, {gap}, so there is no share to recover."
-    return text
+        gap = with_interval(found.full_over_no_token, "signed")
+        said += f" Full history does not beat the no-token layout here, {gap}, so there is no share to recover."
+    return said
 
 
 def _costs_in_words(found: Comparison) -> str:
@@ -105,12 +106,12 @@ def _costs_in_words(found: Comparison) -> str:
     for cost, phrase in (("serve_flops", "of its FLOPs per request"), ("compress_serve_flops", "with the refresh in")):
         ours, theirs = COSTS[cost](one).value, COSTS[cost](full).value if full else None
         if ours is not None and theirs:
-            shares.append(f"{numbers.percent(ours / theirs)} {phrase}")
-    text = (f", at {' and '.join(shares)}" if shares else "") + "."
+            shares.append(f"{text.percent(ours / theirs)} {phrase}")
+    said = (f", at {' and '.join(shares)}" if shares else "") + "."
     kept, rival = one.cost("cache_bytes").value, cached.cost("cache_bytes").value if cached else None
     if kept is not None and rival is not None:
-        text += f" It keeps {numbers.nbytes(kept)} of a user; full history's KV cache keeps {numbers.nbytes(rival)}."
-    return text
+        said += f" It keeps {text.nbytes(kept)} of a user; full history's KV cache keeps {text.nbytes(rival)}."
+    return said
 
 
 def _standing(statuses: Counter[str]) -> tuple[str, str, str]:

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration, Record, configurations
+from benchmarks.analysis.estimates import with_interval
 from benchmarks.analysis.frontier import COSTS, Frontier, frontier
 from benchmarks.analysis.references import compare
 from benchmarks.kernels.record import kernel_table
 from benchmarks.noise.record import summary
-from benchmarks.report import banner, numbers
+from benchmarks.report import banner
 from benchmarks.report.banner import Banner
 from benchmarks.report.figures import curves
 from benchmarks.report.figures.axes import METRIC_NAMES
@@ -335,7 +336,7 @@ def _does_history_pay(among: Sequence[Configuration], names: Names) -> list[str]
     for metric in QUALITY_METRICS:
         for found in contrasts.full_against_no_token(among, metric):
             worth = found.full_over_no_token
-            gap = f"{METRIC_NAMES[metric]} {numbers.with_interval(worth, 'signed')}"
+            gap = f"{METRIC_NAMES[metric]} {with_interval(worth, 'signed')}"
             full = found.references.full_quality
             whom = f"{names(full) if full else 'full history'} against {names(found.configuration)}"
             if worth.low is None:

@@ -11,6 +11,7 @@ from benchmarks import store
 from benchmarks.kernels.record import load_kernels
 from benchmarks.noise.record import load_proof
 from benchmarks.records import load_records
+from benchmarks.text import literal
 from persrec.files import write_atomically
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _csv(content: "Content") -> str:
 
 
 def _markdown(content: "Content") -> str:
-    from benchmarks.report.tables import literal, markdown  # noqa: PLC0415 - only where a page is written
+    from benchmarks.report.tables import markdown  # noqa: PLC0415 - only where a page is written
 
     found = content.banner
     lines = [f"# {literal(content.name)}", "", f"**{found.word}**: {literal(found.summary)}", ""]

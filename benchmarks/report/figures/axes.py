@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
+from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
-from benchmarks.report import numbers
 from benchmarks.report.figures.canvas import INK, MUTED, PAPER
 from benchmarks.report.figures.placement import READABLE, Box, place, spread
 from benchmarks.report.names import FILLS, LINE_STYLES, Family, backbone_name, family, family_place
@@ -127,7 +127,7 @@ class CostScale:
 
 def tick_label(metric: str, value: float) -> str:
     """A tick's cost without zeros that say nothing: ``10 MFLOP``."""
-    number, _, unit = numbers.quantity(metric, value).partition(" ")
+    number, _, unit = text.quantity(metric, value).partition(" ")
     return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {unit}"
 
 
@@ -199,7 +199,7 @@ def reference_lines(axis: Any, lines: Mapping[str, tuple[float, str]]) -> list[L
     for corner, notes, arrow, direction in corners:
         for number, (name, value) in enumerate(notes):
             note = axis.annotate(
-                f"{arrow} {name} {numbers.ratio(value)}",
+                f"{arrow} {name} {text.ratio(value)}",
                 corner,
                 xycoords="axes fraction",
                 xytext=(-5 * direction, direction * (6 + 11 * number)),
@@ -232,13 +232,13 @@ def label_points(axis: Any, renderer: Any, labels: Sequence[tuple[float, float, 
     sizes = [_text_size(renderer, text) for *_, text in labels]
     window = axis.get_window_extent(renderer)
     placed = place(points, sizes, marks=marks, bounds=(window.x0 + 1, window.y0 + 1, window.x1 + 6, window.y1 + 4))
-    for point, box, (x, y, text) in zip(points, placed.boxes, labels, strict=True):
+    for point, box, (x, y, said) in zip(points, placed.boxes, labels, strict=True):
         offset = ((box[0] + box[2]) / 2 - point[0], (box[1] + box[3]) / 2 - point[1])
         nearest = (min(max(point[0], box[0]), box[2]), min(max(point[1], box[1]), box[3]))
         if math.dist(point, nearest) > 11:
             _leader(axis, (x, y), "data", (nearest[0] - point[0], nearest[1] - point[1]), MUTED)
         written = axis.annotate(
-            text, (x, y), xytext=offset, textcoords="offset points", ha="center", va="center", fontsize=7.5, color=INK, zorder=6
+            said, (x, y), xytext=offset, textcoords="offset points", ha="center", va="center", fontsize=7.5, color=INK, zorder=6
         )
         written.set_gid("class-halo")
     return placed.worst <= READABLE * (_FEW_STAND_FARTHER if len(labels) <= 3 else 1.0)
@@ -282,11 +282,11 @@ def end_labels(axis: Any, renderer: Any, labels: Sequence[Label]) -> None:
     window = axis.get_window_extent(renderer)
     wanted = [float(axis.transData.transform((axis.get_xlim()[1], value))[1]) for value, *_ in labels]
     found = spread(wanted, gap=10.5, low=window.y0 + 2, high=window.y1 - 2)
-    for place_y, want, (value, text, colour) in zip(found, wanted, labels, strict=True):
+    for place_y, want, (value, said, colour) in zip(found, wanted, labels, strict=True):
         edge = ((1.0, value), ("axes fraction", "data"))
         _leader(axis, *edge, (10, place_y - want), colour)
         written = axis.annotate(
-            text,
+            said,
             edge[0],
             xycoords=edge[1],
             xytext=(12, place_y - want),

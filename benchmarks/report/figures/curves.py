@@ -6,9 +6,10 @@ from typing import Any
 
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
 
+from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.frontier import COSTS
-from benchmarks.report import numbers, tables
+from benchmarks.report import tables
 from benchmarks.report.figures import axes, canvas
 from benchmarks.report.figures.axes import METRIC_NAMES, Backbones
 from benchmarks.report.figures.frontier import COST_NAMES, Drawing, sentence
@@ -301,12 +302,12 @@ def _quality_in_words(lines: Sequence[Series], references: Sequence[Configuratio
     said = []
     for line in lines:
         found = [(p, q.value) for p, one in zip(line.positions, line.members, strict=True) if (q := one.quality(metric)).value is not None]
-        values = ", ".join(f"{position}: {numbers.ratio(float(value or 0))}" for position, value in found)
+        values = ", ".join(f"{position}: {text.ratio(float(value or 0))}" for position, value in found)
         said.append(f"{backbone_name(line.head)} {family(line.head).name} {values}")
     for one in references:
         quality = one.quality(metric)
         if quality.value is not None and not (one["compression"] == "full" and one["serving"] == "cache"):
-            said.append(f"{backbone_name(one)} {family(one).name} {numbers.ratio(quality.value)}")
+            said.append(f"{backbone_name(one)} {family(one).name} {text.ratio(quality.value)}")
     return f"{METRIC_NAMES[metric]}: {'; '.join(said)}."
 
 
@@ -316,5 +317,5 @@ def _trend_in_words(lines: Sequence[Series], cost: str, names: Names) -> str:
         found = [(one, value) for one in line.members if (value := COSTS[cost](one).value)]
         if len(found) > 1:
             (first, low), (last, high) = found[0], found[-1]
-            said.append(f"{names(first)} {numbers.quantity(cost, low)} to {names(last)} {numbers.quantity(cost, high)}")
+            said.append(f"{names(first)} {text.quantity(cost, low)} to {names(last)} {text.quantity(cost, high)}")
     return f"{sentence(COST_NAMES[cost])}: {'; '.join(said)}."

@@ -8,10 +8,11 @@ from typing import Any
 
 from matplotlib.lines import Line2D
 
+from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
-from benchmarks.analysis.estimates import Estimate
+from benchmarks.analysis.estimates import Estimate, with_interval
 from benchmarks.analysis.frontier import COSTS, Frontier, Standing
-from benchmarks.report import numbers, tables
+from benchmarks.report import tables
 from benchmarks.report.figures import axes, canvas
 from benchmarks.report.figures.axes import METRIC_NAMES, Backbones
 from benchmarks.report.names import Names, backbone_name, family, filter_name
@@ -141,10 +142,7 @@ def _in_words(found: Frontier, names: Names) -> str:
     metric = METRIC_NAMES.get(found.metric, found.metric)
     if not found.standings:
         return f"{metric}: nothing to draw."
-    steps = [
-        f"{names(w.configuration)} ({numbers.quantity(found.cost, w.cost)}, {metric} {numbers.with_interval(w.quality)})"
-        for w in found.winners
-    ]
+    steps = [f"{names(w.configuration)} ({text.quantity(found.cost, w.cost)}, {metric} {with_interval(w.quality)})" for w in found.winners]
     return f"{metric}: {len(found.standings)} configurations; on the frontier, cheapest first: {'; '.join(steps)}."
 
 
@@ -181,14 +179,14 @@ def _standing_entries(one: Configuration, found: Frontier, names: Names) -> list
     standing = next((s for s in found.standings if s.configuration is one), None)
     if standing is None:
         reason = next((reason for other, reason in found.excluded if other is one), "")
-        return [Entry(text="takes no part", tone="muted", detail=reason), Entry(text=numbers.MISSING, tone="muted")]
+        return [Entry(text="takes no part", tone="muted", detail=reason), Entry(text=text.MISSING, tone="muted")]
     on = Entry(
-        text=numbers.percent(standing.probability),
+        text=text.percent(standing.probability),
         order=standing.probability,
         tone="good" if standing.on_frontier else "",
         detail="on it" if standing.on_frontier else "",
     )
-    rival = Entry(text=names(standing.dominated_by)) if standing.dominated_by else Entry(text=numbers.MISSING, tone="muted")
+    rival = Entry(text=names(standing.dominated_by)) if standing.dominated_by else Entry(text=text.MISSING, tone="muted")
     return [on, rival]
 
 

@@ -1,10 +1,11 @@
 """Tables as the report holds them: what stands in a cell, what it sorts by, and the same as Markdown."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from benchmarks.analysis.estimates import Estimate
-from benchmarks.report import numbers
+from benchmarks import text
+from benchmarks.analysis.estimates import Estimate, Form, with_interval
+from benchmarks.text import literal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,20 +79,20 @@ def row(*entries: Entry | str, family: str = "", backbone: str = "") -> Row:
 def of_cost(metric: str, estimate: Estimate) -> Entry:
     """A cost in its unit, or why there is none."""
     if estimate.value is None:
-        return Entry(text=numbers.MISSING, detail=estimate.reason, tone="muted")
-    return Entry(text=numbers.quantity(metric, estimate.value), order=estimate.value)
+        return Entry(text=text.MISSING, detail=estimate.reason, tone="muted")
+    return Entry(text=text.quantity(metric, estimate.value), order=estimate.value)
 
 
-def of_quality(estimate: Estimate, shown: str = "ratio") -> Entry:
-    """A quality with its interval below it, or why there is none; ``shown`` as in ``numbers.with_interval``."""
+def of_quality(estimate: Estimate, shown: Form = "ratio") -> Entry:
+    """A quality with its interval below it, or why there is none; ``shown`` as in ``with_interval``."""
     if estimate.value is None:
         return Entry(
-            text="undefined" if estimate.reason.startswith("undefined") else numbers.MISSING,
+            text="undefined" if estimate.reason.startswith("undefined") else text.MISSING,
             detail=estimate.reason.removeprefix("undefined: "),
             tone="muted",
         )
-    text, _, interval = numbers.with_interval(estimate, shown).partition(" (")
-    return Entry(text=text, order=estimate.value, detail=interval.removesuffix(")") or estimate.reason)
+    value, _, interval = with_interval(estimate, shown).partition(" (")
+    return Entry(text=value, order=estimate.value, detail=interval.removesuffix(")") or estimate.reason)
 
 
 def of_difference(estimate: Estimate) -> Entry:
@@ -114,18 +115,3 @@ def markdown(table: Table) -> str:
 def _said(entry: Entry) -> str:
     more = "; ".join(part for part in (entry.detail, entry.folded) if part)
     return f"{literal(entry.text)} ({literal(more)})" if more else literal(entry.text)
-
-
-def literal(text: str) -> str:
-    """Text that Markdown takes literally, on one line."""
-    text = " ".join(text.split())
-    for sign in "\\`*_{}[]<>|#":
-        text = text.replace(sign, f"\\{sign}")
-    return text
-
-
-def listed(names: Sequence[str]) -> str:
-    """``a, b and c``."""
-    if len(names) < 2:
-        return "".join(names)
-    return f"{', '.join(names[:-1])} and {names[-1]}"

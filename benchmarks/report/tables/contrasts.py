@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
+from benchmarks import text
 from benchmarks.analysis.amortise import Price, ages_of, break_even, flops_price, quality_over_ages, time_price
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
-from benchmarks.analysis.estimates import difference
+from benchmarks.analysis.estimates import difference, with_interval
 from benchmarks.analysis.references import Comparison, compare, find_references
-from benchmarks.report import numbers, tables
+from benchmarks.report import tables
 from benchmarks.report.figures import axes, canvas
 from benchmarks.report.figures.axes import METRIC_NAMES, Backbones
 from benchmarks.report.figures.frontier import Drawing
@@ -49,7 +50,7 @@ def comparison_table(comparisons: Sequence[Comparison], names: Names, *, key: st
                 tables.REFERENCE if one["compression"] == "full" else tables.of_difference(found.over_full),
                 tables.REFERENCE if one["compression"] == "recent" else tables.of_difference(found.over_recent),
                 tables.REFERENCE if one["compression"] == "full" else tables.of_quality(found.retention, "percent"),
-                Entry(text=numbers.MISSING, tone="muted")
+                Entry(text=text.MISSING, tone="muted")
                 if one.is_control or one["compression"] == "full"
                 else tables.of_quality(found.recovered, "percent"),
                 family=family(one).name,
@@ -92,7 +93,7 @@ def forest_figure(among: Sequence[Configuration], names: Names, *, key: str, whe
                     axis.hlines(place, gain.low, gain.high, color=family(found.configuration).colour, linewidth=1.3)
                 axis.plot([gain.value], [place], linestyle="none", **style)
             axis.set_title(f"{METRIC_NAMES[metric]}, minus no token")
-            axis.xaxis.set_major_formatter(lambda value, _: numbers.decimals(value, signed=True))
+            axis.xaxis.set_major_formatter(lambda value, _: text.decimals(value, signed=True))
         panels[0].set_ylim(len(kept) - 0.4, -0.6)
         panels[0].yaxis.set_major_locator(FixedLocator(range(len(kept))))
         panels[0].yaxis.set_major_formatter(FixedFormatter([names.brief(one) for one in drawn]))
@@ -162,7 +163,7 @@ def break_even_table(among: Sequence[Configuration], names: Names, *, key: str, 
             tables.row(
                 Entry(text=names(one), family=family(one).key),
                 *(
-                    Entry(text=numbers.flops(value), order=value)
+                    Entry(text=text.flops(value), order=value)
                     for value in (price.compress, price.serve, *(price.per_request(r) for r in REQUESTS))
                 ),
                 tables.of_cost("cache_bytes", one.cost("cache_bytes")),
@@ -192,8 +193,8 @@ def aged_table(everyone: Sequence[Configuration], names: Names, *, key: str, cap
         for requests in AGED_REQUESTS:
             each = price.per_request(requests)
             entries = [Entry(text=names(one), family=family(one).key), Entry(text=f"{requests:,}", order=requests)]
-            entries.append(Entry(text=numbers.flops(each), order=each))
-            entries.append(Entry(text=numbers.percent(each / whole), order=each / whole) if whole else Entry(text=numbers.MISSING))
+            entries.append(Entry(text=text.flops(each), order=each))
+            entries.append(Entry(text=text.percent(each / whole), order=each / whole) if whole else Entry(text=text.MISSING))
             for metric in QUALITY_METRICS:
                 found = quality_over_ages(ages, metric, requests)
                 entries += [tables.of_quality(found), tables.of_difference(difference(found, one.quality(metric)))]
@@ -216,7 +217,7 @@ def _amortised_table(shown: Sequence[Configuration], names: Names, *, key: str, 
             values = [price.per_request(r) for r in rates]
             rows.append(
                 tables.row(
-                    Entry(text=names(one), family=family(one).key), *(Entry(text=numbers.flops(value), order=value) for value in values)
+                    Entry(text=names(one), family=family(one).key), *(Entry(text=text.flops(value), order=value) for value in values)
                 )
             )
     return Table(key=key, caption=caption, columns=tables.columns("configuration", *numeric, numeric=numeric), rows=tuple(rows))
@@ -228,7 +229,7 @@ def _broken_even(one: Configuration, other: Configuration | None, price_of: Any)
     ours: Price | None = price_of(one)
     theirs: Price | None = None if other is None else price_of(other)
     if ours is None or theirs is None:
-        return Entry(text=numbers.MISSING, tone="muted", detail="no such cell" if other is None else "not measured")
+        return Entry(text=text.MISSING, tone="muted", detail="no such cell" if other is None else "not measured")
     found = break_even(ours, theirs)
     return Entry(text=str(found), order=float(found.first) if found.first else float("inf"), tone="" if found.first else "muted")
 
@@ -300,7 +301,7 @@ def _forest_table(comparisons: dict[str, list[Comparison]], kept: Sequence[int],
 
 
 def _forest_in_words(found: Sequence[Comparison], names: Names) -> str:
-    said = [f"{names(comparison.configuration)} {numbers.with_interval(comparison.over_no_token, 'signed')}" for comparison in found]
+    said = [f"{names(comparison.configuration)} {with_interval(comparison.over_no_token, 'signed')}" for comparison in found]
     return f"{METRIC_NAMES[QUALITY_METRICS[0]]} minus the no-token layout's: {'; '.join(said)}."
 
 
@@ -309,5 +310,5 @@ def _amortised_in_words(everyone: Sequence[Configuration], names: Names) -> str:
     for one in everyone:
         price = flops_price(one)
         if price is not None:
-            said.append(f"{names(one)}: {numbers.flops(price.per_request(1))} at r = 1, {numbers.flops(price.per_request(100))} at r = 100")
+            said.append(f"{names(one)}: {text.flops(price.per_request(1))} at r = 1, {text.flops(price.per_request(100))} at r = 100")
     return f"FLOPs per request, (compress + r x serve) / r. {'; '.join(said)}."

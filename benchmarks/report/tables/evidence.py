@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration, Record, ledger_row_agrees
 from benchmarks.measures import MEASURES
-from benchmarks.report import numbers, tables
+from benchmarks.report import tables
 from benchmarks.report.names import Names, backbone_name, dataset_name, family, family_place, filter_name
 from benchmarks.report.tables import Entry, Row, Table
 
@@ -124,7 +125,7 @@ def _ledger_row(one: Configuration, entry: Mapping[str, Any], names: Names) -> R
         Entry(text=names(one), family=family(one).key),
         str(entry.get("phase")) + ("" if part == "total" else f", {part.replace('_', ' ')}"),
         *(_flops(count) for count in counts),
-        Entry(text=numbers.percent(spread), order=spread),
+        Entry(text=text.percent(spread), order=spread),
         _flops(entry.get("visible_flops")),
         _flops(entry.get("executed_flops")),
         Entry(text="agree" if agrees else "disagree", tone="fine" if agrees else "bad"),
@@ -144,7 +145,7 @@ def _uncounted(operations: Sequence[tuple[str, int]]) -> Entry:
 
 
 def _flops(value: float | None) -> Entry:
-    return Entry(text=numbers.MISSING, tone="muted") if value is None else Entry(text=numbers.flops(float(value)), order=float(value))
+    return Entry(text=text.MISSING, tone="muted") if value is None else Entry(text=text.flops(float(value)), order=float(value))
 
 
 def training_table(among: Sequence[Configuration], names: Names) -> Table | None:
@@ -162,13 +163,13 @@ def training_table(among: Sequence[Configuration], names: Names) -> Table | None
                     Entry(text=names(one), family=family(one).key),
                     _number(record["cell"].get("seed", 0)),
                     _number(model.get("epochs", 0)),
-                    _number(best) if best else Entry(text=numbers.MISSING, tone="muted"),
-                    Entry(text=numbers.ratio(value), order=value)
+                    _number(best) if best else Entry(text=text.MISSING, tone="muted"),
+                    Entry(text=text.ratio(value), order=value)
                     if (value := model.get("best_validation_ndcg@10")) is not None
-                    else numbers.MISSING,
-                    Entry(text=f"{numbers.significant(seconds)} s", order=seconds)
+                    else text.MISSING,
+                    Entry(text=f"{text.significant(seconds)} s", order=seconds)
                     if (seconds := model.get("train_seconds")) is not None
-                    else numbers.MISSING,
+                    else text.MISSING,
                     Entry(text="yes: train longer", tone="warn") if rising else Entry(text="no", tone="muted"),
                     Entry(text=str(model.get("key", ""))[:12], tone="code"),
                     family=family(one).name,
@@ -217,8 +218,8 @@ def _timings_table(among: Sequence[Configuration], names: Names) -> Table | None
             tables.row(
                 Entry(text=MEASURES[metric].description, detail=metric),
                 _number(len(spreads)),
-                Entry(text=numbers.percent(middle), order=middle, tone="warn" if middle > WIDE else ""),
-                Entry(text=numbers.percent(spreads[widest]), order=spreads[widest], detail=names.long[widest]),
+                Entry(text=text.percent(middle), order=middle, tone="warn" if middle > WIDE else ""),
+                Entry(text=text.percent(spreads[widest]), order=spreads[widest], detail=names.long[widest]),
                 _number(sum(spread > WIDE for spread in spreads.values())),
             )
         )
@@ -240,9 +241,9 @@ def _seeds_table(among: Sequence[Configuration], names: Names) -> Table | None:
             tables.row(
                 Entry(text=names(one), family=family(one).key),
                 _number(len(values)),
-                Entry(text=numbers.ratio(min(values)), order=min(values)),
-                Entry(text=numbers.ratio(max(values)), order=max(values)),
-                Entry(text=numbers.ratio(deviation), order=deviation),
+                Entry(text=text.ratio(min(values)), order=min(values)),
+                Entry(text=text.ratio(max(values)), order=max(values)),
+                Entry(text=text.ratio(deviation), order=deviation),
                 family=family(one).name,
                 backbone=filter_name(one),
             )
@@ -309,13 +310,13 @@ def environment_table(records: Sequence[Record]) -> Table:
         packages = ", ".join(f"{name} {version}" for name, version in sorted((facts.get("packages") or {}).items()) if version)
         rows.append(
             tables.row(
-                Entry(text=known[:12] or numbers.MISSING, tone="code"),
+                Entry(text=known[:12] or text.MISSING, tone="code"),
                 _number(count),
                 Entry(
                     text=str(facts.get("cpu") or "unknown"),
                     detail=f"{facts.get('cores', '?')} cores, {facts.get('threads', '?')} threads used",
                 ),
-                numbers.nbytes(float(memory)) if memory else "unknown",
+                text.nbytes(float(memory)) if memory else "unknown",
                 Entry(text=str(gpu), detail=f"driver {facts.get('driver')}")
                 if gpu
                 else Entry(text="none", tone="muted", detail=str(facts.get("gpu_reason") or "")),
@@ -341,11 +342,11 @@ def dataset_table(records: Sequence[Record]) -> Table | None:
             tables.row(
                 str(data.get("name")) + (f" ({data['size']})" if data.get("size") else ""),
                 *(
-                    Entry(text=f"{data[name]:,}", order=data[name]) if isinstance(data.get(name), int) else numbers.MISSING
+                    Entry(text=f"{data[name]:,}", order=data[name]) if isinstance(data.get(name), int) else text.MISSING
                     for name in ("users", "items", "interactions")
                 ),
-                Entry(text=reached or numbers.MISSING),
-                Entry(text=notes or numbers.MISSING, tone="long"),
+                Entry(text=reached or text.MISSING),
+                Entry(text=notes or text.MISSING, tone="long"),
                 Entry(text=known[:12], tone="code"),
             )
         )
@@ -356,7 +357,7 @@ def dataset_table(records: Sequence[Record]) -> Table | None:
 
 def _reached(name: str, by_metric: Mapping[str, Any]) -> str:
     """What the exact predictor reaches with one view of the past."""
-    shown = [f"{metric} {numbers.ratio(value)}" for metric, value in sorted(by_metric.items()) if isinstance(value, int | float)]
+    shown = [f"{metric} {text.ratio(value)}" for metric, value in sorted(by_metric.items()) if isinstance(value, int | float)]
     return f"{name.replace('_', ' ')} {', '.join(shown)}"
 
 
@@ -371,7 +372,7 @@ def rerun_table(among: Sequence[Configuration], names: Names) -> Table:
                 tables.row(
                     Entry(text=names(one), family=family(one).key),
                     _number(record["cell"].get("seed", 0)),
-                    Entry(text=str(provenance.get("rerun") or numbers.MISSING), tone="code"),
+                    Entry(text=str(provenance.get("rerun") or text.MISSING), tone="code"),
                     Entry(text=commit, tone="code", detail=str(provenance.get("utc") or "")),
                     Entry(text=str(record.get("code_digest") or "")[:12], tone="code"),
                     Entry(text=str(record["cell_key"])[:12], tone="code"),
@@ -384,4 +385,4 @@ def rerun_table(among: Sequence[Configuration], names: Names) -> Table:
 
 
 def _number(value: float) -> Entry:
-    return Entry(text=numbers.count(float(value)), order=float(value))
+    return Entry(text=text.count(float(value)), order=float(value))

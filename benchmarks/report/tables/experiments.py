@@ -3,11 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import Estimate, difference
 from benchmarks.analysis.references import compare, find_references, untouched
 from benchmarks.cell import PLANS
-from benchmarks.report import numbers, tables
+from benchmarks.report import tables
 from benchmarks.report.figures.axes import METRIC_NAMES
 from benchmarks.report.figures.curves import Ceiling, Series, quality_panels, quality_table, series
 from benchmarks.report.figures.frontier import Drawing
@@ -192,9 +193,9 @@ def _quality_entries(
 
 def _size_entries(one: Configuration, own: Configuration | None) -> list[Entry | str]:
     size, whole = one.cost("cache_bytes"), None if own is None else own.cost("cache_bytes").value
-    share: Entry | str = Entry(text=numbers.MISSING, tone="muted")
+    share: Entry | str = Entry(text=text.MISSING, tone="muted")
     if size.value is not None and whole:
-        share = Entry(text=numbers.percent(size.value / whole), order=size.value / whole)
+        share = Entry(text=text.percent(size.value / whole), order=size.value / whole)
     return [tables.of_cost("cache_bytes", size), share]
 
 

@@ -5,12 +5,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import Estimate, difference
 from benchmarks.analysis.frontier import COSTS, Frontier, Standing, frontier
 from benchmarks.analysis.references import compare, untouched
 from benchmarks.measures import MEASURES
-from benchmarks.report import numbers, tables
+from benchmarks.report import tables
 from benchmarks.report.figures.axes import METRIC_NAMES
 from benchmarks.report.figures.frontier import COST_NAMES, sentence
 from benchmarks.report.names import Names, family, filter_name
@@ -96,9 +97,9 @@ def _dearer_last(one: Configuration) -> float:
 
 def _chance(standing: Standing | None) -> Entry:
     if standing is None:
-        return Entry(text=numbers.MISSING, tone="muted")
+        return Entry(text=text.MISSING, tone="muted")
     tone = "good" if standing.on_frontier else ""
-    return Entry(text=numbers.percent(standing.probability), order=standing.probability, tone=tone)
+    return Entry(text=text.percent(standing.probability), order=standing.probability, tone=tone)
 
 
 def quality_table(among: Sequence[Configuration], names: Names, *, key: str) -> Table | None:
@@ -160,7 +161,7 @@ def hypervolume_table(among: Sequence[Configuration], found: Frontiers, *, key: 
                     tables.of_quality(whole.hypervolume),
                     tables.of_quality(rest.hypervolume),
                     tables.of_difference(_gain(whole.hypervolume, rest.hypervolume)),
-                    Entry(text=f"{numbers.quantity(cost, dearest)}, {METRIC_NAMES.get(metric, metric)} 0", tone="muted"),
+                    Entry(text=f"{text.quantity(cost, dearest)}, {METRIC_NAMES.get(metric, metric)} 0", tone="muted"),
                 )
             )
     if not rows:

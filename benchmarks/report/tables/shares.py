@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.analysis.estimates import Estimate
-from benchmarks.report import numbers, tables
+from benchmarks.report import tables
 from benchmarks.report.names import Names, family, filter_name
 from benchmarks.report.tables import Entry, Table
 
@@ -35,15 +36,15 @@ def shares_table(among: Sequence[Configuration], names: Names, *, key: str, capt
 
 def _share(share: Estimate) -> Entry:
     if share.value is None:
-        return Entry(text=numbers.MISSING, detail=share.reason, tone="muted")
+        return Entry(text=text.MISSING, detail=share.reason, tone="muted")
     quartiles = ""
     if share.low is not None and share.high is not None:
-        quartiles = f"{numbers.percent(share.low)} to {numbers.percent(share.high)}"
-    return Entry(text=numbers.percent(share.value), order=share.value, detail=quartiles)
+        quartiles = f"{text.percent(share.low)} to {text.percent(share.high)}"
+    return Entry(text=text.percent(share.value), order=share.value, detail=quartiles)
 
 
 def _beyond(time: Estimate, flops: Estimate) -> Entry:
     if time.value is None or not flops.value:
-        return Entry(text=numbers.MISSING, tone="muted")
+        return Entry(text=text.MISSING, tone="muted")
     ratio = time.value / flops.value
-    return Entry(text=numbers.significant(ratio), order=ratio, tone="warn" if ratio > _NEAR else "")
+    return Entry(text=text.significant(ratio), order=ratio, tone="warn" if ratio > _NEAR else "")

@@ -6,8 +6,8 @@ import numpy as np
 
 from benchmarks.analysis.configurations import Record
 from benchmarks.report import tables
-from benchmarks.report.numbers import significant
 from benchmarks.report.tables import Entry, Table
+from benchmarks.text import significant
 
 ALLOWED_SECONDS = 2.0  # a cell, beyond training and probes
 DISTURBED = 0.10  # of the processors' time

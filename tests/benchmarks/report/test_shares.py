@@ -4,10 +4,10 @@ import dataclasses
 
 from fabricated_records import fabricate, metric
 
+from benchmarks import text
 from benchmarks.analysis.configurations import configurations
 from benchmarks.cell import Cell
 from benchmarks.report import banner as verdict
-from benchmarks.report import numbers
 from benchmarks.report.content import content_of
 from benchmarks.report.names import name_all
 from benchmarks.report.tables.shares import shares_table
@@ -45,7 +45,7 @@ def test_what_was_not_run_has_shares_of_flops_and_the_reason():
     counted = dataclasses.replace(CELL, counted_only=True)
     records = [shared(counted, time=None, reason="the model was not run")]
     (row,) = table_of(records).rows
-    assert (row.entries[1].text, row.entries[1].detail, row.entries[2].text) == (numbers.MISSING, "the model was not run", "10.0%")
+    assert (row.entries[1].text, row.entries[1].detail, row.entries[2].text) == (text.MISSING, "the model was not run", "10.0%")
     found = configurations(records)
     said = verdict.limits(records, found, name_all(found))
     assert any(line.startswith("Counted on shapes alone and never run") for line in said)

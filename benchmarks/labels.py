@@ -1,0 +1,238 @@
+"""One label per configuration: what a person calls a cell, the same in a list, a progress line, a gate and a report.
+
+A label says what tells the cells of one list apart and no more: what all of them share is left out, and what parts two that would
+be called alike is added. So two cells that differ never print alike.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from benchmarks.cell import Cell, digest
+from persrec import names
+from persrec.names import Part
+
+FLOOR, CONTROL, ELASTIC, FULL_CACHED = "floor", "control", "experts-elastic", "full-cached"  # no compressions of their own
+_BRIEF = MappingProxyType({"full": "full", FULL_CACHED: "full KV", CONTROL: "no token", "recent": "recent"})
+_WORDS: Mapping[str, Mapping[Any, str]] = MappingProxyType(
+    {
+        "serving": {"recompute": "recomputed", "cache": "from cache"},
+        "moving_windows": {True: "moving windows", False: "fixed windows"},
+        "copying_start": {True: "copying start", False: "plain start"},
+        "time_bias": {True: "time bias", False: "no time bias"},
+        "decays": {True: "decaying rate", False: "constant rate"},
+        "control": {True: "with control", False: "without control"},
+        "counted_only": {True: "counted only", False: "run"},
+        "device": {"cpu": "CPU", "cuda": "CUDA"},
+    }
+)
+_COUNTED = MappingProxyType({"heads": "head", "item_layers": "item layer", "threads": "thread", "epochs": "epoch", "segments": "segment"})
+
+
+def kind_of(cell: Cell) -> str:
+    """How a cell keeps the history, as colours and legends part them: its compression's name, or a variant of it."""
+    if cell.compression == names.NO_COMPRESSION:
+        return FLOOR
+    if cell.compression == "experts":
+        if not cell.tokens:
+            return CONTROL
+        return ELASTIC if cell.training == "elastic" else "experts"
+    if cell.compression == "full" and cell.serving == "cache":
+        return FULL_CACHED
+    return cell.compression
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Titles:
+    """What parts are called: as declared here, else as a record's own declaration says, else by their names."""
+
+    declared: Mapping[tuple[str, str], str]
+
+    @classmethod
+    def of(cls, parts: Iterable[Part] = ()) -> "Titles":
+        """With the declarations of ``parts`` for what is not installed."""
+        installed = (names.backbones(), names.floors(), names.compressions(), names.datasets())
+        known = [*parts, *(part for by_name in installed for part in by_name.values())]
+        return cls(declared=MappingProxyType({(part.kind, part.name): part.title for part in known}))
+
+    def backbone(self, cell: Cell) -> str:
+        """``HSTU``, or the name of a floor."""
+        kind = "floor" if cell.compression == names.NO_COMPRESSION else "backbone"
+        return self._title(kind, cell.backbone)
+
+    def kind(self, cell: Cell) -> str:
+        """``PerSRec, elastic``, ``no token``, ``pooling``."""
+        key = kind_of(cell)
+        if key == FLOOR:
+            return "floor"
+        if key == CONTROL:
+            return "no token"
+        return self._title("compression", cell.compression) + {ELASTIC: ", elastic", FULL_CACHED: ", KV cache"}.get(key, "")
+
+    def dataset(self, cell: Cell) -> str:
+        """``synthetic (small)``."""
+        title = self._title("dataset", cell.dataset)
+        return f"{title} ({cell.dataset_size})" if cell.dataset_size else title
+
+    def _title(self, kind: str, name: str) -> str:
+        return self.declared.get((kind, name), name)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Labels:
+    """The labels of the cells of one list."""
+
+    long: Mapping[Cell, str]
+    short: Mapping[Cell, str]
+    seeds: bool
+
+    @classmethod
+    def of(cls, cells: Iterable[Cell], parts: Iterable[Part] = (), *, seeds: bool = True) -> "Labels":
+        """Labels every cell.
+
+        Args:
+            cells: all that are shown together.
+            parts: declarations from records, for parts that are not installed here.
+            seeds: whether cells that differ in their seed alone are told apart; configurations are not.
+        """
+        listed = list(dict.fromkeys(cell if seeds else _without_seed(cell) for cell in cells))
+        titles = Titles.of(parts)
+        several = _Several.of(listed, titles)
+        return cls(
+            long=MappingProxyType(_told_apart(listed, lambda cell: _long(cell, titles, several))),
+            short=MappingProxyType(_told_apart(listed, lambda cell: _short(cell, titles, several))),
+            seeds=seeds,
+        )
+
+    def __call__(self, cell: Cell) -> str:
+        """The full label: ``HSTU · PerSRec, 4 tokens · 224 + 32``."""
+        return self.long[cell if self.seeds else _without_seed(cell)]
+
+    def brief(self, cell: Cell) -> str:
+        """The label as a figure or a line has room for it: ``HSTU 4 tok @224``."""
+        return self.short[cell if self.seeds else _without_seed(cell)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Several:
+    """What differs among the cells of a list."""
+
+    backbone: bool
+    window: bool
+    training: bool
+    dataset: bool
+
+    @classmethod
+    def of(cls, cells: Sequence[Cell], titles: Titles) -> "_Several":
+        learning = [cell for cell in cells if kind_of(cell) != FLOOR]
+        return cls(
+            backbone=len({cell.backbone for cell in learning}) > 1,
+            window=len({(cell.history, cell.recent) for cell in learning}) > 1,
+            training=len({cell.training for cell in learning if cell.compression == "experts"}) > 1,
+            dataset=len({titles.dataset(cell) for cell in cells}) > 1,
+        )
+
+
+def _without_seed(cell: Cell) -> Cell:
+    return dataclasses.replace(cell, seed=0)
+
+
+def _long(cell: Cell, titles: Titles, several: _Several) -> str:
+    parts = [titles.backbone(cell)]
+    if kind_of(cell) != FLOOR:
+        parts.append(_kind_and_tokens(cell, titles))
+        if several.window:
+            parts.append(f"{cell.history} + {cell.recent}")
+    if several.dataset:
+        parts.append(titles.dataset(cell))
+    return " · ".join(parts)
+
+
+def _kind_and_tokens(cell: Cell, titles: Titles) -> str:
+    text = titles.kind(cell)
+    if cell.tokens:
+        text += f", {_counted(cell.tokens, 'token')}"
+    elif kind_of(cell) == CONTROL and cell.training == "elastic":
+        text += ", elastic"
+    return ", ".join([text + _segments(cell, "segments", " in "), *_places_and_changes(cell)])
+
+
+def _segments(cell: Cell, noun: str, before: str) -> str:
+    return f"{before}{cell.segments} {'growing ' if cell.plan == 'growing' else ''}{noun}" if cell.segments > 1 else ""
+
+
+def _places_and_changes(cell: Cell) -> list[str]:
+    """Where its tokens stand, if that takes words, and what it is served from other than its own fresh cache."""
+    parts = [] if cell.plan in names.PLANS else [f"at {cell.plan}"]
+    if cell.ablation != "none":
+        parts.append(names.ABLATIONS.get(cell.ablation, cell.ablation))
+    if cell.staleness:
+        parts.append(f"{cell.staleness} items old")
+    if cell.cache_dtype != "float32":
+        parts.append(f"{cell.cache_dtype} cache")
+    return parts
+
+
+def _short(cell: Cell, titles: Titles, several: _Several) -> str:
+    kind = kind_of(cell)
+    parts = [titles.backbone(cell)] if several.backbone or kind == FLOOR else []
+    if kind != FLOOR:
+        if kind.startswith("experts"):
+            text = f"{cell.tokens} tok"
+        elif cell.tokens:
+            text = f"{titles.kind(cell)} {cell.tokens}"
+        else:
+            text = _BRIEF.get(kind) or titles.kind(cell)
+        parts.append(" ".join([text + _segments(cell, "seg", "/"), *_places_and_changes(cell)]))
+        if several.training and cell.training == "elastic":
+            parts.append("el.")
+        if several.window:
+            parts.append(f"@{cell.history}")
+    if several.dataset:
+        parts.append(f"[{titles.dataset(cell)}]")
+    return " ".join(parts)
+
+
+def _told_apart(cells: Sequence[Cell], name: Callable[[Cell], str]) -> dict[Cell, str]:
+    """Names the cells; those of one name get the settings in which they differ."""
+    labels = {cell: name(cell) for cell in cells}
+    for alike in _sharing(labels):
+        fields = [setting.name for setting in dataclasses.fields(Cell)]
+        differing = [field for field in fields if len({getattr(cell, field) for cell in alike}) > 1]
+        for cell in alike:
+            labels[cell] = f"{labels[cell]} · {', '.join(_in_words(cell, differing))}"
+    for alike in _sharing(labels):  # such as a data set that is called as another's label ends
+        for cell in alike:
+            labels[cell] = f"{labels[cell]} · cell {digest(cell.to_dict())[:12]}"
+    return labels
+
+
+def _sharing(labels: Mapping[Cell, str]) -> list[list[Cell]]:
+    groups: dict[str, list[Cell]] = {}
+    for cell, label in labels.items():
+        groups.setdefault(label, []).append(cell)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _in_words(cell: Cell, fields: Sequence[str]) -> list[str]:
+    """Settings as people say them: ``8 x 256``, ``moving windows``, ``dropout 0.1``."""
+    words = [f"{cell.layers} x {cell.width}"] if {"layers", "width"} & set(fields) else []
+    for field in fields:
+        value = getattr(cell, field)
+        if field in ("layers", "width"):
+            continue
+        if field in _WORDS:
+            words.append(_WORDS[field].get(value, str(value)))
+        elif field in _COUNTED:
+            words.append(_counted(value, _COUNTED[field]))
+        elif field == "elastic_tokens":
+            words.append(f"trained with {'+'.join(map(str, value)) or 'no'} tokens")
+        else:
+            words.append(f"{field.replace('_', ' ')} {'as the backbone has it' if value is None else value}")
+    return words
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
