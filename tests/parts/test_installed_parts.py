@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_package import write_package, write_tiny_package
+from tiny_package import LATEST, RESIDUAL, write_package, write_tiny_package
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -51,6 +51,11 @@ def test_the_contract_suites_take_installed_parts_up_by_themselves(tmp_path):
     passed = re.search(r"(\d+) passed", result.stdout)
     assert passed is not None
     assert int(passed.group(1)) > 40
+
+
+@pytest.mark.parametrize(("page", "source"), [("adding_a_compression", LATEST), ("adding_a_backbone", RESIDUAL)])
+def test_the_pages_show_the_parts_that_are_tested(page, source):
+    assert f"```python\n{source}```" in (PROJECT / "docs" / f"{page}.md").read_text()
 
 
 NOT_A_PART = "LATEST = 3\n"
