@@ -7,13 +7,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_models import BACKBONE_NAMES, CACHED, CASES, TOLERANCE, build, small_recipe, small_split
+from small_models import BACKBONE_NAMES, CACHED, CASES, PART_OF, TOLERANCE, build, small_recipe, small_split
 
 from persrec.data.windows import WindowShape, build_windows
 from persrec.evaluation.ranks import target_ranks
-from persrec.evaluation.served import ABLATIONS, Serving, another, served_states, shuffled
+from persrec.evaluation.served import Serving, another, served_states, shuffled
 from persrec.evaluation.states import user_states
-from persrec.serving import CACHE_DTYPES, CacheStore, pack
+from persrec.names import ABLATIONS, CACHE_PRECISIONS
+from persrec.serving import CacheStore, pack
 from persrec.training import Trainer
 
 DATA = small_split(users=17, longest=30)
@@ -39,7 +40,7 @@ def joint_of(model, rows, history_of, *, staleness=0):
 
 
 @pytest.mark.parametrize("backbone", BACKBONE_NAMES)
-@pytest.mark.parametrize("case", [case for case in CACHED if not case.startswith("memory")])
+@pytest.mark.parametrize("case", [case for case in CACHED if PART_OF[case].keeps == "keys_values"])
 def test_served_from_a_fresh_cache_of_floats_everyone_is_as_in_the_joint_pass(backbone, case):
     model = build(backbone, CASES[case]())
     for time_bias, part in ((True, "test"), (False, "validation")):
@@ -183,7 +184,7 @@ def test_a_model_of_bfloat16_is_trained_and_evaluated_from_end_to_end(backbone):
     result = Trainer(model=model, data=DATA, recipe=small_recipe(epochs=2), validate=validate).run()
     assert result.diverged_at is None
     joint = user_states(model, DATA, "test", time_bias=True)
-    for ablation, dtype in itertools.product(ABLATIONS, CACHE_DTYPES):
+    for ablation, dtype in itertools.product(ABLATIONS, CACHE_PRECISIONS):
         states = served(model, ablation=ablation, dtype=dtype)
         assert (states.dtype, states.shape) == (torch.bfloat16, joint.shape)
         assert target_ranks(states, features(), DATA.targets("test")).min() >= 1
