@@ -13,10 +13,11 @@ from types import FrameType
 from typing import NoReturn
 
 from benchmarks.cell import Cell
-from benchmarks.environment import available_processors, chosen_device, portable_argv
+from benchmarks.environment import available_processors, chosen_device
 from benchmarks.grids import ORDER_SEED, Durations, Grid, load_grid, preset_names, select, selecting, shuffled
 from benchmarks.keys import Catalogue
 from benchmarks.labels import Labels
+from benchmarks.portable import portable_argv
 from benchmarks.records import FINDINGS, Record, load_records
 from benchmarks.run.plan import Data, Plan, Planned, Planner, Reason, model_fault, other_records
 from benchmarks.run.progress import display

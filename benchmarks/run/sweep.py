@@ -267,7 +267,7 @@ class Sweep:
         name = self._name(task)
         if outcome.disk_is_at_fault:
             raise WriteError(f"{self._settings.out}: {name}: in {outcome.phase}: {one_line(str(outcome.message))}")
-        if outcome.status == "crash" and outcome.retry and attempt < ATTEMPTS:
+        if outcome.status == "crash" and getattr(outcome, "retry", True) and attempt < ATTEMPTS:
             self._display.note(f"{name}: {outcome.message}; trying again ({attempt + 1} of {ATTEMPTS})")
             self._start(worker, task, attempt=attempt + 1)
             return
