@@ -58,11 +58,11 @@ def chatter(payload: Payload, report_phase: ReportPhase) -> None:
 def sleep_with_child(payload: Payload, report_phase: ReportPhase) -> None:
     """Starts a process of its own, writes both ids down, and sleeps."""
     report_phase("latency")
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(900)"])
     pids = Path(payload["pids"])
     pids.with_suffix(".part").write_text(json.dumps([os.getpid(), child.pid]))
     pids.with_suffix(".part").rename(pids)
-    time.sleep(600)
+    time.sleep(900)
 
 
 def crash_twice(payload: Payload, report_phase: ReportPhase) -> int:
