@@ -20,6 +20,7 @@ from benchmarks.probes.parts import ATTENTION, ITEM_ENCODER, PARTS, SCORING, rep
 from benchmarks.probes.subject import NO_ITEMS, Subject
 from persrec.items import ItemEncoder
 from persrec.nn.cache import Chunk, empty_cache
+from persrec.schedule import AttentionCall, joint_calls, single_calls
 from persrec.serving import pack
 
 TOLERANCE = 0.01
@@ -85,18 +86,12 @@ def _runs(subject: Subject) -> dict[str, Run]:
     layout, backbone = subject.layout, subject.model.backbone
     window = subject.cell.history + subject.cell.recent
 
-    def at_once(segments: range) -> Run:
-        rows, queries, prefix = layout.attention_rows(segments)
-        visible = sum(layout.visible_pairs(index) for index in segments)
-        executed = rows * backbone.executed_pairs(queries=queries, prefix=prefix)
-        return Run(positions=rows * queries, executed_pairs=executed, visible_pairs=visible)
+    def of_call(call: AttentionCall) -> Run:
+        executed = call.rows * backbone.executed_pairs(queries=call.queries, prefix=call.prefix)
+        return Run(positions=call.rows * call.queries, executed_pairs=executed, visible_pairs=call.visible_pairs)
 
-    segments = [at_once(range(index, index + 1)) for index in range(len(layout.segments) + 1)]
-    runs = [at_once(layout.joint_runs[-1])]
-    if backbone.kernel == "naive":  # runs one segment after the other
-        runs += segments[: layout.joint_runs[-1][0]]
-    else:
-        runs += [at_once(run) for run in layout.joint_runs[:-1]]
+    segments = [of_call(call) for call in single_calls(layout)]
+    runs = [of_call(call) for call in joint_calls(layout, backbone.kernel)]
     # one vector, of all that is asked with, against each item of the history
     search = layout.history * backbone.width if layout.query_items else 0
     joint, recent = dataclasses.replace(_sum(runs), search=search), segments[-1]
@@ -251,7 +246,7 @@ def _full(subject: Subject) -> tuple[Callable[[torch.Tensor], torch.Tensor], tor
 
     def call(items: torch.Tensor) -> torch.Tensor:
         chunk = Chunk(
-            inputs=model.items.lookup(items), positions=positions, valid=items != 0, key_times=None, query_times=None, keep=0, items=window
+            inputs=model.items.lookup(items), positions=positions, valid=items != 0, key_times=None, query_times=None, kept=0, items=window
         )
         hidden: torch.Tensor = model.backbone(chunk, empty_cache(users=1, layout="", timed=False, device=items.device))[0]
         return hidden
