@@ -16,7 +16,7 @@ from benchmarks.environment import environment, processors, provenance, utc_now
 from benchmarks.grids import Limits
 from benchmarks.isolation import ATTEMPTS, Isolated, Job, Outcome, preload
 from benchmarks.labels import Labels
-from benchmarks.records import Cost, Environment, Order, Provenance, Record, typed
+from benchmarks.records import Cost, Environment, Order, Provenance, Record, Status, typed
 from benchmarks.run.assemble import (
     COST_FIELDS,
     QUALITY_FIELDS,
@@ -267,7 +267,7 @@ class Sweep:
         name = self._name(task)
         if outcome.disk_is_at_fault:
             raise WriteError(f"{self._settings.out}: {name}: in {outcome.phase}: {one_line(str(outcome.message))}")
-        if outcome.status == "crash" and getattr(outcome, "retry", True) and attempt < ATTEMPTS:
+        if outcome.status is Status.CRASH and outcome.retry and attempt < ATTEMPTS:
             self._display.note(f"{name}: {outcome.message}; trying again ({attempt + 1} of {ATTEMPTS})")
             self._start(worker, task, attempt=attempt + 1)
             return
@@ -281,10 +281,10 @@ class Sweep:
             self._finish_quality(task.planned, outcome, worker)
 
     def _finish_training(self, key: str, outcome: Outcome) -> None:
-        if outcome.status == "ok" and not (model_dir(self._settings.out, key) / "model.json").is_file():
+        if outcome.status is Status.OK and not (model_dir(self._settings.out, key) / "model.json").is_file():
             message = "training wrote no model.json"
-            outcome = replace(outcome, status="crash", phase="training", type="FileNotFoundError", message=message)
-        if outcome.status == "ok":
+            outcome = replace(outcome, status=Status.CRASH, phase="training", type="FileNotFoundError", message=message)
+        if outcome.status is Status.OK:
             self._faults.pop(key, None)
             self._training_seconds[key] = outcome.seconds
         else:
@@ -329,7 +329,7 @@ class Sweep:
 
         With ``beside``, samples of what was not measured again stay.
         """
-        if outcome.status != "ok":
+        if outcome.status is not Status.OK:
             raw_path(self._settings.out, key).unlink(missing_ok=True)
             return
         samples = dict(outcome.value.get("raw") or {})
