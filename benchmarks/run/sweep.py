@@ -16,6 +16,7 @@ from benchmarks.environment import environment, processors, provenance, utc_now
 from benchmarks.grids import Limits
 from benchmarks.isolation import ATTEMPTS, Isolated, Job, Outcome, preload
 from benchmarks.labels import Labels
+from benchmarks.portable import without_paths
 from benchmarks.records import Cost, Environment, Order, Provenance, Record, Status, typed
 from benchmarks.run.assemble import (
     COST_FIELDS,
@@ -303,7 +304,7 @@ class Sweep:
 
     def _keep_quality(self, planned: Planned, outcome: Outcome, worker: Worker) -> None:
         """Writes what a quality came to: its raw samples and, with what is known of its cost, the cell's record."""
-        outcome = checked(outcome, QUALITY_FIELDS)
+        outcome = self._without_paths(checked(outcome, QUALITY_FIELDS))
         self._keep_raw(planned.key, outcome)
         origin = self._origin(planned.cell, worker)
         self._known_qualities[planned.key] = quality_of(planned, outcome, environment=origin[0], provenance=origin[1])
@@ -313,7 +314,7 @@ class Sweep:
 
     def _keep_cost(self, planned: PlannedCost, outcome: Outcome, worker: Worker) -> None:
         """Writes what a shape costs, and the records of all cells of that shape."""
-        outcome = checked(outcome, COST_FIELDS)
+        outcome = self._without_paths(checked(outcome, COST_FIELDS))
         self._keep_raw(planned.key, outcome, beside=len(planned.kinds) < len(planned.code))
         environment, provenance = self._origin(planned.cell, worker)
         cost = cost_of(planned, outcome, environment=environment, provenance=provenance)
@@ -323,6 +324,15 @@ class Sweep:
         for one in cells:
             self._seconds[one.key] += outcome.seconds / len(cells)
         self._finish_cells()
+
+    def _without_paths(self, outcome: Outcome) -> Outcome:
+        """A failure in words that mean the same on another machine."""
+        settings = self._settings
+        texts = {
+            name: None if text is None else without_paths(text, out=settings.out, data_dir=settings.data_dir, cache_dir=settings.cache_dir)
+            for name, text in (("message", outcome.message), ("log_tail", outcome.log_tail))
+        }
+        return replace(outcome, message=texts["message"], log_tail=texts["log_tail"])
 
     def _keep_raw(self, key: str, outcome: Outcome, *, beside: bool = False) -> None:
         """Raw samples of a measurement that went well; of one that did not, none are left.
