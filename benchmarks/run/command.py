@@ -190,12 +190,23 @@ def _plan(call: Call) -> Plan:
 
 
 def _catalogues(call: Call) -> dict[Data, Catalogue]:
-    """What costs depend on of each dataset, which is prepared if it is not yet."""
+    """What costs depend on of each dataset, which is prepared if it is not yet.
+
+    Raises:
+        ValueError: the data have nobody to evaluate, where a cell has a quality.
+    """
     from persrec.data import load_dataset  # noqa: PLC0415 - pandas takes a moment, and a refused call needs none
+    from persrec.data.splits import leave_one_out  # noqa: PLC0415 - as above
 
     catalogues = {}
     for name, size in call.digests:
         log = load_dataset(name, size=size, data_dir=call.options.data_dir, cache_dir=call.options.cache_dir)
+        cells = [cell for cell in call.cells if (cell.dataset, cell.dataset_size) == (name, size)]
+        if any(cell.has_quality for cell in cells):
+            data = leave_one_out(log)
+            data.check_evaluated()
+            if len(data.evaluated) < 2 and any(cell.ablation == "other_user" for cell in cells):
+                raise ValueError(f"ablation: 'other_user' on dataset {name}, which has one user to evaluate; expected two or more")
         texts = None if log.item_texts is None else hashlib.sha256("\0".join(log.item_texts).encode()).hexdigest()
         categories = None if log.item_categories is None else hashlib.sha256(log.item_categories.tobytes()).hexdigest()
         catalogues[name, size] = Catalogue(items=log.num_items, texts=texts, categories=categories)
