@@ -126,6 +126,7 @@ class Isolated:
         """
         self.job = job
         self.phase = START
+        self._new_phases: list[str] = []
         self._started = time.monotonic()
         self._oom_kills = _kernel_oom_kills()
         self._outcome: Outcome | None = None
@@ -167,6 +168,11 @@ class Isolated:
                 self._end_process(self._outcome.status)
         return self._outcome
 
+    def new_phases(self) -> list[str]:
+        """The phases that began since the last call, in order."""
+        phases, self._new_phases = self._new_phases, []
+        return phases
+
     def kill(self) -> None:
         """Ends the process and everything it started, at once."""
         process = self._process
@@ -200,6 +206,7 @@ class Isolated:
                 if kind == "outcome":
                     return self._ended(content["status"], type_=content["type"], message=content["message"], value=content["value"])
                 self.phase = content
+                self._new_phases.append(content)
         except (EOFError, OSError):
             self._listening = False
         return None
