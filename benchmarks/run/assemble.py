@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.cell import Cell
 from benchmarks.isolation import Outcome
-from benchmarks.measures import COST_KINDS, MEASURES, QUALITY_KINDS, of_kinds, versions
+from benchmarks.measures import COST_KINDS, MEASURES, QUALITY_KINDS, of_kinds, versions, versions_of
 from benchmarks.records import (
     Cost,
     DatasetFacts,
@@ -89,32 +89,23 @@ def cost_of(planned: PlannedCost, outcome: Outcome, *, environment: Environment,
     kept, rows = _kept(planned) if outcome.status is Status.OK else ({}, ())
     metrics = _metrics(answer.get("metrics", {}))
     loaded = replace(environment, readings={**environment.readings, "load": dict(answer.get("load", {}))})
-    known = planned.known
-    whole = known is None or set(planned.kinds) >= set(planned.code)
-    code = {} if whole or known is None else dict(known.code)
+    known = planned.known if set(planned.kinds) < set(planned.code) else None  # else nothing of it stays
     seconds = _seconds(outcome)
+    process = Process(metrics=metrics, seconds=seconds, environment=loaded, utc=provenance.utc)
     return Cost(
         cost_key=planned.key,
         status=outcome.status,
         shape=json.loads(json.dumps(planned.shape)),
-        measure_versions=versions_of_cost(planned),
+        measure_versions=versions_of(COST_KINDS, control=planned.cell.control),
         metrics={**kept, **metrics},
         ledger=(*rows, *(typed(row, LedgerRow, where="answer", what="a ledger's row") for row in answer.get("ledger", ()))),
-        processes=(Process(metrics=metrics, seconds=seconds, environment=loaded, utc=provenance.utc),)
-        if outcome.status is Status.OK
-        else (),
-        code=code | {kind: planned.code[kind] for kind in planned.kinds},
-        seconds=({} if whole or known is None else dict(known.seconds)) | seconds,
+        processes=(*_processes_with(kept, known), process) if outcome.status is Status.OK else (),
+        code=(dict(known.code) if known else {}) | {kind: planned.code[kind] for kind in planned.kinds},
+        seconds=(dict(known.seconds) if known else {}) | seconds,
         error=_failure(outcome),
         environment=loaded,
         provenance=provenance,
     )
-
-
-def versions_of_cost(planned: PlannedCost) -> dict[str, int]:
-    """The versions of the measures of a shape."""
-    wanted = of_kinds(COST_KINDS)
-    return {name: version for name, version in versions(control=planned.cell.control).items() if name in wanted}
 
 
 def record_of_halves(planned: Planned, quality: Quality | None, cost: Cost | None) -> Record:
@@ -190,6 +181,15 @@ def _kept(planned: PlannedCost) -> tuple[dict[str, Metric], tuple[LedgerRow, ...
     metrics = {name: metric for name, metric in planned.known.metrics.items() if name in stays}
     rows = [row for row in planned.known.ledger if ("training_cost" if row.phase == "train" else "flops") not in planned.kinds]
     return metrics, tuple(rows)
+
+
+def _processes_with(kept: Mapping[str, Metric], known: Cost | None) -> list[Process]:
+    """The processes of before, each with those of its metrics that stay."""
+    earlier = [
+        replace(process, metrics={name: metric for name, metric in process.metrics.items() if name in kept})
+        for process in (known.processes if known is not None else ())
+    ]
+    return [process for process in earlier if process.metrics]
 
 
 def _metrics(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Metric]:
