@@ -138,6 +138,7 @@ class Isolated:
         """
         self.job = job
         self.phase = START
+        self._new_phases: list[str] = []
         self._started = time.monotonic()
         self._oom_kills = _kernel_oom_kills()
         self._outcome: Outcome | None = None
@@ -179,6 +180,11 @@ class Isolated:
                 self._end_process(self._outcome.status)
         return self._outcome
 
+    def new_phases(self) -> list[str]:
+        """The phases that began since the last call, in order."""
+        phases, self._new_phases = self._new_phases, []
+        return phases
+
     def kill(self) -> None:
         """Ends the process and everything it started, at once."""
         process = self._process
@@ -214,6 +220,7 @@ class Isolated:
                         content["status"], type_=content["type"], message=content["message"], value=content["value"], retry=content["retry"]
                     )
                 self.phase = content
+                self._new_phases.append(content)
         except (EOFError, OSError):
             self._listening = False
         except Exception as error:  # noqa: BLE001 - a value of a type that only the other process knows fails in any way
