@@ -7,8 +7,10 @@ from typing import Any
 
 from benchmarks.report import tables
 from benchmarks.report.tables import Entry, Table
-from benchmarks.store import SCHEMA_VERSION, load_beside
+from benchmarks.store import load_beside
 from benchmarks.text import significant
+
+SCHEMA_VERSION = 1
 
 Content = Mapping[str, Any]
 _SIDES = {"first": "median of ours", "second": "median of the other"}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import store
+from benchmarks.records import load_records
 from benchmarks.report.page import NothingMeasuredError, render_report
 from persrec.commandline import DONE, INCOMPLETE, Parser, refuse
 
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         return refuse(_PROGRAM, error)
     print(page)
-    return DONE if any(record["status"] == "ok" for record in store.load_records(options.results)) else INCOMPLETE
+    return DONE if any(record["status"] == "ok" for record in load_records(options.results)) else INCOMPLETE
 
 
 def _compare(results_dir: Path, first: str, second: str) -> int:
@@ -45,7 +46,7 @@ def _compare(results_dir: Path, first: str, second: str) -> int:
     from benchmarks.report.tables.versus import versus_table  # noqa: PLC0415
 
     try:
-        print(markdown(versus_table(store.load_records(results_dir), first, second, name=str(results_dir))), end="")
+        print(markdown(versus_table(load_records(results_dir), first, second, name=str(results_dir))), end="")
     except ValueError as error:
         return refuse(_PROGRAM, error)
     return DONE

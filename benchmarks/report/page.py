@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from benchmarks import store
 from benchmarks.kernels.record import load_kernels
 from benchmarks.noise.record import load_proof
+from benchmarks.records import load_records
 from benchmarks.text import literal
+from persrec.files import write_atomically
 
 if TYPE_CHECKING:
     from benchmarks.report.content import Content
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-class NothingMeasuredError(store.StoreError):
+class NothingMeasuredError(ValueError):
     """The folder holds no record, so there is nothing to report."""
 
 
@@ -28,7 +30,7 @@ def render_report(results_dir: Path, out: Path) -> Path:
     The same records give the same bytes. The page's ``records-digest`` says which records it shows.
 
     Raises:
-        StoreError: the folder is not there, or a record in it does not hold up.
+        RecordError: the folder is not there, or a record in it does not hold up.
         NothingMeasuredError: the folder holds no record.
         ValueError: ``out`` is a folder, or has no suffix to tell it from the folder beside it.
     """
@@ -36,7 +38,7 @@ def render_report(results_dir: Path, out: Path) -> Path:
         raise ValueError(
             f"--out: {out} is {'a folder' if out.is_dir() else 'without a suffix'}; expected the path of a page such as reports/NAME.html"
         )
-    records = store.load_records(results_dir)
+    records = load_records(results_dir)
     if not records:
         raise NothingMeasuredError(f"{results_dir / 'cells'}: no record, so there is nothing to report")
     proof = load_proof(store.proof_path(results_dir))
@@ -49,10 +51,10 @@ def render_report(results_dir: Path, out: Path) -> Path:
     for old in beside.glob("frontier-*.png"):
         old.unlink()
     for drawing in content.frontiers:
-        store.write_atomically(beside / f"{drawing.key}.png", drawing.image.png)
-    store.write_atomically(beside / "tables.csv", _csv(content).encode())
-    store.write_atomically(beside / "summary.md", _markdown(content).encode())
-    store.write_atomically(out, page.encode())
+        write_atomically(beside / f"{drawing.key}.png", drawing.image.png)
+    write_atomically(beside / "tables.csv", _csv(content).encode())
+    write_atomically(beside / "summary.md", _markdown(content).encode())
+    write_atomically(out, page.encode())
     return out
 
 

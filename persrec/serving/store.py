@@ -246,10 +246,10 @@ class CacheStore:
                 expected["scales"] = ((positions, self._form.heads), torch.float32)
         if self._timed:
             expected["times"] = ((positions,), torch.int64)
-        found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
-        for name in sorted(expected.keys() | found.keys()):
-            if found.get(name) != expected.get(name):
-                raise ValueError(f"{name}: {found.get(name, 'missing')}; expected {expected.get(name, 'no such tensor')}")
+        came = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+        for name in sorted(expected.keys() | came.keys()):
+            if came.get(name) != expected.get(name):
+                raise ValueError(f"{name}: {came.get(name, 'missing')}; expected {expected.get(name, 'no such tensor')}")
 
     def _no_values(self) -> torch.Tensor:
         """``[0, W]`` of the type that values are kept in."""

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.cell import BACKBONE_NAMES, COMPRESSION_NAMES, FLOOR_NAMES, Cell, changed_at_evaluation
+from benchmarks.cell import Cell, changed_at_evaluation
 from benchmarks.grids import Limits, load_grid, preset_names, select, selecting, show, shuffled
+from persrec import names
 
 
 def write(tmp_path: Path, text: str) -> str:
@@ -149,11 +150,11 @@ def test_presets_hold_up_everywhere(name: str, device: str, dataset: str) -> Non
 
 def test_smoke_covers_every_part() -> None:
     cells = load_grid("smoke", device="cpu").cells
-    assert {cell.backbone for cell in cells} == {*BACKBONE_NAMES, *FLOOR_NAMES}
+    assert {cell.backbone for cell in cells} == {*names.backbones(), *names.floors()}
     assert {(cell.backbone, cell.tokens) for cell in cells if cell.compression == "experts"} == {
-        (backbone, tokens) for backbone in BACKBONE_NAMES for tokens in (0, 4)
+        (backbone, tokens) for backbone in names.backbones() for tokens in (0, 4)
     }
-    assert {cell.compression for cell in cells} == set(COMPRESSION_NAMES)
+    assert {cell.compression for cell in cells} == {names.NO_COMPRESSION, *names.compressions()}
     assert {cell.serving for cell in cells if cell.compression == "full"} == {"recompute", "cache"}
     assert {0} < {cell.tokens for cell in cells if cell.compression == "experts"}
     assert len({cell.segments for cell in cells}) > 1
@@ -188,7 +189,7 @@ def test_paper_has_the_papers_sizes() -> None:
 def test_full_sweeps_every_backbone_over_the_same_tokens() -> None:
     cells = load_grid("full", device="cpu").cells
     elastic = {(cell.backbone, cell.tokens) for cell in cells if cell.training == "elastic" and cell.segments == 1}
-    assert elastic == {(backbone, tokens) for backbone in BACKBONE_NAMES for tokens in (0, 1, 2, 4, 8, 16)}
+    assert elastic == {(backbone, tokens) for backbone in names.backbones() for tokens in (0, 1, 2, 4, 8, 16)}
     alike = [
         {dataclasses.replace(cell, backbone="hstu") for cell in cells if cell.backbone == name} for name in ("hstu", "sasrec", "llama")
     ]

@@ -20,6 +20,8 @@ from small_models import (
     random_windows,
 )
 
+from persrec.schedule import joint_runs
+
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.parametrize("backbone", BACKBONE_NAMES)]
 
 
@@ -144,7 +146,7 @@ def test_an_old_item_reaches_recent_positions_only_through_what_is_kept(backbone
     else:
         assert ((moved[old] > 0) == arrives).all()
     assert arrives.any() == (case != "no expert")
-    ways = [gradients_of_recent_states] if len(layout.joint_runs) > 1 else []  # else nothing lies in between
+    ways = [gradients_of_recent_states] if len(joint_runs(layout, "segmented")) > 1 else []  # else nothing lies in between
     ways += [gradients_of_served_states] if case in CACHED else []
     for gradients in ways:
         with_block = block_kept(model, segments=range(len(layout.segments)))

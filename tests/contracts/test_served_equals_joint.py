@@ -24,6 +24,7 @@ from persrec.compression.base import item_chunk
 from persrec.compression.experts import Experts
 from persrec.layout import Segment, SegmentLayout
 from persrec.recommender import SequentialRecommender
+from persrec.schedule import joint_runs
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.parametrize("backbone", BACKBONE_NAMES)]
 
@@ -116,12 +117,12 @@ class TokensThenItems(Experts):
         self.layout = SegmentLayout(segments=(Segment(items=4, experts=2), Segment(items=3, stays_visible=True)), recent=4)
 
     def history_chunk(self, segment, items):
-        return super().history_chunk(segment, items) if segment == 0 else item_chunk(self.layout, segment, items, keep=items.ids.shape[1])
+        return super().history_chunk(segment, items) if segment == 0 else item_chunk(self.layout, segment, items, kept=items.ids.shape[1])
 
 
 def test_segments_that_run_at_once_behind_kept_tokens(backbone):
     compression = TokensThenItems()
-    assert compression.layout.joint_runs == (range(1), range(1, 3))
+    assert joint_runs(compression.layout, "segmented") == ((0,), (1, 2))
     model = build(backbone, compression)
     for seed in range(4):
         items, times, query_time = random_windows(compression.layout, seed=seed)
