@@ -42,12 +42,11 @@ from benchmarks.noise.record import (
     FalseAlarms,
     ForeignShare,
     NoiseProvenance,
-    NoiseRecord,
+    GateProof,
     NoiseRule,
     PairSpread,
     RaisedFlops,
     SlowDowns,
-    holds,
     summary,
     to_json,
 )
@@ -130,12 +129,12 @@ def _prove(options: argparse.Namespace, arguments: Sequence[str], start: Start |
         if fault:
             sys.stderr.write(f"{PROGRAM}: {one_line(fault)}; nothing was written\n")
             return INCOMPLETE
-    record = _record(options, arguments, proof, baseline, cells, runs=runs, count=count, seconds=time.monotonic() - began)
-    write_atomically(options.out, to_json(record))
-    for line in summary(record):
+    shown = _proof(options, arguments, proof, baseline, cells, runs=runs, count=count, seconds=time.monotonic() - began)
+    write_atomically(options.out, to_json(shown))
+    for line in summary(shown):
         tell(line)
     tell(f"wrote {options.out}")
-    return DONE if holds(record) else REGRESSION
+    return DONE if shown.holds else REGRESSION
 
 
 def _checked(options: argparse.Namespace) -> Baseline:
@@ -201,7 +200,7 @@ def _as_record(key: str, entry: BaselineEntry, changed: Mapping[str, float]) -> 
     )
 
 
-def _record(
+def _proof(
     options: argparse.Namespace,
     arguments: Sequence[str],
     proof: Proof,
@@ -211,7 +210,7 @@ def _record(
     runs: int,
     count: int,
     seconds: float,
-) -> NoiseRecord:
+) -> GateProof:
     alarms = sum(one.verdict in ALARMS for one in proof.plain)
     found = sum(one.verdict is Verdict.REGRESSION for one in proof.planted)
     raised, flops = raised_flops(baseline)
@@ -222,7 +221,7 @@ def _record(
     first = next(iter(cells.values()))
     machine = environment(device=first.device, threads=first.threads, affinity=processors(0, first.threads))
     source = {**provenance(argv=["python", "-m", PROGRAM, *arguments]), "order_seed": options.order_seed}
-    return NoiseRecord(
+    return GateProof(
         provenance=typed(source, NoiseProvenance, where=PROGRAM, what="a provenance"),
         environment=typed(machine, Environment, where=PROGRAM, what="an environment"),
         grid=as_given(options.grid),

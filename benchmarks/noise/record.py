@@ -89,7 +89,7 @@ class ForeignShare:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class NoiseRecord:
+class GateProof:
     """Whether the gates see what they should and nothing else.
 
     ``comparisons`` and ``slow_downs`` are single comparisons as ``benchmarks.compare`` writes them; ``smallest_effect`` is the
@@ -115,8 +115,14 @@ class NoiseRecord:
     slow_downs: tuple[dict[str, Any], ...] = ()
     schema_version: int = SCHEMA_VERSION
 
+    @property
+    def holds(self) -> bool:
+        """Whether the gates are proved: fewer alarms than allowed, and all that was planted found."""
+        slow, flops = self.slow_down, self.flops
+        return self.false_alarms.upper_bound < ALLOWED and slow.found == slow.trials > 0 and flops.found == flops.trials > 0
 
-def load_proof(path: Path) -> NoiseRecord | None:
+
+def load_proof(path: Path) -> GateProof | None:
     """The record, or ``None`` where there is none.
 
     Raises:
@@ -126,24 +132,18 @@ def load_proof(path: Path) -> NoiseRecord | None:
         return None
     values = read_json(path, again="run benchmarks.noise")
     check_version(values, known=SCHEMA_VERSION, where=str(path), what=WHAT)
-    return typed(values, NoiseRecord, where=str(path), what=WHAT)
+    return typed(values, GateProof, where=str(path), what=WHAT)
 
 
-def to_json(record: NoiseRecord) -> bytes:
+def to_json(proof: GateProof) -> bytes:
     """The bytes of its file."""
-    return json.dumps(msgspec.to_builtins(record), indent=1, allow_nan=False).encode() + b"\n"
+    return json.dumps(msgspec.to_builtins(proof), indent=1, allow_nan=False).encode() + b"\n"
 
 
-def holds(record: NoiseRecord) -> bool:
-    """Whether the gates are proved: fewer alarms than allowed, and all that was planted found."""
-    slow, flops = record.slow_down, record.flops
-    return record.false_alarms.upper_bound < ALLOWED and slow.found == slow.trials > 0 and flops.found == flops.trials > 0
-
-
-def summary(record: NoiseRecord) -> list[str]:
+def summary(proof: GateProof) -> list[str]:
     """The result in a few lines."""
-    alarms, slow, flops, rule = record.false_alarms, record.slow_down, record.flops, record.rule
-    effect = "nothing below +100%" if record.smallest_effect is None else change(record.smallest_effect)
+    alarms, slow, flops, rule = proof.false_alarms, proof.slow_down, proof.flops, proof.rule
+    effect = "nothing below +100%" if proof.smallest_effect is None else change(proof.smallest_effect)
     lines = [
         (
             f"A against A: {alarms.alarms} false alarms in {alarms.comparisons} comparisons, an exact 95% upper bound of "
@@ -152,15 +152,16 @@ def summary(record: NoiseRecord) -> list[str]:
         f"A fifth more work planted in serving: found in {slow.found} of {slow.trials} (95% lower bound {slow.lower_bound:.0%}).",
         f"5% more FLOPs: found by the gate in {flops.found} of {flops.trials}.",
         (
-            f"A pair's spread: median {percent(record.spread.median)}, widest {percent(record.spread.widest)}. At the median {rule.pairs} "
+            f"A pair's spread: median {percent(proof.spread.median)}, widest {percent(proof.spread.widest)}. At the median {rule.pairs} "
             f"pairs find {effect} with power {rule.power:.0%}, with {rule.comparisons} comparisons corrected together."
         ),
         (
-            f"{record.processes} processes in {duration(record.seconds)}, commit {str(record.provenance.commit)[:12]}"
-            f"{' with uncommitted changes' if record.provenance.dirty else ''}, {record.environment.cpu}, {record.provenance.utc[:10]}."
+            f"{proof.processes} processes in {duration(proof.seconds)}, commit {(proof.provenance.commit or 'unknown')[:12]}"
+            f"{' with uncommitted changes' if proof.provenance.dirty else ''}, {proof.environment.cpu or 'unknown processor'}, "
+            f"{proof.provenance.utc[:10]}."
         ),
     ]
-    if others := record.foreign_cpu_share:
+    if others := proof.foreign_cpu_share:
         lines.append(f"Other processes used {others.median:.0%} of the processors meanwhile (at most {others.highest:.0%}).")
     return lines
 

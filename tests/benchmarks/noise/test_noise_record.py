@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.environment import PROJECT
-from benchmarks.noise.record import holds, load_proof, summary, to_json
+from benchmarks.noise.record import load_proof, summary, to_json
 from benchmarks.records import RecordError
 
 COMMITTED = PROJECT / "results" / "noise" / "aa.json"
@@ -26,7 +26,7 @@ def test_the_committed_record_is_read_and_written_again_alike(tmp_path):
 
 def test_the_committed_record_proves_the_gates_and_says_so():
     record = load_proof(COMMITTED)
-    assert holds(record)
+    assert record.holds
     lines = summary(record)
     assert lines[0] == (
         "A against A: 0 false alarms in 300 comparisons, an exact 95% upper bound of 0.99% (allowed: below 1%); "
@@ -41,7 +41,7 @@ def test_what_was_planted_and_missed_or_never_tried_proves_nothing(part):
     record = load_proof(COMMITTED)
     trials = getattr(record, part).trials
     for change in ({"found": trials - 1}, {"found": 0, "trials": 0}):
-        assert not holds(replace(record, **{part: replace(getattr(record, part), **change)}))
+        assert not replace(record, **{part: replace(getattr(record, part), **change)}).holds
 
 
 @pytest.mark.parametrize(
