@@ -50,14 +50,14 @@ def peak(call: Callable[[], object], subject: Subject, *, of: str | None = None)
     try:
         return {"value": peak_bytes(call, subject.cell.device), "n": 1, "method": f"{how}, {of or f'batch of {subject.cell.batch_size}'}"}
     except OSError as error:
-        return _nothing(f"the kernel does not tell: {error}")
+        return _nothing(f"this system does not tell: {error}")
 
 
 def peak_bytes(call: Callable[[], object], device: str) -> int:
     """Peak bytes of ``call`` above what is resident, after a first call that makes lazy buffers resident.
 
     Raises:
-        OSError: the kernel does not tell.
+        OSError: this system does not tell.
     """
     call()
     if device == "cuda":
@@ -68,13 +68,24 @@ def peak_bytes(call: Callable[[], object], device: str) -> int:
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - allocated
     gc.collect()
-    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    _give_back_freed_memory()
     CLEAR_REFS.write_text(RESET_PEAK)
     before = _status_bytes("VmRSS")
     call()
     return max(0, _status_bytes("VmHWM") - before)
 
 
+def _give_back_freed_memory() -> None:
+    """Has the C library return what it keeps of freed memory: used again, it would raise no peak."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except AttributeError as error:
+        raise OSError("the C library has no malloc_trim") from error
+
+
 def _status_bytes(name: str) -> int:
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(f"{name}:"))
-    return int(line.split()[1]) * 1024
+    """A line of ``/proc/self/status`` in bytes; psutil knows the resident size of a process and not its peak."""
+    lines = [line for line in STATUS.read_text().splitlines() if line.startswith(f"{name}:")]
+    if not lines:
+        raise OSError(f"{STATUS} has no {name}")
+    return int(lines[0].split()[1]) * 1024

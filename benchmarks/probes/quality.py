@@ -11,7 +11,7 @@ from benchmarks.probes.subject import Request, Subject
 from persrec.data.splits import LeaveOneOut
 from persrec.data.windows import WindowShape, build_windows
 from persrec.evaluation.floors import floor_ranks
-from persrec.evaluation.metrics import bootstrap_means, metric_values, summarise
+from persrec.evaluation.metrics import bootstrap_means, is_share, metric_values, summarise
 from persrec.evaluation.ranks import repeat_mask, target_ranks
 from persrec.evaluation.served import Serving, served_states
 from persrec.evaluation.states import user_states
@@ -82,13 +82,13 @@ def quality_of_ranks(ranks: np.ndarray, data: LeaveOneOut) -> tuple[dict[str, An
     means = bootstrap_means(np.stack([per_user[name] for name in names], axis=1), seed=BOOTSTRAP_SEED)
     metrics = {}
     for column, name in enumerate(names):
-        summary = summarise(per_user[name], replicates=means[:, column])
+        summary = summarise(per_user[name], share=is_share(name), replicates=means[:, column])
         metrics[name] = {
             "value": summary.value,
             "low": summary.low,
             "high": summary.high,
             "n": summary.n,
-            "method": f"full catalogue, {seen}",
+            "method": f"full catalogue, {seen}" + (f"; {summary.note}" if summary.note else ""),
         }
     if not data.exclude_seen:
         metrics.update(_by_novelty(per_user, data))
@@ -116,7 +116,8 @@ def _by_novelty(per_user: dict[str, np.ndarray], data: LeaveOneOut) -> dict[str,
     metrics = {}
     for kind, rows in (("repeat", repeats), ("novel", ~repeats)):
         for name in ("recall@10", "ndcg@10"):
-            summary = summarise(per_user[name][rows])
-            method = "full catalogue, seen items kept" if summary.n else f"no user's target is {kind}"
+            summary = summarise(per_user[name][rows], share=is_share(name))
+            method = "full catalogue, seen items kept" + (f"; {summary.note}" if summary.note else "")
+            method = method if summary.n else f"no user's target is {kind}"
             metrics[f"{name}_{kind}"] = {"value": summary.value, "low": summary.low, "high": summary.high, "n": summary.n, "method": method}
     return metrics

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cell import Cell, cell_key
+from benchmarks.cell import Cell
+from benchmarks.keys import cell_key
 from persrec import names
 
 USERS, REPLICATES = 600, 500

@@ -12,6 +12,7 @@ from small_models import (
     CACHED_FAMILIES,
     CASES,
     FAMILIES,
+    PART_OF,
     TOLERANCE,
     WIDTH,
     build,
@@ -19,7 +20,6 @@ from small_models import (
     random_windows,
 )
 
-from persrec import names
 from persrec.compression.base import item_chunk
 from persrec.compression.experts import Experts
 from persrec.layout import Segment, SegmentLayout
@@ -85,10 +85,6 @@ def assert_one_model(model: SequentialRecommender, items, times, query_time, *, 
         torch.testing.assert_close(served, joint[asks], **TOLERANCE)
     assert asks.any()
     assert joint.isfinite().all()
-
-
-def test_every_compression_has_plans_to_be_tested_with(backbone):
-    assert set(FAMILIES) == set(names.compressions())
 
 
 @pytest.mark.parametrize("family", CACHED_FAMILIES)
@@ -201,7 +197,7 @@ def test_a_cache_holds_what_the_formula_says_and_no_byte_more(backbone, case):
     items, _, _ = random_windows(layout)
     cache = model.compress(items[:, : layout.history])
     # a memory is what its last segment wrote, one vector of the model's width each; keys and values are kept of every segment
-    memory = case.startswith("memory")
+    memory = PART_OF[case].keeps == "vectors"
     kept = 2 if memory else sum(segment.kept for segment in layout.segments)
     assert cache.length == kept == layout.kept
     assert cache.nbytes_per_user == kept * (WIDTH if memory else model.backbone.cache_width()) * 4
