@@ -85,7 +85,7 @@ def test_a_file_that_is_none_is_refused(place: GatedRun, capsys: pytest.CaptureF
         (lambda content: content["margins"]["ndcg@10"].pop("absolute"), "`absolute`"),
         (lambda content: first(content).update(dataset=None), "dataset`"),
         (lambda content: first(content).update(status="well"), "'well'"),
-        (lambda content: first(content)["metrics"].update({"ndcg@10": 10**400}), "ndcg@10 is beyond the range of a number"),
+        (lambda content: first(content)["metrics"].update({"ndcg@10": 10**400}), "beyond"),
         (lambda content: first(content)["metrics"].update({"ndcg@10": "0.1"}), "got `str`"),
         (lambda content: first(content)["cell"].update(colour="red"), "no such setting 'colour'"),
         (lambda content: first(content)["cell"].update(recent=0), "recent: 0 is less than 1"),
