@@ -33,8 +33,8 @@ LONG = 4096  # items of the rows that a GPU alone is measured by
 PEAK_SIZE = 2048
 FAST: Kernel = "segmented"
 PLAIN: Kernel = "naive"
-TOLERANCE = 1e-4  # of float32 numbers that are summed in another order; seen: up to 1e-5
-TOLERANCE_BFLOAT16 = 0.5  # through 16 layers of numbers of 8 bits; seen: 0.2, and 1 without attention
+TOLERANCE = 1e-4  # of float32 numbers that are summed in another order; measured: up to 1e-5
+TOLERANCE_BFLOAT16 = 0.5  # through 16 layers of numbers of 8 bits; measured: 0.2, and 1 without attention
 KEPT = "hstu, serving, naive over segmented, freed memory kept by the process"
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of the GNU C library's mallopt
 
