@@ -13,6 +13,7 @@ import numpy as np
 from benchmarks.cell import Cell
 from benchmarks.environment import environment, processors, provenance, utc_now
 from benchmarks.isolation import ATTEMPTS, Isolated, Outcome, preload
+from benchmarks.portable import without_paths
 from benchmarks.records import Cost, Environment, Order, Provenance, Record, typed
 from benchmarks.run.assemble import (
     COST_FIELDS,
@@ -207,7 +208,7 @@ class Sweep:
 
     def _keep_quality(self, planned: Planned, outcome: Outcome, worker: Worker) -> None:
         """Writes what a quality came to: its raw samples and, with what is known of its cost, the cell's record."""
-        outcome = checked(outcome, QUALITY_FIELDS)
+        outcome = self._portable(checked(outcome, QUALITY_FIELDS))
         self._keep_raw(planned.key, outcome)
         origin = self._origin(planned.cell, worker)
         self._known_qualities[planned.key] = quality_of(planned, outcome, environment=origin[0], provenance=origin[1])
@@ -218,7 +219,7 @@ class Sweep:
 
     def _keep_cost(self, planned: PlannedCost, outcome: Outcome, worker: Worker) -> None:
         """Writes what a shape costs, and the records of all cells of that shape."""
-        outcome = checked(outcome, COST_FIELDS)
+        outcome = self._portable(checked(outcome, COST_FIELDS))
         self._keep_raw(planned.key, outcome, beside=len(planned.kinds) < len(planned.code))
         environment, provenance = self._origin(planned.cell, worker)
         cost = cost_of(planned, outcome, environment=environment, provenance=provenance)
@@ -228,6 +229,15 @@ class Sweep:
         for one in cells:
             self._seconds[one.key] += outcome.seconds / len(cells)
         self._finish_cells()
+
+    def _portable(self, outcome: Outcome) -> Outcome:
+        """An outcome that holds no folder of this machine, as records keep it."""
+        settings = self._settings
+        message, log = (
+            text and without_paths(text, out=settings.out, data_dir=settings.data_dir, cache_dir=settings.cache_dir)
+            for text in (outcome.message, outcome.log_tail)
+        )
+        return replace(outcome, message=message, log_tail=log)
 
     def _keep_raw(self, key: str, outcome: Outcome, *, beside: bool = False) -> None:
         """Raw samples of a measurement that went well; of one that did not, none are left.
