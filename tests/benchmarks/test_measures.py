@@ -1,6 +1,7 @@
 import math
 
-from benchmarks.cell import Cell, cell_key
+from benchmarks.cell import Cell
+from benchmarks.keys import cell_key
 from benchmarks.measures import MEASURES, Measure, is_gated, versions
 
 
@@ -48,7 +49,9 @@ def test_only_what_repeats_is_gated() -> None:
 
 
 def test_the_larger_margin_holds() -> None:
-    measure = Measure(unit="ratio", direction="higher", group="quality", description="", relative_margin=0.1, absolute_margin=0.01)
+    measure = Measure(
+        unit="ratio", direction="higher", group="quality", kind="evaluation", description="", relative_margin=0.1, absolute_margin=0.01
+    )
     assert math.isclose(measure.margin(0.5), 0.05)
     assert measure.margin(0.05) == 0.01
     assert math.isclose(measure.margin(-0.5), 0.05)

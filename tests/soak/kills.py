@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,21 +121,21 @@ def outcome(out: Path) -> dict[str, Any]:
     """What is the same however often a run is killed, by the key of its cell or model."""
     from benchmarks import store
     from benchmarks.measures import is_gated
-    from benchmarks.records import load_records, to_dict
+    from benchmarks.records import load_records
 
-    outcomes: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for record in load_records(out):
-        with np.load(store.raw_path(out, record.cell_key)) as arrays:
-            ranks = arrays["ranks"].tolist() if "ranks" in arrays.files else None
-        values = to_dict(record)
-        curve = [{name: epoch[name] for name in epoch if name != "seconds"} for epoch in (values["model"] or {}).get("curve", [])]
-        outcomes[f"cell {record.cell_key}"] = {
-            "status": values["status"],
+        ranks, raw = None, store.raw_path(out, record.cell_key)
+        if raw.is_file():  # a cell of cost alone has none
+            with np.load(raw) as arrays:
+                ranks = arrays["ranks"].tolist()
+        found[f"cell {record.cell_key}"] = {
+            "status": record.status,
             "metrics": {name: metric.value for name, metric in record.metrics.items() if is_gated(name, device="cpu")},
-            "replicates": values["replicates"],
-            "ledger": values["ledger"],
+            "replicates": record.replicates,
+            "ledger": record.ledger,
             "ranks": ranks,
-            "curve": curve,
+            "curve": [replace(epoch, seconds=None) for epoch in record.model.curve] if record.model else [],
         }
     for folder in (out / "models").iterdir():
         outcomes[f"model {folder.name}"] = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
