@@ -138,8 +138,8 @@ def outcome(out: Path) -> dict[str, Any]:
             "curve": [replace(epoch, seconds=None) for epoch in record.model.curve] if record.model else [],
         }
     for folder in (out / "models").iterdir():
-        outcomes[f"model {folder.name}"] = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
-    return outcomes
+        found[f"model {folder.name}"] = hashlib.sha256((folder / "weights.safetensors").read_bytes()).hexdigest()
+    return found
 
 
 def check_same(found: dict[str, Any], expected: dict[str, Any], out: Path) -> None:
