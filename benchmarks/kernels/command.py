@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.environment import chosen_device, environment, provenance
 from benchmarks.isolation import Job, preload, run_isolated
-from benchmarks.store import SCHEMA_VERSION, kernels_paths, write_atomically
+from benchmarks.kernels.record import SCHEMA_VERSION
+from benchmarks.store import kernels_paths, write_atomically
 from persrec.commandline import DONE, INCOMPLETE, Parser, refuse
 
 if TYPE_CHECKING:

@@ -1,54 +1,65 @@
-"""What ``benchmarks.kernels`` measured: the records beside the runs, and the table that the report shows of them."""
+"""What ``benchmarks.kernels`` measured, as it lies beside the runs: typed, and read without torch."""
 
-import statistics
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from benchmarks.report import tables
-from benchmarks.report.tables import Entry, Table
-from benchmarks.store import SCHEMA_VERSION, load_beside
-from benchmarks.text import significant
+from benchmarks.records import check_version, read_json, typed
 
-Content = Mapping[str, Any]
-_SIDES = {"first": "median of ours", "second": "median of the other"}
+SCHEMA_VERSION = 1
 
 
-def load_kernels(path: Path) -> Content | None:
-    """The record, or ``None`` where there is none; fails as `benchmarks.store.load_beside`."""
-    return load_beside(path, program="benchmarks.kernels", version=SCHEMA_VERSION, show=kernel_table)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KernelSettings:
+    """The sizes that were timed."""
+
+    device: str
+    threads: int
+    layers: int
+    heads: int
+    width: int
+    users: int
+    history: int
+    recent: int
 
 
-def kernel_table(content: Content) -> Table:
-    """A row per ratio: what was seen, what was asked, and the medians behind it."""
-    rows = [tables.row(Entry(text=str(row["name"]), tone="long"), *_entries(row)) for row in content["rows"]]
-    settings = content["settings"]
-    peak = content["machine"]["matrix_product_flops_per_second"] / 1e9
-    numeric = ("ratio", "asked", "first", "second")
-    return Table(
-        key=f"kernels-{settings['device']}",
-        caption=(
-            f"{settings['device'].upper()}, {settings['threads']} threads: {settings['layers']} layers, {settings['heads']} heads, width "
-            f"{settings['width']}, {settings['users']} users, {settings['history']} + {settings['recent']} items; matrix products reach "
-            f"{significant(peak)} GFLOP/s here"
-        ),
-        columns=tables.columns("what", *numeric, numeric=numeric, explanations=_SIDES),
-        rows=tuple(rows),
-    )
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Peak:
+    """What the machine reaches on matrix products."""
+
+    matrix_product_flops_per_second: float
 
 
-def _entries(row: Mapping[str, Any]) -> tuple[Entry, ...]:
-    ratio, bound, higher = float(row["ratio"]), row["bound"], bool(row["higher_is_better"])
-    tone = "" if bound is None else "fine" if (ratio >= bound if higher else ratio <= bound) else "warn"
-    asked = "" if bound is None else f"{'at least' if higher else 'at most'} {significant(float(bound))}"
-    return (
-        Entry(text=significant(ratio), order=ratio, tone=tone),
-        Entry(text=asked, order=None if bound is None else float(bound)),
-        *(_median(row[side], row["unit"]) for side in ("ours", "other")),
-    )
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KernelRow:
+    """A ratio of two medians, the ``bound`` that it should reach if there is one, and the samples of both in seconds or bytes."""
+
+    name: str
+    ratio: float
+    bound: float | None
+    higher_is_better: bool
+    unit: Literal["s", "byte"]
+    ours: tuple[float, ...]
+    other: tuple[float, ...]
 
 
-def _median(samples: list[float], unit: str) -> Entry:
-    middle = statistics.median(samples)
-    shown = f"{significant(middle * 1e3)} ms" if unit == "s" else f"{significant(middle / 2**20)} MiB"
-    return Entry(text=shown, order=middle)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KernelTimings:
+    """One device's record."""
+
+    settings: KernelSettings
+    machine: Peak
+    rows: tuple[KernelRow, ...]
+
+
+def load_kernels(path: Path) -> KernelTimings | None:
+    """The record, or ``None`` where there is none.
+
+    Raises:
+        RecordError: the file is no JSON, of another version, or no such record.
+    """
+    if not path.exists():
+        return None
+    values = read_json(path, again="run benchmarks.kernels")
+    check_version(values, known=SCHEMA_VERSION, where=str(path), what="a record of benchmarks.kernels")
+    return typed(values, KernelTimings, where=str(path), what="a record of benchmarks.kernels")

@@ -36,7 +36,7 @@ from benchmarks.compare.turns import BASE, HEAD, Pair, Start, run_pairs
 from benchmarks.environment import PROJECT, environment, processors, provenance
 from benchmarks.gate import baseline as reviewed
 from benchmarks.gate.baseline import Baseline, Verdict, load_baseline
-from benchmarks.noise.record import SCHEMA_VERSION, holds, summary
+from benchmarks.noise.record import SCHEMA_VERSION, proof_of, summary
 from benchmarks.store import write_atomically
 from persrec.commandline import DONE, INCOMPLETE, REGRESSION, Parser, one_line
 
@@ -112,10 +112,11 @@ def _prove(options: argparse.Namespace, arguments: Sequence[str], start: Start |
             return INCOMPLETE
     content = _content(options, arguments, proof, gate, cells, runs=runs, count=count, seconds=time.monotonic() - began)
     write_atomically(options.out, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
-    for line in summary(content):
+    shown = proof_of(content, where=str(options.out))
+    for line in summary(shown):
         tell(line)
     tell(f"wrote {options.out}")
-    return DONE if holds(content) else REGRESSION
+    return DONE if shown.holds else REGRESSION
 
 
 def _after(done: int, told: Callable[[int], None]) -> Callable[[int], None]:

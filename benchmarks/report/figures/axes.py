@@ -4,7 +4,6 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,9 @@ from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.report.figures.canvas import INK, MUTED, PAPER
 from benchmarks.report.figures.placement import READABLE, Box, place, spread
-from benchmarks.report.names import FILLS, LINE_STYLES, Family, backbone_name, family, family_place
+from benchmarks.report.names import FILLS, LINE_STYLES, Family, backbone_name, family
 
 Label = tuple[float, str, str]  # a value, its name, its colour
-METRIC_NAMES = MappingProxyType({"ndcg@10": "NDCG@10", "recall@10": "Recall@10"})
 _MOST_TICKS = 7
 _MOST_IN_KEY = 18
 _FEW_STAND_FARTHER = 2.5  # a few labels may stand away from their points before numbers read better
@@ -30,11 +28,14 @@ class Backbones:
     """Fill and line style of each backbone, in the order of their names."""
 
     order: tuple[str, ...]
+    titles: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, among: Sequence[Configuration]) -> "Backbones":
         """Those that are no floors."""
-        return cls(order=tuple(sorted({str(one["backbone"]) for one in among if not one.is_floor})))
+        titles = {one.cell.backbone: backbone_name(one) for one in among if not one.is_floor}
+        order = tuple(sorted(titles))
+        return cls(order=order, titles=tuple(titles[name] for name in order))
 
     def fill(self, one: Configuration) -> str:
         """How its markers are filled."""
@@ -45,7 +46,7 @@ class Backbones:
         return LINE_STYLES[self._index(one) % len(LINE_STYLES)]
 
     def _index(self, one: Configuration) -> int:
-        return self.order.index(str(one["backbone"])) if one["backbone"] in self.order else 0
+        return self.order.index(one.cell.backbone) if one.cell.backbone in self.order else 0
 
 
 def marker(one: Configuration, backbones: Backbones, *, size: float = 6.5) -> dict[str, Any]:
@@ -65,13 +66,13 @@ def marker(one: Configuration, backbones: Backbones, *, size: float = 6.5) -> di
 
 def legend(figure: Any, among: Sequence[Configuration], backbones: Backbones, *, extra: Sequence[Any] = (), lines: bool = False) -> None:
     """One legend above the panels: families by colour and shape, backbones by fill or line."""
-    kinds: dict[str, Family] = {family(one).name: family(one) for one in sorted(among, key=family_place)}
+    kinds: dict[str, Family] = {family(one).name: family(one) for one in sorted(among, key=lambda one: family(one).place)}
     handles: list[Any] = [
         Line2D([], [], linestyle="none", marker=kind.marker, color=kind.colour, markersize=6, label=kind.name) for kind in kinds.values()
     ]
     if len(backbones.order) > 1:
         for name in backbones.order:
-            one = next(other for other in among if other["backbone"] == name)
+            one = next(other for other in among if other.cell.backbone == name)
             style: dict[str, Any] = {"linestyle": backbones.line(one)} if lines else {"linestyle": "none", "marker": "o", "markersize": 6}
             face = PAPER if backbones.fill(one) == "none" else MUTED
             fill = "full" if backbones.fill(one) == "none" else backbones.fill(one)

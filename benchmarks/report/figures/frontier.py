@@ -2,8 +2,6 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from matplotlib.lines import Line2D
@@ -12,32 +10,12 @@ from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.analysis.estimates import Estimate, with_interval
 from benchmarks.analysis.frontier import COSTS, Frontier, Standing
-from benchmarks.report import tables
+from benchmarks.report import tabular
 from benchmarks.report.figures import axes, canvas
-from benchmarks.report.figures.axes import METRIC_NAMES, Backbones
-from benchmarks.report.names import Names, backbone_name, family, filter_name
-from benchmarks.report.tables import Entry, Table
-
-COST_NAMES: Mapping[str, str] = MappingProxyType(
-    {
-        "serve_flops": "FLOPs per request (serve)",
-        "compress_serve_flops": "FLOPs of a refresh and one request (compress + serve)",
-        "serve_latency_p50_ms": "latency of one request, median",
-        "serve_peak_bytes": "peak memory of serving",
-        "cache_bytes": "cache per user",
-    }
-)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Drawing:
-    """A figure of the report with its title, what is to be seen in it, and the table of its numbers."""
-
-    key: str
-    title: str
-    description: str
-    image: canvas.Image
-    table: Table
+from benchmarks.report.figures.axes import Backbones
+from benchmarks.report.figures.canvas import Drawing
+from benchmarks.report.names import COST_NAMES, METRIC_NAMES, Names, backbone_name, family, filter_name
+from benchmarks.report.tabular import Entry, Table
 
 
 def frontier_figure(frontiers: Mapping[str, Frontier], names: Names, *, key: str, where: str) -> Drawing:
@@ -49,7 +27,7 @@ def frontier_figure(frontiers: Mapping[str, Frontier], names: Names, *, key: str
         key: prefix of the ids in the page.
         where: the dataset and device, for the title.
     """
-    title = f"{sentence(COST_NAMES[next(iter(frontiers.values())).cost])} against quality, {where}"
+    title = f"{text.sentence(COST_NAMES[next(iter(frontiers.values())).cost])} against quality, {where}"
     description = " ".join(_in_words(found, names) for found in frontiers.values())
     with canvas.settings():
         figure, readable = _draw_frontiers(frontiers, names, numbered=False)
@@ -153,25 +131,25 @@ def frontier_table(frontiers: Mapping[str, Frontier], names: Names, *, key: str,
         [s.configuration for f in frontiers.values() for s in f.standings] + [one for f in frontiers.values() for one, _ in f.excluded]
     )
     everyone.sort(key=lambda one: (_cost_order(COSTS[first.cost](one)), one.key))
-    headings = [tables.Column(name="configuration"), tables.Column(name=COST_NAMES[first.cost], numeric=True)]
+    headings = [tabular.Column(name="configuration"), tabular.Column(name=COST_NAMES[first.cost], numeric=True)]
     for metric in frontiers:
         shown = METRIC_NAMES.get(metric, metric)
         headings += [
-            tables.Column(name=shown, numeric=True, explanation="95% interval below"),
-            tables.Column(
+            tabular.Column(name=shown, numeric=True, explanation="95% interval below"),
+            tabular.Column(
                 name=f"on the frontier of {shown}",
                 numeric=True,
-                explanation="share of the bootstrap replicates in which nothing dominates it",
+                explanation=tabular.CHANCE,
             ),
-            tables.Column(name="dominated with 95% confidence by"),
+            tabular.Column(name="dominated with 95% confidence by"),
         ]
     rows = []
     for one in everyone:
-        entries: list[Entry | str] = [Entry(text=names(one), family=family(one).key), tables.of_cost(first.cost, COSTS[first.cost](one))]
+        entries: list[Entry | str] = [Entry(text=names(one), family=family(one).key), tabular.of_cost(first.cost, COSTS[first.cost](one))]
         for metric, found in frontiers.items():
-            entries.append(tables.of_quality(one.quality(metric)))
+            entries.append(tabular.of_quality(one.quality(metric)))
             entries += _standing_entries(one, found, names)
-        rows.append(tables.row(*entries, family=family(one).name, backbone=filter_name(one)))
+        rows.append(tabular.row(*entries, family=family(one).name, backbone=filter_name(one)))
     return Table(key=key, caption=caption, columns=tuple(headings), rows=tuple(rows))
 
 
@@ -179,14 +157,9 @@ def _standing_entries(one: Configuration, found: Frontier, names: Names) -> list
     standing = next((s for s in found.standings if s.configuration is one), None)
     if standing is None:
         reason = next((reason for other, reason in found.excluded if other is one), "")
-        return [Entry(text="takes no part", tone="muted", detail=reason), Entry(text=text.MISSING, tone="muted")]
-    on = Entry(
-        text=text.percent(standing.probability),
-        order=standing.probability,
-        tone="good" if standing.on_frontier else "",
-        detail="on it" if standing.on_frontier else "",
-    )
-    rival = Entry(text=names(standing.dominated_by)) if standing.dominated_by else Entry(text=text.MISSING, tone="muted")
+        return [Entry(text="takes no part", tone="muted", detail=reason), tabular.NOTHING]
+    on = tabular.of_chance(standing.probability, on_frontier=standing.on_frontier)
+    rival = Entry(text=names(standing.dominated_by)) if standing.dominated_by else tabular.NOTHING
     return [on, rival]
 
 
@@ -205,8 +178,3 @@ def _value(standing: Standing) -> float:
 
 def _unique(among: Sequence[Configuration]) -> list[Configuration]:
     return list({one.key: one for one in among}.values())
-
-
-def sentence(text: str) -> str:
-    """The text with its first letter as at the start of a sentence."""
-    return text[:1].upper() + text[1:]
