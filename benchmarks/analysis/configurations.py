@@ -18,14 +18,14 @@ QUALITY_METRICS = ("ndcg@10", "recall@10")
 FEWEST_USERS = 10  # below it users drawn anew are the same few, and an interval would promise what nobody knows
 DISAGREES = f"its FLOP ledger disagrees by over {LEDGER_TOLERANCE:.0%}"
 _LARGEST_COST = 1e30  # what no machine takes; a number beyond it is a mistake
-_OF_ITS_OWN = frozenset(
+OF_ITS_OWN = frozenset(
     {
         "compression", "history", "recent", "segments", "tokens", "plan", "serving", *EVALUATION_FIELDS, "training", "elastic_tokens",
         "learning_rate", "warmup_steps", "decays", "temperature", "epochs", "patience", "seed", "control", "counted_only",
     }
 )  # fmt: skip
 _SETTINGS = tuple(setting.name for setting in dataclasses.fields(Cell))
-_SHARED = tuple(name for name in _SETTINGS if name not in _OF_ITS_OWN)
+_SHARED = tuple(name for name in _SETTINGS if name not in OF_ITS_OWN)
 _OF_A_MODEL = tuple(name for name in _SETTINGS if name not in EVALUATION_FIELDS)
 
 

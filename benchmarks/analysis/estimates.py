@@ -18,6 +18,7 @@ from benchmarks import text
 Floats = NDArray[np.float64]
 
 CONFIDENCE = 0.95  # of every interval, and what is said with certainty
+_ROUNDING = 1e-12  # of a value: replicates that are closer are the same
 _PERCENTILES = (2.5, 97.5)
 Form = Literal["ratio", "signed", "percent"]
 _SEED_OF_DRAWS = 20_260_103
@@ -88,7 +89,7 @@ def recovered(ours: Estimate, no_token: Estimate, full: Estimate) -> Estimate:
 def interval_of(replicates: Floats) -> tuple[float, float] | tuple[None, None]:
     """The 95% interval of bootstrap replicates. Where they do not vary there is none: users who are all alike prove nothing of others."""
     finite = replicates[np.isfinite(replicates)]
-    if finite.size < 2 or finite.min() == finite.max():
+    if finite.size < 2 or np.ptp(finite) <= _ROUNDING * np.abs(finite).max():
         return None, None
     low, high = np.percentile(finite, _PERCENTILES)
     return float(low), float(high)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.analysis.configurations import Configuration, configurations
 from benchmarks.cell import Cell
 from benchmarks.keys import Catalogue, cell_key, cost_key, cost_shape, quality_key
 from benchmarks.records import Record, record_of
@@ -249,6 +250,11 @@ def fabricate(
 def records_of(*values: dict[str, Any]) -> list[Record]:
     """As they are read from disk."""
     return [record_of(value) for value in values]
+
+
+def configured(values: Iterable[dict[str, Any]]) -> list[Configuration]:
+    """The configurations of records."""
+    return configurations(records_of(*values))
 
 
 def slim(record: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 import pytest
-from fabricated_records import fabricate, grid_cells
+from fabricated_records import configured, fabricate, grid_cells
 
-from benchmarks.analysis.configurations import configurations
 from benchmarks.cell import Cell
 from benchmarks.report.banner import banner, findings, limits
 from benchmarks.report.names import in_order, name_all
@@ -12,7 +11,7 @@ def cell(compression: str = "experts", **settings: object) -> Cell:
 
 
 def said(records):
-    among = in_order(configurations(records))
+    among = in_order(configured(records))
     names = name_all(among)
     return banner(records, among, names), limits(records, among, names)
 
@@ -36,20 +35,20 @@ def test_the_word_follows_the_statuses(statuses, tone, word):
 
 def test_the_finding_is_about_a_configuration_with_a_control():
     cells = [cell(tokens=0), cell(tokens=1), cell(tokens=16, segments=2)]  # the best has no control of its own layout
-    (found,) = findings(configurations([fabricate(one) for one in cells]))
+    (found,) = findings(configured([fabricate(one) for one in cells]))
     assert found.startswith("HSTU · PerSRec, 1 token reaches")
     assert "Against the same layout without tokens: +" in found
 
 
 def test_without_any_control_that_is_said():
-    (found,) = findings(configurations([fabricate(cell())]))
+    (found,) = findings(configured([fabricate(cell())]))
     assert "Against the same layout without tokens: unknown, no cell of this layout without tokens." in found
 
 
 def test_the_finding_names_what_full_history_costs():
     cells = [cell(), cell("full", serving="recompute"), cell("full", serving="cache")]
     records = [fabricate(one) for one in cells]
-    (found,) = findings(configurations(records))
+    (found,) = findings(configured(records))
     flops = {record["cell"]["compression"] + record["cell"]["serving"]: record["metrics"]["serve_flops"]["value"] for record in records}
     assert f"at {100 * flops['expertscache'] / flops['fullrecompute']:.1f}% of its FLOPs per request" in found
     # 2 layers x (48 + 48) x 4 bytes a kept position
@@ -61,19 +60,19 @@ def test_a_better_model_of_the_recent_items_alone_is_not_hidden():
     for metric in ("ndcg@10", "recall@10"):
         records[1]["metrics"][metric]["value"] += 0.5
         records[1]["replicates"][metric] = [value + 0.5 for value in records[1]["replicates"][metric]]
-    (found,) = findings(configurations(records))
+    (found,) = findings(configured(records))
     assert "A model trained on the recent items alone does better: \N{MINUS SIGN}0." in found
 
 
 def test_tokens_that_do_not_help_are_not_sold():
     records = [fabricate(cell()), fabricate(cell(tokens=0))]
     records[1] |= {"metrics": records[0]["metrics"], "replicates": records[0]["replicates"]}
-    (found,) = findings(configurations(records))
+    (found,) = findings(configured(records))
     assert "+0.0000 (+0.0000 to +0.0000), an interval that holds 0, so that the tokens help is not established." in found
 
 
 def test_each_backbone_has_its_finding_the_best_first():
-    found = findings(configurations([fabricate(one) for one in grid_cells(histories=(64,))]))
+    found = findings(configured([fabricate(one) for one in grid_cells(histories=(64,))]))
     assert [text.split(" ")[0] for text in found] == ["HSTU", "SASRec"]
 
 

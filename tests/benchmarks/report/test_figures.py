@@ -3,9 +3,9 @@ import re
 
 import matplotlib as mpl
 import pytest
-from fabricated_records import fabricate, grid_cells
+from fabricated_records import configured, fabricate, grid_cells
 
-from benchmarks.analysis.configurations import QUALITY_METRICS, configurations
+from benchmarks.analysis.configurations import QUALITY_METRICS
 from benchmarks.analysis.frontier import frontier
 from benchmarks.cell import Cell
 from benchmarks.report import names as families
@@ -16,7 +16,7 @@ from benchmarks.report.tables import contrasts
 
 @pytest.fixture(scope="module")
 def among():
-    return families.in_order(configurations([fabricate(cell) for cell in grid_cells(histories=(64,), backbones=("hstu",))]))
+    return families.in_order(configured([fabricate(cell) for cell in grid_cells(histories=(64,), backbones=("hstu",))]))
 
 
 def drawn(among, cost="serve_flops"):
@@ -99,7 +99,7 @@ def test_text_is_never_read_as_mathematics():
     cells = [Cell(backbone="hstu", compression="experts", tokens=4, dataset=name) for name in ("$\\frac{<b>", "plain")]
     records = [fabricate(cell) for cell in cells]
     records[0]["metrics"]["ndcg@10"]["value"] = 1.0  # on the frontier, so that it is labelled
-    assert "[$\\frac{&lt;b&gt;]" in str(drawn(configurations(records)).image.svg)
+    assert "[$\\frac{&lt;b&gt;]" in str(drawn(configured(records)).image.svg)
 
 
 def test_settings_of_the_user_change_nothing(among):
@@ -158,7 +158,7 @@ def test_tokens_figure_has_ceilings_and_references(among):
 
 def test_figures_without_a_subject_are_not_drawn(among):
     names = families.name_all(among)
-    full = [one for one in among if one["compression"] == "full"]
+    full = [one for one in among if one.cell.compression == "full"]
     assert curves.tokens_figure(full, names, ceiling={}, key="t", where="here") is None
     assert curves.history_figure(among, names, ceiling={}, key="h", where="here") is None
     assert curves.cost_history_figure(among, names, key="c", where="here") is None
@@ -167,16 +167,16 @@ def test_figures_without_a_subject_are_not_drawn(among):
 
 
 def test_names_say_what_parts_and_no_more():
-    names = families.name_all(one := configurations([fabricate(Cell(backbone="hstu", compression="experts", tokens=4))]))
+    names = families.name_all(one := configured([fabricate(Cell(backbone="hstu", compression="experts", tokens=4))]))
     assert (names(one[0]), names.brief(one[0])) == ("HSTU · PerSRec, 4 tokens", "4 tok")
     cells = [Cell(backbone="hstu", compression="experts", tokens=4, history=history) for history in (64, 128)]
-    names = families.name_all(two := configurations([fabricate(cell) for cell in cells]))
+    names = families.name_all(two := configured([fabricate(cell) for cell in cells]))
     assert [names.brief(one) for one in two] == ["4 tok @64", "4 tok @128"]
 
 
 def test_namesakes_are_told_apart_by_what_differs():
     cells = [Cell(backbone="hstu", compression="experts", tokens=4, learning_rate=rate) for rate in (0.001, 0.01)]
-    among = configurations([fabricate(cell) for cell in cells])
+    among = configured([fabricate(cell) for cell in cells])
     names = families.name_all(among)
     assert sorted(names(one) for one in among) == [
         "HSTU · PerSRec, 4 tokens · learning rate 0.001",
@@ -185,7 +185,7 @@ def test_namesakes_are_told_apart_by_what_differs():
 
 
 def test_every_configuration_of_a_grid_has_a_name_of_its_own():
-    among = configurations([fabricate(cell) for cell in grid_cells()])
+    among = configured([fabricate(cell) for cell in grid_cells()])
     names = families.name_all(among)
     for of in (names, names.brief):
         assert not [pair for pair in itertools.combinations([of(one) for one in among], 2) if pair[0] == pair[1]]

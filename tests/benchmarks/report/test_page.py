@@ -11,16 +11,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from fabricated_records import fabricate, grid_cells, metric, slim, write
+from fabricated_records import configured, fabricate, grid_cells, metric, slim, write
 
 from benchmarks import store
-from benchmarks.analysis.configurations import configurations
 from benchmarks.cell import COMPRESSION_NAMES, FLOOR_NAMES, WITHOUT_TOKENS, Cell
 from benchmarks.report import names as families
 from benchmarks.report import page as report
 from benchmarks.report.command import main
 from benchmarks.report.page import render_report
-from benchmarks.report.tables.evidence import item_table
+from benchmarks.report.tables.ledger import item_table
 
 EVIL = "<script>alert('x')</script>\"&$\\frac{"
 VOID = {"meta", "link", "br", "img", "input", "hr", "path", "use"}
@@ -99,12 +98,12 @@ def test_sections_come_in_the_order_of_the_contract(page):
 def test_item_vectors_that_are_computed_have_a_row_a_backbone(tmp_path):
     cells = [Cell(backbone="hllm", compression="experts", tokens=tokens) for tokens in (0, 4)]
     parameters = fabricate(Cell(backbone="hstu", compression="full"))
-    assert item_table(configurations([parameters])) is None
+    assert item_table(configured([parameters])) is None
     records = [slim(fabricate(cell)) for cell in cells]
     for record in records:
         record["metrics"]["item_flops"] = metric(29_600_000, "flop")
         record["metrics"]["item_peak_bytes"] = metric(None, "byte", method="not told")
-    table = item_table(configurations([*records, parameters]))
+    table = item_table(configured([*records, parameters]))
     assert [[entry.text for entry in row.entries[:3]] for row in table.rows] == [["HLLM", "synthetic", "29.6 MFLOP"]]
     assert table.rows[0].entries[4].detail == "not told"
     assert table.caption in Page(rendered(tmp_path, records)).text
@@ -280,7 +279,7 @@ def test_every_compression_has_a_name_a_colour_and_a_mark_of_its_own(tmp_path):
     ]
     floors = [Cell(backbone=name, compression="none", training="none") for name in FLOOR_NAMES]
     page = Page(rendered(tmp_path, [fabricate(cell) for cell in cells + floors]))
-    of_cells = [families.family(one) for one in configurations([fabricate(cell) for cell in cells])]
+    of_cells = [families.family(one) for one in configured([fabricate(cell) for cell in cells])]
     for part in ("key", "name", "colour", "dark", "marker"):
         assert len({getattr(one, part) for one in of_cells}) == len(cells)
     assert all(one.key in families.FAMILIES and one.name in page.text for one in of_cells)
