@@ -1,6 +1,7 @@
 import pytest
-from fabricated_records import configured, fabricate, grid_cells
+from fabricated_records import records_of, configured, fabricate, grid_cells
 
+from benchmarks.analysis.origins import sources
 from benchmarks.cell import Cell
 from benchmarks.report.banner import banner, findings, limits
 from benchmarks.report.names import in_order, name_all
@@ -11,9 +12,10 @@ def cell(compression: str = "experts", **settings: object) -> Cell:
 
 
 def said(records):
+    read = records_of(*records)
     among = in_order(configured(records))
     names = name_all(among)
-    return banner(records, among, names), limits(records, among, names)
+    return banner(read, sources(read), among, names), limits(read, among, names)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_a_better_model_of_the_recent_items_alone_is_not_hidden():
     records = [fabricate(cell()), fabricate(cell("recent"))]
     for metric in ("ndcg@10", "recall@10"):
         records[1]["metrics"][metric]["value"] += 0.5
-        records[1]["replicates"][metric] = [value + 0.5 for value in records[1]["replicates"][metric]]
+        records[1]["replicates"]["means"][metric] = [value + 0.5 for value in records[1]["replicates"]["means"][metric]]
     (found,) = findings(configured(records))
     assert "A model trained on the recent items alone does better: \N{MINUS SIGN}0." in found
 
@@ -68,7 +70,7 @@ def test_tokens_that_do_not_help_are_not_sold():
     records = [fabricate(cell()), fabricate(cell(tokens=0))]
     records[1] |= {"metrics": records[0]["metrics"], "replicates": records[0]["replicates"]}
     (found,) = findings(configured(records))
-    assert "+0.0000 (+0.0000 to +0.0000), an interval that holds 0, so that the tokens help is not established." in found
+    assert "+0.0000, without an interval (it is the same whichever users are drawn), so that the tokens help is not established." in found
 
 
 def test_each_backbone_has_its_finding_the_best_first():
@@ -78,7 +80,7 @@ def test_each_backbone_has_its_finding_the_best_first():
 
 def test_limits_name_unfinished_training_and_noise():
     record = fabricate(cell(epochs=3))
-    record["model"]["curve"] = [{"epoch": epoch, "validation_ndcg@10": epoch / 10} for epoch in (1, 2, 3)]
+    record["model"] |= {"epochs": 3, "best_epoch": 3}
     record["metrics"]["serve_latency_p50_ms"] |= {"low": 0.5, "high": 1.5, "value": 1.0}
     _, found = said([record])
     assert "1 of 1 configurations were at their best in the last epoch they were given; longer training may change their order." in found
@@ -88,6 +90,6 @@ def test_limits_name_unfinished_training_and_noise():
 
 def test_training_that_stopped_by_itself_is_not_unfinished():
     record = fabricate(cell(epochs=9))
-    record["model"] |= {"epochs": 3, "curve": [{"epoch": epoch, "validation_ndcg@10": epoch / 10} for epoch in (1, 2, 3)]}
+    record["model"] |= {"epochs": 3, "best_epoch": 3}
     _, found = said([record])
     assert not [text for text in found if "last epoch" in text]

@@ -14,7 +14,7 @@ import pytest
 from fabricated_records import configured, fabricate, grid_cells, metric, slim, write
 
 from benchmarks import store
-from benchmarks.cell import COMPRESSION_NAMES, FLOOR_NAMES, WITHOUT_TOKENS, Cell
+from benchmarks.cell import Cell
 from benchmarks.report import names as families
 from benchmarks.report import page as report
 from benchmarks.report.command import main
@@ -273,16 +273,15 @@ def test_every_compression_has_a_name_a_colour_and_a_mark_of_its_own(tmp_path):
     common = {"backbone": "hstu", "dataset_size": "small", "history": 64, "recent": 32}
     serving = {"retrieval": "recompute"}
     cells = [
-        Cell(**common, compression=name, tokens=0 if name in WITHOUT_TOKENS else 4, serving=serving.get(name, "cache"))
-        for name in COMPRESSION_NAMES
-        if name != "none"
+        Cell(**common, compression=part.name, tokens=0 if part.tokens == "none" else 4, serving=serving.get(part.name, "cache"))
+        for part in parts.compressions().values()
     ]
-    floors = [Cell(backbone=name, compression="none", training="none") for name in FLOOR_NAMES]
+    floors = [Cell(backbone=name, compression="none", training="none") for name in parts.floors()]
     page = Page(rendered(tmp_path, [fabricate(cell) for cell in cells + floors]))
     of_cells = [families.family(one) for one in configured([fabricate(cell) for cell in cells])]
-    for part in ("key", "name", "colour", "dark", "marker"):
-        assert len({getattr(one, part) for one in of_cells}) == len(cells)
-    assert all(one.key in families.FAMILIES and one.name in page.text for one in of_cells)
+    for look in ("key", "name", "colour", "dark", "marker", "glyph", "place"):
+        assert len({getattr(one, look) for one in of_cells}) == len(cells)
+    assert all(one.name in page.text for one in of_cells)
 
 
 def test_costs_alone(tmp_path):
