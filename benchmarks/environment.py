@@ -4,20 +4,24 @@ Stable facts form the environment's fingerprint; readings such as clock rates ar
 Nothing here imports torch or persrec: versions come from package metadata, GPU facts from NVML.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
 import os
 import platform
 import re
-import subprocess
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.driver import ask, clocks
+import psutil
+
+from benchmarks.checkout import repository_state
+from benchmarks.driver import ask, clocks, facts, first_visible, visible_devices
+from benchmarks.portable import portable_argv
 
 PROJECT = Path(__file__).resolve().parent.parent
 PACKAGES = (
@@ -30,6 +34,7 @@ PACKAGES = (
     "tokenizers",
     "transformers",
     "nvidia-ml-py",
+    "scipy",
 )
 MEASURING_SOURCES = (
     "persrec",
@@ -40,7 +45,6 @@ MEASURING_SOURCES = (
     "benchmarks/isolation.py",
     "benchmarks/driver.py",
 )
-NOT_CODE = (":(exclude)results", ":(exclude)reports")
 
 
 def environment(*, device: str, threads: int, affinity: Sequence[int]) -> dict[str, Any]:
@@ -87,37 +91,40 @@ def _stable_facts() -> dict[str, Any]:
 
 def package_versions() -> dict[str, str | None]:
     """The versions of the packages that make numbers, ``None`` for one that is not installed."""
-    found: dict[str, str | None] = {}
+    versions: dict[str, str | None] = {}
     for name in PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
+            versions[name] = None
+    return versions
 
 
 def readings(*, device: str) -> dict[str, Any]:
-    """What the machine shows right now: clocks and load, on CUDA also temperature and throttling."""
-    taken: dict[str, Any] = {"cpu_mhz": _cpu_mhz(), "load_average": round(os.getloadavg()[0], 2)}
+    """What the machine shows right now: clocks and load, on CUDA also temperature and throttling; ``None`` for what it does not."""
+    now: dict[str, Any] = {"cpu_mhz": _cpu_mhz(), "load_average": _load_average()}
     if device == "cuda":
-        taken["gpu"] = ask(_gpu_readings)[0]
-    return taken
+        gpu, reason = ask(lambda nvml: clocks(nvml, first_visible(nvml)))
+        now["gpu"] = {"reason": reason} if gpu is None else gpu
+    return now
 
 
 def cuda_device_count() -> tuple[int, str]:
-    """How many CUDA devices cells may use, and, for 0, why: told from torch's build and NVML, without importing torch."""
+    """How many CUDA devices cells may use, and, for 0, why: from torch's build and NVML, without importing torch."""
     torch_version = package_versions()["torch"]
     if torch_version is None:
         return 0, "torch is not installed"
     if torch_version.endswith("+cpu"):
         return 0, f"torch {torch_version} is built without CUDA"
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None and visible.strip() in ("", "-1"):
-        return 0, f"CUDA_VISIBLE_DEVICES={visible!r} hides every device"
-    count, reason = ask(lambda nvml: int(nvml.nvmlDeviceGetCount()))
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None and named.strip() in ("", "-1"):
+        return 0, f"CUDA_VISIBLE_DEVICES={named!r} hides every device"
+    count, reason = ask(lambda nvml: len(visible_devices(nvml)))
     if count is None:
         return 0, reason or "NVML gave no answer"
-    return count, "" if count else "NVML lists no device"
+    if count:
+        return count, ""
+    return 0, "NVML lists no device" if named is None else f"CUDA_VISIBLE_DEVICES={named!r} names no device here"
 
 
 def chosen_device(wanted: str) -> str:
@@ -136,17 +143,24 @@ def chosen_device(wanted: str) -> str:
     return "cpu"
 
 
+def available_processors() -> tuple[int, ...]:
+    """The processors that this process may use, by number; all of the machine's where the system cannot limit them."""
+    if hasattr(os, "sched_getaffinity"):
+        return tuple(sorted(os.sched_getaffinity(0)))
+    return tuple(range(os.cpu_count() or 1))
+
+
 def processors(slot: int, threads: int) -> tuple[int, ...]:
     """The processors of a worker: ``threads`` of those this run may use, the next ones for the next worker."""
-    available = sorted(os.sched_getaffinity(0))
+    available = available_processors()
     if threads >= len(available):
-        return tuple(available)
+        return available
     return tuple(sorted({available[(slot * threads + offset) % len(available)] for offset in range(threads)}))
 
 
 def provenance(*, argv: Sequence[str]) -> dict[str, Any]:
-    """Commit, digest of uncommitted changes, the command and the time; ``commit`` is null, with a reason, outside a repository."""
-    return {**repository_state(PROJECT), "argv": list(argv), "utc": utc_now()}
+    """Commit, digest of uncommitted changes, the command and the time; what git cannot tell is null, with a reason."""
+    return {**repository_state(PROJECT), "argv": portable_argv(argv), "utc": utc_now()}
 
 
 def utc_now() -> str:
@@ -173,50 +187,31 @@ def _python_sources(root: Path, names: Iterable[str]) -> list[Path]:
     return sorted(found)
 
 
-def repository_state(root: Path) -> dict[str, Any]:
-    """The commit of a checkout and the digest of what differs from it."""
-    try:
-        commit = _git(root, "rev-parse", "--verify", "HEAD").strip()
-    except (OSError, subprocess.SubprocessError) as error:
-        return {"commit": None, "commit_reason": f"git knows no commit at {root} ({type(error).__name__})", "dirty": None}
-    return {"commit": commit, "dirty": _uncommitted_digest(root)}
-
-
-def _uncommitted_digest(root: Path) -> str | None:
-    """SHA-256 of what differs from the commit, new files among it; ``None`` for a clean tree. What runs write does not count."""
-    changes = _git(root, "diff", "HEAD", "--binary", "--no-ext-diff", "--", ".", *NOT_CODE)
-    new_files = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", ".", *NOT_CODE).split("\0")
-    if not changes and not any(new_files):
-        return None
-    hasher = hashlib.sha256(changes.encode(errors="surrogateescape"))
-    for name in sorted(filter(None, new_files)):
-        path = root / name
-        hasher.update(name.encode(errors="surrogateescape"))
-        hasher.update(path.read_bytes() if path.is_file() else b"")
-    return hasher.hexdigest()
-
-
-def _git(root: Path, *arguments: str) -> str:
-    finished = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=True, timeout=30)
-    return finished.stdout.decode(errors="surrogateescape")
-
-
 def _cpu_model() -> str | None:
     return _first_match(Path("/proc/cpuinfo"), r"^model name\s*:\s*(.+)$") or platform.processor() or None
 
 
 def _cpu_mhz() -> float | None:
     try:
-        clocks = re.findall(r"^cpu MHz\s*:\s*([\d.]+)$", Path("/proc/cpuinfo").read_text(), flags=re.MULTILINE)
+        frequency = psutil.cpu_freq()
+    except (OSError, AttributeError, NotImplementedError, RuntimeError):  # psutil has none for this system
+        return None
+    return round(float(frequency.current), 1) if frequency is not None and frequency.current else None
+
+
+def _load_average() -> float | None:
+    """The mean number of processes that wanted a processor in the last minute."""
+    try:
+        return round(float(psutil.getloadavg()[0]), 2)
     except OSError:
         return None
-    return round(sum(map(float, clocks)) / len(clocks), 1) if clocks else None
 
 
 def _memory_bytes() -> int | None:
-    """What this process may use: the machine's memory or the container's limit, whichever is less."""
-    kibibytes = _first_match(Path("/proc/meminfo"), r"^MemTotal:\s*(\d+) kB$")
-    limits = [int(kibibytes) * 1024] if kibibytes else []
+    """What this process may use: the machine's memory or the container's limit, which psutil does not know, whichever is less."""
+    limits = []
+    with contextlib.suppress(OSError):  # no /proc
+        limits.append(int(psutil.virtual_memory().total))
     for name in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         limit = _first_match(Path(name), r"^(\d+)$")
         limits += [int(limit)] if limit else []
@@ -225,36 +220,16 @@ def _memory_bytes() -> int | None:
 
 def _first_match(path: Path, pattern: str) -> str | None:
     try:
-        found = re.search(pattern, path.read_text(), flags=re.MULTILINE)
+        match = re.search(pattern, path.read_text(), flags=re.MULTILINE)
     except OSError:
         return None
-    return found.group(1).strip() if found else None
+    return match.group(1).strip() if match else None
 
 
 def _gpu_facts() -> tuple[dict[str, Any] | None, str | None]:
-    return ask(_first_gpu)
-
-
-def _first_gpu(nvml: Any) -> dict[str, Any]:
-    handle = _first_visible(nvml)
-    return {
-        "name": _text(nvml.nvmlDeviceGetName(handle)),
-        "memory_bytes": int(nvml.nvmlDeviceGetMemoryInfo(handle).total),
-        "driver": _text(nvml.nvmlSystemGetDriverVersion()),
-    }
-
-
-def _first_visible(nvml: Any) -> Any:
-    """The device that CUDA calls 0, which need not be NVML's 0."""
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
-    if first.startswith("GPU-"):
-        return nvml.nvmlDeviceGetHandleByUUID(first)
-    return nvml.nvmlDeviceGetHandleByIndex(int(first) if first.isdecimal() else 0)
-
-
-def _gpu_readings(nvml: Any) -> dict[str, Any]:
-    return clocks(nvml, _first_visible(nvml))
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    """Name, memory and driver of the GPU, ``None`` for those that it does not tell, and why."""
+    gpu, reason = ask(facts)
+    if gpu is None:
+        return None, reason
+    reasons = gpu.pop("reasons", {})
+    return gpu, "; ".join(f"{name}: {why}" for name, why in reasons.items()) or None

@@ -1,47 +1,44 @@
-"""Turns a cell into data, a model and probes. Runs inside the cell's own process."""
+"""Turns a cell into data, a model and probes. Runs inside the process of a training, a quality or a cost.
 
-import dataclasses
-import functools
+Each kind of number is a probe of its own under `benchmarks.probes`: what ages it is the code that the probe imports
+(`benchmarks.digests`). Nothing that makes a number stands here.
+"""
+
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from benchmarks.cell import FLOOR_NAMES, PLANS, Cell, UnsupportedError, blocks_of
-from benchmarks.measures import MEASURES
+from benchmarks.cell import Cell, InvalidMeasurementError
+from benchmarks.measures import COST_KINDS, MEASURES, Kind, of_kinds
 from benchmarks.probes.control import measure_control
 from benchmarks.probes.flops import count_flops
 from benchmarks.probes.latency import measure_latency
 from benchmarks.probes.load import LoadWatch
 from benchmarks.probes.memory import measure_memory
+from benchmarks.probes.models import build_control, build_model, use_tokens
 from benchmarks.probes.nvml import GpuWatch
-from benchmarks.probes.quality import quality_of_ranks, states_before_target, validation_figure
+from benchmarks.probes.quality import check_cache, measure_floor, measure_quality
 from benchmarks.probes.subject import NOT_RUN, Subject
 from benchmarks.probes.throughput import measure_throughput
-from persrec.backbones import Backbone, BackboneSettings, build_backbone
+from benchmarks.probes.training import train
+from benchmarks.probes.training_cost import TrainingSubject, measure_training_cost
+from persrec import names
 from persrec.checkpoints import load_facts, load_weights, save_checkpoint
-from persrec.compression import CompressionSettings, build_compression
-from persrec.compression.base import Compression
-from persrec.compression.experts import Experts
 from persrec.data import load_dataset
 from persrec.data.ceiling import ceiling
 from persrec.data.interactions import InteractionLog
-from persrec.data.splits import LeaveOneOut, leave_one_out
-from persrec.evaluation.floors import floor_ranks
-from persrec.evaluation.ranks import target_ranks
-from persrec.items import ItemSettings, build_items
-from persrec.recommender import SequentialRecommender
-from persrec.training import STATE, EpochReport, Recipe, StateError, StateKeeper, Trainer
+from persrec.data.splits import leave_one_out
+from persrec.files import write_atomically
+from persrec.training import STATE
 
 ReportPhase = Callable[[str], None]
-Probe = Callable[[], tuple[dict[str, Any], dict[str, Any]]]
-CACHE_TOLERANCE = 1e-4  # cosines; a served score further than this from the joint pass makes the cell invalid
+Answer = dict[str, Any]
+_TIMED = frozenset({"throughput", "latency", "control", "training_cost"})
 
 
 @dataclass(slots=True)
@@ -60,220 +57,127 @@ class Phases:
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
 
-def train_model(payload: Mapping[str, Any], report_phase: ReportPhase) -> dict[str, Any]:
-    """Trains the model of ``payload["cell"]`` and writes it to ``payload["model_dir"]``, whole or not at all.
-
-    Until then the folder holds the state of the training, from which a run that was stopped goes on.
-    """
+def train_model(payload: Mapping[str, Any], report_phase: ReportPhase) -> Answer:
+    """Trains the model of ``payload["cell"]`` and writes it to ``payload["model_dir"]``, whole or not at all."""
     cell = _prepared(payload)
     report_phase("load")
     log = _load(payload, cell)
-    data = leave_one_out(log)
-    model = build_model(cell, data.num_items, log.item_texts, log.item_categories)
-    report_phase("training")
     folder = Path(payload["model_dir"])
-
-    def told(report: EpochReport) -> None:
-        report_phase(f"epoch {report.epoch} of at most {cell.epochs}, validation ndcg@10 {report.validation:.4f}")
-
-    tokens = _validation_tokens(cell)
-    if tokens is not None:
-        _use_tokens(model, tokens)
-    validate = validation_figure(model, data, time_bias=cell.time_bias, tokens=tokens)
-    keeper = StateKeeper(folder / STATE)
-    trainer = Trainer(model=model, data=data, recipe=recipe(cell), validate=validate, on_epoch=told, keeper=keeper)
-    try:
-        result = trainer.run()
-    except StateError as error:
-        report_phase(f"training anew, {error}")
-        keeper.path.unlink()
-        result = trainer.run()
-    save_checkpoint(folder, model, {**result.to_dict(), "cell": cell.to_dict()})
+    _drop_foreign_state(folder, payload["code_digest"])
+    model, result = train(cell, log, folder / STATE, report=report_phase)
+    save_checkpoint(folder, model, {**result.to_dict(), "cell": cell.to_dict(), "code_digest": payload["code_digest"]})
     return {"epochs": len(result.curve)}
 
 
-def measure_cell(payload: Mapping[str, Any], report_phase: ReportPhase) -> dict[str, Any]:
-    """Measures one cell: quality, FLOPs, memory, throughput and latency, each in a pass of its own."""
+def measure_cell_quality(payload: Mapping[str, Any], report_phase: ReportPhase) -> Answer:
+    """What a cell's model, or floor, ranks."""
     cell = _prepared(payload)
     phases = Phases(report=report_phase)
     with phases.phase("load"):
         log = _load(payload, cell)
         data = leave_one_out(log)
-        facts = _dataset_facts(log, cell)
-    answer: dict[str, Any] = {"metrics": {}, "replicates": {}, "ledger": [], "model": None, "dataset": facts, "load": {}, "raw": {}}
-    if cell.backbone in FLOOR_NAMES:
+        data.check_evaluated()
+        answer: Answer = {"metrics": {}, "replicates": None, "model": None, "dataset": _dataset_facts(log, cell), "raw": {}}
+    if cell.is_floor:
         with phases.phase("quality"):
-            past = data.past("test")
-            ranks = floor_ranks(
-                cell.backbone,
-                train_counts=data.train_counts(),
-                past=(past.offsets, past.items),
-                targets=data.targets("test"),
-                seen=data.seen("test"),
-            )
-            _add_quality(answer, ranks, data)
+            answer["metrics"], answer["replicates"], answer["raw"]["ranks"] = measure_floor(cell, data)
         return {**answer, "seconds": phases.seconds}
     with phases.phase("load"):
         model = build_model(cell, data.num_items, log.item_texts, log.item_categories)
-        if payload["model_dir"] is not None:
-            folder = Path(payload["model_dir"])
-            load_weights(folder, model)
-            answer["model"] = _model_facts(folder)
+        folder = Path(payload["model_dir"])
+        load_weights(folder, model)
         if cell.training == "elastic":
-            _use_tokens(model, cell.tokens)
-        model.eval()
-    subject = Subject(cell=cell, model=model, recipe=recipe(cell), data=data)
-    if payload["model_dir"] is not None:
-        with phases.phase("quality"):
-            answer["model"]["cached_joint_gap"] = subject.check_cache(tolerance=CACHE_TOLERANCE)
-            states = states_before_target(cell, model, data)
-            with torch.no_grad():  # so that a text model's vectors are those kept
-                features = model.item_features()
-            ranks = target_ranks(states, features, data.targets("test"), data.seen("test"))
-            _add_quality(answer, ranks, data)
-            curve = answer["model"]["curve"]
-            answer["metrics"]["padding_share"] = {"value": curve[-1]["padding_share"], "method": "training, last epoch", "n": len(curve)}
-    with phases.phase("flops"):
-        metrics, answer["ledger"] = count_flops(subject)
-        answer["metrics"].update(_without_running(metrics) if cell.counted_only else metrics)
-    for name, probe in _probes(subject, metrics):
-        timed = name != "memory"
-        with phases.phase(name), LoadWatch() as watch, GpuWatch(cell.device if timed else "cpu") as gpu:
-            metrics, raw = probe()
-            answer["raw"].update(raw)
-        counts = {key: metric for key, metric in metrics.items() if MEASURES[key].deterministic or not timed}
-        answer["metrics"].update(watch.said(metrics) | counts)
-        answer["load"][name] = watch.readings() | gpu.readings()
+            use_tokens(model, cell.tokens)
+        subject = Subject(cell=cell, model=model.eval())
+    with phases.phase("quality"):
+        gap = check_cache(subject, data)
+        answer["model"] = _model_facts(folder) | {"cached_joint_gap": gap}
+        answer["metrics"], answer["replicates"], answer["raw"]["ranks"] = measure_quality(subject, data)
+        curve = answer["model"]["curve"]
+        answer["metrics"]["padding_share"] = {"value": curve[-1]["padding_share"], "method": "training, last epoch", "n": len(curve)}
     return {**answer, "seconds": phases.seconds}
 
 
-def _probes(subject: Subject, counted: Mapping[str, Any]) -> list[tuple[str, Probe]]:
-    """What is measured of a model that runs, by phase; the control last, which trains on."""
-    of_running = (("memory", measure_memory), ("throughput", measure_throughput), ("latency", measure_latency))
-    probes: list[tuple[str, Probe]] = []
-    if not subject.cell.counted_only:
-        probes += [(name, functools.partial(probe, subject)) for name, probe in of_running]
-    if subject.cell.control:
-        probes.append(("control", lambda: measure_control(subject, build_control(subject), counted)))
-    return probes
+def measure_cost(payload: Mapping[str, Any], report_phase: ReportPhase) -> Answer:
+    """What the shape of ``payload["cell"]`` costs, of the kinds of number in ``payload["kinds"]``, with an untrained model."""
+    cell = _prepared(payload)
+    phases = Phases(report=report_phase)
+    with phases.phase("load"):
+        subject = _subject(payload, cell)
+        control = _control(subject) if cell.control else None
+    answer: Answer = {"metrics": {}, "ledger": [], "load": {}, "raw": {}}
+    for kind in COST_KINDS:
+        if kind not in payload["kinds"] or (kind == "control" and control is None):
+            continue
+        if cell.counted_only and kind not in ("flops", "control", "training_cost"):
+            answer["metrics"].update(_not_run(kind))
+            continue
+        with phases.phase(kind), LoadWatch() as watch, GpuWatch(cell.device if kind in _TIMED else "cpu") as gpu:
+            metrics, ledger, raw = _measured(kind, subject, control)
+        if cell.counted_only:
+            metrics = _counted_alone(metrics)
+        counts = {name: metric for name, metric in metrics.items() if MEASURES[name].deterministic or kind not in _TIMED}
+        answer["metrics"].update(watch.said(metrics) | counts)
+        answer["ledger"] += ledger
+        answer["raw"].update(raw)
+        if kind != "flops":
+            answer["load"][kind] = watch.readings() | gpu.readings()
+    return {**answer, "seconds": phases.seconds}
 
 
-def _without_running(counted: Mapping[str, Any]) -> dict[str, Any]:
-    """What was counted says so, and what would have had to run says that it did not."""
-    said = {name: {**metric, "method": f"{metric['method']}; on the meta device, nothing was run"} for name, metric in counted.items()}
-    missing = {"value": None, "low": None, "high": None, "n": 0, "method": NOT_RUN}
-    would_run = (name for name, measure in MEASURES.items() if measure.group == "cost" and not measure.deterministic)
-    return said | {name: dict(missing) for name in would_run if not MEASURES[name].beside_control}
-
-
-def untrained_subject(payload: Mapping[str, Any]) -> Subject:
+def untrained_subject(payload: Mapping[str, Any]) -> TrainingSubject:
     """The subject of a cell with an untrained model: what a comparison of timings asks of a checkout, so it keeps its name."""
-    cell = Cell.from_dict(payload["cell"])
+    return _subject(payload, Cell.from_dict(payload["cell"]))
+
+
+def _drop_foreign_state(folder: Path, code_digest: str) -> None:
+    """Removes what training by other code left unfinished: going on from there would mix the two."""
+    mark = folder / "code_digest"
+    if not mark.is_file() or mark.read_text() != code_digest:
+        for name in (STATE, "model.json"):
+            (folder / name).unlink(missing_ok=True)
+    write_atomically(mark, code_digest.encode())
+
+
+def _measured(kind: Kind, subject: TrainingSubject, control: TrainingSubject | None) -> tuple[Answer, list[Answer], Answer]:
+    """Metrics, ledger rows and raw samples of one kind of number."""
+    if kind == "flops":
+        metrics, ledger = count_flops(subject)
+        return metrics, ledger, {}
+    if kind == "training_cost":
+        return measure_training_cost(subject, control)
+    if kind == "control" and control is not None:
+        metrics, raw = measure_control(subject, control)
+    else:
+        probe = {"memory": measure_memory, "throughput": measure_throughput, "latency": measure_latency}[kind]
+        metrics, raw = probe(subject)
+    return metrics, [], raw
+
+
+def _subject(payload: Mapping[str, Any], cell: Cell) -> TrainingSubject:
     log = _load(payload, cell)
-    data = leave_one_out(log)
-    model = build_model(cell, data.num_items, log.item_texts, log.item_categories)
-    model.eval()
-    return Subject(cell=cell, model=model, recipe=recipe(cell), data=data)
+    model = build_model(cell, log.num_items, log.item_texts, log.item_categories)
+    if cell.training == "elastic":
+        use_tokens(model, cell.tokens)
+    return TrainingSubject(cell=cell, model=model.eval())
 
 
-def build_model(
-    cell: Cell, num_items: int, texts: Sequence[str] | None = None, categories: NDArray[np.int64] | None = None
-) -> SequentialRecommender:
-    """The untrained model of a cell; an elastic one holds its largest count.
-
-    Raises:
-        UnsupportedError: the backbone reads item texts, or the compression pools by category, and there are none.
-    """
-    if cell.backbone == "hllm" and texts is None:
-        raise UnsupportedError(f"backbone: hllm reads item texts, and the dataset {cell.dataset} has none")
-    if cell.compression == "category" and categories is None:
-        raise UnsupportedError(f"compression: category needs item categories, and the dataset {cell.dataset} has none")
-    torch.manual_seed(cell.seed)
-    with _weights(cell):
-        compression = _compression_of(cell, categories)
-        of_items = ItemSettings(
-            count=num_items,
-            width=cell.width,
-            layers=cell.item_layers,
-            heads=cell.heads,
-            texts=texts,
-            key_value_heads=cell.key_value_heads,
-            feed_forward=cell.feed_forward,
-            copying_start=cell.copying_start,
-        )
-        backbone, items = _backbone_of(cell, compression), build_items(cell.backbone, of_items)
-        model = SequentialRecommender(items=items, backbone=backbone, compression=compression)
-    return _placed(model, cell)
+def _control(subject: TrainingSubject) -> TrainingSubject:
+    cell, model = build_control(subject.cell, subject.model.items)
+    return TrainingSubject(cell=cell, model=model)
 
 
-def build_control(subject: Subject) -> Subject:
-    """Full attention over the same window, served by recomputing it: the same sizes and item vectors, a backbone of its own."""
-    cell = dataclasses.replace(
-        subject.cell, compression="full", tokens=0, segments=1, plan="equal", serving="recompute", cache_dtype="float32",
-        ablation="none", staleness=0, training="none", elastic_tokens=(),
-    )  # fmt: skip
-    with _weights(cell):
-        compression = _compression_of(cell, None)
-        model = SequentialRecommender(items=subject.model.items, backbone=_backbone_of(cell, compression), compression=compression)
-    return dataclasses.replace(subject, cell=cell, model=_placed(model, cell).eval(), recipe=recipe(cell))
+def _counted_alone(metrics: Answer) -> Answer:
+    """What was counted says that nothing was run."""
+    return {
+        name: metric if metric["value"] is None else {**metric, "method": f"{metric['method']}; on the meta device, nothing was run"}
+        for name, metric in metrics.items()
+    }
 
 
-def _weights(cell: Cell) -> AbstractContextManager[object]:
-    """Inside, weights are made; without storage where they are counted alone."""
-    return torch.device("meta") if cell.counted_only else nullcontext()
-
-
-def _placed(model: SequentialRecommender, cell: Cell) -> SequentialRecommender:
-    dtype = getattr(torch, cell.dtype)
-    return model.to(dtype=dtype) if cell.counted_only else model.to(device=cell.device, dtype=dtype)
-
-
-def _compression_of(cell: Cell, categories: NDArray[np.int64] | None) -> Compression:
-    settings = CompressionSettings(
-        history=cell.history,
-        recent=cell.recent,
-        segments=cell.segments,
-        tokens=max(cell.elastic_tokens) if cell.training == "elastic" else cell.tokens,
-        width=cell.width,
-        plan=cell.plan if cell.plan in PLANS else blocks_of(cell.plan),
-        categories=categories,
-    )
-    return build_compression(cell.compression, settings)
-
-
-def _backbone_of(cell: Cell, compression: Compression) -> Backbone:
-    settings = BackboneSettings(
-        width=cell.width,
-        layers=cell.layers,
-        heads=cell.heads,
-        length=compression.layout.length,
-        dropout=cell.dropout,
-        key_value_heads=cell.key_value_heads,
-        feed_forward=cell.feed_forward,
-        copying_start=cell.copying_start,
-    )
-    return build_backbone(cell.backbone, settings)
-
-
-def recipe(cell: Cell) -> Recipe:
-    """How the cell's model is trained."""
-    return Recipe(
-        learning_rate=cell.learning_rate,
-        item_learning_rate=cell.item_learning_rate,
-        warmup_steps=cell.warmup_steps,
-        decays=cell.decays,
-        weight_decay=cell.weight_decay,
-        temperature=cell.temperature,
-        negatives=cell.negatives,
-        epochs=cell.epochs,
-        patience=cell.patience,
-        targets_per_step=cell.batch_size * (cell.history + cell.recent),
-        time_bias=cell.time_bias,
-        recent_weight=cell.recent_weight,
-        moving_windows=cell.moving_windows,
-        token_counts=cell.elastic_tokens if cell.training == "elastic" else (),
-        seed=cell.seed,
-    )
+def _not_run(kind: Kind) -> Answer:
+    """What would have had to run, and did not."""
+    return {name: {"value": None, "low": None, "high": None, "n": 0, "method": NOT_RUN} for name in sorted(of_kinds([kind]))}
 
 
 def _prepared(payload: Mapping[str, Any]) -> Cell:
@@ -285,29 +189,22 @@ def _prepared(payload: Mapping[str, Any]) -> Cell:
 
 
 def _load(payload: Mapping[str, Any], cell: Cell) -> InteractionLog:
-    return load_dataset(cell.dataset, size=cell.dataset_size, data_dir=payload["data_dir"], cache_dir=payload["cache_dir"])
+    """The cell's data, which must be those that were planned for.
+
+    Raises:
+        InvalidMeasurementError: the data changed since.
+    """
+    log = load_dataset(cell.dataset, size=cell.dataset_size, data_dir=payload["data_dir"], cache_dir=payload["cache_dir"])
+    planned = payload.get("dataset_digest")
+    if planned is not None and log.digest != planned:
+        raise InvalidMeasurementError(
+            f"dataset {cell.dataset}: planned with digest {planned[:12]}, loaded {log.digest[:12]}: it changed meanwhile"
+        )
+    return log
 
 
-def _use_tokens(model: SequentialRecommender, tokens: int) -> None:
-    if not isinstance(model.compression, Experts):
-        raise UnsupportedError("training: elastic goes with the experts compression alone")
-    model.compression.use(tokens)
-
-
-def _validation_tokens(cell: Cell) -> int | None:
-    """An elastic model is validated at the middle one of its counts."""
-    return sorted(cell.elastic_tokens)[len(cell.elastic_tokens) // 2] if cell.training == "elastic" else None
-
-
-def _add_quality(answer: dict[str, Any], ranks: np.ndarray, data: LeaveOneOut) -> None:
-    metrics, replicates = quality_of_ranks(ranks, data)
-    answer["metrics"].update(metrics)
-    answer["replicates"] = replicates
-    answer["raw"]["ranks"] = ranks
-
-
-def _dataset_facts(log: InteractionLog, cell: Cell) -> dict[str, Any]:
-    limits = ceiling(log, recent=cell.recent) if cell.dataset == "synthetic" else None
+def _dataset_facts(log: InteractionLog, cell: Cell) -> Answer:
+    synthetic = names.find(names.datasets(), cell.dataset).synthetic
     return {
         "name": log.name,
         "users": log.num_users,
@@ -315,18 +212,11 @@ def _dataset_facts(log: InteractionLog, cell: Cell) -> dict[str, Any]:
         "interactions": len(log),
         "exclude_seen": log.exclude_seen,
         "notes": dict(log.notes),
-        "ceiling": limits,
+        "ceiling": ceiling(log, recent=cell.recent) if synthetic else None,
     }
 
 
-def _model_facts(folder: Path) -> dict[str, Any]:
+def _model_facts(folder: Path) -> Answer:
     facts = load_facts(folder)
-    return {
-        "key": folder.name,
-        "epochs": len(facts["curve"]),
-        "best_epoch": facts["best_epoch"],
-        "best_validation_ndcg@10": facts["best_validation"],
-        "train_seconds": facts["train_seconds"],
-        "resumes": facts["resumes"],
-        "curve": [{**epoch, "validation_ndcg@10": epoch["validation"]} for epoch in facts["curve"]],
-    }
+    kept = ("best_epoch", "best_validation", "train_seconds", "resumes", "diverged_at", "curve")
+    return {"key": folder.name, "epochs": len(facts["curve"]), **{name: facts.get(name) for name in kept}}

@@ -14,9 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.gate.baseline import Verdict
-from benchmarks.store import write_atomically
 from benchmarks.text import literal
 from persrec.commandline import DONE, INCOMPLETE, NOT_COMPARABLE, REGRESSION, Parser, one_line
+from persrec.files import write_atomically
 
 UNMEASURED = (Verdict.MISSING, Verdict.INVALID, Verdict.INCOMPARABLE)
 WORDS = {DONE: "PASS", REGRESSION: "REGRESSION", INCOMPLETE: "INCOMPLETE", NOT_COMPARABLE: "NOT COMPARABLE"}
@@ -102,7 +102,7 @@ def write(sheet: Sheet, *, junit_to: Path | None, markdown_to: Path | None, json
     """Writes the files that were asked for.
 
     Raises:
-        StoreError: one cannot be written.
+        WriteError: one cannot be written.
     """
     for path, rendered in ((junit_to, junit), (markdown_to, markdown), (json_to, as_json)):
         if path is not None:

@@ -15,56 +15,73 @@ A grid file::
     compression = "experts"
     tokens = [0, 4]
     [estimate]                # optional: seconds of one model and one cell, for --list before anything was measured
-    [limits]                  # optional: training_seconds, cell_seconds, address_space_bytes
+    [limits]                  # optional: training_seconds, cell_seconds (inf: no limit), address_space_bytes
 """
 
-import dataclasses
-import difflib
 import itertools
+import math
 import random
+import re
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+import urllib.parse
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cell import BACKBONE_NAMES, COMPRESSION_NAMES, FLOOR_NAMES, Cell, changed_at_evaluation
+import msgspec
+
+from benchmarks.cell import Cell, changed_at_evaluation, check_parts
+from persrec import names
+from persrec.names import nearest
 
 PRESETS = Path(__file__).parent / "presets"
 DEFAULT_DATASET = "synthetic"
 ORDER_SEED = 20260101
+MOST_CELLS = 100_000
+LARGEST_SIZE = 2**24  # of any whole number but a seed: beyond it lies a mistyped digit, not an experiment
 
 SETTINGS: dict[str, Any] = typing.get_type_hints(Cell)
 LAYERS = ("device", "dataset", "backbone", "compression")
 TABLES = ("description", "defaults", *LAYERS, "sweep", "estimate", "limits")
-KNOWN_IN_LAYER: dict[str, tuple[str, ...] | None] = {
-    "device": ("cpu", "cuda"),
-    "dataset": None,  # persrec.data knows them; a grid may prepare for one that is not there yet
-    "backbone": BACKBONE_NAMES + FLOOR_NAMES,
-    "compression": COMPRESSION_NAMES,
-}
+NONE = "none"  # how ``--select`` writes a setting without a value
+
+Typed = typing.TypeVar("Typed")
+Settings = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
+class Durations:
     """Seconds that one model and one cell take, as a guess for ``--list``."""
 
     seconds_per_model: float = 30.0
     seconds_per_cell: float = 5.0
 
+    def __post_init__(self) -> None:
+        for name in ("seconds_per_model", "seconds_per_cell"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: {getattr(self, name)}; expected a finite number above 0")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """How far a process may go before it is ended; no limit changes a number, so none is part of a cell."""
+    """How far a process may go before it is ended; no limit changes a number, so none is part of a cell.
+
+    Seconds may be infinite: no limit.
+    """
 
     training_seconds: float = 6 * 3600.0
     cell_seconds: float = 3600.0
     address_space_bytes: int | None = None
 
-
-Table = typing.TypeVar("Table", Estimate, Limits)
+    def __post_init__(self) -> None:
+        for name in ("training_seconds", "cell_seconds"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: {getattr(self, name)}; expected a number above 0, or inf for no limit")
+        if self.address_space_bytes is not None and not 0 < self.address_space_bytes < 2**63:
+            raise ValueError(f"address_space_bytes: {_shown(self.address_space_bytes)}; expected a whole number above 0 and below 2^63")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,8 +91,21 @@ class Grid:
     name: str
     description: str
     cells: tuple[Cell, ...]
-    estimate: Estimate = Estimate()
+    estimate: Durations = Durations()
     limits: Limits = Limits()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _File:
+    """The content of a grid file; ``layers`` are settings by layer and name, ``sweeps`` are as they were written."""
+
+    path: Path
+    description: str
+    defaults: Settings
+    layers: Mapping[str, Mapping[str, Settings]]
+    sweeps: Sequence[object]
+    estimate: Durations
+    limits: Limits
 
 
 def preset_names() -> list[str]:
@@ -97,34 +127,25 @@ def load_grid(name: str, *, device: str, dataset: str | None = None, seeds: Sequ
     Raises:
         ValueError: no such grid, or a field of it that does not hold up; the message names file, sweep and field.
     """
-    path = _grid_path(name)
-    content = _read_toml(path)
-    _check_layers(path, content)
-    cells: list[Cell] = []
-    sweeps = content.get("sweep", [])
-    if not isinstance(sweeps, list) or not sweeps:
-        raise ValueError(f"{path}: no [[sweep]], so the grid holds no cell")
-    for number, sweep in enumerate(sweeps, start=1):
-        where = f"{path}: sweep {number}"
+    file = _read(_grid_path(name))
+    fixed: Settings = {"device": device} | ({"dataset": dataset} if dataset else {})
+    cells: dict[Cell, None] = {}
+    for number, sweep in enumerate(file.sweeps, start=1):
+        where = f"{file.path}: sweep {number}"
         own, devices = _devices_of(where, sweep)
-        combinations = _combinations(where, own)
-        for combination in combinations if device in devices else ():
-            fixed: dict[str, Any] = {"device": device} | ({"dataset": dataset} if dataset else {})
-            settings = _layered(content, combination, fixed)
-            cells += _replicated(where, settings, seeds)
+        axes = _axes(where, own)
+        count = math.prod(len(axis) for axis in axes) * max(1, len(seeds))
+        if len(cells) + count > MOST_CELLS:
+            raise ValueError(f"{where}: {count} cells; expected at most {MOST_CELLS} in a grid")
+        for combination in itertools.product(*axes) if device in devices else ():
+            cells |= dict.fromkeys(_cells(where, _layered(file, dict(combination), fixed), seeds))
     if not cells:
-        raise ValueError(f"{path}: every [[sweep]] is for another device than {device}, so the grid holds no cell")
-    return Grid(
-        name=path.stem,
-        description=str(content.get("description", "")),
-        cells=tuple(dict.fromkeys(cells)),
-        estimate=_table(path, content, "estimate", Estimate),
-        limits=_table(path, content, "limits", Limits),
-    )
+        raise ValueError(f"{file.path}: every [[sweep]] is for another device than {device}, so the grid holds no cell")
+    return Grid(name=file.path.stem, description=file.description, cells=tuple(cells), estimate=file.estimate, limits=file.limits)
 
 
 def select(cells: Sequence[Cell], expression: str, *, grid: str) -> tuple[Cell, ...]:
-    """The cells that match every term of ``backbone=hstu,tokens=0|4``.
+    """The cells that match every term of ``backbone=hstu,tokens=0|4``; values are written as by `show`.
 
     Raises:
         ValueError: a term is no ``setting=value``, names no setting, has a value of another type, or nothing matches;
@@ -136,7 +157,7 @@ def select(cells: Sequence[Cell], expression: str, *, grid: str) -> tuple[Cell, 
         if not equals:
             raise ValueError(f"--select: {term!r} is not setting=value")
         if name not in SETTINGS:
-            raise ValueError(f"--select: unknown setting {name!r}{_nearest(name, SETTINGS)}; known: {', '.join(SETTINGS)}")
+            raise ValueError(f"--select: unknown setting {name!r}{nearest(name, SETTINGS)}; known: {', '.join(SETTINGS)}")
         wanted = {_parsed(name, text.strip()) for text in texts.split("|")}
         selected = [cell for cell in selected if getattr(cell, name) in wanted]
         if not selected:
@@ -147,13 +168,13 @@ def select(cells: Sequence[Cell], expression: str, *, grid: str) -> tuple[Cell, 
 
 def selecting(cell: Cell, cells: Sequence[Cell]) -> str:
     """The shortest expression, by the order of settings, with which ``select`` finds this cell alone among ``cells``."""
-    names = [name for name in SETTINGS if len({getattr(other, name) for other in cells}) > 1]
-    for name in list(reversed(names)):
-        fewer = [kept for kept in names if kept != name]
+    varying = [name for name in SETTINGS if len({getattr(other, name) for other in cells}) > 1]
+    for name in list(reversed(varying)):
+        fewer = [other for other in varying if other != name]
         alike = [other for other in cells if all(getattr(other, kept) == getattr(cell, kept) for kept in fewer)]
         if len(alike) == 1:
-            names = fewer
-    return ",".join(f"{name}={show(getattr(cell, name))}" for name in names)
+            varying = fewer
+    return ",".join(f"{name}={show(getattr(cell, name))}" for name in varying)
 
 
 def shuffled(cells: Sequence[Cell], *, seed: int = ORDER_SEED) -> tuple[Cell, ...]:
@@ -168,13 +189,15 @@ def shuffled(cells: Sequence[Cell], *, seed: int = ORDER_SEED) -> tuple[Cell, ..
 
 
 def show(value: object) -> str:
-    """A setting's value as ``--select`` takes it."""
+    """A setting's value as ``--select`` takes it: ``none``, ``true``, ``0.001``, ``0+4``; a comma in a text is ``%2C``."""
     if value is None:
-        return "none"
+        return NONE
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return "+".join(map(str, value)) or "none"
+        return "+".join(map(str, value)) or NONE
+    if isinstance(value, str):
+        return re.sub(r"[%,|\s]", lambda match: urllib.parse.quote(match.group()), value)
     return str(value)
 
 
@@ -199,158 +222,193 @@ def label(cell: Cell) -> str:
 
 def _grid_path(name: str) -> Path:
     if name.endswith(".toml"):
-        path = Path(name)
-        if not path.is_file():
-            raise ValueError(f"--grid: no file {path}")
-        return path
-    if name not in preset_names():
-        known = preset_names()
-        raise ValueError(f"--grid: unknown grid {name!r}{_nearest(name, known)}; known: {', '.join(known)}, or the path of a .toml file")
+        return Path(name)
+    known = preset_names()
+    if name not in known:
+        raise ValueError(f"--grid: unknown grid {name!r}{nearest(name, known)}; known: {', '.join(known)}, or the path of a .toml file")
     return PRESETS / f"{name}.toml"
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            content = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: {error}") from error
+def _read(path: Path) -> _File:
+    """A grid file, checked as a whole: every layer holds up even where no cell of this device or dataset uses it."""
+    content = _toml(path)
     for name in content:
         if name not in TABLES:
-            raise ValueError(f"{path}: unknown table {name!r}{_nearest(name, TABLES)}; known: {', '.join(TABLES)}")
-    return content
+            raise ValueError(f"{path}: unknown table {name!r}{nearest(name, TABLES)}; known: {', '.join(TABLES)}")
+    sweeps = content.get("sweep", [])
+    if not isinstance(sweeps, list) or not sweeps:
+        raise ValueError(f"{path}: no [[sweep]], so the grid holds no cell")
+    return _File(
+        path=path,
+        description=_typed(f"{path}: description", content.get("description", ""), str),
+        defaults=_settings(f"{path}: [defaults]", content.get("defaults", {})),
+        layers={layer: _layer(path, layer, content.get(layer, {})) for layer in LAYERS},
+        sweeps=sweeps,
+        estimate=_table(f"{path}: [estimate]", content.get("estimate", {}), Durations),
+        limits=_table(f"{path}: [limits]", content.get("limits", {}), Limits),
+    )
 
 
-def _check_layers(path: Path, content: Mapping[str, Any]) -> None:
-    """Every override holds up even where no cell of this device or dataset uses it."""
-    _check_settings(f"{path}: [defaults]", content.get("defaults", {}))
-    for layer in LAYERS:
-        tables = _as_table(f"{path}: {layer}", content.get(layer, {}), f"tables such as [{layer}.NAME]")
-        known = KNOWN_IN_LAYER[layer]
-        for name, settings in tables.items():
-            if known is not None and name not in known:
-                raise ValueError(f"{path}: [{layer}.{name}]: unknown {layer}{_nearest(name, known)}; known: {', '.join(known)}")
-            _check_settings(f"{path}: [{layer}.{name}]", settings)
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except FileNotFoundError as error:
+        raise ValueError(f"--grid: no file {path}") from error
+    except OSError as error:
+        raise ValueError(f"--grid: {path}: {error.strerror or error}") from error
+    except RecursionError as error:
+        raise ValueError(f"{path}: nested too deep to be read") from error
+    except ValueError as error:  # no UTF-8, no TOML, a number of thousands of digits
+        raise ValueError(f"{path}: {error}") from error
 
 
-def _check_settings(where: str, settings: object) -> None:
-    for name, value in _as_table(where, settings, "a table of cell settings").items():
+def _layer(path: Path, layer: str, tables: object) -> dict[str, Settings]:
+    known = _known_in(layer)
+    for name in _as_table(f"{path}: {layer}", tables, f"tables such as [{layer}.NAME]"):
+        if known is not None and name not in known:
+            raise ValueError(f"{path}: [{layer}.{name}]: unknown {layer}{nearest(name, known)}; known: {', '.join(known)}")
+    return {name: _settings(f"{path}: [{layer}.{name}]", settings) for name, settings in typing.cast("Settings", tables).items()}
+
+
+def _known_in(layer: str) -> tuple[str, ...] | None:
+    """The names that a layer's tables may have; ``None`` for datasets, as a grid may prepare for one that is not there yet."""
+    known: dict[str, tuple[str, ...]] = {
+        "device": names.DEVICES,
+        "backbone": (*names.backbones(), *names.floors()),
+        "compression": (names.NO_COMPRESSION, *names.compressions()),
+    }
+    return known.get(layer)
+
+
+def _settings(where: str, settings: object) -> Settings:
+    table = _as_table(where, settings, "a table of cell settings")
+    return {name: _setting(where, name, value) for name, value in table.items()}
+
+
+def _devices_of(where: str, sweep: object) -> tuple[Settings, Sequence[str]]:
+    """A sweep without its ``only``, and the devices that it is for."""
+    settings = dict(_as_table(where, sweep, "a table of cell settings"))
+    if "only" not in settings:
+        return settings, names.DEVICES
+    only = settings.pop("only")
+    if only not in names.DEVICES:
+        raise ValueError(f"{where}: only: {_shown(only)}; expected one of: {', '.join(names.DEVICES)}")
+    return settings, (only,)
+
+
+def _axes(where: str, sweep: Settings) -> list[list[tuple[str, Any]]]:
+    """Each setting of a sweep with its values: a list is crossed, and of a setting that is a list itself, a list of lists."""
+    axes: list[list[tuple[str, Any]]] = []
+    for name, value in sweep.items():
         _check_name(where, name)
-        _checked(where, name, value)
+        crossed = isinstance(value, list) and (SETTINGS[name] != tuple[int, ...] or any(isinstance(entry, list) for entry in value))
+        values = value if crossed else [value]
+        if not values:
+            raise ValueError(f"{where}: {name}: an empty list, so the sweep holds no cell")
+        axes.append([(name, _setting(where, name, entry)) for entry in values])
+    return axes
+
+
+def _layered(file: _File, combination: Settings, fixed: Settings) -> Settings:
+    """The settings of one cell: each layer is chosen by what the layers that name it say."""
+    settings = {"dataset": DEFAULT_DATASET} | file.defaults
+    chosen = settings | combination | fixed
+    for layer in LAYERS:
+        settings |= file.layers[layer].get(chosen.get(layer, ""), {})
+    return settings | combination | fixed
+
+
+def _cells(where: str, settings: Settings, seeds: Sequence[int]) -> list[Cell]:
+    """A cell for each seed."""
+    for name in ("backbone", "compression"):
+        if name not in settings:
+            raise ValueError(f"{where}: {name}: missing; every cell needs one")
+    try:
+        cells = [Cell(**settings | {"seed": seed}) for seed in seeds] or [Cell(**settings)]
+        check_parts(cells[0])
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    return cells
 
 
 def _check_name(where: str, name: str) -> None:
     if name == "device":
         raise ValueError(f"{where}: device is chosen by --device, not by a grid")
     if name not in SETTINGS:
-        raise ValueError(f"{where}: unknown setting {name!r}{_nearest(name, SETTINGS)}; known: {', '.join(SETTINGS)}")
+        raise ValueError(f"{where}: unknown setting {name!r}{nearest(name, SETTINGS)}; known: {', '.join(SETTINGS)}")
 
 
-def _devices_of(where: str, sweep: object) -> tuple[dict[str, Any], Sequence[str]]:
-    """A sweep without its ``only``, and the devices that it is for."""
-    settings = dict(_as_table(where, sweep, "a table of cell settings"))
-    devices = KNOWN_IN_LAYER["device"] or ()
-    if "only" not in settings:
-        return settings, devices
-    only = settings.pop("only")
-    if only not in devices:
-        raise ValueError(f"{where}: only: {only!r}; expected one of: {', '.join(devices)}")
-    return settings, (only,)
+def _setting(where: str, name: str, value: object) -> Any:
+    """The value of a cell's setting, in its type."""
+    _check_name(where, name)
+    where = f"{where}: {name}"
+    setting = _typed(where, value, SETTINGS[name])
+    if isinstance(setting, float) and not math.isfinite(setting):
+        raise ValueError(f"{where}: {setting}; expected a finite number")
+    for number in setting if isinstance(setting, tuple) else (setting,):
+        if isinstance(number, int) and name != "seed" and number > LARGEST_SIZE:
+            raise ValueError(f"{where}: {_shown(number)}; expected at most {LARGEST_SIZE}")
+    return setting
 
 
-def _combinations(where: str, sweep: object) -> Iterable[dict[str, Any]]:
-    """Every combination of a sweep's lists."""
-    axes: list[list[tuple[str, Any]]] = []
-    for name, value in _as_table(where, sweep, "a table of cell settings").items():
-        _check_name(where, name)
-        crossed = isinstance(value, list) and (SETTINGS[name] != tuple[int, ...] or any(isinstance(entry, list) for entry in value))
-        values = value if crossed else [value]
-        if not values:
-            raise ValueError(f"{where}: {name}: an empty list, so the sweep holds no cell")
-        axes.append([(name, _checked(where, name, entry)) for entry in values])
-    return (dict(combination) for combination in itertools.product(*axes))
-
-
-def _layered(content: Mapping[str, Any], combination: dict[str, Any], fixed: dict[str, Any]) -> dict[str, Any]:
-    """The settings of one cell: each layer is chosen by what the layers that name it say."""
-    settings: dict[str, Any] = {"dataset": DEFAULT_DATASET} | content.get("defaults", {})
-    chosen = settings | combination | fixed
-    for layer in LAYERS:
-        settings |= content.get(layer, {}).get(chosen.get(layer), {})
-    return settings | combination | fixed
-
-
-def _replicated(where: str, settings: dict[str, Any], seeds: Sequence[int]) -> list[Cell]:
-    for name in ("backbone", "compression"):
-        if name not in settings:
-            raise ValueError(f"{where}: {name}: missing; every cell needs one")
-    if isinstance(settings.get("elastic_tokens"), list):
-        settings["elastic_tokens"] = tuple(settings["elastic_tokens"])
-    replicas = [settings | {"seed": seed} for seed in seeds] or [settings]
+def _table(where: str, values: object, kind: type[Typed]) -> Typed:
+    hints = typing.get_type_hints(kind)
+    typed: Settings = {}
+    for name, value in _as_table(where, values, f"a table with: {', '.join(hints)}").items():
+        if name not in hints:
+            raise ValueError(f"{where}: unknown {name!r}{nearest(name, hints)}; known: {', '.join(hints)}")
+        typed[name] = _typed(f"{where}: {name}", value, hints[name])
     try:
-        return [Cell(**replica) for replica in replicas]
+        return kind(**typed)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 
 
-def _checked(where: str, name: str, value: object) -> Any:
-    """``value`` as the setting's type wants it: an int may stand for a float, a list for a tuple."""
-    hint = SETTINGS[name]
-    if hint == tuple[int, ...]:
-        if isinstance(value, list) and all(type(entry) is int for entry in value):
-            return tuple(value)
-    elif hint is float:
-        if type(value) in (int, float):
-            return float(typing.cast(float, value))
-    elif type(value) in _plain_types(hint):
-        return value
-    raise ValueError(f"{where}: {name}: {value!r} is {type(value).__name__}; expected {_type_name(hint)}")
+def _typed(where: str, value: object, hint: Any) -> Any:
+    """``value`` in the type ``hint``: an int may stand for a float, a list for a tuple."""
+    try:
+        return msgspec.convert(value, hint)
+    except (ValueError, OverflowError) as error:  # a number that no float can hold
+        raise ValueError(f"{where}: {_shown(value)} is {type(value).__name__}; expected {_type_name(hint)}") from error
+
+
+def _as_table(where: str, value: object, expected: str) -> Settings:
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} is {_shown(value)}; expected {expected}")  # noqa: TRY004 - a file's content is input, not a type error
+    return value
 
 
 def _parsed(name: str, text: str) -> Any:
     """The value of a setting from the text of ``--select``."""
     hint = SETTINGS[name]
+    kinds = _kinds(hint)
     try:
         if hint == tuple[int, ...]:
-            return () if text == "none" else tuple(int(part) for part in text.split("+"))
-        if hint is bool:
+            return () if text == NONE else tuple(int(part) for part in text.split("+"))
+        if text == NONE and types.NoneType in kinds:
+            return None
+        if bool in kinds:
             return {"true": True, "false": False}[text.lower()]
-        if hint in (int, float):
-            return hint(text)
-        if hint == int | None:
-            return None if text == "none" else int(text)
+        number = next((kind for kind in (int, float) if kind in kinds), None)
+        return urllib.parse.unquote(text) if number is None else number(text)
     except (ValueError, KeyError) as error:
         raise ValueError(f"--select: {name}: {text!r} is no {_type_name(hint)}") from error
-    return None if text == "none" and hint is not str else text
 
 
-def _plain_types(hint: Any) -> tuple[type, ...]:
+def _kinds(hint: Any) -> tuple[type, ...]:
     return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
 
 
 def _type_name(hint: Any) -> str:
     if hint == tuple[int, ...]:
         return "a list of int"
-    return " or ".join("none" if kind is type(None) else kind.__name__ for kind in _plain_types(hint))
+    return " or ".join(NONE if kind is types.NoneType else kind.__name__ for kind in _kinds(hint))
 
 
-def _table(path: Path, content: Mapping[str, Any], name: str, kind: type[Table]) -> Table:
-    known = [field.name for field in dataclasses.fields(kind)]
-    values = _as_table(f"{path}: {name}", content.get(name, {}), f"a table with: {', '.join(known)}")
-    for key, value in values.items():
-        if key not in known:
-            raise ValueError(f"{path}: [{name}]: unknown {key!r}{_nearest(key, known)}; known: {', '.join(known)}")
-        if type(value) not in (int, float) or value <= 0:
-            raise ValueError(f"{path}: [{name}]: {key}: {value!r}; expected a number above 0")
-    return kind(**values)
-
-
-def _as_table(where: str, value: object, expected: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError(f"{where} is {value!r}; expected {expected}")  # noqa: TRY004 - a file's content is input, not a type error
-    return value
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""
+def _shown(value: object) -> str:
+    """A value for a message, cut where it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits, tables in tables
+        return f"a very large {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,38 +1,39 @@
-"""What a run leaves on disk: one record per cell, raw samples, the flat table, and the lock that keeps a second run out.
+"""What a run leaves on disk: records and costs, raw samples, the flat table, and the lock that keeps a second run out.
 
-Every file is written beside its place, synced and renamed, so that a run that is ended at any moment leaves whole files.
+Every file is written by `persrec.files`, so a run that is ended at any moment leaves whole files. Records are read by
+`benchmarks.records`. Nothing is deleted or replaced here but what a run wrote, told by its name (`check_out`).
 """
 
 import contextlib
-import dataclasses
 import fcntl
 import hashlib
-import json
-import math
 import os
+import re
 import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from benchmarks.cell import DEFAULTS, Cell
+from benchmarks.records import Cost, Record, RecordError, RunRecords, read_cost, read_json, record_files, to_json
+from persrec.files import WriteError, atomic, is_leftover, write_atomically
 
-SCHEMA_VERSION = 1
-STATUSES = ("ok", "oom", "timeout", "crash", "unsupported", "invalid")
-FINDINGS = ("ok", "oom", "unsupported")  # what a finished sweep may hold; the other statuses are measurements that are not there
-REQUIRED = ("schema_version", "cell_key", "status", "cell", "metrics", "error", "environment", "provenance")
+_KEY = "[0-9a-f]{64}"
+_LOCK = ".lock"
+_LOCK_TEXT = re.compile(rb"persrec run, process ([0-9]+)\n")
+_TABLE = "results.csv"
+_TABLE_START = b"cell_key,"
+_RECORDS = {"cells": re.compile(rf"{_KEY}\.json"), "costs": re.compile(rf"{_KEY}\.json")}
+_FOLDERS = {
+    **_RECORDS,
+    "raw": re.compile(rf"{_KEY}\.npz"),
+    "logs": re.compile(rf"([a-z]+-)?{_KEY}(-[0-9]+)?\.log"),
+    "models": re.compile(_KEY),
+}
 
-Record = dict[str, Any]
 
-
-class StoreError(ValueError):
-    """A file of the store cannot be read or written; the message is one line that names it."""
-
-
-class LockedError(StoreError):
+class LockedError(ValueError):
     """Another run that is alive writes to this folder."""
 
 
@@ -41,13 +42,18 @@ def record_path(out: Path, cell_key: str) -> Path:
     return out / "cells" / f"{cell_key}.json"
 
 
+def cost_path(out: Path, cost_key: str) -> Path:
+    """Where the cost of a shape lies."""
+    return out / "costs" / f"{cost_key}.json"
+
+
 def raw_path(out: Path, cell_key: str) -> Path:
     """Where the raw samples of a cell lie; git ignores them."""
     return out / "raw" / f"{cell_key}.npz"
 
 
 def log_path(out: Path, name: str) -> Path:
-    """Where the output of a cell's (its key) or a model's (``model-`` and its key) process lies."""
+    """Where the output of a process lies; its ``name`` is a cell's key, or a model's or cost's behind ``model-`` or ``cost-``."""
     return out / "logs" / f"{name}.log"
 
 
@@ -73,17 +79,57 @@ def kernels_paths(out: Path) -> dict[str, Path]:
     return {device: out.resolve().parent / "kernels" / f"{device}.json" for device in ("cpu", "cuda")}
 
 
-def write_record(out: Path, record: Mapping[str, Any]) -> Path:
+def check_out(out: Path) -> None:
+    """Refuses a folder that a run must not write to, before anything is created or deleted.
+
+    A run takes a folder that is not there, an empty one, and one that a run wrote: it holds a record, a cost or a run's lock, or
+    nothing but what a run writes. What else lies in a run's folder is the user's and stays.
+
+    Raises:
+        ValueError: ``out`` is no folder, cannot be read, is not a run's, or holds a ``results.csv`` or ``.lock`` that no run wrote.
+    """
+    try:
+        if not out.exists():
+            _check_absent(out)
+            return
+        entries = sorted(out.iterdir())
+        own = [path for path in (out / _LOCK, out / _TABLE) if path.is_file() and not _is_ours(path)]
+        strange = next((path for path in entries if not _is_ours(path)), None)
+        of_a_run = _is_lock(out / _LOCK) or any(_is_record(path) for name in _RECORDS for path in _children(out / name))
+    except OSError as error:
+        raise ValueError(f"--out: {out}: {error.strerror or error}") from error
+    if own:
+        raise ValueError(f"--out: {own[0]} was not written by a run, which would replace it; choose another folder")
+    if strange is not None and not of_a_run:
+        raise ValueError(f"--out: {out} is not a run's folder: it holds {_strange_name(strange)}; choose a new or empty one")
+
+
+def write_record(out: Path, record: Record) -> Path:
     """Writes one record in its place.
 
     Raises:
-        StoreError: the disk is full or may not be written.
+        WriteError: the disk is full or may not be written.
         ValueError: the record holds a NaN or an infinity, which JSON has no word for.
     """
-    path = record_path(out, record["cell_key"])
-    text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False)
-    write_atomically(path, text.encode() + b"\n")
+    path = record_path(out, record.cell_key)
+    write_atomically(path, to_json(record))
     return path
+
+
+def write_cost(out: Path, cost: Cost) -> Path:
+    """Writes one shape's cost in its place; fails as `write_record`."""
+    path = cost_path(out, cost.cost_key)
+    write_atomically(path, to_json(cost))
+    return path
+
+
+def load_costs(out: Path) -> dict[str, Cost]:
+    """The costs of a run by key; none where it has none.
+
+    Raises:
+        RecordError: one cannot be read; the message names its file.
+    """
+    return {path.stem: read_cost(path) for path in _cost_files(out)}
 
 
 def remove_records(out: Path, cell_keys: Iterable[str]) -> None:
@@ -100,30 +146,140 @@ def write_raw(out: Path, cell_key: str, arrays: Mapping[str, Any]) -> Path:
         if array.dtype.hasobject:
             raise ValueError(f"raw samples {name!r} hold Python objects; expected numbers or text")
     path = raw_path(out, cell_key)
-    with _atomic(path) as file:
+    with atomic(path) as file:
         np.savez_compressed(file, allow_pickle=False, **whole)
     return path
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes a file so that its place holds the old content or the new, never a part.
+def write_csv(out: Path, records: RunRecords) -> Path:
+    """Rebuilds ``results.csv``: a row per record, a column per setting and per metric, with its interval where it has one."""
+    path = out / _TABLE
+    write_atomically(path, records.frame().to_csv(index=False, lineterminator="\n").encode())
+    return path
+
+
+def records_digest(out: Path) -> str:
+    """SHA-256 over the bytes of all records and costs, and of the gates' and kernels' own: a report that embeds it shows these."""
+    hasher = hashlib.sha256()
+    beside = (path for path in (proof_path(out), *kernels_paths(out).values()) if path.is_file())
+    for path in [*record_files(out), *_cost_files(out), *beside]:
+        hasher.update(f"{path.name}\0".encode())
+        hasher.update(hashlib.sha256(path.read_bytes()).digest())
+    return hasher.hexdigest()
+
+
+@contextlib.contextmanager
+def locked(out: Path) -> Iterator[int | None]:
+    """Holds the folder's lock; yields the process id of a dead run whose lock is taken over, else ``None``.
 
     Raises:
-        StoreError: the disk is full or may not be written; the old content is still there.
+        LockedError: another run holds the lock.
+        WriteError: the folder may not be written.
     """
-    with _atomic(path) as file:
-        file.write(content)
+    path = out / _LOCK
+    with _one_line(out):
+        out.mkdir(parents=True, exist_ok=True)
+        lock = _acquire(path)
+    try:
+        previous = _holder(lock)
+        with _one_line(path):
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"persrec run, process {os.getpid()}\n".encode(), 0)
+        yield previous
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        os.close(lock)
 
 
-def load_record(path: Path) -> Record:
-    """One record, checked for form.
+def remove_leftovers(out: Path) -> None:
+    """Removes the unfinished files and folders of a run that was killed while it wrote; only the holder of the lock may."""
+    models = [path for path in _children(out / "models") if _FOLDERS["models"].fullmatch(path.name)]
+    for folder in (out, *(out / name for name in _FOLDERS), *models):
+        for path in filter(is_leftover, _children(folder)):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
-    Raises:
-        StoreError: the file is no JSON, lacks a field, or was written by a newer version.
-    """
-    record = _read(path, again="run")
-    _check_record(path, record)
-    return dict(record)
+
+def _check_absent(out: Path) -> None:
+    """Fails where no folder can be made: at a symbolic link that leads nowhere, and below a file."""
+    if out.is_symlink():
+        raise ValueError(f"--out: {out} is a symbolic link that leads nowhere; expected a folder")
+    above = next(path for path in out.absolute().parents if path.exists())
+    if not above.is_dir():
+        raise ValueError(f"--out: {out}: cannot be written: {above.name} is a file; expected a folder")
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a run wrote an entry of its folder; of a folder, whether it wrote all that lies in it."""
+    if is_leftover(path):
+        return True
+    if path.name == _LOCK:
+        return _is_lock(path) or (path.is_file() and not path.stat().st_size)  # the run ended between its making and its filling
+    if path.name == _TABLE:
+        with path.open("rb") as file:
+            return file.read(len(_TABLE_START)) == _TABLE_START
+    return path.name in _FOLDERS and path.is_dir() and _first_strange(path) is None
+
+
+def _first_strange(folder: Path) -> Path | None:
+    return next((path for path in _children(folder) if not (_FOLDERS[folder.name].fullmatch(path.name) or is_leftover(path))), None)
+
+
+def _strange_name(path: Path) -> str:
+    """The entry that no run wrote, as seen from the run's folder."""
+    inner = _first_strange(path) if path.name in _FOLDERS and path.is_dir() else None
+    return path.name if inner is None else f"{path.name}/{inner.name}"
+
+
+def _is_record(path: Path) -> bool:
+    return _RECORDS[path.parent.name].fullmatch(path.name) is not None and path.is_file()
+
+
+def _is_lock(path: Path) -> bool:
+    return path.is_file() and _LOCK_TEXT.fullmatch(path.read_bytes()[:64]) is not None
+
+
+def _children(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _cost_files(out: Path) -> list[Path]:
+    return [path for path in _children(out / "costs") if path.suffix == ".json" and not path.name.startswith(".")]
+
+
+def _acquire(path: Path) -> int:
+    """The descriptor of the locked file; the kernel lets go of it when its process ends, however it ends."""
+    while True:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = _holder(lock) or "unknown"
+            os.close(lock)
+            raise LockedError(f"{path.parent}: process {holder} is writing to it; wait for it or choose another --out") from error
+        # the run before may have removed the file between our opening and locking it
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock), path.stat()):
+                return lock
+        os.close(lock)
+
+
+def _holder(lock: int) -> int | None:
+    """The process that a lock names."""
+    match = _LOCK_TEXT.fullmatch(os.pread(lock, 64, 0))
+    return int(match.group(1)) if match else None
+
+
+@contextlib.contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """What the operating system says about a file, as one line that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise WriteError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def load_beside(path: Path, *, program: str, version: int, show: Callable[[Mapping[str, Any]], object]) -> Mapping[str, Any] | None:
@@ -136,209 +292,19 @@ def load_beside(path: Path, *, program: str, version: int, show: Callable[[Mappi
         show: fails on what is no such record.
 
     Raises:
-        StoreError: the file is no JSON, of another version, or no such record.
+        RecordError: the file is no JSON, of another version, or no such record.
     """
     try:
-        content = _read(path, again=f"run {program}")
-    except StoreError as error:
+        content = read_json(path, again=f"run {program}")
+    except RecordError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             return None
         raise
     found = content.get("schema_version") if isinstance(content, dict) else None
     if found != version:
-        raise StoreError(f"{path}: schema version {found}; this program knows version {version} of the records of {program}")
+        raise RecordError(f"{path}: schema version {found}; this program knows version {version} of the records of {program}")
     try:
         show(content)
     except (KeyError, TypeError, ValueError) as error:
-        raise StoreError(f"{path}: is no record of {program}: {type(error).__name__}: {error}") from error
+        raise RecordError(f"{path}: is no record of {program}: {type(error).__name__}: {error}") from error
     return dict(content)
-
-
-def _read(path: Path, *, again: str) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise StoreError(f"{path}: {error.strerror or error}") from error
-    except ValueError as error:
-        raise StoreError(f"{path}: not a whole JSON file ({error}); remove it and {again} again") from error
-
-
-def load_records(out: Path) -> list[Record]:
-    """All records of a run, in the order of their cells' settings.
-
-    Raises:
-        StoreError: the folder is not there, or a record does not hold up; the message names the file.
-    """
-    if not out.is_dir():
-        raise StoreError(f"{out}: no such folder of results")
-    return sorted((load_record(path) for path in record_files(out)), key=_sort_key)
-
-
-def record_files(out: Path) -> list[Path]:
-    """The files of all records, by name."""
-    return sorted(path for path in (out / "cells").glob("*.json") if not path.name.startswith("."))
-
-
-def records_digest(out: Path) -> str:
-    """SHA-256 over the bytes of all records, and of the gates' and kernels' own: a report that embeds it shows these very records."""
-    hasher = hashlib.sha256()
-    beside = (path for path in (proof_path(out), *kernels_paths(out).values()) if path.is_file())
-    for path in [*record_files(out), *beside]:
-        hasher.update(f"{path.name}\0".encode())
-        hasher.update(hashlib.sha256(path.read_bytes()).digest())
-    return hasher.hexdigest()
-
-
-def write_csv(out: Path, records: Sequence[Record]) -> Path:
-    """Rebuilds ``results.csv``: a row per record, a column per setting and per metric, with its interval where it has one."""
-    settings = [field.name for field in dataclasses.fields(Cell)]
-    metrics = sorted({name for record in records for name in record["metrics"]})
-    bounded = {name for record in records for name, metric in record["metrics"].items() if metric.get("low") is not None}
-    columns = ["cell_key", "status", *settings]
-    for name in metrics:
-        columns += [name, f"{name}_low", f"{name}_high"] if name in bounded else [name]
-    import pandas as pd  # noqa: PLC0415 - takes a moment, and a run that has nothing to do needs none
-
-    rows = [_csv_row(record, settings, bounded) for record in sorted(records, key=_sort_key)]
-    table = pd.DataFrame(rows, columns=columns, dtype=object)
-    path = out / "results.csv"
-    write_atomically(path, table.to_csv(index=False, lineterminator="\n").encode())
-    return path
-
-
-@contextlib.contextmanager
-def locked(out: Path) -> Iterator[int | None]:
-    """Holds the folder's lock; yields the process id of a dead run whose lock is taken over, else ``None``.
-
-    Raises:
-        LockedError: another run holds the lock.
-        StoreError: the folder may not be written.
-    """
-    path = out / ".lock"
-    with _one_line(out):
-        out.mkdir(parents=True, exist_ok=True)
-        lock = _acquire(path)
-    try:
-        previous = os.pread(lock, 32, 0).decode(errors="replace").strip()
-        with _one_line(path):
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        yield int(previous) if previous.isdigit() else None
-    finally:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        os.close(lock)
-
-
-def remove_leftovers(out: Path) -> None:
-    """Removes the unfinished files of a run that was killed while it wrote; only the holder of the lock may."""
-    models = out / "models"
-    for folder in (out, out / "cells", out / "raw", *models.glob("*")):
-        for path in folder.glob(".*.tmp"):
-            path.unlink(missing_ok=True)
-    for unfinished in models.glob(".*"):  # of a model that was being written
-        shutil.rmtree(unfinished, ignore_errors=True)
-
-
-def _acquire(path: Path) -> int:
-    """The descriptor of the locked file; the kernel lets go of it when its process ends, however it ends."""
-    while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(lock, 32, 0).decode(errors="replace").strip() or "unknown"
-            os.close(lock)
-            raise LockedError(f"{path.parent}: process {holder} is writing to it; wait for it or choose another --out") from error
-        # the run before may have removed the file between our opening and locking it
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(lock), path.stat()):
-                return lock
-        os.close(lock)
-
-
-def _check_record(path: Path, record: object) -> None:
-    if not isinstance(record, dict):
-        raise StoreError(f"{path}: holds {type(record).__name__}, expected a record")
-    version = record.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise StoreError(f"{path}: written in schema version {version}; this program knows versions up to {SCHEMA_VERSION}, update it")
-    missing = [name for name in REQUIRED if name not in record]
-    if missing:
-        raise StoreError(f"{path}: no field {missing[0]!r}, expected a record of a cell")
-    checks: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
-        ("schema_version", lambda value: value == SCHEMA_VERSION, str(SCHEMA_VERSION)),
-        ("cell_key", lambda value: value == path.stem, f"{path.stem}, as the file's name"),
-        ("status", lambda value: value in STATUSES, f"one of {', '.join(STATUSES)}"),
-        ("cell", lambda value: isinstance(value, dict), "a table of settings"),
-        ("metrics", _is_metrics, "a table of metrics, each a table with a value"),
-        ("environment", lambda value: isinstance(value, dict), "a table"),
-        ("provenance", lambda value: isinstance(value, dict), "a table"),
-    )
-    for name, holds, expected in checks:
-        if not holds(record[name]):
-            raise StoreError(f"{path}: {name} is {str(record[name])[:80]!r}; expected {expected}")
-
-
-def _is_metrics(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(metric, dict) and "value" in metric for metric in value.values())
-
-
-def _sort_key(record: Record) -> tuple[str, ...]:
-    cell = record["cell"]
-    return (*(_sortable(cell.get(field.name)) for field in dataclasses.fields(Cell)), record["cell_key"])
-
-
-def _sortable(value: object) -> str:
-    """Text that sorts as the value does, numbers by size."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return f"{value:030.10f}"
-    return str(value)
-
-
-def _csv_row(record: Record, settings: Sequence[str], bounded: set[str]) -> dict[str, Any]:
-    row: dict[str, Any] = {"cell_key": record["cell_key"], "status": record["status"]}
-    for name in settings:
-        value = record["cell"].get(name, DEFAULTS.get(name))
-        row[name] = "+".join(map(str, value)) if isinstance(value, list | tuple) else value
-    for name, metric in record["metrics"].items():
-        row[name] = metric["value"]
-        if name in bounded:
-            row[f"{name}_low"], row[f"{name}_high"] = metric.get("low"), metric.get("high")
-    return row
-
-
-@contextlib.contextmanager
-def _atomic(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write to that takes ``path``'s place when the block ends well."""
-    with _one_line(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-        _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
-def _one_line(path: Path) -> Iterator[None]:
-    """What the operating system says about a file, as one line that names it."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be written: {error.strerror or error}") from error

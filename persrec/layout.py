@@ -1,7 +1,17 @@
 """SegmentLayout: every fact on position, visibility, loss positions and pair counts, derived in one place.
 
-A window of ``L`` items is cut into history segments and the recent segment; behind the items of a history segment come
-its expert tokens (arXiv 2601.03479, section 3). Axis legend used throughout the package:
+A window is the last ``L`` items of a user. It is cut into history segments and the recent segment; behind the items of a
+history segment come its expert tokens (arXiv 2601.03479, section 3).
+
+How the words for what stands for a history relate:
+
+- ``tokens`` is the number that a user of the package asks for, over all segments. A compression makes positions of them:
+- ``experts`` are learnable and stand behind a segment's items, which they read;
+- ``summaries`` are computed from the items (means, samples) and stand in their place.
+- ``kept`` is what later segments see of a segment, and what a cache holds of it: its experts, its summaries, or all of it where
+  it stays visible.
+
+Axis legend used throughout the package:
 
     L  items of a window        n  positions of one segment (items, then experts)
     N  slots of the joint layout  p  positions kept from earlier segments (the prefix)
@@ -14,8 +24,6 @@ from itertools import accumulate
 from typing import Self
 
 import numpy as np
-
-LEAST_NEEDED = 4  # segments run side by side where so many pairs are needed for one, at most, that is computed in vain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +57,7 @@ class Segment:
             raise ValueError(f"summaries: {self.summaries} with {self.experts} experts; expected at least 1, and no experts")
 
     @property
-    def carriers(self) -> int:
+    def item_positions(self) -> int:
         """Positions in the items' place: the items, or their summaries."""
         return self.items if self.summaries is None else self.summaries
 
@@ -61,12 +69,12 @@ class Segment:
     @property
     def length(self) -> int:
         """Positions that are computed: items or summaries, and used experts."""
-        return self.carriers + self.experts
+        return self.item_positions + self.experts
 
     @property
     def slots(self) -> int:
         """Positions that are reserved in the joint layout."""
-        return self.carriers + self.slots_for_experts
+        return self.item_positions + self.slots_for_experts
 
     @property
     def kept(self) -> int:
@@ -197,42 +205,6 @@ class SegmentLayout:
         """Positions of which something is kept when the history is compressed."""
         return self.segments[-1].kept if self.recurrent else self.kept_before(len(self.segments))
 
-    @cached_property
-    def joint_runs(self) -> tuple[range, ...]:
-        """Segments that the joint pass runs at once.
-
-        The first ones where they are alike, side by side (`attention_rows`); the recent one with those right before it that it
-        sees whole; others alone.
-        """
-        last = len(self.segments)
-        whole = last
-        while whole and self.segments[whole - 1].kept == self.segments[whole - 1].length:
-            whole -= 1
-        beside = self._side_by_side(whole)
-        return (*([range(beside)] if beside else []), *(range(j, j + 1) for j in range(beside, whole)), range(whole, last + 1))
-
-    def _side_by_side(self, before: int) -> int:
-        """How many of the ``before`` first segments run side by side, or 0: as many as are alike, while few pairs are computed in vain.
-
-        With room for ``p`` keys before each, these are ``p / (n + 1 + p)`` of the pairs that they need.
-        """
-        if self.recurrent or not before:
-            return 0
-        first = self.segments[0]
-        alike = next((j for j in range(before) if self.segments[j] != first), before)
-        if first.kept:
-            alike = min(alike, 1 + (first.length + 1) // ((LEAST_NEEDED - 1) * first.kept))
-        return alike if alike > 1 else 0
-
-    def attention_rows(self, run: range) -> tuple[int, int, int]:
-        """How attention sees segments that run at once: rows a user, queries of a row, and prefix keys that these see.
-
-        Segments side by side are a row each, with room before it for what all the others leave; any others are one row.
-        """
-        if len(run) > 1 and run[-1] < len(self.segments):
-            return len(run), self.size(run[0]), (len(run) - 1) * self.segments[run[0]].kept
-        return 1, sum(self.size(j) for j in run), self.kept_before(run[0])
-
     def handed_to(self, segment: int) -> int:
         """Inputs that a segment takes over from the one before it."""
         return self.segments[segment - 1].experts if self.recurrent and segment else 0
@@ -266,8 +238,8 @@ class SegmentLayout:
     @cached_property
     def joint_is_expert(self) -> np.ndarray:
         """Whether a computed position is an expert's."""
-        carriers = (*(s.carriers for s in self.segments), self.recent)
-        return np.concatenate([np.arange(self.size(j)) >= self.handed_to(j) + carriers[j] for j in range(len(carriers))])
+        item_positions = (*(s.item_positions for s in self.segments), self.recent)
+        return np.concatenate([np.arange(self.size(j)) >= self.handed_to(j) + item_positions[j] for j in range(len(item_positions))])
 
     @cached_property
     def predicting_columns(self) -> np.ndarray:
@@ -285,8 +257,8 @@ class SegmentLayout:
         same = self.joint_segment[:, None] == self.joint_segment[None, :]
         index = np.arange(len(self.joint_segment))
         kept = np.zeros_like(stays) if self.recurrent else self.joint_is_expert | stays
-        seen: np.ndarray = (index[None, :] <= index[:, None]) & (same | kept[None, :])
-        return seen
+        visible: np.ndarray = (index[None, :] <= index[:, None]) & (same | kept[None, :])
+        return visible
 
     def visible_pairs(self, segment: int) -> int:
         """Query-key pairs that a segment's positions see: ``n(n+1)/2 + n p``."""

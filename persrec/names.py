@@ -20,6 +20,7 @@ PACKAGE = "persrec"
 
 PRECISIONS = ("float32", "bfloat16")  # what a model computes in
 CACHE_PRECISIONS = ("float32", "bfloat16", "int8")  # what a cache is stored in; float32 keeps it as it was computed
+Kernel = Literal["segmented", "blocks", "naive"]  # how attention is computed; `persrec.nn.attention` chooses by it
 PLANS = ("equal", "growing")
 TRAININGS = ("separate", "elastic", "none")
 SERVINGS = ("recompute", "cache")
@@ -33,6 +34,13 @@ ABLATIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 OPTIONAL_SIZES = ("key_value_heads", "feed_forward")  # sizes that some backbones alone have
+
+# traits of parts
+ITEM_ENCODERS: Mapping[str, str] = MappingProxyType(
+    {"ids": "persrec.items.ids:build", "mapped_ids": "persrec.items.ids:build_mapped", "texts": "persrec.items.texts:build"}
+)
+TOKENS = ("none", "some", "any")
+KEEPS = ("nothing", "keys_values", "vectors")
 
 LOOKS = ("title", "explanation", "colour", "dark", "marker", "glyph")  # how a part is shown; no number depends on them
 
@@ -94,6 +102,11 @@ class Part:
         package = "" if self.package == PACKAGE else f" of {self.package}"
         return load(self.target, f"{self.kind} {self.name!r}{package}")
 
+    def _check(self, field: str, values: Iterable[str], known: Iterable[str]) -> None:
+        for value in values:
+            if value not in known:
+                raise ValueError(f"{self.kind} {self.name!r}: {field}: {value!r}; expected {', '.join(known)}")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BackbonePart(Part):
@@ -104,6 +117,7 @@ class BackbonePart(Part):
         optional_sizes: those of `OPTIONAL_SIZES` that it has.
         takes_weights: whether it can start from a folder of Hugging Face's form.
         even_heads: whether a head's width must be even, as rotary positions want it.
+        reads_times: whether the times of items change its numbers.
         countable: whether its costs can be counted on weights without storage.
         slow_imports: modules that take seconds to import, for a process that starts many others.
     """
@@ -114,8 +128,13 @@ class BackbonePart(Part):
     optional_sizes: tuple[str, ...] = ()
     takes_weights: bool = False
     even_heads: bool = False
+    reads_times: bool = False
     countable: bool = False
     slow_imports: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self._check("items", (self.items,), ITEM_ENCODERS)
+        self._check("optional_sizes", self.optional_sizes, OPTIONAL_SIZES)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,8 +149,8 @@ class CompressionPart(Part):
     """A way to keep a history; ``target(CompressionSettings)`` gives a `persrec.compression.base.Compression`.
 
     Attributes:
-        tokens: how many tokens a cell of it may ask for: ``none``, ``some`` (1 or more), or ``any`` (0 hides the history).
-        keeps: what of a user is kept between requests: ``nothing``, ``keys_values`` or ``vectors``.
+        tokens: how many tokens a cell of it may ask for, of `TOKENS`: ``some`` is 1 or more, 0 of ``any`` hides the history.
+        keeps: what of a user is kept between requests, of `KEEPS`.
         keeps_without_tokens: whether something is kept with 0 tokens.
         needs_history: whether it reads the items before the recent ones.
         one_segment: whether it takes the history as a whole.
@@ -149,8 +168,8 @@ class CompressionPart(Part):
 
     kind: ClassVar[str] = "compression"
 
-    tokens: Literal["none", "some", "any"]
-    keeps: Literal["nothing", "keys_values", "vectors"]
+    tokens: str
+    keeps: str
     keeps_without_tokens: bool = False
     needs_history: bool = True
     one_segment: bool = False
@@ -164,6 +183,10 @@ class CompressionPart(Part):
     dark: str = "#a1abb5"
     marker: str = "H"
     glyph: str = "\N{BLACK HEXAGON}"
+
+    def __post_init__(self) -> None:
+        self._check("tokens", (self.tokens,), TOKENS)
+        self._check("keeps", (self.keeps,), KEEPS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,10 +204,6 @@ class DatasetPart(Part):
     synthetic: bool = False
 
 
-ITEM_ENCODERS: Mapping[str, str] = MappingProxyType(
-    {"ids": "persrec.items.ids:build", "mapped_ids": "persrec.items.ids:build_mapped", "texts": "persrec.items.texts:build"}
-)
-
 _LLAMA = BackbonePart(
     name="llama",
     title="Llama",
@@ -197,7 +216,7 @@ _LLAMA = BackbonePart(
     slow_imports=("persrec.backbones.llama",),
 )
 _BACKBONES = (
-    BackbonePart(name="hstu", title="HSTU", target="persrec.backbones.hstu:build"),
+    BackbonePart(name="hstu", title="HSTU", target="persrec.backbones.hstu:build", reads_times=True),
     BackbonePart(name="sasrec", title="SASRec", target="persrec.backbones.sasrec:build", optional_sizes=("feed_forward",)),
     _LLAMA,
     dataclasses.replace(_LLAMA, name="hllm", title="HLLM", items="texts"),  # the same layers over vectors that are read from texts

@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +12,9 @@ from persrec.backbones import Backbone
 from persrec.compression.base import Compression, ItemSlots, Searching, item_chunk
 from persrec.items import ItemEncoder, TextEncoder
 from persrec.layout import SegmentLayout
-from persrec.nn.attention import Kernel
+from persrec.names import Kernel
 from persrec.nn.cache import Chunk, KVCache, empty_cache
-
-MOST_LEFT_OUT = 0.25  # of the first segment's items, for it to run beside others
+from persrec.schedule import is_side_by_side, joint_runs
 
 
 class SequentialRecommender(nn.Module):
@@ -23,8 +22,7 @@ class SequentialRecommender(nn.Module):
 
     The joint pass, `compress`, `extend` and serving from a cache all are chains of one call of `Backbone`, so they are the same
     numbers (arXiv 2601.03479, section 3; METHOD "Serving"). `compress` and `extend` run one segment a call. The joint pass runs
-    several at once where it can: the recent segment with those before it that it sees whole, and the first segments where they
-    are alike, each a row of its own in attention (`SegmentLayout.joint_runs`).
+    several at once where it can, as `persrec.schedule` says.
 
     Shapes: ``B`` users, ``L`` items of a window, ``V`` items of the catalogue (0 pads), ``D`` width.
 
@@ -165,9 +163,10 @@ class SequentialRecommender(nn.Module):
         parts = [_columns(slots, start, stop) for start, stop in itertools.pairwise(edges)]
         cache = self._empty_cache(items, times)
         states, columns = [], []
-        for run in self._joint_runs(parts):
+        empty = [segment for segment in range(last) if layout.hide_empty_experts and _known_empty(parts[segment])]
+        for run in joint_runs(layout, self.backbone.kernel, left_out=missing, empty=empty):
             chunks = [self._joint_chunk(segment, parts, query_time) for segment in run]
-            at_once = Chunk.joined(chunks) if run[-1] == last else Chunk.side_by_side(chunks)
+            at_once = Chunk.side_by_side(chunks) if is_side_by_side(layout, run) else Chunk.joined(chunks)
             hidden, cache = self._run(run[-1], at_once, cache.skip(run[0] - cache.segments))
             widths = [chunk.width for chunk in chunks]
             of_each = torch.split(hidden, widths if at_once.segments == 1 else widths[-1], dim=1)
@@ -175,31 +174,6 @@ class SequentialRecommender(nn.Module):
                 states.append(own[:, own.shape[1] - chunk.width :][:, : chunk.items])  # behind what it was padded with
                 columns.append(torch.arange(edges[segment], edges[segment] + chunk.items, device=items.device))
         return torch.cat(states, dim=1), torch.cat(columns)
-
-    def _joint_runs(self, parts: Sequence[ItemSlots]) -> Iterator[Sequence[int]]:
-        """Segments that the joint pass runs at once, ``parts`` are their items; not those known to be empty, whose experts are hidden.
-
-        Segments that would run side by side run one after the other with the naive kernel, which is the reference, and where so
-        much of the first one is left out that running it whole would cost more than it saves.
-        """
-        last = len(self.layout.segments)
-        for run in self.layout.joint_runs:
-            filled = [j for j in run if j == last or not (self.layout.hide_empty_experts and _known_empty(parts[j]))]
-            if run[-1] == last:
-                yield filled
-                continue
-            beside = self._side_by_side(filled, parts)
-            yield from [beside] if beside else []
-            yield from ([j] for j in filled[len(beside) :])
-
-    def _side_by_side(self, filled: Sequence[int], parts: Sequence[ItemSlots]) -> Sequence[int]:
-        """Of a run's segments that hold items, the first ones up to one that is empty; none where they run one after the other."""
-        if not filled or self.backbone.kernel == "naive":
-            return []
-        items = self.layout.segments[filled[0]].items
-        if items - parts[filled[0]].ids.shape[1] > MOST_LEFT_OUT * items:
-            return []
-        return [segment for place, segment in enumerate(filled, filled[0]) if segment == place]
 
     def _joint_chunk(self, segment: int, parts: Sequence[ItemSlots], query_time: torch.Tensor | None) -> Chunk:
         recent = len(self.layout.segments)
@@ -262,18 +236,18 @@ class SequentialRecommender(nn.Module):
         return self._run_history(cache, padding, None if cache.times is None else padding, item_features)
 
     def _recent_chunk(self, slots: ItemSlots, query_time: torch.Tensor | None) -> Chunk:
-        return item_chunk(self.layout, len(self.layout.segments), slots, keep=0, query_time=query_time)
+        return item_chunk(self.layout, len(self.layout.segments), slots, kept=0, query_time=query_time)
 
     def _run(self, segment: int, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, KVCache]:
         """Runs a segment, or several at once: the states of their own positions, and the cache with what is kept of them."""
         if not self.layout.recurrent:
-            hidden, kept = self.backbone(chunk, cache)
-            return hidden, cache.append(chunk, kept) if chunk.keep else cache.skip(chunk.segments)
+            hidden, layers = self.backbone(chunk, cache)
+            return hidden, cache.append(chunk, layers) if chunk.kept else cache.skip(chunk.segments)
         start = self.layout.starts[segment]
         positions = torch.arange(start - cache.length, start, device=chunk.positions.device)
         hidden, _ = self.backbone(chunk.behind(cache, positions), cache.without_positions())
         own = hidden[:, cache.length :]
-        return own, cache.remember(chunk, own) if chunk.keep else cache
+        return own, cache.remember(chunk, own) if chunk.kept else cache
 
     def _slots(self, items: torch.Tensor, times: torch.Tensor | None, item_features: torch.Tensor | None) -> ItemSlots:
         vectors = self.items.lookup(items) if item_features is None else F.embedding(items, item_features)
@@ -319,9 +293,9 @@ class SequentialRecommender(nn.Module):
             raise ValueError(f"cache: states of width {cache.states.shape[2]}; expected {self.backbone.width}, as the model's")
         expected = _sizes(len(self.backbone.layers), heads, width)
         for tensor in itertools.chain.from_iterable(cache.layers):
-            found = _sizes(len(cache.layers), tensor.shape[1], tensor.shape[3])
-            if found != expected:
-                raise ValueError(f"cache: {found}; expected {expected}, as the model keeps")
+            sizes = _sizes(len(cache.layers), tensor.shape[1], tensor.shape[3])
+            if sizes != expected:
+                raise ValueError(f"cache: {sizes}; expected {expected}, as the model keeps")
 
     def _check_cache(self, cache: KVCache, users: int, times: torch.Tensor | None) -> None:
         if cache.layout != layout_id(self.layout):

@@ -2,7 +2,7 @@
 
 import torch
 
-from persrec.nn.pointwise import Bias
+from persrec.nn.attention.pointwise import Bias
 
 BUCKETS = 6
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from persrec import names
 from persrec.backbones import BackboneSettings, build_backbone
-from persrec.compression.base import Compression
+from persrec.compression import Compression, CompressionSettings, build_compression
 from persrec.compression.category import Category
 from persrec.compression.experts import Experts
 from persrec.compression.full import Full
@@ -50,35 +51,70 @@ def category(**sizes: int) -> Category:
     return Category(categories=CATEGORIES, **sizes)
 
 
-# what every backbone is put together with; a layout of each kind that there is
-CASES: dict[str, Callable[[], Compression]] = {
-    "full": lambda: Full(history=9, recent=4),
-    "full in 2 segments": lambda: Full(history=9, recent=4, segments=2),
-    "recent": lambda: Recent(recent=5),
-    "no expert": lambda: experts([(9, 0)], window=13),
-    "1 expert": lambda: experts([(9, 1)], window=13),
-    "3 segments": lambda: experts([(3, 2), (6, 2), (9, 2)], window=13),
-    "unequal plan": lambda: experts([(2, 3), (3, 1), (9, 2)], window=13),
-    "3 alike segments": lambda: experts([(5, 1), (10, 1), (15, 1)], window=19),
-    "a segment without experts": lambda: experts([(3, 2), (6, 0), (9, 1)], window=13),
-    "shown empty experts": lambda: experts([(4, 2), (9, 2)], window=13, hide_empty_experts=False),
-    "elastic": lambda: elastic(use=4),
-    "pooling": lambda: Pooling(history=9, recent=4, tokens=3),
-    "pooling of few": lambda: Pooling(history=2, recent=4, tokens=3),
-    "category": lambda: category(history=9, recent=4, tokens=3),
-    "more summaries than categories": lambda: category(history=9, recent=4, tokens=7),
-    "retrieval": lambda: Retrieval(history=9, recent=4, tokens=3),
-    "retrieval by all": lambda: Retrieval(history=9, recent=1, tokens=3),
-    "memory": lambda: Memory(history=9, recent=4, segments=1, tokens=2, width=WIDTH),
-    "memory of 3 segments": lambda: Memory(history=9, recent=4, segments=3, tokens=2, width=WIDTH),
-    "strided": lambda: Strided(history=9, recent=4, tokens=3),
-    "strided of few": lambda: Strided(history=2, recent=4, tokens=3),
-    "random": lambda: Random(history=9, recent=4, tokens=3),
+def by_traits(part: names.CompressionPart, *, history: int = 9, recent: int = 4, segments: int = 3, tokens: int = 3) -> Compression:
+    """A small compression of any kind, with the sizes that its declaration allows.
+
+    ``tokens`` are those of each segment where the compression spreads them over the segments.
+    """
+    segments = 1 if part.one_segment else segments
+    if part.tokens == "none":
+        tokens = 0
+    elif part.spreads_tokens:
+        tokens *= segments
+    categories = CATEGORIES if part.needs_categories else None
+    settings = CompressionSettings(history=history, recent=recent, segments=segments, tokens=tokens, width=WIDTH, categories=categories)
+    return build_compression(part.name, settings)
+
+
+# layouts of every kind that there is, by compression; a compression without some has one that its traits allow
+_LAYOUTS: dict[str, dict[str, Callable[[], Compression]]] = {
+    "full": {
+        "full": lambda: Full(history=9, recent=4),
+        "full in 2 segments": lambda: Full(history=9, recent=4, segments=2),
+    },
+    "recent": {"recent": lambda: Recent(recent=5)},
+    "experts": {
+        "no expert": lambda: experts([(9, 0)], window=13),
+        "1 expert": lambda: experts([(9, 1)], window=13),
+        "3 segments": lambda: experts([(3, 2), (6, 2), (9, 2)], window=13),
+        "unequal plan": lambda: experts([(2, 3), (3, 1), (9, 2)], window=13),
+        "3 alike segments": lambda: experts([(5, 1), (10, 1), (15, 1)], window=19),
+        "a segment without experts": lambda: experts([(3, 2), (6, 0), (9, 1)], window=13),
+        "shown empty experts": lambda: experts([(4, 2), (9, 2)], window=13, hide_empty_experts=False),
+        "elastic": lambda: elastic(use=4),
+    },
+    "pooling": {
+        "pooling": lambda: Pooling(history=9, recent=4, tokens=3),
+        "pooling of few": lambda: Pooling(history=2, recent=4, tokens=3),
+    },
+    "category": {
+        "category": lambda: category(history=9, recent=4, tokens=3),
+        "more summaries than categories": lambda: category(history=9, recent=4, tokens=7),
+    },
+    "retrieval": {
+        "retrieval": lambda: Retrieval(history=9, recent=4, tokens=3),
+        "retrieval by all": lambda: Retrieval(history=9, recent=1, tokens=3),
+    },
+    "memory": {
+        "memory": lambda: Memory(history=9, recent=4, segments=1, tokens=2, width=WIDTH),
+        "memory of 3 segments": lambda: Memory(history=9, recent=4, segments=3, tokens=2, width=WIDTH),
+    },
+    "strided": {
+        "strided": lambda: Strided(history=9, recent=4, tokens=3),
+        "strided of few": lambda: Strided(history=2, recent=4, tokens=3),
+    },
+    "random": {"random": lambda: Random(history=9, recent=4, tokens=3)},
 }
-WITH_HISTORY = tuple(name for name in CASES if name != "recent")
-CACHED = tuple(name for name in WITH_HISTORY if not name.startswith("retrieval"))  # what something can be kept of
-# compressions that leave some of the history's items out
+_BY_HAND = tuple(case for layouts in _LAYOUTS.values() for case in layouts)
+_LAYOUTS |= {name: {name: partial(by_traits, part)} for name, part in names.compressions().items() if name not in _LAYOUTS}
+# what every backbone is put together with, and the declaration of each
+CASES = {case: layout for layouts in _LAYOUTS.values() for case, layout in layouts.items()}
+PART_OF = {case: names.compressions()[name] for name, layouts in _LAYOUTS.items() for case in layouts}
+WITH_HISTORY = tuple(case for case, part in PART_OF.items() if part.needs_history)
+CACHED = tuple(case for case in WITH_HISTORY if not PART_OF[case].chooses_at_request)  # what something can be kept of
+# layouts that leave some of the history's items out, and those that read all of them; of others nobody says
 PARTIAL = ("category", "retrieval", "retrieval by all", "strided", "random")
+READ_WHOLE = tuple(case for case in _BY_HAND if case not in PARTIAL)
 
 
 @st.composite
@@ -94,33 +130,17 @@ def _expert_layouts(draw: st.DrawFn) -> Experts:
 
 
 @st.composite
-def _full_layouts(draw: st.DrawFn) -> Full:
-    segments = draw(st.integers(1, 3))
-    return Full(history=draw(st.integers(segments, 9)), recent=draw(st.integers(1, 5)), segments=segments)
+def _layouts_by_traits(draw: st.DrawFn, part: names.CompressionPart) -> Compression:
+    segments, least = draw(st.integers(1, 3)), 0 if part.tokens == "any" else 1
+    sizes = {"history": draw(st.integers(segments, 9)), "recent": draw(st.integers(1, 5)), "tokens": draw(st.integers(least, 4))}
+    return by_traits(part, segments=segments, **sizes)
 
 
-@st.composite
-def _memory_layouts(draw: st.DrawFn) -> Memory:
-    segments = draw(st.integers(1, 3))
-    sizes = {"history": draw(st.integers(segments, 9)), "recent": draw(st.integers(1, 5)), "tokens": draw(st.integers(1, 3))}
-    return Memory(segments=segments, width=WIDTH, **sizes)
-
-
-_sizes = {"history": st.integers(1, 9), "recent": st.integers(1, 5), "tokens": st.integers(1, 4)}
-
-# by the names of compressions: plans of any sizes
+# by compression: plans of any sizes
 FAMILIES: dict[str, st.SearchStrategy[Compression]] = {
-    "full": _full_layouts(),
-    "recent": st.builds(Recent, recent=st.integers(1, 6)),
-    "experts": _expert_layouts(),
-    "pooling": st.builds(Pooling, **_sizes),
-    "category": st.builds(category, **_sizes),
-    "retrieval": st.builds(Retrieval, **_sizes),
-    "memory": _memory_layouts(),
-    "strided": st.builds(Strided, **_sizes),
-    "random": st.builds(Random, **_sizes),
+    name: _expert_layouts() if name == "experts" else _layouts_by_traits(part) for name, part in names.compressions().items()
 }
-CACHED_FAMILIES = tuple(name for name in FAMILIES if name not in ("recent", "retrieval"))
+CACHED_FAMILIES = tuple(name for name, part in names.compressions().items() if part.needs_history and not part.chooses_at_request)
 
 
 def build(

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cell import Cell
+from benchmarks.checkout import repository_state
 from benchmarks.compare.judge import HEADINGS, Compared, compared, comparisons_of, load_note, order_of, timed_cells
 from benchmarks.compare.statistics import ASSUMED_SPREAD, EFFECT, MARGIN, POWER, Rule, least_pairs, pairs_needed, smallest_effect
 from benchmarks.compare.turns import BASE, HEAD, Pair, Start, checked_root, run_pairs
-from benchmarks.environment import PROJECT, chosen_device, environment, provenance, repository_state
+from benchmarks.environment import PROJECT, chosen_device, environment, provenance
 from benchmarks.findings import Sheet, add_options, exit_code, show, write
 from benchmarks.gate.baseline import Verdict
 from benchmarks.grids import load_grid, preset_names, select

@@ -20,7 +20,7 @@ from benchmarks.cell import Cell
 from benchmarks.environment import utc_now
 from benchmarks.grids import label
 from benchmarks.measures import MEASURES, is_gated, margin_around
-from benchmarks.store import FINDINGS, Record, StoreError
+from benchmarks.records import FINDINGS, Record, RecordError
 
 BASELINE_VERSION = 1
 NOTICEABLE = 0.5  # of the margin: a quality loss this large, beside a cheaper cell, deserves a look
@@ -83,26 +83,26 @@ def load_baseline(path: Path) -> Baseline:
     """Reads a baseline file.
 
     Raises:
-        StoreError: it is not there, is no baseline, or was written by a newer version.
+        RecordError: it is not there, is no baseline, or was written by a newer version.
     """
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
-        raise StoreError(f"{path}: {error.strerror or error}; expected a baseline (--update writes one)") from error
+        raise RecordError(f"{path}: {error.strerror or error}; expected a baseline (--update writes one)") from error
     except ValueError as error:
-        raise StoreError(f"{path}: not a whole JSON file ({error})") from error
+        raise RecordError(f"{path}: not a whole JSON file ({error})") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if not isinstance(version, int) or "entries" not in content:
-        raise StoreError(f"{path}: is no baseline: expected a table with schema_version and entries")
+        raise RecordError(f"{path}: is no baseline: expected a table with schema_version and entries")
     if version > BASELINE_VERSION:
-        raise StoreError(f"{path}: written in schema version {version}; this program knows versions up to {BASELINE_VERSION}, update it")
+        raise RecordError(f"{path}: written in schema version {version}; this program knows versions up to {BASELINE_VERSION}, update it")
     try:
         baseline = Baseline(
             utc=content["utc"], source=content.get("source", {}), margins=content.get("margins", {}), entries=content["entries"]
         )
         _check(baseline)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(f"{path}: is no baseline: {type(error).__name__}: {error}") from error
+        raise RecordError(f"{path}: is no baseline: {type(error).__name__}: {error}") from error
     return baseline
 
 

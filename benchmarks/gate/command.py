@@ -11,8 +11,9 @@ from typing import Any
 
 from benchmarks.findings import Line, Sheet, add_options, exit_code, show, write
 from benchmarks.gate.baseline import Baseline, Finding, Verdict, judge, load_baseline, make_baseline
-from benchmarks.store import FINDINGS, Record, load_records, write_atomically
+from benchmarks.records import FINDINGS, Record, load_records
 from persrec.commandline import DONE, INCOMPLETE, NOT_COMPARABLE, Parser, refuse
+from persrec.files import write_atomically
 
 PROGRAM = "benchmarks.gate"
 HEADINGS = ("baseline", "now", "change", "margin")

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.environment import chosen_device, environment, provenance
 from benchmarks.isolation import Job, preload, run_isolated
 from benchmarks.kernels.record import SCHEMA_VERSION
-from benchmarks.store import kernels_paths, write_atomically
+from benchmarks.store import kernels_paths
 from persrec.commandline import DONE, INCOMPLETE, Parser, refuse
+from persrec.files import write_atomically
 
 if TYPE_CHECKING:
     from benchmarks.kernels.rows import Settings

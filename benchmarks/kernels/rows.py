@@ -16,7 +16,8 @@ from persrec.backbones import BackboneSettings, build_backbone
 from persrec.compression import CompressionSettings, build_compression
 from persrec.evaluation.ranks import target_ranks
 from persrec.items.ids import ItemEmbedding
-from persrec.nn.attention import Kernel, softmax_attention
+from persrec.names import Kernel
+from persrec.nn.attention import softmax_attention
 from persrec.recommender import SequentialRecommender
 
 USERS, HEADS, WIDTH, ITEMS = 4, 8, 64, 1000

@@ -37,8 +37,8 @@ from benchmarks.environment import PROJECT, environment, processors, provenance
 from benchmarks.gate import baseline as reviewed
 from benchmarks.gate.baseline import Baseline, Verdict, load_baseline
 from benchmarks.noise.record import SCHEMA_VERSION, proof_of, summary
-from benchmarks.store import write_atomically
 from persrec.commandline import DONE, INCOMPLETE, REGRESSION, Parser, one_line
+from persrec.files import write_atomically
 
 PROGRAM = "benchmarks.noise"
 OUT = Path("results") / "noise" / "aa.json"

@@ -1,4 +1,4 @@
-"""The cell beside full attention of the same shape in the same process: time over time, and FLOPs over FLOPs.
+"""Serving beside full attention of the same shape in the same process: time over time, and FLOPs over FLOPs.
 
 Calls are timed in turn, so that what slows the machine slows both sides; such ratios travel between machines where times do
 not. The control recomputes the whole window at each request.
@@ -21,41 +21,41 @@ Seconds = NDArray[np.float64]
 Metrics = dict[str, Any]
 
 
-def measure_control(subject: Subject, control: Subject, counted: Mapping[str, Any]) -> tuple[Metrics, dict[str, Any]]:
-    """Ratios of a request, of what is computed before it, of both, and of a training step, with the raw seconds.
+def measure_control(subject: Subject, control: Subject) -> tuple[Metrics, dict[str, Any]]:
+    """Ratios of a request, of what is computed before it, and of both, with the raw seconds.
 
     Args:
-        subject: the cell's; its weights are trained on, so that nothing is to be measured of it afterwards.
+        subject: the cell's.
         control: full attention's.
-        counted: the cell's own FLOPs, as `count_flops` gives them.
     """
-    metrics = _shares_of_flops(counted, executed_flops(control))
+    metrics = _shares_of_flops(executed_flops(subject), executed_flops(control))
     if subject.cell.counted_only:
-        return metrics | {name.replace("_flops_", "_time_"): _nothing(NOT_RUN) for name in metrics}, {}
+        return metrics | {name.replace("_flops_", "_time_"): nothing(NOT_RUN) for name in metrics}, {}
     serve, full, *compress = _serving(subject, control)
-    train, full_train = _training(subject, control)
     both = serve + compress[0] if compress else serve
     size = subject.cell.batch_size
     metrics |= {
-        "serve_time_over_full": _share_of_time(serve, full, size),
-        "compress_time_over_full": _share_of_time(compress[0], full, size) if compress else _nothing(NOTHING_BEFORE),
-        "compress_serve_time_over_full": _share_of_time(both, full, size),
-        "train_time_over_full": _share_of_time(train, full_train, size),
+        "serve_time_over_full": share_of_time(serve, full, size),
+        "compress_time_over_full": share_of_time(compress[0], full, size) if compress else nothing(NOTHING_BEFORE),
+        "compress_serve_time_over_full": share_of_time(both, full, size),
     }
-    raw = {"serve": serve, "full": full, "train": train, "full_train": full_train} | ({"compress": compress[0]} if compress else {})
+    raw = {"serve": serve, "full": full} | ({"compress": compress[0]} if compress else {})
     return metrics, {f"control_{name}_seconds": seconds for name, seconds in raw.items()}
 
 
-def _shares_of_flops(counted: Mapping[str, Any], full: Mapping[str, float]) -> Metrics:
-    own = {phase: counted[f"{phase}_flops"]["value"] for phase in full}
+def _shares_of_flops(own: Mapping[str, float], full: Mapping[str, float]) -> Metrics:
     shares = {
         "serve": own["serve"] / full["serve"],
         "compress": own["compress"] / full["serve"],
         "compress_serve": (own["compress"] + own["serve"]) / full["serve"],
-        "train": own["train"] / full["train"],
     }
+    return {f"{name}_flops_over_full": share_of_flops(share) for name, share in shares.items()}
+
+
+def share_of_flops(share: float) -> Metrics:
+    """A ratio of executed FLOPs as a metric."""
     method = "executed FLOPs over those of full attention over the whole window, by the closed formula of both layouts"
-    return {f"{name}_flops_over_full": {"value": share, "method": method, "n": 1} for name, share in shares.items()}
+    return {"value": share, "method": method, "n": 1}
 
 
 def _serving(subject: Subject, control: Subject) -> list[Seconds]:
@@ -66,33 +66,17 @@ def _serving(subject: Subject, control: Subject) -> list[Seconds]:
         calls: list[Callable[[], object]] = [subject.server(request), control.server(whole)]
         if subject.compresses:
             calls.append(lambda: subject.compress(request))
-        return _in_turn(calls, subject.cell.device)
+        return in_turn(calls, subject.cell.device)
 
 
-def _training(subject: Subject, control: Subject) -> list[Seconds]:
-    """Of a training step, and of the control's."""
-
-    def step(of: Subject) -> Callable[[], object]:
-        trainer, batch = of.trainer(), of.training_batch(of.cell.batch_size)
-        return lambda: trainer.step(batch)
-
-    sides = (subject, control)
-    for side in sides:
-        side.model.train()
-    seconds = _in_turn([step(side) for side in sides], subject.cell.device)
-    for side in sides:
-        side.model.eval()
-    return seconds
-
-
-def _in_turn(calls: Sequence[Callable[[], object]], device: str) -> list[Seconds]:
+def in_turn(calls: Sequence[Callable[[], object]], device: str) -> list[Seconds]:
     """Seconds of each call, as many times as `SECONDS` hold, after a first that warms up."""
     first = sum(timed(call, device=device, count=1)[0] for call in calls)
     rounds = min(MOST, max(LEAST, int(SECONDS / first)))
     return [np.array(samples) for samples in interleaved(calls, rounds=rounds, device=device, warm=True)]
 
 
-def _share_of_time(ours: Seconds, full: Seconds, size: int) -> Metrics:
+def share_of_time(ours: Seconds, full: Seconds, size: int) -> Metrics:
     """The median of the ratios, call by call; low and high are their quartiles."""
     low, value, high = (float(ratio) for ratio in np.percentile(ours / full, [25, 50, 75]))
     spread = (high - low) / value
@@ -106,5 +90,6 @@ def _share_of_time(ours: Seconds, full: Seconds, size: int) -> Metrics:
     }
 
 
-def _nothing(reason: str) -> Metrics:
+def nothing(reason: str) -> Metrics:
+    """A number that could not be taken, and why."""
     return {"value": None, "low": None, "high": None, "n": 0, "method": reason}

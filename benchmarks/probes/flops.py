@@ -2,13 +2,12 @@
 
 A multiply-add is 2 FLOPs. ``executed`` is what the kernels in use compute, hidden pairs in their blocks included;
 ``visible`` is what the method needs. The counters run on the path that runs, with attention in blocks, on a GPU too.
-Item vectors that a model computes are kept beforehand: they are a phase of their own, and part of a training step.
+Item vectors that a model computes are kept beforehand: they are a phase of their own. Training is `benchmarks.probes.training_cost`.
 Where weights have no storage (``counted_only``), the same runs on the meta device: shapes alone are computed.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,20 +15,20 @@ import torch
 
 from benchmarks.cell import InvalidMeasurementError
 from benchmarks.probes.counters import Count, count_by_fvcore, count_by_torch
-from benchmarks.probes.parts import ATTENTION, ITEM_ENCODER, PARTS, SCORING, replaced
+from benchmarks.probes.parts import ITEM_ENCODER, PARTS, SCORING
 from benchmarks.probes.subject import NO_ITEMS, Subject
-from persrec.items import ItemEncoder
 from persrec.nn.cache import Chunk, empty_cache
+from persrec.schedule import AttentionCall, joint_calls, single_calls
 from persrec.serving import pack
 
 TOLERANCE = 0.01
 COUNTED_ITEMS = 4096  # of a larger catalogue, the counters read this many
-TRAINING_PRODUCTS = 3  # of a map or of attention by plain products: one forward, two backward
+FORMULA = "closed formula of the layout, checked against fvcore and torch.utils.flop_counter"
 Macs = dict[str, int]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Run:
+class Passed:
     """Positions and query-key pairs that a phase computes for one user, and multiply-adds of the search for nearest items."""
 
     positions: int
@@ -39,146 +38,77 @@ class Run:
 
 
 def executed_flops(subject: Subject) -> dict[str, float]:
-    """FLOPs per user of serving, compressing and training by the closed formula alone: `count_flops` has them with its ledger."""
-    found = {}
-    for phase, run in _runs(subject).items():
-        executed = {**subject.model.backbone.macs(positions=run.positions, pairs=run.executed_pairs), SCORING: run.search}
-        sequences = _sequences(subject) if phase == "train" else 1
-        if phase == "train":
-            executed = _training(subject, executed, sequences, subject.model.items.lookup_macs(*_looked_up(subject)))
-        found[phase] = _share(2 * sum(executed.values()), sequences)
-    return {phase: found[phase] for phase in ("serve", "compress", "train")}
+    """FLOPs per user of serving and compressing by the closed formula alone: `count_flops` has them with its ledger."""
+    passes = passes_of(subject)
+    macs = {phase: subject.model.backbone.macs(positions=passed.positions, pairs=passed.executed_pairs) for phase, passed in passes.items()}
+    return {phase: 2 * (sum(macs[phase].values()) + passes[phase].search) for phase in ("serve", "compress")}
 
 
 def count_flops(subject: Subject) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """FLOPs per user of every phase, as metrics and as ledger rows."""
+    """FLOPs per user of every pass but training's, as metrics and as ledger rows."""
     metrics: dict[str, Any] = {}
     ledger: list[dict[str, Any]] = []
     subject.keep_item_vectors()
-    for phase, run in _runs(subject).items():
-        backbone = subject.model.backbone
-        executed, visible = (
-            {**backbone.macs(positions=run.positions, pairs=pairs), SCORING: run.search}
-            for pairs in (run.executed_pairs, run.visible_pairs)
-        )
-        if phase == "train":
-            sequences, (lookups, count) = _sequences(subject), _counted_step(subject)
-            executed = _training(subject, executed, sequences, subject.model.items.lookup_macs(*lookups))
-            visible = _training(subject, visible, sequences, subject.model.items.lookup_macs(*lookups, visible=True))
-            ledger += _rows(phase, executed, visible, count, None, sequences=sequences)
-            metrics.update(_metrics(phase, executed, visible, sequences=sequences))
-        else:
-            ledger += _rows(phase, executed, visible, *_counted(subject, phase))
-            metrics.update(_metrics(phase, executed, visible))
+    for phase, passed in passes_of(subject).items():
+        executed, visible = macs_of(subject, passed)
+        ledger += ledger_rows(phase, executed, visible, *_counted(subject, phase))
+        metrics.update(flop_metrics(phase, executed, visible, method=FORMULA))
     scoring = {SCORING: subject.model.items.count * subject.model.backbone.width}
-    ledger += _rows("score", scoring, scoring, *_counted(subject, "score"))
-    metrics.update(_metrics("score", scoring, scoring))
-    found, rows = _item_vectors(subject)
-    metrics.update(found)
+    ledger += ledger_rows("score", scoring, scoring, *_counted(subject, "score"))
+    metrics.update(flop_metrics("score", scoring, scoring, method=FORMULA))
+    item_metrics, rows = _item_vectors(subject)
+    metrics.update(item_metrics)
     ledger += rows
     metrics["parameters"] = {"value": sum(p.numel() for p in subject.model.parameters()), "method": "all trainable tensors", "n": 1}
     metrics["cache_bytes"] = _cache_bytes(subject)
     return metrics, ledger
 
 
-def _runs(subject: Subject) -> dict[str, Run]:
+def macs_of(subject: Subject, passed: Passed) -> tuple[Macs, Macs]:
+    """Multiply-adds of a pass by part: executed, and needed."""
+    backbone = subject.model.backbone
+    executed, visible = (
+        {**backbone.macs(positions=passed.positions, pairs=pairs), SCORING: passed.search}
+        for pairs in (passed.executed_pairs, passed.visible_pairs)
+    )
+    return executed, visible
+
+
+def joint_pass(subject: Subject) -> Passed:
+    """The pass over the whole window, as recomputed serving and training run it."""
     layout, backbone = subject.layout, subject.model.backbone
-    window = subject.cell.history + subject.cell.recent
-
-    def at_once(segments: range) -> Run:
-        rows, queries, prefix = layout.attention_rows(segments)
-        visible = sum(layout.visible_pairs(index) for index in segments)
-        executed = rows * backbone.executed_pairs(queries=queries, prefix=prefix)
-        return Run(positions=rows * queries, executed_pairs=executed, visible_pairs=visible)
-
-    segments = [at_once(range(index, index + 1)) for index in range(len(layout.segments) + 1)]
-    runs = [at_once(layout.joint_runs[-1])]
-    if backbone.kernel == "naive":  # runs one segment after the other
-        runs += segments[: layout.joint_runs[-1][0]]
-    else:
-        runs += [at_once(run) for run in layout.joint_runs[:-1]]
     # one vector, of all that is asked with, against each item of the history
     search = layout.history * backbone.width if layout.query_items else 0
-    joint, recent = dataclasses.replace(_sum(runs), search=search), segments[-1]
-    kept = [run for run, part in zip(segments, layout.segments, strict=False) if part.kept]
+    calls = joint_calls(layout, backbone.kernel)
+    return dataclasses.replace(_sum([_passed(subject, call) for call in calls]), search=search)
+
+
+def passes_of(subject: Subject) -> dict[str, Passed]:
+    """Full attention over the window, what is computed before a request, and a request."""
+    layout, backbone = subject.layout, subject.model.backbone
+    window = subject.cell.history + subject.cell.recent
+    segments = [_passed(subject, call) for call in single_calls(layout)]
+    kept = [passed for passed, part in zip(segments, layout.segments, strict=False) if part.kept]
     return {
-        "full": Run(
+        "full": Passed(
             positions=window, executed_pairs=backbone.executed_pairs(queries=window, prefix=0), visible_pairs=window * (window + 1) // 2
         ),
-        "compress": _sum(kept) if subject.compresses else Run(positions=0, executed_pairs=0, visible_pairs=0),
-        "serve": recent if subject.from_cache else joint,
-        "train": joint,
+        "compress": _sum(kept) if subject.compresses else Passed(positions=0, executed_pairs=0, visible_pairs=0),
+        "serve": segments[-1] if subject.from_cache else joint_pass(subject),
     }
 
 
-def _sum(runs: list[Run]) -> Run:
-    return Run(
+def _passed(subject: Subject, call: AttentionCall) -> Passed:
+    executed = call.rows * subject.model.backbone.executed_pairs(queries=call.queries, prefix=call.prefix)
+    return Passed(positions=call.rows * call.queries, executed_pairs=executed, visible_pairs=call.visible_pairs)
+
+
+def _sum(runs: list[Passed]) -> Passed:
+    return Passed(
         positions=sum(run.positions for run in runs),
         executed_pairs=sum(run.executed_pairs for run in runs),
         visible_pairs=sum(run.visible_pairs for run in runs),
     )
-
-
-def _training(subject: Subject, forward: Macs, sequences: int, reading: Macs) -> Macs:
-    """Forward and backward of a step; every map costs three of itself, attention what its kernel's backward does."""
-    backbone = subject.model.backbone
-    predicting = len(subject.layout.predicting_columns)
-    return {
-        **{part: TRAINING_PRODUCTS * sequences * macs for part, macs in forward.items() if part != ATTENTION},
-        ATTENTION: sequences * forward[ATTENTION] * (2 + backbone.backward_products) // 2,
-        ITEM_ENCODER: TRAINING_PRODUCTS * sum(reading.values()),
-        SCORING: TRAINING_PRODUCTS * sequences * predicting * subject.recipe.negatives * backbone.width
-        + sequences * forward[SCORING],  # the search, which has no backward pass
-    }
-
-
-def _sequences(subject: Subject) -> int:
-    """Of a training step; item vectors that are computed are shared by a step, so that a sequence's share needs a whole one."""
-    return subject.cell.batch_size if subject.computes_items else 1
-
-
-@torch.no_grad()
-def _looked_up(subject: Subject) -> list[torch.Tensor]:
-    """The items that a training step looks up, where looking up costs anything."""
-    if not subject.computes_items:
-        return []
-    with _step(subject) as (loss, lookups):
-        loss()
-    return lookups
-
-
-def _counted_step(subject: Subject) -> tuple[list[torch.Tensor], Count]:
-    """The items a training step looks up, and torch's count of it; fvcore cannot trace a backward pass."""
-    subject.model.train()
-    with _step(subject) as (loss, lookups):
-        count = count_by_torch(lambda: loss().backward(), subject.model)  # type: ignore[no-untyped-call]
-    subject.model.zero_grad(set_to_none=True)
-    subject.model.eval()
-    return lookups, count
-
-
-@contextmanager
-def _step(subject: Subject) -> Iterator[tuple[Callable[[], torch.Tensor], list[torch.Tensor]]]:
-    """A training step's loss, to be computed inside, and the ids of every lookup that it makes."""
-    trainer, batch = subject.trainer(), subject.training_batch(_sequences(subject))
-    with _lookups(subject.model.items) as lookups:
-        yield (lambda: trainer.loss(batch)), lookups
-
-
-@contextmanager
-def _lookups(items: ItemEncoder) -> Iterator[list[torch.Tensor]]:
-    """The ids of every lookup inside."""
-    seen: list[torch.Tensor] = []
-
-    def telling(lookup: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
-        def tell(ids: torch.Tensor) -> torch.Tensor:
-            seen.append(ids)
-            return lookup(ids)
-
-        return tell
-
-    with replaced(items, "lookup", telling):
-        yield seen
 
 
 def _item_vectors(subject: Subject) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -196,8 +126,9 @@ def _item_vectors(subject: Subject) -> tuple[dict[str, Any], list[dict[str, Any]
     with torch.no_grad():
         by_torch = count_by_torch(lambda: items.compute(some), subject.model)
         by_fvcore = count_by_fvcore(items.compute, some, subject.model, outside=ITEM_ENCODER)
-    metrics = _metrics("item", macs(everything), macs(everything, visible=True), counted=f"{len(some)} of {items.count} items")
-    return metrics, _rows("item", macs(some), macs(some, visible=True), by_torch, by_fvcore)
+    method = f"closed formula of the texts, checked against fvcore and torch.utils.flop_counter on {len(some)} of {items.count} items"
+    metrics = flop_metrics("item", macs(everything), macs(everything, visible=True), method=method)
+    return metrics, ledger_rows("item", macs(some), macs(some, visible=True), by_torch, by_fvcore)
 
 
 def _counted(subject: Subject, phase: str) -> tuple[Count, Count]:
@@ -251,7 +182,7 @@ def _full(subject: Subject) -> tuple[Callable[[torch.Tensor], torch.Tensor], tor
 
     def call(items: torch.Tensor) -> torch.Tensor:
         chunk = Chunk(
-            inputs=model.items.lookup(items), positions=positions, valid=items != 0, key_times=None, query_times=None, keep=0, items=window
+            inputs=model.items.lookup(items), positions=positions, valid=items != 0, key_times=None, query_times=None, kept=0, items=window
         )
         hidden: torch.Tensor = model.backbone(chunk, empty_cache(users=1, layout="", timed=False, device=items.device))[0]
         return hidden
@@ -259,7 +190,7 @@ def _full(subject: Subject) -> tuple[Callable[[torch.Tensor], torch.Tensor], tor
     return call, random
 
 
-def _rows(
+def ledger_rows(
     phase: str, executed: Macs, visible: Macs, by_torch: Count, by_fvcore: Count | None, *, sequences: int = 1
 ) -> list[dict[str, Any]]:
     """Ledger rows of a phase: the parts that are computed or counted in it, and their total; per sequence of ``sequences``."""
@@ -273,11 +204,11 @@ def _rows(
             {
                 "phase": phase,
                 "part": part,
-                "formula_flops": _share(2 * formula, sequences),
-                "torch_flops": _share(2 * by_torch.of(part), sequences),
-                "fvcore_flops": None if counts[1] is None else _share(2 * counts[1], sequences),
-                "executed_flops": _share(2 * formula, sequences),
-                "visible_flops": _share(2 * seen, sequences),
+                "formula_flops": share(2 * formula, sequences),
+                "torch_flops": share(2 * by_torch.of(part), sequences),
+                "fvcore_flops": None if counts[1] is None else share(2 * counts[1], sequences),
+                "executed_flops": share(2 * formula, sequences),
+                "visible_flops": share(2 * seen, sequences),
                 "uncounted": by_fvcore.uncounted if by_fvcore is not None and part == "total" else {},
                 "agrees": all(abs(count - formula) <= TOLERANCE * max(formula, 1) for count in counts if count is not None),
             }
@@ -285,22 +216,17 @@ def _rows(
     return rows
 
 
-def _share(count: int, sequences: int) -> float:
+def share(count: int, sequences: int) -> float:
     """One sequence's share, a whole number where it is one."""
     return count // sequences if count % sequences == 0 else count / sequences
 
 
-def _metrics(phase: str, executed: Macs, visible: Macs, *, sequences: int = 1, counted: str = "") -> dict[str, Any]:
-    method = "closed formula of the layout, checked against fvcore and torch.utils.flop_counter"
-    if phase == "train":
-        of = "one sequence" if sequences == 1 else f"a step of {sequences} sequences, divided by them"
-        method = f"closed formula of the layout, forward and backward of {of}, checked against torch.utils.flop_counter"
-    if phase == "item":
-        method = f"closed formula of the texts, checked against fvcore and torch.utils.flop_counter on {counted}"
+def flop_metrics(phase: str, executed: Macs, visible: Macs, *, method: str, sequences: int = 1) -> dict[str, Any]:
+    """FLOPs and multiply-adds of a pass, executed and needed, per sequence of ``sequences``."""
     metrics = {}
     for kind, macs in (("", sum(executed.values())), ("visible_", sum(visible.values()))):
-        metrics[f"{phase}_{kind}flops"] = {"value": _share(2 * macs, sequences), "method": method, "n": 1}
-        metrics[f"{phase}_{kind}macs"] = {"value": _share(macs, sequences), "method": method, "n": 1}
+        metrics[f"{phase}_{kind}flops"] = {"value": share(2 * macs, sequences), "method": method, "n": 1}
+        metrics[f"{phase}_{kind}macs"] = {"value": share(macs, sequences), "method": method, "n": 1}
     return metrics
 
 

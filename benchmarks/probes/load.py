@@ -1,14 +1,17 @@
-"""What other processes took of the processors while something was timed: a reading, kept and said, never a reason to refuse a cell."""
+"""What other processes took of the processors while something was timed: a reading, kept and said, never a reason to refuse a cell.
 
-import os
+``benchmarks.compare`` loads this file by its path beside another checkout, so it imports nothing of this project.
+"""
+
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-STAT = Path("/proc/stat")
+import psutil
+
 NOTICEABLE = 0.10  # of the machine's processor time; above it, the method of a timing says so
-_USER, _IDLE, _IOWAIT, _STEAL = 0, 3, 4, 7
+_USED = ("user", "nice", "system", "irq", "softirq", "steal")  # guests' time is in the user's already
+_UNUSED = ("idle", "iowait")
 
 
 class LoadWatch:
@@ -17,13 +20,14 @@ class LoadWatch:
     def __init__(self) -> None:
         """Nothing is read yet."""
         self.foreign_share: float | None = None
-        self._before = self._after = 0.0
+        self._before: float | None = None
+        self._after: float | None = None
         self._used: float | None = None
         self._total = self._own = 0.0
 
     def __enter__(self) -> Self:
         """Reads the counters."""
-        self._before = os.getloadavg()[0]
+        self._before = _load_average()
         self._used, self._total = _machine_seconds()
         self._own = time.process_time()
         return self
@@ -32,16 +36,16 @@ class LoadWatch:
         """Reads them again."""
         own = time.process_time() - self._own
         used, total = _machine_seconds()
-        self._after = os.getloadavg()[0]
+        self._after = _load_average()
         if used is not None and self._used is not None and total > self._total:
             self.foreign_share = min(1.0, max(0.0, used - self._used - own) / (total - self._total))
 
     def readings(self) -> dict[str, Any]:
-        """What a record keeps; a share of ``None`` could not be had from this kernel."""
+        """What a record keeps; ``None`` for what this system does not tell."""
         share = self.foreign_share
         return {
-            "load_average_before": round(self._before, 2),
-            "load_average_after": round(self._after, 2),
+            "load_average_before": self._before,
+            "load_average_after": self._after,
             "foreign_cpu_share": None if share is None else round(share, 4),
         }
 
@@ -56,14 +60,19 @@ class LoadWatch:
         }
 
 
+def _load_average() -> float | None:
+    """The mean number of processes that wanted a processor in the last minute."""
+    try:
+        return round(float(psutil.getloadavg()[0]), 2)
+    except OSError:
+        return None
+
+
 def _machine_seconds() -> tuple[float | None, float]:
     """Processor seconds used (by all processes, and taken by other guests) and passed since boot, over all processors."""
     try:
-        ticks = [int(number) for number in STAT.read_text().split("\n", 1)[0].split()[1:]]
-    except (OSError, ValueError):
+        times = psutil.cpu_times()
+    except (OSError, RuntimeError):  # nothing to read, or not in the form that psutil knows
         return None, 0.0
-    if len(ticks) <= _STEAL:
-        return None, 0.0
-    ticks = ticks[_USER : _STEAL + 1]  # guests' time is in the user's already
-    per_second = os.sysconf("SC_CLK_TCK")
-    return (sum(ticks) - ticks[_IDLE] - ticks[_IOWAIT]) / per_second, sum(ticks) / per_second
+    used, unused = (sum(float(getattr(times, name, 0.0)) for name in names) for names in (_USED, _UNUSED))
+    return used, used + unused

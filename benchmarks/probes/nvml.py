@@ -14,7 +14,7 @@ from benchmarks import driver
 from benchmarks.cell import InvalidMeasurementError
 
 Answer = tuple[int | None, str]
-Told = TypeVar("Told")
+Result = TypeVar("Result")
 NOT_CUDA: Answer = (None, "not a CUDA cell")
 # bits of NVML that hold clocks below what was asked for; its other bits are idleness and settings
 THROTTLING: Mapping[int, str] = {
@@ -60,19 +60,29 @@ class GpuWatch:
             return
         self._readings["gpu_after"] = _state()
         disturbed = [
-            f"{when.removeprefix('gpu_')} the timing: {said}" for when, state in self._readings.items() for said in _disturbances(state)
+            f"{when.removeprefix('gpu_')} the timing: {disturbance}"
+            for when, state in self._readings.items()
+            for disturbance in _disturbances(state)
         ]
         if disturbed:
             raise InvalidMeasurementError(f"the GPU was disturbed {'; '.join(disturbed)}")
 
     def readings(self) -> dict[str, Any]:
-        """What a record keeps: clocks, temperature, reasons and the number of other processes; or why they cannot be told."""
+        """What a record keeps: clocks, temperature, throttling and the number of other processes; ``None`` and why for what is missing."""
         return self._readings
 
 
 def _state() -> dict[str, Any]:
-    told, reason = _ask(lambda nvml, device: {**driver.clocks(nvml, device), "foreign_processes": _foreign(nvml, device)})
-    return {"reason": reason} if told is None else told
+    """Clocks, temperature, throttling and other processes, each by itself; only ``reason`` where the driver answers nothing at all."""
+    state, reason = _ask(_state_of)
+    return {"reason": reason} if state is None else state
+
+
+def _state_of(nvml: Any, device: Any) -> dict[str, Any]:
+    clocks = driver.clocks(nvml, device)
+    others = driver.fields(nvml, {"foreign_processes": lambda: _foreign(nvml, device)})
+    reasons = clocks.pop("reasons", {}) | others.pop("reasons", {})
+    return clocks | others | ({"reasons": reasons} if reasons else {})
 
 
 def _foreign(nvml: Any, device: Any) -> int:
@@ -82,15 +92,19 @@ def _foreign(nvml: Any, device: Any) -> int:
 
 
 def _disturbances(state: Mapping[str, Any]) -> list[str]:
-    held_back = [name for bit, name in THROTTLING.items() if state.get("throttle_reasons", 0) & bit]
-    others = state.get("foreign_processes", 0)
-    said = [f"clocks held back ({', '.join(held_back)})"] if held_back else []
-    return [*said, *([f"{others} other process{'es' if others > 1 else ''} computing on it"] if others else [])]
+    """What makes a timing invalid; what the driver does not tell counts as no disturbance, and its reason is in the record."""
+    held_back = [name for bit, name in THROTTLING.items() if (state.get("throttle_reasons") or 0) & bit]
+    others = state.get("foreign_processes") or 0
+    disturbances = [f"clocks held back ({', '.join(held_back)})"] if held_back else []
+    return [*disturbances, *([f"{others} other process{'es' if others > 1 else ''} computing on it"] if others else [])]
 
 
 def _own_bytes(nvml: Any, device: Any) -> Answer:
-    lists = (nvml.nvmlDeviceGetComputeRunningProcesses(device), nvml.nvmlDeviceGetGraphicsRunningProcesses(device))
-    own = [process.usedGpuMemory for processes in lists for process in processes if process.pid == os.getpid()]
+    compute, reason = driver.field(nvml, lambda: nvml.nvmlDeviceGetComputeRunningProcesses(device))
+    graphics, _ = driver.field(nvml, lambda: nvml.nvmlDeviceGetGraphicsRunningProcesses(device))
+    if compute is None and graphics is None:
+        return None, str(reason)
+    own = [process.usedGpuMemory for process in (*(compute or ()), *(graphics or ())) if process.pid == os.getpid()]
     if not own:
         return None, "NVML lists no process with this number, as in a container"
     if any(used is None for used in own):
@@ -99,14 +113,14 @@ def _own_bytes(nvml: Any, device: Any) -> Answer:
 
 
 def _number(question: Callable[[Any, Any], Answer]) -> Answer:
-    told, reason = _ask(question)
-    return (None, str(reason)) if told is None else told
+    answer, reason = _ask(question)
+    return (None, str(reason)) if answer is None else answer
 
 
-def _ask(question: Callable[[Any, Any], Told]) -> tuple[Told | None, str | None]:
+def _ask(question: Callable[[Any, Any], Result]) -> tuple[Result | None, str | None]:
     """The answer on the device that torch uses, or ``None`` and why there is none."""
 
-    def of_device(nvml: Any) -> Told:
+    def of_device(nvml: Any) -> Result:
         uuid = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
         return question(nvml, nvml.nvmlDeviceGetHandleByUUID(uuid))
 

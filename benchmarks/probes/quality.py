@@ -1,25 +1,77 @@
 """Ranking quality over the whole catalogue, with bootstrap intervals over users."""
 
-import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from benchmarks.cell import Cell, changed_at_evaluation
-from persrec.compression.experts import Experts
+from benchmarks.cell import Cell, InvalidMeasurementError, changed_at_evaluation
+from benchmarks.probes.subject import Request, Subject
 from persrec.data.splits import LeaveOneOut
-from persrec.evaluation.metrics import bootstrap_means, metric_values, summarise
+from persrec.data.windows import WindowShape, build_windows
+from persrec.evaluation.floors import floor_ranks
+from persrec.evaluation.metrics import bootstrap_means, is_share, metric_values, summarise
 from persrec.evaluation.ranks import repeat_mask, target_ranks
 from persrec.evaluation.served import Serving, served_states
-from persrec.evaluation.states import evaluating, user_states
+from persrec.evaluation.states import user_states
 from persrec.recommender import SequentialRecommender
 from persrec.serving import CacheStore
 
 REPLICATE_METRICS = ("ndcg@10", "recall@10")
 BOOTSTRAP_SEED = 0
+CHECKED_USERS = 64
+CACHE_TOLERANCE = 1e-4  # cosines; a served score further than this from the joint pass makes the quality invalid
 DIGITS = 7  # of a replicate in a record
+
+
+def measure_quality(subject: Subject, data: LeaveOneOut) -> tuple[dict[str, Any], dict[str, Any], NDArray[np.int64]]:
+    """Metrics, replicates and ranks of a trained model, from what the cell serves it from."""
+    model = subject.model
+    states = states_before_target(subject.cell, model, data)
+    with torch.no_grad():  # so that a text model's vectors are those kept
+        features = model.item_features()
+    ranks = target_ranks(states, features, data.targets("test"), data.seen("test"))
+    return *quality_of_ranks(ranks, data), ranks
+
+
+def measure_floor(cell: Cell, data: LeaveOneOut) -> tuple[dict[str, Any], dict[str, Any], NDArray[np.int64]]:
+    """Metrics, replicates and ranks of a baseline that learns nothing."""
+    past = data.past("test")
+    ranks = floor_ranks(
+        cell.backbone,
+        train_counts=data.train_counts(),
+        past=(past.offsets, past.items),
+        targets=data.targets("test"),
+        seen=data.seen("test"),
+    )
+    return *quality_of_ranks(ranks, data), ranks
+
+
+@torch.no_grad()
+def check_cache(subject: Subject, data: LeaveOneOut, *, tolerance: float = CACHE_TOLERANCE) -> float | None:
+    """Largest gap between scores from the cache and from the joint pass, for some real users; None without a cache.
+
+    Raises:
+        InvalidMeasurementError: the gap is above ``tolerance``.
+    """
+    if not subject.from_cache:
+        return None
+    shape = WindowShape(segments=tuple(segment.items for segment in subject.layout.segments), recent=subject.layout.recent)
+    users = data.evaluated[:CHECKED_USERS]
+    batch = build_windows(data.sequences, users, data.target_positions("test")[:CHECKED_USERS], shape)
+    items, times, query_times = (torch.from_numpy(part).to(subject.device) for part in (batch.items, batch.times, batch.query_times))
+    request = Request(
+        items=items, times=times if subject.cell.time_bias else None, query_times=query_times if subject.cell.time_bias else None
+    )
+    joint = subject.model.user_states(request.items, request.times, request.query_times)
+    features = subject.model.item_features()
+    recent, recent_times = request.columns(subject.layout.history, subject.layout.window)
+    served = subject.model.user_states(recent, recent_times, request.query_times, cache=subject.compress(request))
+    gap = float(((served - joint) @ features.T).abs().max())
+    if not gap <= tolerance:
+        raise InvalidMeasurementError(f"scores from the cache differ from the joint pass by {gap:.1e}, above {tolerance:.0e}")
+    return gap
 
 
 def quality_of_ranks(ranks: np.ndarray, data: LeaveOneOut) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -30,18 +82,18 @@ def quality_of_ranks(ranks: np.ndarray, data: LeaveOneOut) -> tuple[dict[str, An
     means = bootstrap_means(np.stack([per_user[name] for name in names], axis=1), seed=BOOTSTRAP_SEED)
     metrics = {}
     for column, name in enumerate(names):
-        summary = summarise(per_user[name], replicates=means[:, column])
+        summary = summarise(per_user[name], share=is_share(name), replicates=means[:, column])
         metrics[name] = {
             "value": summary.value,
             "low": summary.low,
             "high": summary.high,
             "n": summary.n,
-            "method": f"full catalogue, {seen}",
+            "method": f"full catalogue, {seen}" + (f"; {summary.note}" if summary.note else ""),
         }
     if not data.exclude_seen:
         metrics.update(_by_novelty(per_user, data))
     replicates = {name: [round(float(value), DIGITS) for value in means[:, names.index(name)]] for name in REPLICATE_METRICS}
-    return metrics, {"seed": BOOTSTRAP_SEED, **replicates}
+    return metrics, {"seed": BOOTSTRAP_SEED, "means": replicates}
 
 
 def states_before_target(cell: Cell, model: SequentialRecommender, data: LeaveOneOut) -> torch.Tensor:
@@ -57,22 +109,6 @@ def states_before_target(cell: Cell, model: SequentialRecommender, data: LeaveOn
     return served_states(model, data, "test", serving=serving, time_bias=cell.time_bias)
 
 
-def validation_figure(model: SequentialRecommender, data: LeaveOneOut, *, time_bias: bool, tokens: int | None) -> Callable[[], float]:
-    """NDCG@10 on the validation targets, NaN where a vector is not finite; an elastic model is asked with ``tokens`` experts."""
-
-    def validate() -> float:
-        if tokens is not None and isinstance(model.compression, Experts):
-            model.compression.use(tokens)
-        with evaluating(model):
-            states, features = user_states(model, data, "validation", time_bias=time_bias), model.item_features()
-        if not bool(states.isfinite().all() and features.isfinite().all()):
-            return math.nan
-        ranks = target_ranks(states, features, data.targets("validation"), data.seen("validation"))
-        return float(metric_values(ranks)["ndcg@10"].mean())
-
-    return validate
-
-
 def _by_novelty(per_user: dict[str, np.ndarray], data: LeaveOneOut) -> dict[str, Any]:
     """Recall and NDCG at 10 over targets that the user had before, and over those that are new."""
     past = data.past("test")
@@ -80,7 +116,8 @@ def _by_novelty(per_user: dict[str, np.ndarray], data: LeaveOneOut) -> dict[str,
     metrics = {}
     for kind, rows in (("repeat", repeats), ("novel", ~repeats)):
         for name in ("recall@10", "ndcg@10"):
-            summary = summarise(per_user[name][rows])
-            method = "full catalogue, seen items kept" if summary.n else f"no user's target is {kind}"
+            summary = summarise(per_user[name][rows], share=is_share(name))
+            method = "full catalogue, seen items kept" + (f"; {summary.note}" if summary.note else "")
+            method = method if summary.n else f"no user's target is {kind}"
             metrics[f"{name}_{kind}"] = {"value": summary.value, "low": summary.low, "high": summary.high, "n": summary.n, "method": method}
     return metrics

@@ -1,22 +1,17 @@
 """What a probe measures: a cell's model, with the inputs of its requests."""
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from benchmarks.cell import Cell, InvalidMeasurementError
-from persrec.data.splits import LeaveOneOut
-from persrec.data.windows import WindowBatch, WindowShape, build_windows
+from benchmarks.cell import Cell
 from persrec.layout import SegmentLayout
 from persrec.nn.cache import KVCache
 from persrec.recommender import SequentialRecommender
 from persrec.serving import pack
-from persrec.training import Recipe, Trainer
 
-CHECKED_USERS = 64
 TIMED_ITEMS = 1024  # of a larger catalogue, as many are encoded to time it and to see its memory
 NO_ITEMS = "item vectors are parameters, nothing is computed"
 NOTHING_BEFORE = "nothing is computed before a request"
@@ -38,12 +33,10 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """A cell's model and data. ``data`` is None where cost alone is measured."""
+    """A cell and its model, as serving finds them."""
 
     cell: Cell
     model: SequentialRecommender
-    recipe: Recipe
-    data: LeaveOneOut
 
     def __post_init__(self) -> None:
         self.model.items.kept.on = True  # as serving finds them: probes change weights by training alone, which is seen
@@ -110,40 +103,3 @@ class Subject:
             packed = pack(cache, self.cell.cache_dtype)
             return lambda: self.model.user_states(recent, times, request.query_times, cache=packed.unpack())
         return lambda: self.model.user_states(recent, times, request.query_times, cache=cache)
-
-    def trainer(self) -> Trainer:
-        """A trainer of the model, to time and trace single steps."""
-        recipe = dataclasses.replace(self.recipe, token_counts=())  # the cell's own count, step after step
-        return Trainer(model=self.model, data=self.data, recipe=recipe, validate=lambda: 0.0)
-
-    def training_batch(self, sequences: int) -> WindowBatch:
-        """Full windows to train on, every position with a next item."""
-        random = np.random.default_rng(self.cell.seed)
-        items = random.integers(1, self.model.items.count, (sequences, self.layout.window + 1))
-        times = np.broadcast_to(np.arange(1, self.layout.window + 2) * 3600, items.shape)
-        return WindowBatch(items=items[:, :-1], times=np.array(times[:, :-1]), targets=items[:, 1:], query_times=np.array(times[:, -1]))
-
-    @torch.no_grad()
-    def check_cache(self, *, tolerance: float) -> float | None:
-        """Largest gap between scores from the cache and from the joint pass, for some real users; None without a cache.
-
-        Raises:
-            InvalidMeasurementError: the gap is above ``tolerance``.
-        """
-        if not self.from_cache:
-            return None
-        shape = WindowShape(segments=tuple(segment.items for segment in self.layout.segments), recent=self.layout.recent)
-        users = self.data.evaluated[:CHECKED_USERS]
-        batch = build_windows(self.data.sequences, users, self.data.target_positions("test")[:CHECKED_USERS], shape)
-        items, times, query_times = (torch.from_numpy(part).to(self.device) for part in (batch.items, batch.times, batch.query_times))
-        request = Request(
-            items=items, times=times if self.cell.time_bias else None, query_times=query_times if self.cell.time_bias else None
-        )
-        joint = self.model.user_states(request.items, request.times, request.query_times)
-        features = self.model.item_features()
-        recent, recent_times = request.columns(self.layout.history, self.layout.window)
-        served = self.model.user_states(recent, recent_times, request.query_times, cache=self.compress(request))
-        gap = float(((served - joint) @ features.T).abs().max())
-        if not gap <= tolerance:
-            raise InvalidMeasurementError(f"scores from the cache differ from the joint pass by {gap:.1e}, above {tolerance:.0e}")
-        return gap

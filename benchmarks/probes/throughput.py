@@ -1,4 +1,4 @@
-"""Training, compress, serve and item-vector throughput in batches: the median call, its quartiles, and the raw times."""
+"""Compress, serve and item-vector throughput in batches: the median call, its quartiles, and the raw times."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ WIDE = 0.10
 
 
 def measure_throughput(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Sequences, users or items a second; the optimiser step is part of training."""
+    """Users or items a second."""
     cell, size = subject.cell, subject.cell.batch_size
     request = subject.request(size)
     raw = {}
@@ -24,22 +24,15 @@ def measure_throughput(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]
         if subject.computes_items:
             items = subject.some_items(TIMED_ITEMS)
             raw["item_batch_seconds"] = repeat(lambda: subject.model.items.compute(items), device=cell.device, seconds=SECONDS, least=LEAST)
-    metrics = {"serve_users_per_second": _rate(raw["serve_batch_seconds"], size)}
+    metrics = {"serve_users_per_second": rate(raw["serve_batch_seconds"], size)}
     if subject.computes_items:
-        metrics["item_vectors_per_second"] = _rate(raw["item_batch_seconds"], len(items))
+        metrics["item_vectors_per_second"] = rate(raw["item_batch_seconds"], len(items))
     else:
         metrics["item_vectors_per_second"] = _nothing(NO_ITEMS)
     if subject.compresses:
-        metrics["compress_users_per_second"] = _rate(raw["compress_batch_seconds"], size)
+        metrics["compress_users_per_second"] = rate(raw["compress_batch_seconds"], size)
     else:
         metrics["compress_users_per_second"] = _nothing(NOTHING_BEFORE)
-    state = {name: tensor.clone() for name, tensor in subject.model.state_dict().items()}
-    trainer, batch = subject.trainer(), subject.training_batch(size)
-    subject.model.train()
-    raw["train_batch_seconds"] = repeat(lambda: trainer.step(batch), device=cell.device, seconds=SECONDS, least=LEAST)
-    subject.model.load_state_dict(state)
-    subject.model.eval()
-    metrics["train_sequences_per_second"] = _rate(raw["train_batch_seconds"], size)
     return metrics, raw
 
 
@@ -47,7 +40,7 @@ def _nothing(reason: str) -> dict[str, Any]:
     return {"value": None, "low": None, "high": None, "n": 0, "method": reason}
 
 
-def _rate(seconds: np.ndarray, batch: int) -> dict[str, Any]:
+def rate(seconds: np.ndarray, batch: int) -> dict[str, Any]:
     """The median rate; low and high are its quartiles."""
     quick, median, slow = np.percentile(seconds, [25, 50, 75])
     spread = (slow - quick) / median

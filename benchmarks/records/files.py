@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
 
 class RecordError(ValueError):
-    """A record cannot be read; the message is one line that names the file."""
+    """A record cannot be read; the message is one line that names the file.
+
+    ``is_newer`` where a later program wrote it: that one is not ours to replace.
+    """
+
+    def __init__(self, message: str, *, is_newer: bool = False) -> None:
+        super().__init__(message)
+        self.is_newer = is_newer
 
 
 class RunRecords(Sequence[Record]):
@@ -169,7 +176,7 @@ def check_version(values: object, *, known: int, where: str, what: str) -> None:
     if type(version) is not int:
         raise RecordError(f"{where}: is no {what.removeprefix('a ')}: expected a table with a schema_version")
     if version > known:
-        raise RecordError(f"{where}: written in schema version {version}; this program knows version {known}, update it")
+        raise RecordError(f"{where}: written in schema version {version}; this program knows version {known}, update it", is_newer=True)
     if version < known:
         raise RecordError(f"{where}: written in schema version {version}, this program knows version {known}; remove it and run again")
 

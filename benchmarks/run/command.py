@@ -2,45 +2,32 @@
 
 import argparse
 import contextlib
-import json
-import os
+import hashlib
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from benchmarks.cell import Cell, cell_key, model_key, needs_model
-from benchmarks.environment import chosen_device, code_digest
-from benchmarks.grids import ORDER_SEED, Estimate, Grid, label, load_grid, preset_names, select, selecting, shuffled
-from benchmarks.measures import versions
+from benchmarks.cell import Cell
+from benchmarks.environment import available_processors, chosen_device
+from benchmarks.grids import ORDER_SEED, Durations, Grid, load_grid, preset_names, select, selecting, shuffled
+from benchmarks.keys import Catalogue
+from benchmarks.labels import Labels
+from benchmarks.portable import portable_argv
+from benchmarks.records import FINDINGS, Record, load_records
+from benchmarks.run.plan import Data, Plan, Planned, Planner, Reason, model_fault, other_records
 from benchmarks.run.progress import display
-from benchmarks.run.sweep import Planned, Reason, Settings, Sweep, Work
-from benchmarks.store import (
-    FINDINGS,
-    SCHEMA_VERSION,
-    Record,
-    StoreError,
-    load_record,
-    load_records,
-    locked,
-    model_dir,
-    record_files,
-    record_path,
-    records_digest,
-    remove_leftovers,
-    remove_records,
-    report_path,
-    write_csv,
-)
-from persrec.commandline import DONE, INCOMPLETE, Parser, duration, one_line, refuse
+from benchmarks.run.sweep import Sweep, SweepSettings, Work
+from benchmarks.store import check_out, locked, records_digest, remove_leftovers, remove_records, report_path, write_csv
+from persrec.commandline import DONE, INCOMPLETE, Parser, duration, guarded, one_line
 
 PROGRAM = "benchmarks.run"
 EXECUTE = Work()
-REASONS_TOLD: dict[Reason, str] = {
+REASONS: dict[Reason, str] = {
     "stale": "measured by other code before, so again now",
     "failed": "failed before, so again now",
     "superseded": "measured before with other data or measures of another version, so again now in place of those",
@@ -60,15 +47,24 @@ class Interrupted(BaseException):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
+class Call:
     """A validated call: nothing was created yet."""
 
     options: argparse.Namespace
     grid: Grid
     cells: tuple[Cell, ...]
+    labels: Labels
     device: str
     out: Path
-    digests: dict[tuple[str, str | None], str]
+    digests: dict[Data, str]
+
+    @property
+    def workers(self) -> int:
+        """How many models are trained side by side."""
+        if self.options.workers is not None:
+            return int(self.options.workers)
+        threads = max(cell.threads for cell in self.cells)
+        return 1 if self.device == "cuda" else max(1, len(available_processors()) // threads)
 
 
 def main(argv: Sequence[str] | None = None, *, work: Work = EXECUTE) -> int:
@@ -82,14 +78,7 @@ def main(argv: Sequence[str] | None = None, *, work: Work = EXECUTE) -> int:
     options = parser().parse_args(arguments)
     try:
         with _ending_on_signals():
-            request = _validated(options)
-            if options.list:
-                return _list(request)
-            with locked(request.out) as dead:
-                remove_leftovers(request.out)
-                return _run(request, arguments, work, dead)
-    except ValueError as error:
-        return refuse(PROGRAM, error)
+            return guarded(PROGRAM, lambda: _command(options, arguments, work))
     except Interrupted as interruption:
         sys.stderr.write(
             f"{PROGRAM}: ended by {signal.Signals(interruption.number).name}; what is recorded stays, the same command goes on from there\n"
@@ -99,191 +88,150 @@ def main(argv: Sequence[str] | None = None, *, work: Work = EXECUTE) -> int:
 
 def parser() -> Parser:
     """The options."""
-    made = Parser(prog=PROGRAM, description="Trains and profiles every cell of a grid, writes a record each, and renders the report.")
-    made.add_argument("--grid", required=True, metavar="NAME|FILE.toml", help=f"{', '.join(preset_names())}, or a TOML file of one's own")
-    made.add_argument("--dataset", metavar="NAME", help="the dataset of every cell (default: the grid's own, else synthetic)")
-    made.add_argument("--data-dir", metavar="DIR", help="where publishers' folders lie; only read (default: $PERSREC_DATA)")
-    made.add_argument("--cache-dir", metavar="DIR", help="where prepared data go (default: $PERSREC_CACHE, then ~/.cache/persrec)")
-    made.add_argument("--select", default="", metavar="EXPR", help="only cells that match, as 'backbone=hstu,tokens=0|4'")
-    made.add_argument("--seeds", type=_seeds, default=(), metavar="1,2,3", help="every cell once per seed")
-    made.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    made.add_argument("--out", type=Path, metavar="DIR", help="where records go (default: results/GRID-DATASET-DEVICE)")
-    made.add_argument(
+    options = Parser(prog=PROGRAM, description="Trains and profiles every cell of a grid, writes a record each, and renders the report.")
+    options.add_argument(
+        "--grid", required=True, metavar="NAME|FILE.toml", help=f"{', '.join(preset_names())}, or a TOML file of one's own"
+    )
+    options.add_argument("--dataset", metavar="NAME", help="the dataset of every cell (default: the grid's own, else synthetic)")
+    options.add_argument("--data-dir", metavar="DIR", help="where publishers' folders lie; only read (default: $PERSREC_DATA)")
+    options.add_argument("--cache-dir", metavar="DIR", help="where prepared data go (default: $PERSREC_CACHE, then ~/.cache/persrec)")
+    options.add_argument("--select", default="", metavar="EXPR", help="only cells that match, as 'backbone=hstu,tokens=0|4'")
+    options.add_argument("--seeds", type=_seeds, default=(), metavar="1,2,3", help="every cell once per seed")
+    options.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    options.add_argument("--out", type=Path, metavar="DIR", help="where records go (default: results/GRID-DATASET-DEVICE)")
+    options.add_argument(
         "--resume",
         choices=("missing", "failed", "always"),
         default="missing",
         help="what to measure: cells without a record, also those that failed, or all (default: missing)",
     )
-    made.add_argument(
+    options.add_argument("--only", choices=("quality", "cost"), help="measure this half of each cell, and leave the other as it is")
+    options.add_argument(
         "--workers",
         type=_at_least_one,
         metavar="N",
-        help="models trained side by side; cells are measured one at a time (default: as many as the processors carry, 1 on a GPU)",
+        help="models trained side by side; costs are measured one at a time (default: as many as the processors carry, 1 on a GPU)",
     )
-    made.add_argument("--list", action="store_true", help="print the cells and an estimate; run nothing")
-    made.add_argument("--no-report", action="store_true", help="render no report")
-    made.add_argument("--quiet", action="store_true", help="print nothing but the report's path")
-    return made
+    options.add_argument("--list", action="store_true", help="print the cells and an estimate; run nothing")
+    options.add_argument("--no-report", action="store_true", help="render no report")
+    options.add_argument("--quiet", action="store_true", help="print nothing but the report's path")
+    return options
 
 
-def _validated(options: argparse.Namespace) -> Request:
+def _command(options: argparse.Namespace, arguments: Sequence[str], work: Work) -> int:
+    call = _validated(options)
+    if options.list:
+        return _list(call)
+    with locked(call.out) as dead:
+        remove_leftovers(call.out)
+        return _run(call, arguments, work, dead)
+
+
+def _validated(options: argparse.Namespace) -> Call:
     device = chosen_device(options.device)
     grid = load_grid(options.grid, device=device, dataset=options.dataset, seeds=options.seeds)
     cells = select(grid.cells, options.select, grid=grid.name)
-    from persrec.data import dataset_digest  # noqa: PLC0415 - pandas takes a moment, and a refused call needs none
+    from persrec.data import check_sources, dataset_digest  # noqa: PLC0415 - pandas takes a moment, and a refused call needs none
 
-    pairs = dict.fromkeys((cell.dataset, cell.dataset_size) for cell in cells)
-    digests = {(name, size): dataset_digest(name, size=size, data_dir=options.data_dir) for name, size in pairs}
+    digests: dict[Data, str] = {}
+    for name, size in dict.fromkeys((cell.dataset, cell.dataset_size) for cell in cells):
+        check_sources(name, size=size, data_dir=options.data_dir, cache_dir=options.cache_dir)
+        digests[name, size] = dataset_digest(name, size=size, data_dir=options.data_dir)
     datasets = list(dict.fromkeys(cell.dataset for cell in cells))
     out = options.out or Path("results") / f"{grid.name}-{datasets[0] if len(datasets) == 1 else 'mixed'}-{device}"
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out: {out} is a file; expected a folder")
-    return Request(options=options, grid=grid, cells=cells, device=device, out=out, digests=digests)
+    check_out(out)
+    return Call(options=options, grid=grid, cells=cells, labels=Labels.of(grid.cells), device=device, out=out, digests=digests)
 
 
-def _run(request: Request, arguments: Sequence[str], work: Work, dead: int | None) -> int:
-    options, out = request.options, request.out
-    plan = _plan(request)
-    to_measure = [planned for planned in plan if planned.reason != "done"]
-    workers = _workers(request)
-    shown = display(total=len(to_measure), workers=workers, quiet=options.quiet)
-    settings = Settings(
+def _run(call: Call, arguments: Sequence[str], work: Work, dead: int | None) -> int:
+    options, out = call.options, call.out
+    plan = _plan(call)
+    to_do = plan.to_do()
+    progress = display(total=len(to_do), workers=call.workers, quiet=options.quiet)
+    settings = SweepSettings(
         out=out,
         data_dir=options.data_dir,
         cache_dir=options.cache_dir,
-        workers=workers,
-        limits=request.grid.limits,
-        code_digest=code_digest(),
+        workers=call.workers,
+        limits=call.grid.limits,
         argv=["python", "-m", PROGRAM, *arguments],
         order_seed=ORDER_SEED,
+        labels=call.labels,
         work=work,
-        seconds_per_model=request.grid.estimate.seconds_per_model,
-        seconds_per_cell=request.grid.estimate.seconds_per_cell,
+        seconds_per_model=call.grid.estimate.seconds_per_model,
+        seconds_per_cell=call.grid.estimate.seconds_per_cell,
     )
     try:
         if dead is not None:
-            shown.note(f"{out}: took over from process {dead}, which ended without a word")
-        for line in [*_told(plan), *_told_of_others(request, plan)]:
-            shown.note(line)
-        for planned in plan:
-            if planned.reason == "done":  # a run was ended between the new record and the removal of the old
+            progress.note(f"{out}: took over from process {dead}, which ended without a word")
+        for line in [*_reason_lines(plan), *_strange_lines(call, plan)]:
+            progress.note(line)
+        for planned in plan.cells:
+            if plan.reason(planned) == "done":  # a run was ended between the new record and the removal of the old
                 remove_records(out, planned.supersedes)
-        Sweep(to_measure, settings, shown).run()
+        Sweep(plan, settings, progress).run()
     finally:
-        shown.close()
+        progress.close()
     records = load_records(out)
-    if to_measure or not (out / "results.csv").is_file():
+    if to_do or not (out / "results.csv").is_file():
         write_csv(out, records)
     if not options.no_report:
         _report(out)
-    keys = {planned.key for planned in plan}
-    return _verdict([record for record in records if record["cell_key"] in keys], options)
+    keys = {planned.key for planned in plan.cells}
+    return _verdict([record for record in records if record.cell_key in keys], call)
 
 
-def _workers(request: Request) -> int:
-    """How many models are trained side by side."""
-    if request.options.workers is not None:
-        return int(request.options.workers)
-    threads = max(cell.threads for cell in request.cells)
-    return 1 if request.device == "cuda" else max(1, len(os.sched_getaffinity(0)) // threads)
-
-
-def _plan(request: Request) -> list[Planned]:
+def _plan(call: Call) -> Plan:
     """Every cell in the order to measure in, with its keys and why it is measured, or that it is done."""
-    code = code_digest()
-    plan = []
-    for cell in shuffled(request.cells):
-        dataset_digest = request.digests[cell.dataset, cell.dataset_size]
-        key = cell_key(cell, dataset_digest=dataset_digest, versions=versions(control=cell.control))
-        plan.append(
-            Planned(
-                cell=cell,
-                key=key,
-                model_key=model_key(cell, dataset_digest=dataset_digest, code_digest=code) if needs_model(cell) else None,
-                dataset_digest=dataset_digest,
-                reason=_reason(record_path(request.out, key), resume=request.options.resume, code=code),
-                rerun=_rerun(request, cell),
-            )
-        )
-    others = _others(request.out, {planned.key for planned in plan})
-    return [_superseding(planned, others) for planned in plan]
+    options = call.options
+    planner = Planner(out=call.out, resume=options.resume, only=options.only, digests=call.digests, catalogues=_catalogues(call))
+    plan = planner.plan(shuffled(call.cells))
+    return replace(plan, cells=tuple(replace(planned, rerun=_rerun(call, planned.cell)) for planned in plan.cells))
 
 
-def _reason(path: Path, *, resume: str, code: str) -> Reason:
-    if not path.is_file():
-        return "missing"
-    try:
-        record = load_record(path)
-    except StoreError:
-        if _is_newer(path):
-            raise
-        return "unreadable"
-    if resume == "always":
-        return "asked"
-    if record.get("code_digest") != code:
-        return "stale"
-    return "failed" if resume == "failed" and record["status"] != "ok" else "done"
+def _catalogues(call: Call) -> dict[Data, Catalogue]:
+    """What costs depend on of each dataset, which is prepared if it is not yet."""
+    from persrec.data import load_dataset  # noqa: PLC0415 - pandas takes a moment, and a refused call needs none
+
+    catalogues = {}
+    for name, size in call.digests:
+        log = load_dataset(name, size=size, data_dir=call.options.data_dir, cache_dir=call.options.cache_dir)
+        texts = None if log.item_texts is None else hashlib.sha256("\0".join(log.item_texts).encode()).hexdigest()
+        categories = None if log.item_categories is None else hashlib.sha256(log.item_categories.tobytes()).hexdigest()
+        catalogues[name, size] = Catalogue(items=log.num_items, texts=texts, categories=categories)
+    return catalogues
 
 
-def _is_newer(path: Path) -> bool:
-    """Whether a record that does not load is a later program's: that one is not ours to replace."""
-    try:
-        record = json.loads(path.read_bytes())
-    except ValueError:
-        return False
-    version = record.get("schema_version") if isinstance(record, dict) else None
-    return isinstance(version, int) and version > SCHEMA_VERSION
-
-
-def _others(out: Path, keys: set[str]) -> list[Record]:
-    """Records of cells outside this call: they stay as they are, and have to be whole, as the table and the report need them."""
-    return [load_record(path) for path in record_files(out) if path.stem not in keys]
-
-
-def _superseding(planned: Planned, others: Sequence[Record]) -> Planned:
-    """The plan with the records of the same settings under another key: the data or a measure's version were others."""
-    old = tuple(record["cell_key"] for record in others if _settings_of(record) == planned.cell)
-    if not old:
-        return planned
-    return replace(planned, supersedes=old, reason="superseded" if planned.reason == "missing" else planned.reason)
-
-
-def _settings_of(record: Record) -> Cell | None:
-    try:
-        return Cell.from_dict(record["cell"])
-    except (ValueError, TypeError):  # of settings that are no more
-        return None
-
-
-def _told(plan: Sequence[Planned]) -> list[str]:
+def _reason_lines(plan: Plan) -> list[str]:
     """A line for each reason there is, with its number of cells."""
-    lines = []
-    for reason, text in REASONS_TOLD.items():
-        count = sum(planned.reason == reason for planned in plan)
-        if count:
-            lines.append(f"{count} of {len(plan)} cells {text}")
-    return lines
+    reasons = [plan.reason(planned) for planned in plan.cells]
+    counts = {reason: reasons.count(reason) for reason in REASONS}
+    lines = [f"{count} of {len(reasons)} cells {REASONS[reason]}" for reason, count in counts.items() if count]
+    renewed = {kind for cost in plan.costs_to_measure() if cost.reason == "stale" for kind in cost.kinds}
+    costs_alone = sum(not planned.measures_quality for planned in plan.cells if plan.reason(planned) == "stale")
+    return (
+        [*lines, f"of {costs_alone} of these the costs alone ({', '.join(sorted(renewed))}); nothing is trained"] if costs_alone else lines
+    )
 
 
-def _told_of_others(request: Request, plan: Sequence[Planned]) -> list[str]:
+def _strange_lines(call: Call, plan: Plan) -> list[str]:
     """A line on records of settings that the grid does not hold, or not any more: they stay, and are shown beside the grid's."""
-    known = {replace(cell, seed=0) for cell in request.grid.cells}
-    keys = {key for planned in plan for key in (planned.key, *planned.supersedes)}
-    found = [_settings_of(record) for record in _others(request.out, keys)]
-    strange = sum(cell is None or replace(cell, seed=0) not in known for cell in found)
+    known = {replace(cell, seed=0) for cell in call.grid.cells}
+    keys = {key for planned in plan.cells for key in (planned.key, *planned.supersedes)}
+    strange = sum(replace(record.cell, seed=0) not in known for record in other_records(call.out, keys))
     return [f"records here of settings that the grid does not hold: {strange}; they stay"] if strange else []
 
 
-def _rerun(request: Request, cell: Cell) -> str:
+def _rerun(call: Call, cell: Cell) -> str:
     """The command that measures this cell, and no other, again."""
-    options = request.options
-    words = ["python", "-m", PROGRAM, "--grid", options.grid, "--dataset", cell.dataset, "--device", request.device]
+    options = call.options
+    words = ["python", "-m", PROGRAM, "--grid", options.grid, "--dataset", cell.dataset, "--device", call.device]
     for option, value in (("--data-dir", options.data_dir), ("--cache-dir", options.cache_dir), ("--out", options.out)):
         words += [option, str(value)] if value else []
     words += ["--seeds", str(cell.seed)] if options.seeds else []
-    expression = selecting(cell, request.grid.cells)
+    expression = selecting(cell, call.grid.cells)
     words += ["--select", expression] if expression else []
-    return shlex.join([*words, "--resume", "always"])
+    return shlex.join(portable_argv([*words, "--resume", "always"]))
 
 
 def _report(out: Path) -> None:
@@ -304,49 +252,51 @@ def _shows(path: Path, digest: str) -> bool:
         return False
 
 
-def _verdict(records: Sequence[Record], options: argparse.Namespace) -> int:
+def _verdict(records: Sequence[Record], call: Call) -> int:
     """The exit code, and a line on what is not there."""
-    lost = [record for record in records if record["status"] not in FINDINGS]
+    lost = [record for record in records if record.status not in FINDINGS]
     if not records:
         sys.stderr.write(f"{PROGRAM}: nothing was measured\n")
-    if lost and not options.quiet:
+    if lost and not call.options.quiet:
         sys.stderr.write(f"{PROGRAM}: {len(lost)} of {len(records)} cells have no measurement; --resume failed tries them again:\n")
         for record in lost:
-            error = record["error"] or {}
-            name = label(Cell.from_dict(record["cell"]))
-            sys.stderr.write(f"  {record['status']}: {name}: in {error.get('phase')}: {one_line(str(error.get('message')))[:200]}\n")
+            phase, message = (record.error.phase, record.error.message) if record.error else (None, None)
+            sys.stderr.write(f"  {record.status}: {call.labels(record.cell)}: in {phase}: {one_line(str(message))[:200]}\n")
     return INCOMPLETE if lost or not records else DONE
 
 
-def _list(request: Request) -> int:
+def _list(call: Call) -> int:
     """Prints the cells, what is done of them, and how long the rest may take."""
-    plan = _plan(request)
-    to_measure = [planned for planned in plan if planned.reason != "done"]
-    keys = {planned.model_key for planned in to_measure if planned.model_key}
-    models = [key for key in keys if not (model_dir(request.out, key) / "model.json").is_file()]
-    estimate, source = _estimate(request, [planned for planned in plan if planned.reason == "done"])
-    seconds = len(models) * estimate.seconds_per_model / _workers(request) + len(to_measure) * estimate.seconds_per_cell
-    lines = [f"{planned.reason:10} {label(planned.cell)}" for planned in plan]
-    summary = f"{len(plan)} cells, {len(to_measure)} to measure, {len(models)} models to train"
-    lines.append(f"{summary}; about {duration(seconds)} {source}")
-    sys.stdout.write("\n".join(lines) + "\n")
+    if not call.out.is_dir():  # nothing is there, so that no data need be prepared to say what is missing
+        lines = [f"{'missing':10} {call.labels(cell)}" for cell in shuffled(call.cells)]
+        models = len({replace(cell, tokens=0) if cell.training == "elastic" else cell for cell in call.cells if cell.training != "none"})
+        return _print_list(call, lines, cells=len(call.cells), models=models, done=())
+    plan = _plan(call)
+    lines = [f"{plan.reason(planned):10} {call.labels(planned.cell)}" for planned in plan.cells]
+    keys = {planned.model_key: planned.code["training"] for planned in plan.qualities() if planned.model_key}
+    models = sum(model_fault(call.out, key, code=code) is not None for key, code in keys.items())
+    done = [planned for planned in plan.cells if plan.reason(planned) == "done"]
+    return _print_list(call, lines, cells=len(plan.to_do()), models=models, done=done)
+
+
+def _print_list(call: Call, lines: Iterable[str], *, cells: int, models: int, done: Sequence[Planned]) -> int:
+    durations, source = _durations(call, done)
+    seconds = models * durations.seconds_per_model / call.workers + cells * durations.seconds_per_cell
+    summary = f"{len(call.cells)} cells, {cells} to measure, {models} models to train"
+    sys.stdout.write("\n".join([*lines, f"{summary}; about {duration(seconds)} {source}"]) + "\n")
     return DONE
 
 
-def _estimate(request: Request, done: Sequence[Planned]) -> tuple[Estimate, str]:
+def _durations(call: Call, done: Sequence[Planned]) -> tuple[Durations, str]:
     """Seconds of a model and of a cell: as the cells that are done took, else as the grid guesses."""
-    records = [load_record(record_path(request.out, planned.key)) for planned in done]
-    cells = [
-        sum(value for name, value in seconds.items() if name != "training" and value)
-        for record in records
-        if (seconds := record.get("seconds"))
-    ]
-    models = {model["key"]: model["train_seconds"] for record in records if (model := record.get("model")) and model.get("train_seconds")}
-    guess = request.grid.estimate
-    if not cells:
+    records = [planned.known for planned in done if planned.known is not None]
+    cells = [sum(half.seconds.values()) for record in records for half in (record.quality, record.cost) if half is not None]
+    models = {record.model.key: record.model.train_seconds for record in records if record.model and record.model.train_seconds}
+    guess = call.grid.estimate
+    if not sum(cells):
         return guess, "by the grid's own estimate"
     per_model = sum(models.values()) / len(models) if models else guess.seconds_per_model
-    return Estimate(seconds_per_model=per_model, seconds_per_cell=sum(cells) / len(cells)), "as the cells that are done took"
+    return Durations(seconds_per_model=per_model, seconds_per_cell=sum(cells) / len(records)), "as the cells that are done took"
 
 
 def _seeds(text: str) -> tuple[int, ...]:

@@ -3,13 +3,15 @@
 import os
 import sys
 from dataclasses import dataclass
-from typing import Any, Protocol, TextIO
+from typing import Protocol, TextIO
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
+from benchmarks.records import Record
+from benchmarks.text import flops
 from persrec.commandline import duration
 
 STATUS_COLOURS = {"ok": "green", "oom": "yellow", "unsupported": "yellow"}
@@ -42,6 +44,9 @@ class Display(Protocol):
     def working(self, slot: int, text: str) -> None:
         """What the worker ``slot`` is at."""
 
+    def training(self, text: str) -> None:
+        """How far the training of a model is."""
+
     def finished(self, done: CellDone) -> None:
         """A cell has its record."""
 
@@ -56,13 +61,15 @@ class QuietDisplay:
 
     def working(self, slot: int, text: str) -> None: ...  # noqa: D102
 
+    def training(self, text: str) -> None: ...  # noqa: D102
+
     def finished(self, done: CellDone) -> None: ...  # noqa: D102
 
     def close(self) -> None: ...  # noqa: D102
 
 
 class PlainDisplay(QuietDisplay):
-    """One line a cell; a reader that has gone away ends the lines, not the sweep."""
+    """One line a cell, and one for every epoch or 30 seconds of a training; a reader that has gone away ends the lines, not the sweep."""
 
     def __init__(self, stream: TextIO) -> None:
         """Writes to ``stream``."""
@@ -70,6 +77,10 @@ class PlainDisplay(QuietDisplay):
 
     def note(self, text: str) -> None:
         """A line about the sweep as a whole."""
+        self._write(text)
+
+    def training(self, text: str) -> None:
+        """A training's line."""
         self._write(text)
 
     def finished(self, done: CellDone) -> None:
@@ -119,6 +130,9 @@ class TerminalDisplay:
         self._shown[slot] = subject
         self._progress.update(task, description=escape(text), visible=bool(text))
 
+    def training(self, text: str) -> None:
+        """Nothing: the worker's own line says it."""
+
     def finished(self, done: CellDone) -> None:
         """The cell's line, and the grid's bar."""
         colour = STATUS_COLOURS.get(done.status, "red")
@@ -145,22 +159,8 @@ def display(*, total: int, workers: int, quiet: bool) -> Display:
     return PlainDisplay(sys.stdout)
 
 
-def shown_metrics(metrics: dict[str, Any]) -> str:
+def shown_metrics(record: Record) -> str:
     """The two numbers a line has room for."""
-    parts = []
-    quality = metrics.get("ndcg@10", {}).get("value")
-    cost = metrics.get("serve_flops", {}).get("value")
-    if quality is not None:
-        parts.append(f"ndcg@10 {quality:.4f}")
-    if cost is not None:
-        parts.append(f"serve {_scaled(cost)}FLOP")
-    return "  ".join(parts)
-
-
-def _scaled(number: float) -> str:
-    """Three digits and the prefix of the unit."""
-    for prefix in ("", "k", "M", "G"):
-        if abs(number) < 1000:
-            return f"{number:.3g} {prefix}"
-        number /= 1000
-    return f"{number:.3g} T"
+    quality, cost = record.value("ndcg@10"), record.value("serve_flops")
+    parts = [] if quality is None else [f"ndcg@10 {quality:.4f}"]
+    return "  ".join([*parts, *([] if cost is None else [f"serve {flops(cost)}"])])

@@ -1,10 +1,9 @@
-"""Measures a list of cells: trains the models they need, gives each its own process, and writes its record as it ends.
+"""Works through a plan: trains the models, ranks with them, measures what shapes cost, and writes each cell's record as it is known.
 
-One thread waits for all workers at once; nothing spins. A cell that fails becomes a record like any other.
+Three kinds of jobs, each in a process of its own. Trainings and qualities run side by side, one a worker. Costs are timed, so
+each has the machine to itself. One thread waits for all workers at once; nothing spins. A job that fails becomes a record, too.
 """
 
-import json
-import math
 import multiprocessing.connection
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,17 +12,30 @@ from typing import Any, Literal
 
 import numpy as np
 
-from benchmarks.cell import LLAMA_NAMES, Cell
 from benchmarks.environment import environment, processors, provenance, utc_now
-from benchmarks.grids import Limits, label
+from benchmarks.grids import Limits
 from benchmarks.isolation import ATTEMPTS, Isolated, Job, Outcome, preload
-from benchmarks.measures import MEASURES, versions
+from benchmarks.labels import Labels
+from benchmarks.records import Cost, Environment, Order, Provenance, Record, typed
+from benchmarks.run.assemble import (
+    COST_FIELDS,
+    QUALITY_FIELDS,
+    Quality,
+    checked,
+    cost_of,
+    failed_in_training,
+    known_quality,
+    quality_of,
+    record_of_halves,
+)
+from benchmarks.run.plan import Plan, Planned, PlannedCost, model_fault
 from benchmarks.run.progress import CellDone, Display, shown_metrics
-from benchmarks.store import SCHEMA_VERSION, Record, StoreError, log_path, model_dir, remove_records, write_raw, write_record
+from benchmarks.store import log_path, model_dir, raw_path, remove_records, write_cost, write_raw, write_record
+from persrec import names
 from persrec.commandline import duration, one_line
+from persrec.files import WriteError
 
-Reason = Literal["missing", "stale", "superseded", "failed", "unreadable", "asked", "done"]
-ANSWER_FIELDS = ("metrics", "replicates", "ledger", "model", "dataset", "seconds")
+DAMAGED = "CheckpointError"  # what a process says of a model whose weights are not whole
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,38 +43,24 @@ class Work:
     """The functions that do the measuring, as ``module:function``; tests put others in their place.
 
     Their modules are imported once, in the fork server, and ``preload`` with them: what torch imports when it is asked for
-    deterministic algorithms would cost each cell seconds. So would what ``llama`` names, where a cell's backbone is a Llama.
+    deterministic algorithms would cost each cell seconds. So would what a backbone imports slowly, where a cell has it.
     """
 
     train: str = "benchmarks.execute:train_model"
-    measure: str = "benchmarks.execute:measure_cell"
+    quality: str = "benchmarks.execute:measure_cell_quality"
+    cost: str = "benchmarks.execute:measure_cost"
     preload: tuple[str, ...] = ("torch._inductor",)
-    llama: tuple[str, ...] = ("persrec.backbones.llama",)
 
     def modules(self, backbones: Iterable[str]) -> list[str]:
         """What the fork server imports for cells of these backbones."""
-        named = (function.partition(":")[0] for function in (self.train, self.measure))
-        return list(dict.fromkeys([*named, *self.preload, *(self.llama if set(backbones) & set(LLAMA_NAMES) else ())]))
+        functions = (function.partition(":")[0] for function in (self.train, self.quality, self.cost))
+        declared = names.backbones()
+        slow = (module for name in backbones if name in declared for module in declared[name].slow_imports)
+        return list(dict.fromkeys([*functions, *self.preload, *slow]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Planned:
-    """A cell, its keys, and why it is to be measured (``done``: it is not).
-
-    Its record takes the place of those under the keys ``supersedes``.
-    """
-
-    cell: Cell
-    key: str
-    model_key: str | None
-    dataset_digest: str
-    reason: Reason
-    rerun: str
-    supersedes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
+class SweepSettings:
     """What is the same for all cells of a sweep."""
 
     out: Path
@@ -70,9 +68,9 @@ class Settings:
     cache_dir: str | None
     workers: int
     limits: Limits
-    code_digest: str
     argv: Sequence[str]
     order_seed: int
+    labels: Labels
     work: Work = Work()
     seconds_per_model: float = 30.0
     seconds_per_cell: float = 5.0
@@ -80,7 +78,7 @@ class Settings:
 
 @dataclass(slots=True)
 class Pace:
-    """How long things take: a first guess until something was seen."""
+    """How long things take: a first guess until something was measured."""
 
     guess: float
     taken: list[float] = field(default_factory=list)
@@ -90,117 +88,158 @@ class Pace:
         return sum(self.taken) / len(self.taken) if self.taken else self.guess
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """One job: the training of a model, the quality of a cell, or the cost of a shape."""
+
+    kind: Literal["training", "quality", "cost"]
+    planned: Planned | None = None
+    cost: PlannedCost | None = None
+
+    @property
+    def cell(self) -> Any:
+        """The cell to run it by."""
+        return self.cost.cell if self.cost is not None else self.planned.cell if self.planned is not None else None
+
+
 @dataclass(slots=True)
 class Worker:
-    """One of the places where cells run, with its own processors."""
+    """One of the places where jobs run, with its own processors."""
 
     slot: int
     affinity: tuple[int, ...]
     running: Isolated | None = None
-    planned: Planned | None = None
-    training: bool = False
+    task: Task | None = None
 
 
 class Sweep:
-    """The measuring of a list of cells; ``run`` returns when each has its record."""
+    """The measuring of a plan; ``run`` returns when each of its cells has its record."""
 
-    def __init__(self, plan: Sequence[Planned], settings: Settings, display: Display) -> None:
+    def __init__(self, plan: Plan, settings: SweepSettings, display: Display) -> None:
         """Starts nothing yet."""
-        self._settings = settings
-        self._display = display
-        self._waiting = list(plan)
-        self._total = len(plan)
-        self._done = 0
-        self._provenance = provenance(argv=settings.argv)
-        self._trained = {key for key in self._model_keys() if (model_dir(settings.out, key) / "model.json").is_file()}
+        self._plan, self._settings, self._display = plan, settings, display
+        self._cells = {planned.key: planned for planned in plan.to_do()}
+        self._faults = {key: fault for key, code in self._models().items() if (fault := model_fault(settings.out, key, code=code))}
+        self._qualities = plan.qualities()
+        self._costs = plan.costs_to_measure()
+        self._done: set[str] = set()
+        self._known_qualities: dict[str, Quality | None] = {key: known_quality(planned.known) for key, planned in self._cells.items()}
+        self._known_costs: dict[str, Cost | None] = {key: cost.known for key, cost in plan.costs.items()}
         self._training_failures: dict[str, Outcome] = {}
+        self._retrained: set[str] = set()
+        self._seconds: dict[str, float] = dict.fromkeys(self._cells, 0.0)
         self._training_seconds: dict[str, float] = {}
-        self._model_pace = Pace(settings.seconds_per_model)
-        self._cell_pace = Pace(settings.seconds_per_cell)
-        threads = max((planned.cell.threads for planned in plan), default=1)
-        self._threads = threads
-        self._workers = [Worker(slot=slot, affinity=processors(slot, threads)) for slot in range(settings.workers)]
+        self._paces = {"training": Pace(settings.seconds_per_model), "quality": Pace(1.0), "cost": Pace(settings.seconds_per_cell)}
+        self._threads = max((planned.cell.threads for planned in self._cells.values()), default=1)
+        self._workers = [Worker(slot=slot, affinity=processors(slot, self._threads)) for slot in range(settings.workers)]
+        self._provenance = typed(provenance(argv=settings.argv), Provenance, where="provenance", what="a provenance")
+        self._position = 0
 
-    def models_to_train(self) -> int:
-        """How many models are not there yet."""
-        return len(self._model_keys() - self._trained - set(self._training_failures))
+    def models_to_train(self) -> list[str]:
+        """The models that are not there yet, whole and of this code."""
+        return [key for key in self._faults if key not in self._training_failures]
 
-    def run(self) -> list[Record]:
-        """Measures every cell.
-
-        Returns:
-            The records, in the order in which they came.
+    def run(self) -> None:
+        """Measures all that the plan asks for, and writes the record of each of its cells.
 
         Raises:
-            StoreError: a record cannot be written, or a cell's process could not write; nothing runs on.
+            WriteError: a record cannot be written, or a process could not write; nothing runs on.
         """
-        if not self._waiting:
-            return []
-        # a fresh process reads the program's main module again: with what that imports at hand, it takes no time
-        preload([*self._settings.work.modules(planned.cell.backbone for planned in self._waiting), __name__], threads=self._threads)
-        records: list[Record] = []
+        if not self._cells:
+            return
+        self._tell_of_faults()
+        if self._qualities or self._costs:
+            # a fresh process reads the program's main module again: with what that imports at hand, it takes no time
+            backbones = {planned.cell.backbone for planned in self._cells.values()}
+            preload([*self._settings.work.modules(backbones), __name__], threads=self._threads)
         try:
-            while self._waiting or any(worker.running for worker in self._workers):
+            self._finish_cells()
+            while self._qualities or self._costs or any(worker.running for worker in self._workers):
                 for worker in self._workers:
                     if worker.running is None:
-                        records += self._give_work(worker)
+                        self._give_work(worker)
                 self._wait()
                 for worker in self._workers:
-                    records += self._look_at(worker)
+                    self._look_at(worker)
         finally:
             for worker in self._workers:
                 if worker.running is not None:
                     worker.running.kill()
             self._display.close()
-        return records
 
-    def _model_keys(self) -> set[str]:
-        return {planned.model_key for planned in self._waiting if planned.model_key is not None}
+    def _models(self) -> dict[str, str]:
+        """The models that qualities are to be measured of, and the digests of the code to train them by."""
+        return {
+            planned.model_key: planned.code["training"]
+            for planned in self._plan.cells
+            if planned.measures_quality and planned.model_key is not None
+        }
 
-    def _give_work(self, worker: Worker) -> list[Record]:
-        """Starts the first thing that may start; cells whose model cannot be had get their records at once.
+    def _tell_of_faults(self) -> None:
+        faults = [fault for fault in self._faults.values() if fault != "missing"]
+        for fault in dict.fromkeys(faults):
+            count = faults.count(fault)
+            self._display.note(f"{count} model{'s' * (count > 1)} here {'were' if count > 1 else 'was'} {fault}: trained anew")
 
-        Models are trained side by side, one a worker. Cells are measured after them, one at a time: a timing has the
-        machine to itself.
-        """
-        records: list[Record] = []
-        for planned in [waiting for waiting in self._waiting if waiting.model_key in self._training_failures]:
-            self._waiting.remove(planned)
-            records.append(self._record(planned, _failed_in_training(self._training_failures[str(planned.model_key)]), worker))
-        busy = [other.planned.model_key for other in self._workers if other.planned is not None]
-        untrained = [waiting for waiting in self._waiting if waiting.model_key is not None and waiting.model_key not in self._trained]
-        to_train = next((waiting for waiting in untrained if waiting.model_key not in busy), None)
+    def _give_work(self, worker: Worker) -> None:
+        """Starts the first thing that may start: a training, then a quality whose model is there, then, alone, a cost."""
+        running = [other.task for other in self._workers if other.task is not None]
+        if any(task.kind == "cost" for task in running):
+            return
+        for planned in [waiting for waiting in self._qualities if waiting.model_key in self._training_failures]:
+            self._qualities.remove(planned)
+            self._keep_quality(planned, failed_in_training(self._training_failures[str(planned.model_key)]), worker)
+        busy = {task.planned.model_key for task in running if task.kind == "training" and task.planned is not None}
+        untrained = (planned for planned in self._qualities if planned.model_key in self._faults and planned.model_key not in busy)
+        to_train = next(untrained, None)
         if to_train is not None:
-            self._start(worker, to_train, training=True)
-        elif self._waiting and not busy:
-            self._start(worker, self._waiting.pop(0), training=False)
-        return records
+            self._start(worker, Task(kind="training", planned=to_train))
+            return
+        ready = next((planned for planned in self._qualities if planned.model_key not in self._faults), None)
+        if ready is not None:
+            self._qualities.remove(ready)
+            self._start(worker, Task(kind="quality", planned=ready))
+        elif self._costs and not running and not self._qualities:
+            self._start(worker, Task(kind="cost", cost=self._costs.pop(0)))
 
-    def _start(self, worker: Worker, planned: Planned, *, training: bool, attempt: int = 1) -> None:
-        settings, cell = self._settings, planned.cell
-        limits = settings.limits
-        name = f"model-{planned.model_key}" if training else planned.key
-        worker.planned, worker.training = planned, training
+    def _start(self, worker: Worker, task: Task, *, attempt: int = 1) -> None:
+        settings, cell = self._settings, task.cell
+        worker.task = task
         worker.running = Isolated(
             Job(
-                function=settings.work.train if training else settings.work.measure,
-                payload={
-                    "cell": cell.to_dict(),
-                    "model_dir": str(model_dir(settings.out, planned.model_key).absolute()) if planned.model_key else None,
-                    "data_dir": settings.data_dir,
-                    "cache_dir": settings.cache_dir,
-                    "threads": cell.threads,
-                    "dataset_digest": planned.dataset_digest,
-                },
-                log_path=log_path(settings.out, name).absolute(),
+                function={"training": settings.work.train, "quality": settings.work.quality, "cost": settings.work.cost}[task.kind],
+                payload=self._payload(task),
+                log_path=log_path(settings.out, self._log_name(task)).absolute(),
                 threads=cell.threads,
                 affinity=worker.affinity,
-                timeout_s=limits.training_seconds if training else limits.cell_seconds,
-                address_space_bytes=int(limits.address_space_bytes) if limits.address_space_bytes else None,
+                timeout_s=settings.limits.training_seconds if task.kind == "training" else settings.limits.cell_seconds,
+                address_space_bytes=int(settings.limits.address_space_bytes) if settings.limits.address_space_bytes else None,
                 attempt=attempt,
             )
         )
         self._show(worker)
+
+    def _payload(self, task: Task) -> dict[str, Any]:
+        settings, planned, cost = self._settings, task.planned, task.cost
+        payload = {
+            "cell": task.cell.to_dict(),
+            "data_dir": settings.data_dir,
+            "cache_dir": settings.cache_dir,
+            "threads": task.cell.threads,
+            "dataset_digest": cost.dataset_digest if cost is not None else planned.dataset_digest if planned is not None else None,
+        }
+        if cost is not None:
+            return payload | {"kinds": list(cost.kinds)}
+        if planned is not None and planned.model_key is not None:
+            folder = str(model_dir(settings.out, planned.model_key).absolute())
+            payload |= {"model_dir": folder, "code_digest": planned.code["training"]}
+        return payload
+
+    def _log_name(self, task: Task) -> str:
+        if task.cost is not None:
+            return f"cost-{task.cost.key}"
+        planned = task.planned
+        return "" if planned is None else f"model-{planned.model_key}" if task.kind == "training" else planned.key
 
     def _wait(self) -> None:
         """Sleeps until a process has news or has run out of time."""
@@ -213,165 +252,165 @@ class Sweep:
             timeout=min(patience, default=None),
         )
 
-    def _look_at(self, worker: Worker) -> list[Record]:
-        running, planned = worker.running, worker.planned
-        if running is None or planned is None:
-            return []
+    def _look_at(self, worker: Worker) -> None:
+        running, task = worker.running, worker.task
+        if running is None or task is None:
+            return
         phase = running.phase
         outcome = running.poll()
         if outcome is None:
             if running.phase != phase:
                 self._show(worker)
-            return []
-        training, attempt = worker.training, running.job.attempt
-        worker.running, worker.planned, worker.training = None, None, False
+            return
+        attempt = running.job.attempt
+        worker.running = worker.task = None
+        name = self._name(task)
         if outcome.disk_is_at_fault:
-            raise StoreError(f"{self._settings.out}: {label(planned.cell)}: in {outcome.phase}: {one_line(str(outcome.message))}")
-        if outcome.status == "crash" and attempt < ATTEMPTS:
-            self._display.note(f"{label(planned.cell)}: {outcome.message}; trying again ({attempt + 1} of {ATTEMPTS})")
-            self._start(worker, planned, training=training, attempt=attempt + 1)
-            return []
+            raise WriteError(f"{self._settings.out}: {name}: in {outcome.phase}: {one_line(str(outcome.message))}")
+        if outcome.status == "crash" and getattr(outcome, "retry", True) and attempt < ATTEMPTS:
+            self._display.note(f"{name}: {outcome.message}; trying again ({attempt + 1} of {ATTEMPTS})")
+            self._start(worker, task, attempt=attempt + 1)
+            return
         self._display.working(worker.slot, "")
-        if training:
-            self._finish_training(str(planned.model_key), outcome)
-            return []
-        self._cell_pace.taken.append(outcome.seconds)
-        return [self._record(planned, outcome, worker)]
+        self._paces[task.kind].taken.append(outcome.seconds)
+        if task.cost is not None:
+            self._keep_cost(task.cost, outcome, worker)
+        elif task.planned is not None and task.kind == "training":
+            self._finish_training(str(task.planned.model_key), outcome)
+        elif task.planned is not None:
+            self._finish_quality(task.planned, outcome, worker)
 
     def _finish_training(self, key: str, outcome: Outcome) -> None:
         if outcome.status == "ok" and not (model_dir(self._settings.out, key) / "model.json").is_file():
-            outcome = replace(outcome, status="crash", phase="training", type="FileNotFoundError", message="training wrote no model.json")
+            message = "training wrote no model.json"
+            outcome = replace(outcome, status="crash", phase="training", type="FileNotFoundError", message=message)
         if outcome.status == "ok":
-            self._trained.add(key)
+            self._faults.pop(key, None)
             self._training_seconds[key] = outcome.seconds
-            self._model_pace.taken.append(outcome.seconds)
         else:
             self._training_failures[key] = outcome
 
-    def _record(self, planned: Planned, outcome: Outcome, worker: Worker) -> Record:
-        """Writes the record of a cell, and its raw samples, and tells of it."""
-        outcome = checked(outcome)
-        if outcome.status == "ok":
-            write_raw(self._settings.out, planned.key, outcome.value.get("raw") or {})
-        record = self._record_of(planned, outcome, worker)
+    def _finish_quality(self, planned: Planned, outcome: Outcome, worker: Worker) -> None:
+        key = planned.model_key
+        if outcome.type == DAMAGED and key is not None and key not in self._retrained:
+            self._display.note(f"{self._settings.labels(planned.cell)}: {one_line(str(outcome.message))}; the model is trained anew")
+            self._retrained.add(key)
+            self._faults[key] = "damaged"
+            (model_dir(self._settings.out, key) / "model.json").unlink(missing_ok=True)
+            self._qualities.insert(0, planned)
+            return
+        self._keep_quality(planned, outcome, worker)
+
+    def _keep_quality(self, planned: Planned, outcome: Outcome, worker: Worker) -> None:
+        """Writes what a quality came to: its raw samples and, with what is known of its cost, the cell's record."""
+        outcome = checked(outcome, QUALITY_FIELDS)
+        self._keep_raw(planned.key, outcome)
+        origin = self._origin(planned.cell, worker)
+        self._known_qualities[planned.key] = quality_of(planned, outcome, environment=origin[0], provenance=origin[1])
+        self._seconds[planned.key] += outcome.seconds
+        self._write(planned)
+        self._finish_cells()
+
+    def _keep_cost(self, planned: PlannedCost, outcome: Outcome, worker: Worker) -> None:
+        """Writes what a shape costs, and the records of all cells of that shape."""
+        outcome = checked(outcome, COST_FIELDS)
+        self._keep_raw(planned.key, outcome, beside=len(planned.kinds) < len(planned.code))
+        environment, provenance = self._origin(planned.cell, worker)
+        cost = cost_of(planned, outcome, environment=environment, provenance=provenance)
+        write_cost(self._settings.out, cost)
+        self._known_costs[planned.key] = cost
+        cells = [one for one in self._cells.values() if one.cost_key == planned.key]
+        for one in cells:
+            self._seconds[one.key] += outcome.seconds / len(cells)
+        self._finish_cells()
+
+    def _keep_raw(self, key: str, outcome: Outcome, *, beside: bool = False) -> None:
+        """Raw samples of a measurement that went well; of one that did not, none are left.
+
+        With ``beside``, samples of what was not measured again stay.
+        """
+        if outcome.status != "ok":
+            raw_path(self._settings.out, key).unlink(missing_ok=True)
+            return
+        samples = dict(outcome.value.get("raw") or {})
+        path = raw_path(self._settings.out, key)
+        if beside and path.is_file():
+            with np.load(path, allow_pickle=False) as earlier:
+                samples = {name: earlier[name] for name in earlier.files} | samples
+        write_raw(self._settings.out, key, samples)
+
+    def _finish_cells(self) -> None:
+        """Writes the record of each cell of which nothing is measured any more, and tells of it."""
+        qualities = {planned.key for planned in self._qualities} | {
+            worker.task.planned.key for worker in self._workers if worker.task is not None and worker.task.planned is not None
+        }
+        costs = {cost.key for cost in self._costs} | {
+            worker.task.cost.key for worker in self._workers if worker.task is not None and worker.task.cost is not None
+        }
+        for planned in self._cells.values():
+            if planned.key in self._done or planned.key in qualities or planned.cost_key in costs:
+                continue
+            self._done.add(planned.key)
+            record = self._write(planned)
+            remove_records(self._settings.out, planned.supersedes)
+            if record is not None:
+                self._tell(planned, record)
+
+    def _write(self, planned: Planned) -> Record | None:
+        quality, cost = self._known_qualities[planned.key], self._known_costs.get(planned.cost_key or "")
+        if quality is None and cost is None:  # the other half alone was asked for, and there is none
+            return None
+        record = record_of_halves(planned, quality, cost)
         write_record(self._settings.out, record)
-        remove_records(self._settings.out, planned.supersedes)
-        self._done += 1
-        self._tell(planned, outcome)
         return record
 
-    def _record_of(self, planned: Planned, outcome: Outcome, worker: Worker) -> Record:
-        cell = planned.cell
-        answer = outcome.value if outcome.status == "ok" else {}
-        dataset = {"name": cell.dataset, "size": cell.dataset_size, "digest": planned.dataset_digest}
-        seconds = dict(answer.get("seconds", {}))
-        if outcome.status == "ok":
-            spent = sum(value for name, value in seconds.items() if name not in ("training", "overhead") and value is not None)
-            seconds["overhead"] = max(0.0, outcome.seconds - spent)
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "cell_key": planned.key,
-            "status": outcome.status,
-            "cell": cell.to_dict(),
-            "code_digest": self._settings.code_digest,
-            "measure_versions": versions(control=cell.control),
-            "metrics": answer.get("metrics", {}),
-            "replicates": answer.get("replicates") or {},
-            "ledger": answer.get("ledger") or [],
-            "model": answer.get("model"),
-            "dataset": {**dataset, **(answer.get("dataset") or {})},
-            "seconds": seconds,
-            "comparisons": {},
-            "error": outcome.error(),
-            "environment": self._environment(planned, worker, answer.get("load") or {}),
-            "provenance": {
-                **self._provenance,
-                "utc": utc_now(),
-                "rerun": planned.rerun,
-                "order": {"seed": self._settings.order_seed, "position": self._done + 1},
-                "workers": self._settings.workers,
-            },
-        }
+    def _origin(self, cell: Any, worker: Worker) -> tuple[Environment, Provenance]:
+        """The machine and the code behind what was just measured."""
+        self._position += 1
+        facts = environment(device=cell.device, threads=cell.threads, affinity=worker.affinity)
+        order = Order(seed=self._settings.order_seed, position=self._position)
+        origin = replace(self._provenance, utc=utc_now(), order=order, workers=self._settings.workers)
+        return typed(facts, Environment, where="environment", what="an environment"), origin
 
-    def _environment(self, planned: Planned, worker: Worker, load: Mapping[str, Any]) -> dict[str, Any]:
-        """The machine, with what others used of it while the cell was timed among the readings."""
-        facts = environment(device=planned.cell.device, threads=planned.cell.threads, affinity=worker.affinity)
-        return {**facts, "readings": {**facts["readings"], "load": dict(load)}}
+    def _name(self, task: Task) -> str:
+        """The label of what a task is about: a cell, or the first cell of a shape."""
+        if task.planned is not None:
+            return self._settings.labels(task.planned.cell)
+        key = task.cost.key if task.cost is not None else ""
+        return next((self._settings.labels(one.cell) for one in self._cells.values() if one.cost_key == key), key[:12])
 
     def _show(self, worker: Worker) -> None:
-        if worker.planned is None or worker.running is None:
+        if worker.task is None or worker.running is None:
             return
-        doing = f"training, {worker.running.phase}" if worker.training else worker.running.phase
-        self._display.working(worker.slot, f"{label(worker.planned.cell)}: {doing}")
+        phase, name = worker.running.phase, self._name(worker.task)
+        if worker.task.kind == "training":
+            if phase.startswith("epoch"):
+                self._display.training(f"{name}: {phase}")
+            phase = f"training, {phase}"
+        self._display.working(worker.slot, f"{name}: {phase}")
 
-    def _tell(self, planned: Planned, outcome: Outcome) -> None:
-        details = [shown_metrics(outcome.value["metrics"])] if outcome.status == "ok" else [f"in {outcome.phase}: {outcome.message}"[:160]]
-        details.append(duration(outcome.seconds))
+    def _tell(self, planned: Planned, record: Record) -> None:
+        error = record.error
+        details = [shown_metrics(record)] if error is None else [f"in {error.phase}: {error.message}"[:160]]
+        details.append(duration(self._seconds[planned.key]))
         trained = self._training_seconds.pop(planned.model_key or "", None)
         if trained is not None:
             details.append(f"(model trained in {duration(trained)})")
         self._display.finished(
             CellDone(
-                number=self._done,
-                total=self._total,
-                status=outcome.status,
-                label=label(planned.cell),
+                number=len(self._done),
+                total=len(self._cells),
+                status=record.status.value,
+                label=self._settings.labels(planned.cell),
                 details="  ".join(one_line(part) for part in details if part),
                 seconds_left=self._seconds_left(),
             )
         )
 
     def _seconds_left(self) -> float:
-        cells = self._total - self._done
-        return cells * self._cell_pace.mean() + self.models_to_train() * self._model_pace.mean() / len(self._workers)
-
-
-def checked(outcome: Outcome) -> Outcome:
-    """The outcome as it is if its answer can become a record, else what is wrong with it.
-
-    A number that is not finite makes a measurement invalid; an answer of another form is a crash of the measuring code.
-    """
-    if outcome.status != "ok":
-        return outcome
-    fault = _fault_of_form(outcome.value)
-    if fault is not None:
-        return replace(outcome, status="crash", value=None, phase="answer", type="TypeError", message=fault)
-    for name, metric in outcome.value["metrics"].items():
-        measure = MEASURES[name]
-        metric.setdefault("unit", measure.unit)
-        metric.setdefault("direction", measure.direction)
-        for bound in ("value", "low", "high"):
-            number = metric.get(bound)
-            if number is not None and not math.isfinite(number):
-                message = f"{name}: {bound} is {number}; expected a finite number, or null with a reason in method"
-                return replace(outcome, status="invalid", value=None, phase="answer", type="InvalidMeasurementError", message=message)
-    try:
-        json.dumps({name: part for name, part in outcome.value.items() if name != "raw"}, allow_nan=False)
-    except ValueError as error:
-        return replace(outcome, status="invalid", value=None, phase="answer", type="InvalidMeasurementError", message=str(error))
-    except TypeError as error:
-        return replace(outcome, status="crash", value=None, phase="answer", type="TypeError", message=str(error))
-    return outcome
-
-
-def _fault_of_form(answer: object) -> str | None:
-    if not isinstance(answer, Mapping):
-        return f"the answer is {type(answer).__name__}; expected a table with: {', '.join(ANSWER_FIELDS)}"
-    missing = [name for name in ANSWER_FIELDS if name not in answer]
-    if missing:
-        return f"the answer has no {missing[0]!r}; expected: {', '.join(ANSWER_FIELDS)}"
-    for name, metric in answer["metrics"].items():
-        if name not in MEASURES:
-            return f"metric {name!r} is not in MEASURES; known: {', '.join(MEASURES)}"
-        if not isinstance(metric, Mapping) or "value" not in metric:
-            return f"metric {name!r} is {metric!r}; expected a table with a value"
-    for name, array in (answer.get("raw") or {}).items():
-        if np.asarray(array).dtype.hasobject:
-            return f"raw samples {name!r} hold Python objects; expected numbers or text"
-    return None
-
-
-def _failed_in_training(failure: Outcome) -> Outcome:
-    """What a cell's record says when its model could not be trained."""
-    message = f"in {failure.phase}: {failure.message}" if failure.phase not in (None, "training") else failure.message
-    return replace(failure, phase="training", message=message)
+        counts: Mapping[str, int] = {
+            "training": len(self.models_to_train()),
+            "quality": len(self._qualities),
+            "cost": len(self._costs) * len(self._workers),
+        }
+        return sum(count * self._paces[kind].mean() for kind, count in counts.items()) / len(self._workers)

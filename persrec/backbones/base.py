@@ -8,7 +8,8 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from persrec.nn.attention import Kernel, executed_pairs
+from persrec.names import Kernel
+from persrec.nn.attention import executed_pairs
 from persrec.nn.cache import Chunk, KeysValues, KVCache
 
 

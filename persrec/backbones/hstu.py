@@ -7,10 +7,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from persrec.backbones.base import Backbone, BackboneSettings, start_copying
-from persrec.nn.attention import Kernel, pointwise_attention
-from persrec.nn.cache import Chunk, KeysValues, KVCache, kept
+from persrec.names import Kernel
+from persrec.nn.attention import pointwise_attention
+from persrec.nn.attention.pointwise import Bias
+from persrec.nn.cache import Chunk, KeysValues, KVCache, kept_keys_values
 from persrec.nn.context import Context
-from persrec.nn.pointwise import Bias
 from persrec.nn.positions import PairFeatures, RelativeBias
 
 START_SCALE, START_BIAS = 0.2, 1.0  # of queries and keys, and of every distance, where a model starts by copying
@@ -123,7 +124,7 @@ class HSTU(Backbone):
         own = []
         for index, layer in enumerate(self.layers):
             x, (k, v) = layer(x, cache.layers[index] if cache.layers else None, context, pairs, self.kernel)
-            own.append(kept(k, v, chunk))
+            own.append(kept_keys_values(k, v, chunk))
         return x, tuple(own)
 
     def macs(self, *, positions: int, pairs: int) -> dict[str, int]:

@@ -24,8 +24,10 @@ from transformers.models.llama.modeling_llama import (
 )
 
 from persrec.backbones.base import Backbone, BackboneSettings, start_copying
-from persrec.nn.attention import Kernel, naive_softmax, softmax_attention
-from persrec.nn.cache import Chunk, KeysValues, KVCache, kept
+from persrec.names import Kernel
+from persrec.nn.attention import softmax_attention
+from persrec.nn.attention.naive import naive_softmax
+from persrec.nn.cache import Chunk, KeysValues, KVCache, kept_keys_values
 from persrec.nn.context import Context
 
 Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]  # of q and a layer's own k and v, heads merged
@@ -91,11 +93,11 @@ def check_shape(config: LlamaConfig, *, folder: Path, width: int, layers: int, h
     Raises:
         ValueError: it has others.
     """
-    found = {"width": config.hidden_size, "layers": config.num_hidden_layers, "heads": config.num_attention_heads}
+    sizes = {"width": config.hidden_size, "layers": config.num_hidden_layers, "heads": config.num_attention_heads}
     asked = {"width": width, "layers": layers, "heads": heads}
-    if found != asked:
-        told = (", ".join(f"{name} {size}" for name, size in sizes.items()) for sizes in (found, asked))
-        raise ValueError(f"weights: {folder} holds a Llama of {'; expected '.join(told)}")
+    if sizes != asked:
+        came, expected = (", ".join(f"{name} {size}" for name, size in values.items()) for values in (sizes, asked))
+        raise ValueError(f"weights: {folder} holds a Llama of {came}; expected {expected}")
 
 
 class Llama(Backbone):
@@ -168,7 +170,7 @@ class Llama(Backbone):
 
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
             past = cache.layers[len(own)] if cache.layers else None
-            own.append(kept(k, v, chunk))
+            own.append(kept_keys_values(k, v, chunk))
             q, k, v = context.rows(q, (k, v), past)
             k, v = self._repeated(k), self._repeated(v)
             return context.merged(softmax_attention(q, k, v, prefix=context.prefix, valid=context.valid, kernel=self.kernel))

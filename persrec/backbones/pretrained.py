@@ -22,10 +22,10 @@ def model_folder(source: str | Path, *, download: bool = False, cache_dir: Path 
     from huggingface_hub import snapshot_download  # noqa: PLC0415
 
     try:
-        found = snapshot_download(str(source), allow_patterns=list(FILES), local_files_only=not download, cache_dir=cache_dir)
+        folder = snapshot_download(str(source), allow_patterns=list(FILES), local_files_only=not download, cache_dir=cache_dir)
     except Exception as error:  # a name that is none, a cache without it, a hub that does not answer
         hint = "" if download else " with download=True it is fetched"
         raise ValueError(
             f"weights: {str(source)!r} is no folder, and no model of that name is at hand;{hint or ' the hub did not give it'}"
         ) from error
-    return Path(found)
+    return Path(folder)

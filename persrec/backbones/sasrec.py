@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from persrec.backbones.base import Backbone, BackboneSettings, start_copying
-from persrec.nn.attention import Kernel, softmax_attention
-from persrec.nn.cache import Chunk, KeysValues, KVCache, kept
+from persrec.names import Kernel
+from persrec.nn.attention import softmax_attention
+from persrec.nn.cache import Chunk, KeysValues, KVCache, kept_keys_values
 from persrec.nn.context import Context
 
 
@@ -93,7 +94,7 @@ class SASRec(Backbone):
         context, own = Context(chunk, cache), []
         for index, layer in enumerate(self.layers):
             x, (k, v) = layer(x, cache.layers[index] if cache.layers else None, context, self.kernel)
-            own.append(kept(k, v, chunk))
+            own.append(kept_keys_values(k, v, chunk))
         return x, tuple(own)
 
     def macs(self, *, positions: int, pairs: int) -> dict[str, int]:

@@ -82,13 +82,25 @@ def load_weights(folder: Path, model: nn.Module) -> None:
     Raises:
         CheckpointError: the folder is damaged, or a tensor is missing, extra or of another shape; the message names it.
     """
-    check_checkpoint(folder)
+    state = read_weights(folder)
     try:
-        state = load_file(folder / WEIGHTS)
         check_state(state, model)
-    except (OSError, SafetensorError, ValueError) as error:
+    except ValueError as error:
         raise CheckpointError(f"checkpoint: {folder / WEIGHTS} does not fit the model: {error}") from error
     model.load_state_dict(state)
+
+
+def read_weights(folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors in ``folder`` by name.
+
+    Raises:
+        CheckpointError: the folder is damaged.
+    """
+    check_checkpoint(folder)
+    try:
+        return load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"checkpoint: {folder / WEIGHTS} cannot be read: {error}") from error
 
 
 def check_state(state: Mapping[str, torch.Tensor], model: nn.Module) -> None:

@@ -15,15 +15,26 @@ import torch
 from persrec.backbones import Backbone
 from persrec.backbones.hstu import HSTU, HSTUConfig
 from persrec.backbones.sasrec import SASRec, SASRecConfig
-from persrec.checkpoints.folder import check_shapes, load_facts, load_weights
+from persrec.checkpoints.folder import check_shapes, check_state, load_facts, read_weights
+from persrec.checkpoints.settings import (
+    MOST_LAYERS,
+    MOST_POSITIONS,
+    Config,
+    Plan,
+    flag,
+    llama_shape,
+    only_supported,
+    plan_of,
+    setting,
+    share,
+    shown,
+    whole,
+)
 from persrec.compression.experts import Experts
 from persrec.compression.recent import Recent
 from persrec.items.ids import ItemEmbedding
 from persrec.layout import SegmentLayout
 from persrec.recommender import SequentialRecommender
-
-Config = Mapping[str, Any]
-Plan = list[tuple[int, int]]
 
 EXPERTS = "user_embedding"
 REFERENCE = "reference"  # where a converted folder keeps the configuration it was made from
@@ -63,14 +74,11 @@ def import_reference(config: dict[str, Any], state: dict[str, torch.Tensor]) -> 
         ValueError: a setting is missing or not supported, or tensors are missing, extra or misshapen; the message names them.
     """
     kind = _kind(config)
-    model = _build(config)
-    wrong = sorted(str(name) for name, value in state.items() if not isinstance(value, torch.Tensor))
-    if wrong:
-        raise ValueError(f"state: not tensors: {', '.join(wrong)}")
-    needed = {name: value for name, value in state.items() if not any(re.fullmatch(pattern, name) for pattern in kind.unused)}
-    own = model.state_dict()
+    own = _without_storage(config).state_dict()
+    needed = _needed(state, kind)
     theirs = {name: _their_name(name, kind) for name in own}
     check_shapes(needed, _their_shapes(own, theirs, kind))
+    model = _build(config)
     model.load_state_dict({name: _take(name, theirs[name], needed, own) for name in own})
     return model.eval()
 
@@ -84,151 +92,143 @@ def load_imported(folder: Path) -> SequentialRecommender:
     config = load_facts(folder).get(REFERENCE)
     if config is None:
         raise ValueError(f"folder: {folder} is not a converted model; expected {REFERENCE!r} among its facts")
+    weights = read_weights(folder)
+    check_state(weights, _without_storage(config))
     model = _build(config)
-    load_weights(folder, model)
+    model.load_state_dict(weights)
     return model.eval()
 
 
 def _build(config: Config) -> SequentialRecommender:
+    """The model of a configuration, with fresh weights.
+
+    Raises:
+        ValueError: there is none.
+    """
     kind = _kind(config)
-    return kind.build(config, _plan(config) if kind.personalized else [])
+    try:
+        return kind.build(config, plan_of(config) if kind.personalized else [])
+    except ValueError:
+        raise
+    except Exception as error:  # sizes that layers cannot be made of fail in any way, a Llama's above all
+        part = "llama" if "llama" in config else "a size"
+        raise ValueError(f"config: {part} is not one of a {config['model']} ({type(error).__name__}: {error})") from error
+
+
+def _without_storage(config: Config) -> SequentialRecommender:
+    """The model's shapes alone, so that absurd sizes take no memory before they are compared with the tensors."""
+    with torch.device("meta"):
+        return _build(config)
+
+
+def _needed(state: Mapping[str, torch.Tensor], kind: _Kind) -> dict[str, torch.Tensor]:
+    """The tensors that play a part in a score.
+
+    Raises:
+        ValueError: something else than a tensor of floating-point numbers is among them.
+    """
+    if not isinstance(state, Mapping):
+        raise ValueError(f"state: {type(state).__name__}; expected tensors by name")  # noqa: TRY004 - one kind of error for bad input
+    wrong = sorted(str(name) for name, value in state.items() if not (isinstance(name, str) and isinstance(value, torch.Tensor)))
+    if wrong:
+        raise ValueError(f"state: not tensors: {', '.join(wrong)}")
+    needed = {name: value for name, value in state.items() if not any(re.fullmatch(pattern, name) for pattern in kind.unused)}
+    for name, value in sorted(needed.items()):
+        if not value.is_floating_point() or value.is_meta or value.layout != torch.strided:
+            form = f"{value.dtype}, {value.layout}, on {value.device.type}"
+            raise ValueError(f"state: {name} is {form}; expected dense floating-point numbers")
+    return needed
 
 
 def _kind(config: Config) -> _Kind:
     if not isinstance(config, Mapping):
         raise ValueError(f"config: {type(config).__name__}; expected a table of settings")  # noqa: TRY004 - one kind of error for bad input
-    name = _setting(config, "model")
-    if name not in KINDS:
-        raise ValueError(f"config: model {name!r} is not one that can be imported; known: {', '.join(KINDS)}")
+    name = setting(config, "model")
+    if not isinstance(name, str) or name not in KINDS:
+        raise ValueError(f"config: model {shown(name)} is not one that can be imported; known: {', '.join(KINDS)}")
     return KINDS[name]
-
-
-# Settings
-
-
-def _setting(config: Config, name: str) -> Any:
-    if config.get(name) is None:
-        raise ValueError(f"config: {name} is missing")
-    return config[name]
-
-
-def _whole(config: Config, name: str) -> int:
-    value = _setting(config, name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"config: {name} is {value!r}; expected a whole number from 1 on")
-    return value
-
-
-def _share(config: Config, name: str) -> float:
-    value = config.get(name) or 0.0
-    if not isinstance(value, int | float) or not 0 <= value < 1:
-        raise ValueError(f"config: {name} is {value!r}; expected a share from 0 to less than 1")
-    return float(value)
-
-
-def _plan(config: Config) -> Plan:
-    """Offsets and counts of the experts; one block behind ``pretrain_item_num`` items where no list says otherwise."""
-    plan = config.get("insert_method")
-    if plan is None:
-        plan = [(_whole(config, "pretrain_item_num"), _whole(config, "number_of_user_tokens"))]
-    try:
-        pairs = [(int(offset), int(count)) for offset, count in plan]
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"config: insert_method is {plan!r}; expected a list of (offset, count)") from error
-    tokens = sum(count for _, count in pairs)
-    stated = config.get("number_of_user_tokens", tokens)
-    if tokens != stated:
-        raise ValueError(f"config: insert_method {plan!r} holds {tokens} tokens; number_of_user_tokens says {stated}")
-    return pairs
-
-
-def _compression(config: Config, plan: Plan, width: int) -> Experts | Recent:
-    window = _whole(config, "MAX_ITEM_LIST_LENGTH")
-    if not plan:
-        return Recent(recent=window)
-    recent = config.get("recent_item_num")
-    if recent is not None and config.get("insert_method") is None and recent != window - plan[-1][0]:
-        raise ValueError(f"config: recent_item_num is {recent!r}; expected {window - plan[-1][0]}, what MAX_ITEM_LIST_LENGTH leaves")
-    return Experts(layout=SegmentLayout.from_plan(plan, window=window, hide_empty_experts=False), width=width)
-
-
-def _activation(config: Config, known: str) -> None:
-    value = config.get("hidden_act") or known
-    if value != known:
-        raise ValueError(f"config: hidden_act is {value!r}; expected {known!r}, the one that is supported")
 
 
 # Models
 
 
+def _compression(config: Config, plan: Plan, width: int) -> Experts | Recent:
+    window = whole(config, "MAX_ITEM_LIST_LENGTH", most=MOST_POSITIONS)
+    if not plan:
+        return Recent(recent=window)
+    recent = config.get("recent_item_num")
+    if recent is not None and config.get("insert_method") is None and recent != window - plan[-1][0]:
+        raise ValueError(f"config: recent_item_num is {shown(recent)}; expected {window - plan[-1][0]}, what MAX_ITEM_LIST_LENGTH leaves")
+    return Experts(layout=SegmentLayout.from_plan(plan, window=window, hide_empty_experts=False), width=width)
+
+
 def _hstu(config: Config, plan: Plan) -> SequentialRecommender:
-    _activation(config, "silu")
-    width, item_width = _whole(config, "hstu_embedding_size"), _whole(config, "item_embedding_size")
+    only_supported(config, "hidden_act", "silu")
+    width, item_width = whole(config, "hstu_embedding_size"), whole(config, "item_embedding_size")
     compression = _compression(config, plan, width)
     backbone = HSTU(
         HSTUConfig(
             width=width,
-            layers=_whole(config, "n_layers"),
-            heads=_whole(config, "n_heads"),
+            layers=whole(config, "n_layers", most=MOST_LAYERS),
+            heads=whole(config, "n_heads"),
             length=compression.layout.length,
-            dropout=_share(config, "hidden_dropout_prob"),
+            dropout=share(config, "hidden_dropout_prob"),
             relative_bias=False,
         )
     )
-    items = ItemEmbedding(count=_whole(config, "item_num"), width=width, item_width=None if item_width == width else item_width)
+    items = ItemEmbedding(count=whole(config, "item_num"), width=width, item_width=None if item_width == width else item_width)
     return SequentialRecommender(items=items, backbone=backbone, compression=compression)
 
 
 def _sasrec(config: Config, plan: Plan) -> SequentialRecommender:
-    _activation(config, "gelu")
-    width = _whole(config, "embedding_size")
+    only_supported(config, "hidden_act", "gelu")
+    width = whole(config, "embedding_size")
     compression = _compression(config, plan, width)
     backbone = SASRec(
         SASRecConfig(
             width=width,
-            layers=_whole(config, "n_layers"),
-            heads=_whole(config, "n_heads"),
-            inner=_whole(config, "inner_size") * width,
+            layers=whole(config, "n_layers", most=MOST_LAYERS),
+            heads=whole(config, "n_heads"),
+            inner=whole(config, "inner_size") * width,
             length=compression.layout.length,
-            dropout=_share(config, "hidden_dropout_prob"),
-            norm_eps=_share(config, "layer_norm_eps"),
+            dropout=share(config, "hidden_dropout_prob"),
+            norm_eps=share(config, "layer_norm_eps"),
         )
     )
-    items = ItemEmbedding(count=_whole(config, "item_num"), width=width)
+    items = ItemEmbedding(count=whole(config, "item_num"), width=width)
     return SequentialRecommender(items=items, backbone=backbone, compression=compression)
 
 
 def _llama_over_ids(config: Config, plan: Plan) -> SequentialRecommender:
     backbone, compression = _llama(config, plan)
-    count, item_width = _whole(config, "item_num"), _whole(config, "item_embed_dim")
+    count, item_width = whole(config, "item_num"), whole(config, "item_embed_dim")
     items = ItemEmbedding(count=count, width=backbone.width, item_width=None if item_width == backbone.width else item_width)
     return SequentialRecommender(items=items, backbone=backbone, compression=compression)
 
 
 def _hllm(config: Config, plan: Plan) -> SequentialRecommender:
     # imported here, since Hugging Face transformers takes seconds to import
-    from persrec.backbones.llama import Llama, llama_config  # noqa: PLC0415
+    from persrec.backbones.llama import Llama  # noqa: PLC0415
     from persrec.items.texts import TextItems  # noqa: PLC0415
 
-    if config.get("item_emb_token_n", 1) != 1:
-        raise ValueError(f"config: item_emb_token_n is {config['item_emb_token_n']!r}; expected 1, the one that is supported")
-    shape = llama_config(_setting(config, "llama"))
-    longest = shape.max_position_embeddings if config.get("MAX_TEXT_LENGTH") is None else _whole(config, "MAX_TEXT_LENGTH") + 1
+    only_supported(config, "item_emb_token_n", 1)
+    shape = llama_shape(config)
+    longest = shape.max_position_embeddings if config.get("MAX_TEXT_LENGTH") is None else whole(config, "MAX_TEXT_LENGTH") + 1
     backbone, compression = _llama(config, plan)
     items = TextItems(
         decoder=Llama(shape, length=longest),
         vocabulary=shape.vocab_size,
-        count=_whole(config, "item_num"),
-        causal=bool(config.get("use_ft_flash_attn")),  # without it the public code gives the item Llama no mask
+        count=whole(config, "item_num"),
+        causal=flag(config, "use_ft_flash_attn"),  # without it the public code gives the item Llama no mask
     )
     return SequentialRecommender(items=items, backbone=backbone, compression=compression)
 
 
 def _llama(config: Config, plan: Plan) -> tuple[Backbone, Experts | Recent]:
     # imported here, since Hugging Face transformers takes seconds to import
-    from persrec.backbones.llama import Llama, llama_config  # noqa: PLC0415
+    from persrec.backbones.llama import Llama  # noqa: PLC0415
 
-    shape = llama_config(_setting(config, "llama"))
+    shape = llama_shape(config)
     compression = _compression(config, plan, shape.hidden_size)
     return Llama(shape, length=compression.layout.length), compression
 

@@ -91,7 +91,7 @@ def next_times(items: ItemSlots, query_time: torch.Tensor | None = None) -> torc
     return torch.where(following < width, items.times.gather(1, following.clamp(max=width - 1)), own)
 
 
-def item_chunk(layout: SegmentLayout, segment: int, items: ItemSlots, *, keep: int, query_time: torch.Tensor | None = None) -> Chunk:
+def item_chunk(layout: SegmentLayout, segment: int, items: ItemSlots, *, kept: int, query_time: torch.Tensor | None = None) -> Chunk:
     """A segment's items as they are.
 
     A history segment narrower than the plan's stands at its right end: what is missing is padding. A recent segment that
@@ -107,7 +107,7 @@ def item_chunk(layout: SegmentLayout, segment: int, items: ItemSlots, *, keep: i
         valid=items.valid,
         key_times=items.times,
         query_times=next_times(items, query_time),
-        keep=keep,
+        kept=kept,
         items=count,
     )
 
@@ -120,13 +120,13 @@ def last_time(items: ItemSlots) -> torch.Tensor | None:
     return items.times.gather(1, (order * items.valid).argmax(1, keepdim=True)) * items.valid.any(1, keepdim=True)
 
 
-def with_tokens(layout: SegmentLayout, segment: int, items: ItemSlots, tokens: torch.Tensor, *, shown: torch.Tensor) -> Chunk:
-    """A segment's items and, behind them, learnable tokens ``[k, D]``, which alone are kept; ``shown`` ``[B, 1]``.
+def with_tokens(layout: SegmentLayout, segment: int, items: ItemSlots, tokens: torch.Tensor, *, visible: torch.Tensor) -> Chunk:
+    """A segment's items and, behind them, learnable tokens ``[k, D]``, which alone are kept; ``visible`` ``[B, 1]``.
 
     A token takes the time of the segment's last item.
     """
     count = len(tokens)
-    chunk = item_chunk(layout, segment, items, keep=count)
+    chunk = item_chunk(layout, segment, items, kept=count)
     if count == 0:
         return chunk
     end = last_time(items)
@@ -134,9 +134,9 @@ def with_tokens(layout: SegmentLayout, segment: int, items: ItemSlots, tokens: t
     return Chunk(
         inputs=torch.cat([chunk.inputs, tokens.expand(len(items.ids), -1, -1)], dim=1),
         positions=torch.cat([chunk.positions, torch.from_numpy(layout.positions(segment)[-count:]).to(items.ids.device)]),
-        valid=torch.cat([chunk.valid, shown.expand(-1, count)], dim=1),
+        valid=torch.cat([chunk.valid, visible.expand(-1, count)], dim=1),
         key_times=None if chunk.key_times is None or times is None else torch.cat([chunk.key_times, times], dim=1),
         query_times=None if chunk.query_times is None or times is None else torch.cat([chunk.query_times, times], dim=1),
-        keep=count,
+        kept=count,
         items=chunk.items,
     )

@@ -42,7 +42,7 @@ class Category(nn.Module):
 
     def history_chunk(self, segment: int, items: ItemSlots) -> Chunk:
         """The summaries, all of them kept."""
-        return mean_chunk(self.layout, segment, items, self._group(items, self.layout.segments[segment].carriers))
+        return mean_chunk(self.layout, segment, items, self._group(items, self.layout.segments[segment].item_positions))
 
     def _group(self, items: ItemSlots, groups: int) -> torch.Tensor:
         """``[B, s]``: the summary of every item; ``groups`` for padding and for items of the other categories."""
@@ -52,10 +52,10 @@ class Category(nn.Module):
         columns = torch.arange(1, width + 1, device=category.device).expand_as(category)
         latest = category.new_zeros(users, self.count + 1).scatter_reduce(1, category, columns, "amax")[:, : self.count]
         # most items first; the column of the latest settles ties, since no two categories share it
-        taken = (counts * (width + 1) + latest).topk(min(groups, self.count), dim=1).indices
-        taken = taken.gather(1, latest.gather(1, taken).sort(dim=1).indices)
-        summaries = torch.arange(groups - taken.shape[1], groups, device=taken.device).expand_as(taken)
-        group_of = category.new_full((users, self.count + 1), groups).scatter(1, taken, summaries)
+        chosen = (counts * (width + 1) + latest).topk(min(groups, self.count), dim=1).indices
+        chosen = chosen.gather(1, latest.gather(1, chosen).sort(dim=1).indices)
+        summaries = torch.arange(groups - chosen.shape[1], groups, device=chosen.device).expand_as(chosen)
+        group_of = category.new_full((users, self.count + 1), groups).scatter(1, chosen, summaries)
         return group_of.gather(1, category)
 
 

@@ -50,10 +50,10 @@ class Experts(nn.Module):
 
     def history_chunk(self, segment: int, items: ItemSlots) -> Chunk:
         """The items and, behind them, their experts, which alone are kept."""
-        shown = items.valid.any(1, keepdim=True)
+        visible = items.valid.any(1, keepdim=True)
         if not self.layout.hide_empty_experts:
-            shown = torch.ones_like(shown)
-        return with_tokens(self.layout, segment, items, self.tokens[segment][: self.layout.segments[segment].experts], shown=shown)
+            visible = torch.ones_like(visible)
+        return with_tokens(self.layout, segment, items, self.tokens[segment][: self.layout.segments[segment].experts], visible=visible)
 
 
 def build(settings: CompressionSettings) -> Experts:

@@ -18,7 +18,7 @@ class Full:
 
     def history_chunk(self, segment: int, items: ItemSlots) -> Chunk:
         """The items, all of them kept."""
-        return item_chunk(self.layout, segment, items, keep=items.ids.shape[1])
+        return item_chunk(self.layout, segment, items, kept=items.ids.shape[1])
 
 
 def build(settings: CompressionSettings) -> Full:

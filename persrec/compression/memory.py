@@ -36,7 +36,7 @@ class Memory(nn.Module):
 
     def history_chunk(self, segment: int, items: ItemSlots) -> Chunk:
         """The items and, behind them, the tokens, whose outputs are kept."""
-        return with_tokens(self.layout, segment, items, self.tokens, shown=items.valid.any(1, keepdim=True))
+        return with_tokens(self.layout, segment, items, self.tokens, visible=items.valid.any(1, keepdim=True))
 
 
 def build(settings: CompressionSettings) -> Memory:

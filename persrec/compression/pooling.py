@@ -19,7 +19,7 @@ class Pooling:
 
     def history_chunk(self, segment: int, items: ItemSlots) -> Chunk:
         """The means, all of them kept."""
-        return mean_chunk(self.layout, segment, items, _chunk_of(items.valid, self.layout.segments[segment].carriers))
+        return mean_chunk(self.layout, segment, items, _chunk_of(items.valid, self.layout.segments[segment].item_positions))
 
 
 def build(settings: CompressionSettings) -> Pooling:

@@ -45,7 +45,7 @@ class Retrieval:
 
     def chosen(self, items: ItemSlots, asking: ItemSlots) -> ItemSlots:
         """The items nearest to ``asking``."""
-        tokens = self.layout.segments[0].carriers
+        tokens = self.layout.segments[0].item_positions
         return take(items, highest(self._nearness(items, asking), items.valid, tokens), tokens)
 
     def history_chunk(self, segment: int, items: ItemSlots) -> Chunk:

@@ -16,7 +16,7 @@ class Strided:
 
     def history_chunk(self, segment: int, items: ItemSlots) -> Chunk:
         """The sample, all of it kept."""
-        tokens, back = self.layout.segments[segment].carriers, back_from_latest(items.valid)
+        tokens, back = self.layout.segments[segment].item_positions, back_from_latest(items.valid)
         size = items.valid.sum(1, keepdim=True).clamp(min=tokens)
         # a chunk's latest item is the one behind which another chunk begins
         begins = (back == 0) | (back * tokens // size != (back - 1) * tokens // size)

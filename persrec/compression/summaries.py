@@ -25,7 +25,7 @@ def mean_chunk(layout: SegmentLayout, segment: int, items: ItemSlots, group: tor
         items: its items.
         group: ``[B, s]`` the group of every item, the number of groups for what is in none and for padding.
     """
-    groups = layout.segments[segment].carriers
+    groups = layout.segments[segment].item_positions
     users, _, width = items.vectors.shape
     sums = items.vectors.new_zeros(users, groups + 1, width).scatter_add(1, group[..., None].expand(-1, -1, width), items.vectors)
     counts = torch.zeros_like(group).new_zeros(users, groups + 1).scatter_add(1, group, items.valid.long())[:, :groups]
@@ -51,12 +51,12 @@ def take(items: ItemSlots, chosen: torch.Tensor, count: int) -> ItemSlots:
     columns = torch.arange(chosen.shape[1], device=chosen.device).expand_as(chosen)
     places = columns.masked_fill(~chosen, -1).sort(dim=1).values[:, -count:]
     places = F.pad(places, (count - places.shape[1], 0), value=-1)
-    held, places = places >= 0, places.clamp(min=0)
+    filled, places = places >= 0, places.clamp(min=0)
     vectors = items.vectors.gather(1, places[..., None].expand(-1, -1, items.vectors.shape[2]))
     return ItemSlots(
-        ids=items.ids.gather(1, places) * held,
-        vectors=vectors.masked_fill(~held[..., None], 0.0),
-        times=None if items.times is None else items.times.gather(1, places) * held,
+        ids=items.ids.gather(1, places) * filled,
+        vectors=vectors.masked_fill(~filled[..., None], 0.0),
+        times=None if items.times is None else items.times.gather(1, places) * filled,
     )
 
 
@@ -86,6 +86,6 @@ def _chunk(layout: SegmentLayout, segment: int, *, vectors: torch.Tensor, valid:
         valid=valid,
         key_times=times,
         query_times=times,
-        keep=layout.segments[segment].carriers,
+        kept=layout.segments[segment].item_positions,
         items=0,
     )

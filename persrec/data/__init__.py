@@ -1,12 +1,17 @@
 """Data: interaction logs, their splits, and the sources they come from. Imports no torch."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from persrec import names
 from persrec.data.base import Dataset
+from persrec.data.errors import NoMatchError, SourceError
 from persrec.data.interactions import InteractionLog
-from persrec.data.prepared import default_cache_dir
+from persrec.data.prepared import check_cache_dir, default_cache_dir
+
+__all__ = ["InteractionLog", "NoMatchError", "SourceError", "check_sources", "dataset", "dataset_digest", "load_dataset"]
 
 
 def dataset(name: str) -> Dataset:
@@ -28,9 +33,26 @@ def dataset_digest(name: str, *, size: str | None = None, data_dir: str | Path |
         data_dir: the folder that holds publishers' folders; None is ``$PERSREC_DATA``.
 
     Raises:
-        ValueError: unknown dataset or size, or a missing folder or file; one line that names it.
+        SourceError: a folder or a file is missing or cannot be read; one line that names it.
+        ValueError: unknown dataset or size.
     """
-    return dataset(name).digest(size, _data_dir(data_dir))
+    with _one_line(name):
+        return dataset(name).digest(size, _data_dir(data_dir))
+
+
+def check_sources(name: str, size: str | None, data_dir: str | Path | None, cache_dir: str | Path | None) -> None:
+    """Whether `load_dataset` can find its files and keep what it prepares: for a command to ask before it starts anything.
+
+    Arguments as `load_dataset`. Makes nothing.
+
+    Raises:
+        SourceError: a folder or a file is missing or cannot be read, or the cache is no folder that can be written; one line
+            that names it.
+        ValueError: unknown dataset or size.
+    """
+    with _one_line(name):
+        source = dataset(name)
+        check_cache_dir(_cache_dir(cache_dir), source.folder(size), source.digest(size, _data_dir(data_dir)))
 
 
 def load_dataset(
@@ -45,9 +67,26 @@ def load_dataset(
         cache_dir: where prepared data are kept; None is ``$PERSREC_CACHE``, then ``~/.cache/persrec``.
 
     Raises:
-        ValueError: unknown dataset or size, a missing or unreadable file or folder; one line that names it.
+        SourceError: a folder or a file is missing or cannot be read, or the cache cannot be written; one line that names it.
+        ValueError: unknown dataset or size.
     """
-    return dataset(name).load(size, _data_dir(data_dir), default_cache_dir() if cache_dir is None else Path(cache_dir))
+    with _one_line(name):
+        return dataset(name).load(size, _data_dir(data_dir), _cache_dir(cache_dir))
+
+
+@contextmanager
+def _one_line(name: str) -> Iterator[None]:
+    """Whatever fails in reading or writing a dataset is a `SourceError` that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise SourceError(
+            f"dataset {name!r}: {error.filename}: {error.strerror}" if error.filename else f"dataset {name!r}: {error}"
+        ) from error
+
+
+def _cache_dir(given: str | Path | None) -> Path:
+    return default_cache_dir() if given is None else Path(given)
 
 
 def _data_dir(given: str | Path | None) -> Path | None:

@@ -1,37 +1,32 @@
-"""``python -m persrec.data``: lists the datasets, prepares one, describes one. Exit code 2 is bad usage or input."""
+"""``python -m persrec.data``: lists the datasets, prepares one, describes one. Exit codes are those of `persrec.commandline`."""
 
 import argparse
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from persrec import names
+from persrec.commandline import DONE, Parser, guarded
 from persrec.data import dataset, load_dataset
 from persrec.data.interactions import UNKNOWN_TIME, InteractionLog
 from persrec.data.prepared import default_cache_dir, prepared_folders, read_prepared
 
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with a call in one line, and the exit code is 2."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
+PROGRAM = "python -m persrec.data"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code."""
-    arguments = _parser().parse_args(argv)
-    try:
-        lines = arguments.command(arguments)
-    except (ValueError, OSError) as error:
-        print(f"python -m persrec.data: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    print("\n".join(lines))
-    return 0
+    return guarded(PROGRAM, lambda: _run(_parser().parse_args(argv)))
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    print("\n".join(arguments.command(arguments)))
+    return DONE
 
 
 def _list(_: argparse.Namespace) -> list[str]:
@@ -68,21 +63,28 @@ def _describe(arguments: argparse.Namespace) -> list[str]:
 
 def _description(log: InteractionLog) -> list[str]:
     lengths = log.lengths
+    items = log.num_items - 1
     known = log.times[log.times != UNKNOWN_TIME]
     facts: dict[str, Any] = {
         "name": log.name,
         "digest": log.digest,
         "interactions": f"{len(log):,}",
         "users": f"{log.num_users:,}",
-        "items": f"{log.num_items - 1:,}",
+        "items": f"{items:,}",
         "events a user": f"median {np.median(lengths):.0f}, p90 {np.percentile(lengths, 90):.0f}, max {lengths.max():,}",
         "times known": f"{len(known) / len(log):.1%}",
         "seen items": "excluded" if log.exclude_seen else "kept",
-        "texts": "yes" if log.item_texts else "no",
-        "categories": "no" if log.item_categories is None else len(np.unique(log.item_categories[log.item_categories > 0])),
+        "texts": "no" if log.item_texts is None else f"{sum(map(bool, map(str.strip, log.item_texts))):,} of {items:,} items",
+        "categories": "no" if log.item_categories is None else _categories(log.item_categories),
     }
     facts |= {name: log.notes[name] for name in ("file",) if name in log.notes}
+    facts |= {f"{column} from": how for column, how in log.notes.get("converted", {}).items()}
     return [f"{name:<13} {value}" for name, value in facts.items()]
+
+
+def _categories(of_items: NDArray[np.int64]) -> str:
+    known = of_items[of_items > 0]
+    return f"{len(np.unique(known)):,}, of {len(known):,} of {len(of_items) - 1:,} items"
 
 
 def _cache_dir(arguments: argparse.Namespace) -> Path:
@@ -90,7 +92,7 @@ def _cache_dir(arguments: argparse.Namespace) -> Path:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m persrec.data", description="Datasets: list, prepare, describe.", allow_abbrev=False)
+    parser = Parser(prog=PROGRAM, description="Datasets: list, prepare, describe.", allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="list|prepare|describe")
     listing = commands.add_parser("list", help="the datasets there are", allow_abbrev=False)
     listing.set_defaults(command=_list)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from persrec.data.errors import SourceError
 from persrec.data.interactions import InteractionLog
 
 
@@ -24,6 +25,9 @@ class Dataset(Protocol):
     def needs_files(self) -> bool:
         """Whether the data folder must hold a publisher's files."""
 
+    def folder(self, size: str | None) -> str:
+        """What the names of its prepared folders begin with."""
+
     def digest(self, size: str | None, data_dir: Path | None) -> str:
         """What the data are keyed by: cheap, nothing is prepared."""
 
@@ -35,17 +39,17 @@ def publisher_folder(data_dir: Path | None, name: str, files: tuple[str, ...]) -
     """The folder with a publisher's files: ``data_dir/name``, or ``data_dir`` itself if it holds one of ``files``.
 
     Raises:
-        ValueError: no folder is given, or none is there.
+        SourceError: no folder is given, or none is there.
     """
     if data_dir is None:
-        raise ValueError(f"dataset {name!r}: no data folder; name the folder that holds {name}/ with --data-dir or $PERSREC_DATA")
+        raise SourceError(f"dataset {name!r}: no data folder; name the folder that holds {name}/ with --data-dir or $PERSREC_DATA")
     if not data_dir.is_dir():
-        raise ValueError(f"dataset {name!r}: {data_dir} is not a folder (--data-dir, $PERSREC_DATA); expected one that holds {name}/")
+        raise SourceError(f"dataset {name!r}: {data_dir} is not a folder (--data-dir, $PERSREC_DATA); expected one that holds {name}/")
     if (data_dir / name).is_dir():
         return data_dir / name
     if any((data_dir / file).is_file() for file in files):
         return data_dir
-    raise ValueError(f"dataset {name!r}: no folder {data_dir / name}; --data-dir or $PERSREC_DATA names the folder that holds {name}/")
+    raise SourceError(f"dataset {name!r}: no folder {data_dir / name}; --data-dir or $PERSREC_DATA names the folder that holds {name}/")
 
 
 def sources_digest(files: Mapping[str, Path], settings: Mapping[str, Any]) -> str:

@@ -1,11 +1,13 @@
 """The interaction log: what every source is turned into, and all that later parts read."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from persrec.data.columns import check_seconds, ids, of_items, seconds, sort_keys
 
 PADDING = 0
 UNKNOWN_TIME = 0
@@ -55,10 +57,12 @@ class InteractionLog:
         _within("items", self.items, 1, self.num_items)
         if np.any(np.diff(self.users) < 0):
             raise ValueError("users: not ascending; expected rows grouped by user")
-        if np.any(self.times < 0):
-            raise ValueError(f"times: {int(self.times.min())} is negative; expected seconds, 0 where unknown")
+        check_seconds("times", self.times)
         if self.item_texts is not None and (len(self.item_texts) != self.num_items or self.item_texts[PADDING] != ""):
             raise ValueError(f"item_texts: {len(self.item_texts)} texts; expected {self.num_items}, the first one empty")
+        other = next((text for text in self.item_texts or () if not isinstance(text, str)), None)
+        if other is not None:
+            raise ValueError(f"item_texts: {other!r} is {type(other).__name__}; expected text")
         if self.item_categories is not None and (self.item_categories.shape != (self.num_items,) or self.item_categories[PADDING] != 0):
             raise ValueError(f"item_categories: shape {self.item_categories.shape}; expected ({self.num_items},), the first one 0")
 
@@ -78,54 +82,86 @@ class InteractionLog:
         name: str,
         users: NDArray[Any],
         items: NDArray[Any],
-        times: NDArray[np.int64],
+        times: NDArray[Any],
         exclude_seen: bool,
         digest: str,
         order: NDArray[Any] | None = None,
-        texts: Mapping[Any, str] | None = None,
-        categories: Mapping[Any, str] | None = None,
+        texts: Mapping[Any, object] | None = None,
+        categories: Mapping[Any, object] | None = None,
         notes: Mapping[str, Any] | None = None,
     ) -> Self:
         """A log from rows in the order of the source's file.
 
         Rows are sorted by user, then by ``order`` (default: ``times``); the sort is stable, so ties keep file order. Raw
-        ids, numbers or strings, become dense ids in ascending raw order: users from 0, items from 1. ``texts`` and
-        ``categories`` are by raw item id; an item that they miss gets ``""`` and category 0. Categories are numbered from 1
-        in ascending order of their names, which ``notes["category_names"]`` keeps.
+        ids become dense ids in ascending raw order: users from 0, items from 1. Nothing is guessed: a missing value, ids of
+        several kinds, times as text or with fractions are refused; what is converted is said in ``notes["converted"]``.
+
+        Args:
+            name: the dataset's name.
+            users: ``[n]`` whole numbers or texts.
+            items: as ``users``.
+            times: ``[n]`` seconds since 1970, 0 where unknown, or ``datetime64`` of any unit.
+            exclude_seen: as the attribute.
+            digest: as the attribute.
+            order: ``[n]`` numbers or ``datetime64`` to sort by.
+            texts: by raw item id; an item that they miss gets ``""``. ``notes["items_with_text"]`` counts the others.
+            categories: names by raw item id; an item that they miss gets category 0. They are numbered from 1 in ascending
+                order, which ``notes["category_names"]`` keeps; ``notes["items_with_category"]`` counts the items.
+            notes: as the attribute; what is counted here is added.
 
         Raises:
-            ValueError: no rows, or columns of different lengths.
+            ValueError: no rows, columns of different lengths or of another kind, a missing value.
+            NoMatchError: the texts, or the categories, are those of none of the items.
         """
-        columns = {"items": items, "times": times} | ({} if order is None else {"order": order})
+        columns = {"users": users, "items": items, "times": times} | ({} if order is None else {"order": order})
         for column, values in columns.items():
+            if np.ndim(values) != 1:
+                raise ValueError(f"{column}: shape {np.shape(values)}; expected one dimension")
             if len(values) != len(users):
                 raise ValueError(f"{name}: {len(values)} {column} for {len(users)} users; expected one of each a row")
         if len(users) == 0:
             raise ValueError(f"{name}: no interactions")
+        (users, items, times), converted = _converted(users=users, items=items, times=times)
+        keys = sort_keys("order", columns.get("order", columns["times"]))
         raw_users, dense_users = np.unique(users, return_inverse=True)
         raw_items, dense_items = np.unique(items, return_inverse=True)
-        rows = np.lexsort((times if order is None else order, dense_users))
+        rows = np.lexsort((keys, dense_users))
         facts = dict(notes or {}) | {"rows": len(users), "users": len(raw_users), "items": len(raw_items)}
-        item_categories = None
+        if converted:
+            facts["converted"] = converted
+        item_texts, item_categories = None, None
+        if texts is not None:
+            item_texts = ("", *of_items("texts", texts, raw_items.tolist()))
+            facts["items_with_text"] = _count(item_texts)
         if categories is not None:
-            names = sorted({categories[raw] for raw in raw_items.tolist() if raw in categories})
-            number = {category: place for place, category in enumerate(names, start=1)}
-            item_categories = np.zeros(len(raw_items) + 1, dtype=np.int64)
-            item_categories[1:] = [number[categories[raw]] if raw in categories else 0 for raw in raw_items.tolist()]
-            facts["category_names"] = ["", *names]
+            of_each = of_items("categories", categories, raw_items.tolist())
+            names = sorted({category for category in of_each if category})
+            number = {"": 0} | {category: place for place, category in enumerate(names, start=1)}
+            item_categories = np.array([0, *(number[category] for category in of_each)], dtype=np.int64)
+            facts |= {"category_names": ["", *names], "items_with_category": _count(of_each)}
         return cls(
             name=name,
             users=dense_users[rows].astype(np.int64),
             items=dense_items[rows].astype(np.int64) + 1,
-            times=np.asarray(times)[rows].astype(np.int64),
+            times=times[rows],
             num_users=len(raw_users),
             num_items=len(raw_items) + 1,
             exclude_seen=exclude_seen,
-            item_texts=None if texts is None else ("", *(texts.get(raw, "") for raw in raw_items.tolist())),
+            item_texts=item_texts,
             item_categories=item_categories,
             digest=digest,
             notes=facts,
         )
+
+
+def _converted(**columns: Any) -> tuple[list[NDArray[Any]], dict[str, str]]:
+    """The columns as they are kept, and what was converted, by column."""
+    taken = {name: (seconds if name == "times" else ids)(name, values) for name, values in columns.items()}
+    return [values for values, _ in taken.values()], {name: how for name, (_, how) in taken.items() if how is not None}
+
+
+def _count(texts: Iterable[str]) -> int:
+    return sum(bool(text.strip()) for text in texts)
 
 
 def _within(name: str, values: NDArray[np.int64], low: int, stop: int) -> None:

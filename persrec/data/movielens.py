@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from persrec.data.base import publisher_folder, sources_digest
+from persrec.data.errors import NoMatchError, SourceError
 from persrec.data.interactions import UNKNOWN_TIME, InteractionLog
 from persrec.data.prepared import prepared
-from persrec.data.tables import count_lines, read_columns, read_parquet
+from persrec.data.tables import check_parquet, count_lines, read_columns, read_parquet
 
 RATINGS, SEQUENCES, MOVIES = "ratings.dat", "sequences.parquet", "movies.dat"
+SEQUENCE_COLUMNS = ("user", "item", "ts_est", "ts_src")
 ROWS = 1_000_209
 EXACT_TIME_SOURCES = (0, 1)  # of ts_src in sequences.parquet; the others are interpolated
 PREPARATION = 1  # raised with every change of what is made of the files
@@ -29,6 +31,11 @@ class MovieLens1M:
     sizes: tuple[str, ...] = ()
     needs_files: bool = True
 
+    def folder(self, size: str | None) -> str:
+        """As `Dataset` says."""
+        self._no_size(size)
+        return self.name
+
     def digest(self, size: str | None, data_dir: Path | None) -> str:
         """SHA-256 of the files that are read."""
         self._no_size(size)
@@ -39,7 +46,7 @@ class MovieLens1M:
         self._no_size(size)
         files = self._files(data_dir)
         digest = _digest(files)
-        return prepared(cache_dir, self.name, digest, lambda: _read(self.name, files, digest))
+        return prepared(cache_dir, self.folder(size), digest, lambda: _read(self.name, files, digest))
 
     def _no_size(self, size: str | None) -> None:
         if size is not None:
@@ -54,10 +61,11 @@ class MovieLens1M:
             files.pop(SEQUENCES, None)
         elif SEQUENCES in files:
             files.pop(RATINGS, None)
+            check_parquet(files[SEQUENCES], SEQUENCE_COLUMNS)
         elif RATINGS in files:
-            raise ValueError(f"{files[RATINGS]}: {rows:,} rows; {self.name!r} has {ROWS:,}, and a part of them is another data set")
+            raise SourceError(f"{files[RATINGS]}: {rows:,} rows; {self.name!r} has {ROWS:,}, and a part of them is another data set")
         else:
-            raise ValueError(
+            raise SourceError(
                 f"{folder}: neither {RATINGS} nor {SEQUENCES} is there; {self.name!r} is read from one (--data-dir, $PERSREC_DATA)"
             )
         return files
@@ -72,29 +80,34 @@ def _read(name: str, files: dict[str, Path], digest: str) -> InteractionLog:
         rows = read_columns(files[RATINGS], {"user": "int64", "item": "int64", "rating": "int64", "time": "int64"}, separator="::")
         order = times = rows["time"]
     else:
-        rows = read_parquet(files[SEQUENCES], ("user", "item", "ts_est", "ts_src"))
+        rows = read_parquet(files[SEQUENCES], SEQUENCE_COLUMNS)
         order = rows["ts_est"]
         times = np.where(np.isin(rows["ts_src"], EXACT_TIME_SOURCES), order, UNKNOWN_TIME)
         if len(order) != ROWS:
-            raise ValueError(f"{files[SEQUENCES]}: {len(order):,} rows; {name!r} has {ROWS:,}")
+            raise SourceError(f"{files[SEQUENCES]}: {len(order):,} rows; {name!r} has {ROWS:,}")
     texts, categories = _movies(files[MOVIES]) if MOVIES in files else (None, None)
     source = RATINGS if RATINGS in files else SEQUENCES
-    return InteractionLog.from_rows(
-        name=name,
-        users=rows["user"],
-        items=rows["item"],
-        times=times,
-        order=order,
-        exclude_seen=True,
-        digest=digest,
-        texts=texts,
-        categories=categories,
-        notes={
-            "file": source,
-            "times_unknown": int(np.count_nonzero(times == UNKNOWN_TIME)),
-            "texts_file": MOVIES if MOVIES in files else None,
-        },
-    )
+    try:
+        return InteractionLog.from_rows(
+            name=name,
+            users=rows["user"],
+            items=rows["item"],
+            times=times,
+            order=order,
+            exclude_seen=True,
+            digest=digest,
+            texts=texts,
+            categories=categories,
+            notes={
+                "file": source,
+                "times_unknown": int(np.count_nonzero(times == UNKNOWN_TIME)),
+                "texts_file": MOVIES if MOVIES in files else None,
+            },
+        )
+    except NoMatchError as error:
+        raise SourceError(f"{files[MOVIES]}: of another data set than {source}; {error}") from error
+    except ValueError as error:
+        raise SourceError(f"{files[source]}: {error}") from error
 
 
 def _movies(path: Path) -> tuple[dict[int, str], dict[int, str]]:

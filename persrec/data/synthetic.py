@@ -240,6 +240,10 @@ class SyntheticDataset:
             raise ValueError(f"size: unknown {size!r} of dataset {self.name!r}; known: {', '.join(SIZES)}")
         return SIZES[size or DEFAULT_SIZE]
 
+    def folder(self, size: str | None) -> str:
+        """As `Dataset` says."""
+        return f"{self.name}-{size or DEFAULT_SIZE}"
+
     def digest(self, size: str | None, data_dir: Path | None) -> str:  # noqa: ARG002 - the protocol of all datasets
         """SHA-256 of the settings; generates nothing."""
         return settings_digest(self.settings(size))
@@ -247,8 +251,7 @@ class SyntheticDataset:
     def load(self, size: str | None, data_dir: Path | None, cache_dir: Path) -> InteractionLog:  # noqa: ARG002 - the protocol of all datasets
         """The log, generated on first use."""
         settings = self.settings(size)
-        folder = f"{self.name}-{size or DEFAULT_SIZE}"
-        return prepared(cache_dir, folder, settings_digest(settings), lambda: generate(settings, name=self.name))
+        return prepared(cache_dir, self.folder(size), settings_digest(settings), lambda: generate(settings, name=self.name))
 
 
 def _draw_items(settings: SyntheticSettings, items_of: Catalogue, random: np.random.Generator, users: int, events: int) -> Ints:

@@ -1,7 +1,7 @@
 """Reading of publishers' tables of ratings and items, whatever their separator."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 from numpy.typing import NDArray
+
+from persrec.data.errors import SourceError
 
 _SEPARATOR = "\x1f"  # stands for separators of several characters, which the fast parser does not take
 
@@ -24,7 +26,7 @@ def read_columns(path: Path, columns: Mapping[str, str], *, separator: str, head
         header: whether the first line names the columns; the names must then be those of ``columns``.
 
     Raises:
-        ValueError: the file cannot be read as such a table; the message names it.
+        SourceError: the file cannot be read as such a table, or a number is missing; the message names it.
     """
     single = len(separator) == 1
     types = {name: _TYPES[kind] for name, kind in columns.items()}
@@ -38,28 +40,45 @@ def read_columns(path: Path, columns: Mapping[str, str], *, separator: str, head
             parse_options=pyarrow.csv.ParseOptions(delimiter=separator if single else _SEPARATOR, quote_char='"' if single else False),
             convert_options=pyarrow.csv.ConvertOptions(column_types=types, include_columns=list(columns)),
         )
-    except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
+    except (OSError, pa.ArrowException) as error:
         wanted = f"a table of {', '.join(columns)} separated by {separator!r}"
-        raise ValueError(f"{path}: cannot be read as {wanted} ({_line(error)})") from error
-    return {name: table.column(name).to_numpy() for name in columns}
+        raise SourceError(f"{path}: cannot be read as {wanted} ({_line(error)})") from error
+    return _arrays(path, table, columns)
 
 
 def read_parquet(path: Path, columns: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Some columns of a Parquet file; none of them may hold a null.
 
     Raises:
-        ValueError: the file cannot be read, misses a column or holds a null; the message names it.
+        SourceError: the file cannot be read, misses a column or holds a null; the message names it.
     """
     try:
+        check_parquet(path, columns)
         table = pyarrow.parquet.read_table(path, columns=list(columns))
-        missing = [name for name in columns if name not in table.column_names]
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ValueError(f"{path}: cannot be read as Parquet ({_line(error)})") from error
+    except (OSError, pa.ArrowException) as error:
+        raise SourceError(f"{path}: cannot be read as Parquet ({_line(error)})") from error
+    return _arrays(path, table, columns)
+
+
+def check_parquet(path: Path, columns: Sequence[str]) -> None:
+    """Reads what a Parquet file says of itself, and none of its rows.
+
+    Raises:
+        SourceError: the file cannot be read or misses a column; the message names it.
+    """
+    try:
+        names = pyarrow.parquet.read_schema(path).names
+    except (OSError, pa.ArrowException) as error:
+        raise SourceError(f"{path}: cannot be read as Parquet ({_line(error)})") from error
+    missing = [name for name in columns if name not in names]
     if missing:
-        raise ValueError(f"{path}: no column {missing[0]!r}; expected {', '.join(columns)}")
+        raise SourceError(f"{path}: no column {missing[0]!r}; expected {', '.join(columns)}")
+
+
+def _arrays(path: Path, table: Any, columns: Iterable[str]) -> dict[str, NDArray[Any]]:
     for name in columns:
         if table.column(name).null_count:
-            raise ValueError(f"{path}: {table.column(name).null_count} nulls in column {name!r}; expected none")
+            raise SourceError(f"{path}: {table.column(name).null_count} nulls in column {name!r}; expected none")
     return {name: table.column(name).to_numpy() for name in columns}
 
 

@@ -4,23 +4,35 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 Floats = NDArray[np.float64]
 
 CUTOFFS = (5, 10, 50, 200)
 REPLICATES = 500
+CONFIDENCE = 0.95
 INTERVAL = (2.5, 97.5)  # percentiles
+LEAST_USERS = 10  # for the interval of a mean that is no share: of fewer, drawing again and again tells nothing
 _DRAWS_AT_ONCE = 1 << 22  # bounds memory; a chunk's size changes no draw
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Summary:
-    """A mean over users and its bootstrap interval; None where there is no user."""
+    """A mean over users and its 95% interval; None where there is no user, or too few for an interval.
+
+    Attributes:
+        value: the mean.
+        low: lower bound.
+        high: upper bound.
+        n: users.
+        note: why there is no interval, or what it rests on where it is not drawn from the users; else "".
+    """
 
     value: float | None
     low: float | None
     high: float | None
     n: int
+    note: str = ""
 
 
 def metric_values(ranks: NDArray[np.int64]) -> dict[str, Floats]:
@@ -76,17 +88,48 @@ def bootstrap_means(values: Floats, replicates: int = REPLICATES, seed: int = 0)
     return np.concatenate(means)
 
 
-def summarise(values: Floats, *, replicates: Floats | None = None, seed: int = 0) -> Summary:
-    """Mean over users ``[n]`` with its 2.5 and 97.5 percentile bootstrap bounds.
+def is_share(metric: str) -> bool:
+    """Whether a metric is a share of users, 0 or 1 for each: recall with one target a user is."""
+    return metric.startswith("recall@")
+
+
+def summarise(values: Floats, *, share: bool, replicates: Floats | None = None, seed: int = 0) -> Summary:
+    """Mean over users ``[n]`` with its 95% interval.
+
+    The bounds are the 2.5 and 97.5 percentiles of the bootstrap. Drawing from the users there are knows nothing of those who
+    are not among them, so few users, or users who are all alike, would seem certain. Hence:
+
+    * A share is bounded by the wider of the bootstrap and Wilson's interval (J. Am. Stat. Assoc. 22, 1927) on either side.
+    * Where all users have one value, others may still differ; of 0 such users among n, Wilson's interval says how large their
+      share may be, and their values may be anything from 0 to 1.
+    * Another mean than a share has no interval below `LEAST_USERS` users.
 
     Args:
-        values: one metric, ``[n]``.
+        values: one metric, ``[n]``, from 0 to 1.
+        share: whether each value is 0 or 1, as `is_share` says.
         replicates: `bootstrap_means` of the same values, where they are at hand.
         seed: of the draws otherwise.
     """
     values = np.asarray(values, dtype=np.float64)
-    if len(values) == 0:
-        return Summary(value=None, low=None, high=None, n=0)
+    n = len(values)
+    if n == 0:
+        return Summary(value=None, low=None, high=None, n=0, note="no user")
+    value = float(values.mean())
+    if not share and n < LEAST_USERS:
+        return Summary(value=value, low=None, high=None, n=n, note=f"no interval, {n} users are fewer than {LEAST_USERS}")
+    if values.min() == values.max():
+        _, unlike = wilson(0, n)
+        low, high = value * (1 - unlike), value + (1 - value) * unlike
+        return Summary(value=value, low=low, high=high, n=n, note=f"interval for {n} users who are all alike, by Wilson")
     means = bootstrap_means(values, seed=seed) if replicates is None else replicates
-    low, high = np.percentile(means, INTERVAL)
-    return Summary(value=float(values.mean()), low=float(low), high=float(high), n=len(values))
+    low, high = (float(bound) for bound in np.percentile(means, INTERVAL))
+    if share:
+        least, most = wilson(int(np.count_nonzero(values)), n)
+        low, high = min(low, least), max(high, most)
+    return Summary(value=value, low=low, high=high, n=n)
+
+
+def wilson(count: int, n: int) -> tuple[float, float]:
+    """Wilson's 95% interval of a share, ``count`` of ``n``."""
+    interval = binomtest(count, n).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from persrec.data.splits import LeaveOneOut, Part
 from persrec.data.windows import WindowBatch, WindowShape, build_windows
 from persrec.evaluation.states import evaluating
+from persrec.names import ABLATIONS
 from persrec.nn.cache import KeysValues, KVCache
 from persrec.recommender import SequentialRecommender
 
-ABLATIONS = ("none", "random_tokens", "shuffled_history", "other_user")
 Ints = NDArray[np.int64]
 
 

@@ -21,9 +21,9 @@ class Chunk:
         valid: ``[B, n]``; False is padding or a hidden expert.
         key_times: ``[B, n]`` seconds, 0 unknown; None switches the time bias off.
         query_times: ``[B, n]`` seconds, 0 unknown.
-        keep: how many of the last positions later segments see.
+        kept: how many of the last positions later segments see.
         items: how many of the first positions are items of the window; 0 where several segments run, of which each knows its own.
-        segments: how many segments stand one behind the other that are alike, of ``n / segments`` positions, ``keep`` of them kept;
+        segments: how many segments stand one behind the other that are alike, of ``n / segments`` positions, ``kept`` of them kept;
             each sees its own positions and the kept ones of those before it.
     """
 
@@ -32,7 +32,7 @@ class Chunk:
     valid: torch.Tensor
     key_times: torch.Tensor | None
     query_times: torch.Tensor | None
-    keep: int
+    kept: int
     items: int
     segments: int = 1
 
@@ -44,7 +44,7 @@ class Chunk:
     @classmethod
     def joined(cls, chunks: Sequence[Self]) -> Self:
         """Chunks one behind the other, each of which sees the earlier ones whole, and of which nothing is kept."""
-        return chunks[0] if len(chunks) == 1 else cls._behind_each_other(chunks, keep=0, segments=1)
+        return chunks[0] if len(chunks) == 1 else cls._behind_each_other(chunks, kept=0, segments=1)
 
     @classmethod
     def side_by_side(cls, chunks: Sequence[Self]) -> Self:
@@ -56,17 +56,17 @@ class Chunk:
             return chunks[0]
         first, last = chunks[0], chunks[-1]
         whole = [first.padded(last.width - first.width), *chunks[1:]]
-        return cls._behind_each_other(whole, keep=last.keep, segments=len(chunks))
+        return cls._behind_each_other(whole, kept=last.kept, segments=len(chunks))
 
     @classmethod
-    def _behind_each_other(cls, chunks: Sequence[Self], *, keep: int, segments: int) -> Self:
+    def _behind_each_other(cls, chunks: Sequence[Self], *, kept: int, segments: int) -> Self:
         return cls(
             inputs=torch.cat([chunk.inputs for chunk in chunks], dim=1),
             positions=torch.cat([chunk.positions for chunk in chunks]),
             valid=torch.cat([chunk.valid for chunk in chunks], dim=1),
             key_times=functools.reduce(_behind, (chunk.key_times for chunk in chunks)),
             query_times=functools.reduce(_behind, (chunk.query_times for chunk in chunks)),
-            keep=keep,
+            kept=kept,
             items=0,
             segments=segments,
         )
@@ -87,12 +87,12 @@ class Chunk:
     def of_kept(self, values: torch.Tensor, dim: int) -> torch.Tensor:
         """Of what there is of each position along ``dim``, that of the positions that later segments see."""
         each = self.width // self.segments
-        return torch.unflatten(values, dim, (self.segments, each)).narrow(dim + 1, each - self.keep, self.keep).flatten(dim, dim + 1)
+        return torch.unflatten(values, dim, (self.segments, each)).narrow(dim + 1, each - self.kept, self.kept).flatten(dim, dim + 1)
 
     def behind(self, cache: "KVCache", positions: torch.Tensor) -> Self:
         """The chunk with a memory's states as its first inputs, at ``positions`` ``[p]``; nothing of it is kept as keys."""
         if cache.states is None:
-            return replace(self, keep=0)
+            return replace(self, kept=0)
         return replace(
             self,
             inputs=torch.cat([cache.states, self.inputs], dim=1),
@@ -100,7 +100,7 @@ class Chunk:
             valid=torch.cat([cache.valid, self.valid], dim=1),
             key_times=_behind(cache.times, self.key_times),
             query_times=_behind(cache.times, self.query_times),
-            keep=0,
+            kept=0,
         )
 
 
@@ -207,7 +207,7 @@ class KVCache:
         return replace(self, segments=self.segments + segments)
 
 
-def kept(keys: torch.Tensor, values: torch.Tensor, chunk: Chunk) -> KeysValues:
+def kept_keys_values(keys: torch.Tensor, values: torch.Tensor, chunk: Chunk) -> KeysValues:
     """Of a layer's keys and values ``[B, H, n, d]``, those of the positions that later segments see.
 
     Without gradients they are tensors of their own: views would hold all that every layer computed until the last is through.
@@ -221,8 +221,8 @@ def _behind(earlier: torch.Tensor | None, own: torch.Tensor | None) -> torch.Ten
 
 
 def _own(tensor: torch.Tensor) -> torch.Tensor:
-    held = tensor.numel() * tensor.element_size()
-    return tensor if tensor.untyped_storage().nbytes() == held else tensor.clone(memory_format=torch.contiguous_format)
+    nbytes = tensor.numel() * tensor.element_size()
+    return tensor if tensor.untyped_storage().nbytes() == nbytes else tensor.clone(memory_format=torch.contiguous_format)
 
 
 def empty_cache(*, users: int, layout: str, timed: bool, device: torch.device, backbone: str = "") -> KVCache:

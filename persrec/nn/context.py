@@ -32,7 +32,7 @@ class Context:
         if chunk.segments > 1 and cache.length:
             raise ValueError(f"cache: {cache.length} positions before {chunk.segments} segments side by side; expected none")
         self._chunk = chunk
-        self.prefix = cache.length + (chunk.segments - 1) * chunk.keep
+        self.prefix = cache.length + (chunk.segments - 1) * chunk.kept
         self.valid = self._fact(chunk.valid, cache.valid)
         self.query_times, self.key_times = None, None
         if chunk.key_times is not None and chunk.query_times is not None and cache.times is not None:
@@ -40,7 +40,7 @@ class Context:
             self.key_times = self._fact(chunk.key_times, cache.times)
         own = chunk.positions.view(chunk.segments, -1)
         self.query_positions = own[-1]
-        self.key_positions = torch.cat([cache.positions, own[:-1, own.shape[1] - chunk.keep :].flatten(), own[-1]])
+        self.key_positions = torch.cat([cache.positions, own[:-1, own.shape[1] - chunk.kept :].flatten(), own[-1]])
 
     def rows(self, q: torch.Tensor, own: KeysValues, past: KeysValues | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries ``[R, H, n, d]``, keys and values ``[R, H, p + n, d]`` from the chunk's ``[B, H, S n, d]`` and the cache's, if any."""
@@ -71,6 +71,6 @@ class Context:
     def _earlier(self, rows: torch.Tensor) -> torch.Tensor:
         """``[B, S, H, p, d]``: of each segment, the kept positions of those before it."""
         others = self._chunk.segments - 1
-        kept = rows[:, :-1, :, rows.shape[3] - self._chunk.keep :]
-        windows = F.pad(kept, (0, 0, 0, 0, 0, 0, others, 0)).unfold(1, others, 1)  # [B, S, H, k, d, S - 1]
-        return windows.permute(0, 1, 2, 5, 3, 4).flatten(3, 4)
+        kept = rows[:, :-1, :, rows.shape[3] - self._chunk.kept :]
+        nearest = F.pad(kept, (0, 0, 0, 0, 0, 0, others, 0)).unfold(1, others, 1)  # [B, S, H, k, d, S - 1]
+        return nearest.permute(0, 1, 2, 5, 3, 4).flatten(3, 4)

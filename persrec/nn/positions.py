@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
+from persrec.nn.attention.pointwise import Bias
 from persrec.nn.context import Context
-from persrec.nn.pointwise import Bias
 
 TIME_BUCKETS = 128
 UNKNOWN_TIME = TIME_BUCKETS

@@ -123,7 +123,7 @@ def pack(cache: KVCache, dtype: str) -> PackedCache:
         raise ValueError("cache: holds a memory's states; expected keys and values")
     form = CacheForm.of(cache)
     users, positions = cache.valid.shape
-    values = torch.zeros(users, positions, 0, device=cache.valid.device)
+    values = torch.zeros(users, positions, 0, dtype=torch.float32, device=cache.valid.device)
     if form is not None:
         values = torch.cat([tensor.transpose(1, 2).flatten(2) for pair in cache.layers for tensor in pair], dim=2)
         if not bool(torch.isfinite(values).all()):

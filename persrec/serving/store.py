@@ -226,7 +226,7 @@ class CacheStore:
             rows = slice(start, start + count)
             part = {name: tensor[rows].clone() for name, tensor in tensors.items()}  # a view would keep the whole file in memory
             entry = _Entry(
-                values=part.get("values", torch.zeros(count, 0)),
+                values=part.get("values", torch.zeros(count, 0, dtype=torch.float32)),
                 scales=part.get("scales"),
                 valid=part["valid"],
                 times=part.get("times"),
@@ -246,10 +246,10 @@ class CacheStore:
                 expected["scales"] = ((positions, self._form.heads), torch.float32)
         if self._timed:
             expected["times"] = ((positions,), torch.int64)
-        found = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
-        for name in sorted(expected.keys() | found.keys()):
-            if found.get(name) != expected.get(name):
-                raise ValueError(f"{name}: {found.get(name, 'missing')}; expected {expected.get(name, 'no such tensor')}")
+        came = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+        for name in sorted(expected.keys() | came.keys()):
+            if came.get(name) != expected.get(name):
+                raise ValueError(f"{name}: {came.get(name, 'missing')}; expected {expected.get(name, 'no such tensor')}")
 
     def _no_values(self) -> torch.Tensor:
         """``[0, W]`` of the type that values are kept in."""
@@ -316,7 +316,7 @@ def _joined(entries: Sequence[_Entry], store: CacheStore, device: torch.device) 
     valid = spread([entry.valid for entry in kept])
     values = spread([entry.values for entry in kept])
     return PackedCache(
-        values=torch.zeros(*filled.shape, 0) if values is None else values,
+        values=torch.zeros(*filled.shape, 0, dtype=torch.float32) if values is None else values,
         scales=spread([entry.scales for entry in kept]),
         dtype=store.dtype,
         form=store._form if kept else None,

@@ -2,6 +2,6 @@
 
 from persrec.training.loop import DivergedError, Trainer, TrainingResult
 from persrec.training.recipe import Recipe
-from persrec.training.state import STATE, EpochReport, StateError, StateKeeper
+from persrec.training.state import STATE, EpochReport, Progress, StateError, StateKeeper
 
-__all__ = ["STATE", "DivergedError", "EpochReport", "Recipe", "StateError", "StateKeeper", "Trainer", "TrainingResult"]
+__all__ = ["STATE", "DivergedError", "EpochReport", "Progress", "Recipe", "StateError", "StateKeeper", "Trainer", "TrainingResult"]

@@ -54,6 +54,7 @@ class Trainer:
         recipe: the settings.
         validate: gives the validation figure, higher is better, of the model as it stands.
         on_epoch: told of every epoch.
+        on_step: told how far the training is, after every step.
         keeper: keeps the state, and puts back the one that it holds; without one, a run that is stopped begins anew.
     """
 
@@ -65,10 +66,11 @@ class Trainer:
         recipe: Recipe,
         validate: Callable[[], float],
         on_epoch: Callable[[EpochReport], None] | None = None,
+        on_step: Callable[[Progress], None] | None = None,
         keeper: StateKeeper | None = None,
     ) -> None:
         self.model, self.data, self.recipe = model, data, recipe
-        self._validate, self._on_epoch, self._keeper = validate, on_epoch, keeper
+        self._validate, self._on_epoch, self._on_step, self._keeper = validate, on_epoch, on_step, keeper
         self._rng = np.random.default_rng(recipe.seed)
         device = next(model.parameters()).device
         self._device = torch.device("cpu") if device.type == "meta" else device  # ids have values, also where weights have none
@@ -138,6 +140,8 @@ class Trainer:
             totals.slots += self._computed
             progress.batches += 1
             lap = self._count_seconds(since=lap, of_epoch=True)
+            if self._on_step is not None:
+                self._on_step(progress)
             self._keep(epoch_ended=False)
         self.model.eval()
         for name, weight in self.model.named_parameters():

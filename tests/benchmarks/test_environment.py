@@ -1,11 +1,14 @@
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from benchmarks import environment as env
+from benchmarks.records import Environment, Provenance
 
 
 def test_readings_and_reasons_are_never_hashed() -> None:
@@ -28,18 +31,6 @@ def test_a_record_says_what_its_numbers_depend_on() -> None:
     assert set(facts["readings"]) == {"cpu_mhz", "load_average"}
     assert facts["packages"]["torch"]
     assert set(env.provenance(argv=["x"])) >= {"commit", "dirty", "argv", "utc"}
-
-
-def test_another_checkout_has_a_state_of_its_own(tmp_path: Path) -> None:
-    git(tmp_path, "init", "-q")
-    (tmp_path / "code.py").write_text("1\n")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-q", "-m", "a")
-    state = env.repository_state(tmp_path)
-    assert state["commit"] != env.repository_state(env.PROJECT)["commit"]
-    assert state["dirty"] is None
-    (tmp_path / "code.py").write_text("2\n")
-    assert env.repository_state(tmp_path)["dirty"] is not None
 
 
 def test_a_fact_that_cannot_be_had_is_null_with_a_reason() -> None:
@@ -65,30 +56,39 @@ def test_the_code_digest_follows_the_measuring_code_alone(tmp_path: Path) -> Non
     assert len(seen) == 5
 
 
-def git(root: Path, *arguments: str) -> None:
-    identity = ("-c", "user.name=a", "-c", "user.email=a@b")
-    subprocess.run(["git", "-C", str(root), *identity, *arguments], check=True, capture_output=True)
+@pytest.mark.parametrize("missing", [[], ["sched_getaffinity"]])
+def test_a_worker_has_processors_with_and_without_affinity(monkeypatch: pytest.MonkeyPatch, missing: list[str]) -> None:
+    for name in missing:
+        monkeypatch.delattr(os, name, raising=False)
+    available = env.available_processors()
+    assert available == (tuple(range(os.cpu_count() or 1)) if missing else tuple(sorted(os.sched_getaffinity(0))))
+    assert env.processors(0, len(available)) == available
+    assert env.processors(3, len(available) + 1) == available
 
 
-def test_provenance_tells_a_clean_tree_from_a_changed_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_worker_has_the_next_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(env, "available_processors", lambda: (2, 3, 5, 7, 11))
+    assert [env.processors(slot, 2) for slot in range(3)] == [(2, 3), (5, 7), (2, 11)]
+
+
+def test_a_system_that_tells_little_gives_nulls(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing() -> None:
+        raise OSError("no /proc")
+
+    for name in ("cpu_freq", "getloadavg", "virtual_memory"):
+        monkeypatch.setattr(env.psutil, name, nothing)
+    assert env.readings(device="cpu") == {"cpu_mhz": None, "load_average": None}
+    assert env._memory_bytes() is None or env._memory_bytes() > 0  # a container's limit
+    assert env.fingerprint(env._stable_facts() | {"memory_bytes": None})
+
+
+def test_provenance_says_which_checkout_and_when(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(env, "PROJECT", tmp_path)
-    assert env.provenance(argv=["x"])["commit"] is None
-    assert "git" in env.provenance(argv=["x"])["commit_reason"]
-    git(tmp_path, "init", "-q")
-    (tmp_path / "code.py").write_text("1\n")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "commit", "-q", "-m", "a")
-    clean = env.provenance(argv=["run", "--quiet"])
-    assert len(clean["commit"]) == 40
-    assert clean["dirty"] is None
-    assert clean["argv"] == ["run", "--quiet"]
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "record.json").write_text("{}")
-    assert env.provenance(argv=[])["dirty"] is None
-    (tmp_path / "code.py").write_text("2\n")
-    changed = env.provenance(argv=[])["dirty"]
-    (tmp_path / "new.py").write_text("3\n")
-    assert len({None, changed, env.provenance(argv=[])["dirty"]}) == 3
+    facts = env.provenance(argv=["run", "--out", "/home/bob/mine"])
+    assert (facts["commit"], facts["argv"]) == (None, ["run", "--out", "mine"])
+    assert facts["commit_reason"]
+    assert msgspec.convert(facts, Provenance).utc == facts["utc"]
+    assert msgspec.convert(env.environment(device="cpu", threads=1, affinity=[0]), Environment).cores
 
 
 @pytest.mark.parametrize(
@@ -113,6 +113,7 @@ def test_why_there_is_no_cuda_device(monkeypatch: pytest.MonkeyPatch, torch_vers
 
 def test_the_harness_imports_light() -> None:
     heavy = {"torch", "pandas", "matplotlib", "persrec.recommender", "persrec.data"}
-    program = f"import sys, benchmarks.run, benchmarks.gate; found = {heavy} & set(sys.modules); sys.exit(str(found) if found else 0)"
+    light = "benchmarks.grids, benchmarks.store, benchmarks.environment, benchmarks.isolation"
+    program = f"import sys, {light}; found = {heavy} & set(sys.modules); sys.exit(str(found) if found else 0)"
     finished = subprocess.run([sys.executable, "-c", program], cwd=env.PROJECT, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr

@@ -1,10 +1,14 @@
 import dataclasses
+import math
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from benchmarks.cell import BACKBONE_NAMES, COMPRESSION_NAMES, FLOOR_NAMES, Cell, changed_at_evaluation
-from benchmarks.grids import Limits, load_grid, preset_names, select, selecting, show, shuffled
+from benchmarks.cell import Cell, changed_at_evaluation
+from benchmarks.grids import SETTINGS, Limits, load_grid, preset_names, select, selecting, show, shuffled
+from persrec import names
 
 
 def write(tmp_path: Path, text: str) -> str:
@@ -117,7 +121,25 @@ def test_duplicates_collapse(tmp_path: Path) -> None:
         ("[default]\nepochs = 1\n" + SMALL, ["'default'", "did you mean 'defaults'"]),
         ("[backbone.hsut]\nepochs = 1\n" + SMALL, ["[backbone.hsut]", "did you mean 'hstu'"]),
         ("[compression.full]\nepoch = 1\n" + SMALL, ["[compression.full]", "'epoch'", "did you mean 'epochs'"]),
-        ("[limits]\ncell_seconds = 0\n" + SMALL, ["[limits]", "cell_seconds", "above 0"]),
+        ("[limits]\ncell_seconds = 0\n" + SMALL, ["[limits]", "cell_seconds: 0.0", "above 0"]),
+        ("[limits]\ncell_seconds = nan\n" + SMALL, ["[limits]", "cell_seconds: nan", "above 0"]),
+        ("[limits]\ncell_second = 1\n" + SMALL, ["[limits]", "'cell_second'", "did you mean 'cell_seconds'"]),
+        ("[limits]\naddress_space_bytes = inf\n" + SMALL, ["[limits]: address_space_bytes", "inf is float; expected int or none"]),
+        (f"[limits]\naddress_space_bytes = {2**63}\n" + SMALL, ["address_space_bytes", "below 2^63"]),
+        ("[estimate]\nseconds_per_cell = inf\n" + SMALL, ["[estimate]", "seconds_per_cell: inf", "finite"]),
+        ("[defaults]\ntemperature = inf\n" + SMALL, ["[defaults]: temperature: inf", "finite"]),
+        ("[backbone.hstu]\nitem_learning_rate = nan\n" + SMALL, ["[backbone.hstu]: item_learning_rate: nan", "finite"]),
+        (SMALL + "weight_decay = [0.0, -inf]\n", ["sweep 1: weight_decay: -inf", "finite"]),
+        (SMALL + f"learning_rate = {'9' * 400}\n", ["sweep 1: learning_rate: 999", "... is int; expected float"]),
+        (SMALL + f"learning_rate = {'9' * 5000}\n", ["own.toml"]),
+        (SMALL + f"learning_rate = 0x{'f' * 5000}\n", ["sweep 1: learning_rate: a very large int is int; expected float"]),
+        (SMALL + f"seed = {2**64}\n", ["sweep 1: seed: 18446744073709551616", "less than 2^63"]),
+        (SMALL + f"width = {10**9}\n", ["sweep 1: width: 1000000000", "at most 16777216"]),
+        (SMALL + f"elastic_tokens = [0, {10**9}]\n", ["sweep 1: elastic_tokens: 1000000000", "at most 16777216"]),
+        (SMALL + f"epochs = {list(range(1, 401))}\nseed = {list(range(400))}\n", ["sweep 1: 960000 cells; expected at most 100000"]),
+        (SMALL + f"tokens = {'[' * 300}4{']' * 300}\n".replace("tokens", "segments"), ["sweep 1: segments: [[[", "is list; expected int"]),
+        (SMALL + f"segments = {'[' * 5000}4{']' * 5000}\n", ["nested too deep"]),
+        ("description = 3\n" + SMALL, ["description", "3 is int; expected str"]),
         ("defaults = 3\n" + SMALL, ["[defaults] is 3"]),
         ("[[sweep\n", ["own.toml"]),
     ],
@@ -136,6 +158,16 @@ def test_an_unknown_grid_lists_the_known() -> None:
         load_grid("missing.toml", device="cpu")
 
 
+def test_a_path_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "folder.toml").mkdir()
+    (tmp_path / "loop.toml").symlink_to("loop.toml")
+    (tmp_path / "latin.toml").write_bytes(b"description = '\xff'")
+    for name in ("folder.toml", "loop.toml", "latin.toml", f"{'n' * 300}.toml"):
+        with pytest.raises(ValueError, match=f"{name[:20]}[^\n]*: [^\n]+") as caught:
+            load_grid(str(tmp_path / name), device="cpu")
+        assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", preset_names())
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 @pytest.mark.parametrize("dataset", ["synthetic", "ml-1m"])
@@ -149,11 +181,11 @@ def test_presets_hold_up_everywhere(name: str, device: str, dataset: str) -> Non
 
 def test_smoke_covers_every_part() -> None:
     cells = load_grid("smoke", device="cpu").cells
-    assert {cell.backbone for cell in cells} == {*BACKBONE_NAMES, *FLOOR_NAMES}
+    assert {cell.backbone for cell in cells} == {*names.backbones(), *names.floors()}
     assert {(cell.backbone, cell.tokens) for cell in cells if cell.compression == "experts"} == {
-        (backbone, tokens) for backbone in BACKBONE_NAMES for tokens in (0, 4)
+        (backbone, tokens) for backbone in names.backbones() for tokens in (0, 4)
     }
-    assert {cell.compression for cell in cells} == set(COMPRESSION_NAMES)
+    assert {cell.compression for cell in cells} == {names.NO_COMPRESSION, *names.compressions()}
     assert {cell.serving for cell in cells if cell.compression == "full"} == {"recompute", "cache"}
     assert {0} < {cell.tokens for cell in cells if cell.compression == "experts"}
     assert len({cell.segments for cell in cells}) > 1
@@ -188,7 +220,7 @@ def test_paper_has_the_papers_sizes() -> None:
 def test_full_sweeps_every_backbone_over_the_same_tokens() -> None:
     cells = load_grid("full", device="cpu").cells
     elastic = {(cell.backbone, cell.tokens) for cell in cells if cell.training == "elastic" and cell.segments == 1}
-    assert elastic == {(backbone, tokens) for backbone in BACKBONE_NAMES for tokens in (0, 1, 2, 4, 8, 16)}
+    assert elastic == {(backbone, tokens) for backbone in names.backbones() for tokens in (0, 1, 2, 4, 8, 16)}
     alike = [
         {dataclasses.replace(cell, backbone="hstu") for cell in cells if cell.backbone == name} for name in ("hstu", "sasrec", "llama")
     ]
@@ -204,6 +236,26 @@ def test_full_sweeps_every_backbone_over_the_same_tokens() -> None:
     assert alike[0] - alike[2] == placed | changed | others | longer
 
 
+def test_a_whole_number_stands_for_a_float_wherever_it_is_written(tmp_path: Path) -> None:
+    shape = '[[sweep]]\nbackbone = "hstu"\ncompression = "full"\n'
+    for name in ("learning_rate", "item_learning_rate", "temperature", "weight_decay", "recent_weight"):
+        (written,) = cells_of(tmp_path, shape + f"{name} = 1.0\n")
+        for text in (
+            f"{shape}{name} = 1\n",
+            f"{shape}{name} = [1]\n",
+            f"[defaults]\n{name} = 1\n{shape}",
+            f"[backbone.hstu]\n{name} = 1\n{shape}",
+        ):
+            (cell,) = cells_of(tmp_path, text)
+            assert (cell, cell.to_dict()) == (written, written.to_dict())
+            assert isinstance(getattr(cell, name), float)
+
+
+def test_seconds_without_a_limit_may_be_written(tmp_path: Path) -> None:
+    grid = load_grid(write(tmp_path, SMALL + "[limits]\ncell_seconds = inf\ntraining_seconds = inf\n"), device="cpu")
+    assert grid.limits == Limits(cell_seconds=math.inf, training_seconds=math.inf)
+
+
 def test_limits_and_estimate_come_from_the_file(tmp_path: Path) -> None:
     grid = load_grid(write(tmp_path, SMALL + "[limits]\ncell_seconds = 5\n[estimate]\nseconds_per_cell = 2\n"), device="cpu")
     assert grid.limits == Limits(cell_seconds=5)
@@ -216,6 +268,9 @@ def test_select_takes_terms_and_alternatives(tmp_path: Path) -> None:
     assert [(cell.backbone, cell.tokens) for cell in chosen] == [("hstu", 0), ("hstu", 8)]
     assert select(cells, "", grid="own") == cells
     assert select(cells, "key_value_heads=none", grid="own") == cells
+    assert select(cells, "item_learning_rate=none", grid="own") == cells
+    for text in ("0.001", "1e-3", "1.0e-03"):
+        assert select(cells, f"learning_rate={text}", grid="own") == cells
     assert select(cells, "learning_rate=1e-3,time_bias=true,dataset_size=none,elastic_tokens=none", grid="own") == cells
 
 
@@ -225,6 +280,8 @@ def test_select_takes_terms_and_alternatives(tmp_path: Path) -> None:
         ("token=4", "unknown setting 'token'.*did you mean 'tokens'.*known: backbone"),
         ("tokens", "'tokens' is not setting=value"),
         ("tokens=four", "tokens: 'four' is no int"),
+        ("item_learning_rate=fast", "item_learning_rate: 'fast' is no float or none"),
+        ("time_bias=1", "time_bias: '1' is no bool"),
         ("key_value_heads=four", "key_value_heads: 'four' is no int or none"),
         ("tokens=5", "no cell of grid own matches 'tokens=5'; tokens is one of: 0, 4, 8"),
         ("backbone=llama", "backbone is one of: hstu, sasrec"),
@@ -242,13 +299,59 @@ def test_every_cell_has_an_expression_that_finds_it_alone(name: str) -> None:
         assert select(cells, selecting(cell, cells), grid=name) == (cell,)
 
 
+def every_setting(cell: Cell) -> str:
+    return ",".join(f"{name}={show(getattr(cell, name))}" for name in SETTINGS)
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_every_setting_of_every_cell_can_be_selected(name: str) -> None:
+    cells = load_grid(name, device="cuda").cells
+    for cell in cells:
+        assert select(cells, every_setting(cell), grid=name) == (cell,)
+
+
+RATES = st.floats(min_value=0, exclude_min=True, allow_infinity=False, allow_nan=False)
+CELLS = st.builds(
+    Cell,
+    backbone=st.just("llama"),
+    compression=st.just("experts"),
+    dataset=st.text(max_size=12),
+    dataset_size=st.none() | st.text(max_size=12).filter(lambda text: text.strip() != "none"),
+    tokens=st.integers(0, 9),
+    elastic_tokens=st.lists(st.integers(0, 9), max_size=3).map(tuple),
+    width=st.just(48),
+    key_value_heads=st.none() | st.just(1),
+    feed_forward=st.none() | st.integers(1, 99),
+    time_bias=st.booleans(),
+    learning_rate=RATES,
+    item_learning_rate=st.none() | RATES,
+    dropout=st.floats(min_value=0, max_value=1, exclude_max=True),
+    seed=st.integers(0, 2**63 - 1),
+)
+
+
+@given(st.lists(CELLS, min_size=1, max_size=4, unique=True))
+def test_any_cell_is_found_by_its_expression(cells: list[Cell]) -> None:
+    for cell in cells:
+        assert select(cells, selecting(cell, cells), grid="own") == (cell,)
+        assert cell in select(cells, every_setting(cell), grid="own")
+
+
 def test_a_lone_cell_needs_no_expression(tmp_path: Path) -> None:
     (cell,) = cells_of(tmp_path, '[[sweep]]\nbackbone = "hstu"\ncompression = "full"\n')
     assert selecting(cell, [cell]) == ""
 
 
 def test_values_are_shown_as_select_takes_them() -> None:
-    assert [show(value) for value in (None, True, (0, 4), (), 0.001, "hstu")] == ["none", "true", "0+4", "none", "0.001", "hstu"]
+    assert [show(value) for value in (None, True, (0, 4), (), 0.001, "hstu", "my, own|.toml")] == [
+        "none",
+        "true",
+        "0+4",
+        "none",
+        "0.001",
+        "hstu",
+        "my%2C%20own%7C.toml",
+    ]
 
 
 def test_the_order_is_a_permutation_within_each_dataset() -> None:

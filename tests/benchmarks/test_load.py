@@ -1,6 +1,7 @@
 """What other processes used, from counters that are made up."""
 
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -8,16 +9,14 @@ from benchmarks.probes import load
 
 
 @pytest.fixture
-def machine(tmp_path, monkeypatch):
-    """A machine of two processors with 100 ticks a second, and this process's own seconds."""
-    stat, own = tmp_path / "stat", {"seconds": 5.0}
-    monkeypatch.setattr(load, "STAT", stat)
-    monkeypatch.setattr(load.os, "sysconf", lambda name: 100)
+def machine(monkeypatch):
+    """A machine of two processors: its counters in seconds, and this process's own seconds."""
+    own = {"seconds": 5.0}
     monkeypatch.setattr(time, "process_time", lambda: own["seconds"])
 
-    def at(*, user, system=0, idle, iowait=0, steal=0, seconds):
-        # user nice system idle iowait irq softirq steal guest guest_nice
-        stat.write_text(f"cpu  {user} 0 {system} {idle} {iowait} 0 0 {steal} {user} 0\ncpu0 1 1 1 1 1 1 1 1 1 1\n")
+    def at(*, seconds, **counters):
+        times = SimpleNamespace(**({"user": 0.0, "nice": 0.0, "system": 0.0, "idle": 0.0, "guest": counters["user"]} | counters))
+        monkeypatch.setattr(load.psutil, "cpu_times", lambda: times)
         own["seconds"] = seconds
 
     return at
@@ -32,25 +31,29 @@ def watched(machine, before, after):
 
 def test_what_others_used_is_all_that_was_used_less_ones_own(machine):
     # 10 s of two processors: 20 s; 14 used, 8 of them by this process
-    watch = watched(machine, {"user": 1000, "idle": 1000, "seconds": 5}, {"user": 2200, "system": 200, "idle": 1600, "seconds": 13})
+    watch = watched(machine, {"user": 10, "idle": 10, "seconds": 5}, {"user": 22, "system": 2, "idle": 16, "seconds": 13})
     assert watch.foreign_share == pytest.approx((14 - 8) / 20)
     assert watch.readings()["foreign_cpu_share"] == 0.3
 
 
 def test_waiting_is_no_use_and_what_other_guests_took_is(machine):
-    watch = watched(machine, {"user": 0, "idle": 0, "seconds": 0}, {"user": 500, "idle": 300, "iowait": 100, "steal": 100, "seconds": 5})
+    watch = watched(machine, {"user": 0, "idle": 0, "seconds": 0}, {"user": 5, "idle": 3, "iowait": 1, "steal": 1, "seconds": 5})
     assert watch.foreign_share == pytest.approx(0.1)
 
 
 def test_rounding_never_gives_less_than_nothing(machine):
-    assert watched(machine, {"user": 0, "idle": 0, "seconds": 0}, {"user": 100, "idle": 100, "seconds": 1.2}).foreign_share == 0.0
+    assert watched(machine, {"user": 0, "idle": 0, "seconds": 0}, {"user": 1, "idle": 1, "seconds": 1.2}).foreign_share == 0.0
 
 
-def test_a_kernel_that_does_not_tell_gives_none(monkeypatch, tmp_path):
-    monkeypatch.setattr(load, "STAT", tmp_path / "nothing")
+def test_a_system_that_does_not_tell_gives_none(monkeypatch):
+    def nothing():
+        raise OSError("no /proc")
+
+    monkeypatch.setattr(load.psutil, "cpu_times", nothing)
+    monkeypatch.setattr(load.psutil, "getloadavg", nothing)
     with load.LoadWatch() as watch:
         pass
-    assert watch.readings()["foreign_cpu_share"] is None
+    assert watch.readings() == {"load_average_before": None, "load_average_after": None, "foreign_cpu_share": None}
     assert watch.said({"a": {"value": 1.0, "method": "timed"}}) == {"a": {"value": 1.0, "method": "timed"}}
 
 

@@ -1,79 +1,53 @@
 import csv
 import errno
-import json
 import os
 import random
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks import store
 from benchmarks.cell import Cell
+from benchmarks.records import Cost, Metric, Record, RecordError, RunRecords, Status, load_records
+from persrec.files import WriteError
 
 
-def record(tokens: int = 0, *, key: str = "", status: str = "ok", **metrics: float | None) -> dict[str, Any]:
-    cell = Cell(backbone="hstu", compression="experts", tokens=tokens)
-    return {
-        "schema_version": 1,
-        "cell_key": key or f"key{tokens}",
-        "status": status,
-        "cell": cell.to_dict(),
-        "metrics": {name: {"value": value, "low": None, "high": None} for name, value in metrics.items()},
-        "error": None,
-        "environment": {},
-        "provenance": {},
-    }
+def key(number: int) -> str:
+    return f"{number:064x}"
+
+
+def record(tokens: int = 0, *, number: int | None = None, elastic: tuple[int, ...] = (), **metrics: float | Metric | None) -> Record:
+    return Record(
+        cell_key=key(tokens if number is None else number),
+        status=Status.OK,
+        cell=Cell(backbone="hstu", compression="experts", tokens=tokens, elastic_tokens=elastic),
+        metrics={name: value if isinstance(value, Metric) else Metric(value=value) for name, value in metrics.items()},
+    )
+
+
+def cost(number: int = 1, *, value: float = 1.0) -> Cost:
+    metrics = {"serve_flops": Metric(value=value)}
+    return Cost(cost_key=key(number), status=Status.OK, shape={"items": 10}, metrics=metrics)
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     store.write_record(tmp_path, record(4, mrr=0.5))
-    assert store.load_records(tmp_path) == [record(4, mrr=0.5)]
-    assert [path.name for path in (tmp_path / "cells").iterdir()] == ["key4.json"]
+    assert list(load_records(tmp_path)) == [record(4, mrr=0.5)]
+    assert [path.name for path in (tmp_path / "cells").iterdir()] == [f"{key(4)}.json"]
 
 
-def test_records_come_in_the_order_of_their_settings(tmp_path: Path) -> None:
-    for tokens, key in ((16, "a"), (4, "b"), (8, "c")):
-        store.write_record(tmp_path, record(tokens, key=key))
-    assert [loaded["cell"]["tokens"] for loaded in store.load_records(tmp_path)] == [4, 8, 16]
-
-
-def changed(**fields: object) -> bytes:
-    return json.dumps(record(4) | fields).encode()
-
-
-@pytest.mark.parametrize(
-    ("content", "pattern"),
-    [
-        (json.dumps(record(4)).encode()[:-20], "not a whole JSON file"),
-        (b"", "not a whole JSON file"),
-        (b"\xff\xfe", "not a whole JSON file"),
-        (b"[1]", "holds list, expected a record"),
-        (changed(schema_version=99), "schema version 99.*versions up to 1"),
-        (changed(status="fine"), "status is 'fine'; expected one of ok"),
-        (changed(cell_key="other"), "cell_key is 'other'; expected key4"),
-        (changed(metrics={"mrr": 0.5}), "metrics is"),
-        (b'{"schema_version": 1}', "no field 'cell_key'"),
-    ],
-)
-def test_a_broken_record_is_named_in_one_line_and_the_rest_stays(tmp_path: Path, content: bytes, pattern: str) -> None:
-    store.write_record(tmp_path, record(0))
-    intact = store.record_path(tmp_path, "key0").read_bytes()
-    store.record_path(tmp_path, "key4").write_bytes(content)
-    with pytest.raises(store.StoreError, match=pattern) as caught:
-        store.load_records(tmp_path)
-    assert "key4.json" in str(caught.value)
-    assert "\n" not in str(caught.value)
-    assert store.record_path(tmp_path, "key0").read_bytes() == intact
-
-
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(store.StoreError, match="nowhere: no such folder"):
-        store.load_records(tmp_path / "nowhere")
+def test_costs_come_back_by_their_key(tmp_path: Path) -> None:
+    assert store.load_costs(tmp_path) == {}
+    for number in (2, 1):
+        assert store.write_cost(tmp_path, cost(number)) == store.cost_path(tmp_path, key(number))
+    assert store.load_costs(tmp_path) == {key(1): cost(1), key(2): cost(2)}
+    store.cost_path(tmp_path, key(2)).write_text("{")
+    with pytest.raises(RecordError, match=rf"{key(2)}\.json: not a whole JSON file"):
+        store.load_costs(tmp_path)
 
 
 @pytest.mark.parametrize("call", ["fsync", "write"])
@@ -87,16 +61,16 @@ def test_a_full_disk_leaves_the_old_record(tmp_path: Path, monkeypatch: pytest.M
         monkeypatch.setattr(os, "fsync", full)
     else:
         monkeypatch.setattr(Path, "replace", full)
-    with pytest.raises(store.StoreError, match=r"key4.json: cannot be written: No space left on device"):
+    with pytest.raises(WriteError, match=rf"{key(4)}.json: cannot be written: No space left on device"):
         store.write_record(tmp_path, record(4, mrr=0.6))
     monkeypatch.undo()
-    assert store.load_records(tmp_path) == [record(4, mrr=0.5)]
+    assert list(load_records(tmp_path)) == [record(4, mrr=0.5)]
     assert len(list((tmp_path / "cells").iterdir())) == 1
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(store.StoreError, match="cannot be written"):
+    with pytest.raises(WriteError, match="cannot be written"):
         store.write_record(tmp_path / "file", record(4))
 
 
@@ -116,12 +90,10 @@ def test_raw_samples_hold_no_objects(tmp_path: Path) -> None:
 
 
 def test_the_table_is_flat_and_the_same_for_any_order(tmp_path: Path) -> None:
-    first, second = record(4, mrr=0.5), record(0, parameters=7, mrr=None)
-    first["metrics"]["mrr"] |= {"low": 0.4, "high": 0.6}
-    second["cell"]["elastic_tokens"] = [0, 4]
-    store.write_csv(tmp_path, [first, second])
+    first, second = record(4, mrr=Metric(value=0.5, low=0.4, high=0.6)), record(0, elastic=(0, 4), parameters=7, mrr=None)
+    store.write_csv(tmp_path, RunRecords([first, second]))
     content = (tmp_path / "results.csv").read_bytes()
-    store.write_csv(tmp_path, [second, first])
+    store.write_csv(tmp_path, RunRecords([second, first]))
     assert (tmp_path / "results.csv").read_bytes() == content
     rows = list(csv.DictReader(content.decode().splitlines()))
     assert [(row["tokens"], row["mrr"], row["mrr_low"], row["mrr_high"], row["parameters"]) for row in rows] == [
@@ -143,6 +115,8 @@ def test_the_digest_follows_the_bytes_of_the_records(tmp_path: Path) -> None:
     assert len(set(digests)) == 4
     store.write_record(tmp_path, record(4))
     assert store.records_digest(tmp_path) == digests[2]
+    store.write_cost(tmp_path, cost())
+    assert store.records_digest(tmp_path) != digests[2]
 
 
 def test_the_lock_keeps_a_second_run_out(tmp_path: Path) -> None:
@@ -172,14 +146,14 @@ def test_the_lock_of_a_dead_run_is_taken_over(tmp_path: Path) -> None:
 
 
 WRITE_ON = """
-import itertools, json, pathlib, sys
-from benchmarks import store
+import dataclasses, itertools, pathlib, sys
+from benchmarks import records, store
 out = pathlib.Path(sys.argv[1])
-record = json.loads(sys.argv[2])
+record = records.read_record(pathlib.Path(sys.argv[2]))
 for number in itertools.count():
-    record["metrics"] = {f"m{place}": {"value": number} for place in range(300)}
-    store.write_record(out, record)
-    store.write_raw(out, "key4", {"ranks": [number] * 5000})
+    metrics = {f"m{place}": records.Metric(value=number) for place in range(300)}
+    store.write_record(out, dataclasses.replace(record, metrics=metrics))
+    store.write_raw(out, record.cell_key, {"ranks": [number] * 5000})
     if number == 0:
         print("begun", flush=True)
 """
@@ -187,34 +161,113 @@ for number in itertools.count():
 
 def test_a_record_survives_a_kill_at_any_moment_of_its_writing(tmp_path: Path) -> None:
     moments = random.Random(1)
+    first = store.write_record(tmp_path / "first", record(4))
+    out = tmp_path / "out"
     for _ in range(8):
-        command = [sys.executable, "-c", WRITE_ON, str(tmp_path), json.dumps(record(4))]
+        command = [sys.executable, "-c", WRITE_ON, str(out), str(first)]
         writer = subprocess.Popen(command, stdout=subprocess.PIPE)
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"begun\n"
         time.sleep(moments.uniform(0, 0.05))
         writer.kill()
         writer.communicate()
-        (loaded,) = store.load_records(tmp_path)
-        assert len({metric["value"] for metric in loaded["metrics"].values()}) == 1
-        with np.load(store.raw_path(tmp_path, "key4")) as arrays:
+        (loaded,) = load_records(out)
+        assert len({metric.value for metric in loaded.metrics.values()}) == 1
+        with np.load(store.raw_path(out, key(4))) as arrays:
             assert len(set(arrays["ranks"].tolist())) == 1
-        store.remove_leftovers(tmp_path)
-        assert len(list((tmp_path / "cells").iterdir())) == len(list((tmp_path / "raw").iterdir())) == 1
+        store.remove_leftovers(out)
+        assert len(list((out / "cells").iterdir())) == len(list((out / "raw").iterdir())) == 1
 
 
-def test_unfinished_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
-    store.write_record(tmp_path, record(4))
-    (tmp_path / "cells" / ".key4.json.abc.tmp").write_text("{")
-    models = tmp_path / "models"
-    for name in ("whole/model.json", "trains/state.safetensors", "trains/.state.safetensors.abc.tmp", ".whole-abc/weights.safetensors"):
-        (models / name).parent.mkdir(parents=True, exist_ok=True)
-        (models / name).write_text("")
-    assert len(store.load_records(tmp_path)) == 1
+UNFINISHED = "0123456789abcdef.tmp"
+
+
+def fill(folder: Path, *names: str) -> dict[str, bytes]:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"content of {name}")
+    return content_of(folder)
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_unfinished_files_of_a_killed_run_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    whole = fill(
+        tmp_path, f"models/{key(1)}/model.json", f"models/{key(2)}/state.safetensors", f"models/{key(2)}/.notes.tmp", ".notes.tmp",
+        "models/.git/HEAD", "models/.cache/weights", f"models/.git/.index.{UNFINISHED}", "cells/.hidden", f"mine/.note.{UNFINISHED}",
+    )  # fmt: skip
+    fill(
+        tmp_path, f".results.csv.{UNFINISHED}", f"cells/.{key(4)}.json.{UNFINISHED}", f"costs/.{key(4)}.json.{UNFINISHED}",
+        f"raw/.{key(4)}.npz.{UNFINISHED}", f"models/.{key(3)}.{UNFINISHED}/model.json", f"models/{key(2)}/.state.safetensors.{UNFINISHED}",
+    )  # fmt: skip
     store.remove_leftovers(tmp_path)
-    assert [path.name for path in (tmp_path / "cells").iterdir()] == ["key4.json"]
-    left = sorted(str(path.relative_to(models)) for path in models.rglob("*") if path.is_file())
-    assert left == ["trains/state.safetensors", "whole/model.json"]
+    assert content_of(tmp_path) == whole
+
+
+def test_a_run_takes_a_folder_that_is_not_there_or_empty(tmp_path: Path) -> None:
+    store.check_out(tmp_path)
+    store.check_out(tmp_path / "new" / "folder")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"cells/{key(1)}.json", "notes.md", "models/.git/HEAD", ".notes.tmp", "report.html"],
+        [f"costs/{key(1)}.json", "report/summary.md"],
+        [f"models/{key(1)}/state.safetensors", f"logs/model-{key(1)}.log", f"logs/{key(2)}.log"],  # ended before its first record
+        [f"cells/.{key(1)}.json.{UNFINISHED}", f"raw/{key(1)}.npz"],
+    ],
+)
+def test_a_run_takes_a_folder_of_a_run(tmp_path: Path, names: list[str]) -> None:
+    before = fill(tmp_path, *names)
+    store.write_csv(tmp_path, RunRecords([record(4)]))
+    store.check_out(tmp_path)
+    assert content_of(tmp_path).keys() == {*before, "results.csv"}
+
+
+@pytest.mark.parametrize(
+    ("names", "named"),
+    [
+        (["models/.git/HEAD", "models/.cache/weights"], "models/.cache"),
+        (["models/mine/weights"], "models/mine"),
+        (["models/.git/HEAD", "notes.txt"], "models/.git"),
+        ([".notes.tmp"], r"\.notes\.tmp"),
+        (["cells/a.json"], "cells/a.json"),
+        (["cells"], "cells"),
+        (["photo.jpg", f"logs/{key(1)}.log"], "photo.jpg"),
+        (["results.csv"], r"results\.csv was not written by a run"),
+        ([f"cells/{key(1)}.json", "results.csv"], r"results\.csv was not written by a run"),
+        ([f"cells/{key(1)}.json", ".lock"], r"\.lock was not written by a run"),
+        ([".lock"], r"\.lock was not written by a run"),
+    ],
+)
+def test_a_folder_that_is_not_a_runs_is_refused_by_what_it_holds(tmp_path: Path, names: list[str], named: str) -> None:
+    before = fill(tmp_path, *names)
+    with pytest.raises(ValueError, match=named) as caught:
+        store.check_out(tmp_path)
+    assert "--out: " in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert content_of(tmp_path) == before
+
+
+def test_a_place_where_no_folder_can_be_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "nowhere").symlink_to("gone")
+    for name in ("file", "file/out", "loop", "nowhere", "n" * 300):
+        with pytest.raises(ValueError, match=f"^--out: [^\n]*{name[:20]}"):
+            store.check_out(tmp_path / name)
+
+
+def test_the_folder_of_a_run_that_died_before_it_wrote_anything_is_a_runs(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", HOLD_AND_DIE, str(tmp_path)], check=False)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+    store.check_out(tmp_path)
+    (tmp_path / "notes").write_text("put there since")
+    store.check_out(tmp_path)
 
 
 def test_reports_of_results_go_to_reports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,37 +4,41 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_models import BACKBONE_NAMES, CASES, ITEMS, WIDTH, build, random_windows, small_recipe, small_split
+from small_models import BACKBONE_NAMES, CASES, ITEMS, PART_OF, WIDTH, build, random_windows, small_recipe, small_split
 
-from benchmarks.cell import COMPRESSION_NAMES, Cell
+from benchmarks.cell import Cell
 from benchmarks.grids import load_grid
 from benchmarks.probes import flops
 from benchmarks.probes.flops import count_flops
 from benchmarks.probes.parts import PARTS
 from benchmarks.probes.subject import Subject
+from persrec import names
 from persrec.backbones import BackboneSettings, build_backbone
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 PHASES = ("full", "compress", "serve", "train", "score", "item")
-COMPUTE_ITEMS = ("llama", "hllm")  # by a map, and from texts
+COMPUTE_ITEMS = tuple(name for name, part in names.backbones().items() if part.items != "ids")  # by a map, and from texts
 IN_BACKBONE = ("projections", "attention", "feed_forward")
+# of each compression the last of its small layouts, and two more of experts
+COUNTED = [*sorted({part.name: case for case, part in PART_OF.items()}.values()), "3 alike segments", "a segment without experts"]
 measured = pytest.mark.parametrize("backbone", BACKBONE_NAMES)
 
 
 def subject_of(backbone, case, *, serving="cache"):
     model = build(backbone, CASES[case]())
     layout = model.layout
-    kind = next((kind for kind in COMPRESSION_NAMES if case.startswith(kind)), "experts")
+    part = PART_OF[case]
     sizes = {"history": layout.history, "recent": layout.recent, "layers": 2, "heads": 2, "width": WIDTH, "batch_size": 2}
-    tokens = 0 if kind in ("full", "recent", "experts") else 3
-    cell = Cell(backbone=backbone, compression=kind, tokens=tokens, serving="recompute" if kind == "retrieval" else serving, **sizes)
+    tokens = 3 if part.tokens == "some" else 0
+    serving = "recompute" if part.chooses_at_request else serving
+    cell = Cell(backbone=backbone, compression=part.name, tokens=tokens, serving=serving, **sizes)
     return Subject(cell=cell, model=model, recipe=small_recipe(), data=small_split(users=3))
 
 
 def expected_parts(subject, phase):
     """The parts that a phase computes something of."""
-    backbone = [part for part in IN_BACKBONE if part != "feed_forward" or subject.cell.backbone != "hstu"]
+    backbone = [part for part in IN_BACKBONE if part != "feed_forward" or subject.model.backbone.feed_forward]
     of_items = ["item_encoder"] if subject.cell.backbone in COMPUTE_ITEMS else []
     if phase == "compress" and not subject.compresses:
         return []
@@ -73,22 +77,7 @@ def assert_the_rest(subject, found, cost):
 
 
 @measured
-@pytest.mark.parametrize(
-    "case",
-    [
-        "full in 2 segments",
-        "recent",
-        "no expert",
-        "3 alike segments",
-        "a segment without experts",
-        "pooling",
-        "category",
-        "retrieval",
-        "memory of 3 segments",
-        "strided",
-        "random",
-    ],
-)
+@pytest.mark.parametrize("case", COUNTED)
 def test_the_ledger_agrees_in_every_phase_and_part(backbone, case):
     subject = subject_of(backbone, case)
     weights = {name: weight.clone() for name, weight in subject.model.state_dict().items()}

@@ -12,6 +12,7 @@ from small_models import (
     CACHED_FAMILIES,
     CASES,
     FAMILIES,
+    PART_OF,
     TOLERANCE,
     WIDTH,
     build,
@@ -19,11 +20,11 @@ from small_models import (
     random_windows,
 )
 
-from persrec import names
 from persrec.compression.base import item_chunk
 from persrec.compression.experts import Experts
 from persrec.layout import Segment, SegmentLayout
 from persrec.recommender import SequentialRecommender
+from persrec.schedule import joint_runs
 
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.parametrize("backbone", BACKBONE_NAMES)]
 
@@ -86,10 +87,6 @@ def assert_one_model(model: SequentialRecommender, items, times, query_time, *, 
     assert joint.isfinite().all()
 
 
-def test_every_compression_has_plans_to_be_tested_with(backbone):
-    assert set(FAMILIES) == set(names.compressions())
-
-
 @pytest.mark.parametrize("family", CACHED_FAMILIES)
 @settings(max_examples=12)
 @given(data=st.data())
@@ -116,12 +113,12 @@ class TokensThenItems(Experts):
         self.layout = SegmentLayout(segments=(Segment(items=4, experts=2), Segment(items=3, stays_visible=True)), recent=4)
 
     def history_chunk(self, segment, items):
-        return super().history_chunk(segment, items) if segment == 0 else item_chunk(self.layout, segment, items, keep=items.ids.shape[1])
+        return super().history_chunk(segment, items) if segment == 0 else item_chunk(self.layout, segment, items, kept=items.ids.shape[1])
 
 
 def test_segments_that_run_at_once_behind_kept_tokens(backbone):
     compression = TokensThenItems()
-    assert compression.layout.joint_runs == (range(1), range(1, 3))
+    assert joint_runs(compression.layout, "segmented") == ((0,), (1, 2))
     model = build(backbone, compression)
     for seed in range(4):
         items, times, query_time = random_windows(compression.layout, seed=seed)
@@ -200,7 +197,7 @@ def test_a_cache_holds_what_the_formula_says_and_no_byte_more(backbone, case):
     items, _, _ = random_windows(layout)
     cache = model.compress(items[:, : layout.history])
     # a memory is what its last segment wrote, one vector of the model's width each; keys and values are kept of every segment
-    memory = case.startswith("memory")
+    memory = PART_OF[case].keeps == "vectors"
     kept = 2 if memory else sum(segment.kept for segment in layout.segments)
     assert cache.length == kept == layout.kept
     assert cache.nbytes_per_user == kept * (WIDTH if memory else model.backbone.cache_width()) * 4

@@ -10,7 +10,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from persrec.nn import triton_pointwise as kernels
+from persrec.nn.attention import triton as kernels
 
 INDICES = {"distances": "*i32", "buckets": "*u8"}
 SIZES = ("users", "heads", "n", "m", "p", "d", "e", "entries")

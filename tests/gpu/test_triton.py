@@ -16,7 +16,7 @@ from small_models import CASES, TOLERANCE, build, random_windows
 from benchmarks.kernels import rows as probe
 from persrec.nn import attention
 from persrec.nn.attention import pointwise_attention
-from persrec.nn.pointwise import PointwiseBlocks
+from persrec.nn.attention.pointwise import PointwiseBlocks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -63,7 +63,7 @@ def place(request, monkeypatch):
 @pytest.fixture
 def tiles(monkeypatch):
     """Small tiles, so that few positions fill several: sets their rows and keys."""
-    from persrec.nn import triton_pointwise
+    from persrec.nn.attention import triton as triton_pointwise
 
     def of(rows, keys):
         monkeypatch.setattr(triton_pointwise, "ROWS", rows)
@@ -111,7 +111,7 @@ def test_half_precision_inputs_are_summed_in_float32(dtype, place):
 
 
 def test_users_that_share_out_the_tables_gradients_lose_none(place, monkeypatch):
-    from persrec.nn import triton_pointwise
+    from persrec.nn.attention import triton as triton_pointwise
 
     shape = (5, 2, 5, 0, 2)
     expected = answers(shape, "time", "naive", place)
@@ -123,7 +123,7 @@ def test_users_that_share_out_the_tables_gradients_lose_none(place, monkeypatch)
 
 def test_a_tile_without_a_visible_pair_is_never_read(place, tiles):
     # what is read there would make NaN of a sum: 0 times NaN is NaN
-    from persrec.nn import triton_pointwise
+    from persrec.nn.attention import triton as triton_pointwise
 
     (q, k, v, *_), _, bias = attention_inputs((1, 1, 40, 3, 2), dtype=torch.float32, device=place)
     q, k, v = (tensor.detach() for tensor in (q, k, v))
@@ -174,7 +174,7 @@ def test_served_from_a_cache_is_the_dense_joint_pass(case, place):
 
 
 def test_the_step_that_a_gpu_is_measured_by_runs_through_the_kernels(place, monkeypatch):
-    from persrec.nn.triton_pointwise import TritonPointwise
+    from persrec.nn.attention.triton import TritonPointwise
 
     monkeypatch.setattr(probe, "LONG", 40)
     monkeypatch.setattr(probe, "RECENT", 8)

@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 from small_models import CASES, build, random_windows
 
 from persrec.nn import attention as attention_module
-from persrec.nn import blocks as blocks_module
-from persrec.nn import pointwise as pointwise_module
-from persrec.nn import softmax as softmax_module
+from persrec.nn.attention import blocks as blocks_module
 from persrec.nn.attention import executed_pairs, pointwise_attention, softmax_attention
+from persrec.nn.attention import pointwise as pointwise_module
+from persrec.nn.attention import softmax as softmax_module
+from persrec.nn.attention.fused import fused_softmax
+from persrec.nn.attention.naive import causal_mask
+from persrec.nn.attention.pointwise import Bias
+from persrec.nn.attention.visible import first_query, keys_seen, sees
 from persrec.nn.cache import Chunk, empty_cache
 from persrec.nn.context import Context
-from persrec.nn.fused_softmax import fused_softmax
-from persrec.nn.pointwise import Bias
 from persrec.nn.positions import BUCKET_WIDTH, TIME_BUCKETS, UNKNOWN_TIME, PairFeatures, RelativeBias, time_buckets
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -52,6 +54,15 @@ def pointwise_by_loops(q, k, v, *, prefix, valid, bias, divisor):
                             score = score + bias.interval[int(bias.buckets[user, row, key])]
                     out[user, head, row] += score * torch.sigmoid(score) / divisor * v[user, head, key]
     return out
+
+
+@given(queries=st.integers(1, 9), prefix=st.integers(0, 9))
+def test_the_causal_rule_is_one_rule(queries, prefix):
+    rule = [[sees(query, key, prefix) for key in range(prefix + queries)] for query in range(queries)]
+    assert causal_mask(queries, prefix, torch.device("cpu")).tolist() == rule
+    assert [sum(row) for row in rule] == [keys_seen(query, prefix) for query in range(queries)]
+    for key, column in enumerate(zip(*rule, strict=True)):
+        assert column.index(True) == max(0, first_query(key, prefix))
 
 
 @pytest.mark.parametrize("bias", ["none", "distance", "time"])
@@ -332,7 +343,7 @@ def test_the_bias_is_by_slot_distance_and_by_bucket_and_nothing_for_an_unknown_t
         valid=torch.ones(1, 3, dtype=torch.bool),
         key_times=torch.tensor([[1000, 1001, 0]]),
         query_times=torch.tensor([[1001, 90_000, 90_000]]),
-        keep=0,
+        kept=0,
         items=3,
     )
     pairs = PairFeatures(Context(chunk, empty_cache(users=1, layout="", timed=True, device=torch.device("cpu"))))

@@ -110,7 +110,7 @@ def test_a_first_segment_of_which_much_is_left_out_does_not_run_beside_others(co
 def test_segments_side_by_side_stand_behind_nothing():
     one = Chunk(
         inputs=torch.zeros(1, 3, 1), positions=torch.arange(3), valid=torch.ones(1, 3, dtype=torch.bool), key_times=None, query_times=None,
-        keep=1, items=2,
+        kept=1, items=2,
     )  # fmt: skip
     cache = empty_cache(users=1, layout="", timed=False, device=torch.device("cpu")).append(one, ())
     with pytest.raises(ValueError, match=r"^cache: 1 positions before 2 segments side by side; expected none$"):

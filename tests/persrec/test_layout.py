@@ -4,23 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_layouts import layouts
 
 from persrec.layout import Segment, SegmentLayout
-
-
-@st.composite
-def segments(draw):
-    items = draw(st.integers(1, 6))
-    kind = draw(st.sampled_from(["experts", "stays", "summaries"]))
-    if kind == "summaries":
-        return Segment(items=items, summaries=draw(st.integers(1, 4)))
-    experts = draw(st.integers(0, 4))
-    reserved = draw(st.none() | st.integers(experts, experts + 3))
-    return Segment(items=items, experts=experts, expert_slots=reserved, stays_visible=kind == "stays")
-
-
-several = st.lists(segments(), max_size=4) | st.builds(lambda segment, count: [segment] * count, segments(), st.integers(2, 4))
-layouts = st.builds(SegmentLayout, segments=several.map(tuple), recent=st.integers(1, 6))
 
 
 def slots(layout):
@@ -57,58 +43,6 @@ def test_pairs_by_formula_are_the_pairs_of_the_mask(layout):
         rows = seen[layout.joint_segment == segment]
         assert layout.visible_pairs(segment) == rows.sum()
         assert layout.kept_before(segment) == rows[:, layout.joint_segment < segment].any(axis=0).sum()
-
-
-@given(layout=layouts)
-def test_what_runs_as_one_row_is_a_triangle_behind_positions_that_all_of_it_sees(layout):
-    seen, last = layout.visibility(), len(layout.segments)
-    assert [segment for run in layout.joint_runs for segment in run] == list(range(last + 1))
-    for run in layout.joint_runs:
-        rows, queries, prefix = layout.attention_rows(run)
-        if rows > 1:
-            continue
-        assert (queries, prefix) == (sum(layout.size(segment) for segment in run), layout.kept_before(run[0]))
-        own, earlier = np.isin(layout.joint_segment, run), layout.joint_segment < run[0]
-        assert (seen[np.ix_(own, own)] == np.tril(np.ones((own.sum(), own.sum()), dtype=bool))).all()
-        assert (seen[np.ix_(own, earlier)].sum(1) == layout.kept_before(run[0])).all()
-    before = layout.joint_runs[-1][0] - 1
-    assert before < 0 or layout.segments[before].kept < layout.segments[before].length  # as many as can
-
-
-@given(layout=layouts)
-def test_segments_side_by_side_are_the_first_ones_alike_and_as_far_apart(layout):
-    seen = layout.visibility()
-    for run in layout.joint_runs:
-        rows, queries, prefix = layout.attention_rows(run)
-        if rows == 1:
-            continue
-        assert run == range(rows)
-        within = visible = 0
-        for segment in run:
-            assert layout.segments[segment] == layout.segments[0]
-            assert (layout.positions(segment) - layout.positions(0) == segment * layout.starts[1]).all()
-            mask = seen[layout.joint_segment == segment]
-            assert (len(mask), mask[:, layout.joint_segment < segment].any(axis=0).sum() <= prefix) == (queries, True)
-            visible += mask.sum()
-            within += queries * (queries + 1) // 2 + queries * prefix
-        assert within <= 1.25 * visible
-
-
-@pytest.mark.parametrize(
-    ("segments", "runs"),
-    [
-        ([(16, 1)] * 4, [range(4), range(4, 5)]),
-        ([(16, 1)] * 3 + [(15, 1)], [range(3), range(3, 4), range(4, 5)]),
-        ([(15, 1)] + [(16, 1)] * 3, [*(range(j, j + 1) for j in range(5))]),
-        ([(2, 2)] * 4, [*(range(j, j + 1) for j in range(5))]),  # two of them alone need 20 + 8 pairs, and would compute 20 + 16
-        ([(16, 0)] * 2, [range(2), range(2, 3)]),
-        ([(16, 4)], [range(1), range(1, 2)]),
-        ([(16, 1)] * 8, [range(7), range(7, 8), range(8, 9)]),  # three times the room for six is at most 17 + 1
-    ],
-)
-def test_which_segments_run_at_once_by_hand(segments, runs):
-    layout = SegmentLayout(segments=tuple(Segment(items=items, experts=experts) for items, experts in segments), recent=3)
-    assert list(layout.joint_runs) == runs
 
 
 @given(plan=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 4)), max_size=4), recent=st.integers(1, 9))

@@ -20,7 +20,8 @@ from benchmarks.gate.baseline import load_baseline
 from benchmarks.grids import load_grid, preset_names, select
 from benchmarks.noise import command as noise
 from benchmarks.noise.record import load_proof
-from benchmarks.store import StoreError, proof_path
+from benchmarks.records import RecordError
+from benchmarks.store import proof_path
 
 PASS, REGRESSION, BAD_INPUT, INCOMPLETE, NOT_COMPARABLE = 0, 1, 2, 3, 4
 SPREAD = 0.01
@@ -501,5 +502,5 @@ def test_a_proof_that_is_none_is_refused(tmp_path):
     path.parent.mkdir()
     for content, part in (("{", "not a whole JSON"), ('{"schema_version": 2}', "schema version 2"), ('{"schema_version": 1}', "KeyError")):
         path.write_text(content)
-        with pytest.raises(StoreError, match=part):
+        with pytest.raises(RecordError, match=part):
             load_proof(path)

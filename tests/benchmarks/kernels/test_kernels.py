@@ -110,7 +110,7 @@ def test_a_record_that_is_none_is_refused_in_one_line(tmp_path, text):
     path = tmp_path / "cpu.json"
     assert load_kernels(path) is None
     path.write_text(text)
-    with pytest.raises(store.StoreError, match="^[^\n]*cpu.json[^\n]*$"):
+    with pytest.raises(ValueError, match="^[^\n]*cpu.json[^\n]*$"):
         load_kernels(path)
 
 

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from fake_driver import install
 
 from benchmarks.cell import InvalidMeasurementError
 from benchmarks.probes import nvml
@@ -34,6 +35,10 @@ def fake(
         nvmlDeviceGetTotalEnergyConsumption=lambda device: energy,
     )
     monkeypatch.setitem(sys.modules, "pynvml", module)
+    on_torch_device(monkeypatch)
+
+
+def on_torch_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="abc"))
 
@@ -101,6 +106,32 @@ def test_another_process_that_computes_makes_a_timing_invalid(
         return
     with pytest.raises(InvalidMeasurementError, match=rf"before the timing: {foreign} other process.* computing on it; after the timing: "):
         watched()
+
+
+@pytest.mark.parametrize("missing", ["Temperature", "ClockInfo", "ComputeRunningProcesses"])
+def test_a_gpu_held_back_by_heat_is_refused_whatever_else_it_does_not_tell(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    install(monkeypatch, missing=(missing,), uuids=("GPU-abc",))
+    on_torch_device(monkeypatch)
+    with pytest.raises(InvalidMeasurementError, match="clocks held back"):
+        watched()
+
+
+def test_what_a_gpu_does_not_tell_is_null_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = ("Temperature", "CurrentClocksThrottleReasons", "ComputeRunningProcesses")
+    install(monkeypatch, missing=missing, uuids=("GPU-abc",))
+    on_torch_device(monkeypatch)
+    nulls = ("temperature_c", "throttle_reasons", "foreign_processes")
+    reasons = dict.fromkeys(nulls, "NVML: Not Supported")
+    state = dict.fromkeys(nulls) | {"sm_mhz": 1500, "memory_mhz": 1500, "reasons": reasons}
+    assert watched() == {"gpu_before": state, "gpu_after": state}
+
+
+def test_a_list_of_processes_that_is_missing_loses_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    on_torch_device(monkeypatch)
+    install(monkeypatch, missing=("GraphicsRunningProcesses",), uuids=("GPU-abc",), ComputeRunningProcesses=[process(300)])
+    assert nvml.process_bytes() == (300, "NVML, this process")
+    install(monkeypatch, missing=("GraphicsRunningProcesses", "ComputeRunningProcesses"), uuids=("GPU-abc",))
+    assert nvml.process_bytes() == (None, "NVML: Not Supported")
 
 
 def test_a_watch_asks_nothing_on_a_cpu_and_hides_no_other_error(monkeypatch: pytest.MonkeyPatch) -> None:

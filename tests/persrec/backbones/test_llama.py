@@ -46,7 +46,7 @@ def vectors(*, seed=1, count=LENGTH):
     return torch.randn(USERS, count, SHAPE["hidden_size"], generator=torch.Generator().manual_seed(seed))
 
 
-def chunk(inputs, *, positions=None, valid=None, keep=0):
+def chunk(inputs, *, positions=None, valid=None, kept=0):
     count = inputs.shape[1]
     return Chunk(
         inputs=inputs,
@@ -54,7 +54,7 @@ def chunk(inputs, *, positions=None, valid=None, keep=0):
         valid=torch.ones(len(inputs), count, dtype=torch.bool) if valid is None else valid,
         key_times=None,
         query_times=None,
-        keep=keep,
+        kept=kept,
         items=count,
     )
 
@@ -119,7 +119,7 @@ def test_a_chunk_against_a_cache_of_everything_equals_the_whole():
     theirs = hugging_face()
     llama, inputs, cache, hidden = ours(theirs), vectors(), nothing_yet(), []
     for start, stop in ((0, 4), (4, 5), (5, LENGTH)):
-        part = chunk(inputs[:, start:stop], positions=torch.arange(start, stop), keep=stop - start)
+        part = chunk(inputs[:, start:stop], positions=torch.arange(start, stop), kept=stop - start)
         states, kept = llama(part, cache)
         cache = cache.append(part, kept)
         hidden.append(states)
@@ -129,7 +129,7 @@ def test_a_chunk_against_a_cache_of_everything_equals_the_whole():
 @torch.no_grad()
 def test_only_the_last_kept_positions_are_cached_and_heads_are_not_repeated():
     theirs = hugging_face()
-    llama, part = ours(theirs), chunk(vectors(), keep=2)
+    llama, part = ours(theirs), chunk(vectors(), kept=2)
     cache = nothing_yet().append(part, llama(part, nothing_yet())[1])
     assert [tuple(keys.shape) for keys, _ in cache.layers] == [(USERS, 2, 2, 6)] * 3
     assert cache.nbytes_per_user == 2 * llama.cache_width() * 4
@@ -147,7 +147,7 @@ def test_the_formula_equals_the_counter(prefix):
     llama, users = ours(hugging_face()), 1
     cache = nothing_yet(users)
     if prefix:
-        before = chunk(vectors()[:users, :prefix], keep=prefix)
+        before = chunk(vectors()[:users, :prefix], kept=prefix)
         cache = cache.append(before, llama(before, cache)[1])
     part = chunk(vectors()[:users], positions=torch.arange(prefix, prefix + LENGTH))
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):

@@ -161,7 +161,7 @@ def test_tensors_that_play_no_part_change_nothing():
         ("PersonalizedHSTU", {"insert_method": [[5, 1], [2, 2]]}, r"plan: offsets \[5, 2\] must rise"),
         ("PersonalizedHLLM", {"recent_item_num": 3}, "config: recent_item_num is 3; expected 2"),
         ("HLLM", {"llama": None}, "config: llama is missing"),
-        ("HLLM", {"llama": {"hidden_size": "wide"}}, "llama: .*hidden_size"),
+        ("HLLM", {"llama": {"hidden_size": "wide"}}, r"llama\.hidden_size is 'wide'; expected a whole number"),
         ("HLLM", {"item_emb_token_n": 0}, "config: item_emb_token_n is 0; expected 1"),
     ],
 )

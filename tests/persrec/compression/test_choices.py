@@ -56,7 +56,7 @@ def test_each_takes_what_its_rule_says(name, data):
     width, tokens = data.draw(st.integers(1, 12)), data.draw(st.integers(1, 5))
     rows = data.draw(st.lists(st.lists(st.integers(0, 9), min_size=width, max_size=width), min_size=1, max_size=3))
     chunk = build(name, history=width, tokens=tokens).history_chunk(0, slots(rows))
-    assert (chunk.keep, chunk.items, chunk.positions.tolist()) == (tokens, 0, list(range(tokens)))
+    assert (chunk.kept, chunk.items, chunk.positions.tolist()) == (tokens, 0, list(range(tokens)))
     for row, ids in enumerate(rows):
         expected = taken(name, ids, tokens=tokens)
         assert chunk.valid[row].tolist() == [bool(group) for group in expected]

@@ -42,12 +42,12 @@ def test_what_is_kept_is_what_was_made_and_is_made_once(tmp_path):
     for _ in range(3):
         assert_same(prepared(cache, "x", DIGEST, lambda: calls.append(1) or made()), made())
     assert calls == [1]
-    assert [path.name for path in cache.iterdir()] == [f"x-{DIGEST[:32]}-v1"]
+    assert [path.name for path in cache.iterdir()] == [f"x-{DIGEST[:32]}-v2"]
 
 
 @pytest.mark.parametrize(("hours", "stays"), [(1, True), (25, False)])
 def test_what_a_killed_process_left_aside_is_removed_after_a_day(tmp_path, hours, stays):
-    aside = tmp_path / f".x-{DIGEST[:32]}-v1-abc"
+    aside = tmp_path / f".x-{DIGEST[:32]}-v2.0123456789abcdef.tmp"
     (aside / "half").mkdir(parents=True)
     os.utime(aside, (time.time() - 3600 * hours,) * 2)
     prepared(tmp_path, "x", DIGEST, made)
@@ -90,7 +90,7 @@ def test_nothing_half_written_is_left_when_writing_fails(tmp_path, monkeypatch):
         raise OSError("no space left on device")
 
     monkeypatch.setattr(module.np, "savez_compressed", full)
-    with pytest.raises(ValueError, match=r"cannot be written .*no space left.*--cache-dir"):
+    with pytest.raises(ValueError, match=r"cannot be written: .*no space left.*--cache-dir"):
         prepared(tmp_path, "x", DIGEST, made)
     assert list(tmp_path.iterdir()) == []
 

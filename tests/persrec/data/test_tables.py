@@ -52,6 +52,12 @@ def test_a_file_that_is_no_such_table_is_refused_in_one_line(tmp_path, content, 
     assert "\n" not in str(refused.value)
 
 
+def test_a_number_that_is_not_there_is_refused(tmp_path):
+    path = written(tmp_path, b"1::10::4\n2::::3\n")
+    with pytest.raises(ValueError, match="1 nulls in column 'item'; expected none"):
+        read_columns(path, RATINGS, separator="::")
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ValueError, match="missing: cannot be read"):
         read_columns(tmp_path / "missing", RATINGS, separator="::")

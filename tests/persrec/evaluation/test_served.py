@@ -7,12 +7,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_models import BACKBONE_NAMES, CACHED, CASES, TOLERANCE, build, small_split
+from small_models import BACKBONE_NAMES, CACHED, CASES, PART_OF, TOLERANCE, build, small_recipe, small_split
 
 from persrec.data.windows import WindowShape, build_windows
+from persrec.evaluation.ranks import target_ranks
 from persrec.evaluation.served import Serving, another, served_states, shuffled
 from persrec.evaluation.states import user_states
+from persrec.names import ABLATIONS, CACHE_PRECISIONS
 from persrec.serving import CacheStore, pack
+from persrec.training import Trainer
 
 DATA = small_split(users=17, longest=30)
 
@@ -37,7 +40,7 @@ def joint_of(model, rows, history_of, *, staleness=0):
 
 
 @pytest.mark.parametrize("backbone", BACKBONE_NAMES)
-@pytest.mark.parametrize("case", [case for case in CACHED if not case.startswith("memory")])
+@pytest.mark.parametrize("case", [case for case in CACHED if PART_OF[case].keeps == "keys_values"])
 def test_served_from_a_fresh_cache_of_floats_everyone_is_as_in_the_joint_pass(backbone, case):
     model = build(backbone, CASES[case]())
     for time_bias, part in ((True, "test"), (False, "validation")):
@@ -161,3 +164,49 @@ def test_settings_that_do_not_hold_up():
         served(model, ablation="shuffled")
     with pytest.raises(ValueError, match=r"^staleness: -1; expected 0 or more items$"):
         served(model, staleness=-1)
+
+
+# Types of numbers
+
+
+@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
+def test_a_model_of_bfloat16_is_trained_and_evaluated_from_end_to_end(backbone):
+    model = build(backbone, CASES["3 segments"](), lively=False).to(torch.bfloat16)
+
+    def features():
+        return model.item_features().detach()
+
+    def validate():
+        states = user_states(model, DATA, "validation", time_bias=True)
+        assert states.dtype == torch.bfloat16
+        return float((1 / target_ranks(states, features(), DATA.targets("validation"))).mean())
+
+    result = Trainer(model=model, data=DATA, recipe=small_recipe(epochs=2), validate=validate).run()
+    assert result.diverged_at is None
+    joint = user_states(model, DATA, "test", time_bias=True)
+    for ablation, dtype in itertools.product(ABLATIONS, CACHE_PRECISIONS):
+        states = served(model, ablation=ablation, dtype=dtype)
+        assert (states.dtype, states.shape) == (torch.bfloat16, joint.shape)
+        assert target_ranks(states, features(), DATA.targets("test")).min() >= 1
+        if (ablation, dtype) == ("none", "float32"):
+            torch.testing.assert_close(states, joint, rtol=0, atol=0.05)  # 8 significant bits through two layers
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_model_is_put_back_as_it_was_when_its_evaluation_fails(part, monkeypatch):
+    model = build("hllm", CASES["1 expert"]()).train()
+    monkeypatch.setattr(model, "user_states", lambda *_, **__: 1 / 0)
+    for evaluate in (lambda: user_states(model, DATA, part, time_bias=True), lambda: served(model, part=part)):
+        with pytest.raises(ZeroDivisionError):
+            evaluate()
+        assert (model.training, model.items.kept.on) == (True, False)
+
+
+def test_the_texts_of_a_catalogue_are_read_once_for_all_users(monkeypatch):
+    model = build("hllm", CASES["1 expert"]())
+    read, encode = [], model.items.encode
+    monkeypatch.setattr(model.items, "encode", lambda ids, lengths: read.append(len(ids)) or encode(ids, lengths))
+    user_states(model, DATA, "test", time_bias=True, batch_size=5)
+    assert read == [model.items.count]
+    served(model)
+    assert read == [model.items.count] * 2

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from small_models import BACKBONE_NAMES, CASES, build, elastic, small_recipe, small_split
 
+from persrec.files import WriteError
 from persrec.training import STATE, StateError, StateKeeper, Trainer, state
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -251,7 +252,7 @@ def test_a_state_that_cannot_be_written_leaves_the_one_before(tmp_path, training
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(WriteError, match="No space left"):
         state.save_state(tmp_path / STATE, training)
     assert files_in(tmp_path) == [STATE]
     assert (tmp_path / STATE).read_bytes() == before

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention.bias import causal_lower_right
 
+from persrec.nn.attention.visible import keys_seen
+
 HIDDEN = -3e4  # after the scale of the widest head, exp of it is still 0; float16 holds it
 WIDTH_MULTIPLE = 8  # fused kernels take heads of such widths
 
@@ -34,7 +36,7 @@ def fused_softmax(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, prefix: int
         _widened(q, torch.ones_like(hidden[..., prefix:]), wide),
         _widened(k, hidden, wide),
         F.pad(v, (0, wide - values)),
-        attn_mask=causal_lower_right(queries, prefix + queries),
+        attn_mask=causal_lower_right(queries, keys_seen(queries - 1, prefix)),
         scale=width**-0.5,
     )
     return torch.where(valid[:, None, prefix:, None], out[..., :values], v[:, :, prefix:])

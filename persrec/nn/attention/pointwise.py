@@ -1,7 +1,7 @@
-"""HSTU's pointwise attention of one segment (arXiv 2402.17152, section 3.2), block by block (`persrec.nn.blocks`).
+"""HSTU's pointwise attention of one segment (arXiv 2402.17152, section 3.2), block by block (`persrec.nn.attention.blocks`).
 
 The backward pass computes the scores again. Tests hold outputs and gradients against
-`persrec.nn.attention.naive_pointwise`.
+`persrec.nn.attention.naive`.
 
 Axis legend:  B users or `Context` rows   H heads   n queries   p prefix keys, seen by every query   m = p + n keys   d width of a head
               G = B * H users' heads, users first   r rows of a block   c keys of a block
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from persrec.nn.blocks import Block, blocks, grouped, room_for, ungrouped
+from persrec.nn.attention.blocks import Block, blocks, grouped, room_for, ungrouped
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,11 +79,10 @@ class PointwiseBlocks:
 
     def backward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """As `Attention` says, the bias tables last."""
-        given, heads = q, q.shape[1]
+        parts, heads = blocks(q, self.prefix), q.shape[1]
         q, k, v, grad_out = grouped(q, k, v, grad)
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         tables = _TableGradients(self.bias)
-        parts = blocks(given, self.prefix)
         room, room_of_gates, room_of_slopes = (room_for(parts, q) for _ in range(3))
         one = q.new_ones(())
         for block in parts:

@@ -12,6 +12,8 @@ from functools import lru_cache
 
 import torch
 
+from persrec.nn.attention.visible import keys_seen
+
 QUERY_ROWS = 32
 # scores of a block, by device: on a CPU few enough for its caches, on a GPU bounded in memory alone
 BLOCK_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 26}
@@ -28,7 +30,7 @@ def _cut(queries: int, rows: int) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
-    """Some users' heads, query rows and the keys that they see: all keys before the block's last row.
+    """Some users' heads, query rows and the keys that they see, one more for each row (`persrec.nn.attention.visible.keys_seen`).
 
     Attributes:
         users: whose.
@@ -59,7 +61,7 @@ class Block:
         return values.view(-1, self.heads, *self.shape[1:])
 
     def hide_later(self, values: torch.Tensor) -> torch.Tensor:
-        """Puts 0 where a key lies behind its query; such keys are among the block's own alone."""
+        """Puts 0 where a key lies behind its query; such keys are among the block's own alone, of which row ``i`` sees ``i + 1``."""
         values[..., self.own].tril_()
         return values
 
@@ -77,9 +79,10 @@ def blocks(q: torch.Tensor, prefix: int) -> tuple[Block, ...]:
 
 @lru_cache(maxsize=256)  # every layer of a model asks for the same ones, forward and backward
 def _blocks(users: int, heads: int, queries: int, prefix: int, query_rows: int, room: int) -> tuple[Block, ...]:
-    found = []
+    parts = []
     for start, stop in _cut(queries, query_rows):
-        keys, scores = prefix + stop, (stop - start) * (prefix + stop)
+        keys = keys_seen(stop - 1, prefix)
+        scores = (stop - start) * keys
         step = max(1, room // (scores * heads))
         head_step = heads if room >= scores * heads else max(1, room // scores)
         for user in range(0, users, step):
@@ -90,10 +93,10 @@ def _blocks(users: int, heads: int, queries: int, prefix: int, query_rows: int, 
                 shape = (groups.stop - groups.start, stop - start, keys)
                 block = Block(
                     users=slice(user, last), groups=groups, heads=upto - head, rows=slice(start, stop),
-                    keys=slice(0, keys), own=slice(prefix + start, keys), shape=shape, scores=shape[0] * scores,
+                    keys=slice(0, keys), own=slice(keys - (stop - start), keys), shape=shape, scores=shape[0] * scores,
                 )  # fmt: skip
-                found.append(block)
-    return tuple(found)
+                parts.append(block)
+    return tuple(parts)
 
 
 def room_for(parts: Sequence[Block], like: torch.Tensor) -> torch.Tensor:

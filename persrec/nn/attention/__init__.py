@@ -9,52 +9,19 @@ compare outputs and gradients.
 
 from functools import cache
 from importlib.util import find_spec
-from typing import Literal
 
 import torch
-import torch.nn.functional as F
 
-from persrec.nn.blocks import row_blocks
-from persrec.nn.fused_softmax import fused_softmax
-from persrec.nn.pointwise import Bias, PointwiseBlocks
-from persrec.nn.recomputed import Attention, recomputed
-from persrec.nn.softmax import SoftmaxBlocks
+from persrec.names import Kernel
+from persrec.nn.attention.blocks import row_blocks
+from persrec.nn.attention.fused import fused_softmax
+from persrec.nn.attention.naive import causal_mask, naive_pointwise, naive_softmax
+from persrec.nn.attention.pointwise import Bias, PointwiseBlocks
+from persrec.nn.attention.recomputed import Attention, recomputed
+from persrec.nn.attention.softmax import SoftmaxBlocks
+from persrec.nn.attention.visible import keys_seen
 
-Kernel = Literal["segmented", "blocks", "naive"]  # blocks: never a GPU's own kernels, into which a counter does not see
 TRITON_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-
-
-def causal_mask(queries: int, prefix: int, device: torch.device) -> torch.Tensor:
-    """``[n, p + n]``, True where a query sees a key of the prefix or of its own past."""
-    return torch.ones(queries, prefix + queries, dtype=torch.bool, device=device).tril(prefix)
-
-
-def naive_pointwise(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: torch.Tensor | None, divisor: float
-) -> torch.Tensor:
-    """HSTU's attention with a dense mask: ``silu(q k^T + bias) / divisor`` where visible, else 0, times ``v``.
-
-    Args:
-        q: ``[B, H, n, d]``.
-        k: ``[B, H, m, d]``.
-        v: ``[B, H, m, d_v]``.
-        mask: bool, broadcastable to ``[B, H, n, m]``.
-        bias: broadcastable to ``[B, H, n, m]``.
-        divisor: the joint layout's length, a constant.
-    """
-    scores = q @ k.transpose(-1, -2)
-    if bias is not None:
-        scores = scores + bias
-    weights: torch.Tensor = F.silu(scores) * mask / divisor
-    return weights @ v
-
-
-def naive_softmax(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Scaled dot-product attention with a dense mask; a query that sees nothing gives 0."""
-    scores = (q @ k.transpose(-1, -2)) / q.shape[-1] ** 0.5
-    weights: torch.Tensor = scores.masked_fill(~mask, -torch.inf).softmax(-1)
-    seen: torch.Tensor = weights.masked_fill(~mask, 0.0)
-    return seen @ v
 
 
 def pointwise_attention(
@@ -108,7 +75,7 @@ def has_triton() -> bool:
 
 def _pointwise(q: torch.Tensor, prefix: int, bias: Bias | None) -> Attention:
     if on_gpu(q) and q.dtype in TRITON_DTYPES and has_triton():
-        from persrec.nn.triton_pointwise import TritonPointwise  # noqa: PLC0415 - a machine without a GPU needs no Triton
+        from persrec.nn.attention.triton import TritonPointwise  # noqa: PLC0415 - a machine without a GPU needs no Triton
 
         return TritonPointwise(prefix=prefix, bias=bias)
     return PointwiseBlocks(prefix=prefix, bias=bias)
@@ -118,4 +85,4 @@ def executed_pairs(queries: int, prefix: int, *, kernel: Kernel) -> int:
     """Query-key pairs that a kernel computes for one segment, hidden ones within its blocks included."""
     if kernel == "naive":
         return queries * (prefix + queries)
-    return sum((stop - start) * (prefix + stop) for start, stop in row_blocks(queries))
+    return sum((stop - start) * keys_seen(stop - 1, prefix) for start, stop in row_blocks(queries))

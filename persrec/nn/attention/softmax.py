@@ -1,7 +1,7 @@
-"""Softmax attention of one segment, block by block (`persrec.nn.blocks`).
+"""Softmax attention of one segment, block by block (`persrec.nn.attention.blocks`).
 
 A block of query rows holds all the keys that its rows see, so its softmax is whole. The backward pass computes the weights
-again. Tests hold outputs and gradients against `persrec.nn.attention.naive_softmax`.
+again. Tests hold outputs and gradients against `persrec.nn.attention.naive`.
 
 Axis legend:  B users or `Context` rows   H heads   n queries   p prefix keys, seen by every query   m = p + n keys   d width of a head
               G = B * H users' heads, users first   r rows of a block   c keys of a block
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from persrec.nn.blocks import Block, blocks, grouped, room_for, ungrouped
+from persrec.nn.attention.blocks import Block, blocks, grouped, room_for, ungrouped
 
 
 def _hidden_keys(valid: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
@@ -68,11 +68,10 @@ class SoftmaxBlocks:
 
     def backward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """As `Attention` says."""
-        given, heads, scale = q, q.shape[1], q.shape[3] ** -0.5
+        parts, heads, scale = blocks(q, self.prefix), q.shape[1], q.shape[3] ** -0.5
         q, k, v, grad_out = grouped(q * scale, k, v, grad)
         hidden = _hidden_keys(self.valid, q.dtype)
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        parts = blocks(given, self.prefix)
         room, room_of_slopes = (room_for(parts, q) for _ in range(2))
         for block in parts:
             groups, rows, keys = block.groups, block.rows, block.keys

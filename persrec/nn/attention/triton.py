@@ -9,13 +9,15 @@ Axis legend:  B users or `Context` rows   H heads   n queries   p prefix keys, s
 """
 
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 
-from persrec.nn.pointwise import Bias
+from persrec.nn.attention.pointwise import Bias
+from persrec.nn.attention.visible import first_query, keys_seen, sees
 
 ROWS = 64
 KEYS = 64
@@ -23,6 +25,11 @@ NARROW_BYTES = 256  # of a head: tiles of wider ones are half as high and wide, 
 LEAST_WIDTH = 16  # of a product's inner side
 TABLE_PROGRAMS = 1024  # about as many share out the tables' gradients: enough for every GPU's processors
 LAUNCH = {"num_warps": 4, "num_stages": 2}
+
+# the same code with this file's names around it: the interpreter looks for ``tl`` among them
+_sees, _keys_seen, _first_query = (
+    triton.jit(FunctionType(rule.__code__, globals(), rule.__name__)) for rule in (sees, keys_seen, first_query)
+)
 
 
 @triton.jit
@@ -40,32 +47,32 @@ def _put(base, rows, columns, height, width, values):
 
 
 @triton.jit
-def _seen(rows, keys, n, m, p):
+def _visible(rows, keys, n, m, p):
     """Which pairs of a tile are visible."""
-    return (keys[None, :] <= rows[:, None] + p) & (rows < n)[:, None] & (keys < m)[None, :]
+    return _sees(rows[:, None], keys[None, :], p) & (rows < n)[:, None] & (keys < m)[None, :]
 
 
 @triton.jit
-def _scores(q, k, seen, user, rows, keys, distance, distances, interval, buckets, n, m, PRECISION: tl.constexpr):
+def _scores(q, k, visible, user, rows, keys, distance, distances, interval, buckets, n, m, PRECISION: tl.constexpr):
     """``q k^T + bias`` of a tile."""
     scores = tl.dot(q, tl.trans(k), input_precision=PRECISION)
     at = rows[:, None] * m + keys[None, :]
     if distance is not None:
-        scores += tl.load(distance + tl.load(distances + at, mask=seen, other=0), mask=seen, other=0.0).to(tl.float32)
+        scores += tl.load(distance + tl.load(distances + at, mask=visible, other=0), mask=visible, other=0.0).to(tl.float32)
     if interval is not None:
-        entries = tl.load(buckets + user * n * m + at, mask=seen, other=0).to(tl.int32)
-        scores += tl.load(interval + entries, mask=seen, other=0.0).to(tl.float32)
+        entries = tl.load(buckets + user * n * m + at, mask=visible, other=0).to(tl.int32)
+        scores += tl.load(interval + entries, mask=visible, other=0.0).to(tl.float32)
     return scores
 
 
 @triton.jit
-def _slope(scores, seen, grad, v, PRECISION: tl.constexpr):
+def _slope(scores, visible, grad, v, PRECISION: tl.constexpr):
     """The weights of a tile, and the gradient of its scores."""
     gate = tl.sigmoid(scores)
-    weights = tl.where(seen, scores * gate, 0.0)
+    weights = tl.where(visible, scores * gate, 0.0)
     # d silu(s) / ds = sigmoid(s) + silu(s) (1 - sigmoid(s))
     slope = tl.dot(grad, tl.trans(v), input_precision=PRECISION) * (gate + weights * (1.0 - gate))
-    return weights, tl.where(seen, slope, 0.0)
+    return weights, tl.where(visible, slope, 0.0)
 
 
 @triton.jit
@@ -78,12 +85,12 @@ def _forward(
     rows, wide, deep = first_row + tl.arange(0, ROWS), tl.arange(0, D), tl.arange(0, E)
     queries = _tile(q + group * n * d, rows, wide, n, d)
     total = tl.zeros([ROWS, E], dtype=tl.float32)
-    for first_key in range(0, tl.minimum(p + first_row + ROWS, m), KEYS):
+    for first_key in range(0, tl.minimum(_keys_seen(first_row + ROWS - 1, p), m), KEYS):
         keys = first_key + tl.arange(0, KEYS)
         key_tile, values = _tile(k + group * m * d, keys, wide, m, d), _tile(v + group * m * e, keys, deep, m, e)
-        seen = _seen(rows, keys, n, m, p)
-        scores = _scores(queries, key_tile, seen, group // heads, rows, keys, distance, distances, interval, buckets, n, m, PRECISION)
-        weights = tl.where(seen, scores * tl.sigmoid(scores), 0.0)
+        visible = _visible(rows, keys, n, m, p)
+        scores = _scores(queries, key_tile, visible, group // heads, rows, keys, distance, distances, interval, buckets, n, m, PRECISION)
+        weights = tl.where(visible, scores * tl.sigmoid(scores), 0.0)
         total += tl.dot(weights.to(values.dtype), values, input_precision=PRECISION)
     _put(out + group * n * e, rows, deep, n, e, total)
 
@@ -96,14 +103,14 @@ def _backward_queries(
     """A program a user's head and tile of queries."""
     group, first_row = tl.program_id(0).to(tl.int64), tl.program_id(1) * ROWS
     rows, wide, deep = first_row + tl.arange(0, ROWS), tl.arange(0, D), tl.arange(0, E)
-    queries, given = _tile(q + group * n * d, rows, wide, n, d), _tile(grad + group * n * e, rows, deep, n, e)
+    queries, grad_tile = _tile(q + group * n * d, rows, wide, n, d), _tile(grad + group * n * e, rows, deep, n, e)
     total = tl.zeros([ROWS, D], dtype=tl.float32)
-    for first_key in range(0, tl.minimum(p + first_row + ROWS, m), KEYS):
+    for first_key in range(0, tl.minimum(_keys_seen(first_row + ROWS - 1, p), m), KEYS):
         keys = first_key + tl.arange(0, KEYS)
         key_tile, values = _tile(k + group * m * d, keys, wide, m, d), _tile(v + group * m * e, keys, deep, m, e)
-        seen = _seen(rows, keys, n, m, p)
-        scores = _scores(queries, key_tile, seen, group // heads, rows, keys, distance, distances, interval, buckets, n, m, PRECISION)
-        _, slope = _slope(scores, seen, given, values, PRECISION)
+        visible = _visible(rows, keys, n, m, p)
+        scores = _scores(queries, key_tile, visible, group // heads, rows, keys, distance, distances, interval, buckets, n, m, PRECISION)
+        _, slope = _slope(scores, visible, grad_tile, values, PRECISION)
         total += tl.dot(slope.to(key_tile.dtype), key_tile, input_precision=PRECISION)
     _put(grad_q + group * n * d, rows, wide, n, d, total)
 
@@ -118,13 +125,13 @@ def _backward_keys(
     keys, wide, deep = first_key + tl.arange(0, KEYS), tl.arange(0, D), tl.arange(0, E)
     key_tile, values = _tile(k + group * m * d, keys, wide, m, d), _tile(v + group * m * e, keys, deep, m, e)
     total_k, total_v = tl.zeros([KEYS, D], dtype=tl.float32), tl.zeros([KEYS, E], dtype=tl.float32)
-    for first_row in range(tl.maximum(first_key - p, 0) // ROWS * ROWS, n, ROWS):
+    for first_row in range(tl.maximum(_first_query(first_key, p), 0) // ROWS * ROWS, n, ROWS):
         rows = first_row + tl.arange(0, ROWS)
-        queries, given = _tile(q + group * n * d, rows, wide, n, d), _tile(grad + group * n * e, rows, deep, n, e)
-        seen = _seen(rows, keys, n, m, p)
-        scores = _scores(queries, key_tile, seen, group // heads, rows, keys, distance, distances, interval, buckets, n, m, PRECISION)
-        weights, slope = _slope(scores, seen, given, values, PRECISION)
-        total_v += tl.dot(tl.trans(weights).to(given.dtype), given, input_precision=PRECISION)
+        queries, grad_tile = _tile(q + group * n * d, rows, wide, n, d), _tile(grad + group * n * e, rows, deep, n, e)
+        visible = _visible(rows, keys, n, m, p)
+        scores = _scores(queries, key_tile, visible, group // heads, rows, keys, distance, distances, interval, buckets, n, m, PRECISION)
+        weights, slope = _slope(scores, visible, grad_tile, values, PRECISION)
+        total_v += tl.dot(tl.trans(weights).to(grad_tile.dtype), grad_tile, input_precision=PRECISION)
         total_k += tl.dot(tl.trans(slope).to(queries.dtype), queries, input_precision=PRECISION)
     _put(grad_k + group * m * d, keys, wide, m, d, total_k)
     _put(grad_v + group * m * e, keys, deep, m, e, total_v)
@@ -139,28 +146,28 @@ def _backward_tables(
     first_row, first_key = tl.program_id(0) * ROWS, tl.program_id(1) * KEYS
     rows, keys = first_row + tl.arange(0, ROWS), first_key + tl.arange(0, KEYS)
     wide, deep, table = tl.arange(0, D), tl.arange(0, E), tl.arange(0, ENTRIES)
-    seen, at = _seen(rows, keys, n, m, p), rows[:, None] * m + keys[None, :]
+    visible, at = _visible(rows, keys, n, m, p), rows[:, None] * m + keys[None, :]
     total, by_entry = tl.zeros([ROWS, KEYS], dtype=tl.float32), tl.zeros([ENTRIES], dtype=tl.float32)
     share, shares = tl.program_id(2).to(tl.int64), tl.num_programs(2)
-    turns = tl.where(first_key < p + first_row + ROWS, tl.cdiv(users - share, shares), 0)  # no query of a tile sees a later one
+    turns = tl.where(_sees(first_row + ROWS - 1, first_key, p), tl.cdiv(users - share, shares), 0)  # else nothing of it is visible
     for turn in range(turns):
         user, own = share + turn * shares, tl.zeros([ROWS, KEYS], dtype=tl.float32)
         for head in range(heads):
             group = user * heads + head
-            queries, given = _tile(q + group * n * d, rows, wide, n, d), _tile(grad + group * n * e, rows, deep, n, e)
+            queries, grad_tile = _tile(q + group * n * d, rows, wide, n, d), _tile(grad + group * n * e, rows, deep, n, e)
             key_tile, values = _tile(k + group * m * d, keys, wide, m, d), _tile(v + group * m * e, keys, deep, m, e)
-            scores = _scores(queries, key_tile, seen, user, rows, keys, distance, distances, interval, buckets, n, m, PRECISION)
-            _, slope = _slope(scores, seen, given, values, PRECISION)
+            scores = _scores(queries, key_tile, visible, user, rows, keys, distance, distances, interval, buckets, n, m, PRECISION)
+            _, slope = _slope(scores, visible, grad_tile, values, PRECISION)
             own += slope
         total += own
         if interval is not None:
-            found = tl.load(buckets + user * n * m + at, mask=seen, other=0).to(tl.int32)
-            found = tl.where(seen, found, ENTRIES)
-            entry = tl.min(found)
+            bucket_tile = tl.load(buckets + user * n * m + at, mask=visible, other=0).to(tl.int32)
+            bucket_tile = tl.where(visible, bucket_tile, ENTRIES)
+            entry = tl.min(bucket_tile)
             while entry < ENTRIES:  # as often as there are buckets in the tile: few, away from the diagonal
-                by_entry += tl.where(table == entry, tl.sum(tl.where(found == entry, own, 0.0)), 0.0)
-                entry = tl.min(tl.where(found > entry, found, ENTRIES))
-    tl.atomic_add(grad_distance + tl.load(distances + at, mask=seen, other=0), total, mask=seen)
+                by_entry += tl.where(table == entry, tl.sum(tl.where(bucket_tile == entry, own, 0.0)), 0.0)
+                entry = tl.min(tl.where(bucket_tile > entry, bucket_tile, ENTRIES))
+    tl.atomic_add(grad_distance + tl.load(distances + at, mask=visible, other=0), total, mask=visible)
     if interval is not None:
         tl.atomic_add(grad_interval + table, by_entry, mask=table < entries)
 
@@ -189,11 +196,11 @@ class TritonPointwise:
     def backward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """As `Attention` says, the bias tables last."""
         groups, flat, tiles = q.shape[0] * q.shape[1], _flat(q, k, v, grad), _tiles(q, v)
-        given = (*self._bias(), q.shape[1], *self._sizes(q, v))
+        sizes = (*self._bias(), q.shape[1], *self._sizes(q, v))
         grad_q, grad_k, grad_v = (torch.empty_like(part) for part in flat[:3])
         with torch.cuda.device_of(q):
-            _backward_queries[groups, triton.cdiv(q.shape[2], tiles["ROWS"])](*flat, grad_q, *given, **tiles)
-            _backward_keys[groups, triton.cdiv(k.shape[2], tiles["KEYS"])](*flat, grad_k, grad_v, *given, **tiles)
+            _backward_queries[groups, triton.cdiv(q.shape[2], tiles["ROWS"])](*flat, grad_q, *sizes, **tiles)
+            _backward_keys[groups, triton.cdiv(k.shape[2], tiles["KEYS"])](*flat, grad_k, grad_v, *sizes, **tiles)
             tables = self._table_gradients(q, v, flat)
         return *(part.view(whole.shape) for part, whole in zip((grad_q, grad_k, grad_v), (q, k, v), strict=True)), *tables
 

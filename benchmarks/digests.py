@@ -1,0 +1,145 @@
+"""What makes a number old: a digest of the code behind each kind of number.
+
+A digest is taken over the modules that the kind's probe imports, directly or not, and over those of the cell's own parts. It
+reads the code as Python does: comments, docstrings and formatting do not count. So a change elsewhere leaves records as they
+are, and another compression ages no other compression's numbers.
+
+Three things are left out since something else speaks for them: a cell's settings (they are in its key), the measures (their
+versions are), and the declarations of parts (those of the cell's own parts are hashed as values, without their looks).
+"""
+
+import ast
+import functools
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from benchmarks.cell import Cell
+from benchmarks.measures import COST_KINDS, Kind
+from persrec import names
+
+PROJECT = Path(__file__).resolve().parent.parent
+PACKAGES = ("persrec", "benchmarks")
+PROBES: dict[Kind, str] = {
+    "training": "benchmarks.probes.training",
+    "evaluation": "benchmarks.probes.quality",
+    "flops": "benchmarks.probes.flops",
+    "memory": "benchmarks.probes.memory",
+    "throughput": "benchmarks.probes.throughput",
+    "latency": "benchmarks.probes.latency",
+    "control": "benchmarks.probes.control",
+    "training_cost": "benchmarks.probes.training_cost",
+}
+MODELS = "benchmarks.probes.models"
+LEFT_OUT = frozenset({"persrec.names", "persrec.files", "persrec.commandline", "benchmarks.cell", "benchmarks.measures"})
+
+
+def code_digests(cell: Cell, kinds: Iterable[Kind]) -> dict[str, str]:
+    """The digest of each kind of number of a cell."""
+    return {kind: _digest(kind, *_parts(cell, kind)) for kind in kinds}
+
+
+def quality_digests(cell: Cell) -> dict[str, str]:
+    """Of what a cell's quality rests on: its training, where it has one, and its evaluation."""
+    return code_digests(cell, ("evaluation",) if cell.is_floor else ("training", "evaluation"))
+
+
+def cost_kinds(cell: Cell) -> tuple[Kind, ...]:
+    """The kinds of cost that a cell has."""
+    return tuple(kind for kind in COST_KINDS if kind != "control" or cell.control)
+
+
+def cost_digests(cell: Cell) -> dict[str, str]:
+    """Of each kind of cost of a cell's shape."""
+    return code_digests(cell, cost_kinds(cell))
+
+
+def _parts(cell: Cell, kind: Kind) -> tuple[str, ...]:
+    """The declarations, without their looks, of the parts whose code makes this number, each as JSON."""
+    if cell.is_floor:
+        parts: list[names.Part] = [names.find(names.floors(), cell.backbone)]
+    else:
+        parts = [names.find(names.backbones(), cell.backbone), names.find(names.compressions(), cell.compression)]
+        if cell.control:
+            parts.append(names.find(names.compressions(), "full"))
+    if kind in ("training", "evaluation"):
+        parts.append(names.find(names.datasets(), cell.dataset))
+    return tuple(json.dumps(part.numbers(), sort_keys=True) for part in parts)
+
+
+@functools.cache
+def _digest(kind: Kind, *parts: str) -> str:
+    declared = [json.loads(part) for part in parts]
+    roots = [PROBES[kind], MODELS, *(part["target"].partition(":")[0] for part in declared)]
+    roots += [names.ITEM_ENCODERS[part["items"]].partition(":")[0] for part in declared if "items" in part]
+    hasher = hashlib.sha256("\n".join(parts).encode())
+    for module in sorted(imported(roots)):
+        hasher.update(f"{module}\0{_module(module)[0]}\0".encode())
+    return hasher.hexdigest()
+
+
+def imported(roots: Iterable[str]) -> set[str]:
+    """The modules that importing ``roots`` can lead to, inside the packages of the project and of the roots, themselves among them."""
+    roots = list(roots)
+    packages = {*PACKAGES, *(root.partition(".")[0] for root in roots)}
+    found: set[str] = set()
+    waiting = roots
+    while waiting:
+        module = waiting.pop()
+        if module in found or module in LEFT_OUT or module.partition(".")[0] not in packages or _source(module) is None:
+            continue
+        found.add(module)
+        parent = module.rpartition(".")[0]
+        waiting += [parent] if parent else []
+        waiting += _module(module)[1]
+    return found
+
+
+@functools.cache
+def _module(module: str) -> tuple[str, tuple[str, ...]]:
+    """The digest of a module's code, and the modules that it imports."""
+    source = _source(module)
+    if source is None:
+        return "", ()
+    tree = ast.parse(source.read_bytes())
+    without_docstrings(tree)
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(_imports(tree, module, is_package=source.name == "__init__.py"))
+
+
+def without_docstrings(tree: ast.AST) -> None:
+    """Takes the docstrings out of a tree."""
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            and ast.get_docstring(node, clean=False) is not None
+        ):
+            node.body = node.body[1:] or [ast.Pass()]
+
+
+def _imports(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[str]:
+    """What a module may import, at its head or later; what it names for its types alone among it, which does no harm."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                package = module.split(".") if is_package else module.split(".")[:-1]
+                base = ".".join([*package[: len(package) - node.level + 1], *([base] if base else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+@functools.cache
+def _source(module: str) -> Path | None:
+    """The file of a module; ``None`` where there is no such module, as for a name inside one."""
+    if module.partition(".")[0] in PACKAGES:
+        path = PROJECT.joinpath(*module.split("."))
+        return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None)
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, AttributeError, ValueError):
+        return None
+    return Path(spec.origin) if spec is not None and spec.origin and spec.origin.endswith(".py") else None

@@ -1,0 +1,109 @@
+"""The untrained model of a cell, and of the control beside it."""
+
+import dataclasses
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.cell import Cell, UnsupportedError, blocks_of
+from persrec import names
+from persrec.backbones import Backbone, BackboneSettings, build_backbone
+from persrec.compression import CompressionSettings, build_compression
+from persrec.compression.base import Compression
+from persrec.compression.experts import Experts
+from persrec.items import ItemSettings, build_items
+from persrec.items.base import ItemEncoder
+from persrec.recommender import SequentialRecommender
+
+
+def build_model(
+    cell: Cell, num_items: int, texts: Sequence[str] | None = None, categories: NDArray[np.int64] | None = None
+) -> SequentialRecommender:
+    """The untrained model of a cell; an elastic one holds its largest count.
+
+    Raises:
+        UnsupportedError: the backbone reads item texts, or the compression pools by category, and there are none.
+    """
+    if names.find(names.backbones(), cell.backbone).items == "texts" and texts is None:
+        raise UnsupportedError(f"backbone: {cell.backbone} reads item texts, and the dataset {cell.dataset} has none")
+    if names.find(names.compressions(), cell.compression).needs_categories and categories is None:
+        raise UnsupportedError(f"compression: {cell.compression} needs item categories, and the dataset {cell.dataset} has none")
+    torch.manual_seed(cell.seed)
+    with _weights(cell):
+        compression = _compression_of(cell, categories)
+        of_items = ItemSettings(
+            count=num_items,
+            width=cell.width,
+            layers=cell.item_layers,
+            heads=cell.heads,
+            texts=texts,
+            key_value_heads=cell.key_value_heads,
+            feed_forward=cell.feed_forward,
+            copying_start=cell.copying_start,
+        )
+        backbone, items = _backbone_of(cell, compression), build_items(cell.backbone, of_items)
+        model = SequentialRecommender(items=items, backbone=backbone, compression=compression)
+    return _placed(model, cell)
+
+
+def build_control(cell: Cell, items: ItemEncoder) -> tuple[Cell, SequentialRecommender]:
+    """Full attention over the same window, served by recomputing it: the same sizes and item vectors, a backbone of its own."""
+    control = dataclasses.replace(
+        cell, compression="full", tokens=0, segments=1, plan="equal", serving="recompute", cache_dtype="float32",
+        ablation="none", staleness=0, training="none", elastic_tokens=(),
+    )  # fmt: skip
+    with _weights(control):
+        compression = _compression_of(control, None)
+        model = SequentialRecommender(items=items, backbone=_backbone_of(control, compression), compression=compression)
+    return control, _placed(model, control).eval()
+
+
+def use_tokens(model: SequentialRecommender, tokens: int) -> None:
+    """Serves ``tokens`` of an elastic model's tokens from now on.
+
+    Raises:
+        UnsupportedError: the model's compression has one count alone.
+    """
+    if not isinstance(model.compression, Experts):
+        raise UnsupportedError("training: elastic goes with the experts compression alone")
+    model.compression.use(tokens)
+
+
+def _weights(cell: Cell) -> AbstractContextManager[object]:
+    """Inside, weights are made; without storage where they are counted alone."""
+    return torch.device("meta") if cell.counted_only else nullcontext()
+
+
+def _placed(model: SequentialRecommender, cell: Cell) -> SequentialRecommender:
+    dtype = getattr(torch, cell.dtype)
+    return model.to(dtype=dtype) if cell.counted_only else model.to(device=cell.device, dtype=dtype)
+
+
+def _compression_of(cell: Cell, categories: NDArray[np.int64] | None) -> Compression:
+    settings = CompressionSettings(
+        history=cell.history,
+        recent=cell.recent,
+        segments=cell.segments,
+        tokens=max(cell.elastic_tokens) if cell.training == "elastic" else cell.tokens,
+        width=cell.width,
+        plan=cell.plan if cell.plan in names.PLANS else blocks_of(cell.plan),
+        categories=categories,
+    )
+    return build_compression(cell.compression, settings)
+
+
+def _backbone_of(cell: Cell, compression: Compression) -> Backbone:
+    settings = BackboneSettings(
+        width=cell.width,
+        layers=cell.layers,
+        heads=cell.heads,
+        length=compression.layout.length,
+        dropout=cell.dropout,
+        key_value_heads=cell.key_value_heads,
+        feed_forward=cell.feed_forward,
+        copying_start=cell.copying_start,
+    )
+    return build_backbone(cell.backbone, settings)

@@ -1,0 +1,100 @@
+"""Trains the model of a cell."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.cell import Cell
+from benchmarks.probes.models import build_model, use_tokens
+from benchmarks.probes.validation import validation_figure
+from persrec.commandline import duration
+from persrec.data.interactions import InteractionLog
+from persrec.data.splits import leave_one_out
+from persrec.recommender import SequentialRecommender
+from persrec.training import EpochReport, Progress, Recipe, StateError, StateKeeper, Trainer, TrainingResult
+
+EVERY_S = 30.0
+
+
+def train(cell: Cell, log: InteractionLog, state: Path, *, report: Callable[[str], None]) -> tuple[SequentialRecommender, TrainingResult]:
+    """The cell's trained model, and how the training went.
+
+    Args:
+        cell: the cell.
+        log: its data.
+        state: the file that holds the state of the training meanwhile, from which a run that was stopped goes on.
+        report: told how far the training is.
+    """
+    data = leave_one_out(log)
+    model = build_model(cell, data.num_items, log.item_texts, log.item_categories)
+    report("training")
+    tokens = _validation_tokens(cell)
+    if tokens is not None:
+        use_tokens(model, tokens)
+    validate = validation_figure(model, data, time_bias=cell.time_bias, tokens=tokens)
+
+    keeper, teller = StateKeeper(state), Teller(cell.epochs, report)
+    trainer = Trainer(
+        model=model, data=data, recipe=recipe(cell), validate=validate, on_epoch=teller.epoch, on_step=teller.step, keeper=keeper
+    )
+    teller.progress = trainer.progress
+    try:
+        return model, trainer.run()
+    except StateError as error:
+        report(f"training anew, {error}")
+        keeper.path.unlink()
+        return model, trainer.run()
+
+
+class Teller:
+    """Says how far a training is: at the end of every epoch, and every 30 seconds inside one."""
+
+    def __init__(self, epochs: int, report: Callable[[str], None]) -> None:
+        """Of at most ``epochs`` epochs."""
+        self.progress = Progress()
+        self._epochs, self._report = epochs, report
+        self._last = time.monotonic()
+
+    def epoch(self, epoch: EpochReport) -> None:
+        """An epoch has ended."""
+        self._say(f"epoch {epoch.epoch} of at most {self._epochs}, validation ndcg@10 {epoch.validation:.4f}")
+
+    def step(self, progress: Progress) -> None:
+        """A step has ended."""
+        if time.monotonic() - self._last >= EVERY_S:
+            done = progress.batches / max(1, progress.steps_per_epoch)
+            self._say(f"epoch {len(progress.curve) + 1} of at most {self._epochs}, {done:.0%} of it done")
+
+    def _say(self, text: str) -> None:
+        self._last = time.monotonic()
+        progress = self.progress
+        steps = self._epochs * progress.steps_per_epoch
+        left = progress.seconds / max(1, progress.steps) * max(0, steps - progress.steps)
+        self._report(f"{text}, at most {duration(left)} left")
+
+
+def recipe(cell: Cell, *, token_counts: tuple[int, ...] | None = None) -> Recipe:
+    """How the cell's model is trained; with ``token_counts``, with these instead of the cell's own."""
+    own = cell.elastic_tokens if cell.training == "elastic" else ()
+    return Recipe(
+        learning_rate=cell.learning_rate,
+        item_learning_rate=cell.item_learning_rate,
+        warmup_steps=cell.warmup_steps,
+        decays=cell.decays,
+        weight_decay=cell.weight_decay,
+        temperature=cell.temperature,
+        negatives=cell.negatives,
+        epochs=cell.epochs,
+        patience=cell.patience,
+        targets_per_step=cell.batch_size * (cell.history + cell.recent),
+        time_bias=cell.time_bias,
+        recent_weight=cell.recent_weight,
+        moving_windows=cell.moving_windows,
+        token_counts=own if token_counts is None else token_counts,
+        seed=cell.seed,
+    )
+
+
+def _validation_tokens(cell: Cell) -> int | None:
+    """An elastic model is validated at the middle one of its counts."""
+    return sorted(cell.elastic_tokens)[len(cell.elastic_tokens) // 2] if cell.training == "elastic" else None

@@ -1,0 +1,197 @@
+"""What training costs: FLOPs with their ledger, peak memory and throughput of a step, and the step beside full attention's."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.probes.clock import repeat
+from benchmarks.probes.control import in_turn, nothing, share_of_flops, share_of_time
+from benchmarks.probes.counters import Count, count_by_torch
+from benchmarks.probes.flops import Macs, flop_metrics, joint_pass, ledger_rows, macs_of, share
+from benchmarks.probes.memory import peak
+from benchmarks.probes.nvml import NOT_CUDA, process_bytes
+from benchmarks.probes.parts import ATTENTION, ITEM_ENCODER, SCORING, replaced
+from benchmarks.probes.subject import NOT_RUN, Subject
+from benchmarks.probes.throughput import LEAST, SECONDS, rate
+from benchmarks.probes.training import recipe
+from persrec.data.splits import LeaveOneOut, Sequences
+from persrec.data.windows import WindowBatch
+from persrec.items.base import ItemEncoder
+from persrec.training import Trainer
+
+TRAINING_PRODUCTS = 3  # of a map or of attention by plain products: one forward, two backward
+Metrics = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingSubject(Subject):
+    """A cell and its model, as a training step finds them; a cost knows no interactions, so there are none."""
+
+    def trainer(self) -> Trainer:
+        """A trainer of the model, to time and trace single steps of the cell's own token count."""
+        nothing_yet = np.zeros(0, dtype=np.int64)
+        nobody = LeaveOneOut(
+            sequences=Sequences(offsets=np.zeros(1, dtype=np.int64), items=nothing_yet, times=nothing_yet),
+            num_items=self.model.items.count,
+            exclude_seen=False,
+            evaluated=nothing_yet,
+        )
+        return Trainer(model=self.model, data=nobody, recipe=recipe(self.cell, token_counts=()), validate=lambda: 0.0)
+
+    def training_batch(self, sequences: int) -> WindowBatch:
+        """Full windows to train on, every position with a next item."""
+        random = np.random.default_rng(self.cell.seed)
+        items = random.integers(1, self.model.items.count, (sequences, self.layout.window + 1))
+        times = np.broadcast_to(np.arange(1, self.layout.window + 2) * 3600, items.shape)
+        return WindowBatch(items=items[:, :-1], times=np.array(times[:, :-1]), targets=items[:, 1:], query_times=np.array(times[:, -1]))
+
+
+def measure_training_cost(subject: TrainingSubject, control: TrainingSubject | None) -> tuple[Metrics, list[Metrics], Metrics]:
+    """Metrics, ledger rows and raw seconds of a training step.
+
+    Args:
+        subject: the cell's; its weights are trained on, so that nothing is to be measured of it afterwards.
+        control: full attention's, or None where the cell has no control.
+    """
+    metrics, ledger = _count_step(subject)
+    raw: Metrics = {}
+    if control is not None:
+        metrics["train_flops_over_full"] = share_of_flops(_executed_flops(subject) / _executed_flops(control))
+    if subject.cell.counted_only:
+        names = ["train_peak_bytes", "process_gpu_bytes", "train_sequences_per_second"]
+        names += ["train_time_over_full"] if control is not None else []
+        return metrics | {name: nothing(NOT_RUN) for name in names}, ledger, raw
+    metrics |= _memory(subject)
+    raw["train_batch_seconds"] = _seconds(subject)
+    metrics["train_sequences_per_second"] = rate(raw["train_batch_seconds"], subject.cell.batch_size)
+    if control is not None:
+        train, full_train = _in_turn(subject, control)
+        metrics["train_time_over_full"] = share_of_time(train, full_train, subject.cell.batch_size)
+        raw |= {"control_train_seconds": train, "control_full_train_seconds": full_train}
+    return metrics, ledger, raw
+
+
+def _memory(subject: TrainingSubject) -> Metrics:
+    trainer, batch = subject.trainer(), subject.training_batch(subject.cell.batch_size)
+    with _trained_on(subject):
+        trainer.step(batch)  # the optimiser's state is resident, not a step's peak
+        metrics = {"train_peak_bytes": peak(lambda: trainer.step(batch), subject)}
+    used, how = process_bytes() if subject.cell.device == "cuda" else NOT_CUDA
+    return metrics | {"process_gpu_bytes": {"value": used, "n": int(used is not None), "method": how}}
+
+
+def _seconds(subject: TrainingSubject) -> np.ndarray:
+    trainer, batch = subject.trainer(), subject.training_batch(subject.cell.batch_size)
+    with _trained_on(subject):
+        return repeat(lambda: trainer.step(batch), device=subject.cell.device, seconds=SECONDS, least=LEAST)
+
+
+def _in_turn(subject: TrainingSubject, control: TrainingSubject) -> list[Any]:
+    """Seconds of a training step, and of the control's."""
+
+    def step(of: TrainingSubject) -> Callable[[], object]:
+        trainer, batch = of.trainer(), of.training_batch(of.cell.batch_size)
+        return lambda: trainer.step(batch)
+
+    sides = (subject, control)
+    for side in sides:
+        side.model.train()
+    seconds = in_turn([step(side) for side in sides], subject.cell.device)
+    for side in sides:
+        side.model.eval()
+    return seconds
+
+
+@contextmanager
+def _trained_on(subject: TrainingSubject) -> Iterator[None]:
+    """Inside, the model trains; behind the block its weights are as they were."""
+    state = {name: tensor.clone() for name, tensor in subject.model.state_dict().items()}
+    subject.model.train()
+    yield
+    subject.model.load_state_dict(state)
+    subject.model.eval()
+
+
+def _count_step(subject: TrainingSubject) -> tuple[Metrics, list[Metrics]]:
+    sequences, (lookups, count) = _sequences(subject), _counted_step(subject)
+    items = subject.model.items
+    executed, visible = macs_of(subject, joint_pass(subject))
+    executed = _training(subject, executed, sequences, items.lookup_macs(*lookups))
+    visible = _training(subject, visible, sequences, items.lookup_macs(*lookups, visible=True))
+    of = "one sequence" if sequences == 1 else f"a step of {sequences} sequences, divided by them"
+    method = f"closed formula of the layout, forward and backward of {of}, checked against torch.utils.flop_counter"
+    metrics = flop_metrics("train", executed, visible, method=method, sequences=sequences)
+    return metrics, ledger_rows("train", executed, visible, count, None, sequences=sequences)
+
+
+def _executed_flops(subject: TrainingSubject) -> float:
+    """FLOPs of a sequence by the closed formula alone."""
+    sequences, (executed, _) = _sequences(subject), macs_of(subject, joint_pass(subject))
+    reading = subject.model.items.lookup_macs(*_looked_up(subject))
+    return share(2 * sum(_training(subject, executed, sequences, reading).values()), sequences)
+
+
+def _training(subject: TrainingSubject, forward: Macs, sequences: int, reading: Macs) -> Macs:
+    """Forward and backward of a step; every map costs three of itself, attention what its kernel's backward does."""
+    backbone = subject.model.backbone
+    predicting = len(subject.layout.predicting_columns)
+    return {
+        **{part: TRAINING_PRODUCTS * sequences * macs for part, macs in forward.items() if part != ATTENTION},
+        ATTENTION: sequences * forward[ATTENTION] * (2 + backbone.backward_products) // 2,
+        ITEM_ENCODER: TRAINING_PRODUCTS * sum(reading.values()),
+        SCORING: TRAINING_PRODUCTS * sequences * predicting * subject.cell.negatives * backbone.width
+        + sequences * forward[SCORING],  # the search, which has no backward pass
+    }
+
+
+def _sequences(subject: TrainingSubject) -> int:
+    """Of a training step; item vectors that are computed are shared by a step, so that a sequence's share needs a whole one."""
+    return subject.cell.batch_size if subject.computes_items else 1
+
+
+@torch.no_grad()
+def _looked_up(subject: TrainingSubject) -> list[torch.Tensor]:
+    """The items that a training step looks up, where looking up costs anything."""
+    if not subject.computes_items:
+        return []
+    with _step(subject) as (loss, lookups):
+        loss()
+    return lookups
+
+
+def _counted_step(subject: TrainingSubject) -> tuple[list[torch.Tensor], Count]:
+    """The items a training step looks up, and torch's count of it; fvcore cannot trace a backward pass."""
+    subject.model.train()
+    with _step(subject) as (loss, lookups):
+        count = count_by_torch(lambda: loss().backward(), subject.model)  # type: ignore[no-untyped-call]
+    subject.model.zero_grad(set_to_none=True)
+    subject.model.eval()
+    return lookups, count
+
+
+@contextmanager
+def _step(subject: TrainingSubject) -> Iterator[tuple[Callable[[], torch.Tensor], list[torch.Tensor]]]:
+    """A training step's loss, to be computed inside, and the ids of every lookup that it makes."""
+    trainer, batch = subject.trainer(), subject.training_batch(_sequences(subject))
+    with _lookups(subject.model.items) as lookups:
+        yield (lambda: trainer.loss(batch)), lookups
+
+
+@contextmanager
+def _lookups(items: ItemEncoder) -> Iterator[list[torch.Tensor]]:
+    """The ids of every lookup inside."""
+    seen: list[torch.Tensor] = []
+
+    def telling(lookup: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+        def tell(ids: torch.Tensor) -> torch.Tensor:
+            seen.append(ids)
+            return lookup(ids)
+
+        return tell
+
+    with replaced(items, "lookup", telling):
+        yield seen

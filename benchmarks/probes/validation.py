@@ -1,0 +1,27 @@
+"""The figure that a training is stopped by."""
+
+import math
+from collections.abc import Callable
+
+from persrec.compression.experts import Experts
+from persrec.data.splits import LeaveOneOut
+from persrec.evaluation.metrics import metric_values
+from persrec.evaluation.ranks import target_ranks
+from persrec.evaluation.states import evaluating, user_states
+from persrec.recommender import SequentialRecommender
+
+
+def validation_figure(model: SequentialRecommender, data: LeaveOneOut, *, time_bias: bool, tokens: int | None) -> Callable[[], float]:
+    """NDCG@10 on the validation targets, NaN where a vector is not finite; an elastic model is asked with ``tokens`` experts."""
+
+    def validate() -> float:
+        if tokens is not None and isinstance(model.compression, Experts):
+            model.compression.use(tokens)
+        with evaluating(model):
+            states, features = user_states(model, data, "validation", time_bias=time_bias), model.item_features()
+        if not bool(states.isfinite().all() and features.isfinite().all()):
+            return math.nan
+        ranks = target_ranks(states, features, data.targets("validation"), data.seen("validation"))
+        return float(metric_values(ranks)["ndcg@10"].mean())
+
+    return validate

@@ -1,0 +1,235 @@
+"""Puts the two halves of a cell together: a quality and a cost make a record."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from benchmarks.cell import Cell
+from benchmarks.isolation import Outcome
+from benchmarks.measures import COST_KINDS, MEASURES, QUALITY_KINDS, of_kinds, versions
+from benchmarks.records import (
+    Cost,
+    DatasetFacts,
+    Environment,
+    Failure,
+    LedgerRow,
+    Metric,
+    Origin,
+    Parts,
+    Process,
+    Provenance,
+    Record,
+    Replicates,
+    Status,
+    TrainedModel,
+    typed,
+)
+from benchmarks.run.plan import Planned, PlannedCost
+from persrec import names
+
+QUALITY_FIELDS = ("metrics", "replicates", "model", "dataset", "seconds")
+COST_FIELDS = ("metrics", "ledger", "load", "seconds")
+WORST_FIRST = (Status.CRASH, Status.TIMEOUT, Status.INVALID, Status.OOM, Status.UNSUPPORTED, Status.OK)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quality:
+    """The half of a record that a trained model, or a floor, makes."""
+
+    origin: Origin
+    metrics: Mapping[str, Metric]
+    replicates: Replicates | None
+    model: TrainedModel | None
+    dataset: DatasetFacts
+
+
+def quality_of(planned: Planned, outcome: Outcome, *, environment: Environment, provenance: Provenance) -> Quality:
+    """The quality that a process came to."""
+    answer = outcome.value if outcome.status == "ok" else {}
+    facts = {"name": planned.cell.dataset, "size": planned.cell.dataset_size, "digest": planned.dataset_digest}
+    return Quality(
+        origin=Origin(
+            key=planned.quality_key or "",
+            status=Status(outcome.status),
+            code=dict(planned.code),
+            seconds=_seconds(outcome),
+            environment=environment,
+            provenance=provenance,
+            error=_failure(outcome),
+        ),
+        metrics=_metrics(answer.get("metrics", {})),
+        replicates=_optional(answer.get("replicates"), Replicates),
+        model=_optional(answer.get("model"), TrainedModel),
+        dataset=typed({**facts, **answer.get("dataset", {}), "size": facts["size"]}, DatasetFacts, where="answer", what="the data's facts"),
+    )
+
+
+def known_quality(record: Record | None) -> Quality | None:
+    """The quality of a record that is there."""
+    if record is None or record.quality is None or record.dataset is None:
+        return None
+    wanted = of_kinds(QUALITY_KINDS)
+    return Quality(
+        origin=record.quality,
+        metrics={name: metric for name, metric in record.metrics.items() if name in wanted},
+        replicates=record.replicates,
+        model=record.model,
+        dataset=record.dataset,
+    )
+
+
+def cost_of(planned: PlannedCost, outcome: Outcome, *, environment: Environment, provenance: Provenance) -> Cost:
+    """The cost that a process came to; kinds that were not measured again stay as they are known."""
+    answer = outcome.value if outcome.status == "ok" else {}
+    kept, rows = _kept(planned) if outcome.status == "ok" else ({}, ())
+    metrics = _metrics(answer.get("metrics", {}))
+    loaded = replace(environment, readings={**environment.readings, "load": dict(answer.get("load", {}))})
+    known = planned.known
+    whole = known is None or set(planned.kinds) >= set(planned.code)
+    code = {} if whole or known is None else dict(known.code)
+    seconds = _seconds(outcome)
+    return Cost(
+        cost_key=planned.key,
+        status=Status(outcome.status),
+        shape=json.loads(json.dumps(planned.shape)),
+        measure_versions=versions_of_cost(planned),
+        metrics={**kept, **metrics},
+        ledger=(*rows, *(typed(row, LedgerRow, where="answer", what="a ledger's row") for row in answer.get("ledger", ()))),
+        processes=(Process(metrics=metrics, seconds=seconds, environment=loaded, utc=provenance.utc),) if outcome.status == "ok" else (),
+        code=code | {kind: planned.code[kind] for kind in planned.kinds},
+        seconds=({} if whole or known is None else dict(known.seconds)) | seconds,
+        error=_failure(outcome),
+        environment=loaded,
+        provenance=provenance,
+    )
+
+
+def versions_of_cost(planned: PlannedCost) -> dict[str, int]:
+    """The versions of the measures of a shape."""
+    wanted = of_kinds(COST_KINDS)
+    return {name: version for name, version in versions(control=planned.cell.control).items() if name in wanted}
+
+
+def record_of_halves(planned: Planned, quality: Quality | None, cost: Cost | None) -> Record:
+    """The cell's record. A half that it has none of, or that is not measured yet, is ``None``."""
+    halves = [origin for origin in (quality.origin if quality else None, cost.origin() if cost else None) if origin is not None]
+    worst = min(halves, key=lambda origin: WORST_FIRST.index(origin.status))
+    data = DatasetFacts(name=planned.cell.dataset, size=planned.cell.dataset_size, digest=planned.dataset_digest)
+    return Record(
+        cell_key=planned.key,
+        status=worst.status,
+        cell=planned.cell,
+        parts=parts_of(planned.cell),
+        measure_versions=versions(control=planned.cell.control),
+        metrics={**(quality.metrics if quality else {}), **(cost.metrics if cost else {})},
+        replicates=quality.replicates if quality else None,
+        ledger=cost.ledger if cost else (),
+        model=quality.model if quality else None,
+        dataset=quality.dataset if quality else data,
+        quality=quality.origin if quality else None,
+        cost=cost.origin() if cost else None,
+        error=worst.error,
+        environment=worst.environment,
+        provenance=replace(halves[0].provenance, rerun=planned.rerun),
+    )
+
+
+def parts_of(cell: Cell) -> Parts:
+    """The declarations of a cell's parts."""
+    return Parts(
+        backbone=names.backbones().get(cell.backbone),
+        floor=names.floors().get(cell.backbone),
+        compression=names.compressions().get(cell.compression),
+        dataset=names.datasets().get(cell.dataset),
+    )
+
+
+def checked(outcome: Outcome, fields: Sequence[str]) -> Outcome:
+    """The outcome as it is if its answer can become a record, else what is wrong with it.
+
+    A number that is not finite makes a measurement invalid; an answer of another form is a crash of the measuring code.
+    """
+    if outcome.status != "ok":
+        return outcome
+    fault = _fault_of_form(outcome.value, fields)
+    if fault is not None:
+        return replace(outcome, status="crash", value=None, phase="answer", type="TypeError", message=fault)
+    for name, metric in outcome.value["metrics"].items():
+        for bound in ("value", "low", "high"):
+            number = metric.get(bound)
+            if number is not None and not math.isfinite(number):
+                message = f"{name}: {bound} is {number}; expected a finite number, or null with a reason in method"
+                return replace(outcome, status="invalid", value=None, phase="answer", type="InvalidMeasurementError", message=message)
+    try:
+        json.dumps({name: part for name, part in outcome.value.items() if name != "raw"}, allow_nan=False)
+    except ValueError as error:
+        return replace(outcome, status="invalid", value=None, phase="answer", type="InvalidMeasurementError", message=str(error))
+    except TypeError as error:
+        return replace(outcome, status="crash", value=None, phase="answer", type="TypeError", message=str(error))
+    return outcome
+
+
+def failed_in_training(failure: Outcome) -> Outcome:
+    """What a cell's record says when its model could not be trained."""
+    message = f"in {failure.phase}: {failure.message}" if failure.phase not in (None, "training") else failure.message
+    return replace(failure, phase="training", message=message)
+
+
+def _kept(planned: PlannedCost) -> tuple[dict[str, Metric], tuple[LedgerRow, ...]]:
+    """Metrics and ledger rows of the kinds that are not measured again."""
+    if planned.known is None:
+        return {}, ()
+    stays = of_kinds([kind for kind in COST_KINDS if kind not in planned.kinds])
+    metrics = {name: metric for name, metric in planned.known.metrics.items() if name in stays}
+    rows = [row for row in planned.known.ledger if ("training_cost" if row.phase == "train" else "flops") not in planned.kinds]
+    return metrics, tuple(rows)
+
+
+def _metrics(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Metric]:
+    return {
+        name: typed(
+            {"unit": MEASURES[name].unit, "direction": MEASURES[name].direction, **value}, Metric, where=f"answer: {name}", what="a metric"
+        )
+        for name, value in values.items()
+    }
+
+
+def _optional(value: Any, kind: Any) -> Any:
+    return None if value is None else typed(value, kind, where="answer", what=kind.__name__)
+
+
+def _seconds(outcome: Outcome) -> dict[str, float]:
+    if outcome.status != "ok":
+        return {}
+    seconds = dict(outcome.value["seconds"])
+    seconds["overhead"] = max(0.0, outcome.seconds - sum(seconds.values()))
+    return seconds
+
+
+def _failure(outcome: Outcome) -> Failure | None:
+    if outcome.status == "ok":
+        return None
+    return Failure(phase=outcome.phase, type=outcome.type, message=outcome.message, log_tail=outcome.log_tail)
+
+
+def _fault_of_form(answer: object, fields: Sequence[str]) -> str | None:
+    if not isinstance(answer, Mapping):
+        return f"the answer is {type(answer).__name__}; expected a table with: {', '.join(fields)}"
+    missing = [name for name in fields if name not in answer]
+    if missing:
+        return f"the answer has no {missing[0]!r}; expected: {', '.join(fields)}"
+    for name, metric in answer["metrics"].items():
+        if name not in MEASURES:
+            return f"metric {name!r} is not in MEASURES; known: {', '.join(MEASURES)}"
+        known = {field.name for field in dataclasses.fields(Metric)}
+        if not isinstance(metric, Mapping) or "value" not in metric or not set(metric) <= known:
+            return f"metric {name!r} is {metric!r}; expected a table with a value, of: {', '.join(sorted(known))}"
+    for name, array in (answer.get("raw") or {}).items():
+        if np.asarray(array).dtype.hasobject:
+            return f"raw samples {name!r} hold Python objects; expected numbers or text"
+    return None
