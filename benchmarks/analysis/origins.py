@@ -1,7 +1,7 @@
 """Where numbers come from: the measurement of each quality and of each cost, and the code that took it."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from benchmarks.records import Origin, Record
@@ -20,10 +20,10 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OlderCode:
-    """Measurements of one half by other code of one kind than the newest measurement of that kind."""
+    """Measurements of one half by other code than the newest measurement's; ``kinds`` are the kinds of number that differ alike."""
 
     half: Half
-    kind: str
+    kinds: tuple[str, ...]
     newest: str
     older: tuple[str, ...]
     cells: tuple[Record, ...]
@@ -47,28 +47,37 @@ def timings(every: Sequence[Source]) -> list[Source]:
 
 
 def older_code(every: Sequence[Source]) -> list[OlderCode]:
-    """By half and kind of number: what was measured by other code than the newest was."""
+    """What was measured by other code than the newest measurement of its half and kind was."""
     halves: tuple[Half, ...] = ("quality", "cost")
-    found = []
+    found: list[OlderCode] = []
     for half in halves:
         own = [source for source in every if source.half == half]
         for kind in sorted({kind for source in own for kind in source.origin.code}):
-            taken = [source for source in own if kind in source.origin.code]
-            newest = max(taken, key=lambda source: (source.origin.provenance.utc, source.origin.key)).origin.code[kind]
-            stale = [source for source in taken if source.origin.code[kind] != newest]
-            if stale:
-                found.append(
-                    OlderCode(
-                        half=half,
-                        kind=kind,
-                        newest=newest,
-                        older=tuple(sorted({source.origin.code[kind] for source in stale})),
-                        cells=tuple(cell for source in stale for cell in source.cells),
-                        stale=len(stale),
-                        total=len(taken),
-                    )
-                )
+            older = _older(half, kind, [source for source in own if kind in source.origin.code])
+            if older is None:
+                continue
+            alike = next((one for one in found if replace(one, kinds=(kind,)) == older), None)
+            if alike is None:
+                found.append(older)
+            else:
+                found[found.index(alike)] = replace(alike, kinds=(*alike.kinds, kind))
     return found
+
+
+def _older(half: Half, kind: str, taken: Sequence[Source]) -> OlderCode | None:
+    newest = max(taken, key=lambda source: (source.origin.provenance.utc, source.origin.key)).origin.code[kind]
+    stale = [source for source in taken if source.origin.code[kind] != newest]
+    if not stale:
+        return None
+    return OlderCode(
+        half=half,
+        kinds=(kind,),
+        newest=newest,
+        older=tuple(sorted({source.origin.code[kind] for source in stale})),
+        cells=tuple(cell for source in stale for cell in source.cells),
+        stale=len(stale),
+        total=len(taken),
+    )
 
 
 def _halves(record: Record) -> Iterator[tuple[Half, Origin]]:

@@ -84,38 +84,58 @@ def _spoken_for(members: Sequence[Configuration]) -> Configuration | None:
 
 
 def _finding(found: Comparison, names: Names) -> str:
-    parts = [f"{names(found.configuration)} reaches NDCG@10 {with_interval(found.quality)}"]
+    tokens = found.configuration.cell.tokens
+    counted = f"{tokens} token{'s' if tokens != 1 else ''}"
+    sentences = [f"{names(found.configuration)}: {_kept_at_what_cost(found, counted)}"]
     if found.retention.value is not None:
-        parts.append(f"{with_interval(found.retention, 'percent')} of full history's")
-    said = ", ".join(parts) + _costs_in_words(found)
-    if found.over_no_token.value is not None:
-        unsure = ", an interval that holds 0, so that the tokens help is not established" if found.over_no_token.holds_zero else ""
-        said += f" Against the same layout without tokens: {with_interval(found.over_no_token, 'signed')}{unsure}."
-    else:
-        said += f" Against the same layout without tokens: unknown, {found.over_no_token.reason}."
+        sentences.append(f"NDCG@10 is {with_interval(found.quality)}.")
+    sentences += [*_sizes(found), _against_no_token(found)]
     if found.over_recent.value is not None and found.over_recent.value < 0 and not found.over_recent.holds_zero:
-        said += f" A model trained on the recent items alone does better: {with_interval(found.over_recent, 'signed')}."
+        sentences.append(f"A model trained on the recent items alone does better: {with_interval(found.over_recent, 'signed')}.")
+    worth = found.full_over_no_token
     if found.recovered.value is not None:
-        said += f" Of the long history's value the tokens recover {with_interval(found.recovered, 'percent')}."
-    elif found.full_over_no_token.value is not None and (found.full_over_no_token.holds_zero or found.full_over_no_token.value < 0):
-        gap = with_interval(found.full_over_no_token, "signed")
-        said += f" Full history does not beat the no-token layout here, {gap}, so there is no share to recover."
-    return said
+        sentences.append(f"The tokens recover {with_interval(found.recovered, 'percent')} of the long history's value.")
+    elif worth.value is not None and (worth.value < 0 or (worth.low is not None and worth.holds_zero)):
+        gap = with_interval(worth, "signed")
+        sentences.append(f"Full history does not beat the no-token layout here, {gap}, so there is no share to recover.")
+    return " ".join(sentences)
 
 
-def _costs_in_words(found: Comparison) -> str:
-    """What the configuration costs beside full history, recomputed and from its KV cache."""
-    one, full, cached = found.configuration, found.references.full, found.references.full_cached
+def _kept_at_what_cost(found: Comparison, counted: str) -> str:
+    """The sentence ``4 tokens keep 96% of full history's quality at 6% of its compute per request; counting one refresh ..., 102%``."""
+    one, full = found.configuration, found.references.full
     shares = []
-    for cost, phrase in (("serve_flops", "of its FLOPs per request"), ("compress_serve_flops", "with the refresh in")):
+    for cost in ("serve_flops", "compress_serve_flops"):
         ours, theirs = COSTS[cost](one).value, COSTS[cost](full).value if full else None
-        if ours is not None and theirs:
-            shares.append(f"{text.percent(ours / theirs)} {phrase}")
-    said = (f", at {' and '.join(shares)}" if shares else "") + "."
-    kept, rival = one.cost("cache_bytes").value, cached.cost("cache_bytes").value if cached else None
-    if kept is not None and rival is not None:
-        said += f" It keeps {text.nbytes(kept)} of a user; full history's KV cache keeps {text.nbytes(rival)}."
-    return said
+        shares.append(text.percent(ours / theirs) if ours is not None and theirs else "")
+    request, with_refresh = shares
+    refreshed = f"; counting one refresh per request, {with_refresh}" if request and with_refresh else ""
+    verb = "keeps" if one.cell.tokens == 1 else "keep"
+    if found.retention.value is None:
+        reached = f"{counted} {'reaches' if one.cell.tokens == 1 else 'reach'} NDCG@10 {with_interval(found.quality)}."
+        return reached + (f" A request costs {request} of full attention's compute{refreshed}." if request else "")
+    kept = f"{counted} {verb} {with_interval(found.retention, 'percent')} of full history's quality"
+    return f"{kept} at {request} of its compute per request{refreshed}." if request else f"{kept}."
+
+
+def _sizes(found: Comparison) -> list[str]:
+    cached = found.references.full_cached
+    kept, rival = found.configuration.cost("cache_bytes").value, cached.cost("cache_bytes").value if cached else None
+    if kept is None or rival is None:
+        return []
+    return [f"It keeps {text.nbytes(kept)} of a user; full history's KV cache keeps {text.nbytes(rival)}."]
+
+
+def _against_no_token(found: Comparison) -> str:
+    gain = found.over_no_token
+    if gain.value is None:
+        return f"Against the same layout without tokens: unknown, {gain.reason}."
+    unsure = ""
+    if gain.low is None:
+        unsure = f", without an interval ({gain.reason}), so that the tokens help is not established"
+    elif gain.holds_zero:
+        unsure = ", an interval that holds 0, so that the tokens help is not established"
+    return f"Against the same layout without tokens: {with_interval(gain, 'signed')}{unsure}."
 
 
 def _standing(statuses: Counter[Status]) -> tuple[str, str, str]:
@@ -162,10 +182,9 @@ def _mixed(code: OlderCode, among: Sequence[Configuration], names: Names) -> str
     cells = [names(one) for one in among if any(record.cell_key in keys for record in one.records)]
     half = _HALVES[code.half]
     older, newest = listed([digest[:12] for digest in code.older]), code.newest[:12]
-    kind = code.kind.replace("_", " ")
-    return (
-        f"Mixed code: {code.stale} of {code.total} {half} are of older {kind} code ({older}; newest {newest}): {_some(cells)}. Run again."
-    )
+    kinds = listed([kind.replace("_", " ") for kind in code.kinds])
+    count = f"{code.stale} of {code.total} {half}"
+    return f"Mixed code: {count} were measured by older code of {kinds} ({older}; newest {newest}): {_some(cells, most=3)}. Run again."
 
 
 def _warnings(every: Sequence[Source], among: Sequence[Configuration], names: Names) -> list[str]:

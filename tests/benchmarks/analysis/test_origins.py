@@ -24,11 +24,19 @@ def test_older_code_is_told_by_half_and_kind():
         old[half] |= {"code": old[half]["code"] | {kind: f"older {kind}"}}
         new[half] |= {"provenance": new[half]["provenance"] | {"utc": "2026-04-01T00:00:00Z"}}
     found = older_code(sources(records_of(old, new)))
-    assert [(code.half, code.kind, code.older, code.stale, code.total) for code in found] == [
-        ("quality", "evaluation", ("older evaluation",), 1, 2),
-        ("cost", "latency", ("older latency",), 1, 2),
+    assert [(code.half, code.kinds, code.older, code.stale, code.total) for code in found] == [
+        ("quality", ("evaluation",), ("older evaluation",), 1, 2),
+        ("cost", ("latency",), ("older latency",), 1, 2),
     ]
     assert [record.cell.tokens for code in found for record in code.cells] == [4, 4]
+
+
+def test_kinds_whose_code_changed_together_are_told_together():
+    old, new = fabricate(cell(), code="a" * 64), fabricate(cell(tokens=8))
+    for half in ("quality", "cost"):
+        new[half] |= {"provenance": new[half]["provenance"] | {"utc": "2026-04-01T00:00:00Z"}}
+    found = older_code(sources(records_of(old, new)))
+    assert [(code.half, code.kinds) for code in found] == [("quality", ("evaluation", "training")), ("cost", ("flops", "latency"))]
 
 
 def test_one_code_is_no_mixture():

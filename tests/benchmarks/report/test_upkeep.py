@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from fabricated_records import records_of, fabricate, slim, write
+from fabricated_records import fabricate, records_of, slim, write
 
 from benchmarks.analysis.origins import sources
 from benchmarks.cell import Cell

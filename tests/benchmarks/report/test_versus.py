@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from fabricated_records import records_of, fabricate, write
+from fabricated_records import fabricate, records_of, write
 
 from benchmarks.cell import Cell
 from benchmarks.report.command import main
