@@ -27,7 +27,7 @@ class References:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Comparison:
+class Contrast:
     """One configuration beside its references, on one metric."""
 
     configuration: Configuration
@@ -78,20 +78,20 @@ def contrasted(among: Sequence[Configuration]) -> list[Configuration]:
     return [one for one in among if not one.is_floor and one.quality(QUALITY_METRICS[0]).value is not None]
 
 
-def full_against_no_token(among: Sequence[Configuration], metric: str) -> list[Comparison]:
+def full_against_no_token(among: Sequence[Configuration], metric: str) -> list[Contrast]:
     """One comparison per control that has a full-history reference: does the long history pay at all?"""
     found = [compare(one, among, metric) for one in among if one.is_control]
     return [comparison for comparison in found if comparison.full_over_no_token.value is not None]
 
 
-def compare(one: Configuration, among: Sequence[Configuration], metric: str) -> Comparison:
+def compare(one: Configuration, among: Sequence[Configuration], metric: str) -> Contrast:
     """A configuration beside its references on one metric."""
     references = find_references(one, among)
     ours = one.quality(metric)
     full = reference_quality(references.full_quality, metric, "no full-history cell of this model and window")
     no_token = reference_quality(references.no_token, metric, "no cell of this layout without tokens")
     recent = reference_quality(references.recent, metric, "no cell trained on the recent items alone")
-    return Comparison(
+    return Contrast(
         configuration=one,
         references=references,
         metric=metric,

@@ -9,7 +9,7 @@ from benchmarks.analysis.configurations import DISAGREES, QUALITY_METRICS, Confi
 from benchmarks.analysis.estimates import with_interval
 from benchmarks.analysis.frontier import COSTS, frontier
 from benchmarks.analysis.origins import OlderCode, Source, older_code, timings
-from benchmarks.analysis.references import Comparison, compare
+from benchmarks.analysis.references import Contrast, compare
 from benchmarks.records import FINDINGS, Record, Status
 from benchmarks.report.names import COST_NAMES, Names, dataset_name, is_synthetic, name_all, peers_key
 from benchmarks.report.tables.noise import WIDE, timing_spreads
@@ -83,7 +83,7 @@ def _spoken_for(members: Sequence[Configuration]) -> Configuration | None:
     return max(pool, key=lambda one: (one.quality(_METRIC).value or 0.0, one.key))
 
 
-def _finding(found: Comparison, names: Names) -> str:
+def _finding(found: Contrast, names: Names) -> str:
     tokens = found.configuration.cell.tokens
     counted = f"{tokens} token{'s' if tokens != 1 else ''}"
     sentences = [f"{names(found.configuration)}: {_kept_at_what_cost(found, counted)}"]
@@ -101,7 +101,7 @@ def _finding(found: Comparison, names: Names) -> str:
     return " ".join(sentences)
 
 
-def _kept_at_what_cost(found: Comparison, counted: str) -> str:
+def _kept_at_what_cost(found: Contrast, counted: str) -> str:
     """The sentence ``4 tokens keep 96% of full history's quality at 6% of its compute per request; counting one refresh ..., 102%``."""
     one, full = found.configuration, found.references.full
     shares = []
@@ -118,7 +118,7 @@ def _kept_at_what_cost(found: Comparison, counted: str) -> str:
     return f"{kept} at {request} of its compute per request{refreshed}." if request else f"{kept}."
 
 
-def _sizes(found: Comparison) -> list[str]:
+def _sizes(found: Contrast) -> list[str]:
     cached = found.references.full_cached
     kept, rival = found.configuration.cost("cache_bytes").value, cached.cost("cache_bytes").value if cached else None
     if kept is None or rival is None:
@@ -126,7 +126,7 @@ def _sizes(found: Comparison) -> list[str]:
     return [f"It keeps {text.nbytes(kept)} of a user; full history's KV cache keeps {text.nbytes(rival)}."]
 
 
-def _against_no_token(found: Comparison) -> str:
+def _against_no_token(found: Contrast) -> str:
     gain = found.over_no_token
     if gain.value is None:
         return f"Against the same layout without tokens: unknown, {gain.reason}."

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import with_interval
-from benchmarks.analysis.references import Comparison, compare, contrasted, full_against_no_token
+from benchmarks.analysis.references import Contrast, compare, contrasted, full_against_no_token
 from benchmarks.report.figures.experiments import staleness_figure
 from benchmarks.report.figures.forest import forest_figure
 from benchmarks.report.names import METRIC_NAMES, Names
@@ -67,7 +67,7 @@ def _does_history_pay(among: Sequence[Configuration], names: Names) -> list[str]
     return ["Full history beats the no-token layout wherever both were measured."]
 
 
-def _does_not_pay(comparison: Comparison, metric: str, names: Names) -> str:
+def _does_not_pay(comparison: Contrast, metric: str, names: Names) -> str:
     worth, full = comparison.full_over_no_token, comparison.references.full_quality
     gap = f"{METRIC_NAMES[metric]} {with_interval(worth, 'signed')}"
     pair = f"{names(full) if full else 'full history'} against {names(comparison.configuration)}"

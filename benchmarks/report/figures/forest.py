@@ -7,7 +7,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator
 from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import with_interval
-from benchmarks.analysis.references import Comparison, compare, contrasted
+from benchmarks.analysis.references import Contrast, compare, contrasted
 from benchmarks.report import tabular
 from benchmarks.report.figures import axes, canvas
 from benchmarks.report.figures.axes import Backbones
@@ -61,13 +61,13 @@ def forest_figure(among: Sequence[Configuration], names: Names, *, key: str, whe
     )
 
 
-def _served_twice(found: Comparison) -> bool:
+def _served_twice(found: Contrast) -> bool:
     """Full history from its cache where full history recomputed is there: the same ranks."""
     one = found.configuration
     return one.cell.compression == "full" and one.cell.serving == "cache" and found.references.full is not None
 
 
-def _forest_table(comparisons: dict[str, list[Comparison]], kept: Sequence[int], names: Names, *, key: str, caption: str) -> Table:
+def _forest_table(comparisons: dict[str, list[Contrast]], kept: Sequence[int], names: Names, *, key: str, caption: str) -> Table:
     numeric = [f"{METRIC_NAMES[metric]} minus no token" for metric in QUALITY_METRICS]
     rows = [
         tabular.row(
@@ -82,6 +82,6 @@ def _forest_table(comparisons: dict[str, list[Comparison]], kept: Sequence[int],
     return Table(key=key, caption=caption, columns=tabular.columns("configuration", *numeric, numeric=numeric), rows=tuple(rows))
 
 
-def _forest_in_words(found: Sequence[Comparison], names: Names) -> str:
+def _forest_in_words(found: Sequence[Contrast], names: Names) -> str:
     said = [f"{names(comparison.configuration)} {with_interval(comparison.over_no_token, 'signed')}" for comparison in found]
     return f"{METRIC_NAMES[QUALITY_METRICS[0]]} minus the no-token layout's: {'; '.join(said)}."

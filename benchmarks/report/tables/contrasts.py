@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 
 from benchmarks import text
-from benchmarks.analysis.references import Comparison
+from benchmarks.analysis.references import Contrast
 from benchmarks.report import tabular
 from benchmarks.report.names import METRIC_NAMES, Names, family, filter_name
 from benchmarks.report.tabular import Entry, Table
 
 
-def comparison_table(comparisons: Sequence[Comparison], names: Names, *, key: str, metric: str) -> Table:
+def comparison_table(comparisons: Sequence[Contrast], names: Names, *, key: str, metric: str) -> Table:
     """One row a configuration: its quality, the differences from its references, retention and the share recovered."""
     shown = METRIC_NAMES.get(metric, metric)
     numeric = (shown, "minus no token", "minus full history", "minus recent only", "retention", "recovered")
