@@ -15,6 +15,7 @@ import importlib.util
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from benchmarks.cell import Cell
 from benchmarks.measures import COST_KINDS, Kind
@@ -33,6 +34,7 @@ PROBES: dict[Kind, str] = {
     "training_cost": "benchmarks.probes.training_cost",
 }
 MODELS = "benchmarks.probes.models"
+BESIDE_CONTROL: frozenset[Kind] = frozenset({"control", "training_cost"})  # the kinds that full attention's code makes, too
 LEFT_OUT = frozenset({"persrec.names", "persrec.files", "persrec.commandline", "benchmarks.cell", "benchmarks.measures"})
 
 
@@ -62,7 +64,7 @@ def _parts(cell: Cell, kind: Kind) -> tuple[str, ...]:
         parts: list[names.Part] = [names.find(names.floors(), cell.backbone)]
     else:
         parts = [names.find(names.backbones(), cell.backbone), names.find(names.compressions(), cell.compression)]
-        if cell.control:
+        if cell.control and kind in BESIDE_CONTROL:
             parts.append(names.find(names.compressions(), "full"))
     if kind in ("training", "evaluation"):
         parts.append(names.find(names.datasets(), cell.dataset))
@@ -105,7 +107,17 @@ def _module(module: str) -> tuple[str, tuple[str, ...]]:
         return "", ()
     tree = ast.parse(source.read_bytes())
     without_docstrings(tree)
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), tuple(_imports(tree, module, is_package=source.name == "__init__.py"))
+    return hashlib.sha256(_text(tree).encode()).hexdigest(), tuple(_imports(tree, module, is_package=source.name == "__init__.py"))
+
+
+def _text(node: Any) -> str:
+    """A tree as text without what is empty in it, since each version of Python adds fields that are empty in older code."""
+    if isinstance(node, list):
+        return f"[{', '.join(map(_text, node))}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
+    return f"{type(node).__name__}({', '.join(f'{name}={_text(value)}' for name, value in fields)})"
 
 
 def without_docstrings(tree: ast.AST) -> None:

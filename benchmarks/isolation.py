@@ -9,11 +9,13 @@ import contextlib
 import errno
 import faulthandler
 import importlib
+import math
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.forkserver
 import multiprocessing.process
 import os
+import pickle
 import resource
 import signal
 import sys
@@ -23,17 +25,15 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from benchmarks.cell import InvalidMeasurementError, UnsupportedError
+from benchmarks.records import Status
 from benchmarks.tether import end_with_parent
 
-__all__ = ["ATTEMPTS", "InvalidMeasurementError", "Isolated", "Job", "Outcome", "Status", "UnsupportedError", "preload", "run_isolated"]
-
-Status = Literal["ok", "oom", "timeout", "crash", "unsupported", "invalid"]
 ReportPhase = Callable[[str], None]
 
-ATTEMPTS = 3  # a crash may be bad luck; running out of memory or time is a property of the cell
+ATTEMPTS = 3  # of what may be bad luck (`Outcome.retry`)
 START = "start"
 LOG_TAIL_LINES = 40
 LOG_TAIL_BYTES = 64 * 1024
@@ -45,9 +45,16 @@ OUT_OF_MEMORY_TEXTS = (
     "out of memory",  # CUDA, where it is no torch.OutOfMemoryError
     "CUBLAS_STATUS_ALLOC_FAILED",
     "std::bad_alloc",
+    "Storage size calculation overflowed",  # more than can be counted
 )
+# what input or code does again however often it is tried: a value that does not hold up, a file that is not there or not ours
+SURE_TO_FAIL_AGAIN = (
+    ValueError, TypeError, LookupError, AttributeError, ImportError, NotImplementedError, AssertionError, ArithmeticError,
+    pickle.PicklingError, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError,
+)  # fmt: skip
 
 TETHERED = "benchmarks.tethered"
+LONGEST_WAIT_S = 86400.0  # the system calls that wait take no much longer time; whoever waits looks again and waits on
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 _context = multiprocessing.get_context("forkserver")
@@ -73,7 +80,11 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """How a job ended; ``value`` is what the function returned, the other fields say what went wrong and in which phase."""
+    """How a job ended; ``value`` is what the function returned, the other fields say what went wrong and in which phase.
+
+    ``retry`` says whether another try may end better: after a signal or an error that may be bad luck. Bad input, like running out
+    of memory or time, is a property of the job.
+    """
 
     status: Status
     value: Any = None
@@ -82,15 +93,16 @@ class Outcome:
     message: str | None = None
     log_tail: str | None = None
     seconds: float = 0.0
+    retry: bool = False
 
     @property
     def disk_is_at_fault(self) -> bool:
         """Whether something could not be written: a finding on the disk, not on the job."""
-        return self.status == "crash" and any(os.strerror(number) in (self.message or "") for number in DISK_ERRORS)
+        return self.status == Status.CRASH and any(os.strerror(number) in (self.message or "") for number in DISK_ERRORS)
 
     def error(self) -> dict[str, Any] | None:
         """The failure as a record keeps it."""
-        if self.status == "ok":
+        if self.status == Status.OK:
             return None
         return {"phase": self.phase, "type": self.type, "message": self.message, "log_tail": self.log_tail}
 
@@ -126,6 +138,7 @@ class Isolated:
         """
         self.job = job
         self.phase = START
+        self._new_phases: list[str] = []
         self._started = time.monotonic()
         self._oom_kills = _kernel_oom_kills()
         self._outcome: Outcome | None = None
@@ -137,7 +150,7 @@ class Isolated:
             with _surroundings(job.threads):
                 process.start()
         except (OSError, EOFError) as error:
-            self._outcome = self._ended("crash", type_=type(error).__name__, message=f"the process did not start: {error}")
+            self._outcome = self._ended(Status.CRASH, type_=type(error).__name__, message=f"the process did not start: {error}", retry=True)
         else:
             self._process = process
         finally:
@@ -149,10 +162,10 @@ class Isolated:
         return ready + ([self._process.sentinel] if self._process is not None else [])
 
     def remaining_s(self) -> float | None:
-        """Seconds until the job's time is over, ``None`` where it has no limit."""
-        if self.job.timeout_s is None:
+        """Seconds to wait for the job at most, 0 once its time is over; ``None`` where it has no limit."""
+        if self.job.timeout_s is None or math.isinf(self.job.timeout_s):
             return None
-        return max(0.0, self._started + self.job.timeout_s - time.monotonic())
+        return min(LONGEST_WAIT_S, max(0.0, self._started + self.job.timeout_s - time.monotonic()))
 
     def poll(self) -> Outcome | None:
         """The outcome once there is one, ``None`` while the job runs."""
@@ -162,10 +175,15 @@ class Isolated:
             if self._outcome is None and exit_code is not None:
                 self._outcome = self._crashed(exit_code)
             if self._outcome is None and self.remaining_s() == 0.0:
-                self._outcome = self._ended("timeout", type_="TimeoutError", message=f"not finished after {self.job.timeout_s:g} s")
+                self._outcome = self._ended(Status.TIMEOUT, type_="TimeoutError", message=f"not finished after {self.job.timeout_s:g} s")
             if self._outcome is not None:
                 self._end_process(self._outcome.status)
         return self._outcome
+
+    def new_phases(self) -> list[str]:
+        """The phases that began since the last call, in order."""
+        phases, self._new_phases = self._new_phases, []
+        return phases
 
     def kill(self) -> None:
         """Ends the process and everything it started, at once."""
@@ -188,7 +206,7 @@ class Isolated:
         self._answers.close()
 
     def _end_process(self, status: Status) -> None:
-        if self._process is not None and status != "timeout":
+        if self._process is not None and status != Status.TIMEOUT:
             self._process.join(GRACE_SECONDS)
         self.kill()
 
@@ -198,22 +216,28 @@ class Isolated:
             while self._listening and self._answers.poll():
                 kind, content = self._answers.recv()
                 if kind == "outcome":
-                    return self._ended(content["status"], type_=content["type"], message=content["message"], value=content["value"])
+                    return self._ended(
+                        content["status"], type_=content["type"], message=content["message"], value=content["value"], retry=content["retry"]
+                    )
                 self.phase = content
+                self._new_phases.append(content)
         except (EOFError, OSError):
             self._listening = False
+        except Exception as error:  # noqa: BLE001 - a value of a type that only the other process knows fails in any way
+            return self._ended(Status.CRASH, type_=type(error).__name__, message=f"the answer cannot be read: {error}")
         return None
 
     def _crashed(self, exit_code: int) -> Outcome:
         if exit_code == -signal.SIGKILL and _kernel_oom_kills() > self._oom_kills:
-            return self._ended("oom", type_="SIGKILL", message="ended by the kernel's out-of-memory killer")
+            return self._ended(Status.OOM, type_="SIGKILL", message="ended by the kernel's out-of-memory killer")
         if exit_code < 0:
-            name = signal.Signals(-exit_code).name
-            return self._ended("crash", type_=name, message=f"ended by signal {name}")
-        return self._ended("crash", type_="SystemExit", message=f"ended with exit code {exit_code} and without an answer")
+            name = _signal_name(-exit_code)
+            return self._ended(Status.CRASH, type_=name, message=f"ended by signal {name}", retry=True)
+        message = f"ended with exit code {exit_code} and without an answer"
+        return self._ended(Status.CRASH, type_="SystemExit", message=message, retry=True)
 
-    def _ended(self, status: Status, *, type_: str | None, message: str | None, value: Any = None) -> Outcome:
-        failed = status != "ok"
+    def _ended(self, status: Status, *, type_: str | None, message: str | None, value: Any = None, retry: bool = False) -> Outcome:
+        failed = status != Status.OK
         return Outcome(
             status=status,
             value=value,
@@ -222,6 +246,7 @@ class Isolated:
             message=message,
             log_tail=_log_tail(self.job.log_path) if failed else None,
             seconds=time.monotonic() - self._started,
+            retry=retry,
         )
 
 
@@ -233,49 +258,74 @@ def _run_in_child(answers: multiprocessing.connection.Connection, job: Job) -> N
         _write_output_to(job.log_path, append=job.attempt > 1)
         _apply_limits(job)
         value = _resolve(job.function)(dict(job.payload), lambda phase: answers.send(("phase", phase)))
-        answers.send(("outcome", {"status": "ok", "type": None, "message": None, "value": value}))
+        answers.send(("outcome", {"status": Status.OK, "type": None, "message": None, "value": value, "retry": False}))
     except BaseException as error:  # noqa: BLE001 - the boundary of the process: whatever it is becomes a record
         with contextlib.suppress(OSError):  # a disk that is full takes no log either
             traceback.print_exc()
             sys.stderr.flush()
-        failure = {"status": _status_of(error), "type": type(error).__name__, "message": str(error), "value": None}
+        status = _status_of(error)
+        retry = status == Status.CRASH and not any(isinstance(link, SURE_TO_FAIL_AGAIN) for link in _causes(error))
+        failure = {"status": status, "type": type(error).__name__, "message": str(error), "value": None, "retry": retry}
         answers.send(("outcome", failure))
     finally:
         answers.close()
 
 
 def _apply_limits(job: Job) -> None:
-    if job.affinity:
+    if job.affinity and hasattr(os, "sched_setaffinity"):  # elsewhere than on Linux the system alone places processes
         os.sched_setaffinity(0, job.affinity)
     for name in THREAD_VARIABLES:
         os.environ[name] = str(job.threads)
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(job.threads)
     if job.address_space_bytes is not None:
-        resource.setrlimit(resource.RLIMIT_AS, (job.address_space_bytes, job.address_space_bytes))
+        _limit_address_space(job.address_space_bytes)
     # should the kernel run out of memory, it ends the cell and not the run
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("800")
 
 
+def _limit_address_space(size: int) -> None:
+    """Limits what this process may map; a stricter limit that it came with stays."""
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    size = size if most == resource.RLIM_INFINITY else min(size, most)
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    except (ValueError, OSError) as error:
+        raise UnsupportedError(f"address_space_bytes: this system cannot limit a process to {size} bytes: {error}") from error
+
+
 def _resolve(function: str) -> Callable[[dict[str, Any], ReportPhase], Any]:
     module, _, name = function.partition(":")
-    found: Callable[[dict[str, Any], ReportPhase], Any] = getattr(importlib.import_module(module), name)
-    return found
+    resolved: Callable[[dict[str, Any], ReportPhase], Any] = getattr(importlib.import_module(module), name)
+    return resolved
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what it was raised from."""
+    link: BaseException | None = error
+    while link is not None:
+        yield link
+        link = link.__cause__
 
 
 def _status_of(error: BaseException) -> Status:
     """What an exception means for the cell; what it was raised from counts too."""
-    link: BaseException | None = error
-    while link is not None:
+    for link in _causes(error):
         if isinstance(link, UnsupportedError):
-            return "unsupported"
+            return Status.UNSUPPORTED
         if isinstance(link, InvalidMeasurementError):
-            return "invalid"
+            return Status.INVALID
         if _is_out_of_memory(link):
-            return "oom"
-        link = link.__cause__
-    return "crash"
+            return Status.OOM
+    return Status.CRASH
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return str(number)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -72,8 +72,13 @@ class Part:
         return {"kind": self.kind, **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)}}
 
     def numbers(self) -> dict[str, Any]:
-        """The declaration without what is only shown: what may change a number."""
-        return {name: value for name, value in self.to_dict().items() if name not in (*LOOKS, "version")}
+        """The declaration without what is only shown: what may change a number.
+
+        Traits at their defaults are left out, so that a trait that is added later ages no number.
+        """
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        numbers = {name: value for name, value in self.to_dict().items() if name not in (*LOOKS, "version")}
+        return {name: value for name, value in numbers.items() if name == "package" or value != defaults.get(name, dataclasses.MISSING)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

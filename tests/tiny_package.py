@@ -23,9 +23,7 @@ LATEST = CompressionPart(
     marker="D",
     glyph="\\N{BLACK DIAMOND}",
 )
-RESIDUAL = BackbonePart(
-    name="residual", title="Residual", target="tiny_parts.residual:build", optional_sizes=("feed_forward",)
-)
+RESIDUAL = BackbonePart(name="residual", title="Residual", target="tiny_parts.residual:build", optional_sizes=("feed_forward",))
 '''
 
 LATEST = '''"""The last items of the history, as they are."""
@@ -74,8 +72,13 @@ def build(settings: BackboneSettings) -> Residual:
     """A model of these sizes."""
     s = settings
     sizes = SASRecConfig(
-        width=s.width, layers=s.layers, heads=s.heads, inner=s.feed_forward or s.width, length=s.length,
-        dropout=s.dropout, copying_start=s.copying_start,
+        width=s.width,
+        layers=s.layers,
+        heads=s.heads,
+        inner=s.feed_forward or s.width,
+        length=s.length,
+        dropout=s.dropout,
+        copying_start=s.copying_start,
     )
     return Residual(sizes)
 '''

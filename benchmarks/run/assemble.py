@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.cell import Cell
 from benchmarks.isolation import Outcome
-from benchmarks.measures import COST_KINDS, MEASURES, QUALITY_KINDS, of_kinds, versions
+from benchmarks.measures import COST_KINDS, MEASURES, QUALITY_KINDS, of_kinds, versions, versions_of
 from benchmarks.records import (
     Cost,
     DatasetFacts,
@@ -50,12 +50,12 @@ class Quality:
 
 def quality_of(planned: Planned, outcome: Outcome, *, environment: Environment, provenance: Provenance) -> Quality:
     """The quality that a process came to."""
-    answer = outcome.value if outcome.status == "ok" else {}
+    answer = outcome.value if outcome.status is Status.OK else {}
     facts = {"name": planned.cell.dataset, "size": planned.cell.dataset_size, "digest": planned.dataset_digest}
     return Quality(
         origin=Origin(
             key=planned.quality_key or "",
-            status=Status(outcome.status),
+            status=outcome.status,
             code=dict(planned.code),
             seconds=_seconds(outcome),
             environment=environment,
@@ -85,34 +85,27 @@ def known_quality(record: Record | None) -> Quality | None:
 
 def cost_of(planned: PlannedCost, outcome: Outcome, *, environment: Environment, provenance: Provenance) -> Cost:
     """The cost that a process came to; kinds that were not measured again stay as they are known."""
-    answer = outcome.value if outcome.status == "ok" else {}
-    kept, rows = _kept(planned) if outcome.status == "ok" else ({}, ())
+    answer = outcome.value if outcome.status is Status.OK else {}
+    kept, rows = _kept(planned) if outcome.status is Status.OK else ({}, ())
     metrics = _metrics(answer.get("metrics", {}))
     loaded = replace(environment, readings={**environment.readings, "load": dict(answer.get("load", {}))})
-    known = planned.known
-    whole = known is None or set(planned.kinds) >= set(planned.code)
-    code = {} if whole or known is None else dict(known.code)
+    known = planned.known if set(planned.kinds) < set(planned.code) else None  # else nothing of it stays
     seconds = _seconds(outcome)
+    process = Process(metrics=metrics, seconds=seconds, environment=loaded, utc=provenance.utc)
     return Cost(
         cost_key=planned.key,
-        status=Status(outcome.status),
+        status=outcome.status,
         shape=json.loads(json.dumps(planned.shape)),
-        measure_versions=versions_of_cost(planned),
+        measure_versions=versions_of(COST_KINDS, control=planned.cell.control),
         metrics={**kept, **metrics},
         ledger=(*rows, *(typed(row, LedgerRow, where="answer", what="a ledger's row") for row in answer.get("ledger", ()))),
-        processes=(Process(metrics=metrics, seconds=seconds, environment=loaded, utc=provenance.utc),) if outcome.status == "ok" else (),
-        code=code | {kind: planned.code[kind] for kind in planned.kinds},
-        seconds=({} if whole or known is None else dict(known.seconds)) | seconds,
+        processes=(*_processes_with(kept, known), process) if outcome.status is Status.OK else (),
+        code=(dict(known.code) if known else {}) | {kind: planned.code[kind] for kind in planned.kinds},
+        seconds=(dict(known.seconds) if known else {}) | seconds,
         error=_failure(outcome),
         environment=loaded,
         provenance=provenance,
     )
-
-
-def versions_of_cost(planned: PlannedCost) -> dict[str, int]:
-    """The versions of the measures of a shape."""
-    wanted = of_kinds(COST_KINDS)
-    return {name: version for name, version in versions(control=planned.cell.control).items() if name in wanted}
 
 
 def record_of_halves(planned: Planned, quality: Quality | None, cost: Cost | None) -> Record:
@@ -154,23 +147,23 @@ def checked(outcome: Outcome, fields: Sequence[str]) -> Outcome:
 
     A number that is not finite makes a measurement invalid; an answer of another form is a crash of the measuring code.
     """
-    if outcome.status != "ok":
+    if outcome.status is not Status.OK:
         return outcome
     fault = _fault_of_form(outcome.value, fields)
     if fault is not None:
-        return replace(outcome, status="crash", value=None, phase="answer", type="TypeError", message=fault)
+        return replace(outcome, status=Status.CRASH, value=None, phase="answer", type="TypeError", message=fault)
     for name, metric in outcome.value["metrics"].items():
         for bound in ("value", "low", "high"):
             number = metric.get(bound)
             if number is not None and not math.isfinite(number):
                 message = f"{name}: {bound} is {number}; expected a finite number, or null with a reason in method"
-                return replace(outcome, status="invalid", value=None, phase="answer", type="InvalidMeasurementError", message=message)
+                return replace(outcome, status=Status.INVALID, value=None, phase="answer", type="InvalidMeasurementError", message=message)
     try:
         json.dumps({name: part for name, part in outcome.value.items() if name != "raw"}, allow_nan=False)
     except ValueError as error:
-        return replace(outcome, status="invalid", value=None, phase="answer", type="InvalidMeasurementError", message=str(error))
+        return replace(outcome, status=Status.INVALID, value=None, phase="answer", type="InvalidMeasurementError", message=str(error))
     except TypeError as error:
-        return replace(outcome, status="crash", value=None, phase="answer", type="TypeError", message=str(error))
+        return replace(outcome, status=Status.CRASH, value=None, phase="answer", type="TypeError", message=str(error))
     return outcome
 
 
@@ -190,6 +183,15 @@ def _kept(planned: PlannedCost) -> tuple[dict[str, Metric], tuple[LedgerRow, ...
     return metrics, tuple(rows)
 
 
+def _processes_with(kept: Mapping[str, Metric], known: Cost | None) -> list[Process]:
+    """The processes of before, each with those of its metrics that stay."""
+    earlier = [
+        replace(process, metrics={name: metric for name, metric in process.metrics.items() if name in kept})
+        for process in (known.processes if known is not None else ())
+    ]
+    return [process for process in earlier if process.metrics]
+
+
 def _metrics(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Metric]:
     return {
         name: typed(
@@ -204,7 +206,7 @@ def _optional(value: Any, kind: Any) -> Any:
 
 
 def _seconds(outcome: Outcome) -> dict[str, float]:
-    if outcome.status != "ok":
+    if outcome.status is not Status.OK:
         return {}
     seconds = dict(outcome.value["seconds"])
     seconds["overhead"] = max(0.0, outcome.seconds - sum(seconds.values()))
@@ -212,7 +214,7 @@ def _seconds(outcome: Outcome) -> dict[str, float]:
 
 
 def _failure(outcome: Outcome) -> Failure | None:
-    if outcome.status == "ok":
+    if outcome.status is Status.OK:
         return None
     return Failure(phase=outcome.phase, type=outcome.type, message=outcome.message, log_tail=outcome.log_tail)
 

@@ -6,7 +6,7 @@ import hashlib
 import shlex
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
@@ -15,13 +15,14 @@ from typing import NoReturn
 from benchmarks.cell import Cell
 from benchmarks.environment import available_processors, chosen_device
 from benchmarks.grids import ORDER_SEED, Durations, Grid, load_grid, preset_names, select, selecting, shuffled
-from benchmarks.keys import Catalogue
+from benchmarks.keys import Catalogue, model_key
 from benchmarks.labels import Labels
 from benchmarks.portable import portable_argv
 from benchmarks.records import FINDINGS, Record, load_records
+from benchmarks.run.jobs import SweepSettings, Work
 from benchmarks.run.plan import Data, Plan, Planned, Planner, Reason, model_fault, other_records
 from benchmarks.run.progress import display
-from benchmarks.run.sweep import Sweep, SweepSettings, Work
+from benchmarks.run.sweep import Sweep
 from benchmarks.store import check_out, locked, records_digest, remove_leftovers, remove_records, report_path, write_csv
 from persrec.commandline import DONE, INCOMPLETE, Parser, duration, guarded, one_line
 
@@ -122,9 +123,10 @@ def _command(options: argparse.Namespace, arguments: Sequence[str], work: Work) 
     call = _validated(options)
     if options.list:
         return _list(call)
+    catalogues = _catalogues(call)
     with locked(call.out) as dead:
         remove_leftovers(call.out)
-        return _run(call, arguments, work, dead)
+        return _run(call, _plan(call, catalogues), arguments, work, dead)
 
 
 def _validated(options: argparse.Namespace) -> Call:
@@ -143,9 +145,8 @@ def _validated(options: argparse.Namespace) -> Call:
     return Call(options=options, grid=grid, cells=cells, labels=Labels.of(grid.cells), device=device, out=out, digests=digests)
 
 
-def _run(call: Call, arguments: Sequence[str], work: Work, dead: int | None) -> int:
+def _run(call: Call, plan: Plan, arguments: Sequence[str], work: Work, dead: int | None) -> int:
     options, out = call.options, call.out
-    plan = _plan(call)
     to_do = plan.to_do()
     progress = display(total=len(to_do), workers=call.workers, quiet=options.quiet)
     settings = SweepSettings(
@@ -164,10 +165,10 @@ def _run(call: Call, arguments: Sequence[str], work: Work, dead: int | None) -> 
     try:
         if dead is not None:
             progress.note(f"{out}: took over from process {dead}, which ended without a word")
-        for line in [*_reason_lines(plan), *_strange_lines(call, plan)]:
+        for line in [*_reason_lines(plan, options.only), *_strange_lines(call, plan)]:
             progress.note(line)
         for planned in plan.cells:
-            if plan.reason(planned) == "done":  # a run was ended between the new record and the removal of the old
+            if planned.known is not None and planned not in to_do:  # a run ended between the new record and the removal of the old
                 remove_records(out, planned.supersedes)
         Sweep(plan, settings, progress).run()
     finally:
@@ -181,37 +182,51 @@ def _run(call: Call, arguments: Sequence[str], work: Work, dead: int | None) -> 
     return _verdict([record for record in records if record.cell_key in keys], call)
 
 
-def _plan(call: Call) -> Plan:
+def _plan(call: Call, catalogues: Mapping[Data, Catalogue]) -> Plan:
     """Every cell in the order to measure in, with its keys and why it is measured, or that it is done."""
     options = call.options
-    planner = Planner(out=call.out, resume=options.resume, only=options.only, digests=call.digests, catalogues=_catalogues(call))
+    planner = Planner(out=call.out, resume=options.resume, only=options.only, digests=call.digests, catalogues=catalogues)
     plan = planner.plan(shuffled(call.cells))
     return replace(plan, cells=tuple(replace(planned, rerun=_rerun(call, planned.cell)) for planned in plan.cells))
 
 
 def _catalogues(call: Call) -> dict[Data, Catalogue]:
-    """What costs depend on of each dataset, which is prepared if it is not yet."""
+    """What costs depend on of each dataset, which is prepared if it is not yet.
+
+    Raises:
+        ValueError: the data have nobody to evaluate, where a cell has a quality.
+    """
     from persrec.data import load_dataset  # noqa: PLC0415 - pandas takes a moment, and a refused call needs none
+    from persrec.data.splits import leave_one_out  # noqa: PLC0415 - as above
 
     catalogues = {}
     for name, size in call.digests:
         log = load_dataset(name, size=size, data_dir=call.options.data_dir, cache_dir=call.options.cache_dir)
+        cells = [cell for cell in call.cells if (cell.dataset, cell.dataset_size) == (name, size)]
+        if any(cell.has_quality for cell in cells):
+            data = leave_one_out(log)
+            data.check_evaluated()
+            if len(data.evaluated) < 2 and any(cell.ablation == "other_user" for cell in cells):
+                raise ValueError(f"ablation: 'other_user' on dataset {name}, which has one user to evaluate; expected two or more")
         texts = None if log.item_texts is None else hashlib.sha256("\0".join(log.item_texts).encode()).hexdigest()
         categories = None if log.item_categories is None else hashlib.sha256(log.item_categories.tobytes()).hexdigest()
         catalogues[name, size] = Catalogue(items=log.num_items, texts=texts, categories=categories)
     return catalogues
 
 
-def _reason_lines(plan: Plan) -> list[str]:
+def _reason_lines(plan: Plan, only: str | None) -> list[str]:
     """A line for each reason there is, with its number of cells."""
-    reasons = [plan.reason(planned) for planned in plan.cells]
+    to_do, total = plan.to_do(), len(plan.cells)
+    without = sum(planned.known is None and planned not in to_do for planned in plan.cells)
+    reasons = [plan.reason(planned) for planned in plan.cells if planned.known is not None or planned in to_do]
     counts = {reason: reasons.count(reason) for reason in REASONS}
-    lines = [f"{count} of {len(reasons)} cells {REASONS[reason]}" for reason, count in counts.items() if count]
+    lines = [f"{count} of {total} cells {REASONS[reason]}" for reason, count in counts.items() if count]
+    lines += [f"{without} of {total} cells have no {only}, so nothing of them is measured"] if without else []
     renewed = {kind for cost in plan.costs_to_measure() if cost.reason == "stale" for kind in cost.kinds}
-    costs_alone = sum(not planned.measures_quality for planned in plan.cells if plan.reason(planned) == "stale")
-    return (
-        [*lines, f"of {costs_alone} of these the costs alone ({', '.join(sorted(renewed))}); nothing is trained"] if costs_alone else lines
-    )
+    costs_alone = sum(not planned.measures_quality for planned in to_do if plan.reason(planned) == "stale")
+    if costs_alone:
+        lines.append(f"of {costs_alone} of these the costs alone ({', '.join(sorted(renewed))}); nothing is trained")
+    return lines
 
 
 def _strange_lines(call: Call, plan: Plan) -> list[str]:
@@ -269,12 +284,13 @@ def _list(call: Call) -> int:
     """Prints the cells, what is done of them, and how long the rest may take."""
     if not call.out.is_dir():  # nothing is there, so that no data need be prepared to say what is missing
         lines = [f"{'missing':10} {call.labels(cell)}" for cell in shuffled(call.cells)]
-        models = len({replace(cell, tokens=0) if cell.training == "elastic" else cell for cell in call.cells if cell.training != "none"})
-        return _print_list(call, lines, cells=len(call.cells), models=models, done=())
-    plan = _plan(call)
+        trained = (cell for cell in call.cells if cell.training != "none")
+        keys = {model_key(cell, dataset_digest=call.digests[cell.dataset, cell.dataset_size]) for cell in trained}
+        return _print_list(call, lines, cells=len(call.cells), models=len(keys), done=())
+    plan = _plan(call, _catalogues(call))
     lines = [f"{plan.reason(planned):10} {call.labels(planned.cell)}" for planned in plan.cells]
-    keys = {planned.model_key: planned.code["training"] for planned in plan.qualities() if planned.model_key}
-    models = sum(model_fault(call.out, key, code=code) is not None for key, code in keys.items())
+    code_of = {planned.model_key: planned.code["training"] for planned in plan.qualities() if planned.model_key}
+    models = sum(model_fault(call.out, key, code=code) is not None for key, code in code_of.items())
     done = [planned for planned in plan.cells if plan.reason(planned) == "done"]
     return _print_list(call, lines, cells=len(plan.to_do()), models=models, done=done)
 

@@ -65,7 +65,7 @@ class Plan:
     costs: Mapping[str, PlannedCost]
 
     def reason(self, planned: Planned) -> Reason:
-        """Why a cell is worked on; ``done`` where nothing of it is measured."""
+        """Why something of a cell is measured; ``done`` where nothing is."""
         if planned.measures_quality and planned.quality_reason is not None:
             return planned.quality_reason
         cost = self.costs.get(planned.cost_key or "")
@@ -78,9 +78,8 @@ class Plan:
     def _is_behind(self, planned: Planned) -> bool:
         """Whether the record is missing, or holds an older cost than the shape's."""
         cost = self.costs.get(planned.cost_key or "")
-        if planned.known is None:
-            return True
-        return cost is not None and cost.known is not None and planned.known.cost != cost.known.origin()
+        known = cost.known if cost is not None else None
+        return known is not None and (planned.known is None or planned.known.cost != known.origin())
 
     def qualities(self) -> list[Planned]:
         """Those to measure."""

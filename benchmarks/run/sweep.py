@@ -5,18 +5,16 @@ each has the machine to itself. One thread waits for all workers at once; nothin
 """
 
 import multiprocessing.connection
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 
+from benchmarks.cell import Cell
 from benchmarks.environment import environment, processors, provenance, utc_now
-from benchmarks.grids import Limits
-from benchmarks.isolation import ATTEMPTS, Isolated, Job, Outcome, preload
-from benchmarks.labels import Labels
-from benchmarks.records import Cost, Environment, Order, Provenance, Record, typed
+from benchmarks.isolation import ATTEMPTS, Isolated, Outcome, preload
+from benchmarks.portable import without_paths
+from benchmarks.records import Cost, Environment, Order, Provenance, Record, Status, typed
 from benchmarks.run.assemble import (
     COST_FIELDS,
     QUALITY_FIELDS,
@@ -28,52 +26,14 @@ from benchmarks.run.assemble import (
     quality_of,
     record_of_halves,
 )
+from benchmarks.run.jobs import CostOf, QualityOf, SweepSettings, Task, Training, Worker, job
 from benchmarks.run.plan import Plan, Planned, PlannedCost, model_fault
 from benchmarks.run.progress import CellDone, Display, shown_metrics
-from benchmarks.store import log_path, model_dir, raw_path, remove_records, write_cost, write_raw, write_record
-from persrec import names
+from benchmarks.store import model_dir, raw_path, remove_records, write_cost, write_raw, write_record
 from persrec.commandline import duration, one_line
 from persrec.files import WriteError
 
 DAMAGED = "CheckpointError"  # what a process says of a model whose weights are not whole
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Work:
-    """The functions that do the measuring, as ``module:function``; tests put others in their place.
-
-    Their modules are imported once, in the fork server, and ``preload`` with them: what torch imports when it is asked for
-    deterministic algorithms would cost each cell seconds. So would what a backbone imports slowly, where a cell has it.
-    """
-
-    train: str = "benchmarks.execute:train_model"
-    quality: str = "benchmarks.execute:measure_cell_quality"
-    cost: str = "benchmarks.execute:measure_cost"
-    preload: tuple[str, ...] = ("torch._inductor",)
-
-    def modules(self, backbones: Iterable[str]) -> list[str]:
-        """What the fork server imports for cells of these backbones."""
-        functions = (function.partition(":")[0] for function in (self.train, self.quality, self.cost))
-        declared = names.backbones()
-        slow = (module for name in backbones if name in declared for module in declared[name].slow_imports)
-        return list(dict.fromkeys([*functions, *self.preload, *slow]))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SweepSettings:
-    """What is the same for all cells of a sweep."""
-
-    out: Path
-    data_dir: str | None
-    cache_dir: str | None
-    workers: int
-    limits: Limits
-    argv: Sequence[str]
-    order_seed: int
-    labels: Labels
-    work: Work = Work()
-    seconds_per_model: float = 30.0
-    seconds_per_cell: float = 5.0
 
 
 @dataclass(slots=True)
@@ -86,30 +46,6 @@ class Pace:
     def mean(self) -> float:
         """Seconds a piece."""
         return sum(self.taken) / len(self.taken) if self.taken else self.guess
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Task:
-    """One job: the training of a model, the quality of a cell, or the cost of a shape."""
-
-    kind: Literal["training", "quality", "cost"]
-    planned: Planned | None = None
-    cost: PlannedCost | None = None
-
-    @property
-    def cell(self) -> Any:
-        """The cell to run it by."""
-        return self.cost.cell if self.cost is not None else self.planned.cell if self.planned is not None else None
-
-
-@dataclass(slots=True)
-class Worker:
-    """One of the places where jobs run, with its own processors."""
-
-    slot: int
-    affinity: tuple[int, ...]
-    running: Isolated | None = None
-    task: Task | None = None
 
 
 class Sweep:
@@ -182,64 +118,32 @@ class Sweep:
             self._display.note(f"{count} model{'s' * (count > 1)} here {'were' if count > 1 else 'was'} {fault}: trained anew")
 
     def _give_work(self, worker: Worker) -> None:
-        """Starts the first thing that may start: a training, then a quality whose model is there, then, alone, a cost."""
+        """Starts the first task that may start: a training, then a quality whose model is there, then, alone, a cost."""
         running = [other.task for other in self._workers if other.task is not None]
-        if any(task.kind == "cost" for task in running):
+        if any(isinstance(task, CostOf) for task in running):
             return
+        self._give_up_untrained(worker)
+        in_training = {task.planned.model_key for task in running if isinstance(task, Training)}
+        to_train = (planned for planned in self._qualities if planned.model_key in self._faults and planned.model_key not in in_training)
+        trained = (planned for planned in self._qualities if planned.model_key not in self._faults)
+        if (planned := next(to_train, None)) is not None:
+            self._start(worker, Training(planned=planned))
+        elif (planned := next(trained, None)) is not None:
+            self._qualities.remove(planned)
+            self._start(worker, QualityOf(planned=planned))
+        elif self._costs and not running and not self._qualities:
+            self._start(worker, CostOf(planned=self._costs.pop(0)))
+
+    def _give_up_untrained(self, worker: Worker) -> None:
+        """Qualities whose model could not be trained fail as the training did."""
         for planned in [waiting for waiting in self._qualities if waiting.model_key in self._training_failures]:
             self._qualities.remove(planned)
             self._keep_quality(planned, failed_in_training(self._training_failures[str(planned.model_key)]), worker)
-        busy = {task.planned.model_key for task in running if task.kind == "training" and task.planned is not None}
-        untrained = (planned for planned in self._qualities if planned.model_key in self._faults and planned.model_key not in busy)
-        to_train = next(untrained, None)
-        if to_train is not None:
-            self._start(worker, Task(kind="training", planned=to_train))
-            return
-        ready = next((planned for planned in self._qualities if planned.model_key not in self._faults), None)
-        if ready is not None:
-            self._qualities.remove(ready)
-            self._start(worker, Task(kind="quality", planned=ready))
-        elif self._costs and not running and not self._qualities:
-            self._start(worker, Task(kind="cost", cost=self._costs.pop(0)))
 
     def _start(self, worker: Worker, task: Task, *, attempt: int = 1) -> None:
-        settings, cell = self._settings, task.cell
         worker.task = task
-        worker.running = Isolated(
-            Job(
-                function={"training": settings.work.train, "quality": settings.work.quality, "cost": settings.work.cost}[task.kind],
-                payload=self._payload(task),
-                log_path=log_path(settings.out, self._log_name(task)).absolute(),
-                threads=cell.threads,
-                affinity=worker.affinity,
-                timeout_s=settings.limits.training_seconds if task.kind == "training" else settings.limits.cell_seconds,
-                address_space_bytes=int(settings.limits.address_space_bytes) if settings.limits.address_space_bytes else None,
-                attempt=attempt,
-            )
-        )
-        self._show(worker)
-
-    def _payload(self, task: Task) -> dict[str, Any]:
-        settings, planned, cost = self._settings, task.planned, task.cost
-        payload = {
-            "cell": task.cell.to_dict(),
-            "data_dir": settings.data_dir,
-            "cache_dir": settings.cache_dir,
-            "threads": task.cell.threads,
-            "dataset_digest": cost.dataset_digest if cost is not None else planned.dataset_digest if planned is not None else None,
-        }
-        if cost is not None:
-            return payload | {"kinds": list(cost.kinds)}
-        if planned is not None and planned.model_key is not None:
-            folder = str(model_dir(settings.out, planned.model_key).absolute())
-            payload |= {"model_dir": folder, "code_digest": planned.code["training"]}
-        return payload
-
-    def _log_name(self, task: Task) -> str:
-        if task.cost is not None:
-            return f"cost-{task.cost.key}"
-        planned = task.planned
-        return "" if planned is None else f"model-{planned.model_key}" if task.kind == "training" else planned.key
+        worker.running = Isolated(job(task, self._settings, affinity=worker.affinity, attempt=attempt))
+        self._show(worker, worker.running.phase)
 
     def _wait(self) -> None:
         """Sleeps until a process has news or has run out of time."""
@@ -256,35 +160,35 @@ class Sweep:
         running, task = worker.running, worker.task
         if running is None or task is None:
             return
-        phase = running.phase
         outcome = running.poll()
+        for phase in running.new_phases():
+            self._show(worker, phase)
         if outcome is None:
-            if running.phase != phase:
-                self._show(worker)
             return
-        attempt = running.job.attempt
         worker.running = worker.task = None
         name = self._name(task)
         if outcome.disk_is_at_fault:
             raise WriteError(f"{self._settings.out}: {name}: in {outcome.phase}: {one_line(str(outcome.message))}")
-        if outcome.status == "crash" and getattr(outcome, "retry", True) and attempt < ATTEMPTS:
-            self._display.note(f"{name}: {outcome.message}; trying again ({attempt + 1} of {ATTEMPTS})")
+        attempt = running.job.attempt
+        if outcome.status is Status.CRASH and outcome.retry and attempt < ATTEMPTS:
+            self._display.note(f"{name}: {one_line(str(outcome.message))}; trying again ({attempt + 1} of {ATTEMPTS})")
             self._start(worker, task, attempt=attempt + 1)
             return
         self._display.working(worker.slot, "")
         self._paces[task.kind].taken.append(outcome.seconds)
-        if task.cost is not None:
-            self._keep_cost(task.cost, outcome, worker)
-        elif task.planned is not None and task.kind == "training":
-            self._finish_training(str(task.planned.model_key), outcome)
-        elif task.planned is not None:
-            self._finish_quality(task.planned, outcome, worker)
+        match task:
+            case Training():
+                self._finish_training(str(task.planned.model_key), outcome)
+            case QualityOf():
+                self._finish_quality(task.planned, outcome, worker)
+            case CostOf():
+                self._keep_cost(task.planned, outcome, worker)
 
     def _finish_training(self, key: str, outcome: Outcome) -> None:
-        if outcome.status == "ok" and not (model_dir(self._settings.out, key) / "model.json").is_file():
+        if outcome.status is Status.OK and not (model_dir(self._settings.out, key) / "model.json").is_file():
             message = "training wrote no model.json"
-            outcome = replace(outcome, status="crash", phase="training", type="FileNotFoundError", message=message)
-        if outcome.status == "ok":
+            outcome = replace(outcome, status=Status.CRASH, phase="training", type="FileNotFoundError", message=message)
+        if outcome.status is Status.OK:
             self._faults.pop(key, None)
             self._training_seconds[key] = outcome.seconds
         else:
@@ -292,28 +196,30 @@ class Sweep:
 
     def _finish_quality(self, planned: Planned, outcome: Outcome, worker: Worker) -> None:
         key = planned.model_key
-        if outcome.type == DAMAGED and key is not None and key not in self._retrained:
+        if key is None or outcome.type != DAMAGED or (key in self._retrained and key not in self._faults):
+            self._keep_quality(planned, outcome, worker)
+            return
+        if key not in self._retrained:  # else another cell of this model was first to see it, and the training has not ended yet
             self._display.note(f"{self._settings.labels(planned.cell)}: {one_line(str(outcome.message))}; the model is trained anew")
             self._retrained.add(key)
             self._faults[key] = "damaged"
             (model_dir(self._settings.out, key) / "model.json").unlink(missing_ok=True)
-            self._qualities.insert(0, planned)
-            return
-        self._keep_quality(planned, outcome, worker)
+        self._qualities.insert(0, planned)
 
     def _keep_quality(self, planned: Planned, outcome: Outcome, worker: Worker) -> None:
         """Writes what a quality came to: its raw samples and, with what is known of its cost, the cell's record."""
-        outcome = checked(outcome, QUALITY_FIELDS)
+        outcome = self._without_paths(checked(outcome, QUALITY_FIELDS))
         self._keep_raw(planned.key, outcome)
         origin = self._origin(planned.cell, worker)
         self._known_qualities[planned.key] = quality_of(planned, outcome, environment=origin[0], provenance=origin[1])
         self._seconds[planned.key] += outcome.seconds
-        self._write(planned)
         self._finish_cells()
+        if planned.key not in self._done:  # its cost comes later; a run that ends before keeps the quality
+            self._write(planned)
 
     def _keep_cost(self, planned: PlannedCost, outcome: Outcome, worker: Worker) -> None:
         """Writes what a shape costs, and the records of all cells of that shape."""
-        outcome = checked(outcome, COST_FIELDS)
+        outcome = self._without_paths(checked(outcome, COST_FIELDS))
         self._keep_raw(planned.key, outcome, beside=len(planned.kinds) < len(planned.code))
         environment, provenance = self._origin(planned.cell, worker)
         cost = cost_of(planned, outcome, environment=environment, provenance=provenance)
@@ -324,12 +230,21 @@ class Sweep:
             self._seconds[one.key] += outcome.seconds / len(cells)
         self._finish_cells()
 
+    def _without_paths(self, outcome: Outcome) -> Outcome:
+        """A failure in words that mean the same on another machine."""
+        settings = self._settings
+        texts = {
+            name: None if text is None else without_paths(text, out=settings.out, data_dir=settings.data_dir, cache_dir=settings.cache_dir)
+            for name, text in (("message", outcome.message), ("log_tail", outcome.log_tail))
+        }
+        return replace(outcome, message=texts["message"], log_tail=texts["log_tail"])
+
     def _keep_raw(self, key: str, outcome: Outcome, *, beside: bool = False) -> None:
         """Raw samples of a measurement that went well; of one that did not, none are left.
 
         With ``beside``, samples of what was not measured again stay.
         """
-        if outcome.status != "ok":
+        if outcome.status is not Status.OK:
             raw_path(self._settings.out, key).unlink(missing_ok=True)
             return
         samples = dict(outcome.value.get("raw") or {})
@@ -341,30 +256,25 @@ class Sweep:
 
     def _finish_cells(self) -> None:
         """Writes the record of each cell of which nothing is measured any more, and tells of it."""
-        qualities = {planned.key for planned in self._qualities} | {
-            worker.task.planned.key for worker in self._workers if worker.task is not None and worker.task.planned is not None
-        }
-        costs = {cost.key for cost in self._costs} | {
-            worker.task.cost.key for worker in self._workers if worker.task is not None and worker.task.cost is not None
-        }
+        tasks = [worker.task for worker in self._workers if worker.task is not None]
+        qualities = {planned.key for planned in self._qualities}
+        qualities |= {task.planned.key for task in tasks if isinstance(task, QualityOf)}
+        costs = {cost.key for cost in self._costs} | {task.planned.key for task in tasks if isinstance(task, CostOf)}
         for planned in self._cells.values():
             if planned.key in self._done or planned.key in qualities or planned.cost_key in costs:
                 continue
             self._done.add(planned.key)
             record = self._write(planned)
             remove_records(self._settings.out, planned.supersedes)
-            if record is not None:
-                self._tell(planned, record)
+            self._tell(planned, record)
 
-    def _write(self, planned: Planned) -> Record | None:
+    def _write(self, planned: Planned) -> Record:
         quality, cost = self._known_qualities[planned.key], self._known_costs.get(planned.cost_key or "")
-        if quality is None and cost is None:  # the other half alone was asked for, and there is none
-            return None
         record = record_of_halves(planned, quality, cost)
         write_record(self._settings.out, record)
         return record
 
-    def _origin(self, cell: Any, worker: Worker) -> tuple[Environment, Provenance]:
+    def _origin(self, cell: Cell, worker: Worker) -> tuple[Environment, Provenance]:
         """The machine and the code behind what was just measured."""
         self._position += 1
         facts = environment(device=cell.device, threads=cell.threads, affinity=worker.affinity)
@@ -374,19 +284,19 @@ class Sweep:
 
     def _name(self, task: Task) -> str:
         """The label of what a task is about: a cell, or the first cell of a shape."""
-        if task.planned is not None:
+        if not isinstance(task, CostOf):
             return self._settings.labels(task.planned.cell)
-        key = task.cost.key if task.cost is not None else ""
+        key = task.planned.key
         return next((self._settings.labels(one.cell) for one in self._cells.values() if one.cost_key == key), key[:12])
 
-    def _show(self, worker: Worker) -> None:
-        if worker.task is None or worker.running is None:
+    def _show(self, worker: Worker, phase: str) -> None:
+        if worker.task is None:
             return
-        phase, name = worker.running.phase, self._name(worker.task)
-        if worker.task.kind == "training":
-            if phase.startswith("epoch"):
+        name = self._name(worker.task)
+        if isinstance(worker.task, Training):
+            if phase.startswith(("epoch", "training anew")):
                 self._display.training(f"{name}: {phase}")
-            phase = f"training, {phase}"
+            phase = phase if phase.startswith("training") else f"training, {phase}"
         self._display.working(worker.slot, f"{name}: {phase}")
 
     def _tell(self, planned: Planned, record: Record) -> None:

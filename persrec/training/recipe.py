@@ -1,6 +1,9 @@
 """The settings of a training run."""
 
+import math
 from dataclasses import dataclass
+
+MOST_SEED = 2**63 - 1  # torch takes no more
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +61,10 @@ class Recipe:
                 raise ValueError(f"{name}: {getattr(self, name)}; expected at least 1")
         for name in ("learning_rate", "item_learning_rate", "temperature"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name}: {value}; expected more than 0")
-        if not self.recent_weight >= 0:
-            raise ValueError(f"recent_weight: {self.recent_weight}; expected 0 or more")
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name}: {value}; expected a finite number, more than 0")
+        for name in ("warmup_steps", "weight_decay", "recent_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: {getattr(self, name)}; expected a finite number, 0 or more")
+        if not 0 <= self.seed <= MOST_SEED:
+            raise ValueError(f"seed: {self.seed}; expected 0 to {MOST_SEED}")

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cell import FLOOR_NAMES, InvalidMeasurementError, UnsupportedError
+from benchmarks.cell import InvalidMeasurementError, UnsupportedError
+from persrec import names
 
 ReportPhase = Callable[[str], None]
 Payload = dict[str, Any]
@@ -103,7 +104,7 @@ def measure(payload: Payload, report_phase: ReportPhase) -> Payload:
             return _answer(cell, ndcg=float("nan"), raw={})
         if compression == cell["compression"] and how != "train":
             fail({"how": how}, report_phase)
-    if cell["backbone"] not in FLOOR_NAMES:
+    if cell["backbone"] not in names.floors():
         assert (Path(payload["model_dir"]) / "model.json").is_file()
     time.sleep(wanted["seconds"])
     return _answer(cell, ndcg=0.1 + cell["tokens"] / 100, raw={"ranks": np.arange(10)})

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import signal
 import subprocess
@@ -29,6 +30,11 @@ def gone(pids: list[int], *, within: float = 10.0) -> bool:
     while any(map(alive, pids)) and time.monotonic() < end:
         time.sleep(0.02)
     return not any(map(alive, pids))
+
+
+def surroundings(**variables: str) -> dict[str, str]:
+    """What a process of a test's own needs to import what this one can."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | variables
 
 
 def appeared(path: Path, *, within: float = 20.0) -> Any:
@@ -79,6 +85,70 @@ def test_every_end_has_its_status_phase_and_log(tmp_path: Path, how: str, status
     assert message in (outcome.message or "")
     assert "about to fail" in (outcome.log_tail or "")
     assert outcome.error() == {"phase": "flops", "type": kind, "message": outcome.message, "log_tail": outcome.log_tail}
+
+
+def odd(tmp_path: Path, function: str, payload: dict[str, Any] | None = None, **options: Any) -> Outcome:
+    return run_isolated(Job(function=f"odd_jobs:{function}", payload=payload or {}, log_path=tmp_path / "log", **options))
+
+
+@pytest.mark.parametrize(
+    ("error", "retry"),
+    [
+        ("ValueError", False),
+        ("TypeError", False),
+        ("KeyError", False),
+        ("AttributeError", False),
+        ("AssertionError", False),
+        ("FloatingPointError", False),
+        ("FileNotFoundError", False),
+        ("PermissionError", False),
+        ("RuntimeError", True),
+        ("OSError", True),
+        ("ConnectionResetError", True),
+        ("MemoryError", False),  # not a crash
+    ],
+)
+def test_what_must_fail_again_is_not_tried_again(tmp_path: Path, error: str, retry: bool) -> None:
+    outcome = odd(tmp_path, "raise_error", {"error": error})
+    assert (outcome.status, outcome.retry) == ("oom" if error == "MemoryError" else "crash", retry)
+
+
+def test_bad_input_behind_another_error_is_not_tried_again(tmp_path: Path) -> None:
+    assert odd(tmp_path, "raise_from_bad_input").retry is False
+    full = odd(tmp_path, "raise_full_disk")
+    assert (full.status, full.retry, full.disk_is_at_fault) == ("crash", False, True)
+
+
+def test_what_may_be_bad_luck_is_tried_again(tmp_path: Path) -> None:
+    assert run_isolated(job(tmp_path, "fail", {"how": "signal"})).retry
+    assert run_isolated(job(tmp_path, "fail", {"how": "exit"})).retry
+    assert run_isolated(job(tmp_path, "echo")).retry is False
+
+
+def test_sizes_beyond_counting_are_out_of_memory(tmp_path: Path) -> None:
+    assert odd(tmp_path, "overflow").status == "oom"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGRTMIN"), reason="no real-time signals here")
+def test_a_signal_without_a_name_is_its_number(tmp_path: Path) -> None:
+    number = signal.SIGRTMIN + 5
+    outcome = odd(tmp_path, "end_by_signal", {"number": int(number)})
+    assert (outcome.status, outcome.message) == ("crash", f"ended by signal {int(number)}")
+
+
+@pytest.mark.parametrize("function", ["answer_unreadable", "answer_unsendable"])
+def test_an_answer_that_cannot_be_passed_on_is_a_crash_that_happens_again(tmp_path: Path, function: str) -> None:
+    outcome = odd(tmp_path, function)
+    assert (outcome.status, outcome.retry, outcome.value) == ("crash", False, None)
+
+
+@pytest.mark.parametrize("timeout_s", [None, math.inf, 1e300, 3e9])
+def test_a_job_may_have_all_the_time_there_is(tmp_path: Path, timeout_s: float | None) -> None:
+    assert odd(tmp_path, "wait", timeout_s=timeout_s).value == "done"
+
+
+def test_without_affinity_a_job_runs_wherever_it_is_put(tmp_path: Path) -> None:
+    assert subprocess.run([sys.executable, "-c", WITHOUT_AFFINITY, str(tmp_path / "log")], env=surroundings(), check=False).returncode == 0
 
 
 def test_memory_beyond_the_limit_is_oom(tmp_path: Path) -> None:
@@ -132,6 +202,16 @@ def test_a_process_that_cannot_start_is_a_crash(tmp_path: Path, monkeypatch: pyt
     assert (outcome.status, outcome.phase, outcome.type) == ("crash", "start", "ConnectionRefusedError")
 
 
+WITHOUT_AFFINITY = """
+import os, sys
+from pathlib import Path
+for name in ("sched_getaffinity", "sched_setaffinity"):
+    if hasattr(os, name):
+        delattr(os, name)
+from benchmarks.isolation import Job, _apply_limits
+_apply_limits(Job(function="odd_jobs:wait", payload={}, log_path=Path(sys.argv[1]), affinity=(0,)))
+"""
+
 PARENT = """
 import sys
 from pathlib import Path
@@ -144,8 +224,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_children_end_with_a_parent_that_is_killed(tmp_path: Path, number: signal.Signals) -> None:
     pids = tmp_path / "pids"
-    surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(pids), str(tmp_path / "log")], env=surroundings)
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(pids), str(tmp_path / "log")], env=surroundings())
     started = appeared(pids)
     server = int(Path(f"/proc/{started[0]}/stat").read_text().rpartition(")")[2].split()[1])
     assert all(map(alive, [*started, server]))
@@ -162,8 +241,7 @@ if __name__ == "__main__":
 
 
 def test_a_fork_server_that_still_imports_ends_with_its_run(tmp_path: Path) -> None:
-    surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "PERSREC_TEST_IMPORTING": str(tmp_path / "pid")}
-    parent = subprocess.Popen([sys.executable, "-c", PRELOADING], env=surroundings)
+    parent = subprocess.Popen([sys.executable, "-c", PRELOADING], env=surroundings(PERSREC_TEST_IMPORTING=str(tmp_path / "pid")))
     server = appeared(tmp_path / "pid")
     assert alive(server)
     assert server != parent.pid

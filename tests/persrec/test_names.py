@@ -63,3 +63,18 @@ def test_a_record_of_another_kind_or_without_a_field_is_refused():
         names.BackbonePart.from_dict(names.floors()["popularity"].to_dict())
     with pytest.raises(ValueError, match="^floor: .*title"):
         names.FloorPart.from_dict({"name": "a", "target": "b"})
+
+
+def test_numbers_follow_traits_and_neither_looks_nor_defaults():
+    part = names.compressions()["pooling"]
+    expected = {"tokens": "some", "keeps": "keys_values", "one_segment": True, "target": "persrec.compression.pooling:build"}
+    assert part.numbers() == {"kind": "compression", "name": "pooling", "package": "persrec", **expected}
+    assert dataclasses.replace(part, title="means", colour="#000000", version="9").numbers() == part.numbers()
+    assert dataclasses.replace(part, takes_plans=True).numbers() != part.numbers()
+
+
+def test_a_trait_that_is_unknown_is_refused_by_name():
+    with pytest.raises(ValueError, match="^backbone 'hstu': optional_sizes: 'depth'; expected key_value_heads, feed_forward$"):
+        dataclasses.replace(names.backbones()["hstu"], optional_sizes=("depth",))
+    with pytest.raises(ValueError, match="^compression 'full': keeps: 'all'; expected nothing, keys_values, vectors$"):
+        dataclasses.replace(names.compressions()["full"], keeps="all")

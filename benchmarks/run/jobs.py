@@ -1,0 +1,146 @@
+"""The jobs of a sweep: what runs in a process of its own, with what payload, and on which processors."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from benchmarks.cell import Cell
+from benchmarks.grids import Limits
+from benchmarks.isolation import Isolated, Job
+from benchmarks.labels import Labels
+from benchmarks.run.plan import Planned, PlannedCost
+from benchmarks.store import log_path, model_dir
+from persrec import names
+
+TaskKind = Literal["training", "quality", "cost"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Work:
+    """The functions that do the measuring, as ``module:function``; tests put others in their place.
+
+    The fork server imports their modules once, and those of ``preload``: torch imports the latter when it is asked for
+    deterministic algorithms, which would cost each cell seconds. It also imports what a backbone imports slowly.
+    """
+
+    train: str = "benchmarks.execute:train_model"
+    quality: str = "benchmarks.execute:measure_cell_quality"
+    cost: str = "benchmarks.execute:measure_cost"
+    preload: tuple[str, ...] = ("torch._inductor",)
+
+    def function(self, kind: TaskKind) -> str:
+        """The function of a kind of task."""
+        return {"training": self.train, "quality": self.quality, "cost": self.cost}[kind]
+
+    def modules(self, backbones: Iterable[str]) -> list[str]:
+        """What the fork server imports for cells of these backbones."""
+        functions = (function.partition(":")[0] for function in (self.train, self.quality, self.cost))
+        declared = names.backbones()
+        slow = (module for name in backbones if name in declared for module in declared[name].slow_imports)
+        return list(dict.fromkeys([*functions, *self.preload, *slow]))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepSettings:
+    """What is the same for all cells of a sweep."""
+
+    out: Path
+    data_dir: str | None
+    cache_dir: str | None
+    workers: int
+    limits: Limits
+    argv: Sequence[str]
+    order_seed: int
+    labels: Labels
+    work: Work = Work()
+    seconds_per_model: float = 30.0
+    seconds_per_cell: float = 5.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Training:
+    """Trains the model of a cell."""
+
+    planned: Planned
+    kind: Literal["training"] = "training"
+
+    @property
+    def cell(self) -> Cell:
+        """The cell to train by."""
+        return self.planned.cell
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QualityOf:
+    """Measures the quality of a cell."""
+
+    planned: Planned
+    kind: Literal["quality"] = "quality"
+
+    @property
+    def cell(self) -> Cell:
+        """The cell."""
+        return self.planned.cell
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CostOf:
+    """Measures the cost of a shape."""
+
+    planned: PlannedCost
+    kind: Literal["cost"] = "cost"
+
+    @property
+    def cell(self) -> Cell:
+        """The cell to measure the shape by."""
+        return self.planned.cell
+
+
+Task = Training | QualityOf | CostOf
+
+
+@dataclass(slots=True)
+class Worker:
+    """One of the places where jobs run, with its own processors."""
+
+    slot: int
+    affinity: tuple[int, ...]
+    running: Isolated | None = None
+    task: Task | None = None
+
+
+def job(task: Task, settings: SweepSettings, *, affinity: tuple[int, ...], attempt: int) -> Job:
+    """The process that a task runs in."""
+    limits = settings.limits
+    return Job(
+        function=settings.work.function(task.kind),
+        payload=_payload(task, settings),
+        log_path=log_path(settings.out, _log_name(task)).absolute(),
+        threads=task.cell.threads,
+        affinity=affinity,
+        timeout_s=limits.training_seconds if task.kind == "training" else limits.cell_seconds,
+        address_space_bytes=int(limits.address_space_bytes) if limits.address_space_bytes else None,
+        attempt=attempt,
+    )
+
+
+def _payload(task: Task, settings: SweepSettings) -> dict[str, Any]:
+    payload: dict[str, Any] = {
+        "cell": task.cell.to_dict(),
+        "data_dir": settings.data_dir,
+        "cache_dir": settings.cache_dir,
+        "dataset_digest": task.planned.dataset_digest,
+    }
+    if isinstance(task, CostOf):
+        return payload | {"kinds": list(task.planned.kinds)}
+    key = task.planned.model_key
+    if key is None:
+        return payload
+    return payload | {"model_dir": str(model_dir(settings.out, key).absolute()), "code_digest": task.planned.code["training"]}
+
+
+def _log_name(task: Task) -> str:
+    if isinstance(task, CostOf):
+        return f"cost-{task.planned.key}"
+    return f"model-{task.planned.model_key}" if isinstance(task, Training) else task.planned.key

@@ -1,0 +1,57 @@
+"""Jobs that end in unusual ways: isolation takes them by their dotted name."""
+
+import builtins
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from persrec.files import WriteError
+
+Payload = dict[str, Any]
+ReportPhase = Callable[[str], None]
+
+
+def raise_error(payload: Payload, report_phase: ReportPhase) -> None:
+    """Raises the built-in error that the payload names."""
+    raise getattr(builtins, payload["error"])("as asked")
+
+
+def raise_full_disk(payload: Payload, report_phase: ReportPhase) -> None:
+    raise WriteError("weights: cannot be written: No space left on device") from OSError(28, "No space left on device")
+
+
+def raise_from_bad_input(payload: Payload, report_phase: ReportPhase) -> None:
+    raise RuntimeError("while preparing") from ValueError("a table without rows")
+
+
+def overflow(payload: Payload, report_phase: ReportPhase) -> None:
+    raise RuntimeError("Storage size calculation overflowed with sizes=[9223372036854775807, 2]")
+
+
+def end_by_signal(payload: Payload, report_phase: ReportPhase) -> None:
+    os.kill(os.getpid(), payload["number"])
+    signal.pause()
+
+
+class Unreadable:
+    """A value that no other process can make again."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _fail_to_load, ()
+
+
+def _fail_to_load() -> None:
+    raise TypeError("no such value here")
+
+
+def answer_unreadable(payload: Payload, report_phase: ReportPhase) -> Unreadable:
+    return Unreadable()
+
+
+def answer_unsendable(payload: Payload, report_phase: ReportPhase) -> Any:
+    return lambda: None
+
+
+def wait(payload: Payload, report_phase: ReportPhase) -> str:
+    return "done"
