@@ -114,12 +114,12 @@ class Configuration:
 
         The interval is the range of several measurements, or of one what its record says.
         """
-        found: dict[str, Metric] = {}
+        found: dict[tuple[str, float], Metric] = {}
         seeds = []
         for record in self.measured:
             entry = _entry(record, metric)
             if entry is not None:
-                found.setdefault(record.cost.key if record.cost is not None else record.cell_key, entry)
+                found.setdefault((record.cost.key if record.cost is not None else record.cell_key, _value(entry)), entry)
                 seeds.append(record.cell.seed)
         if not found:
             return Estimate(value=None, reason=self.reason(metric))

@@ -33,12 +33,13 @@ class OlderCode:
 
 def sources(records: Iterable[Record]) -> list[Source]:
     """Every measurement once, qualities first. A cell that ended before either was begun stands as a quality of its own."""
-    found: dict[tuple[Half, str], tuple[Origin, list[Record]]] = {}
+    found: dict[tuple[object, ...], Source] = {}
     for record in records:
         for half, origin in _halves(record):
-            found.setdefault((half, origin.key), (origin, []))[1].append(record)
-    every = [Source(half=half, origin=origin, cells=tuple(cells)) for (half, _), (origin, cells) in found.items()]
-    return sorted(every, key=lambda source: source.half == "cost")
+            taken = (half, origin.key, origin.provenance.utc, *sorted(origin.code.items()))
+            source = found.get(taken, Source(half=half, origin=origin, cells=()))
+            found[taken] = replace(source, cells=(*source.cells, record))
+    return sorted(found.values(), key=lambda source: source.half == "cost")
 
 
 def timings(every: Sequence[Source]) -> list[Source]:

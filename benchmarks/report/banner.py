@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks import text
-from benchmarks.analysis.configurations import DISAGREES, QUALITY_METRICS, Configuration
+from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import with_interval
 from benchmarks.analysis.frontier import COSTS, frontier
 from benchmarks.analysis.origins import OlderCode, Source, older_code, timings
 from benchmarks.analysis.references import Contrast, compare
+from benchmarks.measures import LEDGER_TOLERANCE
 from benchmarks.records import FINDINGS, Record, Status
 from benchmarks.report.names import COST_NAMES, Names, dataset_name, is_synthetic, name_all, peers_key
 from benchmarks.report.tables.noise import WIDE, timing_spreads
@@ -201,7 +202,7 @@ def _warnings(every: Sequence[Source], among: Sequence[Configuration], names: Na
     said += [f"{data} was measured in {count} versions of the data; they are kept apart." for data, count in versions.items() if count > 1]
     disagreeing = [names(one) for one in among if one.disagreements()]
     if disagreeing:
-        said.append(f"{_some(disagreeing)}: {DISAGREES}, so it has no place on a frontier.")
+        said.append(f"The FLOP ledger disagrees by over {LEDGER_TOLERANCE:.0%} for {_some(disagreeing)}: no place on a frontier.")
     return said
 
 

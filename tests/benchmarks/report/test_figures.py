@@ -1,4 +1,3 @@
-import itertools
 import re
 
 import matplotlib as mpl
@@ -178,28 +177,3 @@ def test_figures_without_a_subject_are_not_drawn(among):
     assert curves.cost_history_figure(among, names, key="c", where="here") is None
     assert forest_figure(full, names, key="d", where="here") is None
     assert amortised_figure([], names, key="a", where="here") is None
-
-
-def test_names_say_what_parts_and_no_more():
-    names = families.name_all(one := configured([fabricate(Cell(backbone="hstu", compression="experts", tokens=4))]))
-    assert (names(one[0]), names.brief(one[0])) == ("HSTU · PerSRec, 4 tokens", "4 tok")
-    cells = [Cell(backbone="hstu", compression="experts", tokens=4, history=history) for history in (64, 128)]
-    names = families.name_all(two := configured([fabricate(cell) for cell in cells]))
-    assert [names.brief(one) for one in two] == ["4 tok @64", "4 tok @128"]
-
-
-def test_namesakes_are_told_apart_by_what_differs():
-    cells = [Cell(backbone="hstu", compression="experts", tokens=4, learning_rate=rate) for rate in (0.001, 0.01)]
-    among = configured([fabricate(cell) for cell in cells])
-    names = families.name_all(among)
-    assert sorted(names(one) for one in among) == [
-        "HSTU · PerSRec, 4 tokens · learning rate 0.001",
-        "HSTU · PerSRec, 4 tokens · learning rate 0.01",
-    ]
-
-
-def test_every_configuration_of_a_grid_has_a_name_of_its_own():
-    among = configured([fabricate(cell) for cell in grid_cells()])
-    names = families.name_all(among)
-    for of in (names, names.brief):
-        assert not [pair for pair in itertools.combinations([of(one) for one in among], 2) if pair[0] == pair[1]]

@@ -14,6 +14,7 @@ from fabricated_records import configured, fabricate, grid_cells, metric, slim, 
 
 from benchmarks import store
 from benchmarks.cell import Cell
+from benchmarks.records import load_records
 from benchmarks.report import names as families
 from benchmarks.report import page as report
 from benchmarks.report.page import render_report
@@ -212,10 +213,13 @@ def test_what_lies_beside_the_page(grid):
         for row in rows
         if row["backbone"] == "hstu" and row["history"] == "64" and row["compression"] == "full" and row["metric"] == "ndcg@10"
     )
-    records = store.load_records(grid[0])
-    cell = {"backbone": "hstu", "history": 64, "compression": "full", "serving": shown["serving"]}
-    record = next(record for record in records if cell.items() <= record["cell"].items())
-    assert float(shown["value"]) == pytest.approx(record["metrics"]["ndcg@10"]["value"])
+    wanted = ("hstu", 64, "full", shown["serving"])
+    record = next(
+        record
+        for record in load_records(grid[0])
+        if (record.cell.backbone, record.cell.history, record.cell.compression, record.cell.serving) == wanted
+    )
+    assert float(shown["value"]) == pytest.approx(record.value("ndcg@10"))
     assert {"ndcg@10_recovered", "ndcg@10_retention", "on_frontier_probability_serve_flops_ndcg@10"} <= {row["metric"] for row in rows}
     summary = (beside / "summary.md").read_text()
     assert summary.startswith("# grid\n")
@@ -395,16 +399,27 @@ def test_full_history_that_does_not_pay_is_said_plainly(tmp_path):
 
 
 def test_mixed_code_data_and_machines_are_shown(tmp_path):
-    cells = [Cell(backbone="popularity", compression="none", training="none", history=history) for history in (1, 2, 4)]
-    records = [fabricate(cells[0]), fabricate(cells[1], code="0ld" * 20), fabricate(cells[2], dataset_digest="e" * 64)]
-    records[1]["provenance"]["utc"] = "2025-12-24T00:00:00Z"
-    records[2]["environment"]["fingerprint"] = "another"
+    cells = [Cell(backbone="hstu", compression="experts", tokens=tokens) for tokens in (1, 2, 4)]
+    records = [slim(fabricate(cells[0])), slim(fabricate(cells[1])), slim(fabricate(cells[2], dataset_digest="e" * 64))]
+    records[1]["quality"] |= {"code": {"training": "c0de" * 16, "evaluation": "0ld" * 20}}
+    records[1]["quality"]["provenance"] |= {"utc": "2025-12-24T00:00:00Z"}
+    records[2]["cost"]["environment"] |= {"fingerprint": "another", "cpu": "another processor"}
+    records[2]["cost"]["provenance"] |= {"commit": "fedcba9876543210"}
     text = Page(rendered(tmp_path, records)).text
     assert "Complete, of mixed code" in text
-    assert "1 of 3 cells were measured by other code than the newest one (c0dec0dec0de)" in text
+    expected = "1 of 3 qualities were measured by older code of evaluation (0ld0ld0ld0ld; newest c0dec0dec0de): HSTU · PerSRec, 2 tokens."
+    assert expected in text
     assert "2 environments" in text
+    assert "another processor, 2 threads" in text
+    assert "0123456789ab and fedcba987654" in text
     assert "synthetic was measured in 2 versions of the data" in text
     assert "2025-12-24 to 2026-03-01" in text
+
+
+def test_cells_that_share_a_cost_name_it(tmp_path):
+    page = Page(rendered(tmp_path, [slim(fabricate(Cell(backbone="hstu", compression="full", seed=seed))) for seed in (1, 2)]))
+    assert page.text.count("one cost for 2 cells") == 2
+    assert "0123456789ab, 2026-03-01T12:00:00Z" in page.text
 
 
 def test_several_datasets_are_kept_apart(tmp_path):
@@ -417,7 +432,7 @@ def test_several_datasets_are_kept_apart(tmp_path):
     page = Page(rendered(tmp_path, [slim(fabricate(cell)) for cell in cells]))
     titles = [attributes["id"] for attributes in page.having("figure")]
     assert {"frontier-serve-flops-1", "frontier-serve-flops-2"} <= set(titles)
-    assert "ml-1m: HSTU" in page.text or "ml-1m: PerSRec" in page.text
+    assert "MovieLens-1M: HSTU" in page.text
     assert "NDCG@10 from seed to seed" in page.text
 
 
