@@ -114,16 +114,16 @@ class Configuration:
 
         The interval is the range of several measurements, or of one what its record says.
         """
-        found: dict[tuple[str, float], Metric] = {}
+        measurements: dict[tuple[str, float], Metric] = {}
         seeds = []
         for record in self.measured:
             entry = _entry(record, metric)
             if entry is not None:
-                found.setdefault((record.cost.key if record.cost is not None else record.cell_key, _value(entry)), entry)
+                measurements.setdefault((record.cost.key if record.cost is not None else record.cell_key, _value(entry)), entry)
                 seeds.append(record.cell.seed)
-        if not found:
+        if not measurements:
             return Estimate(value=None, reason=self.reason(metric))
-        entries = list(found.values())
+        entries = list(measurements.values())
         values = [_value(entry) for entry in entries]
         low, high = (min(values), max(values)) if len(values) > 1 else _bounds(entries[0], metric)
         return Estimate(value=float(np.median(values)), low=low, high=high, n=entries[0].n, seeds=tuple(seeds))
@@ -150,7 +150,7 @@ def configurations(records: Iterable[Record]) -> list[Configuration]:
     groups: dict[tuple[Cell, str], list[Record]] = {}
     for record, digest in zip(records, _dataset_digests(records), strict=True):
         groups.setdefault((dataclasses.replace(record.cell, seed=0), digest), []).append(record)
-    found = [
+    grouped = [
         Configuration(
             key=_key(cell, digest),
             cell=cell,
@@ -159,7 +159,9 @@ def configurations(records: Iterable[Record]) -> list[Configuration]:
         )
         for (cell, digest), members in groups.items()
     ]
-    return sorted(found, key=lambda one: (one.cell.dataset, one.cell.backbone, one.window, one.cell.compression, one.cell.tokens, one.key))
+    return sorted(
+        grouped, key=lambda one: (one.cell.dataset, one.cell.backbone, one.window, one.cell.compression, one.cell.tokens, one.key)
+    )
 
 
 def ledger_row_agrees(row: LedgerRow) -> bool:
@@ -173,24 +175,24 @@ def _key(cell: Cell, digest: str) -> str:
 
 
 def _quality(one: Configuration, metric: str) -> Estimate:
-    found = [(record, entry) for record in one.measured if (entry := _entry(record, metric)) is not None]
-    if not found:
+    measured = [(record, entry) for record in one.measured if (entry := _entry(record, metric)) is not None]
+    if not measured:
         return Estimate(value=None, reason=one.reason(metric))
-    value = float(np.mean([_value(entry) for _, entry in found]))
-    seeds = tuple(record.cell.seed for record, _ in found)
-    n = min(entry.n for _, entry in found)
+    value = float(np.mean([_value(entry) for _, entry in measured]))
+    seeds = tuple(record.cell.seed for record, _ in measured)
+    n = min(entry.n for _, entry in measured)
     if n < FEWEST_USERS:
         users = f"{n} user{'s' if n != 1 else ''}"
         return Estimate(value=value, n=n, seeds=seeds, reason=f"{users}; an interval takes at least {FEWEST_USERS}")
-    rows, sample, reason = _replicates(one, [record for record, _ in found], metric)
+    rows, sample, reason = _replicates(one, [record for record, _ in measured], metric)
     if rows is not None:
         combined = over_seeds(rows)
         low, high = interval_of(combined)
         if low is not None:
             return Estimate(value=value, low=low, high=high, n=n, seeds=seeds, replicates=combined, sample=sample)
         reason = "it is the same whichever users are drawn"
-    if len(found) == 1:
-        low, high = _bounds(found[0][1], metric)
+    if len(measured) == 1:
+        low, high = _bounds(measured[0][1], metric)
         if low != high:
             return Estimate(value=value, low=low, high=high, n=n, seeds=seeds, reason=reason)
     return Estimate(value=value, n=n, seeds=seeds, reason=reason)

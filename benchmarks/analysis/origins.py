@@ -33,13 +33,13 @@ class OlderCode:
 
 def sources(records: Iterable[Record]) -> list[Source]:
     """Every measurement once, qualities first. A cell that ended before either was begun stands as a quality of its own."""
-    found: dict[tuple[object, ...], Source] = {}
+    by_measurement: dict[tuple[object, ...], Source] = {}
     for record in records:
         for half, origin in _halves(record):
             taken = (half, origin.key, origin.provenance.utc, *sorted(origin.code.items()))
-            source = found.get(taken, Source(half=half, origin=origin, cells=()))
-            found[taken] = replace(source, cells=(*source.cells, record))
-    return sorted(found.values(), key=lambda source: source.half == "cost")
+            source = by_measurement.get(taken, Source(half=half, origin=origin, cells=()))
+            by_measurement[taken] = replace(source, cells=(*source.cells, record))
+    return sorted(by_measurement.values(), key=lambda source: source.half == "cost")
 
 
 def timings(every: Sequence[Source]) -> list[Source]:
@@ -50,19 +50,19 @@ def timings(every: Sequence[Source]) -> list[Source]:
 def older_code(every: Sequence[Source]) -> list[OlderCode]:
     """What was measured by other code than the newest measurement of its half and kind was."""
     halves: tuple[Half, ...] = ("quality", "cost")
-    found: list[OlderCode] = []
+    older_codes: list[OlderCode] = []
     for half in halves:
         own = [source for source in every if source.half == half]
         for kind in sorted({kind for source in own for kind in source.origin.code}):
             older = _older(half, kind, [source for source in own if kind in source.origin.code])
             if older is None:
                 continue
-            alike = next((one for one in found if replace(one, kinds=(kind,)) == older), None)
+            alike = next((one for one in older_codes if replace(one, kinds=(kind,)) == older), None)
             if alike is None:
-                found.append(older)
+                older_codes.append(older)
             else:
-                found[found.index(alike)] = replace(alike, kinds=(*alike.kinds, kind))
-    return found
+                older_codes[older_codes.index(alike)] = replace(alike, kinds=(*alike.kinds, kind))
+    return older_codes
 
 
 def _older(half: Half, kind: str, taken: Sequence[Source]) -> OlderCode | None:

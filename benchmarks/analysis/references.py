@@ -80,8 +80,8 @@ def contrasted(among: Sequence[Configuration]) -> list[Configuration]:
 
 def full_against_no_token(among: Sequence[Configuration], metric: str) -> list[Contrast]:
     """One comparison per control that has a full-history reference: does the long history pay at all?"""
-    found = [compare(one, among, metric) for one in among if one.is_control]
-    return [comparison for comparison in found if comparison.full_over_no_token.value is not None]
+    contrasts = [compare(one, among, metric) for one in among if one.is_control]
+    return [contrast for contrast in contrasts if contrast.full_over_no_token.value is not None]
 
 
 def compare(one: Configuration, among: Sequence[Configuration], metric: str) -> Contrast:

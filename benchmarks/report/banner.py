@@ -67,9 +67,9 @@ def findings(among: Sequence[Configuration]) -> list[str]:
             own = [one for one in members if one.cell.backbone == backbone]
             chosen = _spoken_for(own)
             if chosen is not None:
-                found = compare(chosen, own, _METRIC)
+                contrast = compare(chosen, own, _METRIC)
                 where = f"{data}: " if len(groups) > 1 else ""
-                said.append((found.quality.value or 0.0, where + _finding(found, names)))
+                said.append((contrast.quality.value or 0.0, where + _finding(contrast, names)))
     return [sentence for _, sentence in sorted(said, key=lambda pair: -pair[0])]
 
 
@@ -84,27 +84,27 @@ def _spoken_for(members: Sequence[Configuration]) -> Configuration | None:
     return max(pool, key=lambda one: (one.quality(_METRIC).value or 0.0, one.key))
 
 
-def _finding(found: Contrast, names: Names) -> str:
-    tokens = found.configuration.cell.tokens
+def _finding(contrast: Contrast, names: Names) -> str:
+    tokens = contrast.configuration.cell.tokens
     counted = f"{tokens} token{'s' if tokens != 1 else ''}"
-    sentences = [f"{names(found.configuration)}: {_kept_at_what_cost(found, counted)}"]
-    if found.retention.value is not None:
-        sentences.append(f"NDCG@10 is {with_interval(found.quality)}.")
-    sentences += [*_sizes(found), _against_no_token(found)]
-    if found.over_recent.value is not None and found.over_recent.value < 0 and not found.over_recent.holds_zero:
-        sentences.append(f"A model trained on the recent items alone does better: {with_interval(found.over_recent, 'signed')}.")
-    worth = found.full_over_no_token
-    if found.recovered.value is not None:
-        sentences.append(f"The tokens recover {with_interval(found.recovered, 'percent')} of the long history's value.")
+    sentences = [f"{names(contrast.configuration)}: {_kept_at_what_cost(contrast, counted)}"]
+    if contrast.retention.value is not None:
+        sentences.append(f"NDCG@10 is {with_interval(contrast.quality)}.")
+    sentences += [*_sizes(contrast), _against_no_token(contrast)]
+    if contrast.over_recent.value is not None and contrast.over_recent.value < 0 and not contrast.over_recent.holds_zero:
+        sentences.append(f"A model trained on the recent items alone does better: {with_interval(contrast.over_recent, 'signed')}.")
+    worth = contrast.full_over_no_token
+    if contrast.recovered.value is not None:
+        sentences.append(f"The tokens recover {with_interval(contrast.recovered, 'percent')} of the long history's value.")
     elif worth.value is not None and (worth.value < 0 or (worth.low is not None and worth.holds_zero)):
         gap = with_interval(worth, "signed")
         sentences.append(f"Full history does not beat the no-token layout here, {gap}, so there is no share to recover.")
     return " ".join(sentences)
 
 
-def _kept_at_what_cost(found: Contrast, counted: str) -> str:
+def _kept_at_what_cost(contrast: Contrast, counted: str) -> str:
     """The sentence ``4 tokens keep 96% of full history's quality at 6% of its compute per request; counting one refresh ..., 102%``."""
-    one, full = found.configuration, found.references.full
+    one, full = contrast.configuration, contrast.references.full
     shares = []
     for cost in ("serve_flops", "compress_serve_flops"):
         ours, theirs = COSTS[cost](one).value, COSTS[cost](full).value if full else None
@@ -112,23 +112,23 @@ def _kept_at_what_cost(found: Contrast, counted: str) -> str:
     request, with_refresh = shares
     refreshed = f"; counting one refresh per request, {with_refresh}" if request and with_refresh else ""
     verb = "keeps" if one.cell.tokens == 1 else "keep"
-    if found.retention.value is None:
-        reached = f"{counted} {'reaches' if one.cell.tokens == 1 else 'reach'} NDCG@10 {with_interval(found.quality)}."
+    if contrast.retention.value is None:
+        reached = f"{counted} {'reaches' if one.cell.tokens == 1 else 'reach'} NDCG@10 {with_interval(contrast.quality)}."
         return reached + (f" A request costs {request} of full attention's compute{refreshed}." if request else "")
-    kept = f"{counted} {verb} {with_interval(found.retention, 'percent')} of full history's quality"
+    kept = f"{counted} {verb} {with_interval(contrast.retention, 'percent')} of full history's quality"
     return f"{kept} at {request} of its compute per request{refreshed}." if request else f"{kept}."
 
 
-def _sizes(found: Contrast) -> list[str]:
-    cached = found.references.full_cached
-    kept, rival = found.configuration.cost("cache_bytes").value, cached.cost("cache_bytes").value if cached else None
+def _sizes(contrast: Contrast) -> list[str]:
+    cached = contrast.references.full_cached
+    kept, rival = contrast.configuration.cost("cache_bytes").value, cached.cost("cache_bytes").value if cached else None
     if kept is None or rival is None:
         return []
     return [f"It keeps {text.nbytes(kept)} of a user; full history's KV cache keeps {text.nbytes(rival)}."]
 
 
-def _against_no_token(found: Contrast) -> str:
-    gain = found.over_no_token
+def _against_no_token(contrast: Contrast) -> str:
+    gain = contrast.over_no_token
     if gain.value is None:
         return f"Against the same layout without tokens: unknown, {gain.reason}."
     unsure = ""

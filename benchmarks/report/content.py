@@ -47,14 +47,14 @@ def report_of(records: Sequence[Record], *, name: str, proof: GateProof | None =
     every = sources(records)
     names = name_all(among)
     groups = peers_of(among)
-    found = {peers.key: _frontiers(peers) for peers in groups}
-    frontiers = quality.frontier_section(groups, found)
+    frontiers = {peers.key: _frontiers(peers) for peers in groups}
+    drawn = quality.frontier_section(groups, frontiers)
     ranked = tuple(
-        ranking.ranked_table(peers.configurations, found[peers.key], peers.names, key=f"ranking-{peers.key}", where=peers.title)
+        ranking.ranked_table(peers.configurations, frontiers[peers.key], peers.names, key=f"ranking-{peers.key}", where=peers.title)
         for peers in groups
     )
     sections = (
-        frontiers,
+        drawn,
         quality.ranking_section(groups, ranked),
         quality.tokens_section(groups),
         quality.history_section(groups),
@@ -78,8 +78,8 @@ def report_of(records: Sequence[Record], *, name: str, proof: GateProof | None =
         families=families(among),
         sections=sections,
         ranked=ranked,
-        frontiers=tuple(drawing for group in frontiers.groups for drawing in group.drawings),
-        measurements=tuple(row for peers in groups for row in ranking.measurements(peers, found[peers.key], names)),
+        frontiers=tuple(drawing for group in drawn.groups for drawing in group.drawings),
+        measurements=tuple(row for peers in groups for row in ranking.measurements(peers, frontiers[peers.key], names)),
     )
 
 

@@ -99,8 +99,8 @@ def _places() -> Mapping[str, int]:
 
 def families(among: Sequence[Configuration]) -> tuple[Family, ...]:
     """The families that are there, in their order."""
-    found = {family(one).key: family(one) for one in among}
-    return tuple(sorted(found.values(), key=lambda kind: (kind.place, kind.key)))
+    kinds = {family(one).key: family(one) for one in among}
+    return tuple(sorted(kinds.values(), key=lambda kind: (kind.place, kind.key)))
 
 
 def _titles(one: Configuration) -> Titles:

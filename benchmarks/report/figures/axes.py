@@ -282,8 +282,8 @@ def end_labels(axis: Any, renderer: Any, labels: Sequence[Label]) -> None:
     """Names lines at the right edge of a settled axis, moved apart where they would touch."""
     window = axis.get_window_extent(renderer)
     wanted = [float(axis.transData.transform((axis.get_xlim()[1], value))[1]) for value, *_ in labels]
-    found = spread(wanted, gap=10.5, low=window.y0 + 2, high=window.y1 - 2)
-    for place_y, want, (value, said, colour) in zip(found, wanted, labels, strict=True):
+    heights = spread(wanted, gap=10.5, low=window.y0 + 2, high=window.y1 - 2)
+    for place_y, want, (value, said, colour) in zip(heights, wanted, labels, strict=True):
         edge = ((1.0, value), ("axes fraction", "data"))
         _leader(axis, *edge, (10, place_y - want), colour)
         written = axis.annotate(
@@ -308,12 +308,12 @@ def _text_size(renderer: Any, text: str) -> tuple[float, float]:
 
 def boxes_of(axis: Any, points: Sequence[tuple[float, float, float, float]], *, radius: float = 4.5) -> list[Box]:
     """What marks and their error bars cover, in display coordinates; points are x, y, low, high."""
-    found: list[Box] = []
+    boxes: list[Box] = []
     for x, y, low, high in points:
         (at_x, at_y), (_, at_low), (_, at_high) = (axis.transData.transform((x, value)) for value in (y, low, high))
-        found.append((float(at_x) - radius, float(at_y) - radius, float(at_x) + radius, float(at_y) + radius))
-        found.append((float(at_x) - 1.0, float(at_low), float(at_x) + 1.0, float(at_high)))
-    return found
+        boxes.append((float(at_x) - radius, float(at_y) - radius, float(at_x) + radius, float(at_y) + radius))
+        boxes.append((float(at_x) - 1.0, float(at_low), float(at_x) + 1.0, float(at_high)))
+    return boxes
 
 
 def positions(values: Sequence[int]) -> dict[int, float]:

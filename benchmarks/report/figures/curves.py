@@ -220,12 +220,12 @@ def _quality_panel(
     axis.xaxis.set_major_formatter(FixedFormatter([str(position) for position in places]))
     labels = []
     for line in sorted(lines, key=lambda line: line.head.key):
-        found = [(places[position], one, one.quality(metric)) for position, one in zip(line.positions, line.members, strict=True)]
-        found = [(x, one, quality) for x, one, quality in found if quality.value is not None]
+        points = [(places[position], one, one.quality(metric)) for position, one in zip(line.positions, line.members, strict=True)]
+        points = [(x, one, quality) for x, one, quality in points if quality.value is not None]
         colour = family(line.head).colour
-        axis.plot([x for x, *_ in found], [quality.value for *_, quality in found], color=colour, alpha=0.8, zorder=3)
+        axis.plot([x for x, *_ in points], [quality.value for *_, quality in points], color=colour, alpha=0.8, zorder=3)
         for control in (False, True):
-            members = [(x, one, quality) for x, one, quality in found if one.is_control == control]
+            members = [(x, one, quality) for x, one, quality in points if one.is_control == control]
             if not members:
                 continue
             at = [x for x, *_ in members]
@@ -234,8 +234,8 @@ def _quality_panel(
             axis.vlines(at, lows, highs, color=family(members[0][1]).colour, linewidth=1.0, alpha=0.4, zorder=2)
             style = axes.marker(members[0][1], Backbones(order=()), size=5.5)
             axis.plot(at, [quality.value for *_, quality in members], linestyle="none", zorder=4, **style)
-        if named and found:
-            labels.append((float(found[-1][2].value or 0), named(line.head), colour))
+        if named and points:
+            labels.append((float(points[-1][2].value or 0), named(line.head), colour))
     for one in _once(references):
         quality = one.quality(metric)
         if quality.value is None:
@@ -280,9 +280,9 @@ def _cost_panel(axis: Any, lines: Sequence[Series], cost: str, backbones: Backbo
     axis.set_xlabel("history items before the recent ones")
     axis.set_title(sentence(COST_NAMES[cost]))
     for line in lines:
-        found = [(places[p], value) for p, one in zip(line.positions, line.members, strict=True) if (value := COSTS[cost](one).value)]
+        points = [(places[p], value) for p, one in zip(line.positions, line.members, strict=True) if (value := COSTS[cost](one).value)]
         style = axes.marker(line.head, backbones, size=5)
-        axis.plot([x for x, _ in found], [y for _, y in found], linestyle=backbones.line(line.head), **style)
+        axis.plot([x for x, _ in points], [y for _, y in points], linestyle=backbones.line(line.head), **style)
 
 
 def _has_trend(lines: Sequence[Series], cost: str) -> bool:
@@ -311,8 +311,8 @@ def _quality_in_words(lines: Sequence[Series], references: Sequence[Configuratio
     metric = QUALITY_METRICS[0]
     said = []
     for line in lines:
-        found = [(p, q.value) for p, one in zip(line.positions, line.members, strict=True) if (q := one.quality(metric)).value is not None]
-        values = ", ".join(f"{position}: {text.ratio(float(value or 0))}" for position, value in found)
+        points = [(p, q.value) for p, one in zip(line.positions, line.members, strict=True) if (q := one.quality(metric)).value is not None]
+        values = ", ".join(f"{position}: {text.ratio(float(value or 0))}" for position, value in points)
         said.append(f"{backbone_name(line.head)} {family(line.head).name} {values}")
     for one in references:
         quality = one.quality(metric)
@@ -324,8 +324,8 @@ def _quality_in_words(lines: Sequence[Series], references: Sequence[Configuratio
 def _trend_in_words(lines: Sequence[Series], cost: str, names: Names) -> str:
     said = []
     for line in lines:
-        found = [(one, value) for one in line.members if (value := COSTS[cost](one).value)]
-        if len(found) > 1:
-            (first, low), (last, high) = found[0], found[-1]
+        points = [(one, value) for one in line.members if (value := COSTS[cost](one).value)]
+        if len(points) > 1:
+            (first, low), (last, high) = points[0], points[-1]
             said.append(f"{names(first)} {text.quantity(cost, low)} to {names(last)} {text.quantity(cost, high)}")
     return f"{sentence(COST_NAMES[cost])}: {'; '.join(said)}."

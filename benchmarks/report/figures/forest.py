@@ -20,15 +20,15 @@ _MOST_ROWS = 30
 
 def forest_figure(among: Sequence[Configuration], names: Names, *, key: str, where: str) -> Drawing | None:
     """Differences from the no-token layout with their intervals; ``None`` where no configuration has that reference."""
-    comparisons = {metric: [compare(one, among, metric) for one in contrasted(among)] for metric in QUALITY_METRICS}
+    contrasts = {metric: [compare(one, among, metric) for one in contrasted(among)] for metric in QUALITY_METRICS}
     kept = [
         index
-        for index, found in enumerate(comparisons[QUALITY_METRICS[0]])
-        if found.over_no_token.value is not None and not found.configuration.is_control and not _served_twice(found)
+        for index, contrast in enumerate(contrasts[QUALITY_METRICS[0]])
+        if contrast.over_no_token.value is not None and not contrast.configuration.is_control and not _served_twice(contrast)
     ][:_MOST_ROWS]
     if not kept:
         return None
-    drawn = [comparisons[QUALITY_METRICS[0]][index].configuration for index in kept]
+    drawn = [contrasts[QUALITY_METRICS[0]][index].configuration for index in kept]
     backbones = Backbones.of(drawn)
     title = f"Difference from the no-token layout, {where}"
     with canvas.settings():
@@ -36,12 +36,12 @@ def forest_figure(among: Sequence[Configuration], names: Names, *, key: str, whe
         for axis, metric in zip(panels, QUALITY_METRICS, strict=True):
             axis.axvline(0.0, color=canvas.INK, linewidth=0.9)
             for place, index in enumerate(kept):
-                found = comparisons[metric][index]
-                gain, style = found.over_no_token, axes.marker(found.configuration, backbones, size=5.5)
+                contrast = contrasts[metric][index]
+                gain, style = contrast.over_no_token, axes.marker(contrast.configuration, backbones, size=5.5)
                 if gain.value is None:
                     continue
                 if gain.low is not None:
-                    axis.hlines(place, gain.low, gain.high, color=family(found.configuration).colour, linewidth=1.3)
+                    axis.hlines(place, gain.low, gain.high, color=family(contrast.configuration).colour, linewidth=1.3)
                 axis.plot([gain.value], [place], linestyle="none", **style)
             axis.set_title(f"{METRIC_NAMES[metric]}, minus no token")
             axis.xaxis.set_major_formatter(lambda value, _: text.decimals(value, signed=True))
@@ -50,38 +50,38 @@ def forest_figure(among: Sequence[Configuration], names: Names, *, key: str, whe
         panels[0].yaxis.set_major_formatter(FixedFormatter([names.brief(one) for one in drawn]))
         panels[0].tick_params(axis="y", labelcolor=canvas.INK)
         axes.legend(figure, drawn, backbones)
-        description = _forest_in_words([comparisons[QUALITY_METRICS[0]][index] for index in kept], names)
+        description = _forest_in_words([contrasts[QUALITY_METRICS[0]][index] for index in kept], names)
         image = canvas.export(figure, key=key, title=title, description=description)
     return Drawing(
         key=key,
         title=title,
         description=description,
         image=image,
-        table=_forest_table(comparisons, kept, names, key=f"{key}-table", caption=title),
+        table=_forest_table(contrasts, kept, names, key=f"{key}-table", caption=title),
     )
 
 
-def _served_twice(found: Contrast) -> bool:
+def _served_twice(contrast: Contrast) -> bool:
     """Full history from its cache where full history recomputed is there: the same ranks."""
-    one = found.configuration
-    return one.cell.compression == "full" and one.cell.serving == "cache" and found.references.full is not None
+    one = contrast.configuration
+    return one.cell.compression == "full" and one.cell.serving == "cache" and contrast.references.full is not None
 
 
-def _forest_table(comparisons: dict[str, list[Contrast]], kept: Sequence[int], names: Names, *, key: str, caption: str) -> Table:
+def _forest_table(contrasts: dict[str, list[Contrast]], kept: Sequence[int], names: Names, *, key: str, caption: str) -> Table:
     numeric = [f"{METRIC_NAMES[metric]} minus no token" for metric in QUALITY_METRICS]
     rows = [
         tabular.row(
             Entry(
-                text=names(comparisons[QUALITY_METRICS[0]][index].configuration),
-                family=family(comparisons[QUALITY_METRICS[0]][index].configuration).key,
+                text=names(contrasts[QUALITY_METRICS[0]][index].configuration),
+                family=family(contrasts[QUALITY_METRICS[0]][index].configuration).key,
             ),
-            *(tabular.of_difference(comparisons[metric][index].over_no_token) for metric in QUALITY_METRICS),
+            *(tabular.of_difference(contrasts[metric][index].over_no_token) for metric in QUALITY_METRICS),
         )
         for index in kept
     ]
     return Table(key=key, caption=caption, columns=tabular.columns("configuration", *numeric, numeric=numeric), rows=tuple(rows))
 
 
-def _forest_in_words(found: Sequence[Contrast], names: Names) -> str:
-    said = [f"{names(comparison.configuration)} {with_interval(comparison.over_no_token, 'signed')}" for comparison in found]
+def _forest_in_words(drawn: Sequence[Contrast], names: Names) -> str:
+    said = [f"{names(contrast.configuration)} {with_interval(contrast.over_no_token, 'signed')}" for contrast in drawn]
     return f"{METRIC_NAMES[QUALITY_METRICS[0]]} minus the no-token layout's: {'; '.join(said)}."

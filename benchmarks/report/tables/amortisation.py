@@ -64,8 +64,8 @@ def aged_table(everyone: Sequence[Configuration], names: Names, *, key: str, cap
             entries.append(Entry(text=text.flops(each), order=each))
             entries.append(Entry(text=text.percent(each / whole), order=each / whole) if whole else Entry(text=text.MISSING))
             for metric in QUALITY_METRICS:
-                found = quality_over_ages(ages, metric, requests)
-                entries += [tabular.of_quality(found), tabular.of_difference(difference(found, one.quality(metric)))]
+                aged = quality_over_ages(ages, metric, requests)
+                entries += [tabular.of_quality(aged), tabular.of_difference(difference(aged, one.quality(metric)))]
             rows.append(tabular.row(*entries, family=family(one).name, backbone=filter_name(one)))
     per_metric = [name for metric in QUALITY_METRICS for name in (METRIC_NAMES[metric], f"{METRIC_NAMES[metric]} minus fresh")]
     numeric = ("requests per refresh", "a request", "of full recomputed", *per_metric)
@@ -82,5 +82,5 @@ def _broken_even(one: Configuration, other: Configuration | None, price_of: Any)
     theirs: Price | None = None if other is None else price_of(other)
     if ours is None or theirs is None:
         return Entry(text=text.MISSING, tone="muted", detail="no such cell" if other is None else "not measured")
-    found = break_even(ours, theirs)
-    return Entry(text=str(found), order=float(found.first) if found.first else float("inf"), tone="" if found.first else "muted")
+    even = break_even(ours, theirs)
+    return Entry(text=str(even), order=float(even.first) if even.first else float("inf"), tone="" if even.first else "muted")

@@ -9,7 +9,7 @@ from benchmarks.report.names import METRIC_NAMES, Names, family, filter_name
 from benchmarks.report.tabular import Entry, Table
 
 
-def comparison_table(comparisons: Sequence[Contrast], names: Names, *, key: str, metric: str) -> Table:
+def comparison_table(contrasts: Sequence[Contrast], names: Names, *, key: str, metric: str) -> Table:
     """One row a configuration: its quality, the differences from its references, retention and the share recovered."""
     shown = METRIC_NAMES.get(metric, metric)
     numeric = (shown, "minus no token", "minus full history", "minus recent only", "retention", "recovered")
@@ -21,19 +21,19 @@ def comparison_table(comparisons: Sequence[Contrast], names: Names, *, key: str,
         "recovered": "(quality - no token) / (full - no token)",
     }
     rows = []
-    for found in comparisons:
-        one = found.configuration
+    for contrast in contrasts:
+        one = contrast.configuration
         rows.append(
             tabular.row(
                 Entry(text=names(one), family=family(one).key),
-                tabular.of_quality(found.quality),
-                tabular.REFERENCE if found.references.no_token is one else tabular.of_difference(found.over_no_token),
-                tabular.REFERENCE if one.cell.compression == "full" else tabular.of_difference(found.over_full),
-                tabular.REFERENCE if one.cell.compression == "recent" else tabular.of_difference(found.over_recent),
-                tabular.REFERENCE if one.cell.compression == "full" else tabular.of_quality(found.retention, "percent"),
+                tabular.of_quality(contrast.quality),
+                tabular.REFERENCE if contrast.references.no_token is one else tabular.of_difference(contrast.over_no_token),
+                tabular.REFERENCE if one.cell.compression == "full" else tabular.of_difference(contrast.over_full),
+                tabular.REFERENCE if one.cell.compression == "recent" else tabular.of_difference(contrast.over_recent),
+                tabular.REFERENCE if one.cell.compression == "full" else tabular.of_quality(contrast.retention, "percent"),
                 Entry(text=text.MISSING, tone="muted")
                 if one.is_control or one.cell.compression == "full"
-                else tabular.of_quality(found.recovered, "percent"),
+                else tabular.of_quality(contrast.recovered, "percent"),
                 family=family(one).name,
                 backbone=filter_name(one),
             )

@@ -90,11 +90,11 @@ def _beside_untouched(
 
 def _by_model(changed: Sequence[Configuration], among: Sequence[Configuration]) -> list[tuple[Configuration | None, list[Configuration]]]:
     """Each model served from its own cache, where the run has that, and what was changed of it."""
-    found: dict[str, tuple[Configuration | None, list[Configuration]]] = {}
+    models: dict[str, tuple[Configuration | None, list[Configuration]]] = {}
     for one in changed:
         own = untouched(one, among)
-        found.setdefault(one.key if own is None else own.key, (own, []))[1].append(one)
-    return list(found.values())
+        models.setdefault(one.key if own is None else own.key, (own, []))[1].append(one)
+    return list(models.values())
 
 
 def _quality_entries(

@@ -44,7 +44,7 @@ _EXPLANATIONS = {
 }
 
 
-def ranked_table(among: Sequence[Configuration], found: Frontiers, names: Names, *, key: str, where: str) -> Table:
+def ranked_table(among: Sequence[Configuration], frontiers: Frontiers, names: Names, *, key: str, where: str) -> Table:
     """All configurations by NDCG@10, those without a quality last, with costs and the chance to be on the first frontier.
 
     Without any quality they stand by serving FLOPs. What no configuration has gets no column.
@@ -54,7 +54,7 @@ def ranked_table(among: Sequence[Configuration], found: Frontiers, names: Names,
     order = sorted(among, key=_worse_last if ranked else _dearer_last)
     qualities = [name for name in QUALITY_METRICS if any(one.quality(name).value is not None for one in among)]
     costs = [name for name in _COSTS if any(_cost(one, name).value is not None for one in among)]
-    chances = {s.configuration.key: s for s in found["serve_flops"][metric].standings}
+    chances = {s.configuration.key: s for s in frontiers["serve_flops"][metric].standings}
     rows = []
     for rank, one in enumerate(order, start=1):
         entries = [Entry(text=str(rank), order=rank), Entry(text=names(one), family=family(one).key)]
@@ -125,11 +125,11 @@ def _metrics_table(among: Sequence[Configuration], names: Names, metrics: Sequen
     )
 
 
-def hypervolume_table(among: Sequence[Configuration], found: Frontiers, *, key: str) -> Table | None:
+def hypervolume_table(among: Sequence[Configuration], frontiers: Frontiers, *, key: str) -> Table | None:
     """The area under each frontier, with and without PerSRec, to the same reference; ``None`` where there is no frontier."""
     rows = []
     without = [one for one in among if not one.is_tokens]
-    for cost, by_metric in found.items():
+    for cost, by_metric in frontiers.items():
         for metric, whole in by_metric.items():
             if not whole.standings:
                 continue

@@ -14,17 +14,17 @@ _NOT_RIVALS = ("experts", "full", "retrieval")  # the last keeps the whole histo
 
 def rivals_of(one: Configuration, among: Sequence[Configuration]) -> list[Configuration]:
     """What keeps as many vectors of the same window as a PerSRec configuration, recent items in the tokens' place among it."""
-    found = [other for other in contrasted(among) if _is_rival(one, other)]
-    cached = {other.cell.compression for other in found if other.cell.serving == "cache"}
-    return in_order([other for other in found if other.cell.serving == "cache" or other.cell.compression not in cached])
+    rivals = [other for other in contrasted(among) if _is_rival(one, other)]
+    cached = {other.cell.compression for other in rivals if other.cell.serving == "cache"}
+    return in_order([other for other in rivals if other.cell.serving == "cache" or other.cell.compression not in cached])
 
 
 def rivals_table(among: Sequence[Configuration], names: Names, *, key: str, caption: str) -> Table | None:
     """A block of rows for each PerSRec configuration that has a rival at equal tokens; ``None`` where none has."""
     rows: list[Row] = []
     for one in in_order([one for one in contrasted(among) if one.is_tokens and not one.changed]):
-        found = rivals_of(one, among)
-        rows += [_row(one, other, among, names) for other in [one, *found]] if found else []
+        rivals = rivals_of(one, among)
+        rows += [_row(one, other, among, names) for other in [one, *rivals]] if rivals else []
     if not rows:
         return None
     named = [
