@@ -11,8 +11,9 @@ from benchmarks import environment, store
 from benchmarks.isolation import Outcome
 from benchmarks.kernels import command as kernels
 from benchmarks.kernels import rows as probe
-from benchmarks.kernels.record import kernel_table, load_kernels
+from benchmarks.kernels.record import SCHEMA_VERSION, load_kernels
 from benchmarks.report.page import render_report
+from benchmarks.report.tables.kernels import kernel_table
 from persrec.backbones import hstu
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -25,7 +26,7 @@ def record():
     times = {**ROW, "ours": [0.002, 0.001, 0.003], "other": [0.004]}
     rows = [times, {**ROW, "name": "bytes", "bound": None, "unit": "byte", "ours": [1], "other": [2]}]
     machine = {"matrix_product_flops_per_second": 5e10}
-    return {"schema_version": store.SCHEMA_VERSION, "settings": SETTINGS.to_dict(), "machine": machine, "rows": rows}
+    return {"schema_version": SCHEMA_VERSION, "settings": SETTINGS.to_dict(), "machine": machine, "rows": rows}
 
 
 @pytest.mark.parametrize(
@@ -60,9 +61,11 @@ def test_the_record_is_written_and_shown(tmp_path, monkeypatch, capsys):
     assert kernels.main(["--out", str(tmp_path), "--threads", "1", "--rounds", "1"]) == 0
     path = store.kernels_paths(tmp_path / "run")["cpu"]
     assert str(path) in capsys.readouterr().out
-    content = load_kernels(path)
-    assert content is not None
+    content = json.loads(path.read_text())
     assert {"environment", "provenance"} <= set(content)
+    timings = load_kernels(path)
+    assert timings is not None
+    assert [row.name for row in timings.rows] == ["half as long", "bytes"]
     write(tmp_path / "run", [fabricate(cell) for cell in grid_cells()[:3]])
     before = store.records_digest(tmp_path / "run")
     page = render_report(tmp_path / "run", tmp_path / "page.html").read_text()
@@ -98,8 +101,10 @@ def test_a_row_without_an_answer_is_named_and_nothing_is_written(tmp_path, monke
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_table_says_what_was_asked_and_whether_it_was_reached():
-    first, second = kernel_table(record()).rows
+def test_a_table_says_what_was_asked_and_whether_it_was_reached(tmp_path):
+    path = tmp_path / "cpu.json"
+    path.write_text(json.dumps(record()))
+    first, second = kernel_table(load_kernels(path)).rows
     assert [entry.text for entry in first.entries] == ["half as long", "2.00", "at least 3.00", "2.00 ms", "4.00 ms"]
     assert first.entries[1].tone == "warn"
     assert second.entries[2].text == ""
