@@ -302,7 +302,7 @@ def test_every_compression_has_a_name_a_colour_and_a_mark_of_its_own(tmp_path):
 
 def test_costs_alone(tmp_path):
     cells = [cell for cell in grid_cells(histories=(512, 2048)) if cell.compression != "none"]
-    records = [fabricate(dataclasses.replace(cell, training="none", elastic_tokens=()), replicates={}) for cell in cells]
+    records = [fabricate(dataclasses.replace(cell, training="none", elastic_tokens=()), replicates=None) for cell in cells]
     for record in records:
         record["metrics"] = {name: entry for name, entry in record["metrics"].items() if entry["direction"] == "lower" or "second" in name}
     page = Page(rendered(tmp_path, records))
