@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from persrec.names import CUTOFFS
+
 Direction = Literal["higher", "lower"]
 Group = Literal["quality", "cost"]
 Kind = Literal["training", "evaluation", "flops", "memory", "throughput", "latency", "control", "training_cost"]
 QUALITY_KINDS: tuple[Kind, ...] = ("training", "evaluation")
 COST_KINDS: tuple[Kind, ...] = ("flops", "memory", "throughput", "latency", "control", "training_cost")
-CUTOFFS = (5, 10, 50, 200)
 LEDGER_TOLERANCE = 0.01  # of the largest: how far the ways to count FLOPs may be apart
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cell import InvalidMeasurementError, UnsupportedError
+from benchmarks.measures import MEASURES
 from persrec import names
 
 ReportPhase = Callable[[str], None]
@@ -79,48 +80,96 @@ def orders(payload: Payload) -> Payload:
     return json.loads((Path(payload["cache_dir"]) / "orders.json").read_text())
 
 
+def write_down(payload: Payload, what: str) -> None:
+    """A line in the file ``did`` of the cache folder: what was done, and for which cell."""
+    cell = payload["cell"]
+    with (Path(payload["cache_dir"]) / "did").open("a") as log:
+        log.write(f"{what} {cell['backbone']} {cell['compression']} {cell['tokens']}\n")
+
+
+class CheckpointError(ValueError):
+    """Named as that of `persrec.checkpoints`, which imports torch."""
+
+
+WEIGHTS = "whole weights"
+
+
 def train(payload: Payload, report_phase: ReportPhase) -> Payload:
     """Writes a model; fails where the orders name its backbone, as ``train:hstu``."""
+    write_down(payload, "train")
     report_phase("training")
     folder, cell = Path(payload["model_dir"]), payload["cell"]
     if f"train:{cell['backbone']}" in orders(payload)["fail"]:
         raise MemoryError(f"no room to train {cell['backbone']}")
-    folder.mkdir(parents=True)
-    (folder / "model.json").write_text(json.dumps({"pid": os.getpid()}))
+    for epoch in range(1, orders(payload).get("epochs", 0) + 1):
+        report_phase(f"epoch {epoch} of at most 3, validation ndcg@10 0.1000, at most {3 - epoch}.0 s left")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "weights.safetensors").write_text(WEIGHTS)
+    (folder / "model.json").write_text(json.dumps({"pid": os.getpid(), "code_digest": payload["code_digest"]}))
     return {"epochs": 1}
 
 
-def measure(payload: Payload, report_phase: ReportPhase) -> Payload:
-    """An answer of the right form; fails where the orders name the compression, as ``memory:recent``."""
+def quality(payload: Payload, report_phase: ReportPhase) -> Payload:
+    """A quality of the right form; fails where the orders name the compression, as ``memory:recent``."""
     import numpy as np
 
     cell, wanted = payload["cell"], orders(payload)
     report_phase("quality")
-    with (Path(payload["cache_dir"]) / "did").open("a") as log:
-        log.write(f"{cell['backbone']} {cell['compression']} {cell['tokens']}\n")
-    for entry in filter(None, wanted["fail"].split(",")):
-        how, _, compression = entry.partition(":")
-        if compression == cell["compression"] and how == "nan":
-            return _answer(cell, ndcg=float("nan"), raw={})
-        if compression == cell["compression"] and how != "train":
+    write_down(payload, "quality")
+    ndcg = 0.1 + cell["tokens"] / 100
+    for how in _failures(wanted, cell["compression"]):
+        if how == "nan":
+            ndcg = float("nan")
+        elif how == "older":
+            raise InvalidMeasurementError(f"dataset synthetic: planned with digest {payload['dataset_digest'][:12]}, loaded 0000")
+        elif not how.startswith("cost-"):
             fail({"how": how}, report_phase)
+    model = None
     if cell["backbone"] not in names.floors():
-        assert (Path(payload["model_dir"]) / "model.json").is_file()
+        folder = Path(payload["model_dir"])
+        assert (folder / "model.json").is_file()
+        if (folder / "weights.safetensors").read_text() != WEIGHTS:
+            raise CheckpointError(f"checkpoint: {folder / 'weights.safetensors'} cannot be read")
+        model = {"key": folder.name, "epochs": 1, "best_epoch": 1, "best_validation": 0.1, "train_seconds": 2.0}
     time.sleep(wanted["seconds"])
-    return _answer(cell, ndcg=0.1 + cell["tokens"] / 100, raw={"ranks": np.arange(10)})
-
-
-def _answer(cell: Payload, *, ndcg: float, raw: Payload) -> Payload:
     return {
-        "metrics": {
-            "ndcg@10": {"value": ndcg, "method": "full catalogue", "n": 10, "low": ndcg, "high": 0.3},
-            "serve_flops": {"value": 1000 * (1 + cell["tokens"]), "method": "closed formula", "n": 1, "low": None, "high": None},
-            "serve_energy_j": {"value": None, "method": "no NVML device", "n": 0, "low": None, "high": None},
-        },
-        "replicates": {"seed": 0, "ndcg@10": [ndcg, ndcg]},
-        "ledger": [],
-        "model": None,
+        "metrics": {"ndcg@10": {"value": ndcg, "method": "full catalogue", "n": 10, "low": ndcg, "high": 0.3}},
+        "replicates": {"seed": 0, "means": {"ndcg@10": [0.1, 0.1]}},
+        "model": model,
         "dataset": {"users": 10},
         "seconds": {"quality": 0.0},
-        "raw": raw,
+        "raw": {"ranks": np.arange(10)},
     }
+
+
+def cost(payload: Payload, report_phase: ReportPhase) -> Payload:
+    """A cost of the right form, of the kinds asked for; fails where the orders name the compression, as ``cost-memory:recent``."""
+    import numpy as np
+
+    cell, wanted, kinds = payload["cell"], orders(payload), payload["kinds"]
+    report_phase("flops")
+    write_down(payload, f"cost[{','.join(kinds)}]")
+    for how in _failures(wanted, cell["compression"]):
+        if how.startswith("cost-"):
+            fail({"how": how.removeprefix("cost-")}, report_phase)
+    time.sleep(wanted.get("cost_seconds", 0))
+    metrics = {
+        "serve_flops": {"value": 1000 * (1 + cell["tokens"]), "method": "closed formula", "n": 1, "low": None, "high": None},
+        "serve_latency_p50_ms": {"value": wanted.get("milliseconds", 1.0), "method": "batch 1", "n": 50},
+        "serve_energy_j": {"value": None, "method": "no NVML device", "n": 0, "low": None, "high": None},
+        "train_flops": {"value": 3000, "method": "closed formula", "n": 1},
+    }
+    rows = {"flops": {"phase": "serve", "part": "total"}, "training_cost": {"phase": "train", "part": "total"}}
+    return {
+        "metrics": {name: metric for name, metric in metrics.items() if MEASURES[name].kind in kinds},
+        "ledger": [row for kind, row in rows.items() if kind in kinds],
+        "load": {},
+        "seconds": dict.fromkeys(kinds, 0.0),
+        "raw": {f"{kind}_seconds": np.full(3, wanted.get("milliseconds", 1.0)) for kind in kinds},
+    }
+
+
+def _failures(wanted: Payload, compression: str) -> list[str]:
+    """How the orders want measuring a compression to fail."""
+    entries = (entry.partition(":") for entry in wanted["fail"].split(",") if entry)
+    return [how for how, _, name in entries if name == compression and how != "train"]

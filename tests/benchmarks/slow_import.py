@@ -7,4 +7,4 @@ from pathlib import Path
 _told = Path(os.environ["PERSREC_TEST_IMPORTING"])
 _told.with_suffix(".part").write_text(str(os.getpid()))
 _told.with_suffix(".part").rename(_told)
-time.sleep(60)
+time.sleep(900)

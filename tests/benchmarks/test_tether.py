@@ -15,12 +15,12 @@ TIED = f"""
 import os, runpy, time
 runpy.run_path({str(TETHER)!r})["end_with_parent"]()
 print(os.getpid(), flush=True)
-time.sleep(600)
+time.sleep(900)
 """
 PARENT = """
 import subprocess, sys, time
 subprocess.Popen([sys.executable, "-I", "-c", sys.argv[1]])
-time.sleep(600)
+time.sleep(900)
 """
 
 

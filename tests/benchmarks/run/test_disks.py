@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from drive_run import FAKE
-from test_run import GRID, order
+from places import GRID, order
 
 from benchmarks import store
+from benchmarks.records import load_records, record_files
 from benchmarks.run import command as run
 
 CELLS = 5
@@ -60,7 +61,7 @@ def test_a_disk_that_fills_ends_the_run_in_one_line_and_the_rest_follows_when_th
     disk: Path, call: Callable[..., int], capsys: pytest.CaptureFixture[str], free_kib: int
 ) -> None:
     assert call("--select", "compression=recent") == 0
-    (before,) = store.record_files(disk / "out")
+    (before,) = record_files(disk / "out")
     content = before.read_bytes()
     filled(disk, but=1024 * free_kib)
     assert call() == 2
@@ -70,12 +71,12 @@ def test_a_disk_that_fills_ends_the_run_in_one_line_and_the_rest_follows_when_th
     assert "No space left on device" in err
     assert str(disk / "out") in err or "disk/out" in err
     assert before.read_bytes() == content
-    assert len(store.load_records(disk / "out")) < CELLS  # each of them whole
-    assert {record["status"] for record in store.load_records(disk / "out")} == {"ok"}
+    assert len(load_records(disk / "out")) < CELLS  # each of them whole
+    assert {record.status for record in load_records(disk / "out")} == {"ok"}
     assert not list((disk / "out").rglob("*.tmp"))
     (disk / "filler").unlink()
     assert call() == 0
-    assert len(store.load_records(disk / "out")) == CELLS
+    assert len(load_records(disk / "out")) == CELLS
     assert before.read_bytes() == content
 
 
@@ -101,8 +102,8 @@ def test_a_cell_that_finds_the_disk_full_ends_the_run_and_is_no_record(
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert "in flops: [Errno 28] No space left on device: 'weights'" in err
-    assert [record["cell"]["backbone"] for record in store.load_records(tmp_path / "out")] == ["popularity"]
-    assert len((tmp_path / "did").read_text().splitlines()) == 2  # it was not tried again
+    assert [record.cell.backbone for record in load_records(tmp_path / "out")] == ["popularity"]
+    assert (tmp_path / "did").read_text().count("quality") == 2  # it was not tried again
     assert not (tmp_path / "out" / ".lock").exists()
 
 
@@ -110,7 +111,7 @@ def test_a_cell_that_finds_the_disk_full_ends_the_run_and_is_no_record(
     ("spoil", "says"),
     [
         (lambda whole: whole[: len(whole) // 2], "not a whole JSON file"),
-        (lambda whole: json.dumps(json.loads(whole) | {"schema_version": 2}).encode(), "schema version 2"),
+        (lambda whole: json.dumps(json.loads(whole) | {"schema_version": 3}).encode(), "schema version 3"),
     ],
 )
 def test_a_bad_record_is_one_line_for_all_who_read_records_and_the_others_stay(
@@ -120,7 +121,7 @@ def test_a_bad_record_is_one_line_for_all_who_read_records_and_the_others_stay(
     from benchmarks.report import command as report
 
     assert call(out="out") == 0
-    bad, *others = store.record_files(tmp_path / "out")
+    bad, *others = record_files(tmp_path / "out")
     bad.write_bytes(spoil(bad.read_bytes()))
     before = [path.read_bytes() for path in (bad, *others)]
     capsys.readouterr()

@@ -1,8 +1,11 @@
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
+from benchmarks.cell import Cell
+from benchmarks.records import Metric, Record, Status
 from benchmarks.run.progress import CellDone, PlainDisplay, QuietDisplay, TerminalDisplay, display, shown_metrics
 from persrec.commandline import duration, one_line
 
@@ -26,9 +29,10 @@ def test_a_plain_line_counts_and_tells_the_time_left() -> None:
     shown = PlainDisplay(stream)
     shown.note("before")
     shown.working(0, "hstu: training")
+    shown.training("hstu: epoch 1")
     shown.finished(DONE)
     shown.close()
-    assert stream.getvalue() == "before\n[ 3/14] ok          hstu/full [bold]  4.2 s  1 min 01 s left\n"
+    assert stream.getvalue() == "before\nhstu: epoch 1\n[ 3/14] ok          hstu/full [bold]  4.2 s  1 min 01 s left\n"
 
 
 def test_the_terminal_shows_the_same_and_takes_no_text_for_markup() -> None:
@@ -54,6 +58,7 @@ def test_what_is_not_a_terminal_gets_plain_lines(capsys: pytest.CaptureFixture[s
 
 
 def test_a_line_has_room_for_quality_and_cost() -> None:
-    metrics = {"ndcg@10": {"value": 0.12345}, "serve_flops": {"value": 1_234_000}}
-    assert shown_metrics(metrics) == "ndcg@10 0.1235  serve 1.23 MFLOP"
-    assert shown_metrics({"ndcg@10": {"value": None}}) == ""
+    metrics = {"ndcg@10": Metric(value=0.12345), "serve_flops": Metric(value=1_234_000)}
+    record = Record(cell_key="", status=Status.OK, cell=Cell(backbone="hstu", compression="full"), metrics=metrics)
+    assert shown_metrics(record) == "ndcg@10 0.1235  serve 1.23 MFLOP"
+    assert shown_metrics(replace(record, metrics={"ndcg@10": Metric(value=None)})) == ""

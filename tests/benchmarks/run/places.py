@@ -1,0 +1,81 @@
+"""A small grid, orders for the stand-ins of `fake_work`, and what they did: for all tests of ``benchmarks.run``."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from benchmarks.records import RunRecords, load_records
+from tests.soak.kills import MARK
+
+HERE = Path(__file__).parent.parent
+ROOT = HERE.parent.parent
+GRID = """
+[dataset.synthetic]
+dataset_size = "tiny"
+[[sweep]]
+backbone = "hstu"
+compression = ["full", "recent"]
+[[sweep]]
+backbone = "sasrec"
+compression = "experts"
+training = "elastic"
+elastic_tokens = [0, 4]
+tokens = [0, 4]
+[[sweep]]
+backbone = "popularity"
+compression = "none"
+training = "none"
+"""
+CELLS = 5
+MODELS = 3  # the two expert cells share an elastic one, the floor has none
+SHAPES = 4  # the floor has none
+WITH_COST = ["hstu full 0", "hstu recent 0", "sasrec experts 0", "sasrec experts 4"]
+ALL = sorted([*WITH_COST, "popularity none 0"])
+COST_KINDS = ["flops", "memory", "throughput", "latency", "training_cost"]
+
+Call = Callable[..., int]
+
+
+def order(place: Path, *, fail: str = "", seconds: float = 0, **more: float) -> None:
+    """What the stand-ins are to do from now on."""
+    (place / "orders.json").write_text(json.dumps({"fail": fail, "seconds": seconds, **more}))
+
+
+def done(place: Path) -> list[tuple[str, str]]:
+    """What was done since the last look, as kind and cell: ``("quality", "hstu full 0")``."""
+    lines = (place / "did").read_text().splitlines()
+    (place / "did").write_text("")
+    return [(kind, cell) for kind, _, cell in (line.partition(" ") for line in lines)]
+
+
+def of_kind(entries: Iterable[tuple[str, str]], kind: str) -> list[str]:
+    """The cells of one kind of job."""
+    return sorted(cell for name, cell in entries if name.partition("[")[0] == kind)
+
+
+def measured(place: Path) -> list[str]:
+    """The cells whose quality was measured since the last look."""
+    return of_kind(done(place), "quality")
+
+
+def records(place: Path) -> RunRecords:
+    return load_records(place / "out")
+
+
+def start(place: Path, *arguments: str, **orders: float) -> subprocess.Popen[str]:
+    """The command line in a process of its own, with the stand-ins."""
+    order(place, **orders)
+    surroundings = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}", MARK: str(place)}
+    command = [sys.executable, str(HERE / "drive_run.py"), "--grid", "own.toml", "--out", "out", "--cache-dir", str(place), "--no-report"]
+    return subprocess.Popen([*command, *arguments], cwd=place, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for(condition: Callable[[], object], *, within: float = 30.0) -> None:
+    end = time.monotonic() + within
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
