@@ -198,6 +198,12 @@ def test_the_same_records_give_the_same_bytes(tmp_path):
     assert all(one.read_bytes() == other.read_bytes() for one, other in zip(first, second, strict=True))
 
 
+def test_no_path_of_this_machine_is_in_what_is_written(grid):
+    results, page = grid
+    for path in (page, page.with_suffix("") / "tables.csv", page.with_suffix("") / "summary.md"):
+        assert str(results.parent.parent) not in path.read_text()
+
+
 def test_what_lies_beside_the_page(grid):
     beside = grid[1].with_suffix("")
     names = sorted(path.name for path in beside.iterdir())

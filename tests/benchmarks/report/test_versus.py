@@ -1,3 +1,5 @@
+import copy
+
 import numpy as np
 import pytest
 from fabricated_records import fabricate, records_of, write
@@ -26,6 +28,15 @@ def test_a_configuration_against_itself_differs_by_exactly_nothing():
     for row in versus_table(records_of(*RECORDS), "tokens=4", "tokens=4", name="run").rows:
         assert row.entries[3].order == 0.0
         assert row.entries[4].order == 1.0
+
+
+def test_a_share_of_nothing_is_told_of_the_second_and_not_of_full_history():
+    first, second = (copy.deepcopy(record) for record in (RECORDS[2], RECORDS[0]))
+    for metric in ("ndcg@10", "recall@10"):
+        second["metrics"][metric]["value"] = 0.0
+    for row in versus_table(records_of(first, second), "tokens=4", "tokens=0", name="run").rows:
+        assert (row.entries[4].text, row.entries[4].order) == ("undefined", None)
+        assert row.entries[4].detail.startswith("the second's quality, 0.0000")
 
 
 def test_the_command_prints_and_renders_nothing(tmp_path, capsys):
