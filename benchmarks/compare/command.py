@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cell import Cell
-from benchmarks.checkout import repository_state
 from benchmarks.compare.judge import HEADINGS, Comparison, compare_timings, comparisons_of, load_note, order_of, timed_cells
 from benchmarks.compare.statistics import (
     ASSUMED_SPREAD,
@@ -30,6 +29,7 @@ from benchmarks.compare.statistics import (
 )
 from benchmarks.compare.turns import BASE, HEAD, Pair, Start, checked_root, run_pairs
 from benchmarks.environment import PROJECT, chosen_device, environment, provenance
+from benchmarks.environment.checkout import repository_state
 from benchmarks.findings import Outputs, Sheet, Verdict, add_options, exit_code, show
 from benchmarks.grids import Grid, load_grid, preset_names, select
 from benchmarks.text import change, percent

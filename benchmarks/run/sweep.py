@@ -12,8 +12,8 @@ import numpy as np
 
 from benchmarks.cell import Cell
 from benchmarks.environment import environment, processors, provenance, utc_now
+from benchmarks.environment.portable import without_paths
 from benchmarks.isolation import ATTEMPTS, Isolated, Outcome, preload
-from benchmarks.portable import without_paths
 from benchmarks.records import Cost, Environment, Order, Provenance, Record, Status, typed
 from benchmarks.run.assemble import (
     COST_FIELDS,

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.cell import InvalidMeasurementError, UnsupportedError
-from benchmarks.failures import meaning_of
+from benchmarks.isolation.failures import meaning_of
 
 
 def caused(error: Exception, cause: Exception) -> Exception:

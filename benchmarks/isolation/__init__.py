@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cell import UnsupportedError
-from benchmarks.failures import meaning_of
+from benchmarks.isolation.failures import meaning_of
 from benchmarks.records import Status
 from benchmarks.tether import end_with_parent
 

@@ -19,11 +19,11 @@ from typing import Any
 
 import psutil
 
-from benchmarks.checkout import repository_state
-from benchmarks.driver import ask, clocks, facts, first_visible, visible_devices
-from benchmarks.portable import portable_argv
+from benchmarks.environment.checkout import repository_state
+from benchmarks.environment.driver import ask, clocks, facts, first_visible, visible_devices
+from benchmarks.environment.portable import portable_argv
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = (
     "torch",
     "numpy",
