@@ -25,6 +25,7 @@ PLANS = ("equal", "growing")
 TRAININGS = ("separate", "elastic", "none")
 SERVINGS = ("recompute", "cache")
 DEVICES = ("cpu", "cuda")
+CUTOFFS = (5, 10, 50, 200)  # of Recall and NDCG
 ABLATIONS: Mapping[str, str] = MappingProxyType(
     {
         "none": "as trained",

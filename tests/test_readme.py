@@ -1,4 +1,4 @@
-"""What the README shows runs, and what the pages name is there."""
+"""What the README shows runs, what it says stands in a record, and what the pages name is there."""
 
 import re
 from pathlib import Path
@@ -9,32 +9,19 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 PROJECT = Path(__file__).resolve().parent.parent
 README = (PROJECT / "README.md").read_text()
-CODE = ("persrec", "benchmarks")
-MADE_BY_RUNS = ("results/", "reports/")  # a fresh clone may not have them
+MOST_LINES = 120  # two screens
 
 
-def first_block(language):
-    found = re.search(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
-    assert found is not None
-    return found.group(1)
-
-
-def paths_of_tree():
-    """The tree's paths; a line two spaces further in lies in the folder above it."""
-    parents, paths = [], []
-    for line in first_block("text").splitlines():
-        name = line.split()[0]
-        del parents[(len(line) - len(line.lstrip())) // 2 :]
-        paths.append("".join(parents) + name)
-        if name.endswith("/"):
-            parents.append(name)
-    return paths
+def example() -> str:
+    block = re.search(r"^```python\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+    assert block is not None
+    return block.group(1)
 
 
 def test_the_example_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("PERSREC_CACHE", str(tmp_path))
     names = {}
-    exec(compile(first_block("python"), "README.md", "exec"), names)  # noqa: S102 - our own page
+    exec(compile(example(), "README.md", "exec"), names)  # noqa: S102 - our own page
     assert names["scores"].shape == (1, 24 * 12 + 1)  # the categories and items of the size "tiny", and padding
     # 4 tokens, 2 layers, keys and values of 32 numbers of 4 bytes
     assert names["cache"].nbytes_per_user == 4 * 2 * 2 * 32 * 4
@@ -43,21 +30,36 @@ def test_the_example_runs(tmp_path, monkeypatch):
 
 def test_the_example_would_notice_a_history_that_is_lost(tmp_path, monkeypatch):
     monkeypatch.setenv("PERSREC_CACHE", str(tmp_path))
-    example = first_block("python")
-    kept = "cache = model.extend(cache, window[:, 24:48])"
-    assert kept in example
+    second = "cache = model.extend(cache, window[:, 24:48])"
+    assert second in example()
     with pytest.raises(AssertionError):
-        exec(compile(example.replace(kept, "cache = model.extend(cache, window[:, :24])"), "README.md", "exec"), {})  # noqa: S102
+        exec(compile(example().replace(second, "cache = model.extend(cache, window[:, :24])"), "README.md", "exec"), {})  # noqa: S102
 
 
-def test_every_path_of_the_tree_is_there():
-    assert [path for path in paths_of_tree() if path not in MADE_BY_RUNS and not (PROJECT / path).exists()] == []
+def test_it_fits_two_screens():
+    assert len(README.splitlines()) <= MOST_LINES
 
 
-def test_every_module_has_its_line():
-    modules = {path.relative_to(PROJECT).as_posix() for name in CODE for path in (PROJECT / name).rglob("*.py")}
-    listed = set(paths_of_tree())
-    assert sorted(path for path in modules - listed if not path.endswith("__init__.py")) == []
+def test_its_shares_stand_in_the_summary_that_it_names():
+    claim = README[README.index("On synthetic interests") : README.index("## Two commands")]
+    summary = (PROJECT / re.search(r"`(reports/\S+/summary\.md)`", claim)[1]).read_text()
+    shares = re.findall(r"\d[\d.]*%", claim)
+    assert len(shares) == 3
+    assert [share for share in shares if share not in summary] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(path.name for path in (PROJECT / "docs").glob("*.md"))])
+def test_every_link_to_a_file_leads_somewhere(page):
+    path = PROJECT / page if page == "README.md" else PROJECT / "docs" / page
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text())
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(path.name for path in (PROJECT / "docs").glob("*.md"))])
+def test_every_path_of_the_project_that_a_page_names_is_there(page):
+    path = PROJECT / page if page == "README.md" else PROJECT / "docs" / page
+    named = set(re.findall(r"`((?:persrec|benchmarks|tests|docs|reports)/[\w./-]+\.(?:py|toml|md|json))`", path.read_text()))
+    assert [name for name in sorted(named) if "NAME" not in name and not (PROJECT / name).exists()] == []
 
 
 def test_every_test_that_a_page_names_is_there():

@@ -41,8 +41,8 @@ from benchmarks.noise.rates import lower_bound, upper_bound
 from benchmarks.noise.record import (
     FalseAlarms,
     ForeignShare,
-    NoiseProvenance,
     GateProof,
+    NoiseProvenance,
     NoiseRule,
     PairSpread,
     RaisedFlops,

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from persrec.names import CUTOFFS
+
 Floats = NDArray[np.float64]
 
-CUTOFFS = (5, 10, 50, 200)
 REPLICATES = 500
 CONFIDENCE = 0.95
 INTERVAL = (2.5, 97.5)  # percentiles
