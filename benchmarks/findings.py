@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 from rich.console import Console
@@ -123,16 +124,16 @@ class Outputs:
         """Those of `add_options`."""
         return cls(junit=options.junit, markdown=options.markdown, json=options.json)
 
-    def check(self, inputs: Iterable[Path] = ()) -> None:
+    def check(self, inputs: Mapping[str, Path] = MappingProxyType({})) -> None:
         """Refuses places that cannot be meant, before anything is measured.
 
         Args:
-            inputs: files that are read, so none of them may be written over.
+            inputs: files that are read, by their options; none of them may be written over.
 
         Raises:
             ValueError: a place is a folder, an input, or another output's place.
         """
-        taken = {os.path.realpath(path): str(path) for path in inputs}
+        taken = {os.path.realpath(path): option for option, path in inputs.items()}
         for name in ("junit", "markdown", "json"):
             path: Path | None = getattr(self, name)
             if path is None:
@@ -140,8 +141,8 @@ class Outputs:
             if path.is_dir():
                 raise ValueError(f"--{name}: {path} is a folder; expected the path of a file")
             if (place := os.path.realpath(path)) in taken:
-                raise ValueError(f"--{name}: {path} is also {taken[place]}; expected a file of its own")
-            taken[place] = f"the file of --{name}"
+                raise ValueError(f"--{name}: {path} is also the file of {taken[place]}; expected a file of its own")
+            taken[place] = f"--{name}"
 
     def write(self, sheet: Sheet) -> None:
         """Writes those that were asked for.

@@ -39,7 +39,7 @@ def parser() -> Parser:
 
 def _gate(options: argparse.Namespace) -> int:
     outputs = Outputs.of(options)
-    outputs.check(inputs=[options.baseline])
+    outputs.check({"--baseline": options.baseline})
     records = load_records(options.results)
     is_new = options.update and not os.path.lexists(options.baseline)
     baseline = Baseline(utc=utc_now(), entries={}) if is_new else load_baseline(options.baseline)

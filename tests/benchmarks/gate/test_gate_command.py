@@ -335,7 +335,7 @@ def test_results_of_more_than_one_code_are_noted(place: GatedRun, capsys: pytest
     ("options", "part"),
     [
         (["--json", "{folder}"], "--json: {folder} is a folder"),
-        (["--markdown", "{baseline}"], "--markdown: {baseline} is also {baseline}"),
+        (["--markdown", "{baseline}"], "--markdown: {baseline} is also the file of --baseline"),
         (["--junit", "{folder}/out", "--json", "{folder}/../run/out"], "is also the file of --junit"),
         (["--json", "{folder}/" + "n" * 300], "File name too long"),
     ],
