@@ -300,9 +300,9 @@ def load_beside(path: Path, *, program: str, version: int, show: Callable[[Mappi
         if isinstance(error.__cause__, FileNotFoundError):
             return None
         raise
-    found = content.get("schema_version") if isinstance(content, dict) else None
-    if found != version:
-        raise RecordError(f"{path}: schema version {found}; this program knows version {version} of the records of {program}")
+    written = content.get("schema_version") if isinstance(content, dict) else None
+    if written != version:
+        raise RecordError(f"{path}: schema version {written}; this program knows version {version} of the records of {program}")
     try:
         show(content)
     except (KeyError, TypeError, ValueError) as error:

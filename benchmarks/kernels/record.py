@@ -1,65 +1,116 @@
-"""What ``benchmarks.kernels`` measured, as it lies beside the runs: typed, and read without torch."""
+"""The record of ``benchmarks.kernels``: its types, its reader and its writer. Imports no torch, so that a report reads it."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from benchmarks.records import check_version, read_json, typed
+import msgspec
+
+from benchmarks.records import Environment, Provenance, check_version, read_json, typed
 
 SCHEMA_VERSION = 1
+WHAT = "a record of benchmarks.kernels"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelSettings:
-    """The sizes that were timed."""
+    """How rows are measured.
+
+    Attributes:
+        device: ``cpu`` or ``cuda``.
+        threads: threads to compute with.
+        rounds: measurements of each side.
+        layers: of the HSTU and the SASRec.
+        users: at once.
+        heads: of a layer.
+        width: of a layer, over all heads.
+        history: items before the recent ones.
+        recent: items at the end of the window.
+        tokens: that PerSRec keeps of the history.
+        dtype: what is computed in; rows in another type say so in their names.
+    """
 
     device: str
     threads: int
+    rounds: int
     layers: int
-    heads: int
-    width: int
-    users: int
-    history: int
-    recent: int
+    users: int = 4
+    heads: int = 8
+    width: int = 64
+    history: int = 1024
+    recent: int = 256
+    tokens: int = 4
+    dtype: str = "float32"
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Peak:
-    """What the machine reaches on matrix products."""
-
-    matrix_product_flops_per_second: float
+    @property
+    def window(self) -> int:
+        """All items."""
+        return self.history + self.recent
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelRow:
-    """A ratio of two medians, the ``bound`` that it should reach if there is one, and the samples of both in seconds or bytes."""
+    """One ratio of ``other`` over ``ours``, or its inverse, divided by ``share_of_flops``; the samples are seconds or bytes.
+
+    Attributes:
+        name: what is compared.
+        ratio: of the medians.
+        bound: what is asked of the ratio, if anything is.
+        higher_is_better: whether the bound is a lower one.
+        share_of_flops: the FLOPs of one side over those of the other; 1 where both do the same.
+        unit: ``s`` or ``byte``.
+        ours: the samples of one side.
+        other: those of the other.
+        largest_difference: the distance of outputs, and of gradients where a training step is timed, from those of the plain form,
+            as a share of their norm; ``None`` in records that are older than the check.
+        tolerance: what the difference may be.
+    """
 
     name: str
     ratio: float
     bound: float | None
     higher_is_better: bool
+    share_of_flops: float
     unit: Literal["s", "byte"]
     ours: tuple[float, ...]
     other: tuple[float, ...]
+    largest_difference: float | None = None
+    tolerance: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KernelMachine:
+    """What the machine reaches at its best, measured beside the rows."""
+
+    matrix_product_flops_per_second: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KernelTimings:
-    """One device's record."""
+    """The rows of one device."""
 
     settings: KernelSettings
-    machine: Peak
+    machine: KernelMachine
     rows: tuple[KernelRow, ...]
+    environment: Environment
+    provenance: Provenance
+    schema_version: int = SCHEMA_VERSION
 
 
 def load_kernels(path: Path) -> KernelTimings | None:
     """The record, or ``None`` where there is none.
 
     Raises:
-        RecordError: the file is no JSON, of another version, or no such record.
+        RecordError: the file is no JSON, of another version, or no such record; the message is one line that names it.
     """
     if not path.exists():
         return None
     values = read_json(path, again="run benchmarks.kernels")
-    check_version(values, known=SCHEMA_VERSION, where=str(path), what="a record of benchmarks.kernels")
-    return typed(values, KernelTimings, where=str(path), what="a record of benchmarks.kernels")
+    check_version(values, known=SCHEMA_VERSION, where=str(path), what=WHAT)
+    return typed(values, KernelTimings, where=str(path), what=WHAT)
+
+
+def to_json(timings: KernelTimings) -> bytes:
+    """The bytes of its file."""
+    return json.dumps(msgspec.to_builtins(timings), indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"

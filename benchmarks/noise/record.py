@@ -1,57 +1,88 @@
-"""What ``benchmarks.noise`` found of the gates, as it lies beside the runs: typed, in words, and read without torch."""
+"""The record of ``benchmarks.noise``: its types, its reader and writer, and what it says in words. Imports no torch."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from benchmarks.records import Environment, Provenance, check_version, read_json, typed
+from benchmarks.text import change, listed, percent
 from persrec.commandline import duration
 
 SCHEMA_VERSION = 1
 ALLOWED = 0.01  # the false alarms' upper bound
-_WHAT = "a record of benchmarks.noise"
+WHAT = "a record of benchmarks.noise"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoiseProvenance(Provenance):
+    """Which code and command measured it; ``order_seed`` drew the orders and the planted cells."""
+
+    order_seed: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoiseRule:
+    """The rule that each run's comparisons were judged by; ``pairs`` are those of a run."""
+
+    pairs: int
+    comparisons: int
+    power: float
+    margin: float | None = None
+    level: float | None = None
+    least_pairs: int | None = None
+    correction: str = ""
+    estimate: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FalseAlarms:
-    """Alarms where nothing had changed, with an exact 95% upper bound of their rate."""
+    """A against A: how often a comparison found a change where there is none; ``upper_bound`` is Clopper and Pearson's, one-sided."""
 
     comparisons: int
     alarms: int
+    rate: float
     upper_bound: float
-    verdicts: dict[str, int]
+    confidence: float = 0.95
+    verdicts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Planted:
-    """Changes that were planted, and how many of them were found."""
+class SlowDowns:
+    """Slow-downs that were planted, and how many were found; ``effects`` are what was measured of each, as shares."""
 
     trials: int
     found: int
-    lower_bound: float | None = None
+    lower_bound: float
+    planted: str = ""
+    verdicts: dict[str, int] = field(default_factory=dict)
+    effects: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RaisedFlops:
+    """FLOP numbers of a baseline that were raised one at a time, and how many the gate found."""
+
+    trials: int
+    found: int
+    planted: str = ""
+    baseline: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairSpread:
-    """How far the two halves of a pair lie apart, as shares."""
+    """The standard deviation of the pairs' log ratios, over all comparisons."""
 
     median: float
     widest: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ProofRule:
-    """How the comparisons were judged."""
-
-    pairs: int
-    comparisons: int
-    power: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class ForeignShare:
-    """What other processes used of the processors meanwhile."""
+    """The share of the processors that other processes used meanwhile."""
 
     median: float
     highest: float
@@ -59,61 +90,70 @@ class ForeignShare:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GateProof:
-    """What the gates do where nothing changed, and where something did."""
+    """Whether the gates see what they should and nothing else.
 
-    false_alarms: FalseAlarms
-    slow_down: Planted
-    flops: Planted
-    rule: ProofRule
-    spread: PairSpread
-    smallest_effect: float | None
+    ``comparisons`` and ``slow_downs`` are single comparisons as ``benchmarks.compare`` writes them; ``smallest_effect`` is the
+    smallest slow-down that a run finds at the median spread, ``None`` above 100%.
+    """
+
+    provenance: NoiseProvenance
+    environment: Environment
     processes: int
     seconds: float
-    environment: Environment
-    provenance: Provenance
+    rule: NoiseRule
+    false_alarms: FalseAlarms
+    slow_down: SlowDowns
+    flops: RaisedFlops
+    spread: PairSpread
+    smallest_effect: float | None
     foreign_cpu_share: ForeignShare | None = None
+    grid: str = ""
+    cells: tuple[dict[str, Any], ...] = ()
+    runs: int = 1
+    method: str = ""
+    comparisons: tuple[dict[str, Any], ...] = ()
+    slow_downs: tuple[dict[str, Any], ...] = ()
+    schema_version: int = SCHEMA_VERSION
 
     @property
     def holds(self) -> bool:
         """Whether the gates are proved: fewer alarms than allowed, and all that was planted found."""
-        found = self.slow_down.found == self.slow_down.trials and self.flops.found == self.flops.trials > 0
-        return self.false_alarms.upper_bound < ALLOWED and found
+        slow, flops = self.slow_down, self.flops
+        return self.false_alarms.upper_bound < ALLOWED and slow.found == slow.trials > 0 and flops.found == flops.trials > 0
 
 
 def load_proof(path: Path) -> GateProof | None:
     """The record, or ``None`` where there is none.
 
     Raises:
-        RecordError: the file is no JSON, of another version, or no such record.
+        RecordError: the file is no JSON, of another version, or no such record; the message is one line that names it.
     """
     if not path.exists():
         return None
     values = read_json(path, again="run benchmarks.noise")
-    check_version(values, known=SCHEMA_VERSION, where=str(path), what=_WHAT)
-    return proof_of(values, where=str(path))
+    check_version(values, known=SCHEMA_VERSION, where=str(path), what=WHAT)
+    return typed(values, GateProof, where=str(path), what=WHAT)
 
 
-def proof_of(values: Mapping[str, Any], *, where: str) -> GateProof:
-    """The record from plain JSON values; fails as `load_proof`."""
-    return typed(values, GateProof, where=where, what=_WHAT)
+def to_json(proof: GateProof) -> bytes:
+    """The bytes of its file."""
+    return json.dumps(msgspec.to_builtins(proof), indent=1, allow_nan=False).encode() + b"\n"
 
 
 def summary(proof: GateProof) -> list[str]:
     """The result in a few lines."""
     alarms, slow, flops, rule = proof.false_alarms, proof.slow_down, proof.flops, proof.rule
-    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in alarms.verdicts.items())
-    smallest = "nothing below +100%" if proof.smallest_effect is None else f"+{proof.smallest_effect:.1%}"
-    certainty = "" if slow.lower_bound is None else f" (95% lower bound {slow.lower_bound:.0%})"
+    effect = "nothing below +100%" if proof.smallest_effect is None else change(proof.smallest_effect)
     lines = [
         (
             f"A against A: {alarms.alarms} false alarms in {alarms.comparisons} comparisons, an exact 95% upper bound of "
-            f"{alarms.upper_bound:.2%} (allowed: below {ALLOWED:.0%}); verdicts: {verdicts}."
+            f"{alarms.upper_bound:.2%} (allowed: below {ALLOWED:.0%}); verdicts: {_counts(alarms.verdicts)}."
         ),
-        f"A fifth more work planted in serving: found in {slow.found} of {slow.trials}{certainty}.",
+        f"A fifth more work planted in serving: found in {slow.found} of {slow.trials} (95% lower bound {slow.lower_bound:.0%}).",
         f"5% more FLOPs: found by the gate in {flops.found} of {flops.trials}.",
         (
-            f"A pair's spread: median {proof.spread.median:.1%}, widest {proof.spread.widest:.1%}. At the median {rule.pairs} pairs find "
-            f"{smallest} with power {rule.power:.0%}, with {rule.comparisons} comparisons corrected together."
+            f"A pair's spread: median {percent(proof.spread.median)}, widest {percent(proof.spread.widest)}. At the median {rule.pairs} "
+            f"pairs find {effect} with power {rule.power:.0%}, with {rule.comparisons} comparisons corrected together."
         ),
         (
             f"{proof.processes} processes in {duration(proof.seconds)}, commit {(proof.provenance.commit or 'unknown')[:12]}"
@@ -121,7 +161,10 @@ def summary(proof: GateProof) -> list[str]:
             f"{proof.provenance.utc[:10]}."
         ),
     ]
-    if proof.foreign_cpu_share is not None:
-        others = proof.foreign_cpu_share
+    if others := proof.foreign_cpu_share:
         lines.append(f"Other processes used {others.median:.0%} of the processors meanwhile (at most {others.highest:.0%}).")
     return lines
+
+
+def _counts(verdicts: Mapping[str, int]) -> str:
+    return listed([f"{count} {verdict}" for verdict, count in verdicts.items()])

@@ -208,7 +208,7 @@ class Sweep:
 
     def _keep_quality(self, planned: Planned, outcome: Outcome, worker: Worker) -> None:
         """Writes what a quality came to: its raw samples and, with what is known of its cost, the cell's record."""
-        outcome = self._without_paths(checked(outcome, QUALITY_FIELDS))
+        outcome = self._portable(checked(outcome, QUALITY_FIELDS))
         self._keep_raw(planned.key, outcome)
         origin = self._origin(planned.cell, worker)
         self._known_qualities[planned.key] = quality_of(planned, outcome, environment=origin[0], provenance=origin[1])
@@ -219,7 +219,7 @@ class Sweep:
 
     def _keep_cost(self, planned: PlannedCost, outcome: Outcome, worker: Worker) -> None:
         """Writes what a shape costs, and the records of all cells of that shape."""
-        outcome = self._without_paths(checked(outcome, COST_FIELDS))
+        outcome = self._portable(checked(outcome, COST_FIELDS))
         self._keep_raw(planned.key, outcome, beside=len(planned.kinds) < len(planned.code))
         environment, provenance = self._origin(planned.cell, worker)
         cost = cost_of(planned, outcome, environment=environment, provenance=provenance)
@@ -230,14 +230,14 @@ class Sweep:
             self._seconds[one.key] += outcome.seconds / len(cells)
         self._finish_cells()
 
-    def _without_paths(self, outcome: Outcome) -> Outcome:
-        """A failure in words that mean the same on another machine."""
+    def _portable(self, outcome: Outcome) -> Outcome:
+        """An outcome that holds no folder of this machine, as records keep it."""
         settings = self._settings
-        texts = {
-            name: None if text is None else without_paths(text, out=settings.out, data_dir=settings.data_dir, cache_dir=settings.cache_dir)
-            for name, text in (("message", outcome.message), ("log_tail", outcome.log_tail))
-        }
-        return replace(outcome, message=texts["message"], log_tail=texts["log_tail"])
+        message, log = (
+            text and without_paths(text, out=settings.out, data_dir=settings.data_dir, cache_dir=settings.cache_dir)
+            for text in (outcome.message, outcome.log_tail)
+        )
+        return replace(outcome, message=message, log_tail=log)
 
     def _keep_raw(self, key: str, outcome: Outcome, *, beside: bool = False) -> None:
         """Raw samples of a measurement that went well; of one that did not, none are left.
