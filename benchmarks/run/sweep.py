@@ -62,7 +62,8 @@ class Sweep:
         self._known_qualities: dict[str, Quality | None] = {key: known_quality(planned.known) for key, planned in self._cells.items()}
         self._known_costs: dict[str, Cost | None] = {key: cost.known for key, cost in plan.costs.items()}
         self._training_failures: dict[str, Outcome] = {}
-        self._retrained: set[str] = set()
+        self._retrained: set[str] = set()  # models that were found damaged
+        self._sent_back: set[str] = set()  # cells that found them so, and are measured once more
         self._seconds: dict[str, float] = dict.fromkeys(self._cells, 0.0)
         self._training_seconds: dict[str, float] = {}
         self._paces = {"training": Pace(settings.seconds_per_model), "quality": Pace(1.0), "cost": Pace(settings.seconds_per_cell)}
@@ -196,10 +197,11 @@ class Sweep:
 
     def _finish_quality(self, planned: Planned, outcome: Outcome, worker: Worker) -> None:
         key = planned.model_key
-        if key is None or outcome.type != DAMAGED or (key in self._retrained and key not in self._faults):
+        if key is None or outcome.type != DAMAGED or planned.key in self._sent_back:
             self._keep_quality(planned, outcome, worker)
             return
-        if key not in self._retrained:  # else another cell of this model was first to see it, and the training has not ended yet
+        self._sent_back.add(planned.key)
+        if key not in self._retrained:  # else another cell of this model was first to see it
             self._display.note(f"{self._settings.labels(planned.cell)}: {one_line(str(outcome.message))}; the model is trained anew")
             self._retrained.add(key)
             self._faults[key] = "damaged"

@@ -116,7 +116,7 @@ def test_a_changed_line_is_seen_wherever_it_stands(copy: Path) -> None:
     path = copy / "benchmarks/probes/latency.py"
     before = taken()
     path.write_text(path.read_text().replace("SECONDS, LEAST = 0.5, 50", "SECONDS, LEAST = 0.5, 51"))
-    assert aged(before) == dict.fromkeys(CELLS, {"latency"})
+    assert aged(before) == {cell: {"latency"} for cell in CELLS}
 
 
 def declared(monkeypatch: pytest.MonkeyPatch, change: Callable[[names.CompressionPart], names.CompressionPart]) -> None:
@@ -135,7 +135,8 @@ def test_a_trait_of_a_part_ages_its_own_cells_and_its_looks_none(copy: Path, mon
 def test_another_declaration_ages_nothing(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = taken()
     new = dataclasses.replace(names.compressions()["pooling"], name="other")
-    monkeypatch.setattr(names, "compressions", lambda parts=names.compressions(): {**parts, "other": new})
+    parts = {**names.compressions(), "other": new}
+    monkeypatch.setattr(names, "compressions", lambda: parts)
     assert aged(before) == {}
 
 
