@@ -59,7 +59,6 @@ def test_a_record_carries_the_declarations_with_package_and_version(place: Path)
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="the report does not read typed records yet")
 def test_a_report_draws_parts_that_are_not_installed(place: Path) -> None:
     result = python(place, "-m", "benchmarks.report", "out", "--out", "page.html")
     assert result.returncode == 0, result.stderr
@@ -67,7 +66,6 @@ def test_a_report_draws_parts_that_are_not_installed(place: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="the gate does not read typed records yet")
 def test_a_gate_compares_parts_that_are_not_installed(place: Path) -> None:
     gate = ["-m", "benchmarks.gate", "out", "--baseline", "baseline.json"]
     updated = python(place, *gate, "--update")
