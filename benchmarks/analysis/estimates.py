@@ -14,12 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import text
+from persrec.names import INTERVAL
 
 Floats = NDArray[np.float64]
 
-CONFIDENCE = 0.95  # of every interval, and what is said with certainty
 _ROUNDING = 1e-12  # of a value: replicates that are closer are the same
-_PERCENTILES = (2.5, 97.5)
 Form = Literal["ratio", "signed", "percent"]
 _SEED_OF_DRAWS = 20_260_103
 _FORMS: Mapping[str, Callable[[float], str]] = MappingProxyType(
@@ -91,7 +90,7 @@ def interval_of(replicates: Floats) -> tuple[float, float] | tuple[None, None]:
     finite = replicates[np.isfinite(replicates)]
     if finite.size < 2 or np.ptp(finite) <= _ROUNDING * np.abs(finite).max():
         return None, None
-    low, high = np.percentile(finite, _PERCENTILES)
+    low, high = np.percentile(finite, INTERVAL)
     return float(low), float(high)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.analysis.configurations import DISAGREES, Configuration
-from benchmarks.analysis.estimates import CONFIDENCE, Estimate, Floats, interval_of
+from benchmarks.analysis.estimates import Estimate, Floats, interval_of
+from persrec.names import CONFIDENCE
 
 Flags = NDArray[np.bool_]
 

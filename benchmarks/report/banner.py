@@ -10,10 +10,10 @@ from benchmarks.analysis.estimates import with_interval
 from benchmarks.analysis.frontier import COSTS, frontier
 from benchmarks.analysis.origins import OlderCode, Source, older_code, timings
 from benchmarks.analysis.references import Contrast, compare
-from benchmarks.measures import LEDGER_TOLERANCE
+from benchmarks.measures import LEDGER_TOLERANCE, WIDE_SPREAD
 from benchmarks.records import FINDINGS, Record, Status
 from benchmarks.report.names import COST_NAMES, Names, dataset_name, is_synthetic, name_all, peers_key
-from benchmarks.report.tables.noise import WIDE, timing_spreads
+from benchmarks.report.tables.noise import timing_spreads
 from benchmarks.report.tables.training import still_rising
 from benchmarks.report.texts import ALWAYS_LIMITED
 from benchmarks.text import listed
@@ -252,9 +252,9 @@ def _noisy(among: Sequence[Configuration]) -> list[str]:
     """The timings that spread widely in most configurations."""
     said = []
     for metric, spreads in timing_spreads(among).items():
-        wide = sum(spread > WIDE for spread in spreads.values())
+        wide = sum(spread > WIDE_SPREAD for spread in spreads.values())
         if 2 * wide > len(spreads):
-            said.append(f"Noisy: {metric.replace('_', ' ')} spreads by over {WIDE:.0%} in {wide} of {len(spreads)} configurations.")
+            said.append(f"Noisy: {metric.replace('_', ' ')} spreads by over {WIDE_SPREAD:.0%} in {wide} of {len(spreads)} configurations.")
     return said
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.cell import Cell
 from benchmarks.keys import cell_key
-from benchmarks.measures import LEDGER_TOLERANCE, MEASURES, Measure, counts_agree, is_gated, versions
+from benchmarks.measures import MEASURES, Measure, counts_agree, is_gated, versions
 
 
 def test_the_names_that_others_rely_on_are_there() -> None:
@@ -67,12 +67,6 @@ def test_a_new_version_is_a_new_cell_key() -> None:
     cell = Cell(backbone="hstu", compression="full")
     now = versions()
     assert cell_key(cell, dataset_digest="d", versions=now) != cell_key(cell, dataset_digest="d", versions=now | {"mrr": 2})
-
-
-def test_the_probes_hold_the_ledger_to_the_same_tolerance():
-    from benchmarks.probes import flops  # with torch; the probe has its own so that no change of a report's words ages a number
-
-    assert flops.TOLERANCE == LEDGER_TOLERANCE
 
 
 @pytest.mark.parametrize(

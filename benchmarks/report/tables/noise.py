@@ -6,12 +6,10 @@ import numpy as np
 
 from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
-from benchmarks.measures import MEASURES
+from benchmarks.measures import MEASURES, WIDE_SPREAD
 from benchmarks.report import tabular
 from benchmarks.report.names import Names, family, filter_name
 from benchmarks.report.tabular import Entry, Table
-
-WIDE = 0.1  # a spread of timings above this is said
 
 
 def noise_tables(among: Sequence[Configuration], names: Names) -> list[Table]:
@@ -38,12 +36,12 @@ def _timings_table(among: Sequence[Configuration], names: Names) -> Table | None
             tabular.row(
                 Entry(text=MEASURES[metric].description, detail=metric),
                 tabular.of_count(len(spreads)),
-                Entry(text=text.percent(middle), order=middle, tone="warn" if middle > WIDE else ""),
+                Entry(text=text.percent(middle), order=middle, tone="warn" if middle > WIDE_SPREAD else ""),
                 Entry(text=text.percent(spreads[widest]), order=spreads[widest], detail=names.long[widest]),
-                tabular.of_count(sum(spread > WIDE for spread in spreads.values())),
+                tabular.of_count(sum(spread > WIDE_SPREAD for spread in spreads.values())),
             )
         )
-    numeric = ("configurations", "median spread", "widest", f"wider than {WIDE:.0%}")
+    numeric = ("configurations", "median spread", "widest", f"wider than {WIDE_SPREAD:.0%}")
     explanations = {"median spread": "the interval of a timing (the range, where there are several seeds) over its value"}
     headings = tabular.columns("measure", *numeric, numeric=numeric, explanations=explanations)
     return Table(key="noise-timings", caption="Spread of timings and memory", columns=headings, rows=tuple(rows)) if rows else None
