@@ -96,6 +96,10 @@ class Cell:
     item_learning_rate: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("learning_rate", "item_learning_rate", "temperature", "weight_decay", "recent_weight", "dropout"):
+            if isinstance(getattr(self, name), int):  # 1 and 1.0 are one setting, with one key
+                object.__setattr__(self, name, float(getattr(self, name)))
+        object.__setattr__(self, "elastic_tokens", tuple(sorted(self.elastic_tokens)))
         one_of("training", self.training, names.TRAININGS)
         one_of("serving", self.serving, names.SERVINGS)
         one_of("cache_dtype", self.cache_dtype, names.CACHE_PRECISIONS)
@@ -242,12 +246,12 @@ class Cell:
     def to_dict(self) -> dict[str, Any]:
         """The cell as plain JSON values, tuples as lists.
 
-        Settings that came after the first records (`LATER_FIELDS`) are left out where they are as by default, so that a record
+        Settings that came after the first records (`LATER_FIELDS`) are left out where they are as they were then, so that a record
         keeps its key.
         """
         values = dataclasses.asdict(self)
-        for name in LATER_FIELDS:
-            if values[name] == DEFAULTS[name]:
+        for name, value in LATER_FIELDS.items():
+            if values[name] == value:
                 del values[name]
         values["elastic_tokens"] = list(self.elastic_tokens)
         return values
@@ -263,7 +267,7 @@ class Cell:
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise ValueError(f"{unknown[0]}: no such setting of a cell; known: {', '.join(known)}")
-        settings = dict(values)
+        settings = {**LATER_FIELDS, **values}
         if "elastic_tokens" in settings:
             settings["elastic_tokens"] = tuple(settings["elastic_tokens"])
         return cls(**settings)
@@ -272,10 +276,19 @@ class Cell:
 DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {field.name: field.default for field in dataclasses.fields(Cell) if field.default is not dataclasses.MISSING}
 )
-LATER_FIELDS = (
-    "key_value_heads", "feed_forward", "control", "counted_only", "copying_start", "recent_weight", "moving_windows",
-    "item_learning_rate",
-)  # fmt: skip
+# settings that came after the first records, and what they were then: a record that does not name them had these
+LATER_FIELDS: Mapping[str, Any] = MappingProxyType(
+    {
+        "key_value_heads": None,
+        "feed_forward": None,
+        "control": False,
+        "counted_only": False,
+        "copying_start": False,
+        "recent_weight": 0.0,
+        "moving_windows": False,
+        "item_learning_rate": None,
+    }
+)
 EVALUATION_FIELDS = ("cache_dtype", "ablation", "staleness")
 
 

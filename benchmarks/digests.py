@@ -40,7 +40,13 @@ LEFT_OUT = frozenset({"persrec.names", "persrec.files", "persrec.commandline", "
 
 def code_digests(cell: Cell, kinds: Iterable[Kind]) -> dict[str, str]:
     """The digest of each kind of number of a cell."""
-    return {kind: _digest(kind, *_parts(cell, kind)) for kind in kinds}
+    return {kind: _digest(kind, _parts(cell, kind)) for kind in kinds}
+
+
+def part_modules(cell: Cell) -> list[str]:
+    """The modules of a cell's own parts."""
+    kinds: tuple[Kind, ...] = ("evaluation", "control")
+    return list(dict.fromkeys(module for kind in kinds for part in _parts(cell, kind) for module in _modules_of(part)))
 
 
 def quality_digests(cell: Cell) -> dict[str, str]:
@@ -58,8 +64,8 @@ def cost_digests(cell: Cell) -> dict[str, str]:
     return code_digests(cell, cost_kinds(cell))
 
 
-def _parts(cell: Cell, kind: Kind) -> tuple[str, ...]:
-    """The declarations, without their looks, of the parts whose code makes this number, each as JSON."""
+def _parts(cell: Cell, kind: Kind) -> tuple[names.Part, ...]:
+    """The parts whose code makes this number."""
     if cell.is_floor:
         parts: list[names.Part] = [names.find(names.floors(), cell.backbone)]
     else:
@@ -68,15 +74,19 @@ def _parts(cell: Cell, kind: Kind) -> tuple[str, ...]:
             parts.append(names.find(names.compressions(), "full"))
     if kind in ("training", "evaluation"):
         parts.append(names.find(names.datasets(), cell.dataset))
-    return tuple(json.dumps(part.numbers(), sort_keys=True) for part in parts)
+    return tuple(parts)
+
+
+def _modules_of(part: names.Part) -> list[str]:
+    """The module that builds a part, and of a backbone that which builds its item encoder."""
+    targets = [part.target] + ([names.ITEM_ENCODERS[part.items]] if isinstance(part, names.BackbonePart) else [])
+    return [target.partition(":")[0] for target in targets]
 
 
 @functools.cache
-def _digest(kind: Kind, *parts: str) -> str:
-    declared = [json.loads(part) for part in parts]
-    roots = [PROBES[kind], MODELS, *(part["target"].partition(":")[0] for part in declared)]
-    roots += [names.ITEM_ENCODERS[part["items"]].partition(":")[0] for part in declared if "items" in part]
-    hasher = hashlib.sha256("\n".join(parts).encode())
+def _digest(kind: Kind, parts: tuple[names.Part, ...]) -> str:
+    roots = [PROBES[kind], MODELS, *(module for part in parts for module in _modules_of(part))]
+    hasher = hashlib.sha256("\n".join(json.dumps(part.numbers(), sort_keys=True) for part in parts).encode())
     for module in sorted(imported(roots)):
         hasher.update(f"{module}\0{_module(module)[0]}\0".encode())
     return hasher.hexdigest()
@@ -131,8 +141,8 @@ def without_docstrings(tree: ast.AST) -> None:
 
 
 def _imports(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[str]:
-    """What a module may import, at its head or later; what it names for its types alone among it, which does no harm."""
-    for node in ast.walk(tree):
+    """What a module may import, at its head or later; not what it names for its types alone."""
+    for node in _run_nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -142,6 +152,15 @@ def _imports(tree: ast.AST, module: str, *, is_package: bool) -> Iterator[str]:
                 base = ".".join([*package[: len(package) - node.level + 1], *([base] if base else [])])
             yield base
             yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _run_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    """A tree's nodes but those under ``if TYPE_CHECKING``."""
+    yield node
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        return
+    for child in ast.iter_child_nodes(node):
+        yield from _run_nodes(child)
 
 
 @functools.cache

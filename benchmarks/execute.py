@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from benchmarks.cell import Cell, InvalidMeasurementError
 from benchmarks.measures import COST_KINDS, MEASURES, Kind, of_kinds
 from benchmarks.probes.control import measure_control
@@ -20,15 +18,15 @@ from benchmarks.probes.flops import count_flops
 from benchmarks.probes.latency import measure_latency
 from benchmarks.probes.load import LoadWatch
 from benchmarks.probes.memory import measure_memory
-from benchmarks.probes.models import build_control, build_model, use_tokens
+from benchmarks.probes.models import build_control, served_model, set_up
 from benchmarks.probes.nvml import GpuWatch
-from benchmarks.probes.quality import check_cache, measure_floor, measure_quality
-from benchmarks.probes.subject import NOT_RUN, Subject
+from benchmarks.probes.quality import check_cache, measure_floor, measure_quality, trained_subject
+from benchmarks.probes.subject import NOT_RUN
 from benchmarks.probes.throughput import measure_throughput
-from benchmarks.probes.training import train
+from benchmarks.probes.training import padding_share, train
 from benchmarks.probes.training_cost import TrainingSubject, measure_training_cost
 from persrec import names
-from persrec.checkpoints import load_facts, load_weights, save_checkpoint
+from persrec.checkpoints import load_facts, save_checkpoint
 from persrec.data import load_dataset
 from persrec.data.ceiling import ceiling
 from persrec.data.interactions import InteractionLog
@@ -81,18 +79,13 @@ def measure_cell_quality(payload: Mapping[str, Any], report_phase: ReportPhase) 
             answer["metrics"], answer["replicates"], answer["raw"]["ranks"] = measure_floor(cell, data)
         return {**answer, "seconds": phases.seconds}
     with phases.phase("load"):
-        model = build_model(cell, data.num_items, log.item_texts, log.item_categories)
         folder = Path(payload["model_dir"])
-        load_weights(folder, model)
-        if cell.training == "elastic":
-            use_tokens(model, cell.tokens)
-        subject = Subject(cell=cell, model=model.eval())
+        subject = trained_subject(cell, log, folder)
     with phases.phase("quality"):
         gap = check_cache(subject, data)
         answer["model"] = _model_facts(folder) | {"cached_joint_gap": gap}
         answer["metrics"], answer["replicates"], answer["raw"]["ranks"] = measure_quality(subject, data)
-        curve = answer["model"]["curve"]
-        answer["metrics"]["padding_share"] = {"value": curve[-1]["padding_share"], "method": "training, last epoch", "n": len(curve)}
+        answer["metrics"]["padding_share"] = padding_share(answer["model"]["curve"])
     return {**answer, "seconds": phases.seconds}
 
 
@@ -117,7 +110,7 @@ def measure_cost(payload: Mapping[str, Any], report_phase: ReportPhase) -> Answe
         counts = {name: metric for name, metric in metrics.items() if MEASURES[name].deterministic or kind not in _TIMED}
         answer["metrics"].update(watch.said(metrics) | counts)
         answer["ledger"] += ledger
-        answer["raw"].update(raw)
+        answer["raw"].update({f"{kind}/{name}": samples for name, samples in raw.items()})
         if kind != "flops":
             answer["load"][kind] = watch.readings() | gpu.readings()
     return {**answer, "seconds": phases.seconds}
@@ -144,11 +137,7 @@ def _measured(kind: Kind, subject: TrainingSubject, control: TrainingSubject | N
 
 
 def _subject(payload: Mapping[str, Any], cell: Cell) -> TrainingSubject:
-    log = _load(payload, cell)
-    model = build_model(cell, log.num_items, log.item_texts, log.item_categories)
-    if cell.training == "elastic":
-        use_tokens(model, cell.tokens)
-    return TrainingSubject(cell=cell, model=model.eval())
+    return TrainingSubject(cell=cell, model=served_model(cell, _load(payload, cell)))
 
 
 def _control(subject: TrainingSubject) -> TrainingSubject:
@@ -171,9 +160,7 @@ def _not_run(kind: Kind) -> Answer:
 
 def _prepared(payload: Mapping[str, Any]) -> Cell:
     cell = Cell.from_dict(payload["cell"])
-    torch.set_num_threads(cell.threads)
-    torch.use_deterministic_algorithms(mode=cell.device == "cpu")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # a debugging aid that would be timed
+    set_up(cell)
     return cell
 
 

@@ -85,4 +85,4 @@ def cell_of_shape(cell: Cell) -> Cell:
 
 
 def _elastic_tokens(cell: Cell) -> list[int]:
-    return sorted(cell.elastic_tokens) if cell.training == "elastic" else []
+    return list(cell.elastic_tokens) if cell.training == "elastic" else []

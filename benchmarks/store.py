@@ -10,13 +10,13 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.records import Cost, Record, RunRecords, read_cost, record_files, to_json
+from benchmarks.records import Cost, Record, RunRecords, record_files, to_json
 from persrec.files import WriteError, atomic, is_leftover, write_atomically
 
 _KEY = "[0-9a-f]{64}"
@@ -123,13 +123,12 @@ def write_cost(out: Path, cost: Cost) -> Path:
     return path
 
 
-def load_costs(out: Path) -> dict[str, Cost]:
-    """The costs of a run by key; none where it has none.
-
-    Raises:
-        RecordError: one cannot be read; the message names its file.
-    """
-    return {path.stem: read_cost(path) for path in _cost_files(out)}
+def remove_costs(out: Path, *, keep: Collection[str]) -> None:
+    """Removes the costs that no record names, and their raw samples."""
+    for path in _cost_files(out):
+        if path.stem not in keep:
+            path.unlink(missing_ok=True)
+            raw_path(out, path.stem).unlink(missing_ok=True)
 
 
 def remove_records(out: Path, cell_keys: Iterable[str]) -> None:

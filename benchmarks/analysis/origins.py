@@ -66,19 +66,33 @@ def older_code(every: Sequence[Source]) -> list[OlderCode]:
 
 
 def _older(half: Half, kind: str, taken: Sequence[Source]) -> OlderCode | None:
-    newest = max(taken, key=lambda source: (source.origin.provenance.utc, source.origin.key)).origin.code[kind]
-    stale = [source for source in taken if source.origin.code[kind] != newest]
+    """Of measurements of the same parts: a digest holds the code of a cell's own parts, so others' differ by nature."""
+    by_parts: dict[tuple[object, ...], list[Source]] = {}
+    for source in taken:
+        by_parts.setdefault(_parts(source), []).append(source)
+    newest: list[str] = []
+    stale: list[Source] = []
+    for alike in by_parts.values():
+        digest = max(alike, key=lambda source: (source.origin.provenance.utc, source.origin.key)).origin.code[kind]
+        older = [source for source in alike if source.origin.code[kind] != digest]
+        newest += [digest] if older else []
+        stale += older
     if not stale:
         return None
     return OlderCode(
         half=half,
         kinds=(kind,),
-        newest=newest,
+        newest=newest[0],
         older=tuple(sorted({source.origin.code[kind] for source in stale})),
         cells=tuple(cell for source in stale for cell in source.cells),
         stale=len(stale),
         total=len(taken),
     )
+
+
+def _parts(source: Source) -> tuple[object, ...]:
+    cell = source.cells[0].cell
+    return cell.backbone, cell.compression, cell.dataset, cell.control
 
 
 def _halves(record: Record) -> Iterator[tuple[Half, Origin]]:

@@ -86,12 +86,6 @@ class Outcome:
         """Whether something could not be written: a finding on the disk, not on the job."""
         return self.status == Status.CRASH and any(os.strerror(number) in (self.message or "") for number in DISK_ERRORS)
 
-    def error(self) -> dict[str, Any] | None:
-        """The failure as a record keeps it."""
-        if self.status == Status.OK:
-            return None
-        return {"phase": self.phase, "type": self.type, "message": self.message, "log_tail": self.log_tail}
-
 
 def preload(modules: Sequence[str], *, threads: int) -> None:
     """Starts the fork server, which imports ``modules`` once for all processes that will come from it, and waits until it serves."""

@@ -13,9 +13,25 @@ from persrec import names
 from persrec.backbones import Backbone, BackboneSettings, build_backbone
 from persrec.compression import CompressionSettings, build_compression
 from persrec.compression.base import Compression, Elastic
+from persrec.data.interactions import InteractionLog
 from persrec.items import ItemSettings, build_items
 from persrec.items.base import ItemEncoder
 from persrec.recommender import SequentialRecommender
+
+
+def set_up(cell: Cell) -> None:
+    """How a process computes: threads, and on a CPU the same numbers every time."""
+    torch.set_num_threads(cell.threads)
+    torch.use_deterministic_algorithms(mode=cell.device == "cpu")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # a debugging aid that would be timed
+
+
+def served_model(cell: Cell, log: InteractionLog) -> SequentialRecommender:
+    """The untrained model of a cell as it is served: of an elastic one, with the cell's own count of tokens."""
+    model = build_model(cell, log.num_items, log.item_texts, log.item_categories)
+    if cell.training == "elastic":
+        use_tokens(model, cell.tokens)
+    return model.eval()
 
 
 def build_model(

@@ -1,5 +1,6 @@
 """Ranking quality over the whole catalogue, with bootstrap intervals over users."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.cell import Cell, InvalidMeasurementError, changed_at_evaluation
+from benchmarks.probes.models import served_model
 from benchmarks.probes.subject import Request, Subject
+from persrec.checkpoints.folder import load_weights
+from persrec.data.interactions import InteractionLog
 from persrec.data.splits import LeaveOneOut
 from persrec.data.windows import WindowShape, build_windows
 from persrec.evaluation.floors import floor_ranks
@@ -23,6 +27,17 @@ BOOTSTRAP_SEED = 0
 CHECKED_USERS = 64
 CACHE_TOLERANCE = 1e-4  # cosines; a served score further than this from the joint pass makes the quality invalid
 DIGITS = 7  # of a replicate in a record
+
+
+def trained_subject(cell: Cell, log: InteractionLog, folder: Path) -> Subject:
+    """A cell and its trained model, with the weights of ``folder``.
+
+    Raises:
+        CheckpointError: they are damaged, or another model's.
+    """
+    model = served_model(cell, log)
+    load_weights(folder, model)
+    return Subject(cell=cell, model=model)
 
 
 def measure_quality(subject: Subject, data: LeaveOneOut) -> tuple[dict[str, Any], dict[str, Any], NDArray[np.int64]]:

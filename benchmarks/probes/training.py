@@ -1,8 +1,9 @@
 """Trains the model of a cell."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks.cell import Cell
 from benchmarks.probes.models import build_model, use_tokens
@@ -76,6 +77,11 @@ class Teller:
         steps = self._epochs * progress.steps_per_epoch
         left = progress.seconds / max(1, progress.steps) * max(0, steps - progress.steps)
         self._report(f"{text}, at most {duration(left)} left")
+
+
+def padding_share(curve: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The share of computed positions without a target, in the last epoch of a training's curve."""
+    return {"value": curve[-1]["padding_share"], "method": "training, last epoch", "n": len(curve)}
 
 
 def recipe(cell: Cell, *, token_counts: tuple[int, ...] | None = None) -> Recipe:

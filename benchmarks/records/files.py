@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
 
-from benchmarks.cell import Cell
+from benchmarks.cell import LATER_FIELDS, Cell
 from benchmarks.records.types import SCHEMA_VERSION, Cost, Record
 
 if TYPE_CHECKING:
@@ -200,6 +200,8 @@ def check_version(values: object, *, known: int, where: str, what: str) -> None:
 
 def _typed(values: object, kind: type[Typed], *, where: str, what: str) -> Typed:
     check_version(values, known=SCHEMA_VERSION, where=where, what=what)
+    if isinstance(values, dict) and isinstance(values.get("cell"), dict):
+        values = {**values, "cell": {**LATER_FIELDS, **values["cell"]}}
     return typed(values, kind, where=where, what=what)
 
 

@@ -212,7 +212,7 @@ class Record:
 
     @property
     def ok(self) -> bool:
-        """Whether everything was measured."""
+        """Whether nothing that was asked for failed; a half may not have been asked for."""
         return self.status is Status.OK
 
     def value(self, metric: str) -> float | None:
@@ -228,7 +228,7 @@ class Process:
     metrics: dict[str, Metric]
     seconds: dict[str, float] = field(default_factory=dict)
     environment: Environment = Environment()
-    utc: str = ""
+    provenance: Provenance = Provenance()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -83,15 +83,39 @@ def known_quality(record: Record | None) -> Quality | None:
     )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CostHalf:
+    """The half of a record that its shape makes."""
+
+    origin: Origin
+    metrics: Mapping[str, Metric]
+    ledger: tuple[LedgerRow, ...]
+
+
+def half_of(cost: Cost) -> CostHalf:
+    """A shape's cost as a record holds it."""
+    return CostHalf(origin=cost.origin(), metrics=cost.metrics, ledger=cost.ledger)
+
+
+def known_cost(record: Record | None) -> CostHalf | None:
+    """The cost of a record that is there."""
+    if record is None or record.cost is None:
+        return None
+    wanted = of_kinds(COST_KINDS)
+    metrics = {name: metric for name, metric in record.metrics.items() if name in wanted}
+    return CostHalf(origin=record.cost, metrics=metrics, ledger=record.ledger)
+
+
 def cost_of(planned: PlannedCost, outcome: Outcome, *, environment: Environment, provenance: Provenance) -> Cost:
-    """The cost that a process came to; kinds that were not measured again stay as they are known."""
-    answer = outcome.value if outcome.status is Status.OK else {}
-    kept, rows = _kept(planned) if outcome.status is Status.OK else ({}, ())
-    metrics = _metrics(answer.get("metrics", {}))
-    loaded = replace(environment, readings={**environment.readings, "load": dict(answer.get("load", {}))})
+    """The cost that a process came to; kinds that were not measured again stay as they are known, also where it failed."""
+    ended_well = outcome.status is Status.OK
+    answer = outcome.value if ended_well else {}
     known = planned.known if set(planned.kinds) < set(planned.code) else None  # else nothing of it stays
-    seconds = _seconds(outcome)
-    process = Process(metrics=metrics, seconds=seconds, environment=loaded, utc=provenance.utc)
+    kept, rows = _kept(planned) if known is not None else ({}, ())
+    metrics, seconds = _metrics(answer.get("metrics", {})), _seconds(outcome)
+    load = {**(known.environment.readings.get("load", {}) if known else {}), **answer.get("load", {})}
+    loaded = replace(environment, readings={**environment.readings, "load": load})
+    process = Process(metrics=metrics, seconds=seconds, environment=loaded, provenance=provenance)
     return Cost(
         cost_key=planned.key,
         status=outcome.status,
@@ -99,7 +123,7 @@ def cost_of(planned: PlannedCost, outcome: Outcome, *, environment: Environment,
         measure_versions=versions_of(COST_KINDS, control=planned.cell.control),
         metrics={**kept, **metrics},
         ledger=(*rows, *(typed(row, LedgerRow, where="answer", what="a ledger's row") for row in answer.get("ledger", ()))),
-        processes=(*_processes_with(kept, known), process) if outcome.status is Status.OK else (),
+        processes=(*_processes_with(kept, known), *([process] if ended_well else [])),
         code=(dict(known.code) if known else {}) | {kind: planned.code[kind] for kind in planned.kinds},
         seconds=(dict(known.seconds) if known else {}) | seconds,
         error=_failure(outcome),
@@ -108,9 +132,9 @@ def cost_of(planned: PlannedCost, outcome: Outcome, *, environment: Environment,
     )
 
 
-def record_of_halves(planned: Planned, quality: Quality | None, cost: Cost | None) -> Record:
+def record_of_halves(planned: Planned, quality: Quality | None, cost: CostHalf | None) -> Record:
     """The cell's record. A half that it has none of, or that is not measured yet, is ``None``."""
-    halves = [origin for origin in (quality.origin if quality else None, cost.origin() if cost else None) if origin is not None]
+    halves = [half.origin for half in (quality, cost) if half is not None]
     worst = min(halves, key=lambda origin: WORST_FIRST.index(origin.status))
     data = DatasetFacts(name=planned.cell.dataset, size=planned.cell.dataset_size, digest=planned.dataset_digest)
     return Record(
@@ -125,10 +149,26 @@ def record_of_halves(planned: Planned, quality: Quality | None, cost: Cost | Non
         model=quality.model if quality else None,
         dataset=quality.dataset if quality else data,
         quality=quality.origin if quality else None,
-        cost=cost.origin() if cost else None,
+        cost=cost.origin if cost else None,
         error=worst.error,
         environment=worst.environment,
         provenance=replace(halves[0].provenance, rerun=planned.rerun),
+    )
+
+
+def with_cost(record: Record, cost: CostHalf) -> Record:
+    """A record with its shape's newer cost."""
+    quality = known_quality(record)
+    halves = [half.origin for half in (quality, cost) if half is not None]
+    worst = min(halves, key=lambda origin: WORST_FIRST.index(origin.status))
+    return replace(
+        record,
+        status=worst.status,
+        metrics={**(quality.metrics if quality else {}), **cost.metrics},
+        ledger=cost.ledger,
+        cost=cost.origin,
+        error=worst.error,
+        environment=worst.environment,
     )
 
 

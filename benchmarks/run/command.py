@@ -13,17 +13,17 @@ from types import FrameType
 from typing import NoReturn
 
 from benchmarks.cell import Cell
-from benchmarks.environment import available_processors, chosen_device
+from benchmarks.environment import available_processors, chosen_device, environment
 from benchmarks.environment.portable import portable_argv
 from benchmarks.grids import ORDER_SEED, Durations, Grid, load_grid, preset_names, select, selecting, shuffled
 from benchmarks.keys import Catalogue, model_key
 from benchmarks.labels import Labels
-from benchmarks.records import FINDINGS, Record, load_records
+from benchmarks.records import FINDINGS, Origin, Record, load_records
 from benchmarks.run.jobs import SweepSettings, Work
 from benchmarks.run.plan import Data, Plan, Planned, Planner, Reason, model_fault, other_records
 from benchmarks.run.progress import display
 from benchmarks.run.sweep import Sweep
-from benchmarks.store import check_out, locked, records_digest, remove_leftovers, remove_records, report_path, write_csv
+from benchmarks.store import check_out, locked, records_digest, remove_costs, remove_leftovers, remove_records, report_path, write_csv
 from persrec.commandline import DONE, INCOMPLETE, Parser, duration, guarded, one_line
 
 PROGRAM = "benchmarks.run"
@@ -123,8 +123,12 @@ def _command(options: argparse.Namespace, arguments: Sequence[str], work: Work) 
     call = _validated(options)
     if options.list:
         return _list(call)
-    catalogues = _catalogues(call)
-    with locked(call.out) as dead:
+    with contextlib.ExitStack() as stack:
+        # a call that is refused creates nothing: a folder that is not there yet is made when the data are known to be good
+        is_there = call.out.is_dir()
+        dead = stack.enter_context(locked(call.out)) if is_there else None
+        catalogues = _catalogues(call)
+        dead = dead if is_there else stack.enter_context(locked(call.out))
         remove_leftovers(call.out)
         return _run(call, _plan(call, catalogues), arguments, work, dead)
 
@@ -167,13 +171,15 @@ def _run(call: Call, plan: Plan, arguments: Sequence[str], work: Work, dead: int
             progress.note(f"{out}: took over from process {dead}, which ended without a word")
         for line in [*_reason_lines(plan, options.only), *_strange_lines(call, plan)]:
             progress.note(line)
+        working_on = {planned.key for planned in to_do}
         for planned in plan.cells:
-            if planned.known is not None and planned not in to_do:  # a run ended between the new record and the removal of the old
+            if planned.known is not None and planned.key not in working_on:  # a run ended between a new record and the old one's removal
                 remove_records(out, planned.supersedes)
         Sweep(plan, settings, progress).run()
     finally:
         progress.close()
     records = load_records(out)
+    remove_costs(out, keep={record.cost.key for record in records if record.cost is not None})
     if to_do or not (out / "results.csv").is_file():
         write_csv(out, records)
     if not options.no_report:
@@ -185,7 +191,15 @@ def _run(call: Call, plan: Plan, arguments: Sequence[str], work: Work, dead: int
 def _plan(call: Call, catalogues: Mapping[Data, Catalogue]) -> Plan:
     """Every cell in the order to measure in, with its keys and why it is measured, or that it is done."""
     options = call.options
-    planner = Planner(out=call.out, resume=options.resume, only=options.only, digests=call.digests, catalogues=catalogues)
+    fingerprint = str(environment(device=call.device, threads=1, affinity=())["fingerprint"])
+    planner = Planner(
+        out=call.out,
+        resume=options.resume,
+        only=options.only,
+        digests=call.digests,
+        catalogues=catalogues,
+        fingerprint=fingerprint,
+    )
     plan = planner.plan(shuffled(call.cells))
     return replace(plan, cells=tuple(replace(planned, rerun=_rerun(call, planned.cell)) for planned in plan.cells))
 
@@ -203,7 +217,7 @@ def _catalogues(call: Call) -> dict[Data, Catalogue]:
     for name, size in call.digests:
         log = load_dataset(name, size=size, data_dir=call.options.data_dir, cache_dir=call.options.cache_dir)
         cells = [cell for cell in call.cells if (cell.dataset, cell.dataset_size) == (name, size)]
-        if any(cell.has_quality for cell in cells):
+        if call.options.only != "cost" and any(cell.has_quality for cell in cells):
             data = leave_one_out(log)
             data.check_evaluated()
             if len(data.evaluated) < 2 and any(cell.ablation == "other_user" for cell in cells):
@@ -217,8 +231,9 @@ def _catalogues(call: Call) -> dict[Data, Catalogue]:
 def _reason_lines(plan: Plan, only: str | None) -> list[str]:
     """A line for each reason there is, with its number of cells."""
     to_do, total = plan.to_do(), len(plan.cells)
-    without = sum(planned.known is None and planned not in to_do for planned in plan.cells)
-    reasons = [plan.reason(planned) for planned in plan.cells if planned.known is not None or planned in to_do]
+    working_on = {planned.key for planned in to_do}
+    without = sum(planned.known is None and planned.key not in working_on for planned in plan.cells)
+    reasons = [plan.reason(planned) for planned in plan.cells if planned.known is not None or planned.key in working_on]
     counts = {reason: reasons.count(reason) for reason in REASONS}
     lines = [f"{count} of {total} cells {REASONS[reason]}" for reason, count in counts.items() if count]
     lines += [f"{without} of {total} cells have no {only}, so nothing of them is measured"] if without else []
@@ -268,25 +283,33 @@ def _shows(path: Path, digest: str) -> bool:
 
 
 def _verdict(records: Sequence[Record], call: Call) -> int:
-    """The exit code, and a line on what is not there."""
-    lost = [record for record in records if record.status not in FINDINGS]
-    if not records:
+    """The exit code, and a line on what is not there, of the half that was asked for."""
+    halves = [(record, _half(record, call.options.only)) for record in records]
+    asked = [(record, half) for record, half in halves if half is not None]
+    lost = [(record, half) for record, half in asked if half.status not in FINDINGS]
+    if not asked:
         sys.stderr.write(f"{PROGRAM}: nothing was measured\n")
     if lost and not call.options.quiet:
-        sys.stderr.write(f"{PROGRAM}: {len(lost)} of {len(records)} cells have no measurement; --resume failed tries them again:\n")
-        for record in lost:
-            phase, message = (record.error.phase, record.error.message) if record.error else (None, None)
-            sys.stderr.write(f"  {record.status}: {call.labels(record.cell)}: in {phase}: {one_line(str(message))[:200]}\n")
-    return INCOMPLETE if lost or not records else DONE
+        sys.stderr.write(f"{PROGRAM}: {len(lost)} of {len(asked)} cells have no measurement; --resume failed tries them again:\n")
+        for record, half in lost:
+            phase, message = (half.error.phase, half.error.message) if half.error else (None, None)
+            sys.stderr.write(f"  {half.status}: {call.labels(record.cell)}: in {phase}: {one_line(str(message))[:200]}\n")
+    return INCOMPLETE if lost or not asked else DONE
+
+
+def _half(record: Record, only: str | None) -> Record | Origin | None:
+    return {"quality": record.quality, "cost": record.cost, None: record}[only]
 
 
 def _list(call: Call) -> int:
     """Prints the cells, what is done of them, and how long the rest may take."""
+    only = call.options.only
     if not call.out.is_dir():  # nothing is there, so that no data need be prepared to say what is missing
-        lines = [f"{'missing':10} {call.labels(cell)}" for cell in shuffled(call.cells)]
-        trained = (cell for cell in call.cells if cell.training != "none")
+        asked = [cell for cell in call.cells if (only != "quality" or cell.has_quality) and (only != "cost" or not cell.is_floor)]
+        lines = [f"{'missing' if cell in asked else f'no {only}':10} {call.labels(cell)}" for cell in shuffled(call.cells)]
+        trained = (cell for cell in asked if cell.training != "none" and only != "cost")
         keys = {model_key(cell, dataset_digest=call.digests[cell.dataset, cell.dataset_size]) for cell in trained}
-        return _print_list(call, lines, cells=len(call.cells), models=len(keys), done=())
+        return _print_list(call, lines, cells=len(asked), models=len(keys), done=())
     plan = _plan(call, _catalogues(call))
     lines = [f"{plan.reason(planned):10} {call.labels(planned.cell)}" for planned in plan.cells]
     code_of = {planned.model_key: planned.code["training"] for planned in plan.qualities() if planned.model_key}

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.cell import Cell
+from benchmarks.digests import part_modules
 from benchmarks.grids import Limits
 from benchmarks.isolation import Isolated, Job
 from benchmarks.labels import Labels
 from benchmarks.run.plan import Planned, PlannedCost
 from benchmarks.store import log_path, model_dir
-from persrec import names
 
 TaskKind = Literal["training", "quality", "cost"]
 
@@ -21,7 +21,7 @@ class Work:
     """The functions that do the measuring, as ``module:function``; tests put others in their place.
 
     The fork server imports their modules once, and those of ``preload``: torch imports the latter when it is asked for
-    deterministic algorithms, which would cost each cell seconds. It also imports what a backbone imports slowly.
+    deterministic algorithms, which would cost each cell seconds. It also imports the cells' own parts.
     """
 
     train: str = "benchmarks.execute:train_model"
@@ -33,12 +33,11 @@ class Work:
         """The function of a kind of task."""
         return {"training": self.train, "quality": self.quality, "cost": self.cost}[kind]
 
-    def modules(self, backbones: Iterable[str]) -> list[str]:
-        """What the fork server imports for cells of these backbones."""
+    def modules(self, cells: Iterable[Cell]) -> list[str]:
+        """What the fork server imports for these cells: what a digest was taken of when the run began runs until its end."""
         functions = (function.partition(":")[0] for function in (self.train, self.quality, self.cost))
-        declared = names.backbones()
-        slow = (module for name in backbones if name in declared for module in declared[name].slow_imports)
-        return list(dict.fromkeys([*functions, *self.preload, *slow]))
+        parts = (module for cell in cells for module in part_modules(cell))
+        return list(dict.fromkeys([*functions, *self.preload, *parts]))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

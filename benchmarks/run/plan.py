@@ -36,7 +36,8 @@ class PlannedCost:
 class Planned:
     """A cell with its keys. Its record takes the place of those under the keys ``supersedes``.
 
-    ``quality_reason`` says why its quality is measured (``done``: it is not; ``None``: it has none).
+    ``quality_reason`` says why its quality is measured (``done``: it is not; ``None``: it has none). ``known`` is the record under
+    its key, ``with_quality`` and ``with_cost`` are those that hold its halves: its own, or one that it supersedes.
     """
 
     cell: Cell
@@ -48,6 +49,8 @@ class Planned:
     code: Mapping[str, str]
     quality_reason: Reason | None
     known: Record | None
+    with_quality: Record | None = None
+    with_cost: Record | None = None
     rerun: str = ""
     supersedes: tuple[str, ...] = ()
 
@@ -69,19 +72,22 @@ class Plan:
         if planned.measures_quality and planned.quality_reason is not None:
             return planned.quality_reason
         cost = self.costs.get(planned.cost_key or "")
-        return cost.reason if cost is not None and cost.kinds else "done"
+        if cost is not None and cost.kinds:
+            return "superseded" if planned.supersedes and cost.reason == "missing" else cost.reason
+        return "superseded" if planned.supersedes and planned.known is None else "done"
 
     def to_do(self) -> tuple[Planned, ...]:
         """The cells of which something is to be measured, or whose record does not say what is known."""
         return tuple(planned for planned in self.cells if self.reason(planned) != "done" or self._is_behind(planned))
 
     def _is_behind(self, planned: Planned) -> bool:
-        """Whether the record is missing or has another key, or holds an older cost than the shape's."""
-        cost = self.costs.get(planned.cost_key or "")
+        """Whether the record lacks a half that is known, or holds an older cost than the shape's."""
+        own, cost = planned.known, self.costs.get(planned.cost_key or "")
         known = cost.known if cost is not None else None
-        if planned.known is not None and planned.known.cell_key != planned.key:
-            return True
-        return known is not None and (planned.known is None or planned.known.cost != known.origin())
+        if own is None:
+            return planned.with_quality is not None or planned.with_cost is not None or known is not None
+        lacks_quality = own.quality is None and planned.with_quality is not None
+        return lacks_quality or (known is not None and own.cost != known.origin())
 
     def qualities(self) -> list[Planned]:
         """Those to measure."""
@@ -103,6 +109,7 @@ class Planner:
         only: measure this half alone, and leave the other as it is.
         digests: of the data, by dataset and size.
         catalogues: what costs depend on of the data.
+        fingerprint: this machine's.
     """
 
     out: Path
@@ -110,6 +117,7 @@ class Planner:
     only: Half | None
     digests: Mapping[Data, str]
     catalogues: Mapping[Data, Catalogue]
+    fingerprint: str
 
     def plan(self, cells: Iterable[Cell]) -> Plan:
         """The plan for cells in this order.
@@ -133,29 +141,35 @@ class Planner:
         known, unreadable = _known(record_path(self.out, key))
         quality = quality_key(cell, dataset_digest=digest) if cell.has_quality else None
         code = quality_digests(cell) if cell.has_quality else {}
-        if known is None:  # only measures of cost have another version: the quality stays
-            known = next((record for record in old if quality is not None and record.quality and record.quality.key == quality), None)
-        reason = None if quality is None else self._quality_reason(quality, code, known, unreadable=unreadable)
-        loses_quality = self.only == "cost" and known is None and any(record.quality for record in old)
+        cost = None if cell.is_floor else self._cost(cell, costs)
+        readable = [*([known] if known else []), *old]
+        with_quality = next((one for one in readable if one.quality and one.quality.key == quality), None)
+        with_cost = next((one for one in readable if one.cost and cost and one.cost.key == cost.key), None)
+        reason = None if quality is None else self._quality_reason(code, with_quality, unreadable=unreadable)
+        will_have_quality = with_quality is not None or reason not in (None, "done")
+        will_have_cost = with_cost is not None or (cost is not None and (bool(cost.kinds) or cost.known is not None))
+        loses = any((one.quality and not will_have_quality) or (one.cost and not will_have_cost) for one in old)
         return Planned(
             cell=cell,
             key=key,
             model_key=model_key(cell, dataset_digest=digest) if cell.training != "none" else None,
             quality_key=quality,
-            cost_key=None if cell.is_floor else self._cost(cell, costs).key,
+            cost_key=None if cost is None else cost.key,
             dataset_digest=digest,
             code=code,
             quality_reason="superseded" if reason == "missing" and old else reason,
             known=known,
-            supersedes=() if loses_quality else tuple(record.cell_key for record in old),
+            with_quality=with_quality,
+            with_cost=with_cost,
+            supersedes=() if loses else tuple(record.cell_key for record in old),
         )
 
-    def _quality_reason(self, key: str, code: Mapping[str, str], known: Record | None, *, unreadable: bool) -> Reason:
+    def _quality_reason(self, code: Mapping[str, str], known: Record | None, *, unreadable: bool) -> Reason:
         if self.only == "cost":
             return "done"
         if unreadable:
             return "unreadable"
-        if known is None or known.quality is None or known.quality.key != key:
+        if known is None or known.quality is None:
             return "missing"
         return self._reason(known.quality.status, is_of_this_code=known.quality.code == dict(code))
 
@@ -172,7 +186,8 @@ class Planner:
             kinds = tuple(kind for kind in cost_kinds(cell) if known is None or known.code.get(kind) != code[kind])
             if known is not None:
                 reason = self._reason(known.status, is_of_this_code=not kinds)
-                kinds = cost_kinds(cell) if reason in ("asked", "failed") or (kinds and known.status is not Status.OK) else kinds
+                whole = reason in ("asked", "failed") or (kinds and not self._goes_on_from(known))
+                kinds = cost_kinds(cell) if whole else kinds
             if self.only == "quality":
                 kinds, reason = (), "done"
             costs[key] = PlannedCost(
@@ -186,6 +201,10 @@ class Planner:
                 known=known,
             )
         return costs[key]
+
+    def _goes_on_from(self, known: Cost) -> bool:
+        """Whether some kinds may be taken anew beside those that are known: they ended well, on this very machine."""
+        return known.status is Status.OK and known.environment.fingerprint == self.fingerprint
 
     def _reason(self, status: Status, *, is_of_this_code: bool) -> Reason:
         if self.resume == "always":

@@ -4,8 +4,10 @@ Three kinds of jobs, each in a process of its own. Trainings and qualities run s
 each has the machine to itself. One thread waits for all workers at once; nothing spins. A job that fails becomes a record, too.
 """
 
+import contextlib
 import multiprocessing.connection
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,20 +16,22 @@ from benchmarks.cell import Cell
 from benchmarks.environment import environment, processors, provenance, utc_now
 from benchmarks.environment.portable import without_paths
 from benchmarks.isolation import ATTEMPTS, Isolated, Outcome, preload
-from benchmarks.records import Cost, Environment, Order, Provenance, Record, Status, typed
+from benchmarks.records import Environment, Order, Provenance, Record, Status, typed
 from benchmarks.run.assemble import (
     COST_FIELDS,
     QUALITY_FIELDS,
-    Quality,
     checked,
     cost_of,
     failed_in_training,
+    half_of,
+    known_cost,
     known_quality,
     quality_of,
     record_of_halves,
+    with_cost,
 )
 from benchmarks.run.jobs import CostOf, QualityOf, SweepSettings, Task, Training, Worker, job
-from benchmarks.run.plan import Plan, Planned, PlannedCost, model_fault
+from benchmarks.run.plan import Plan, Planned, PlannedCost, model_fault, other_records
 from benchmarks.run.progress import CellDone, Display, shown_metrics
 from benchmarks.store import model_dir, raw_path, remove_records, write_cost, write_raw, write_record
 from persrec.commandline import duration, one_line
@@ -59,8 +63,8 @@ class Sweep:
         self._qualities = plan.qualities()
         self._costs = plan.costs_to_measure()
         self._done: set[str] = set()
-        self._known_qualities: dict[str, Quality | None] = {key: known_quality(planned.known) for key, planned in self._cells.items()}
-        self._known_costs: dict[str, Cost | None] = {key: cost.known for key, cost in plan.costs.items()}
+        self._known_qualities = {key: known_quality(planned.with_quality) for key, planned in self._cells.items()}
+        self._known_costs = {key: half_of(cost.known) for key, cost in plan.costs.items() if cost.known is not None}
         self._training_failures: dict[str, Outcome] = {}
         self._retrained: set[str] = set()  # models that were found damaged
         self._sent_back: set[str] = set()  # cells that found them so, and are measured once more
@@ -83,12 +87,13 @@ class Sweep:
             WriteError: a record cannot be written, or a process could not write; nothing runs on.
         """
         if not self._cells:
+            self._renew_others()
             return
         self._tell_of_faults()
         if self._qualities or self._costs:
             # a fresh process reads the program's main module again: with what that imports at hand, it takes no time
-            backbones = {planned.cell.backbone for planned in self._cells.values()}
-            preload([*self._settings.work.modules(backbones), __name__], threads=self._threads)
+            cells = [planned.cell for planned in self._cells.values()]
+            preload([*self._settings.work.modules(cells), __name__], threads=self._threads)
         try:
             self._finish_cells()
             while self._qualities or self._costs or any(worker.running for worker in self._workers):
@@ -98,6 +103,7 @@ class Sweep:
                 self._wait()
                 for worker in self._workers:
                     self._look_at(worker)
+            self._renew_others()
         finally:
             for worker in self._workers:
                 if worker.running is not None:
@@ -222,11 +228,11 @@ class Sweep:
     def _keep_cost(self, planned: PlannedCost, outcome: Outcome, worker: Worker) -> None:
         """Writes what a shape costs, and the records of all cells of that shape."""
         outcome = self._portable(checked(outcome, COST_FIELDS))
-        self._keep_raw(planned.key, outcome, beside=len(planned.kinds) < len(planned.code))
+        self._keep_raw(planned.key, outcome, kinds=planned.kinds)
         environment, provenance = self._origin(planned.cell, worker)
         cost = cost_of(planned, outcome, environment=environment, provenance=provenance)
         write_cost(self._settings.out, cost)
-        self._known_costs[planned.key] = cost
+        self._known_costs[planned.key] = half_of(cost)
         cells = [one for one in self._cells.values() if one.cost_key == planned.key]
         for one in cells:
             self._seconds[one.key] += outcome.seconds / len(cells)
@@ -241,20 +247,27 @@ class Sweep:
         )
         return replace(outcome, message=message, log_tail=log)
 
-    def _keep_raw(self, key: str, outcome: Outcome, *, beside: bool = False) -> None:
+    def _keep_raw(self, key: str, outcome: Outcome, *, kinds: Sequence[str] = ()) -> None:
         """Raw samples of a measurement that went well; of one that did not, none are left.
 
-        With ``beside``, samples of what was not measured again stay.
+        Samples are named ``KIND/NAME``. Of a cost, those of kinds other than ``kinds``, which are not measured again, stay.
         """
-        if outcome.status is not Status.OK:
-            raw_path(self._settings.out, key).unlink(missing_ok=True)
-            return
-        samples = dict(outcome.value.get("raw") or {})
-        path = raw_path(self._settings.out, key)
-        if beside and path.is_file():
-            with np.load(path, allow_pickle=False) as earlier:
-                samples = {name: earlier[name] for name in earlier.files} | samples
-        write_raw(self._settings.out, key, samples)
+        path, samples = raw_path(self._settings.out, key), {}
+        if kinds and path.is_file():
+            with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile), np.load(path, allow_pickle=False) as earlier:
+                samples = {name: earlier[name] for name in earlier.files if name.partition("/")[0] not in kinds}
+        samples |= (outcome.value.get("raw") or {}) if outcome.status is Status.OK else {}
+        if samples or outcome.status is Status.OK:
+            write_raw(self._settings.out, key, samples)
+        else:
+            path.unlink(missing_ok=True)
+
+    def _renew_others(self) -> None:
+        """Writes the cost that its shape has now into each record outside this call that holds an older one."""
+        for record in other_records(self._settings.out, {planned.key for planned in self._plan.cells}):
+            cost = None if record.cost is None else self._known_costs.get(record.cost.key)
+            if cost is not None and cost.origin != record.cost:
+                write_record(self._settings.out, with_cost(record, cost))
 
     def _finish_cells(self) -> None:
         """Writes the record of each cell of which nothing is measured any more, and tells of it."""
@@ -271,7 +284,8 @@ class Sweep:
             self._tell(planned, record)
 
     def _write(self, planned: Planned) -> Record:
-        quality, cost = self._known_qualities[planned.key], self._known_costs.get(planned.cost_key or "")
+        quality = self._known_qualities[planned.key]
+        cost = self._known_costs.get(planned.cost_key or "") or known_cost(planned.with_cost or planned.known)
         record = record_of_halves(planned, quality, cost)
         write_record(self._settings.out, record)
         return record

@@ -1,4 +1,7 @@
-"""Checkpoints: our own folders, and models of the public PerSRec code."""
+"""Checkpoints: our own folders, and models of the public PerSRec code, which are imported when they are asked for."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from persrec.checkpoints.folder import (
     CheckpointError,
@@ -9,7 +12,9 @@ from persrec.checkpoints.folder import (
     load_weights,
     save_checkpoint,
 )
-from persrec.checkpoints.reference import import_reference, load_imported
+
+if TYPE_CHECKING:
+    from persrec.checkpoints.reference import import_reference, load_imported
 
 __all__ = [
     "CheckpointError",
@@ -22,3 +27,10 @@ __all__ = [
     "load_weights",
     "save_checkpoint",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What reads the public code's models; it builds backbones of every kind, and our own folders need none of them."""
+    if name in ("import_reference", "load_imported"):
+        return getattr(importlib.import_module("persrec.checkpoints.reference"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -51,7 +51,7 @@ def test_the_answer_comes_from_another_process_with_its_threads_and_processors(t
     processor = min(os.sched_getaffinity(0))
     outcome = run_isolated(job(tmp_path, "echo", {"a": 1}, threads=3, affinity=(processor,)))
     assert outcome.status == "ok"
-    assert outcome.error() is None
+    assert outcome.message is None
     assert outcome.value["payload"] == {"a": 1}
     assert outcome.value["pid"] != os.getpid()
     assert outcome.value["affinity"] == [processor]
@@ -93,7 +93,7 @@ def test_every_end_has_its_status_phase_and_log(tmp_path: Path, how: str, status
     assert (outcome.status, outcome.phase, outcome.type) == (status, "flops", kind)
     assert message in (outcome.message or "")
     assert "about to fail" in (outcome.log_tail or "")
-    assert outcome.error() == {"phase": "flops", "type": kind, "message": outcome.message, "log_tail": outcome.log_tail}
+    assert (outcome.phase, outcome.type) == ("flops", kind)
 
 
 def odd(tmp_path: Path, function: str, payload: dict[str, Any] | None = None, **options: Any) -> Outcome:
@@ -277,7 +277,3 @@ def test_a_fork_server_that_still_imports_ends_with_its_run(tmp_path: Path) -> N
     parent.kill()
     parent.wait()
     assert gone([server])
-
-
-def test_an_outcome_without_failure_has_no_error() -> None:
-    assert Outcome(status="ok", value=1).error() is None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_cells import costs_of
 
 from benchmarks import store
 from benchmarks.cell import Cell
@@ -41,13 +42,13 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_costs_come_back_by_their_key(tmp_path: Path) -> None:
-    assert store.load_costs(tmp_path) == {}
+    assert costs_of(tmp_path) == {}
     for number in (2, 1):
         assert store.write_cost(tmp_path, cost(number)) == store.cost_path(tmp_path, key(number))
-    assert store.load_costs(tmp_path) == {key(1): cost(1), key(2): cost(2)}
+    assert costs_of(tmp_path) == {key(1): cost(1), key(2): cost(2)}
     store.cost_path(tmp_path, key(2)).write_text("{")
     with pytest.raises(RecordError, match=rf"{key(2)}\.json: not a whole JSON file"):
-        store.load_costs(tmp_path)
+        costs_of(tmp_path)
 
 
 @pytest.mark.parametrize("call", ["fsync", "write"])

@@ -1,11 +1,14 @@
 """One tiny cell of every kind, its data, and what its model's training, its quality and its cost come to."""
 
+from pathlib import Path
+
 from benchmarks import execute
 from benchmarks.cell import Cell
 from benchmarks.keys import cell_of_shape
 from benchmarks.measures import COST_KINDS, CUTOFFS
 from benchmarks.probes.models import build_model
 from benchmarks.probes.training_cost import TrainingSubject
+from benchmarks.records import Cost, read_cost
 from persrec.data.synthetic import SyntheticSettings, generate
 
 LOG = generate(SyntheticSettings(users=24, shortest=6, longest=40, categories=4, items_per_category=5))
@@ -92,3 +95,8 @@ def subject_of(cell, **changes):
     """The untrained subject of a cell."""
     model = build_model(cell, LOG.num_items, LOG.item_texts, LOG.item_categories).eval()
     return TrainingSubject(cell=cell, model=model, **changes)
+
+
+def costs_of(out: Path) -> dict[str, Cost]:
+    """All costs of a run, by key."""
+    return {path.stem: read_cost(path) for path in sorted((out / "costs").glob("*.json"))}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from places import ALL, CELLS, COST_KINDS, MODELS, WITH_COST, Call, done, of_kind, records, start, wait_for
+from tiny_cells import costs_of
 
 from benchmarks import digests, store
 from benchmarks.isolation import Outcome
@@ -62,7 +63,7 @@ def test_a_changed_probe_is_taken_anew_alone_and_nothing_is_trained(
         assert new.ledger == old.ledger
         with np.load(store.raw_path(place / "out", new.cost.key)) as raw:  # samples of the other kinds stay
             assert {name: raw[name][0] for name in raw.files} == {f"{kind}_seconds": 1.0 + (kind == "latency") for kind in COST_KINDS}
-        first, second = store.load_costs(place / "out")[new.cost.key].processes
+        first, second = costs_of(place / "out")[new.cost.key].processes
         assert "serve_latency_p50_ms" not in first.metrics
         assert set(second.metrics) == {"serve_latency_p50_ms", "serve_energy_j"}
     assert all(path.read_bytes() == content for path, content in ranks.items())
@@ -160,7 +161,7 @@ def test_cells_of_one_shape_share_one_cost_and_never_disagree(place: Path, call:
     assert all(record.cost == alike[0].cost and record.ledger == alike[0].ledger for record in alike)
     assert len({record.metrics["serve_flops"].value for record in alike}) == 1
     assert {path.stem for path in (place / "out" / "costs").iterdir()} == {record.cost.key for record in records(place)}
-    assert key in store.load_costs(place / "out")
+    assert key in costs_of(place / "out")
     # a cell of a known shape that comes later costs nothing
     (place / "own.toml").write_text(SHARED.replace("[1, 2]", "[1, 2, 3]"))
     assert call() == 0
