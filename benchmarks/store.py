@@ -150,6 +150,12 @@ def write_raw(out: Path, cell_key: str, arrays: Mapping[str, Any]) -> Path:
     return path
 
 
+def move_raw(out: Path, cell_key: str, to: str) -> None:
+    """Gives the raw samples of a quality that is carried over to another record the key of that one."""
+    if cell_key != to and raw_path(out, cell_key).is_file():
+        raw_path(out, cell_key).replace(raw_path(out, to))
+
+
 def write_csv(out: Path, records: RunRecords) -> Path:
     """Rebuilds ``results.csv``: a row per record, a column per setting and per metric, with its interval where it has one."""
     path = out / _TABLE

@@ -43,17 +43,27 @@ def guarded(program: str, function: Callable[[], int]) -> int:
         function: the command.
 
     Returns:
-        `BAD_INPUT` for a ValueError, for an OSError and for input nested too deep; `INTERRUPTED` for Ctrl-C; `UNFORESEEN` for
-        every other error, whose traceback is written to a file that the line names.
+        `BAD_INPUT` for a ValueError, for an OSError, for a standard output that takes nothing and for input nested too deep;
+        `INTERRUPTED` for Ctrl-C; `UNFORESEEN` for every other error, whose traceback is written to a file that the line names.
     """
-    with _deaf_streams():
-        try:
-            return function()
-        except KeyboardInterrupt:
-            _write_line(program, "interrupted")
-            return INTERRUPTED
-        except Exception as error:  # noqa: BLE001 - the last line of defence: Python's own exit code would be 1, a regression
-            return _exit_code(program, error)
+    code = None
+    try:
+        with _deaf_streams():
+            code = _ended(program, function)
+    except OSError as error:  # a standard stream that takes nothing, as on a full disk, says so when it is closed
+        if code in (None, DONE):
+            return refuse(program, f"the standard output cannot be written: {error.strerror or error}")
+    return BAD_INPUT if code is None else code
+
+
+def _ended(program: str, function: Callable[[], int]) -> int:
+    try:
+        return function()
+    except KeyboardInterrupt:
+        _write_line(program, "interrupted")
+        return INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - the last line of defence: Python's own exit code would be 1, a regression
+        return _exit_code(program, error)
 
 
 def refuse(program: str, error: Exception | str) -> int:
@@ -115,7 +125,9 @@ def _write_line(program: str, message: str) -> None:
 
 def _write(text: str) -> None:
     if sys.stderr is not None:  # Python has none where the descriptor is closed
-        sys.stderr.write(text)
+        with contextlib.suppress(OSError):  # nor can a full disk be told of itself
+            sys.stderr.write(text)
+            sys.stderr.flush()
 
 
 class _DeafFile(io.FileIO):

@@ -58,7 +58,7 @@ class SweepSettings:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Training:
+class TrainingOf:
     """Trains the model of a cell."""
 
     planned: Planned
@@ -96,7 +96,7 @@ class CostOf:
         return self.planned.cell
 
 
-Task = Training | QualityOf | CostOf
+Task = TrainingOf | QualityOf | CostOf
 
 
 @dataclass(slots=True)
@@ -142,4 +142,4 @@ def _payload(task: Task, settings: SweepSettings) -> dict[str, Any]:
 def _log_name(task: Task) -> str:
     if isinstance(task, CostOf):
         return f"cost-{task.planned.key}"
-    return f"model-{task.planned.model_key}" if isinstance(task, Training) else task.planned.key
+    return f"model-{task.planned.model_key}" if isinstance(task, TrainingOf) else task.planned.key

@@ -30,10 +30,10 @@ from benchmarks.run.assemble import (
     record_of_halves,
     with_cost,
 )
-from benchmarks.run.jobs import CostOf, QualityOf, SweepSettings, Task, Training, Worker, job
+from benchmarks.run.jobs import CostOf, QualityOf, SweepSettings, Task, TrainingOf, Worker, job
 from benchmarks.run.plan import Plan, Planned, PlannedCost, model_fault, other_records
 from benchmarks.run.progress import CellDone, Display, shown_metrics
-from benchmarks.store import model_dir, raw_path, remove_records, write_cost, write_raw, write_record
+from benchmarks.store import model_dir, move_raw, raw_path, remove_records, write_cost, write_raw, write_record
 from persrec.commandline import duration, one_line
 from persrec.files import WriteError
 
@@ -130,11 +130,11 @@ class Sweep:
         if any(isinstance(task, CostOf) for task in running):
             return
         self._give_up_untrained(worker)
-        in_training = {task.planned.model_key for task in running if isinstance(task, Training)}
+        in_training = {task.planned.model_key for task in running if isinstance(task, TrainingOf)}
         to_train = (planned for planned in self._qualities if planned.model_key in self._faults and planned.model_key not in in_training)
         trained = (planned for planned in self._qualities if planned.model_key not in self._faults)
         if (planned := next(to_train, None)) is not None:
-            self._start(worker, Training(planned=planned))
+            self._start(worker, TrainingOf(planned=planned))
         elif (planned := next(trained, None)) is not None:
             self._qualities.remove(planned)
             self._start(worker, QualityOf(planned=planned))
@@ -177,14 +177,14 @@ class Sweep:
         if outcome.disk_is_at_fault:
             raise WriteError(f"{self._settings.out}: {name}: in {outcome.phase}: {one_line(str(outcome.message))}")
         attempt = running.job.attempt
-        if outcome.status is Status.CRASH and outcome.retry and attempt < ATTEMPTS:
+        if _may_be_bad_luck(outcome) and attempt < ATTEMPTS:
             self._display.note(f"{name}: {one_line(str(outcome.message))}; trying again ({attempt + 1} of {ATTEMPTS})")
             self._start(worker, task, attempt=attempt + 1)
             return
         self._display.working(worker.slot, "")
         self._paces[task.kind].taken.append(outcome.seconds)
         match task:
-            case Training():
+            case TrainingOf():
                 self._finish_training(str(task.planned.model_key), outcome)
             case QualityOf():
                 self._finish_quality(task.planned, outcome, worker)
@@ -280,6 +280,8 @@ class Sweep:
                 continue
             self._done.add(planned.key)
             record = self._write(planned)
+            if planned.with_quality is not None and not planned.measures_quality:
+                move_raw(self._settings.out, planned.with_quality.cell_key, planned.key)
             remove_records(self._settings.out, planned.supersedes)
             self._tell(planned, record)
 
@@ -309,7 +311,7 @@ class Sweep:
         if worker.task is None:
             return
         name = self._name(worker.task)
-        if isinstance(worker.task, Training):
+        if isinstance(worker.task, TrainingOf):
             if phase.startswith(("epoch", "training anew")):
                 self._display.training(f"{name}: {phase}")
             phase = phase if phase.startswith("training") else f"training, {phase}"
@@ -340,3 +342,8 @@ class Sweep:
             "cost": len(self._costs) * len(self._workers),
         }
         return sum(count * self._paces[kind].mean() for kind, count in counts.items()) / len(self._workers)
+
+
+def _may_be_bad_luck(outcome: Outcome) -> bool:
+    """Whether a second try may end otherwise."""
+    return outcome.status is Status.CRASH and outcome.retry

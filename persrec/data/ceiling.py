@@ -3,15 +3,16 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from persrec import names
 from persrec.data.interactions import InteractionLog
 from persrec.data.splits import Part, Sequences, leave_one_out
-from persrec.data.synthetic import Catalogue, SyntheticSettings, catalogue, category_probabilities, item_weights, kernel, settings_of
+from persrec.data.synthetic import DrawnCatalogue, SyntheticSettings, catalogue, category_probabilities, item_weights, kernel, settings_of
 
-CUTOFFS = (5, 10, 50)
+CUTOFFS = names.CUTOFFS[:3]  # of 200 items and fewer the last says nothing
 USERS_AT_ONCE = 512  # bounds memory; changes no number
 
 
-def next_item_probabilities(settings: SyntheticSettings, items_of: Catalogue, past: Sequences) -> NDArray[np.float64]:
+def next_item_probabilities(settings: SyntheticSettings, items_of: DrawnCatalogue, past: Sequences) -> NDArray[np.float64]:
     """Exact distribution ``[n, V]`` of each user's next item given ``past``; column 0, padding, is 0."""
     n, lengths = len(past), past.lengths
     users = np.repeat(np.arange(n), lengths)

@@ -121,7 +121,7 @@ DEFAULT_SIZE = "small"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Catalogue:
+class DrawnCatalogue:
     """The items of a size. Internally an item is ``category * items_per_category + place``; ids are shuffled.
 
     Attributes:
@@ -137,7 +137,7 @@ class Catalogue:
     popularity: Floats
 
 
-def catalogue(settings: SyntheticSettings) -> Catalogue:
+def catalogue(settings: SyntheticSettings) -> DrawnCatalogue:
     """The items that the settings describe."""
     random = _random(settings, _CATALOGUE)
     per_category = settings.items_per_category
@@ -146,7 +146,7 @@ def catalogue(settings: SyntheticSettings) -> Catalogue:
     internal[ids] = np.arange(settings.num_items - 1)
     rates = _zipf(random, settings.categories, settings.slope)
     popularity = np.stack([per_category * _zipf(random, per_category, settings.slope) for _ in range(settings.categories)])
-    return Catalogue(ids=ids, internal=internal, rates=rates, popularity=popularity)
+    return DrawnCatalogue(ids=ids, internal=internal, rates=rates, popularity=popularity)
 
 
 def kernel(age: NDArray[Any], fade: float) -> Floats:
@@ -254,7 +254,7 @@ class SyntheticDataset:
         return prepared(cache_dir, self.folder(size), settings_digest(settings), lambda: generate(settings, name=self.name))
 
 
-def _draw_items(settings: SyntheticSettings, items_of: Catalogue, random: np.random.Generator, users: int, events: int) -> Ints:
+def _draw_items(settings: SyntheticSettings, items_of: DrawnCatalogue, random: np.random.Generator, users: int, events: int) -> Ints:
     """Internal items ``[users, events]``; the memory is followed one event at a time, all users at once."""
     C, per_category = settings.categories, settings.items_per_category
     everyone = np.arange(users)
@@ -286,7 +286,7 @@ def _draw_times(random: np.random.Generator, users: int, events: int) -> Ints:
     return times
 
 
-def _texts(settings: SyntheticSettings, items_of: Catalogue) -> tuple[str, ...]:
+def _texts(settings: SyntheticSettings, items_of: DrawnCatalogue) -> tuple[str, ...]:
     """``category kind detail`` in words made up of syllables, behind a title where there are titles.
 
     Kinds and details are shared by all categories; a title is no other item's and tells nothing else.

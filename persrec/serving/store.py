@@ -25,7 +25,7 @@ METADATA = "store"  # of the file: what is not a tensor, as JSON
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Entry:
+class _StoredUser:
     """One user's cache, packed: ``values`` ``[p, W]``, ``scales`` ``[p, S]``, ``valid`` and ``times`` ``[p]``."""
 
     values: torch.Tensor
@@ -64,7 +64,7 @@ class CacheStore:
         self.layout = layout
         self.dtype = dtype
         self.budget_bytes = budget_bytes
-        self._entries: dict[User, _Entry] = {}  # the least recently used first
+        self._entries: dict[User, _StoredUser] = {}  # the least recently used first
         self._nbytes = 0
         self._form: CacheForm | None = None
         self._timed: bool | None = None
@@ -225,7 +225,7 @@ class CacheStore:
         for (user, segments), count in zip(users, counts, strict=True):
             rows = slice(start, start + count)
             part = {name: tensor[rows].clone() for name, tensor in tensors.items()}  # a view would keep the whole file in memory
-            entry = _Entry(
+            entry = _StoredUser(
                 values=part.get("values", torch.zeros(count, 0, dtype=torch.float32)),
                 scales=part.get("scales"),
                 valid=part["valid"],
@@ -280,7 +280,7 @@ class CacheStore:
         self._nbytes -= 0 if entry is None else entry.nbytes
 
 
-def _row(packed: PackedCache, row: int) -> _Entry:
+def _row(packed: PackedCache, row: int) -> _StoredUser:
     """One user's part of a batch, with tensors of its own on the CPU: a view would keep the batch in memory."""
 
     def own(tensor: torch.Tensor | None) -> torch.Tensor | None:
@@ -289,10 +289,10 @@ def _row(packed: PackedCache, row: int) -> _Entry:
     values, valid = own(packed.values), own(packed.valid)
     assert values is not None  # noqa: S101 - always there
     assert valid is not None  # noqa: S101
-    return _Entry(values=values, scales=own(packed.scales), valid=valid, times=own(packed.times), segments=packed.segments)
+    return _StoredUser(values=values, scales=own(packed.scales), valid=valid, times=own(packed.times), segments=packed.segments)
 
 
-def _joined(entries: Sequence[_Entry], store: CacheStore, device: torch.device) -> PackedCache:
+def _joined(entries: Sequence[_StoredUser], store: CacheStore, device: torch.device) -> PackedCache:
     """The entries side by side, the shorter ones with hidden positions behind."""
     segments = max((entry.segments for entry in entries), default=0)
     positions = torch.from_numpy(store.layout.kept_positions(segments))

@@ -165,7 +165,7 @@ def cost(payload: Payload, report_phase: ReportPhase) -> Payload:
         "ledger": [row for kind, row in rows.items() if kind in kinds],
         "load": {},
         "seconds": dict.fromkeys(kinds, 0.0),
-        "raw": {f"{kind}_seconds": np.full(3, wanted.get("milliseconds", 1.0)) for kind in kinds},
+        "raw": {f"{kind}/seconds": np.full(3, wanted.get("milliseconds", 1.0)) for kind in kinds},
     }
 
 

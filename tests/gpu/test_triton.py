@@ -14,6 +14,7 @@ from attention_inputs import attention_inputs, outputs_and_gradients
 from small_models import CASES, TOLERANCE, build, random_windows
 
 from benchmarks.kernels import rows as probe
+from benchmarks.kernels.record import KernelSettings
 from persrec.nn import attention
 from persrec.nn.attention import pointwise_attention
 from persrec.nn.attention.pointwise import PointwiseBlocks
@@ -177,8 +178,6 @@ def test_the_step_that_a_gpu_is_measured_by_runs_through_the_kernels(place, monk
     from persrec.nn.attention.triton import TritonPointwise
 
     monkeypatch.setattr(probe, "LONG", 40)
-    monkeypatch.setattr(probe, "RECENT", 8)
-    monkeypatch.setattr(probe, "USERS", 2)
     ran = []
     own = {name: getattr(TritonPointwise, name) for name in ("forward", "backward")}
     for name in own:
@@ -188,7 +187,7 @@ def test_the_step_that_a_gpu_is_measured_by_runs_through_the_kernels(place, monk
             return own[name](self, *tensors)
 
         monkeypatch.setattr(TritonPointwise, name, noted)
-    settings = probe.Settings(device=place.type, threads=1, rounds=1, layers=1)
+    settings = KernelSettings(device=place.type, threads=1, rounds=1, layers=1, users=2, recent=8)
     probe._long_training(settings, timed=True).ours()
     assert ran == [("forward", torch.bfloat16), ("backward", torch.bfloat16)]  # history and recent items at once
 

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -107,3 +108,13 @@ def test_one_line_drops_what_would_steer_a_terminal():
 
 def test_durations_as_people_read_them():
     assert [duration(seconds) for seconds in (4.21, 59.4, 200, 3900)] == ["4.2 s", "59 s", "3 min 20 s", "1 h 05 min"]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full is Linux's")
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_standard_stream_that_takes_nothing_is_no_regression(stream):
+    function = "print('x' * 100_000) or 0" if stream == "stdout" else "{}['missing']"
+    code = f"import sys; from persrec.commandline import guarded; sys.exit(guarded('program', lambda: {function}))"
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device, no file
+        result = subprocess.run([sys.executable, "-c", code], **{stream: full, "stdin": subprocess.DEVNULL}, check=False)
+    assert result.returncode == (2 if stream == "stdout" else 70)
