@@ -7,6 +7,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 PAGE = (PROJECT / "docs" / "architecture.md").read_text()
 PACKAGES = ("persrec", "benchmarks")
 LEFT_OUT = ("__init__.py", "__main__.py")
+MOST_LINES = 400
 MOST_ENTRIES = 26  # what one reads at a glance: a new subject is a room, or goes into one that is there
 
 
@@ -54,3 +55,18 @@ def test_every_question_of_the_table_has_one_home_that_is_there():
 def test_the_harness_folder_stays_small():
     entries = [path for path in (PROJECT / "benchmarks").iterdir() if path.name != "__pycache__"]
     assert len(entries) <= MOST_ENTRIES, sorted(path.name for path in entries)
+
+
+def test_no_file_is_too_long_to_be_read_at_once():
+    files = [path for folder in (*PACKAGES, "tests") for path in (PROJECT / folder).rglob("*.py")]
+    assert [path.relative_to(PROJECT).as_posix() for path in files if len(path.read_text().splitlines()) > MOST_LINES] == []
+
+
+def test_no_two_classes_have_one_name():
+    classes = [
+        name
+        for package in PACKAGES
+        for path in (PROJECT / package).rglob("*.py")
+        for name in re.findall(r"^class (\w+)", path.read_text(), re.MULTILINE)
+    ]
+    assert sorted({name for name in classes if classes.count(name) > 1}) == []

@@ -12,11 +12,6 @@ from small_models import BACKBONE_NAMES, CASES, ITEMS, WIDTH, build, elastic, ex
 from persrec import names
 from persrec.backbones import BackboneSettings, build_backbone
 from persrec.checkpoints import load_facts, load_weights, save_checkpoint
-from persrec.compression import CompressionSettings, build_compression
-from persrec.compression.experts import Experts
-from persrec.items import ItemSettings, build_items
-from persrec.layout import Segment, SegmentLayout
-from persrec.recommender import SequentialRecommender
 from persrec.serving import pack
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -248,17 +243,6 @@ def test_a_memory_of_another_width():
 
 
 @pytest.mark.parametrize("backbone", BACKBONE_NAMES)
-def test_a_layout_longer_than_the_positions_of_the_backbone(backbone):
-    compression = CASES["3 segments"]()
-    items = build(backbone, compression).items
-    needed = compression.layout.length
-    for length in (1, needed - 1):
-        short = build_backbone(backbone, BackboneSettings(width=WIDTH, layers=1, heads=2, length=length))
-        with pytest.raises(ValueError, match=rf"^backbone: positions for {length} slots; expected {needed}, as the layout has$"):
-            SequentialRecommender(items=items, backbone=short, compression=compression)
-
-
-@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
 def test_a_checkpoint_that_is_not_the_models_names_every_tensor_at_fault(backbone, tmp_path):
     model = build(backbone, CASES["3 segments"]())
     save_checkpoint(tmp_path / "whole", model, {})
@@ -380,15 +364,6 @@ def test_texts_given_to_a_model_that_reads_ids(backbone):
         model.encode_items(torch.ones(2, 3, dtype=torch.int64), torch.tensor([3, 2]))
 
 
-def test_an_unknown_name_is_an_error_that_lists_the_known():
-    with pytest.raises(ValueError, match=r"^backbone: unknown 'hsut' \(did you mean 'hstu'\?\); known: hstu, sasrec"):
-        build_backbone("hsut", BackboneSettings(width=8, layers=1, heads=1, length=4))
-    with pytest.raises(ValueError, match=r"^compression: unknown 'expert' \(did you mean 'experts'\?\); known: experts"):
-        build_compression("expert", CompressionSettings(history=4, recent=2, segments=1, tokens=1, width=8))
-    with pytest.raises(ValueError, match=r"^backbone: unknown 'hsut' \(did you mean 'hstu'\?\); known: hstu, sasrec"):
-        build_items("hsut", ItemSettings(count=4, width=8, layers=1, heads=1))
-
-
 @pytest.mark.parametrize("backbone", BACKBONE_NAMES)
 def test_sizes_that_a_backbone_does_not_have(backbone):
     sizes = {"width": 8, "layers": 1, "heads": 2, "length": 4}
@@ -408,15 +383,3 @@ def test_sizes_that_a_backbone_does_not_have(backbone):
         macs = [model.macs(positions=5, pairs=7)["feed_forward"] for model in (one, other)]
         assert macs[1] == 2 * macs[0]
         assert macs[0] in (5 * 2 * 8 * 24, 5 * 3 * 8 * 24)  # two maps, or three of a gated one
-
-
-@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
-def test_a_width_that_does_not_split_over_the_heads(backbone):
-    with pytest.raises(ValueError, match=r"^width: 8 .*3 heads"):
-        build_backbone(backbone, BackboneSettings(width=8, layers=1, heads=3, length=4))
-
-
-@pytest.mark.parametrize("segment", [Segment(items=6, experts=2, stays_visible=True), Segment(items=6, summaries=2)])
-def test_experts_refuse_a_layout_of_which_more_than_tokens_is_seen(segment):
-    with pytest.raises(ValueError, match=r"^layout: a segment stays visible or holds summaries; expected"):
-        Experts(layout=SegmentLayout(segments=(segment,), recent=4), width=WIDTH)

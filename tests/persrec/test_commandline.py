@@ -1,8 +1,8 @@
 import json
-import os
 import subprocess
 import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -110,7 +110,7 @@ def test_durations_as_people_read_them():
     assert [duration(seconds) for seconds in (4.21, 59.4, 200, 3900)] == ["4.2 s", "59 s", "3 min 20 s", "1 h 05 min"]
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a device that is always full is Linux's")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_standard_stream_that_takes_nothing_is_no_regression(stream):
     function = "print('x' * 100_000) or 0" if stream == "stdout" else "{}['missing']"

@@ -4,61 +4,21 @@ import dataclasses
 import hashlib
 import html
 import re
-import subprocess
-import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 from fabricated_records import configured, fabricate, grid_cells, metric, slim, write
+from html_page import Page, rows_of_tables
 
 from benchmarks import store
 from benchmarks.cell import Cell
 from benchmarks.records import load_records
 from benchmarks.report import names as families
-from benchmarks.report import page as report
 from benchmarks.report.page import render_report
 from benchmarks.report.tables.ledger import item_table
 from persrec import names as parts
 
 EVIL = "<script>alert('x')</script>\"&$\\frac{"
-VOID = {"meta", "link", "br", "img", "input", "hr", "path", "use"}
-
-
-class Page(HTMLParser):
-    """What a reader without scripts gets: tags, ids, attributes, texts; tags have to be closed in order."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.texts: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag):
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open[-1:] not in (["script"], ["style"]):
-            self.texts.append(data)
-
-    @property
-    def text(self) -> str:
-        return " ".join(" ".join(self.texts).split())
-
-    def having(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.tags if name == tag]
 
 
 def rendered(tmp_path: Path, records, *, name: str = "grid") -> str:
@@ -375,15 +335,6 @@ def test_experiments_stand_in_no_ranking_and_on_no_frontier(experiments):
     }
 
 
-def rows_of_tables(page):
-    """The first line of every entry of every table, by the table's id."""
-    tables = {}
-    for key, table in re.findall(r'<div class="table[^"]*" id="([^"]+)".*?<table>(.*?)</table>', page.read_text(), flags=re.DOTALL):
-        rows = re.findall(r"<tr.*?</tr>", table.split("</thead>")[-1], flags=re.DOTALL)
-        tables[key] = [[first_text(cell) for cell in re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row, flags=re.DOTALL)] for row in rows]
-    return tables
-
-
 def first_text(cell):
     texts = [html.unescape(text).strip() for text in re.split(r"<[^>]*>", cell)]
     return next((text for text in texts if text and text not in "●⬢✚■◆▲▼◀▶⬟★✖♦"), "")
@@ -441,22 +392,3 @@ def test_several_datasets_are_kept_apart(tmp_path):
     assert {"frontier-serve-flops-1", "frontier-serve-flops-2"} <= set(titles)
     assert "MovieLens-1M: HSTU" in page.text
     assert "NDCG@10 from seed to seed" in page.text
-
-
-def test_importing_the_report_is_light_and_rendering_needs_no_torch(tmp_path):
-    program = """
-import sys
-import benchmarks.report.page
-assert not {"matplotlib", "jinja2", "pandas"} & set(sys.modules), "loaded before there is anything to draw"
-from pathlib import Path
-benchmarks.report.page.render_report(Path(sys.argv[1]), Path(sys.argv[2]))
-assert "torch" not in sys.modules
-assert {name for name in sys.modules if name.startswith("persrec.")} == {"persrec.names", "persrec.files", "persrec.commandline"}
-"""
-    out = write(tmp_path / "results", [slim(fabricate(Cell(backbone="hstu", compression="experts", tokens=4)))])
-    done = subprocess.run([sys.executable, "-c", program, str(out), str(tmp_path / "x.html")], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def test_templates_are_package_files():
-    assert sorted(path.name for path in report.TEMPLATES.iterdir()) == ["parts.html", "report.css", "report.html", "report.js"]
