@@ -1,5 +1,6 @@
 """A report as a test reads it."""
 
+import re
 from html.parser import HTMLParser
 
 VOID = {"meta", "link", "br", "img", "input", "hr", "path", "use"}
@@ -39,6 +40,11 @@ class Page(HTMLParser):
 
     def having(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
+
+
+def first_text(cell):
+    texts = [html.unescape(text).strip() for text in re.split(r"<[^>]*>", cell)]
+    return next((text for text in texts if text and text not in "●⬢✚■◆▲▼◀▶⬟★✖♦"), "")
 
 
 def rows_of_tables(page):

@@ -2,7 +2,6 @@ import base64
 import csv
 import dataclasses
 import hashlib
-import html
 import re
 from pathlib import Path
 
@@ -333,11 +332,6 @@ def test_experiments_stand_in_no_ranking_and_on_no_frontier(experiments):
     assert {line["configuration"] for line in lines if line["metric"] == "ndcg@10_over_own_cache"} == {
         line["configuration"] for line in lines if (line["staleness"], line["ablation"], line["cache_dtype"]) != ("0", "none", "float32")
     }
-
-
-def first_text(cell):
-    texts = [html.unescape(text).strip() for text in re.split(r"<[^>]*>", cell)]
-    return next((text for text in texts if text and text not in "●⬢✚■◆▲▼◀▶⬟★✖♦"), "")
 
 
 def test_full_history_that_does_not_pay_is_said_plainly(tmp_path):
