@@ -1,5 +1,6 @@
 """A report as a test reads it."""
 
+import html
 import re
 from html.parser import HTMLParser
 
