@@ -104,6 +104,50 @@ def test_settings_that_came_later_leave_the_keys_before_them_as_they_were() -> N
     assert Cell.from_dict(later.to_dict()) == later
 
 
+THEN = {
+    "key_value_heads": None, "feed_forward": None, "control": False, "counted_only": False, "copying_start": False,
+    "recent_weight": 0.0, "moving_windows": False, "item_learning_rate": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(THEN))
+def test_a_later_setting_is_left_out_as_it_was_before_it_came_and_is_read_so(name: str) -> None:
+    """Whatever its default is by now: what a record's key stands for never changes."""
+    assert dict(LATER_FIELDS) == THEN
+    backbone, training = ("llama", "none") if name == "counted_only" else ("llama" if name == "key_value_heads" else "sasrec", "separate")
+    cell = dataclasses.replace(CELL, backbone=backbone, training=training, **{name: OTHER[name]})
+    assert cell.to_dict()[name] == OTHER[name]
+    then = dataclasses.replace(cell, **{name: THEN[name]})
+    assert name not in then.to_dict()
+    assert Cell.from_dict(then.to_dict()) == then
+    assert getattr(Cell.from_dict(then.to_dict()), name) == THEN[name]
+
+
+def test_a_later_setting_with_another_default_is_still_read_as_it_was_then() -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+    class CellOfTomorrow(Cell):
+        copying_start: bool = True
+
+    old = {name: value for name, value in CELL.to_dict().items() if name != "copying_start"}
+    assert not CellOfTomorrow.from_dict(old).copying_start
+    assert CellOfTomorrow(backbone="hstu", compression="full").to_dict()["copying_start"] is True
+
+
+@pytest.mark.parametrize(
+    ("name", "whole"),
+    [("learning_rate", 1), ("item_learning_rate", 1), ("temperature", 1), ("weight_decay", 0), ("recent_weight", 2), ("dropout", 0)],
+)
+def test_a_whole_number_and_the_same_as_a_float_are_one_setting(name: str, whole: int) -> None:
+    cells = [dataclasses.replace(CELL, **{name: value}) for value in (whole, float(whole))]
+    assert key(cells[0]) == key(cells[1])
+    assert isinstance(getattr(cells[0], name), float)
+
+
+def test_the_order_of_elastic_tokens_is_no_setting() -> None:
+    counts = ((0, 2, 4), (4, 2, 0), (2, 4, 0))
+    assert len({key(dataclasses.replace(CELL, training="elastic", elastic_tokens=each)) for each in counts}) == 1
+
+
 def test_what_is_measured_beside_a_control_is_in_the_key_of_a_cell_with_one_alone() -> None:
     beside = {name for name, measure in MEASURES.items() if measure.beside_control}
     assert {name for name in MEASURES if name.endswith("_over_full")} == beside

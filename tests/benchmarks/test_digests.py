@@ -70,6 +70,7 @@ def test_comments_docstrings_and_formatting_age_nothing_anywhere(copy: Path) -> 
     "name",
     [
         "persrec/checkpoints/convert.py",
+        "persrec/checkpoints/reference.py",
         "persrec/compression/category.py",
         "persrec/backbones/llama.py",
         "persrec/data/movielens.py",
@@ -95,6 +96,8 @@ def test_code_that_makes_no_number_of_a_cell_ages_none(copy: Path, name: str) ->
         ("benchmarks/probes/clock.py", {"throughput", "latency", "control", "training_cost"}),
         ("persrec/training/loop.py", {"training", "training_cost"}),
         ("persrec/layout.py", set(KINDS)),
+        ("persrec/items/ids.py", set(KINDS)),  # no module imports it: a backbone's declaration names it
+        ("persrec/checkpoints/folder.py", {"evaluation"}),  # it loads what is ranked with
     ],
 )
 def test_a_line_of_code_ages_the_kinds_of_number_that_it_makes(copy: Path, name: str, kinds: set[str]) -> None:
@@ -110,6 +113,22 @@ def test_code_of_a_part_ages_the_cells_of_that_part_alone(copy: Path) -> None:
     before = taken()
     add_a_line(copy / "persrec/compression/full.py")
     assert aged(before) == {"full": set(KINDS), "with control": {"control", "training_cost"}}
+
+
+@pytest.mark.parametrize(
+    ("lines", "kinds"),
+    [
+        ("if TYPE_CHECKING:\n    from benchmarks.report.page import render_report\n", set()),
+        ("if TYPE_CHECKING:\n    pass\nelse:\n    pass\nfrom benchmarks.report.page import render_report\n", {"latency"}),
+        ("def render():\n    from benchmarks.report.page import render_report\n", {"latency"}),
+    ],
+)
+def test_what_is_imported_for_its_type_alone_ages_nothing(copy: Path, lines: str, kinds: set[str]) -> None:
+    path = copy / "benchmarks/probes/latency.py"
+    path.write_text(f"{path.read_text()}\nfrom typing import TYPE_CHECKING\n{lines}")
+    before = taken()
+    add_a_line(copy / "benchmarks/report/page.py")
+    assert aged(before) == (dict.fromkeys(CELLS, kinds) if kinds else {})
 
 
 def test_a_changed_line_is_seen_wherever_it_stands(copy: Path) -> None:

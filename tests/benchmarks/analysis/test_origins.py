@@ -1,3 +1,4 @@
+import pytest
 from fabricated_records import fabricate, records_of
 
 from benchmarks.analysis.origins import older_code, sources
@@ -41,3 +42,23 @@ def test_kinds_whose_code_changed_together_are_told_together():
 
 def test_one_code_is_no_mixture():
     assert older_code(sources(records_of(fabricate(cell()), fabricate(cell(tokens=8))))) == []
+
+
+FLOOR = {"backbone": "popularity", "compression": "none", "training": "none", "tokens": 0}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [FLOOR, {"backbone": "sasrec"}, {"compression": "pooling"}, {"dataset": "ml-1m"}, {"control": True}],
+    ids=["floor", "backbone", "compression", "dataset", "control"],
+)
+def test_other_parts_have_other_digests_by_nature_and_the_same_parts_do_not(other):
+    mine, theirs = fabricate(cell(), code="a" * 64), fabricate(cell(**other), code="b" * 64)
+    assert older_code(sources(records_of(mine, theirs))) == []
+    newer = fabricate(cell(**other, seed=2), code="c" * 64)
+    for half in ("quality", "cost"):
+        newer[half] = newer[half] and newer[half] | {"provenance": newer[half]["provenance"] | {"utc": "2026-04-01T00:00:00Z"}}
+    mixed = older_code(sources(records_of(mine, theirs, newer)))
+    halves = ["quality"] if other is FLOOR else ["quality", "cost"]
+    assert [(code.half, code.older, code.newest, code.stale) for code in mixed] == [(half, ("b" * 64,), "c" * 64, 1) for half in halves]
+    assert {record.cell for code in mixed for record in code.cells} == {cell(**other)}
