@@ -150,10 +150,11 @@ def write_raw(out: Path, cell_key: str, arrays: Mapping[str, Any]) -> Path:
     return path
 
 
-def move_raw(out: Path, cell_key: str, to: str) -> None:
-    """Gives the raw samples of a quality that is carried over to another record the key of that one."""
-    if cell_key != to and raw_path(out, cell_key).is_file():
-        raw_path(out, cell_key).replace(raw_path(out, to))
+def copy_raw(out: Path, cell_key: str, to: str) -> None:
+    """Copies the raw samples of a quality that is carried over to another record, unless that one has its own."""
+    source, place = raw_path(out, cell_key), raw_path(out, to)
+    if source.is_file() and not place.is_file():
+        write_atomically(place, source.read_bytes())
 
 
 def write_csv(out: Path, records: RunRecords) -> Path:

@@ -155,13 +155,21 @@ def configurations(records: Iterable[Record]) -> list[Configuration]:
             key=_key(cell, digest),
             cell=cell,
             dataset_digest=digest,
-            records=tuple(sorted(members, key=lambda record: (record.cell.seed, record.cell_key))),
+            records=_one_a_seed(members),
         )
         for (cell, digest), members in groups.items()
     ]
     return sorted(
         grouped, key=lambda one: (one.cell.dataset, one.cell.backbone, one.window, one.cell.compression, one.cell.tokens, one.key)
     )
+
+
+def _one_a_seed(records: Sequence[Record]) -> tuple[Record, ...]:
+    """Of a cell under two keys, one of which waits for a half that is measured another way now, the record with both halves."""
+    by_seed: dict[int, Record] = {}
+    for record in sorted(records, key=lambda one: (one.quality is not None and one.cost is not None, one.provenance.utc, one.cell_key)):
+        by_seed[record.cell.seed] = record
+    return tuple(by_seed[seed] for seed in sorted(by_seed))
 
 
 def ledger_row_agrees(row: LedgerRow) -> bool:

@@ -33,7 +33,7 @@ from benchmarks.run.assemble import (
 from benchmarks.run.jobs import CostOf, QualityOf, SweepSettings, Task, TrainingOf, Worker, job
 from benchmarks.run.plan import Plan, Planned, PlannedCost, model_fault, other_records
 from benchmarks.run.progress import CellDone, Display, shown_metrics
-from benchmarks.store import model_dir, move_raw, raw_path, remove_records, write_cost, write_raw, write_record
+from benchmarks.store import copy_raw, model_dir, raw_path, remove_records, write_cost, write_raw, write_record
 from persrec.commandline import duration, one_line
 from persrec.files import WriteError
 
@@ -254,7 +254,9 @@ class Sweep:
         """
         path, samples = raw_path(self._settings.out, key), {}
         if kinds and path.is_file():
-            with contextlib.suppress(OSError, ValueError, zipfile.BadZipFile), np.load(path, allow_pickle=False) as earlier:
+            unreadable = (OSError, ValueError, zipfile.BadZipFile)
+            # numpy leaves a path that is no archive open
+            with contextlib.suppress(*unreadable), path.open("rb") as file, np.load(file, allow_pickle=False) as earlier:
                 samples = {name: earlier[name] for name in earlier.files if name.partition("/")[0] not in kinds}
         samples |= (outcome.value.get("raw") or {}) if outcome.status is Status.OK else {}
         if samples or outcome.status is Status.OK:
@@ -281,7 +283,7 @@ class Sweep:
             self._done.add(planned.key)
             record = self._write(planned)
             if planned.with_quality is not None and not planned.measures_quality:
-                move_raw(self._settings.out, planned.with_quality.cell_key, planned.key)
+                copy_raw(self._settings.out, planned.with_quality.cell_key, planned.key)
             remove_records(self._settings.out, planned.supersedes)
             self._tell(planned, record)
 

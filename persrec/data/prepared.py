@@ -79,7 +79,7 @@ def read_prepared(folder: Path) -> InteractionLog:
     """
     try:
         facts: dict[str, Any] = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-        with np.load(folder / _ARRAYS, allow_pickle=False) as arrays:
+        with (folder / _ARRAYS).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             columns = {name: arrays[name] for name in arrays.files}
         facts["item_texts"] = None if facts["item_texts"] is None else tuple(facts["item_texts"])
         return InteractionLog(**facts, **({"item_categories": None} | columns))

@@ -1,10 +1,12 @@
+import dataclasses
+
 import pytest
 from fabricated_records import CODE, DIGEST, USERS, configured, fabricate
 
-from benchmarks.analysis.configurations import ledger_row_agrees
+from benchmarks.analysis.configurations import configurations, ledger_row_agrees
 from benchmarks.analysis.references import compare
 from benchmarks.cell import Cell
-from benchmarks.records import LedgerRow
+from benchmarks.records import LedgerRow, record_of
 
 
 def cell(**settings: object) -> Cell:
@@ -129,3 +131,13 @@ def test_a_number_that_cannot_be_is_not_used_and_said(metric, value):
     found = one.quality(metric) if metric == "ndcg@10" else one.cost(metric)
     assert found.value is None
     assert found.reason == f"recorded as {value}, which it cannot be"
+
+
+def test_a_seed_with_two_records_counts_once_by_the_whole_one():
+    cell = Cell(backbone="hstu", compression="experts", tokens=4)
+    whole = record_of(fabricate(cell))
+    half = dataclasses.replace(whole, cell_key="f" * 64, cost=None, metrics={"ndcg@10": whole.metrics["ndcg@10"]})
+    for records in ([whole, half], [half, whole]):
+        (one,) = configurations(records)
+        assert one.records == (whole,)
+        assert one.quality("ndcg@10").seeds == (1,)
