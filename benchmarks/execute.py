@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cell import Cell, InvalidMeasurementError
-from benchmarks.measures import COST_KINDS, MEASURES, Kind, of_kinds
+from benchmarks.measures import COST_KINDS, MEASURES, NOTICEABLE_LOAD, Kind, of_kinds
 from benchmarks.probes.control import measure_control
 from benchmarks.probes.flops import count_flops
 from benchmarks.probes.latency import measure_latency
@@ -108,7 +108,7 @@ def measure_cost(payload: Mapping[str, Any], report_phase: ReportPhase) -> Answe
         if cell.counted_only:
             metrics = _counted_alone(metrics)
         counts = {name: metric for name, metric in metrics.items() if MEASURES[name].deterministic or kind not in _TIMED}
-        answer["metrics"].update(watch.said(metrics) | counts)
+        answer["metrics"].update(watch.said(metrics, above=NOTICEABLE_LOAD) | counts)
         answer["ledger"] += ledger
         answer["raw"].update({f"{kind}/{name}": samples for name, samples in raw.items()})
         if kind != "flops":

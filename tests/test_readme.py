@@ -41,7 +41,7 @@ def test_it_fits_two_screens():
 
 
 def test_its_shares_stand_in_the_summary_that_it_names():
-    claim = README[README.index("On synthetic interests") : README.index("## Two commands")]
+    claim = README[README.index("With one seed, on synthetic interests") : README.index("## Two commands")]
     summary = (PROJECT / re.search(r"`(reports/\S+/summary\.md)`", claim)[1]).read_text()
     shares = re.findall(r"\d[\d.]*%", claim)
     assert len(shares) == 3

@@ -2,11 +2,8 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from benchmarks.records import Origin, Record
-
-Half = Literal["quality", "cost"]
+from benchmarks.records import Half, Origin, Record
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

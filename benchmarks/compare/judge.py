@@ -16,7 +16,7 @@ from benchmarks.environment import processors
 from benchmarks.findings import Line, Verdict
 from benchmarks.grids import Grid
 from benchmarks.labels import Labels
-from benchmarks.probes.load import NOTICEABLE
+from benchmarks.measures import NOTICEABLE_LOAD
 from benchmarks.text import change, milliseconds, percent
 from persrec import names
 
@@ -206,7 +206,7 @@ def foreign_shares(pairs: Sequence[Pair]) -> list[float]:
 def load_note(pairs: Sequence[Pair]) -> str | None:
     """A line where others used much of the machine while cells were built and warmed up, between which they are timed."""
     shares = foreign_shares(pairs)
-    if not shares or float(np.median(shares)) <= NOTICEABLE:
+    if not shares or float(np.median(shares)) <= NOTICEABLE_LOAD:
         return None
     return (
         f"other processes used {np.median(shares):.0%} of the processors just before timings were taken (at most {max(shares):.0%}); "

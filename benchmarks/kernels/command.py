@@ -17,7 +17,7 @@ from typing import Any
 from benchmarks.environment import chosen_device, environment, processors, provenance
 from benchmarks.isolation import Job, preload, run_isolated
 from benchmarks.kernels.record import KernelMachine, KernelRow, KernelSettings, KernelTimings, to_json
-from benchmarks.records import Environment, Provenance, typed
+from benchmarks.records import Environment, Provenance, Status, typed
 from benchmarks.text import significant
 from persrec.commandline import DONE, INCOMPLETE, Parser, guarded, one_line
 from persrec.files import write_atomically
@@ -123,7 +123,7 @@ def _in_a_process(function: str, settings: KernelSettings, name: str, log: Path)
         affinity=processors(0, settings.threads),
     )
     outcome = run_isolated(job)
-    if outcome.status != "ok":
+    if outcome.status is not Status.OK:
         print(outcome.log_tail or "", file=sys.stderr)
         raise RowError(f"{name}: {outcome.status}: {outcome.type}: {outcome.message}")
     return outcome.value

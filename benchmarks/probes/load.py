@@ -9,7 +9,6 @@ from typing import Any, Self
 
 import psutil
 
-NOTICEABLE = 0.10  # of the machine's processor time; above it, the method of a timing says so
 _USED = ("user", "nice", "system", "irq", "softirq", "steal")  # guests' time is in the user's already
 _UNUSED = ("idle", "iowait")
 
@@ -49,9 +48,9 @@ class LoadWatch:
             "foreign_cpu_share": None if share is None else round(share, 4),
         }
 
-    def said(self, metrics: dict[str, Any]) -> dict[str, Any]:
-        """The metrics that were timed meanwhile; their methods say it where others used much."""
-        if self.foreign_share is None or self.foreign_share <= NOTICEABLE:
+    def said(self, metrics: dict[str, Any], *, above: float) -> dict[str, Any]:
+        """The metrics that were timed meanwhile; their methods say it where others used more than the share ``above``."""
+        if self.foreign_share is None or self.foreign_share <= above:
             return metrics
         note = f"other processes used {self.foreign_share:.0%} of the processors"
         return {

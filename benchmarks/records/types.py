@@ -4,12 +4,13 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.cell import Cell
 from persrec.names import BackbonePart, CompressionPart, DatasetPart, FloorPart, Part
 
 SCHEMA_VERSION = 2
+Half = Literal["quality", "cost"]  # of a cell
 
 
 class Status(StrEnum):
@@ -23,6 +24,7 @@ class Status(StrEnum):
     INVALID = "invalid"
 
 
+WORST_FIRST = (Status.CRASH, Status.TIMEOUT, Status.INVALID, Status.OOM, Status.UNSUPPORTED, Status.OK)
 FINDINGS = frozenset({Status.OK, Status.OOM, Status.UNSUPPORTED})  # what a finished sweep may hold; the others are no measurement
 
 

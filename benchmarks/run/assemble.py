@@ -13,6 +13,7 @@ from benchmarks.cell import Cell
 from benchmarks.isolation import Outcome
 from benchmarks.measures import COST_KINDS, MEASURES, QUALITY_KINDS, of_kinds, versions, versions_of
 from benchmarks.records import (
+    WORST_FIRST,
     Cost,
     DatasetFacts,
     Environment,
@@ -34,7 +35,6 @@ from persrec import names
 
 QUALITY_FIELDS = ("metrics", "replicates", "model", "dataset", "seconds")
 COST_FIELDS = ("metrics", "ledger", "load", "seconds")
-WORST_FIRST = (Status.CRASH, Status.TIMEOUT, Status.INVALID, Status.OOM, Status.UNSUPPORTED, Status.OK)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,12 +9,11 @@ from benchmarks.cell import Cell
 from benchmarks.digests import cost_digests, cost_kinds, quality_digests
 from benchmarks.keys import Catalogue, cell_key, cell_of_shape, cost_key, cost_shape, model_key, quality_key
 from benchmarks.measures import Kind, versions
-from benchmarks.records import Cost, Record, RecordError, Status, read_cost, read_json, read_record, record_files
+from benchmarks.records import Cost, Half, Record, RecordError, Status, read_cost, read_json, read_record, record_files
 from benchmarks.store import cost_path, model_dir, record_path
 
 Reason = Literal["missing", "stale", "superseded", "failed", "unreadable", "asked", "done"]
 Resume = Literal["missing", "failed", "always"]
-Half = Literal["quality", "cost"]
 Data = tuple[str, str | None]  # a dataset and its size
 
 

@@ -10,11 +10,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from benchmarks.records import Record
+from benchmarks.records import Record, Status
 from benchmarks.text import flops
 from persrec.commandline import duration
 
-STATUS_COLOURS = {"ok": "green", "oom": "yellow", "unsupported": "yellow"}
+STATUS_COLOURS = {Status.OK: "green", Status.OOM: "yellow", Status.UNSUPPORTED: "yellow"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +23,7 @@ class CellDone:
 
     number: int
     total: int
-    status: str
+    status: Status
     label: str
     details: str
     seconds_left: float

@@ -330,7 +330,7 @@ class Sweep:
             CellDone(
                 number=len(self._done),
                 total=len(self._cells),
-                status=record.status.value,
+                status=record.status,
                 label=self._settings.labels(planned.cell),
                 details="  ".join(one_line(part) for part in details if part),
                 seconds_left=self._seconds_left(),

@@ -54,14 +54,14 @@ def test_a_system_that_does_not_tell_gives_none(monkeypatch):
     with load.LoadWatch() as watch:
         pass
     assert watch.readings() == {"load_average_before": None, "load_average_after": None, "foreign_cpu_share": None}
-    assert watch.said({"a": {"value": 1.0, "method": "timed"}}) == {"a": {"value": 1.0, "method": "timed"}}
+    assert watch.said({"a": {"value": 1.0, "method": "timed"}}, above=0.1) == {"a": {"value": 1.0, "method": "timed"}}
 
 
 @pytest.mark.parametrize(("share", "method"), [(0.08, "timed"), (0.35, "timed, other processes used 35% of the processors")])
 def test_a_timing_says_so_above_a_tenth_and_stays_valid(share, method):
     watch = load.LoadWatch()
     watch.foreign_share = share
-    told = watch.said({"a": {"value": 1.0, "method": "timed"}, "b": {"value": None, "method": "nothing to time"}})
+    told = watch.said({"a": {"value": 1.0, "method": "timed"}, "b": {"value": None, "method": "nothing to time"}}, above=0.1)
     assert told == {"a": {"value": 1.0, "method": method}, "b": {"value": None, "method": "nothing to time"}}
 
 

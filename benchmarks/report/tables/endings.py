@@ -7,22 +7,21 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from benchmarks.analysis.configurations import Configuration
-from benchmarks.records import Failure, Record, Status
+from benchmarks.records import WORST_FIRST, Failure, Record, Status
 from benchmarks.report import tabular
 from benchmarks.report.names import Names, backbone_name, family
 from benchmarks.report.tabular import Entry, Table
 
 STATUS_SIGNS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        "ok": ("\N{BLACK CIRCLE}", "fine"),
-        "oom": ("\N{BLACK UP-POINTING TRIANGLE}", "warn"),
-        "unsupported": ("\N{WHITE CIRCLE}", "muted"),
-        "timeout": ("\N{BLACK DIAMOND}", "bad"),
-        "crash": ("\N{MULTIPLICATION X}", "bad"),
-        "invalid": ("\N{BLACK SQUARE}", "bad"),
+        Status.OK: ("\N{BLACK CIRCLE}", "fine"),
+        Status.OOM: ("\N{BLACK UP-POINTING TRIANGLE}", "warn"),
+        Status.UNSUPPORTED: ("\N{WHITE CIRCLE}", "muted"),
+        Status.TIMEOUT: ("\N{BLACK DIAMOND}", "bad"),
+        Status.CRASH: ("\N{MULTIPLICATION X}", "bad"),
+        Status.INVALID: ("\N{BLACK SQUARE}", "bad"),
     }
 )  # in the order from fine to bad
-_WORST_FIRST = (Status.CRASH, Status.TIMEOUT, Status.INVALID, Status.OOM, Status.UNSUPPORTED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,7 +89,7 @@ def missing_table(among: Sequence[Configuration]) -> Table | None:
 def failures(among: Sequence[Configuration], names: Names) -> list[FailedCell]:
     """Every cell that did not end well, the measurements that are missing before the findings."""
     failed = [_failed(record, names(one)) for one in among for record in one.records if not record.ok]
-    order = {status.value: place for place, status in enumerate(_WORST_FIRST)}
+    order = {status.value: place for place, status in enumerate(WORST_FIRST)}
     return sorted(failed, key=lambda cell: (order[cell.status], cell.name, cell.seed))
 
 

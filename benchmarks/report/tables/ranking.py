@@ -10,6 +10,7 @@ from benchmarks.analysis.estimates import Estimate, difference, interval_of
 from benchmarks.analysis.frontier import COSTS, Frontier, frontier
 from benchmarks.analysis.references import compare, untouched
 from benchmarks.measures import MEASURES
+from benchmarks.records import Status
 from benchmarks.report import tabular
 from benchmarks.report.names import COST_NAMES, METRIC_NAMES, Names, family, filter_name
 from benchmarks.report.peers import Peers
@@ -65,7 +66,7 @@ def ranked_table(among: Sequence[Configuration], frontiers: Frontiers, names: Na
             chance = tabular.NOTHING if standing is None else tabular.of_chance(standing.probability, on_frontier=standing.on_frontier)
             entries.append(replace(chance, detail=""))
         statuses = ", ".join(f"{count} {status}" for status, count in sorted(one.statuses.items()))
-        entries.append(Entry(text=statuses, tone="" if set(one.statuses) == {"ok"} else "warn"))
+        entries.append(Entry(text=statuses, tone="" if set(one.statuses) == {Status.OK} else "warn"))
         rows.append(tabular.row(*entries, family=family(one).name, backbone=filter_name(one)))
     shown = [*(METRIC_NAMES[name] for name in qualities), *(_HEADINGS[name] for name in costs), *(["on the frontier"] if chances else [])]
     headings = tabular.columns("rank", "configuration", *shown, "cells", numeric=["rank", *shown], explanations=_EXPLANATIONS)

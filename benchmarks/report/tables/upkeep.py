@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 
 from benchmarks.analysis.origins import Source, timings
+from benchmarks.measures import NOTICEABLE_LOAD
 from benchmarks.report import tabular
 from benchmarks.report.tabular import Entry, Table
 from benchmarks.text import significant
 
 ALLOWED_SECONDS = 2.0  # a measurement, beyond training and probes
-DISTURBED = 0.10  # of the processors' time
 _ROWS = (
     ("loading data and model", ("load",)),
     ("starting the process, taking its answer, ending it", ("overhead",)),
@@ -49,11 +49,11 @@ def overhead_table(every: Sequence[Source]) -> Table | None:
 def disturbance(every: Sequence[Source]) -> str:
     """Says how many costs were timed while others used the machine; nothing where none was, or none could tell."""
     shares = [max(known) for source in timings(every) if (known := list(_foreign_shares(source.origin.environment.readings)))]
-    disturbed = [share for share in shares if share > DISTURBED]
+    disturbed = [share for share in shares if share > NOTICEABLE_LOAD]
     if not disturbed:
         return ""
     return (
-        f"Other processes used over {DISTURBED:.0%} of the processors while {len(disturbed)} of {len(shares)} costs were measured, "
+        f"Other processes used over {NOTICEABLE_LOAD:.0%} of the processors while {len(disturbed)} of {len(shares)} costs were measured, "
         f"at most {max(disturbed):.0%}."
     )
 

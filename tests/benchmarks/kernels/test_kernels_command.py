@@ -9,6 +9,7 @@ from benchmarks.isolation import Outcome
 from benchmarks.kernels import command as kernels
 from benchmarks.kernels import rows
 from benchmarks.kernels.record import KernelRow, load_kernels
+from benchmarks.records import Status
 
 CHECK = {"largest_difference": 2e-6, "tolerance": 1e-4}
 ROW = KernelRow(
@@ -30,7 +31,7 @@ def jobs(monkeypatch):
 
     def run(job):
         jobs.append((job.function.split(":")[1], job.payload["name"]))
-        return Outcome(status="ok", value=CHECK if job.function.endswith("check_row") else ROW)
+        return Outcome(status=Status.OK, value=CHECK if job.function.endswith("check_row") else ROW)
 
     monkeypatch.setattr(kernels, "preload", lambda modules, threads: None)
     monkeypatch.setattr(kernels, "run_isolated", run)
@@ -65,9 +66,9 @@ def test_a_row_is_compared_and_measured_in_its_processes(capsys):
 
 @pytest.mark.parametrize("function", ["check_row", "measure_row"])
 def test_a_row_without_an_answer_is_named_and_nothing_is_written(tmp_path, monkeypatch, capsys, function):
-    ended = Outcome(status="crash", type="MemoryError", message="no more", log_tail="where it was")
+    ended = Outcome(status=Status.CRASH, type="MemoryError", message="no more", log_tail="where it was")
     monkeypatch.setattr(kernels, "preload", lambda modules, threads: None)
-    monkeypatch.setattr(kernels, "run_isolated", lambda job: ended if function in job.function else Outcome(status="ok", value=CHECK))
+    monkeypatch.setattr(kernels, "run_isolated", lambda job: ended if function in job.function else Outcome(status=Status.OK, value=CHECK))
     assert kernels.main(["--out", str(tmp_path)]) == 3
     err = capsys.readouterr().err
     assert "where it was" in err
