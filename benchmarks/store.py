@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.records import Cost, Record, RunRecords, record_files, to_json
-from persrec.files import WriteError, atomic, is_leftover, write_atomically
+from persrec.files import atomic, is_leftover, write_atomically, writing
 
 _KEY = "[0-9a-f]{64}"
 _LOCK = ".lock"
@@ -183,12 +183,12 @@ def locked(out: Path) -> Iterator[int | None]:
         WriteError: the folder may not be written.
     """
     path = out / _LOCK
-    with _one_line(out):
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
         lock = _acquire(path)
     try:
         previous = _holder(lock)
-        with _one_line(path):
+        with writing(path):
             os.ftruncate(lock, 0)
             os.pwrite(lock, f"persrec run, process {os.getpid()}\n".encode(), 0)
         yield previous
@@ -277,12 +277,3 @@ def _holder(lock: int) -> int | None:
     """The process that a lock names."""
     match = _LOCK_TEXT.fullmatch(os.pread(lock, 64, 0))
     return int(match.group(1)) if match else None
-
-
-@contextlib.contextmanager
-def _one_line(path: Path) -> Iterator[None]:
-    """What the operating system says about a file, as one line that names it."""
-    try:
-        yield
-    except OSError as error:
-        raise WriteError(f"{path}: cannot be written: {error.strerror or error}") from error

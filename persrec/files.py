@@ -30,7 +30,7 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         WriteError: the disk is full or may not be written; the old content is still there.
     """
-    with _one_line(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = _beside(path)
         try:
@@ -70,7 +70,7 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     Raises:
         WriteError: the disk is full or may not be written; an earlier folder is still there.
     """
-    with _one_line(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = _beside(path)
         try:
@@ -122,7 +122,8 @@ def _sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _one_line(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
+    """What the operating system says while ``path`` is written is a `WriteError` of one line that names it."""
     try:
         yield
     except OSError as error:

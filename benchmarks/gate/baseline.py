@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.cell import Cell
 from benchmarks.environment import utc_now
 from benchmarks.measures import MEASURES, is_gated, margin_around
-from benchmarks.records import Record, RecordError, Status, check_version, read_json, typed
+from benchmarks.records import Record, RecordError, Status, check_settings, check_version, read_json, typed
 
 BASELINE_VERSION = 1
 WHAT = "a baseline"
@@ -176,11 +176,8 @@ def load_baseline(path: Path) -> Baseline:
         raise
     check_version(values, known=BASELINE_VERSION, where=str(path), what=WHAT)
     baseline = typed(values, Baseline, where=str(path), what=WHAT)
-    settings = {setting.name for setting in dataclasses.fields(Cell)}
     for key, entry in values["entries"].items():
-        unknown = sorted(set(entry["cell"]) - settings)
-        if unknown:
-            raise RecordError(f"{path}: entries: {key[:12]}: cell: no such setting {unknown[0][:80]!r}; this program does not know it")
+        check_settings(entry["cell"], where=f"{path}: entries: {key[:12]}")
     return baseline
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from benchmarks.records import Environment, Provenance, check_version, read_json, typed
+from benchmarks.records import Environment, Provenance, read_typed
 
 SCHEMA_VERSION = 1
 WHAT = "a record of benchmarks.kernels"
@@ -106,9 +106,7 @@ def load_kernels(path: Path) -> KernelTimings | None:
     """
     if not path.exists():
         return None
-    values = read_json(path, again="run benchmarks.kernels")
-    check_version(values, known=SCHEMA_VERSION, where=str(path), what=WHAT)
-    return typed(values, KernelTimings, where=str(path), what=WHAT)
+    return read_typed(path, KernelTimings, version=SCHEMA_VERSION, what=WHAT, again="run benchmarks.kernels")
 
 
 def to_json(timings: KernelTimings) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.records import Environment, Provenance, check_version, read_json, typed
+from benchmarks.records import Environment, Provenance, read_typed
 from benchmarks.text import change, listed, percent
 from persrec.commandline import duration
 
@@ -130,9 +130,7 @@ def load_proof(path: Path) -> GateProof | None:
     """
     if not path.exists():
         return None
-    values = read_json(path, again="run benchmarks.noise")
-    check_version(values, known=SCHEMA_VERSION, where=str(path), what=WHAT)
-    return typed(values, GateProof, where=str(path), what=WHAT)
+    return read_typed(path, GateProof, version=SCHEMA_VERSION, what=WHAT, again="run benchmarks.noise")
 
 
 def to_json(proof: GateProof) -> bytes:

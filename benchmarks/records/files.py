@@ -86,9 +86,7 @@ def read_record(path: Path) -> Record:
     """
     values = read_json(path, again="run")
     record = _typed(values, Record, where=str(path), what="a record of a cell")
-    unknown = sorted(set(values["cell"]) - {setting.name for setting in dataclasses.fields(Cell)})
-    if unknown:
-        raise RecordError(f"{path}: cell: no such setting {unknown[0]!r}; this program does not know it")
+    check_settings(values["cell"], where=str(path))
     if record.cell_key != path.stem:
         raise RecordError(f"{path}: cell_key is {record.cell_key[:80]!r}; expected {path.stem}, as the file's name")
     return record
@@ -196,6 +194,35 @@ def check_version(values: object, *, known: int, where: str, what: str) -> None:
         raise RecordError(f"{where}: written in schema version {version}; this program knows version {known}, update it", is_newer=True)
     if version < known:
         raise RecordError(f"{where}: written in schema version {version}, this program knows version {known}; remove it and run again")
+
+
+def read_typed(path: Path, kind: type[Typed], *, version: int, what: str, again: str) -> Typed:
+    """The content of a JSON file of its own schema as ``kind``.
+
+    Args:
+        path: the file.
+        kind: the class of its content.
+        version: the schema version that this program knows.
+        what: what the file should be, for the message.
+        again: what to do once a broken file is removed, for the message.
+
+    Raises:
+        RecordError: the file cannot be read, is of another version, or is no such record; the message is one line that names it.
+    """
+    values = read_json(path, again=again)
+    check_version(values, known=version, where=str(path), what=what)
+    return typed(values, kind, where=str(path), what=what)
+
+
+def check_settings(cell: Iterable[str], *, where: str) -> None:
+    """Refuses the settings of a cell that this program does not know.
+
+    Raises:
+        RecordError: there is one; the message names the first.
+    """
+    unknown = sorted(set(cell) - {setting.name for setting in dataclasses.fields(Cell)})
+    if unknown:
+        raise RecordError(f"{where}: cell: no such setting {unknown[0][:80]!r}; this program does not know it")
 
 
 def _typed(values: object, kind: type[Typed], *, where: str, what: str) -> Typed:

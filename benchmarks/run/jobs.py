@@ -64,11 +64,6 @@ class TrainingOf:
     planned: Planned
     kind: Literal["training"] = "training"
 
-    @property
-    def cell(self) -> Cell:
-        """The cell to train by."""
-        return self.planned.cell
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QualityOf:
@@ -77,11 +72,6 @@ class QualityOf:
     planned: Planned
     kind: Literal["quality"] = "quality"
 
-    @property
-    def cell(self) -> Cell:
-        """The cell."""
-        return self.planned.cell
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CostOf:
@@ -89,11 +79,6 @@ class CostOf:
 
     planned: PlannedCost
     kind: Literal["cost"] = "cost"
-
-    @property
-    def cell(self) -> Cell:
-        """The cell to measure the shape by."""
-        return self.planned.cell
 
 
 Task = TrainingOf | QualityOf | CostOf
@@ -116,7 +101,7 @@ def job(task: Task, settings: SweepSettings, *, affinity: tuple[int, ...], attem
         function=settings.work.function(task.kind),
         payload=_payload(task, settings),
         log_path=log_path(settings.out, _log_name(task)).absolute(),
-        threads=task.cell.threads,
+        threads=task.planned.cell.threads,
         affinity=affinity,
         timeout_s=limits.training_seconds if task.kind == "training" else limits.cell_seconds,
         address_space_bytes=int(limits.address_space_bytes) if limits.address_space_bytes else None,
@@ -126,7 +111,7 @@ def job(task: Task, settings: SweepSettings, *, affinity: tuple[int, ...], attem
 
 def _payload(task: Task, settings: SweepSettings) -> dict[str, Any]:
     payload: dict[str, Any] = {
-        "cell": task.cell.to_dict(),
+        "cell": task.planned.cell.to_dict(),
         "data_dir": settings.data_dir,
         "cache_dir": settings.cache_dir,
         "dataset_digest": task.planned.dataset_digest,

@@ -39,11 +39,7 @@ def amortised_figure(among: Sequence[Configuration], names: Names, *, key: str, 
         everyone = [one for shown in panels_of.values() for one in shown]
         _flops_axis(panels, [flops_price(one).per_request(int(r)) for one in everyone for r in (1, 1000)])  # type: ignore[union-attr]
         axes.legend(figure, everyone, Backbones(order=()))
-        held = [axes.reserve(axis, own) for axis, own in zip(panels, labels, strict=True)]
-        renderer = canvas.settle(figure)
-        for axis, own, holder in zip(panels, labels, held, strict=True):
-            holder.remove()
-            axes.end_labels(axis, renderer, own)
+        axes.settle_with_end_labels(figure, panels, labels)
         description = _amortised_in_words(everyone, names)
         image = canvas.export(figure, key=key, title=title, description=description)
     return Drawing(

@@ -12,7 +12,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLoc
 
 from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
-from benchmarks.report.figures.canvas import INK, MUTED, PAPER
+from benchmarks.report.figures.canvas import INK, MUTED, PAPER, settle
 from benchmarks.report.figures.placement import READABLE, Box, place, spread
 from benchmarks.report.names import FILLS, LINE_STYLES, Family, backbone_name, family
 
@@ -186,7 +186,7 @@ def reference_lines(axis: Any, lines: Mapping[str, tuple[float, str]]) -> list[L
         lines: name to value and colour.
 
     Returns:
-        What names the lines on the axis, for ``end_labels``.
+        What names the lines on the axis, for `settle_with_end_labels`.
     """
     bottom, top = axis.get_ylim()
     labels = []
@@ -272,13 +272,23 @@ def _leader(axis: Any, at: tuple[float, float], coordinates: Any, offset: tuple[
     axis.annotate("", at, xycoords=coordinates, xytext=offset, textcoords="offset points", arrowprops=line, zorder=3.5)
 
 
-def reserve(axis: Any, labels: Sequence[Label]) -> Any:
+def settle_with_end_labels(figure: Any, panels: Sequence[Any], labels: Sequence[Sequence[Label]]) -> Any:
+    """Lays a figure out with room for each panel's end labels and writes them; returns the renderer."""
+    held = [_reserve(axis, own) for axis, own in zip(panels, labels, strict=True)]
+    renderer = settle(figure)
+    for axis, own, holder in zip(panels, labels, held, strict=True):
+        holder.remove()
+        _end_labels(axis, renderer, own)
+    return renderer
+
+
+def _reserve(axis: Any, labels: Sequence[Label]) -> Any:
     """Keeps room at the right of an axis for its end labels while the figure is laid out; the place holder is to be removed then."""
     longest = max((text for _, text, _ in labels), key=len, default="")
     return axis.annotate(longest, (1.0, 0.5), xycoords="axes fraction", xytext=(13, 0), textcoords="offset points", fontsize=7.5)
 
 
-def end_labels(axis: Any, renderer: Any, labels: Sequence[Label]) -> None:
+def _end_labels(axis: Any, renderer: Any, labels: Sequence[Label]) -> None:
     """Names lines at the right edge of a settled axis, moved apart where they would touch."""
     window = axis.get_window_extent(renderer)
     wanted = [float(axis.transData.transform((axis.get_xlim()[1], value))[1]) for value, *_ in labels]

@@ -199,11 +199,7 @@ def quality_panels(
             labels.append(_quality_panel(axis, own, beside, metric, named=named))
         for number, extra in enumerate(_limits_and_ceilings(panels, [*drawn, *references], ceiling, len(backbones.order))):
             labels[number] += extra
-        held = [axes.reserve(axis, own_labels) for axis, own_labels in zip(panels, labels, strict=True)]
-        renderer = canvas.settle(figure)
-        for axis, own_labels, holder in zip(panels, labels, held, strict=True):
-            holder.remove()
-            axes.end_labels(axis, renderer, own_labels)
+        axes.settle_with_end_labels(figure, panels, labels)
         description = _quality_in_words(lines, references)
         return canvas.export(figure, key=key, title=title, description=description), description
 

@@ -58,11 +58,7 @@ def _draw_frontiers(frontiers: Mapping[str, Frontier], names: Names, *, numbered
         if numbered:
             axes.key_beside(axis, [names.brief(winner.configuration) for winner in frontier.winners])
     axes.legend(figure, _unique(drawn), backbones, extra=[Line2D([], [], color=canvas.INK, linewidth=1.0, label="frontier")])
-    held = [axes.reserve(axis, labels) for axis, labels in zip(panels, floors, strict=True)]
-    renderer = canvas.settle(figure)
-    for axis, labels, holder in zip(panels, floors, held, strict=True):
-        holder.remove()
-        axes.end_labels(axis, renderer, labels)
+    renderer = axes.settle_with_end_labels(figure, panels, floors)
     readable = [
         _label_frontier(axis, renderer, frontier, names, scale, numbered=numbered)
         for axis, frontier in zip(panels, frontiers.values(), strict=True)
