@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.cell import Cell
 from benchmarks.isolation import Outcome
-from benchmarks.measures import COST_KINDS, MEASURES, QUALITY_KINDS, of_kinds, versions, versions_of
+from benchmarks.measures import COST_KINDS, MEASURES, QUALITY_KINDS, Kind, of_kinds, versions, versions_of
 from benchmarks.records import (
     WORST_FIRST,
     Cost,
@@ -73,10 +73,9 @@ def known_quality(record: Record | None) -> Quality | None:
     """The quality of a record that is there."""
     if record is None or record.quality is None or record.dataset is None:
         return None
-    wanted = of_kinds(QUALITY_KINDS)
     return Quality(
         origin=record.quality,
-        metrics={name: metric for name, metric in record.metrics.items() if name in wanted},
+        metrics=_of_kinds(record.metrics, QUALITY_KINDS),
         replicates=record.replicates,
         model=record.model,
         dataset=record.dataset,
@@ -101,9 +100,7 @@ def known_cost(record: Record | None) -> CostHalf | None:
     """The cost of a record that is there."""
     if record is None or record.cost is None:
         return None
-    wanted = of_kinds(COST_KINDS)
-    metrics = {name: metric for name, metric in record.metrics.items() if name in wanted}
-    return CostHalf(origin=record.cost, metrics=metrics, ledger=record.ledger)
+    return CostHalf(origin=record.cost, metrics=_of_kinds(record.metrics, COST_KINDS), ledger=record.ledger)
 
 
 def cost_of(planned: PlannedCost, outcome: Outcome, *, environment: Environment, provenance: Provenance) -> Cost:
@@ -134,8 +131,8 @@ def cost_of(planned: PlannedCost, outcome: Outcome, *, environment: Environment,
 
 def record_of_halves(planned: Planned, quality: Quality | None, cost: CostHalf | None) -> Record:
     """The cell's record. A half that it has none of, or that is not measured yet, is ``None``."""
-    halves = [half.origin for half in (quality, cost) if half is not None]
-    worst = min(halves, key=lambda origin: WORST_FIRST.index(origin.status))
+    halves = _origins(quality, cost)
+    worst = _worst(halves)
     data = DatasetFacts(name=planned.cell.dataset, size=planned.cell.dataset_size, digest=planned.dataset_digest)
     return Record(
         cell_key=planned.key,
@@ -143,7 +140,7 @@ def record_of_halves(planned: Planned, quality: Quality | None, cost: CostHalf |
         cell=planned.cell,
         parts=parts_of(planned.cell),
         measure_versions=versions(control=planned.cell.control),
-        metrics={**(quality.metrics if quality else {}), **(cost.metrics if cost else {})},
+        metrics=_metrics_of_halves(quality, cost),
         replicates=quality.replicates if quality else None,
         ledger=cost.ledger if cost else (),
         model=quality.model if quality else None,
@@ -159,12 +156,11 @@ def record_of_halves(planned: Planned, quality: Quality | None, cost: CostHalf |
 def with_cost(record: Record, cost: CostHalf) -> Record:
     """A record with its shape's newer cost."""
     quality = known_quality(record)
-    halves = [half.origin for half in (quality, cost) if half is not None]
-    worst = min(halves, key=lambda origin: WORST_FIRST.index(origin.status))
+    worst = _worst(_origins(quality, cost))
     return replace(
         record,
         status=worst.status,
-        metrics={**(quality.metrics if quality else {}), **cost.metrics},
+        metrics=_metrics_of_halves(quality, cost),
         ledger=cost.ledger,
         cost=cost.origin,
         error=worst.error,
@@ -213,12 +209,30 @@ def failed_in_training(failure: Outcome) -> Outcome:
     return replace(failure, phase="training", message=message)
 
 
+def _origins(quality: Quality | None, cost: CostHalf | None) -> list[Origin]:
+    return [half.origin for half in (quality, cost) if half is not None]
+
+
+def _worst(origins: Sequence[Origin]) -> Origin:
+    """The one whose status speaks for the record."""
+    return min(origins, key=lambda origin: WORST_FIRST.index(origin.status))
+
+
+def _metrics_of_halves(quality: Quality | None, cost: CostHalf | None) -> dict[str, Metric]:
+    return {**(quality.metrics if quality else {}), **(cost.metrics if cost else {})}
+
+
+def _of_kinds(metrics: Mapping[str, Metric], kinds: Iterable[Kind]) -> dict[str, Metric]:
+    """The metrics of these kinds of number."""
+    wanted = of_kinds(kinds)
+    return {name: metric for name, metric in metrics.items() if name in wanted}
+
+
 def _kept(planned: PlannedCost) -> tuple[dict[str, Metric], tuple[LedgerRow, ...]]:
     """Metrics and ledger rows of the kinds that are not measured again."""
     if planned.known is None:
         return {}, ()
-    stays = of_kinds([kind for kind in COST_KINDS if kind not in planned.kinds])
-    metrics = {name: metric for name, metric in planned.known.metrics.items() if name in stays}
+    metrics = _of_kinds(planned.known.metrics, [kind for kind in COST_KINDS if kind not in planned.kinds])
     rows = [row for row in planned.known.ledger if ("training_cost" if row.phase == "train" else "flops") not in planned.kinds]
     return metrics, tuple(rows)
 

@@ -1,9 +1,9 @@
 """What a run has to measure, and why: of every cell its quality, and of every shape its cost."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from benchmarks.cell import Cell
 from benchmarks.digests import cost_digests, cost_kinds, quality_digests
@@ -15,6 +15,7 @@ from benchmarks.store import cost_path, model_dir, record_path
 Reason = Literal["missing", "stale", "superseded", "failed", "unreadable", "asked", "done"]
 Resume = Literal["missing", "failed", "always"]
 Data = tuple[str, str | None]  # a dataset and its size
+Read = TypeVar("Read", Record, Cost)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,7 +138,7 @@ class Planner:
     def _planned(self, cell: Cell, key: str, old: Sequence[Record], costs: dict[str, PlannedCost]) -> Planned:
         """A cell's plan; ``old`` are the records of its settings under other keys: the data or a measure's version were others."""
         digest = self.digests[cell.dataset, cell.dataset_size]
-        known, unreadable = _known(record_path(self.out, key))
+        known, unreadable = _known(record_path(self.out, key), read_record)
         quality = quality_key(cell, dataset_digest=digest) if cell.has_quality else None
         code = quality_digests(cell) if cell.has_quality else {}
         cost = None if cell.is_floor else self._cost(cell, costs)
@@ -176,11 +177,8 @@ class Planner:
         shape = cost_shape(cell, self.catalogues[cell.dataset, cell.dataset_size])
         key = cost_key(shape)
         if key not in costs:
-            known: Cost | None = None
-            reason: Reason = "missing"
-            path = cost_path(self.out, key)
-            if path.is_file():
-                known, reason = _known_cost(path)
+            known, unreadable = _known(cost_path(self.out, key), read_cost)
+            reason: Reason = "unreadable" if unreadable else "missing"
             code = cost_digests(cell)
             kinds = tuple(kind for kind in cost_kinds(cell) if known is None or known.code.get(kind) != code[kind])
             if known is not None:
@@ -233,22 +231,13 @@ def other_records(out: Path, keys: set[str]) -> list[Record]:
     return [read_record(path) for path in record_files(out) if path.stem not in keys]
 
 
-def _known(path: Path) -> tuple[Record | None, bool]:
-    """A record that is there, and whether there is one that cannot be read."""
+def _known(path: Path, read: Callable[[Path], Read]) -> tuple[Read | None, bool]:
+    """A record or a cost that is there, and whether there is one that cannot be read."""
     if not path.is_file():
         return None, False
     try:
-        return read_record(path), False
+        return read(path), False
     except RecordError as error:
         if error.is_newer:
             raise
         return None, True
-
-
-def _known_cost(path: Path) -> tuple[Cost | None, Reason]:
-    try:
-        return read_cost(path), "done"
-    except RecordError as error:
-        if error.is_newer:
-            raise
-        return None, "unreadable"
