@@ -24,9 +24,9 @@ def test_a_control_is_full_attention_in_the_same_process(name):
     for phase in OF_CONTROL:
         share = own[phase] / whole["train" if phase == "train" else "serve"]
         assert metrics[f"{phase}_flops_over_full"]["value"] == pytest.approx(share, rel=1e-12), phase
-    for ours, whole_time in (("serve", "full"), ("train", "full_train")):
-        found = metrics[f"{ours}_time_over_full"]
-        assert found["value"] == pytest.approx(np.median(raw[f"control_{ours}_seconds"] / raw[f"control_{whole_time}_seconds"]))
+    for kind, ours, whole_time in (("control", "serve", "full"), ("training_cost", "train", "full_train")):
+        found, samples = metrics[f"{ours}_time_over_full"], f"{kind}/control"
+        assert found["value"] == pytest.approx(np.median(raw[f"{samples}_{ours}_seconds"] / raw[f"{samples}_{whole_time}_seconds"]))
         assert found["low"] <= found["value"] <= found["high"]
     assert (metrics["compress_time_over_full"]["value"] is None) == (own["compress"] == 0)
     assert metrics["compress_serve_time_over_full"]["value"] >= metrics["serve_time_over_full"]["value"]
