@@ -15,7 +15,7 @@ install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable . tox
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable . tox
 	touch $@
 
 clean:
