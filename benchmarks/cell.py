@@ -106,12 +106,16 @@ class Cell:
             _at_least(name, getattr(self, name), 1)
         for name in ("history", "tokens", "seed", "warmup_steps", "staleness"):
             _at_least(name, getattr(self, name), 0)
+        for name in names.OPTIONAL_SIZES:
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), 1)
         self._check_ranges()
         self._check_plan()
         self._check_backbone(names.backbones().get(self.backbone))
         compression = names.compressions().get(self.compression)
         if compression is not None:
             self._check_compression(compression)
+        if compression is not None or self.is_floor:
             self._check_variant(compression)
         self._check_cost_alone(compression)
 
@@ -156,7 +160,6 @@ class Cell:
             value = getattr(self, name)
             if value is None:
                 continue
-            _at_least(name, value, 1)
             if is_floor or (part is not None and name not in part.optional_sizes):
                 having = ", ".join(other.name for other in names.backbones().values() if name in other.optional_sizes)
                 raise ValueError(f"{name}: {value} with backbone {self.backbone!r}; expected one of {having}")
@@ -197,19 +200,21 @@ class Cell:
         if self.training == "elastic" and not part.takes_elastic:
             raise ValueError(f"training: 'elastic' with {came}; expected one of {_having('takes_elastic')}")
 
-    def _check_variant(self, part: names.CompressionPart) -> None:
-        """What changes a cache needs one, and what changes a quality needs one."""
+    def _check_variant(self, part: names.CompressionPart | None) -> None:
+        """What changes a cache needs one, and what changes a quality needs one; a floor has no compression, and so no cache."""
         changed = changed_at_evaluation(self)
         if not changed:
             return
         name, value = next(iter(changed.items()))
+        came = f"{name}: {value!r} with compression {self.compression!r}"
+        if part is None:
+            raise ValueError(f"{came}; expected something kept in a cache")
         keeps = part.keeps != "nothing" and (part.keeps_without_tokens or self.tokens > 0)
         if not keeps or self.serving != "cache":
             nothing = f"tokens {self.tokens}, which keeps nothing" if self.serving == "cache" else f"serving {self.serving!r}"
-            raise ValueError(f"{name}: {value!r} with compression {self.compression!r} and {nothing}; expected something kept in a cache")
+            raise ValueError(f"{came} and {nothing}; expected something kept in a cache")
         if part.keeps != "keys_values":
-            came = f"compression {self.compression!r}, which keeps {part.keeps}"
-            raise ValueError(f"{name}: {value!r} with {came}; expected a cache of keys and values")
+            raise ValueError(f"{came}, which keeps {part.keeps}; expected a cache of keys and values")
         if self.training == "none" and set(changed) != {"cache_dtype"}:
             name = next(name for name in changed if name != "cache_dtype")
             raise ValueError(f"{name}: {changed[name]!r} with training 'none', which has no quality to change; expected {DEFAULTS[name]!r}")

@@ -86,17 +86,17 @@ def imported(roots: Iterable[str]) -> set[str]:
     """The modules that importing ``roots`` can lead to, inside the packages of the project and of the roots, themselves among them."""
     roots = list(roots)
     packages = {*PACKAGES, *(root.partition(".")[0] for root in roots)}
-    found: set[str] = set()
+    modules: set[str] = set()
     waiting = roots
     while waiting:
         module = waiting.pop()
-        if module in found or module in LEFT_OUT or module.partition(".")[0] not in packages or _source(module) is None:
+        if module in modules or module in LEFT_OUT or module.partition(".")[0] not in packages or _source(module) is None:
             continue
-        found.add(module)
+        modules.add(module)
         parent = module.rpartition(".")[0]
         waiting += [parent] if parent else []
         waiting += _module(module)[1]
-    return found
+    return modules
 
 
 @functools.cache

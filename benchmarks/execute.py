@@ -34,7 +34,6 @@ from persrec.data import load_dataset
 from persrec.data.ceiling import ceiling
 from persrec.data.interactions import InteractionLog
 from persrec.data.splits import leave_one_out
-from persrec.files import write_atomically
 from persrec.training import STATE, TrainingResult
 
 ReportPhase = Callable[[str], None]
@@ -64,8 +63,7 @@ def train_model(payload: Mapping[str, Any], report_phase: ReportPhase) -> Answer
     report_phase("load")
     log = _load(payload, cell)
     folder = Path(payload["model_dir"])
-    _drop_foreign_state(folder, payload["code_digest"])
-    model, result = train(cell, log, folder / STATE, report=report_phase)
+    model, result = train(cell, log, folder / STATE, code_digest=payload["code_digest"], report=report_phase)
     save_checkpoint(folder, model, {**result.to_dict(), "cell": cell.to_dict(), "code_digest": payload["code_digest"]})
     return {"epochs": len(result.curve)}
 
@@ -129,15 +127,6 @@ def measure_cost(payload: Mapping[str, Any], report_phase: ReportPhase) -> Answe
 def untrained_subject(payload: Mapping[str, Any]) -> TrainingSubject:
     """The subject of a cell with an untrained model: what a comparison of timings asks of a checkout, so it keeps its name."""
     return _subject(payload, Cell.from_dict(payload["cell"]))
-
-
-def _drop_foreign_state(folder: Path, code_digest: str) -> None:
-    """Removes what training by other code left unfinished: going on from there would mix the two."""
-    mark = folder / "code_digest"
-    if not mark.is_file() or mark.read_text() != code_digest:
-        for name in (STATE, "model.json"):
-            (folder / name).unlink(missing_ok=True)
-    write_atomically(mark, code_digest.encode())
 
 
 def _measured(kind: Kind, subject: TrainingSubject, control: TrainingSubject | None) -> tuple[Answer, list[Answer], Answer]:

@@ -1,28 +1,53 @@
 """Findings as a table on the terminal, as untruncated Markdown, as JUnit and as JSON: what the gate and the comparison of timings share."""
 
+import argparse
 import json
+import os
 import re
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Self
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from benchmarks.gate.baseline import Verdict
 from benchmarks.text import literal
 from persrec.commandline import DONE, INCOMPLETE, NOT_COMPARABLE, REGRESSION, Parser, one_line
 from persrec.files import write_atomically
 
-UNMEASURED = (Verdict.MISSING, Verdict.INVALID, Verdict.INCOMPARABLE)
-WORDS = {DONE: "PASS", REGRESSION: "REGRESSION", INCOMPLETE: "INCOMPLETE", NOT_COMPARABLE: "NOT COMPARABLE"}
-COLOURS = {Verdict.PASS: "green", Verdict.IMPROVED: "cyan", Verdict.NEW: "cyan", Verdict.AMBIGUOUS: "yellow"}
+SCHEMA_VERSION = 1  # of the JSON output
 PIPE_WIDTH = 240
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+class Verdict(StrEnum):
+    """What a number is beside the one that it is compared with, the worst first."""
+
+    REGRESSION = "REGRESSION"
+    INVALID = "INVALID"
+    MISSING = "MISSING"
+    INCOMPARABLE = "INCOMPARABLE"
+    AMBIGUOUS = "AMBIGUOUS"
+    IMPROVED = "IMPROVED"
+    NEW = "NEW"
+    PASS = "PASS"  # noqa: S105 - no password
+
+    @property
+    def rank(self) -> int:
+        """0 is the worst."""
+        return list(Verdict).index(self)
+
+
+UNMEASURED = (Verdict.MISSING, Verdict.INVALID, Verdict.INCOMPARABLE)
+OUT_OF_DATE = (Verdict.NEW, Verdict.IMPROVED)  # what is compared with should be written anew; --strict fails on them
+WORDS = {DONE: "PASS", REGRESSION: "REGRESSION", INCOMPLETE: "INCOMPLETE", NOT_COMPARABLE: "NOT COMPARABLE"}
+COLOURS = {Verdict.PASS: "green", Verdict.IMPROVED: "cyan", Verdict.NEW: "cyan", Verdict.AMBIGUOUS: "yellow"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,8 +66,17 @@ class Line:
 class Sheet:
     """Everything that the outputs show.
 
-    ``subject`` is what was judged, beside what; ``shows_passes`` lists a plain PASS too; ``content`` is what the JSON holds
-    beside verdicts and notes.
+    Attributes:
+        program: whose findings these are.
+        subject: what was compared with what.
+        headings: what the ``values`` of the lines are called.
+        lines: the findings.
+        notes: sentences above the table.
+        exit_code: of the program.
+        strict: whether NEW and IMPROVED fail.
+        content: what the JSON holds beside verdicts and notes.
+        shows_passes: whether the tables list a plain PASS, too.
+        accepted: whether the findings have just become the new baseline, so that none of them fails.
     """
 
     program: str
@@ -54,6 +88,7 @@ class Sheet:
     strict: bool
     content: Mapping[str, Any]
     shows_passes: bool = False
+    accepted: bool = False
 
     def counts(self) -> dict[str, int]:
         """How many findings there are of each verdict, the worst first."""
@@ -61,52 +96,89 @@ class Sheet:
 
     def headline(self) -> str:
         """The outcome in one line."""
-        word = WORDS[self.exit_code]
-        if self.exit_code == REGRESSION and not any(line.verdict is Verdict.REGRESSION for line in self.lines):
-            word = "CHANGED (strict)"
         counts = ", ".join(f"{count} {verdict}" for verdict, count in self.counts().items())
-        return f"{word}: {self.subject}: {counts or 'nothing was measured'}"
+        return f"{self._outcome()}: {self.subject}: {counts or 'nothing was measured'}"
 
     def shown(self) -> list[Line]:
         """The lines of the tables."""
         return [line for line in self.lines if self.shows_passes or line.verdict is not Verdict.PASS]
 
+    def _outcome(self) -> str:
+        if self.accepted:
+            return "BASELINE WRITTEN"
+        if self.exit_code == REGRESSION and not any(line.verdict is Verdict.REGRESSION for line in self.lines):
+            return "CHANGED (strict)"
+        return WORDS[self.exit_code]
 
-def counted(verdicts: Any) -> dict[str, int]:
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outputs:
+    """The files that findings are written to; ``None`` is one that nobody asked for."""
+
+    junit: Path | None = None
+    markdown: Path | None = None
+    json: Path | None = None
+
+    @classmethod
+    def of(cls, options: argparse.Namespace) -> Self:
+        """Those of `add_options`."""
+        return cls(junit=options.junit, markdown=options.markdown, json=options.json)
+
+    def check(self, inputs: Mapping[str, Path] = MappingProxyType({})) -> None:
+        """Refuses places that cannot be meant, before anything is measured.
+
+        Args:
+            inputs: files that are read, by their options; none of them may be written over.
+
+        Raises:
+            ValueError: a place is a folder, an input, or another output's place.
+        """
+        taken = {os.path.realpath(path): option for option, path in inputs.items()}
+        for name in ("junit", "markdown", "json"):
+            path: Path | None = getattr(self, name)
+            if path is None:
+                continue
+            if path.is_dir():
+                raise ValueError(f"--{name}: {path} is a folder; expected the path of a file")
+            if (place := os.path.realpath(path)) in taken:
+                raise ValueError(f"--{name}: {path} is also the file of {taken[place]}; expected a file of its own")
+            taken[place] = f"--{name}"
+
+    def write(self, sheet: Sheet) -> None:
+        """Writes those that were asked for.
+
+        Raises:
+            WriteError: one cannot be written.
+        """
+        for path, rendered in ((self.junit, junit), (self.markdown, markdown), (self.json, as_json)):
+            if path is not None:
+                write_atomically(path, rendered(sheet).encode())
+
+
+def add_options(parser: Parser) -> None:
+    """The options for what is written, and for how strictly it is judged."""
+    parser.add_argument("--junit", type=Path, metavar="FILE", help="write the findings as JUnit XML")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write them untruncated as Markdown")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write them as JSON")
+    parser.add_argument("--strict", action="store_true", help="NEW and IMPROVED fail too: what is compared with is out of date")
+
+
+def counted(verdicts: Iterable[Verdict]) -> dict[str, int]:
     """How often each verdict comes, the worst first."""
     counter = Counter(verdicts)
     return {verdict.value: counter[verdict] for verdict in Verdict if counter[verdict]}
 
 
-def exit_code(verdicts: Sequence[Verdict], *, strict: bool) -> int:
-    """The exit code of the contract for verdicts that could be reached."""
-    found = set(verdicts)
-    if not found:
+def exit_code(verdicts: Iterable[Verdict], *, strict: bool) -> int:
+    """The exit code for verdicts of which at least one compares numbers."""
+    kinds = set(verdicts)
+    if not kinds:
         return INCOMPLETE
-    if Verdict.REGRESSION in found:
+    if Verdict.REGRESSION in kinds:
         return REGRESSION
-    if found.intersection(UNMEASURED):
+    if kinds.intersection(UNMEASURED):
         return INCOMPLETE
-    return REGRESSION if strict and found & {Verdict.NEW, Verdict.IMPROVED} else DONE
-
-
-def add_options(made: Parser) -> None:
-    """The options for what is written, and for how strictly."""
-    made.add_argument("--junit", type=Path, metavar="FILE", help="write the findings as JUnit XML")
-    made.add_argument("--markdown", type=Path, metavar="FILE", help="write them untruncated as Markdown")
-    made.add_argument("--json", type=Path, metavar="FILE", help="write them as JSON")
-    made.add_argument("--strict", action="store_true", help="NEW and IMPROVED fail too: what is compared with is out of date")
-
-
-def write(sheet: Sheet, *, junit_to: Path | None, markdown_to: Path | None, json_to: Path | None) -> None:
-    """Writes the files that were asked for.
-
-    Raises:
-        WriteError: one cannot be written.
-    """
-    for path, rendered in ((junit_to, junit), (markdown_to, markdown), (json_to, as_json)):
-        if path is not None:
-            write_atomically(path, rendered(sheet).encode())
+    return REGRESSION if strict and kinds.intersection(OUT_OF_DATE) else DONE
 
 
 def show(sheet: Sheet) -> None:
@@ -123,12 +195,8 @@ def show(sheet: Sheet) -> None:
             table.add_row(f"[{COLOURS.get(line.verdict, 'red')}]{verdict}[/]", *map(escape, rest))
         console.print(table)
     for note in sheet.notes:
-        console.print(escape(f"note: {note}"), soft_wrap=True)
-    console.print(escape(sheet.headline()), soft_wrap=True)
-
-
-def _row(line: Line) -> list[str]:
-    return [line.verdict.value, line.metric or "", *line.values, line.cell, one_line(line.reason)]
+        console.print(escape(one_line(f"note: {note}")), soft_wrap=True)
+    console.print(escape(one_line(sheet.headline())), soft_wrap=True)
 
 
 def markdown(sheet: Sheet) -> str:
@@ -146,18 +214,18 @@ def markdown(sheet: Sheet) -> str:
     for line in sheet.lines:
         cells.setdefault((line.cell, line.cell_key), []).append(line.verdict)
     for (name, key), verdicts in sorted(cells.items()):
-        found = ", ".join(f"{count} {verdict}" for verdict, count in counted(verdicts).items())
-        lines.append(f"| {literal(name)} ({key[:12]}) | {found} |")
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in counted(verdicts).items())
+        lines.append(f"| {literal(name)} ({key[:12]}) | {counts} |")
     return "\n".join(lines) + "\n"
 
 
 def junit(sheet: Sheet) -> str:
-    """A test case per finding: a regression is a failure, what could not be compared an error."""
+    """A test case per finding: a regression is a failure, what could not be compared an error. No finding is a failure once accepted."""
     suite = ET.Element("testsuite", name=sheet.program)
     counts = {"failure": 0, "error": 0}
     for line in sheet.lines:
         case = ET.SubElement(suite, "testcase", classname=_xml(line.cell), name=_xml(line.metric or f"cell {line.cell_key[:12]}"))
-        kind = _junit_kind(line.verdict, strict=sheet.strict)
+        kind = _junit_kind(line.verdict, sheet)
         text = _xml("; ".join(f"{name} {value}" for name, value in zip(sheet.headings, line.values, strict=True) if value))
         message = f"{line.verdict.value}: {line.reason}" if line.reason else line.verdict.value
         if kind is not None:
@@ -178,8 +246,29 @@ def junit(sheet: Sheet) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _junit_kind(verdict: Verdict, *, strict: bool) -> str | None:
-    if verdict is Verdict.REGRESSION or (strict and verdict in (Verdict.NEW, Verdict.IMPROVED)):
+def as_json(sheet: Sheet) -> str:
+    """Everything, for programs."""
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "exit_code": sheet.exit_code,
+        "headline": sheet.headline(),
+        "strict": sheet.strict,
+        "accepted": sheet.accepted,
+        "counts": sheet.counts(),
+        "notes": list(sheet.notes),
+        **sheet.content,
+    }
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def _row(line: Line) -> list[str]:
+    return [line.verdict.value, one_line(line.metric or ""), *line.values, one_line(line.cell), one_line(line.reason)]
+
+
+def _junit_kind(verdict: Verdict, sheet: Sheet) -> str | None:
+    if sheet.accepted:
+        return None
+    if verdict is Verdict.REGRESSION or (sheet.strict and verdict in OUT_OF_DATE):
         return "failure"
     return "error" if verdict in UNMEASURED else None
 
@@ -187,17 +276,3 @@ def _junit_kind(verdict: Verdict, *, strict: bool) -> str | None:
 def _xml(text: str) -> str:
     """``text`` without the characters that XML has no way to write."""
     return NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
-
-
-def as_json(sheet: Sheet) -> str:
-    """Everything, for programs."""
-    content = {
-        "schema_version": 1,
-        "exit_code": sheet.exit_code,
-        "headline": sheet.headline(),
-        "strict": sheet.strict,
-        "counts": sheet.counts(),
-        "notes": list(sheet.notes),
-        **sheet.content,
-    }
-    return json.dumps(content, indent=1, allow_nan=False) + "\n"

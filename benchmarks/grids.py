@@ -33,7 +33,7 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.cell import Cell, changed_at_evaluation, check_parts
+from benchmarks.cell import Cell, check_parts
 from persrec import names
 from persrec.names import nearest
 
@@ -199,25 +199,6 @@ def show(value: object) -> str:
     if isinstance(value, str):
         return re.sub(r"[%,|\s]", lambda match: urllib.parse.quote(match.group()), value)
     return str(value)
-
-
-def label(cell: Cell) -> str:
-    """A cell in a few words, for progress lines and messages."""
-    words = [f"{cell.backbone}/{cell.compression}" if cell.compression != "none" else cell.backbone]
-    words.append(f"history={cell.history}+{cell.recent}")
-    if cell.compression not in ("none", "full", "recent"):
-        words += [f"tokens={cell.tokens}", f"segments={cell.segments}"]
-    if cell.compression != "none":
-        words.append(cell.serving)
-    if cell.training == "elastic":
-        words.append("elastic")
-    if cell.counted_only:
-        words.append("counted only")
-    if cell.plan != "equal":
-        words.append(f"plan={cell.plan}")
-    words += [f"{name}={value}" for name, value in changed_at_evaluation(cell).items()]
-    data = cell.dataset if cell.dataset_size is None else f"{cell.dataset}/{cell.dataset_size}"
-    return " ".join([*words, f"seed={cell.seed}", data])
 
 
 def _grid_path(name: str) -> Path:

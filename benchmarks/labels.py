@@ -230,7 +230,7 @@ def _in_words(cell: Cell, fields: Sequence[str]) -> list[str]:
         elif field == "elastic_tokens":
             words.append(f"trained with {'+'.join(map(str, value)) or 'no'} tokens")
         else:
-            words.append(f"{field.replace('_', ' ')} {'as the backbone has it' if value is None else value}")
+            words.append(f"{field.replace('_', ' ')} {'by default' if value is None else value}")
     return words
 
 

@@ -15,6 +15,8 @@ Group = Literal["quality", "cost"]
 Kind = Literal["training", "evaluation", "flops", "memory", "throughput", "latency", "control", "training_cost"]
 QUALITY_KINDS: tuple[Kind, ...] = ("training", "evaluation")
 COST_KINDS: tuple[Kind, ...] = ("flops", "memory", "throughput", "latency", "control", "training_cost")
+WIDE_SPREAD = 0.10  # of the median: an interquartile range above it is said where the number stands
+LEDGER_TOLERANCE = 0.01  # of the largest: how far the ways to count FLOPs may be apart
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,6 +176,12 @@ def versions_of(kinds: Iterable[Kind], *, control: bool = False) -> dict[str, in
     """The version of every measure of some kinds, for the key of a quality or a cost."""
     wanted = set(kinds)
     return {name: version for name, version in versions(control=control).items() if MEASURES[name].kind in wanted}
+
+
+def counts_agree(counts: Iterable[float | None]) -> bool:
+    """Whether FLOPs that were counted in several ways are the same within `LEDGER_TOLERANCE`; a way that has no count says nothing."""
+    known = [count for count in counts if count is not None]
+    return not known or max(known) - min(known) <= LEDGER_TOLERANCE * max(known)
 
 
 def of_kinds(kinds: Iterable[Kind]) -> frozenset[str]:

@@ -10,13 +10,13 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.records import Cost, Record, RecordError, RunRecords, read_cost, read_json, record_files, to_json
+from benchmarks.records import Cost, Record, RunRecords, read_cost, record_files, to_json
 from persrec.files import WriteError, atomic, is_leftover, write_atomically
 
 _KEY = "[0-9a-f]{64}"
@@ -280,31 +280,3 @@ def _one_line(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise WriteError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
-def load_beside(path: Path, *, program: str, version: int, show: Callable[[Mapping[str, Any]], object]) -> Mapping[str, Any] | None:
-    """A record that lies beside the runs' own, checked by showing it; ``None`` where there is none.
-
-    Args:
-        path: its file.
-        program: what writes such records.
-        version: the schema version that is known here.
-        show: fails on what is no such record.
-
-    Raises:
-        RecordError: the file is no JSON, of another version, or no such record.
-    """
-    try:
-        content = read_json(path, again=f"run {program}")
-    except RecordError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            return None
-        raise
-    found = content.get("schema_version") if isinstance(content, dict) else None
-    if found != version:
-        raise RecordError(f"{path}: schema version {found}; this program knows version {version} of the records of {program}")
-    try:
-        show(content)
-    except (KeyError, TypeError, ValueError) as error:
-        raise RecordError(f"{path}: is no record of {program}: {type(error).__name__}: {error}") from error
-    return dict(content)

@@ -25,6 +25,8 @@ PLANS = ("equal", "growing")
 TRAININGS = ("separate", "elastic", "none")
 SERVINGS = ("recompute", "cache")
 DEVICES = ("cpu", "cuda")
+CONFIDENCE = 0.95  # of every interval, and of what is said to be sure
+INTERVAL = (2.5, 97.5)  # the percentiles that bound it
 CUTOFFS = (5, 10, 50, 200)  # of Recall and NDCG
 ABLATIONS: Mapping[str, str] = MappingProxyType(
     {

@@ -92,22 +92,18 @@ def weights_of_ages(measured: Sequence[int], requests: int) -> list[float] | Non
 
 def ages_of(one: Configuration, among: Sequence[Configuration]) -> list[Configuration]:
     """The same model served from histories of every age that was measured, the fresh one first; ``one`` is fresh."""
-    rest = {name: value for name, value in one.settings.items() if name != "staleness"}
-    aged = [
-        other
-        for other in among
-        if other.dataset_digest == one.dataset_digest and {name: other[name] for name in other.settings if name != "staleness"} == rest
-    ]
-    return sorted(aged, key=lambda other: int(other["staleness"]))
+    kept = one.cell.cache_dtype, one.cell.ablation
+    aged = [other for other in among if other.served_from == one.served_from and (other.cell.cache_dtype, other.cell.ablation) == kept]
+    return sorted(aged, key=lambda other: other.cell.staleness)
 
 
 def quality_over_ages(ages: Sequence[Configuration], metric: str, requests: int) -> Estimate:
     """The mean quality of ``requests`` requests between two refreshes; not estimated beyond the ages that were measured."""
-    found = [(int(one["staleness"]), quality) for one in ages if (quality := one.quality(metric)).value is not None]
-    weights = weights_of_ages([age for age, _ in found], requests)
+    measured = [(one.cell.staleness, quality) for one in ages if (quality := one.quality(metric)).value is not None]
+    weights = weights_of_ages([age for age, _ in measured], requests)
     if weights is None:
-        oldest = max((age for age, _ in found), default=None)
-        told = "no age" if oldest is None else f"ages to {oldest} items"
-        return Estimate(value=None, reason=f"{told} measured, {requests - 1} needed")
-    used = [(quality, weight) for (_, quality), weight in zip(found, weights, strict=True) if weight > 0]
+        oldest = max((age for age, _ in measured), default=None)
+        ages_measured = "no age" if oldest is None else f"ages to {oldest} items"
+        return Estimate(value=None, reason=f"{ages_measured} measured, {requests - 1} needed")
+    used = [(quality, weight) for (_, quality), weight in zip(measured, weights, strict=True) if weight > 0]
     return mean_of([quality for quality, _ in used], [weight for _, weight in used])

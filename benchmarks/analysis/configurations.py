@@ -1,69 +1,96 @@
 """Configurations: the records of a cell over its seeds, with its quality and its costs."""
 
-import json
+import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from benchmarks.analysis.estimates import INTERVAL, Estimate, Floats, number, over_seeds
-from benchmarks.cell import DEFAULTS, EVALUATION_FIELDS, FLOOR_NAMES, PLANS, blocks_of, canonical
-
-Record = Mapping[str, Any]
+from benchmarks.analysis.estimates import Estimate, Floats, interval_of, over_seeds
+from benchmarks.cell import EVALUATION_FIELDS, Cell, blocks_of, canonical, changed_at_evaluation
+from benchmarks.measures import LEDGER_TOLERANCE, MEASURES, counts_agree
+from benchmarks.records import LedgerRow, Metric, Parts, Record
+from persrec import names
 
 QUALITY_METRICS = ("ndcg@10", "recall@10")
-LEDGER_TOLERANCE = 0.01
+FEWEST_USERS = 10  # below it users drawn anew are the same few, and an interval would promise what nobody knows
+DISAGREES = f"its FLOP ledger disagrees by over {LEDGER_TOLERANCE:.0%}"
+_LARGEST_COST = 1e30  # what no machine takes; a number beyond it is a mistake
+OF_ITS_OWN = frozenset(
+    {
+        "compression", "history", "recent", "segments", "tokens", "plan", "serving", *EVALUATION_FIELDS, "training", "elastic_tokens",
+        "learning_rate", "warmup_steps", "decays", "temperature", "epochs", "patience", "seed", "control", "counted_only",
+    }
+)  # fmt: skip
+_SETTINGS = tuple(setting.name for setting in dataclasses.fields(Cell))
+_SHARED = tuple(name for name in _SETTINGS if name not in OF_ITS_OWN)
+_OF_A_MODEL = tuple(name for name in _SETTINGS if name not in EVALUATION_FIELDS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Configuration:
-    """A cell without its seed, and the records of its seeds in ascending order."""
+    """A cell without its seed, and the records of its seeds in ascending order.
+
+    Attributes:
+        cell: its seed is 0.
+        shared: the data and all settings that two configurations must share to be compared: whatever changes what is learnt or how
+            much. What a compression is, what it keeps and how it was tuned (rates, epochs, temperature) is its own.
+        served_from: the data and all settings of its trained model and its layout; what else it is served from is left out.
+    """
 
     key: str
-    settings: Mapping[str, Any]
+    cell: Cell
     dataset_digest: str
     records: tuple[Record, ...]
+    shared: tuple[Any, ...] = field(init=False, repr=False)
+    served_from: tuple[Any, ...] = field(init=False, repr=False)
     _qualities: dict[str, Estimate] = field(default_factory=dict, repr=False)  # each metric is resampled once
 
-    def __getitem__(self, name: str) -> Any:
-        return self.settings[name]
+    def __post_init__(self) -> None:
+        for name, settings in (("shared", _SHARED), ("served_from", _OF_A_MODEL)):
+            object.__setattr__(self, name, (self.dataset_digest, *(getattr(self.cell, setting) for setting in settings)))
 
     @property
     def window(self) -> int:
         """Items a user is known by: ``L``."""
-        return int(self["history"]) + int(self["recent"])
+        return self.cell.history + self.cell.recent
+
+    @property
+    def parts(self) -> Parts:
+        """The declarations of its parts, as its records hold them."""
+        return self.records[0].parts
 
     @property
     def measured(self) -> tuple[Record, ...]:
         """The records that ended well; only their numbers are used."""
-        return tuple(record for record in self.records if record["status"] == "ok")
+        return tuple(record for record in self.records if record.ok)
 
     @property
     def statuses(self) -> Counter[str]:
         """How many seeds ended how."""
-        return Counter(str(record["status"]) for record in self.records)
+        return Counter(record.status.value for record in self.records)
 
     @property
     def is_floor(self) -> bool:
         """Whether it is a baseline that learns nothing."""
-        return bool(self["compression"] == "none" or self["backbone"] in FLOOR_NAMES)
+        return self.cell.is_floor
 
     @property
     def is_control(self) -> bool:
         """Whether it is the experts' layout with no token in it."""
-        return bool(self["compression"] == "experts" and self["tokens"] == 0)
+        return self.cell.compression == "experts" and self.cell.tokens == 0
 
     @property
     def is_tokens(self) -> bool:
         """Whether it is PerSRec: experts with at least one token."""
-        return bool(self["compression"] == "experts" and self["tokens"] > 0)
+        return self.cell.compression == "experts" and self.cell.tokens > 0
 
     @property
     def changed(self) -> dict[str, Any]:
         """What its trained model is served from other than its own fresh cache as computed: the settings and their values."""
-        return {name: self[name] for name in EVALUATION_FIELDS if self[name] != DEFAULTS[name]}
+        return changed_at_evaluation(self.cell)
 
     @property
     def is_experiment(self) -> bool:
@@ -71,9 +98,10 @@ class Configuration:
         return bool(set(self.changed) - {"cache_dtype"})
 
     @property
-    def offsets(self) -> Any:
+    def offsets(self) -> str | tuple[int, ...]:
         """Where its history segments end: the plan's name, or its offsets without their counts."""
-        return self["plan"] if self["plan"] in PLANS else tuple(offset for offset, _ in blocks_of(self["plan"]))
+        plan = self.cell.plan
+        return plan if plan in names.PLANS else tuple(offset for offset, _ in blocks_of(plan))
 
     def quality(self, metric: str) -> Estimate:
         """The metric over seeds (outer level, drawn with replacement) and users (the records' replicates)."""
@@ -82,109 +110,142 @@ class Configuration:
         return self._qualities[metric]
 
     def cost(self, metric: str) -> Estimate:
-        """The median over seeds of a cost. With several seeds the interval is their range, with one the record's own."""
-        found = [(record["cell"]["seed"], entry) for record in self.measured if (entry := _entry(record, metric)) is not None]
-        if not found:
+        """The median of a cost over the times that it was measured; seeds that share one cost count once.
+
+        The interval is the range of several measurements, or of one what its record says.
+        """
+        measurements: dict[tuple[str, float], Metric] = {}
+        seeds = []
+        for record in self.measured:
+            entry = _entry(record, metric)
+            if entry is not None:
+                measurements.setdefault((record.cost.key if record.cost is not None else record.cell_key, _value(entry)), entry)
+                seeds.append(record.cell.seed)
+        if not measurements:
             return Estimate(value=None, reason=self.reason(metric))
-        values = [float(entry["value"]) for _, entry in found]
-        low, high = (min(values), max(values)) if len(values) > 1 else (number(found[0][1].get("low")), number(found[0][1].get("high")))
-        return Estimate(
-            value=float(np.median(values)), low=low, high=high, n=int(found[0][1].get("n") or 0), seeds=tuple(s for s, _ in found)
-        )
+        entries = list(measurements.values())
+        values = [_value(entry) for entry in entries]
+        low, high = (min(values), max(values)) if len(values) > 1 else _bounds(entries[0], metric)
+        return Estimate(value=float(np.median(values)), low=low, high=high, n=entries[0].n, seeds=tuple(seeds))
 
     def reason(self, metric: str) -> str:
         """Why there is no value of a metric."""
         if not self.measured:
             return ", ".join(status if len(self.records) == 1 else f"{count} {status}" for status, count in sorted(self.statuses.items()))
-        entries = [record.get("metrics", {}).get(metric) for record in self.measured]
-        stated = sorted({str(entry["method"]) for entry in entries if entry and entry.get("value") is None and entry.get("method")})
+        entries = [entry for record in self.measured if (entry := record.metrics.get(metric)) is not None]
+        stated = sorted({entry.method for entry in entries if entry.value is None and entry.method})
+        wrong = sorted({str(entry.value)[:20] for entry in entries if entry.value is not None and not _in_range(metric, entry.value)})
+        if wrong:
+            stated.append(f"recorded as {', '.join(wrong)}, which it cannot be")
         return "; ".join(stated) if stated else "not measured"
 
-    def disagreements(self) -> list[Mapping[str, Any]]:
-        """Rows of its FLOP ledger whose counts differ by over 1%."""
-        return [row for record in self.measured for row in record.get("ledger") or () if not ledger_row_agrees(row)]
+    def disagreements(self) -> list[LedgerRow]:
+        """Rows of its FLOP ledger whose counts differ by more than is allowed."""
+        return [row for record in self.measured for row in record.ledger if not ledger_row_agrees(row)]
 
 
 def configurations(records: Iterable[Record]) -> list[Configuration]:
     """Groups records into configurations, in the order of their settings. Other data are another configuration."""
     records = list(records)
-    digests = _dataset_digests(records)
-    groups: dict[str, list[Record]] = {}
-    for record, dataset_digest in zip(records, digests, strict=True):
-        key = canonical({"cell": _settings(record), "dataset_digest": dataset_digest})
-        groups.setdefault(key, []).append(record)
-    of_key = {key: json.loads(key) for key in groups}
-    found = [
+    groups: dict[tuple[Cell, str], list[Record]] = {}
+    for record, digest in zip(records, _dataset_digests(records), strict=True):
+        groups.setdefault((dataclasses.replace(record.cell, seed=0), digest), []).append(record)
+    grouped = [
         Configuration(
-            key=key,
-            settings=of_key[key]["cell"],
-            dataset_digest=of_key[key]["dataset_digest"],
-            records=tuple(sorted(members, key=lambda record: (record["cell"].get("seed", 0), record.get("cell_key", "")))),
+            key=_key(cell, digest),
+            cell=cell,
+            dataset_digest=digest,
+            records=tuple(sorted(members, key=lambda record: (record.cell.seed, record.cell_key))),
         )
-        for key, members in groups.items()
+        for (cell, digest), members in groups.items()
     ]
     return sorted(
-        found, key=lambda one: (str(one["dataset"]), str(one["backbone"]), one.window, str(one["compression"]), one["tokens"], one.key)
+        grouped, key=lambda one: (one.cell.dataset, one.cell.backbone, one.window, one.cell.compression, one.cell.tokens, one.key)
     )
 
 
-def ledger_row_agrees(row: Mapping[str, Any]) -> bool:
-    """Whether the ways of counting agree: the row's own verdict, else its counts within 1% of the largest."""
-    if row.get("agrees") is not None:
-        return bool(row["agrees"])
-    counts = [float(count) for name in ("formula_flops", "torch_flops", "fvcore_flops") if (count := number(row.get(name))) is not None]
-    return not counts or max(counts) - min(counts) <= LEDGER_TOLERANCE * max(counts)
+def ledger_row_agrees(row: LedgerRow) -> bool:
+    """Whether the ways of counting agree: the row's own verdict, else its counts."""
+    return counts_agree((row.formula_flops, row.torch_flops, row.fvcore_flops)) if row.agrees is None else row.agrees
+
+
+def _key(cell: Cell, digest: str) -> str:
+    settings = {name: value for name, value in dataclasses.asdict(cell).items() if name != "seed"}
+    return canonical({"cell": settings, "dataset_digest": digest})
 
 
 def _quality(one: Configuration, metric: str) -> Estimate:
-    found = [(record, entry) for record in one.measured if (entry := _entry(record, metric)) is not None]
-    if not found:
+    measured = [(record, entry) for record in one.measured if (entry := _entry(record, metric)) is not None]
+    if not measured:
         return Estimate(value=None, reason=one.reason(metric))
-    value = float(np.mean([float(entry["value"]) for _, entry in found]))
-    seeds = tuple(int(record["cell"].get("seed", 0)) for record, _ in found)
-    n = int(found[0][1].get("n") or 0)
-    rows, sample, reason = _replicates(one, [record for record, _ in found], metric, n)
+    value = float(np.mean([_value(entry) for _, entry in measured]))
+    seeds = tuple(record.cell.seed for record, _ in measured)
+    n = min(entry.n for _, entry in measured)
+    if n < FEWEST_USERS:
+        users = f"{n} user{'s' if n != 1 else ''}"
+        return Estimate(value=value, n=n, seeds=seeds, reason=f"{users}; an interval takes at least {FEWEST_USERS}")
+    rows, sample, reason = _replicates(one, [record for record, _ in measured], metric)
     if rows is not None:
         combined = over_seeds(rows)
-        low, high = np.percentile(combined, INTERVAL)
-        return Estimate(value=value, low=float(low), high=float(high), n=n, seeds=seeds, replicates=combined, sample=sample)
-    if len(found) == 1:
-        low, high = number(found[0][1].get("low")), number(found[0][1].get("high"))
-        return Estimate(value=value, low=low, high=high, n=n, seeds=seeds, reason=reason)
+        low, high = interval_of(combined)
+        if low is not None:
+            return Estimate(value=value, low=low, high=high, n=n, seeds=seeds, replicates=combined, sample=sample)
+        reason = "it is the same whichever users are drawn"
+    if len(measured) == 1:
+        low, high = _bounds(measured[0][1], metric)
+        if low != high:
+            return Estimate(value=value, low=low, high=high, n=n, seeds=seeds, reason=reason)
     return Estimate(value=value, n=n, seeds=seeds, reason=reason)
 
 
-def _replicates(one: Configuration, records: Sequence[Record], metric: str, n: int) -> tuple[Floats | None, str, str]:
-    stored = [record.get("replicates") or {} for record in records]
-    rows = [np.asarray(replicates.get(metric) or (), dtype=np.float64) for replicates in stored]
-    if any(row.size == 0 for row in rows):
-        return None, "", "no replicates in the record"
-    counts = [int(record["metrics"][metric].get("n") or 0) for record in records]
-    samples = {(replicates.get("seed"), row.size, count) for replicates, row, count in zip(stored, rows, counts, strict=True)}
+def _replicates(one: Configuration, records: Sequence[Record], metric: str) -> tuple[Floats | None, str, str]:
+    rows, samples = [], set()
+    for record in records:
+        means = record.replicates.means.get(metric, ()) if record.replicates is not None else ()
+        if record.replicates is None or not means:
+            return None, "", "no replicates in the record"
+        rows.append(np.asarray(means, dtype=np.float64))
+        samples.add((record.replicates.seed, len(means), record.metrics[metric].n))
     if len(samples) > 1:
         return None, "", "its seeds were evaluated on different users"
-    if not all(np.isfinite(row).all() for row in rows):
-        return None, "", "replicates are not finite"
-    return np.stack(rows), f"{one.dataset_digest}/{stored[0].get('seed')}/{rows[0].size}/{n}", ""
+    if not all(((row >= 0.0) & (row <= 1.0)).all() for row in rows):
+        return None, "", "replicates are no shares"
+    ((seed, size, n),) = samples
+    return np.stack(rows), f"{one.dataset_digest}/{seed}/{size}/{n}", ""
 
 
-def _entry(record: Record, metric: str) -> Mapping[str, Any] | None:
-    entry = (record.get("metrics") or {}).get(metric)
-    return entry if entry and number(entry.get("value")) is not None else None
+def _entry(record: Record, metric: str) -> Metric | None:
+    """A metric of a record that has a value which it can have."""
+    entry = record.metrics.get(metric)
+    return entry if entry is not None and entry.value is not None and _in_range(metric, entry.value) else None
 
 
-def _settings(record: Record) -> dict[str, Any]:
-    """The cell without its seed; a setting that came after the record was written had its default's value then."""
-    return {name: value for name, value in (DEFAULTS | record["cell"]).items() if name != "seed"}
+def _value(entry: Metric) -> float:
+    return float(entry.value or 0.0)
+
+
+def _bounds(entry: Metric, metric: str) -> tuple[float | None, float | None]:
+    """The interval that a record states, or none where it is no interval."""
+    low, high = entry.low, entry.high
+    holds = low is not None and high is not None and low <= high and _in_range(metric, low) and _in_range(metric, high)
+    return (low, high) if holds else (None, None)
+
+
+def _in_range(metric: str, value: float) -> bool:
+    """Whether a number is one that a measure can give; others are mistakes that no page can draw."""
+    measure = MEASURES.get(metric)
+    return 0 <= value <= (1 if measure is not None and measure.group == "quality" else _LARGEST_COST)
 
 
 def _dataset_digests(records: Sequence[Record]) -> list[str]:
     """The digest of each record's data; one that failed before it loaded them has those of the run, where these are the same for all."""
-    stated: list[str | None] = [(record.get("dataset") or {}).get("digest") for record in records]
-    names = [(record["cell"].get("dataset"), record["cell"].get("dataset_size")) for record in records]
-    known: dict[tuple[Any, Any], set[str]] = {}
-    for name, data in zip(names, stated, strict=True):
-        known.setdefault(name, set()).update([data] if data else [])
-    return [
-        str(data or (next(iter(known[name])) if len(known[name]) == 1 else "unknown")) for name, data in zip(names, stated, strict=True)
-    ]
+    stated = [record.dataset.digest if record.dataset is not None else "" for record in records]
+    data = [(record.cell.dataset, record.cell.dataset_size) for record in records]
+    known: dict[tuple[str, str | None], set[str]] = {}
+    for name, digest in zip(data, stated, strict=True):
+        known.setdefault(name, set()).update([digest] if digest else [])
+    return [digest or _only(known[name]) for name, digest in zip(data, stated, strict=True)]
+
+
+def _only(digests: set[str]) -> str:
+    return next(iter(digests)) if len(digests) == 1 else "unknown"

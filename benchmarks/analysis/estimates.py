@@ -4,7 +4,6 @@ A record's ``replicates`` are bootstrap means over users, and the users of repli
 dataset. A difference taken replicate by replicate is therefore paired: what makes a user easy or hard cancels.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import text
+from persrec.names import INTERVAL
 
 Floats = NDArray[np.float64]
 
-INTERVAL = (2.5, 97.5)  # percentiles of every 95% interval
+_ROUNDING = 1e-12  # of a value: replicates that are closer are the same
 Form = Literal["ratio", "signed", "percent"]
 _SEED_OF_DRAWS = 20_260_103
 _FORMS: Mapping[str, Callable[[float], str]] = MappingProxyType(
@@ -61,11 +61,11 @@ def mean_of(estimates: Sequence[Estimate], weights: Sequence[float]) -> Estimate
     return total
 
 
-def retention(ours: Estimate, full: Estimate) -> Estimate:
-    """Quality as a share of full history's quality; undefined where that is not above 0."""
-    if full.value is not None and (full.value <= 0.0 or (full.low is not None and full.low <= 0.0)):
-        return Estimate(value=None, reason=f"undefined: full history's quality, {with_interval(full)}, is not above 0")
-    return _derived(ours, full, _ratio)
+def retention(ours: Estimate, reference: Estimate, *, of: str = "full history's") -> Estimate:
+    """Quality as a share of a reference's quality; undefined where that is not above 0. ``of`` names the reference in the reason."""
+    if reference.value is not None and (reference.value <= 0.0 or (reference.low is not None and reference.low <= 0.0)):
+        return Estimate(value=None, reason=f"undefined: {of} quality, {with_interval(reference)}, is not above 0")
+    return _derived(ours, reference, _ratio)
 
 
 def recovered(ours: Estimate, no_token: Estimate, full: Estimate) -> Estimate:
@@ -83,6 +83,15 @@ def recovered(ours: Estimate, no_token: Estimate, full: Estimate) -> Estimate:
     if worth.value < 0.0:
         return Estimate(value=None, reason=f"undefined: full history is worse than the no-token layout, {with_interval(worth, 'signed')}")
     return _derived(gain, worth, _ratio)
+
+
+def interval_of(replicates: Floats) -> tuple[float, float] | tuple[None, None]:
+    """The 95% interval of bootstrap replicates. Where they do not vary there is none: users who are all alike prove nothing of others."""
+    finite = replicates[np.isfinite(replicates)]
+    if finite.size < 2 or np.ptp(finite) <= _ROUNDING * np.abs(finite).max():
+        return None, None
+    low, high = np.percentile(finite, INTERVAL)
+    return float(low), float(high)
 
 
 def over_seeds(rows: Floats) -> Floats:
@@ -109,11 +118,6 @@ def with_interval(estimate: Estimate, form: Form = "ratio") -> str:
     return f"{say(estimate.value)} ({say(estimate.low)} to {say(estimate.high)})"
 
 
-def number(value: object) -> float | None:
-    """``value`` where it is a finite number, else ``None``."""
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
-
-
 def _derived(ours: Estimate, theirs: Estimate, rule: Any) -> Estimate:
     if ours.value is None or theirs.value is None:
         return Estimate(value=None, reason=ours.reason if ours.value is None else theirs.reason)
@@ -124,8 +128,10 @@ def _derived(ours: Estimate, theirs: Estimate, rule: Any) -> Estimate:
     if ours.sample != theirs.sample:
         return Estimate(value=value, n=ours.n, seeds=seeds, reason="not paired: evaluated on different users")
     replicates = np.asarray(rule(ours.replicates, theirs.replicates), dtype=np.float64)
-    low, high = np.nanpercentile(replicates, INTERVAL)
-    return Estimate(value=value, low=float(low), high=float(high), n=ours.n, seeds=seeds, replicates=replicates, sample=ours.sample)
+    low, high = interval_of(replicates)
+    if low is None:
+        return Estimate(value=value, n=ours.n, seeds=seeds, reason="it is the same whichever users are drawn")
+    return Estimate(value=value, low=low, high=high, n=ours.n, seeds=seeds, replicates=replicates, sample=ours.sample)
 
 
 def _scaled(estimate: Estimate, weight: float) -> Estimate:

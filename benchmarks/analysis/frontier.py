@@ -11,11 +11,10 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.analysis.configurations import Configuration
-from benchmarks.analysis.estimates import Estimate, Floats
+from benchmarks.analysis.configurations import DISAGREES, Configuration
+from benchmarks.analysis.estimates import Estimate, Floats, interval_of
+from persrec.names import CONFIDENCE
 
-CONFIDENCE = 0.95
-_INTERVAL = (2.5, 97.5)
 Flags = NDArray[np.bool_]
 
 
@@ -46,14 +45,15 @@ class Standing:
     """Where a configuration stands: on the frontier of the point values or not, and how sure that is.
 
     ``probability`` is the share of replicates in which nothing dominates it. ``dominated_by`` is the rival, no dearer, that
-    dominates it in at least 95% of the replicates (the likeliest one; ``None`` where no single rival does).
+    dominates it in at least 95% of the replicates (the likeliest one; ``None`` where no single rival does). Of a quality that has
+    no interval nothing is sure: its probability is ``None``.
     """
 
     configuration: Configuration
     cost: float
     quality: Estimate
     on_frontier: bool
-    probability: float
+    probability: float | None
     dominated_by: Configuration | None
 
 
@@ -133,7 +133,7 @@ def frontier(among: Sequence[Configuration], *, cost: str, metric: str, referenc
         if price.value is None or quality.value is None:
             excluded.append((one, f"{metric}: {quality.reason}" if quality.value is None else f"{cost}: {price.reason}"))
         elif one.disagreements():
-            excluded.append((one, "its FLOP ledger disagrees by over 1%"))
+            excluded.append((one, DISAGREES))
         else:
             entered.append((one, price.value, quality))
     costs = np.array([price for _, price, _ in entered], dtype=np.float64)
@@ -143,7 +143,7 @@ def frontier(among: Sequence[Configuration], *, cost: str, metric: str, referenc
     replicates = _aligned([quality for *_, quality in entered])
     area = float(hypervolume(scaled, points, reference=reference)[0]) if entered else None
     areas = hypervolume(scaled, replicates, reference=reference)
-    low, high = np.percentile(areas, _INTERVAL) if entered else (None, None)
+    low, high = interval_of(areas)
     return Frontier(
         cost=cost,
         metric=metric,
@@ -165,15 +165,16 @@ def _standings(
     standings = []
     for i, (one, price, quality) in enumerate(entered):
         rival = int(np.argmax(shares[i]))
-        sure = shares[i, rival] >= CONFIDENCE
+        unsure = quality.replicates is None
+        dominated = not unsure and entered[rival][2].replicates is not None and shares[i, rival] >= CONFIDENCE
         standings.append(
             Standing(
                 configuration=one,
                 cost=price,
                 quality=quality,
                 on_frontier=bool(on[i]),
-                probability=float(chances[i]),
-                dominated_by=entered[rival][0] if sure else None,
+                probability=None if unsure else float(chances[i]),
+                dominated_by=entered[rival][0] if dominated else None,
             )
         )
     return tuple(standings)

@@ -7,23 +7,33 @@ says how.
 """
 
 import argparse
-import signal
+import dataclasses
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.cell import Cell
-from benchmarks.checkout import repository_state
-from benchmarks.compare.judge import HEADINGS, Compared, compared, comparisons_of, load_note, order_of, timed_cells
-from benchmarks.compare.statistics import ASSUMED_SPREAD, EFFECT, MARGIN, POWER, Rule, least_pairs, pairs_needed, smallest_effect
+from benchmarks.compare.judge import HEADINGS, Comparison, compare_timings, comparisons_of, load_note, order_of, timed_cells
+from benchmarks.compare.statistics import (
+    ASSUMED_SPREAD,
+    EFFECT,
+    MARGIN,
+    MOST_PAIRS,
+    POWER,
+    Rule,
+    least_pairs,
+    pairs_needed,
+    smallest_effect,
+)
 from benchmarks.compare.turns import BASE, HEAD, Pair, Start, checked_root, run_pairs
 from benchmarks.environment import PROJECT, chosen_device, environment, provenance
-from benchmarks.findings import Sheet, add_options, exit_code, show, write
-from benchmarks.gate.baseline import Verdict
-from benchmarks.grids import load_grid, preset_names, select
-from persrec.commandline import NOT_COMPARABLE, Parser, duration, refuse
+from benchmarks.environment.checkout import repository_state
+from benchmarks.findings import Outputs, Sheet, Verdict, add_options, exit_code, show
+from benchmarks.grids import Grid, load_grid, preset_names, select
+from benchmarks.text import change, percent
+from persrec.commandline import NOT_COMPARABLE, Parser, duration, guarded
 
 PROGRAM = "benchmarks.compare"
 ORDER_SEED = 20_260_105
@@ -37,46 +47,36 @@ def main(argv: Sequence[str] | None = None, *, start: Start | None = None) -> in
         start: starts a process; tests put another in its place.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    options = parser().parse_args(arguments)
-    return in_one_line(PROGRAM, lambda: _compare(options, arguments, start))
-
-
-def in_one_line(program: str, act: Callable[[], int]) -> int:
-    """The exit code that ``act`` returns; bad input, or an interrupt before anything was written, ends it in one line."""
-    try:
-        return act()
-    except ValueError as error:
-        return refuse(program, error)
-    except KeyboardInterrupt:
-        refuse(program, "ended by SIGINT; nothing was written")
-        return 128 + signal.SIGINT
+    return guarded(PROGRAM, lambda: _compare(parser().parse_args(arguments), arguments, start))
 
 
 def parser() -> Parser:
     """The options."""
-    made = Parser(prog=PROGRAM, description="Times a grid's cells in this checkout and in another, interleaved, untrained.")
-    made.add_argument("base", type=Path, metavar="BASE_CHECKOUT", help="folder of the checkout to compare with; it is only read")
-    add_grid_options(made, default=None)
-    made.add_argument("--pairs", type=int, metavar="N", help="processes of each checkout (default: by the power calculation)")
-    add_options(made)
-    made.add_argument("--quiet", action="store_true", help="show no progress")
-    return made
+    parser = Parser(prog=PROGRAM, description="Times a grid's cells in this checkout and in another, interleaved, untrained.")
+    parser.add_argument("base", type=Path, metavar="BASE_CHECKOUT", help="folder of the checkout to compare with; it is only read")
+    add_grid_options(parser, default=None)
+    parser.add_argument("--pairs", type=int, metavar="N", help="processes of each checkout (default: by the power calculation)")
+    add_options(parser)
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    return parser
 
 
-def add_grid_options(made: Parser, *, default: str | None) -> None:
+def add_grid_options(parser: Parser, *, default: str | None) -> None:
     """Which cells are timed, on what, and how far they may move."""
     known = f"{', '.join(preset_names())}, or a TOML file" + (f" (default: {default})" if default else "")
-    made.add_argument("--grid", required=default is None, default=default, metavar="NAME|FILE.toml", help=known)
-    made.add_argument("--select", default="", metavar="EXPR", help="only cells that match, as 'backbone=hstu,tokens=0|4'")
-    made.add_argument("--dataset", metavar="NAME", help="the dataset of every cell (default: the grid's own, else synthetic)")
-    made.add_argument("--data-dir", metavar="DIR", help="where publishers' folders lie; only read (default: $PERSREC_DATA)")
-    made.add_argument("--cache-dir", metavar="DIR", help="where prepared data go (default: $PERSREC_CACHE, then ~/.cache/persrec)")
-    made.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    made.add_argument("--margin", type=float, default=MARGIN, metavar="SHARE", help=f"a slow-down up to this is none (default: {MARGIN})")
-    made.add_argument("--order-seed", type=int, default=ORDER_SEED, metavar="SEED", help="draws who runs first and the cells' order")
+    parser.add_argument("--grid", required=default is None, default=default, metavar="NAME|FILE.toml", help=known)
+    parser.add_argument("--select", default="", metavar="EXPR", help="only cells that match, as 'backbone=hstu,tokens=0|4'")
+    parser.add_argument("--dataset", metavar="NAME", help="the dataset of every cell (default: the grid's own, else synthetic)")
+    parser.add_argument("--data-dir", metavar="DIR", help="where publishers' folders lie; only read (default: $PERSREC_DATA)")
+    parser.add_argument("--cache-dir", metavar="DIR", help="where prepared data go (default: $PERSREC_CACHE, then ~/.cache/persrec)")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--margin", type=float, default=MARGIN, metavar="SHARE", help=f"a slow-down up to this is none (default: {MARGIN})")
+    parser.add_argument("--order-seed", type=int, default=ORDER_SEED, metavar="SEED", help="draws who runs first and the cells' order")
 
 
 def _compare(options: argparse.Namespace, arguments: Sequence[str], start: Start | None) -> int:
+    outputs = Outputs.of(options)
+    outputs.check()
     roots = {BASE: checked_root(options.base), HEAD: PROJECT}
     cells, grid = chosen_cells(options)
     expected = Rule(comparisons=sum(map(comparisons_of, cells.values())), margin=options.margin)
@@ -84,33 +84,44 @@ def _compare(options: argparse.Namespace, arguments: Sequence[str], start: Start
     order = order_of(cells, grid, data_dir=options.data_dir, cache_dir=options.cache_dir)
     if not options.quiet:
         tell(f"{len(cells)} cells, {count} pairs; {plan(count, expected)}")
-    seen = run_pairs(roots, order, pairs=count, seed=options.order_seed, told=progress(count, quiet=options.quiet), start=start)
-    found, rule = compared(seen, cells, margin=options.margin)
-    device = next(iter(cells.values())).device
+    on_pair = progress(count, quiet=options.quiet)
+    pairs = run_pairs(roots, order, count=count, seed=options.order_seed, on_pair=on_pair, start=start)
+    comparisons, rule = compare_timings(pairs, cells, margin=options.margin)
     sheet = Sheet(
         program=PROGRAM,
-        subject=f"{roots[HEAD]} beside {roots[BASE]}, {len(seen)} pairs of processes",
+        subject=f"this checkout beside {options.base}, {len(pairs)} pairs of processes",
         headings=HEADINGS,
-        lines=[one.line() for one in found],
-        notes=_notes(seen, found, rule),
-        exit_code=_exit_code(found, strict=options.strict),
+        lines=[comparison.line() for comparison in comparisons],
+        notes=_notes(pairs, comparisons, rule),
+        exit_code=_exit_code(comparisons, strict=options.strict),
         strict=options.strict,
         content={
-            **{side: {"root": str(root), **repository_state(root)} for side, root in roots.items()},
+            **_checkouts(options.base, roots),
             "provenance": {**provenance(argv=["python", "-m", PROGRAM, *arguments]), "order_seed": options.order_seed},
-            "environment": environment(device=device, threads=order.threads, affinity=order.affinity),
-            "rule": rule_as_json(rule, count),
-            "findings": [one.to_dict() for one in found],
-            "pairs": [{"firsts": pair.firsts, BASE: pair.base, HEAD: pair.head} for pair in seen],
+            "environment": environment(device=next(iter(cells.values())).device, threads=order.threads, affinity=order.affinity),
+            "rule": {**dataclasses.asdict(rule), **method_of(rule), "pairs": count},
+            "findings": [comparison.to_dict() for comparison in comparisons],
+            "pairs": [{"firsts": pair.firsts, BASE: pair.base, HEAD: pair.head} for pair in pairs],
         },
         shows_passes=True,
     )
-    write(sheet, junit_to=options.junit, markdown_to=options.markdown, json_to=options.json)
     show(sheet)
+    outputs.write(sheet)
     return sheet.exit_code
 
 
-def chosen_cells(options: argparse.Namespace) -> tuple[dict[str, Cell], Any]:
+def _checkouts(base: Path, roots: Mapping[str, Path]) -> dict[str, Any]:
+    """Which code was compared; no absolute path is kept."""
+    commits = {side: repository_state(root) for side, root in roots.items()}
+    return {BASE: {"checkout": as_given(base), **commits[BASE]}, HEAD: commits[HEAD]}
+
+
+def as_given(path: Path | str) -> str:
+    """A path as a record keeps it: as it was given, of an absolute one the name alone."""
+    return Path(path).name if Path(path).is_absolute() else str(path)
+
+
+def chosen_cells(options: argparse.Namespace) -> tuple[dict[str, Cell], Grid]:
     """The cells to time, with their grid.
 
     Raises:
@@ -131,7 +142,7 @@ def checked_pairs(wanted: int | None, rule: Rule) -> int:
     """The number of pairs.
 
     Raises:
-        ValueError: so few carry no bound over so many comparisons; more are not simulated.
+        ValueError: so few carry no bound over so many comparisons, or so many are not simulated.
     """
     needed = pairs_needed(EFFECT, spread=ASSUMED_SPREAD, rule=rule)
     if needed is None:
@@ -143,6 +154,8 @@ def checked_pairs(wanted: int | None, rule: Rule) -> int:
             f"--pairs: {count} cannot carry {rule.comparisons} comparisons: a 99% bound corrected over them takes at least {least} pairs, "
             f"and finding {EFFECT:+.0%} at a spread of {ASSUMED_SPREAD:.0%} takes {needed}; take more pairs, or fewer cells by --select"
         )
+    if count > MOST_PAIRS:
+        raise ValueError(f"--pairs: {count}; expected at most {MOST_PAIRS}, which are simulated for the power calculation")
     return count
 
 
@@ -156,43 +169,39 @@ def plan(count: int, rule: Rule) -> str:
 
 
 def _smallest(count: int, rule: Rule, spread: float) -> str:
-    found = smallest_effect(spread=spread, pairs=count, rule=rule)
-    return "nothing below +100%" if found is None else f"{found:+.1%}"
+    slow_down = smallest_effect(spread=spread, pairs=count, rule=rule)
+    return "nothing below +100%" if slow_down is None else change(slow_down)
 
 
-def _notes(seen: Sequence[Pair], found: Sequence[Compared], rule: Rule) -> list[str]:
+def _notes(pairs: Sequence[Pair], comparisons: Sequence[Comparison], rule: Rule) -> list[str]:
     notes = [
         f"bounds are one-sided at 99%, corrected over {rule.comparisons} comparisons (Bonferroni); the margin is {rule.margin:.0%}",
     ]
-    spreads = sorted(one.effect.spread for one in found if one.effect is not None)
+    spreads = sorted(one.effect.spread for one in comparisons if one.effect is not None)
     if spreads:
         middle, widest = spreads[len(spreads) // 2], spreads[-1]
         needed = pairs_needed(EFFECT, spread=widest, rule=rule)
         notes.append(
-            f"observed spread of the log ratios: median {middle:.1%}, widest {widest:.1%}; {len(seen)} pairs find "
-            f"{_smallest(len(seen), rule, middle)} at the median spread with power {POWER:.0%}; finding {EFFECT:+.0%} at the widest takes "
-            f"{'more than 200' if needed is None else needed} pairs"
+            f"observed spread of the log ratios: median {percent(middle)}, widest {percent(widest)}; {len(pairs)} pairs find "
+            f"{_smallest(len(pairs), rule, middle)} at the median spread with power {POWER:.0%}; finding {EFFECT:+.0%} at the widest takes "
+            f"{f'more than {MOST_PAIRS}' if needed is None else needed} pairs"
         )
-    note = load_note(seen)
+    note = load_note(pairs)
     return [*notes, note] if note else notes
 
 
-def _exit_code(found: Sequence[Compared], *, strict: bool) -> int:
-    verdicts = [one.verdict for one in found]
+def _exit_code(comparisons: Sequence[Comparison], *, strict: bool) -> int:
+    verdicts = [comparison.verdict for comparison in comparisons]
     if verdicts and all(verdict is Verdict.NEW for verdict in verdicts):
         return NOT_COMPARABLE
     return exit_code(verdicts, strict=strict)
 
 
-def rule_as_json(rule: Rule, count: int) -> dict[str, Any]:
-    """How it was judged, for programs."""
+def method_of(rule: Rule) -> dict[str, Any]:
+    """How comparisons were judged, for programs."""
     return {
-        "margin": rule.margin,
-        "level": rule.level,
-        "comparisons": rule.comparisons,
         "correction": "Bonferroni",
         "estimate": "Hodges-Lehmann, bounds of the exact signed-rank distribution",
-        "pairs": count,
         "least_pairs": least_pairs(rule),
         "power": POWER,
     }
@@ -202,12 +211,12 @@ def progress(count: int, *, quiet: bool) -> Callable[[int], None]:
     """Tells of each pair, with the time left."""
     start = time.monotonic()
 
-    def told(number: int) -> None:
-        taken = time.monotonic() - start
+    def on_pair(number: int) -> None:
+        seconds = time.monotonic() - start
         if not quiet:
-            tell(f"pair {number} of {count}, {duration(taken)}, about {duration(taken / number * (count - number))} left")
+            tell(f"pair {number} of {count}, {duration(seconds)}, about {duration(seconds / number * (count - number))} left")
 
-    return told
+    return on_pair
 
 
 def tell(line: str) -> None:

@@ -8,22 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cell import FLOOR_NAMES, Cell, digest
+from benchmarks.cell import Cell, digest
 from benchmarks.compare.statistics import EFFECT, Effect, Floats, Rule, effect, judge, pairs_needed
-from benchmarks.compare.turns import Order, Pair
+from benchmarks.compare.turns import BASE, HEAD, Pair, WorkOrder
 from benchmarks.compare.worker import COMPRESS, PLANTED, SERVE, TRAIN
 from benchmarks.environment import processors
-from benchmarks.findings import Line
-from benchmarks.gate.baseline import Verdict
-from benchmarks.grids import Grid, label
+from benchmarks.findings import Line, Verdict
+from benchmarks.grids import Grid
+from benchmarks.labels import Labels
 from benchmarks.probes.load import NOTICEABLE
+from benchmarks.text import change, milliseconds, percent
+from persrec import names
 
 HEADINGS = ("base", "head", "change", "99% low", "99% high", "spread", "pairs for +20%")
 UNSUPPORTED = "UnsupportedError"
+MILLISECOND_DIGITS = 4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Compared:
+class Comparison:
     """One timing of one cell, or a cell without one where ``metric`` is ``None``. Times are milliseconds a batch."""
 
     verdict: Verdict
@@ -38,18 +41,19 @@ class Compared:
 
     def line(self) -> Line:
         """As the outputs show it."""
-        found = self.effect
-        numbers = (
-            _ms(self.base_ms),
-            _ms(self.head_ms),
-            *((_percent(found.value), _percent(found.low), _percent(found.high), f"{found.spread:.1%}") if found else ("", "", "", "")),
-            "" if found is None else "over 200" if self.needed is None else str(self.needed),
-        )
-        return Line(verdict=self.verdict, cell_key=self.cell_key, cell=self.cell, metric=self.metric, values=numbers, reason=self.reason)
+        values = (*(_ms(value) for value in (self.base_ms, self.head_ms)), *self._effect_texts())
+        return Line(verdict=self.verdict, cell_key=self.cell_key, cell=self.cell, metric=self.metric, values=values, reason=self.reason)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON keeps it."""
         return {**dataclasses.asdict(self), "verdict": self.verdict.value}
+
+    def _effect_texts(self) -> tuple[str, ...]:
+        if self.effect is None:
+            return ("",) * 5
+        bounds = ("" if bound is None else change(bound) for bound in (self.effect.low, self.effect.high))
+        needed = "over 200" if self.needed is None else str(self.needed)
+        return (change(self.effect.value), *bounds, percent(self.effect.spread), needed)
 
 
 def timed_cells(cells: Sequence[Cell]) -> dict[str, Cell]:
@@ -63,7 +67,7 @@ def timed_cells(cells: Sequence[Cell]) -> dict[str, Cell]:
     untrained = [
         replace(cell, training="none", elastic_tokens=(), ablation="none", staleness=0, control=False)
         for cell in cells
-        if cell.backbone not in FLOOR_NAMES and not cell.counted_only
+        if not cell.is_floor and not cell.counted_only
     ]
     if not untrained:
         raise ValueError("--grid: no cell with a model, so there is nothing to time")
@@ -71,15 +75,18 @@ def timed_cells(cells: Sequence[Cell]) -> dict[str, Cell]:
 
 
 def comparisons_of(cell: Cell) -> int:
-    """How many timings a cell has at most."""
-    keeps = cell.serving == "cache" and cell.compression != "recent" and not (cell.compression == "experts" and not cell.tokens)
-    return 3 if keeps else 2
+    """How many timings a cell has at most: serving, training and, where something is kept for a request, compressing."""
+    part = names.compressions().get(cell.compression)
+    keeps = part is None or (part.keeps != "nothing" and (part.keeps_without_tokens or cell.tokens > 0))
+    return 3 if keeps and cell.serving == "cache" else 2
 
 
-def order_of(cells: Mapping[str, Cell], grid: Grid, *, data_dir: str | None, cache_dir: str | None, planted: Sequence[str] = ()) -> Order:
+def order_of(
+    cells: Mapping[str, Cell], grid: Grid, *, data_dir: str | None, cache_dir: str | None, planted: Sequence[str] = ()
+) -> WorkOrder:
     """What each process measures. Settings at their defaults are left out, so that a base that does not know them can follow."""
     threads = max(cell.threads for cell in cells.values())
-    return Order(
+    return WorkOrder(
         cells={key: _settings(cell) for key, cell in cells.items()},
         payload={"data_dir": data_dir, "cache_dir": cache_dir},
         threads=threads,
@@ -98,51 +105,52 @@ def _settings(cell: Cell) -> dict[str, Any]:
     return values
 
 
-def compared(
+def compare_timings(
     pairs: Sequence[Pair], cells: Mapping[str, Cell], *, margin: float, planted: Sequence[str] = ()
-) -> tuple[list[Compared], Rule]:
+) -> tuple[list[Comparison], Rule]:
     """Every timing of every cell, the worst verdicts first, and the rule that they were judged by.
 
     Of ``planted`` cells, the head's serving is the one with a fifth more work in it.
     """
-    broken = [pair.failure for pair in pairs if pair.failure is not None]
-    if broken:
-        invalid = [_of(key, cell, Verdict.INVALID, broken[0]) for key, cell in cells.items()]
-        return invalid, Rule(comparisons=1, margin=margin)
-    found: list[Compared] = []
-    ratios: list[tuple[Compared, list[float]]] = []
-    for key, cell in cells.items():
+    labels = Labels.of(cells.values())
+    named = {key: Comparison(verdict=Verdict.PASS, cell_key=key, cell=labels(cell)) for key, cell in cells.items()}
+    failure = next((pair.failure for pair in pairs if pair.failure is not None), None)
+    if failure is not None:
+        return [replace(cell, verdict=Verdict.INVALID, reason=failure) for cell in named.values()], Rule(comparisons=1, margin=margin)
+    comparisons: list[Comparison] = []
+    ratios: list[tuple[Comparison, list[float]]] = []
+    for key, cell in named.items():
         fault = _fault(pairs, key)
         if fault is not None:
-            found.append(_of(key, cell, *fault))
+            verdict, reason = fault
+            comparisons += _timed_alone(pairs, replace(cell, verdict=verdict, reason=reason))
             continue
         for metric in (SERVE, COMPRESS, TRAIN):
-            base = _turns(pairs, "base", key, metric)
-            head = _turns(pairs, "head", key, PLANTED if metric == SERVE and key in planted else metric)
+            base = _turns(pairs, BASE, key, metric)
+            head = _turns(pairs, HEAD, key, PLANTED if metric == SERVE and key in planted else metric)
             if base is None and head is None:
                 continue
-            one = replace(_of(key, cell, Verdict.PASS, ""), metric=metric)
+            one = replace(cell, metric=metric)
             if base is None or head is None or base.shape != head.shape or not (_are_times(base) and _are_times(head)):
-                found.append(replace(one, verdict=Verdict.INVALID, reason="not timed in every process of both checkouts"))
+                comparisons.append(replace(one, verdict=Verdict.INVALID, reason="not timed in every process of both checkouts"))
                 continue
             one = replace(one, base_ms=_middle_ms(base), head_ms=_middle_ms(head))
             ratios.append((one, np.median(np.log(head / base), axis=1).tolist()))
     rule = Rule(comparisons=max(1, len(ratios)), margin=margin)
-    found += [_judged(one, logs, rule) for one, logs in ratios]
-    order = list(Verdict)
-    return sorted(found, key=lambda one: order.index(one.verdict)), rule
+    comparisons += [_judged(one, logs, rule) for one, logs in ratios]
+    return sorted(comparisons, key=lambda one: one.verdict.rank), rule
 
 
-def _judged(one: Compared, logs: Sequence[float], rule: Rule) -> Compared:
-    seen = effect(logs, rule)
-    verdict, reason = judge(seen, rule)
-    return replace(one, verdict=verdict, reason=reason, effect=seen, needed=pairs_needed(EFFECT, spread=seen.spread, rule=rule))
+def _judged(one: Comparison, logs: Sequence[float], rule: Rule) -> Comparison:
+    measured = effect(logs, rule)
+    verdict, reason = judge(measured, rule)
+    needed = pairs_needed(EFFECT, spread=measured.spread, rule=rule)
+    return replace(one, verdict=verdict, reason=reason, effect=measured, needed=needed)
 
 
 def _fault(pairs: Sequence[Pair], key: str) -> tuple[Verdict, str] | None:
     """Why a cell cannot be compared: a head that fails is invalid, and so is a base that fails at times; one that never can is behind."""
-    heads = [pair.head[key].get("error") for pair in pairs]
-    bases = [pair.base[key].get("error") for pair in pairs]
+    heads, bases = ([pair.answer(side, key).get("error") for pair in pairs] for side in (HEAD, BASE))
     if heads and all(str(error).startswith(UNSUPPORTED) for error in heads + bases):
         return Verdict.PASS, f"in neither checkout: {heads[0]}"
     if any(heads):
@@ -154,11 +162,26 @@ def _fault(pairs: Sequence[Pair], key: str) -> tuple[Verdict, str] | None:
     return None
 
 
+def _timed_alone(pairs: Sequence[Pair], cell: Comparison) -> list[Comparison]:
+    """A cell that cannot be compared, with the timings of the side that did not fail; the cell alone where both did."""
+    for side in (HEAD, BASE):
+        if any("error" in pair.answer(side, cell.cell_key) for pair in pairs):
+            continue
+        timings = {metric: _turns(pairs, side, cell.cell_key, metric) for metric in (SERVE, COMPRESS, TRAIN)}
+        middles = {metric: _middle_ms(turns) for metric, turns in timings.items() if turns is not None and _are_times(turns)}
+        if middles:
+            alone = {metric: replace(cell, metric=metric) for metric in middles}
+            if side == HEAD:
+                return [replace(alone[metric], head_ms=middle) for metric, middle in middles.items()]
+            return [replace(alone[metric], base_ms=middle) for metric, middle in middles.items()]
+    return [cell]
+
+
 def _turns(pairs: Sequence[Pair], side: str, key: str, metric: str) -> Floats | None:
-    """Seconds, ``[pairs, turns]``; ``None`` where no process has the timing. A process without it, or with fewer turns, has none."""
-    found = [getattr(pair, side)[key]["turns"].get(metric, []) for pair in pairs]
-    most = max(map(len, found))
-    return np.array([[*turns, *[math.nan] * (most - len(turns))] for turns in found], dtype=np.float64) if most else None
+    """Seconds, ``[pairs, turns]``; ``None`` where no process has the timing. A process without it, or with fewer turns, has NaN."""
+    rows = [pair.answer(side, key)["turns"].get(metric, []) for pair in pairs]
+    most = max(map(len, rows), default=0)
+    return np.array([[*turns, *[math.nan] * (most - len(turns))] for turns in rows], dtype=np.float64) if most else None
 
 
 def _are_times(seconds: Floats) -> bool:
@@ -169,15 +192,15 @@ def _middle_ms(seconds: Floats) -> float:
     return float(np.median(np.median(seconds, axis=1))) * 1e3
 
 
-def _of(key: str, cell: Cell, verdict: Verdict, reason: str) -> Compared:
-    return Compared(verdict=verdict, cell_key=key, cell=label(cell), reason=reason)
+def _ms(value: float | None) -> str:
+    return "" if value is None else milliseconds(value, MILLISECOND_DIGITS)
 
 
 def foreign_shares(pairs: Sequence[Pair]) -> list[float]:
     """What other processes used of the processors, one number a cell and process that could tell."""
     answers = [answer for pair in pairs for side in (pair.base, pair.head) for answer in side.values()]
-    told = [answer.get("readings", {}).get("foreign_cpu_share") for answer in answers]
-    return [float(share) for share in told if share is not None]
+    shares = [answer.get("readings", {}).get("foreign_cpu_share") for answer in answers]
+    return [float(share) for share in shares if share is not None]
 
 
 def load_note(pairs: Sequence[Pair]) -> str | None:
@@ -189,11 +212,3 @@ def load_note(pairs: Sequence[Pair]) -> str | None:
         f"other processes used {np.median(shares):.0%} of the processors just before timings were taken (at most {max(shares):.0%}); "
         "that widens the spread"
     )
-
-
-def _ms(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g} ms"
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:+.1%}"

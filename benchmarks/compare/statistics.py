@@ -1,11 +1,10 @@
-"""What paired timings of two versions of the code allow to be said: estimate, bound, verdict, and the pairs it takes.
+"""What paired timings of two versions of the code show: estimate, bounds, verdict, and how many pairs that takes.
 
-A pair is one process of each version, measuring a cell in turns, of which a random side has the first; its number is the median of
-the turns' log ratios, above 0 where the head is slower. The estimate is Hodges and Lehmann's, the median of the averages of
-all two numbers, and its bounds come from the exact distribution of Wilcoxon's signed-rank statistic. The reason for them:
-where nothing changed, the order of a pair is a coin's, so its number is symmetric around 0 whatever the timings'
-distribution is, and the bound holds exactly, for few pairs too. A t interval would need normal numbers, far out in their
-tails.
+A pair is one process of each version. They measure a cell in turns, and a coin says which has the first. The pair's number is the
+median of the turns' log ratios, above 0 where the head is slower. The estimate is Hodges and Lehmann's: the median of the means of
+every two pairs. Its bounds come from the exact distribution of Wilcoxon's signed-rank statistic. Where nothing changed, the coin
+makes a pair's number symmetric around 0, whatever the distribution of the timings is. So the bounds hold exactly, for few pairs
+too. A t interval would need normal numbers, far out in their tails.
 
 Each bound is one-sided at 99%, corrected over all comparisons of a call by Bonferroni: all bounds hold together with 99%.
 So a bound exists only from ``log2(comparisons / 0.01)`` pairs on: 6 pairs cannot carry 20 comparisons, 11 can.
@@ -19,13 +18,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.gate.baseline import Verdict
+from benchmarks.findings import Verdict
+from benchmarks.text import change, percent
 
-LEVEL = 0.01  # what all bounds of a call may miss together
+LEVEL = 0.01  # the chance that any bound of a call is missed
 MARGIN = 0.05  # a slow-down up to this is none
-EFFECT = 0.20  # what the number of pairs is sized to find
+EFFECT = 0.20  # what the number of pairs is chosen to find
 POWER = 0.95
-ASSUMED_SPREAD = 0.05  # standard deviation of the pairs' log ratios, until some were seen
+ASSUMED_SPREAD = 0.05  # standard deviation of the pairs' log ratios, until some are measured
 MOST_PAIRS = 200
 _DRAWS, _SEED = 2000, 20_260_104
 
@@ -81,25 +81,23 @@ def effect(ratios: Sequence[float], rule: Rule) -> Effect:
     )
 
 
-def judge(found: Effect, rule: Rule) -> tuple[Verdict, str]:
+def judge(effect: Effect, rule: Rule) -> tuple[Verdict, str]:
     """The verdict of one comparison, and why."""
     slower, faster = rule.margin, 1 / (1 + rule.margin) - 1
-    if found.low is None or found.high is None:
-        needed = least_pairs(rule)
-        return Verdict.AMBIGUOUS, f"{found.pairs} pairs carry no 99% bound over {rule.comparisons} comparisons; at least {needed} do"
-    if found.value > slower and found.low > slower:
-        return Verdict.REGRESSION, f"slower by {found.value:.1%}, with 99% by more than {found.low:.1%}"
-    if found.value < faster and found.high < faster:
-        return Verdict.IMPROVED, f"faster: {found.value:+.1%}, with 99% below {found.high:+.1%}"
-    if faster <= found.value <= slower and found.high <= slower:
+    value, low, high = effect.value, effect.low, effect.high
+    if low is None or high is None:
+        least = least_pairs(rule)
+        return Verdict.AMBIGUOUS, f"{effect.pairs} pairs carry no 99% bound over {rule.comparisons} comparisons; at least {least} do"
+    if value > slower and low > slower:
+        return Verdict.REGRESSION, f"slower by {percent(value)}, with 99% certainty by more than {percent(low)}"
+    if value < faster and high < faster:
+        return Verdict.IMPROVED, f"faster: {change(value)}, with 99% certainty below {change(high)}"
+    if faster <= value <= slower and high <= slower:
         return Verdict.PASS, ""
-    if found.value < faster and found.high <= slower:
-        return Verdict.AMBIGUOUS, f"perhaps faster; its 99% bound, {found.high:+.1%}, is not beyond the margin"
-    return Verdict.AMBIGUOUS, f"a slow-down by more than {slower:.0%} is neither shown nor ruled out: 99% bounds {_bounds(found)}"
-
-
-def _bounds(found: Effect) -> str:
-    return f"{found.low:+.1%} to {found.high:+.1%}"
+    if value < faster and high <= slower:
+        return Verdict.AMBIGUOUS, f"perhaps faster, but its 99% bound, {change(high)}, is not beyond the margin"
+    bounds = f"{change(low)} to {change(high)}"
+    return Verdict.AMBIGUOUS, f"a slow-down by more than {slower:.0%} is neither shown nor ruled out: 99% bounds {bounds}"
 
 
 @functools.cache
@@ -170,26 +168,3 @@ def smallest_effect(*, spread: float, pairs: int, rule: Rule, wanted: float = PO
         else:
             low = middle + 1
     return low / 1000
-
-
-def upper_bound(hits: int, trials: int, *, confidence: float = 0.95) -> float:
-    """Clopper and Pearson's one-sided upper bound of a rate: where so few hits have become as unlikely as allowed."""
-    if hits >= trials:
-        return 1.0
-    low, high = hits / trials, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        if _at_most(hits, trials, middle) > 1 - confidence:
-            low = middle
-        else:
-            high = middle
-    return high
-
-
-def lower_bound(hits: int, trials: int, *, confidence: float = 0.95) -> float:
-    """The one-sided lower bound of a rate."""
-    return 1.0 - upper_bound(trials - hits, trials, confidence=confidence)
-
-
-def _at_most(hits: int, trials: int, rate: float) -> float:
-    return sum(math.comb(trials, k) * rate**k * (1 - rate) ** (trials - k) for k in range(hits + 1))

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ BASE, HEAD = "base", "head"
 HOOK = "def untrained_subject("
 TURNS = (0, 1, 1, 0) * 4  # of the side that goes first in a cell, and of the other
 
-Answer = Mapping[str, Any]
+Answer = Mapping[str, Any]  # of one process on one cell: its ``turns`` and ``readings``, or its ``error``
 Start = Callable[[Path, Mapping[str, Any]], Any]
 
 
@@ -42,9 +42,13 @@ class Pair:
     head: Mapping[str, Answer]
     failure: str | None = None
 
+    def answer(self, side: str, key: str) -> Answer:
+        """What a side answered on a cell."""
+        return (self.base if side == BASE else self.head)[key]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
+class WorkOrder:
     """What every process of a comparison measures: per cell the settings that differ from the defaults.
 
     ``planted`` are the cells whose serving is also measured with a fifth more work in it.
@@ -57,10 +61,11 @@ class Order:
     timeout_s: float
     planted: Sequence[str] = ()
 
-    def of(self, root: Path) -> dict[str, Any]:
+    def to_dict(self, root: Path, side: str) -> dict[str, Any]:
         """The order for one process."""
         return {
             "root": str(root),
+            "side": side,
             "cells": self.cells,
             "payload": dict(self.payload),
             "threads": self.threads,
@@ -87,15 +92,15 @@ def checked_root(root: Path) -> Path:
 
 
 class ProcessError(RuntimeError):
-    """A process of a comparison ended without an answer."""
+    """A process of a comparison ended without an answer; the message begins with its side."""
 
 
-class Process:
+class MeasuringProcess:
     """A fresh process in a checkout, which measures a cell at a time; nothing is written into the checkout."""
 
     def __init__(self, root: Path, order: Mapping[str, Any]) -> None:
         """Starts it; ``ready`` waits until it has loaded its code."""
-        self._root, self._timeout_s = root, float(order["timeout_s"])
+        self._side, self._timeout_s = str(order["side"]), float(order["timeout_s"])
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by ``close``
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(WORKER)],
@@ -144,92 +149,102 @@ class Process:
     def _receive(self) -> Answer:
         out = self._process.stdout
         if out is None or not select.select([out], [], [], self._timeout_s)[0]:
-            raise ProcessError(f"{self._root}: no answer after {self._timeout_s:g} s")
+            raise ProcessError(f"{self._side}: no answer after {self._timeout_s:g} s")
         line = out.readline()
         if not line:
             code = self._process.wait()
             self._log.seek(0)
             last = (self._log.read().decode(errors="replace").strip().splitlines() or ["no output"])[-1]
-            raise ProcessError(f"{self._root}: a measuring process ended with exit code {code}: {one_line(last)}")
+            raise ProcessError(f"{self._side}: its measuring process ended with exit code {code}: {one_line(last)}")
         try:
             answer: Answer = json.loads(line)
         except ValueError as error:
-            raise ProcessError(f"{self._root}: a measuring process gave no answer ({error})") from error
+            raise ProcessError(f"{self._side}: its measuring process gave no answer that can be read ({error})") from error
         return answer
 
 
 def run_pairs(
-    roots: Mapping[str, Path], order: Order, *, pairs: int, seed: int, told: Callable[[int], None], start: Start | None = None
+    roots: Mapping[str, Path], order: WorkOrder, *, count: int, seed: int, on_pair: Callable[[int], None], start: Start | None = None
 ) -> list[Pair]:
-    """Measures so many pairs of fresh processes; one that ends without an answer ends the comparison.
+    """Measures ``count`` pairs of fresh processes; one that ends without an answer ends the comparison.
 
     The seed draws the cells' order in a pair, and per cell which side goes first: each does in half of the pairs.
+
+    Args:
+        roots: the checkout of each side.
+        order: what is measured.
+        count: how many pairs.
+        seed: draws the orders.
+        on_pair: called with the number of pairs that are done, after each.
+        start: starts a process; `MeasuringProcess` by default.
     """
     draw = random.Random(seed)  # noqa: S311 - an order, not a secret
-    firsts = {key: _balanced(pairs, draw) for key in order.cells}
-    found: list[Pair] = []
-    for number in range(pairs):
+    firsts = {key: _balanced(count, draw) for key in order.cells}
+    pairs: list[Pair] = []
+    for number in range(count):
         keys = list(order.cells)
         draw.shuffle(keys)
-        found.append(_pair(roots, order, {key: firsts[key][number] for key in keys}, start or Process))
-        if found[-1].failure is not None:
+        pairs.append(_pair(roots, order, {key: firsts[key][number] for key in keys}, start or MeasuringProcess))
+        if pairs[-1].failure is not None:
             break
-        told(number + 1)
-    return found
+        on_pair(number + 1)
+    return pairs
 
 
-def _balanced(pairs: int, draw: random.Random) -> list[str]:
-    sides = [BASE, HEAD] * (pairs // 2) + [draw.choice([BASE, HEAD])] * (pairs % 2)
+def _balanced(count: int, draw: random.Random) -> list[str]:
+    sides = [BASE, HEAD] * (count // 2) + [draw.choice([BASE, HEAD])] * (count % 2)
     draw.shuffle(sides)
     return sides
 
 
-def _pair(roots: Mapping[str, Path], order: Order, firsts: Mapping[str, str], start: Start) -> Pair:
+def _pair(roots: Mapping[str, Path], order: WorkOrder, firsts: Mapping[str, str], start: Start) -> Pair:
     answers: dict[str, dict[str, Answer]] = {BASE: {}, HEAD: {}}
     processes: dict[str, Any] = {}
+    failure = None
     try:
         for side, root in roots.items():
-            processes[side] = start(root, order.of(root))
+            processes[side] = start(root, order.to_dict(root, side))
         for process in processes.values():
             process.ready()
         for key, first in firsts.items():
             for side, answer in _cell(processes, (first, HEAD if first == BASE else BASE), key).items():
                 answers[side][key] = answer
     except ProcessError as error:
-        return Pair(firsts=firsts, base=answers[BASE], head=answers[HEAD], failure=str(error))
+        failure = str(error)
     finally:
         for process in processes.values():
             process.close()
-    return Pair(firsts=firsts, base=answers[BASE], head=answers[HEAD])
+    return Pair(firsts=firsts, base=answers[BASE], head=answers[HEAD], failure=failure)
 
 
 def _cell(processes: Mapping[str, Any], sides: tuple[str, str], key: str) -> dict[str, Answer]:
-    """What both sides say of a cell: timing by timing in turns; where one cannot build it, nothing is timed of the other."""
+    """What both sides say of a cell, timed in turns; a side that fails is asked no more, and the other is timed all the same."""
     built = {side: processes[side].ask(key) for side in sides}
-    if any("error" in answer for answer in built.values()):
-        return {side: answer if "error" in answer else {"turns": {}, "readings": answer["readings"]} for side, answer in built.items()}
-    told: dict[str, dict[str, list[Answer]]] = {side: {name: [] for name in built[side]["timings"]} for side in sides}
-    together = _together(dict.fromkeys(name for side in sides for name in told[side]))
-    for name, side in ((name, sides[turn]) for names in together for turn in TURNS for name in names):
-        if name in told[side]:
-            told[side][name].append(processes[side].ask(key, name))
-            if "error" in told[side][name][-1]:
-                break
-    return {side: _of_turns(told[side], built[side]["readings"]) for side in sides}
+    errors = {side: answer["error"] for side, answer in built.items() if "error" in answer}
+    turns: dict[str, dict[str, list[float]]] = {side: {name: [] for name in built[side].get("timings", ())} for side in sides}
+    names = list(dict.fromkeys(name for of_side in turns.values() for name in of_side))
+    for name, side in _turns(sides, names):
+        if name in turns[side] and side not in errors:
+            answer = processes[side].ask(key, name)
+            if "error" in answer:
+                errors[side] = answer["error"]
+            else:
+                turns[side][name].append(answer["seconds"])
+    return {
+        side: {"error": errors[side]} if side in errors else {"turns": turns[side], "readings": built[side]["readings"]} for side in sides
+    }
 
 
-def _together(names: Iterable[str]) -> list[list[str]]:
-    """Timings that share their turns: serving, with what is planted in it, which is held against the other side's; others alone."""
+def _turns(sides: tuple[str, str], names: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What is timed, turn by turn, of which side.
+
+    A planted slow-down shares the turns of serving, because it is held against the other side's serving.
+    """
     shared = [name for name in names if name in (SERVE, PLANTED)]
-    return [part for part in (shared, *([name] for name in names if name not in shared)) if part]
-
-
-def _of_turns(told: Mapping[str, Sequence[Answer]], readings: Mapping[str, Any]) -> Answer:
-    """One answer of a process's turns, seconds a call, turn by turn; or what one of them failed with."""
-    failed = [answer for turns in told.values() for answer in turns if "error" in answer]
-    if failed:
-        return failed[0]
-    return {"turns": {name: [turn["seconds"] for turn in turns] for name, turns in told.items()}, "readings": readings}
+    for group in (shared, *([name] for name in names if name not in shared)):
+        for turn in TURNS:
+            for name in group:
+                yield name, sides[turn]
 
 
 def _environment(root: Path, threads: int) -> dict[str, str]:

@@ -3,18 +3,17 @@
 Every line is JSON and gets one line of JSON in answer. The first is the order. ``{"cell": KEY}`` has a cell built and warmed up and
 tells what is timed of it; ``{"cell": KEY, "timing": NAME}`` has one of these timed for a moment. Between its turns the process
 waits, so that another one can time the same at nearly the same time. Code and settings under measurement are the checkout's; the
-instruments are this file and the two probes of its own checkout, whichever checkout is measured. So it asks one thing of a checkout:
-``benchmarks.execute.untrained_subject``. A sample is a bundle of calls, so that a clock's resolution and the loop's own cost are
-small beside it.
+instruments are this file and others of its own checkout, whichever checkout is measured. So it asks one thing of a checkout, however
+old or new: ``benchmarks.execute.untrained_subject(payload)``, and of the subject that this returns ``cell.batch_size``,
+``cell.device``, ``model``, ``request``, ``training_batch``, ``trainer``, ``server``, ``compress`` and ``compresses``. A sample is a
+bundle of calls, so that a clock's resolution and the loop's own cost are small beside it.
 
 Deterministic algorithms stay off, unlike in a cell: loading what they need would take longer than all the measuring.
 """
 
-import ctypes
 import importlib.util
 import json
 import os
-import signal
 import statistics
 import sys
 from collections.abc import Callable, Mapping
@@ -36,8 +35,9 @@ def main() -> int:
     order = json.loads(sys.stdin.readline())
     with os.fdopen(os.dup(1), "w", buffering=1) as answers:
         os.dup2(2, 1)  # what the measured code prints is no answer
-        _end_with_parent()
-        os.sched_setaffinity(0, order["affinity"])
+        instrument("tether").end_with_parent()
+        if hasattr(os, "sched_setaffinity"):  # Linux's
+            os.sched_setaffinity(0, order["affinity"])
         measure = measurer(order)
         answers.write(json.dumps({"ready": True}) + "\n")
         for line in sys.stdin:
@@ -60,8 +60,8 @@ def measurer(order: Mapping[str, Any]) -> Callable[[Mapping[str, str]], dict[str
             raise ImportError(f"{package.__name__} was imported from {package.__file__}, expected from under {root}")
     from benchmarks.execute import untrained_subject  # noqa: PLC0415
 
-    timed: Timed = instrument("clock").timed
-    watch_load = instrument("load").LoadWatch
+    timed: Timed = instrument("probes/clock").timed
+    watch_load = instrument("probes/load").LoadWatch
     built: dict[str, Timings] = {}
 
     def measure(line: Mapping[str, str]) -> dict[str, Any]:
@@ -125,19 +125,14 @@ class Timings:
 
 
 def instrument(name: str) -> ModuleType:
-    """A probe that lies beside this file, whatever checkout is measured."""
-    path = Path(__file__).resolve().parent.parent / "probes" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"instrument_{name}", path)
+    """A module of this file's own ``benchmarks/``, loaded by its path, whatever checkout is measured."""
+    path = Path(__file__).resolve().parent.parent / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"instrument_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path}: cannot be loaded")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def _end_with_parent() -> None:
-    set_parent_death_signal = 1
-    ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -1,27 +1,117 @@
 """Compares a run's deterministic numbers with a reviewed baseline: ``python -m benchmarks.gate results/NAME --baseline FILE``."""
 
 import argparse
-import json
-import math
+import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.findings import Line, Sheet, add_options, exit_code, show, write
-from benchmarks.gate.baseline import Baseline, Finding, Verdict, judge, load_baseline, make_baseline
+from benchmarks.environment import utc_now
+from benchmarks.findings import Line, Outputs, Sheet, Verdict, add_options, exit_code, show
+from benchmarks.gate.baseline import Baseline, load_baseline
+from benchmarks.gate.judge import Finding, judge
 from benchmarks.records import FINDINGS, Record, load_records
-from persrec.commandline import DONE, INCOMPLETE, NOT_COMPARABLE, Parser, refuse
+from benchmarks.text import change, exact
+from persrec.commandline import DONE, INCOMPLETE, NOT_COMPARABLE, Parser, guarded
 from persrec.files import write_atomically
 
 PROGRAM = "benchmarks.gate"
 HEADINGS = ("baseline", "now", "change", "margin")
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    return guarded(PROGRAM, lambda: _gate(parser().parse_args(argv)))
+
+
+def parser() -> Parser:
+    """The options."""
+    parser = Parser(prog=PROGRAM, description="Compares a run's deterministic numbers with a reviewed baseline, each within its margin.")
+    parser.add_argument("results", type=Path, metavar="results/NAME")
+    parser.add_argument("--baseline", type=Path, required=True, metavar="FILE", help="results/baselines/NAME.json")
+    add_options(parser)
+    parser.add_argument("--update", action="store_true", help="write the baseline anew from these results, to be reviewed")
+    return parser
+
+
+def _gate(options: argparse.Namespace) -> int:
+    outputs = Outputs.of(options)
+    outputs.check({"--baseline": options.baseline})
+    records = load_records(options.results)
+    is_new = options.update and not os.path.lexists(options.baseline)
+    baseline = Baseline(utc=utc_now(), entries={}) if is_new else load_baseline(options.baseline)
+    findings = judge(baseline, records) if records else []
+    unmeasured = _unmeasured(records) if options.update else ""
+    accepted = options.update and not unmeasured
+    if accepted:
+        write_atomically(options.baseline, Baseline.of(records, margins=baseline.margins).to_json())
+        sys.stdout.write(f"wrote {options.baseline}: {len(records)} cells; review the change before it is committed\n")
+    judgement = Judgement(
+        results=options.results,
+        baseline_path=options.baseline,
+        baseline=None if is_new else baseline,
+        findings=findings,
+        notes=_notes(None if is_new else baseline, records),
+        strict=options.strict,
+        exit_code=INCOMPLETE if unmeasured else DONE if accepted else _exit_code(baseline, findings, strict=options.strict),
+        accepted=accepted,
+    )
+    outputs.write(judgement.sheet())
+    show(judgement.sheet())
+    if unmeasured:
+        sys.stderr.write(f"{PROGRAM}: {options.baseline} is left as it is: {unmeasured}\n")
+    return judgement.exit_code
+
+
+def _unmeasured(records: Sequence[Record]) -> str:
+    """Why records cannot become a baseline: what was not measured is not what is expected. Empty where they can."""
+    lost = [record for record in records if record.status not in FINDINGS]
+    if lost:
+        return f"{len(lost)} of {len(records)} cells have no measurement, the first of them {lost[0].cell_key}"
+    return "" if records else "nothing was measured"
+
+
+def _exit_code(baseline: Baseline, findings: Sequence[Finding], *, strict: bool) -> int:
+    """The gate's exit code: that of the verdicts, unless the results and the baseline share no cell."""
+    absent = {
+        finding.cell_key for finding in findings if finding.metric is None and finding.verdict in (Verdict.MISSING, Verdict.INCOMPARABLE)
+    }
+    if findings and not set(baseline.entries) - absent:
+        return NOT_COMPARABLE
+    return exit_code([finding.verdict for finding in findings], strict=strict)
+
+
+def _notes(baseline: Baseline | None, records: Sequence[Record]) -> list[str]:
+    notes = []
+    if baseline is not None and any(str(record.environment.fingerprint) not in baseline.source.fingerprints for record in records):
+        notes.append(
+            "the baseline is from another machine or other package versions: counts must agree all the same, quality within its margin"
+        )
+    if _is_of_several_codes(records):
+        notes.append("these results were measured by more than one version of the code")
+    if any(record.cell.device != "cpu" for record in records):
+        notes.append("quality on a GPU is not deterministic and is not compared; counts are")
+    return notes
+
+
+def _is_of_several_codes(records: Sequence[Record]) -> bool:
+    """Whether two records name different code for the same kind of number of the same parts."""
+    digests: dict[tuple[str, ...], str] = {}
+    for record in records:
+        parts = (record.cell.backbone, record.cell.compression, record.cell.dataset, record.cell.device)
+        for origin in (record.quality, record.cost):
+            for kind, digest in origin.code.items() if origin is not None else ():
+                if digests.setdefault((kind, *parts), digest) != digest:
+                    return True
+    return False
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judgement:
-    """Everything the outputs show."""
+    """Everything that the outputs show. ``baseline`` is ``None`` where there was none before."""
 
     results: Path
     baseline_path: Path
@@ -29,152 +119,52 @@ class Judgement:
     findings: Sequence[Finding]
     notes: Sequence[str]
     strict: bool
-
-    def exit_code(self) -> int:
-        """The exit code of the contract."""
-        if self.findings and not self.compared():
-            return NOT_COMPARABLE
-        return exit_code([finding.verdict for finding in self.findings], strict=self.strict)
-
-    def compared(self) -> set[str]:
-        """The cells that both the results and the baseline know."""
-        entries = self.baseline.entries if self.baseline is not None else {}
-        absent = {
-            finding.cell_key
-            for finding in self.findings
-            if finding.metric is None and finding.verdict in (Verdict.MISSING, Verdict.INCOMPARABLE)
-        }
-        return set(entries) - absent
+    exit_code: int
+    accepted: bool
 
     def sheet(self) -> Sheet:
         """The findings for the outputs."""
-        baseline = self.baseline
         return Sheet(
             program=PROGRAM,
-            subject=f"{self.results} beside {self.baseline_path}{self._age()}",
+            subject=f"{self.results} beside {self.baseline_path} ({self._age()})",
             headings=HEADINGS,
             lines=[_line(finding) for finding in self.findings],
             notes=self.notes,
-            exit_code=self.exit_code(),
+            exit_code=self.exit_code,
             strict=self.strict,
             content={
                 "results": str(self.results),
-                "baseline": {
-                    "path": str(self.baseline_path),
-                    "utc": baseline.utc if baseline else None,
-                    "age_days": baseline.age_days() if baseline else None,
-                    "source": dict(baseline.source) if baseline else None,
-                },
+                "baseline": {"path": str(self.baseline_path), **self._baseline_as_json()},
                 "findings": [_finding_as_json(finding) for finding in self.findings],
             },
+            accepted=self.accepted,
         )
 
     def _age(self) -> str:
         if self.baseline is None:
-            return ""
-        days, commits = self.baseline.age_days(), self.baseline.source.get("commits") or []
-        return f" ({days} day{'s' * (days != 1)} old{', commit ' + str(commits[0])[:10] if commits else ''})"
+            return "new"
+        days, commits = self.baseline.age_days(), self.baseline.source.commits
+        return f"{days} day{'s' * (days != 1)} old{f', commit {commits[0][:10]}' if commits else ''}"
 
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    options = parser().parse_args(argv)
-    try:
-        return _gate(options)
-    except ValueError as error:
-        return refuse(PROGRAM, error)
-
-
-def parser() -> Parser:
-    """The options."""
-    made = Parser(prog=PROGRAM, description="Compares a run's deterministic numbers with a reviewed baseline, each within its margin.")
-    made.add_argument("results", type=Path, metavar="results/NAME")
-    made.add_argument("--baseline", type=Path, required=True, metavar="FILE", help="results/baselines/NAME.json")
-    add_options(made)
-    made.add_argument("--update", action="store_true", help="write the baseline anew from these results, to be reviewed")
-    return made
-
-
-def _gate(options: argparse.Namespace) -> int:
-    records = load_records(options.results)
-    creating = options.update and not options.baseline.exists()
-    baseline = None if creating else load_baseline(options.baseline)
-    judgement = Judgement(
-        results=options.results,
-        baseline_path=options.baseline,
-        baseline=baseline,
-        findings=judge(baseline, records) if baseline is not None and records else [],
-        notes=_notes(baseline, records),
-        strict=options.strict,
-    )
-    write(judgement.sheet(), junit_to=options.junit, markdown_to=options.markdown, json_to=options.json)
-    if not creating:
-        show(judgement.sheet())
-    if options.update:
-        return _update(options, baseline, records)
-    return judgement.exit_code()
-
-
-def _notes(baseline: Baseline | None, records: Sequence[Record]) -> list[str]:
-    notes = []
-    if baseline is not None:
-        known = baseline.source.get("fingerprints") or []
-        if any(str(record["environment"].get("fingerprint")) not in known for record in records):
-            notes.append(
-                "the baseline is from another machine or other package versions: counts must agree all the same, quality within its margin"
-            )
-    if len({record.get("code_digest") for record in records}) > 1:
-        notes.append("these results were measured by more than one version of the code")
-    if any(record["cell"].get("device") != "cpu" for record in records):
-        notes.append("quality on a GPU is not deterministic and is not compared; counts are")
-    return notes
-
-
-def _update(options: argparse.Namespace, baseline: Baseline | None, records: Sequence[Record]) -> int:
-    """Writes the replacement; what was not measured cannot become what is expected."""
-    lost = [record for record in records if record["status"] not in FINDINGS]
-    if lost or not records:
-        what = (
-            f"{len(lost)} of {len(records)} cells have no measurement, the first of them {lost[0]['cell_key']}"
-            if lost
-            else "nothing was measured"
-        )
-        sys.stderr.write(f"{PROGRAM}: {options.baseline} is left as it is: {what}\n")
-        return INCOMPLETE
-    content = make_baseline(records, margins=baseline.margins if baseline is not None else {})
-    write_atomically(options.baseline, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
-    sys.stdout.write(f"wrote {options.baseline}: {len(records)} cells; review the change before it is committed\n")
-    return DONE
+    def _baseline_as_json(self) -> dict[str, Any]:
+        if self.baseline is None:
+            return {"utc": None, "age_days": None, "source": None}
+        return {"utc": self.baseline.utc, "age_days": self.baseline.age_days(), "source": dataclasses.asdict(self.baseline.source)}
 
 
 def _line(finding: Finding) -> Line:
-    change = finding.change()
-    numbers = (_number(finding.baseline), _number(finding.current), "" if change is None else f"{change:+.2%}", _number(finding.margin))
+    numbers = (finding.baseline, finding.current, finding.margin)
+    baseline, current, margin = ("" if number is None else exact(number) for number in numbers)
+    moved = finding.change()
     return Line(
         verdict=finding.verdict,
         cell_key=finding.cell_key,
         cell=finding.cell,
         metric=finding.metric,
-        values=numbers,
+        values=(baseline, current, "" if moved is None else change(moved), margin),
         reason=finding.reason,
     )
 
 
-def _number(value: float | None) -> str:
-    if value is None:
-        return ""
-    return str(int(value)) if math.isfinite(value) and value == int(value) else f"{value:.6g}"
-
-
 def _finding_as_json(finding: Finding) -> dict[str, Any]:
-    return {
-        "verdict": finding.verdict.value,
-        "cell_key": finding.cell_key,
-        "cell": finding.cell,
-        "metric": finding.metric,
-        "baseline": finding.baseline,
-        "current": finding.current,
-        "change": finding.change(),
-        "margin": finding.margin,
-        "reason": finding.reason,
-    }
+    return {**dataclasses.asdict(finding), "verdict": finding.verdict.value, "change": finding.change()}

@@ -1,29 +1,29 @@
 """Attention that costs what it sees: ``python -m benchmarks.kernels`` times it against the naive dense form and itself.
 
-Every row is a ratio of two medians, taken in one process of its own with the two sides in turn, and where the row compares the
-kernels themselves, of two peaks of memory. Absolute times stand beside them and do not travel between machines.
+Before a row is timed, the outputs of what is timed are compared with those of the plain form; where a training step is timed, so
+are the gradients. A row that differs is refused, and nothing is written. Then, in a process of its own, the two sides are measured
+in turn: a row is the ratio of two medians or, where it compares the kernels' memory, of two peaks. Absolute times stand beside the
+ratios and do not travel between machines.
 """
 
-import json
-import os
+import argparse
+import dataclasses
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from benchmarks.environment import chosen_device, environment, provenance
+from benchmarks.environment import chosen_device, environment, processors, provenance
 from benchmarks.isolation import Job, preload, run_isolated
-from benchmarks.kernels.record import SCHEMA_VERSION
-from benchmarks.store import kernels_paths
-from persrec.commandline import DONE, INCOMPLETE, Parser, refuse
+from benchmarks.kernels.record import KernelMachine, KernelRow, KernelSettings, KernelTimings, to_json
+from benchmarks.records import Environment, Provenance, typed
+from benchmarks.text import significant
+from persrec.commandline import DONE, INCOMPLETE, Parser, guarded, one_line
 from persrec.files import write_atomically
 
-if TYPE_CHECKING:
-    from benchmarks.kernels.rows import Settings
-
 PROGRAM = "benchmarks.kernels"
-PROBE = "benchmarks.kernels.rows"
+ROWS = "benchmarks.kernels.rows"
 
 
 class RowError(Exception):
@@ -33,6 +33,11 @@ class RowError(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(PROGRAM, lambda: _measure(parser().parse_args(arguments), arguments))
+
+
+def parser() -> Parser:
+    """The options."""
     parser = Parser(prog=PROGRAM, description="Times the attention kernels against their naive form, as ratios, and writes a record.")
     parser.add_argument(
         "--out", type=Path, default=Path("results"), metavar="DIR", help="where kernels/DEVICE.json goes (default: results)"
@@ -42,63 +47,88 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="measurements of each side (default: 5)")
     parser.add_argument("--layers", type=int, default=16, metavar="N", help="layers of the HSTU (default: 16, the paper's)")
     parser.add_argument("--only", default="", metavar="TEXT", help="only rows whose name holds this; writes nothing")
-    options = parser.parse_args(arguments)
-    for name in ("threads", "rounds", "layers"):
-        if getattr(options, name) < 1:
-            return refuse(PROGRAM, f"--{name}: {getattr(options, name)}; expected at least 1")
-    try:
-        chosen_device(options.device)
-        from benchmarks.kernels import rows as probe  # noqa: PLC0415 - torch takes seconds, and a refused call needs none
+    return parser
 
-        settings = probe.Settings(device=options.device, threads=options.threads, rounds=options.rounds, layers=options.layers)
-        known = probe.names(options.device)
-        names = [name for name in known if options.only in name]
-        if not names:
-            return refuse(PROGRAM, f"--only: no row's name holds {options.only!r}; known: {', '.join(known)}")
-        rows = []
+
+def _measure(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    path: Path = options.out / "kernels" / f"{options.device}.json"
+    _check(options, path)
+    settings = KernelSettings(device=options.device, threads=options.threads, rounds=options.rounds, layers=options.layers)
+    from benchmarks.kernels import rows as probe  # noqa: PLC0415 - torch takes seconds, and a refused call needs none
+
+    known = probe.names(options.device)
+    names = [name for name in known if options.only in name]
+    if not names:
+        raise ValueError(f"--only: no row's name holds {options.only!r}; known: {', '.join(known)}")
+    rows: list[KernelRow] = []
+    try:
         for row in _measured(settings, names):
             rows.append(row)
-            print(_told(row), flush=True)
-        if options.only:
-            return DONE
-        record = {
-            "schema_version": SCHEMA_VERSION,
-            "settings": settings.to_dict(),
-            "machine": probe.machine(settings),
-            "rows": rows,
-            "environment": environment(device=options.device, threads=options.threads, affinity=sorted(os.sched_getaffinity(0))),
-            "provenance": provenance(argv=["python", "-m", PROGRAM, *arguments]),
-        }
-        path = kernels_paths(options.out / "any")[options.device]
-        write_atomically(path, json.dumps(record, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n")
-        print(path)
-    except ValueError as error:
-        return refuse(PROGRAM, error)
+            print(_line(row), flush=True)
     except RowError as error:
-        refuse(PROGRAM, error)
+        sys.stderr.write(f"{PROGRAM}: {one_line(str(error))}; nothing was written\n")
         return INCOMPLETE
+    if options.only:
+        return DONE
+    machine = environment(device=options.device, threads=options.threads, affinity=processors(0, options.threads))
+    source = provenance(argv=["python", "-m", PROGRAM, *arguments])
+    timings = KernelTimings(
+        settings=settings,
+        machine=KernelMachine(matrix_product_flops_per_second=probe.matrix_product_peak(settings)),
+        rows=tuple(rows),
+        environment=typed(machine, Environment, where=PROGRAM, what="an environment"),
+        provenance=typed(source, Provenance, where=PROGRAM, what="a provenance"),
+    )
+    write_atomically(path, to_json(timings))
+    print(path)
     return DONE
 
 
-def _measured(settings: "Settings", names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Rows as they are measured, each in a fresh process: what one has allocated makes the next one's memory cheap, or dear.
+def _check(options: argparse.Namespace, path: Path) -> None:
+    """Refuses, before the long measuring, what would fail behind it.
 
     Raises:
-        RowError: a row was not measured; the end of its log is printed.
+        ValueError: a number below 1, a device that is not there, or a place that cannot hold the record.
     """
-    preload([PROBE], threads=settings.threads)
+    for name in ("threads", "rounds", "layers"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name}: {getattr(options, name)}; expected at least 1")
+    chosen_device(options.device)
+    for folder in (options.out, path.parent):
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"--out: {folder} is a file; expected a folder")
+    if path.is_dir():
+        raise ValueError(f"--out: {path} is a folder; expected room for a file")
+
+
+def _measured(settings: KernelSettings, names: Sequence[str]) -> Iterator[KernelRow]:
+    """Rows as they are compared and measured, both in fresh processes: what one allocates makes the next one's memory cheap, or dear.
+
+    Raises:
+        RowError: a row was not measured, or its outputs differ; the end of its log is printed.
+    """
+    preload([ROWS], threads=settings.threads)
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
-            payload = {"settings": settings, "name": name}
-            job = Job(function=f"{PROBE}:measure_row", payload=payload, log_path=Path(folder) / "log", threads=settings.threads)
-            outcome = run_isolated(job)
-            if outcome.status != "ok":
-                print(outcome.log_tail or "", file=sys.stderr)
-                raise RowError(f"{name}: {outcome.status}: {outcome.type}: {outcome.message}")
-            yield outcome.value
+            check, row = (_in_a_process(function, settings, name, Path(folder) / "log") for function in ("check_row", "measure_row"))
+            yield dataclasses.replace(row, **check)
 
 
-def _told(row: dict[str, object]) -> str:
-    bound = row["bound"]
-    wanted = "" if bound is None else f", asked {'at least' if row['higher_is_better'] else 'at most'} {bound:.3g}"
-    return f"{row['name']}: {row['ratio']:.3g}{wanted}"
+def _in_a_process(function: str, settings: KernelSettings, name: str, log: Path) -> Any:
+    job = Job(
+        function=f"{ROWS}:{function}",
+        payload={"settings": settings, "name": name},
+        log_path=log,
+        threads=settings.threads,
+        affinity=processors(0, settings.threads),
+    )
+    outcome = run_isolated(job)
+    if outcome.status != "ok":
+        print(outcome.log_tail or "", file=sys.stderr)
+        raise RowError(f"{name}: {outcome.status}: {outcome.type}: {outcome.message}")
+    return outcome.value
+
+
+def _line(row: KernelRow) -> str:
+    asked = "" if row.bound is None else f", asked {'at least' if row.higher_is_better else 'at most'} {significant(row.bound)}"
+    return f"{row.name}: {significant(row.ratio)}{asked}"

@@ -1,56 +1,116 @@
-"""What ``benchmarks.kernels`` measured: the records beside the runs, and the table that the report shows of them."""
+"""The record of ``benchmarks.kernels``: its types, its reader and its writer. Imports no torch, so that a report reads it."""
 
-import statistics
-from collections.abc import Mapping
+import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from benchmarks.report import tables
-from benchmarks.report.tables import Entry, Table
-from benchmarks.store import load_beside
-from benchmarks.text import significant
+import msgspec
+
+from benchmarks.records import Environment, Provenance, check_version, read_json, typed
 
 SCHEMA_VERSION = 1
-
-Content = Mapping[str, Any]
-_SIDES = {"first": "median of ours", "second": "median of the other"}
+WHAT = "a record of benchmarks.kernels"
 
 
-def load_kernels(path: Path) -> Content | None:
-    """The record, or ``None`` where there is none; fails as `benchmarks.store.load_beside`."""
-    return load_beside(path, program="benchmarks.kernels", version=SCHEMA_VERSION, show=kernel_table)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KernelSettings:
+    """How rows are measured.
+
+    Attributes:
+        device: ``cpu`` or ``cuda``.
+        threads: threads to compute with.
+        rounds: measurements of each side.
+        layers: of the HSTU and the SASRec.
+        users: at once.
+        heads: of a layer.
+        width: of a layer, over all heads.
+        history: items before the recent ones.
+        recent: items at the end of the window.
+        tokens: that PerSRec keeps of the history.
+        dtype: what is computed in; rows in another type say so in their names.
+    """
+
+    device: str
+    threads: int
+    rounds: int
+    layers: int
+    users: int = 4
+    heads: int = 8
+    width: int = 64
+    history: int = 1024
+    recent: int = 256
+    tokens: int = 4
+    dtype: str = "float32"
+
+    @property
+    def window(self) -> int:
+        """All items."""
+        return self.history + self.recent
 
 
-def kernel_table(content: Content) -> Table:
-    """A row per ratio: what was seen, what was asked, and the medians behind it."""
-    rows = [tables.row(Entry(text=str(row["name"]), tone="long"), *_entries(row)) for row in content["rows"]]
-    settings = content["settings"]
-    peak = content["machine"]["matrix_product_flops_per_second"] / 1e9
-    numeric = ("ratio", "asked", "first", "second")
-    return Table(
-        key=f"kernels-{settings['device']}",
-        caption=(
-            f"{settings['device'].upper()}, {settings['threads']} threads: {settings['layers']} layers, {settings['heads']} heads, width "
-            f"{settings['width']}, {settings['users']} users, {settings['history']} + {settings['recent']} items; matrix products reach "
-            f"{significant(peak)} GFLOP/s here"
-        ),
-        columns=tables.columns("what", *numeric, numeric=numeric, explanations=_SIDES),
-        rows=tuple(rows),
-    )
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KernelRow:
+    """One ratio of ``other`` over ``ours``, or its inverse, divided by ``share_of_flops``; the samples are seconds or bytes.
+
+    Attributes:
+        name: what is compared.
+        ratio: of the medians.
+        bound: what is asked of the ratio, if anything is.
+        higher_is_better: whether the bound is a lower one.
+        share_of_flops: the FLOPs of one side over those of the other; 1 where both do the same.
+        unit: ``s`` or ``byte``.
+        ours: the samples of one side.
+        other: those of the other.
+        largest_difference: the distance of outputs, and of gradients where a training step is timed, from those of the plain form,
+            as a share of their norm; ``None`` in records that are older than the check.
+        tolerance: what the difference may be.
+    """
+
+    name: str
+    ratio: float
+    bound: float | None
+    higher_is_better: bool
+    share_of_flops: float
+    unit: Literal["s", "byte"]
+    ours: tuple[float, ...]
+    other: tuple[float, ...]
+    largest_difference: float | None = None
+    tolerance: float | None = None
 
 
-def _entries(row: Mapping[str, Any]) -> tuple[Entry, ...]:
-    ratio, bound, higher = float(row["ratio"]), row["bound"], bool(row["higher_is_better"])
-    tone = "" if bound is None else "fine" if (ratio >= bound if higher else ratio <= bound) else "warn"
-    asked = "" if bound is None else f"{'at least' if higher else 'at most'} {significant(float(bound))}"
-    return (
-        Entry(text=significant(ratio), order=ratio, tone=tone),
-        Entry(text=asked, order=None if bound is None else float(bound)),
-        *(_median(row[side], row["unit"]) for side in ("ours", "other")),
-    )
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KernelMachine:
+    """What the machine reaches at its best, measured beside the rows."""
+
+    matrix_product_flops_per_second: float
 
 
-def _median(samples: list[float], unit: str) -> Entry:
-    middle = statistics.median(samples)
-    shown = f"{significant(middle * 1e3)} ms" if unit == "s" else f"{significant(middle / 2**20)} MiB"
-    return Entry(text=shown, order=middle)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KernelTimings:
+    """The rows of one device."""
+
+    settings: KernelSettings
+    machine: KernelMachine
+    rows: tuple[KernelRow, ...]
+    environment: Environment
+    provenance: Provenance
+    schema_version: int = SCHEMA_VERSION
+
+
+def load_kernels(path: Path) -> KernelTimings | None:
+    """The record, or ``None`` where there is none.
+
+    Raises:
+        RecordError: the file is no JSON, of another version, or no such record; the message is one line that names it.
+    """
+    if not path.exists():
+        return None
+    values = read_json(path, again="run benchmarks.kernels")
+    check_version(values, known=SCHEMA_VERSION, where=str(path), what=WHAT)
+    return typed(values, KernelTimings, where=str(path), what=WHAT)
+
+
+def to_json(timings: KernelTimings) -> bytes:
+    """The bytes of its file."""
+    return json.dumps(msgspec.to_builtins(timings), indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"

@@ -3,66 +3,75 @@
 import ctypes
 import statistics
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 
+from benchmarks.cell import InvalidMeasurementError
+from benchmarks.kernels.computations import (
+    RANKED_ITEMS,
+    RANKED_USERS,
+    Computation,
+    both,
+    build_model,
+    causal_softmax,
+    compressing,
+    forward,
+    largest_difference,
+    ranking,
+    serving,
+    training,
+)
+from benchmarks.kernels.record import KernelRow, KernelSettings
 from benchmarks.probes.clock import interleaved
 from benchmarks.probes.memory import peak_bytes
-from persrec.backbones import BackboneSettings, build_backbone
-from persrec.compression import CompressionSettings, build_compression
-from persrec.evaluation.ranks import target_ranks
-from persrec.items.ids import ItemEmbedding
 from persrec.names import Kernel
-from persrec.nn.attention import softmax_attention
 from persrec.recommender import SequentialRecommender
 
-USERS, HEADS, WIDTH, ITEMS = 4, 8, 64, 1000
-HISTORY, RECENT, TOKENS = 1024, 256, 4
-WINDOW = HISTORY + RECENT
 LONG = 4096  # items of the rows that a GPU alone is measured by
 PEAK_SIZE = 2048
-KERNELS: tuple[Kernel, Kernel] = ("segmented", "naive")
+FAST: Kernel = "segmented"
+PLAIN: Kernel = "naive"
+TOLERANCE = 1e-4  # of float32 numbers that are summed in another order; measured: up to 1e-5
+TOLERANCE_BFLOAT16 = 0.5  # through 16 layers of numbers of 8 bits; measured: 0.2, and 1 without attention
 KEPT = "hstu, serving, naive over segmented, freed memory kept by the process"
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of the GNU C library's mallopt
-Call = Callable[[], object]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
-    """How to measure.
-
-    Attributes:
-        device: ``cpu`` or ``cuda``.
-        threads: threads to compute with.
-        rounds: measurements of each side.
-        layers: of the HSTU and the SASRec.
-    """
-
-    device: str
-    threads: int
-    rounds: int
-    layers: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values, the sizes among them."""
-        sizes = {"users": USERS, "heads": HEADS, "width": WIDTH, "history": HISTORY, "recent": RECENT, "tokens": TOKENS}
-        return {**asdict(self), **sizes, "dtype": "float32"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sides:
-    """Two calls to time in turn: the ratio is other over ours, or its inverse, divided by ``share``, one's FLOPs over the other's."""
+    """Two calls to time in turn, and what is compared with its plain form before.
 
-    ours: Call
-    other: Call
+    Attributes:
+        ours: the one side.
+        other: the other.
+        checks: computations that the sides time; each must give by the fast kernels what it gives by the plain form.
+        tolerance: what `largest_difference` may be.
+        share: the FLOPs of ours over the other's. The ratio is other over ours divided by it.
+        inverse: whether the ratio is ours over other.
+        bound: what is asked of the ratio.
+        memory: whether peaks of memory are compared, not times.
+    """
+
+    ours: Callable[[], object]
+    other: Callable[[], object]
+    checks: tuple[Computation, ...]
+    tolerance: float = TOLERANCE
     share: float = 1.0
     inverse: bool = False
     bound: float | None = None
     memory: bool = False
+
+    @classmethod
+    def fast_beside_plain(cls, computation: Computation, **options: Any) -> "Sides":
+        """One computation by the fast kernels and by the plain form."""
+        return cls(ours=lambda: computation(FAST), other=lambda: computation(PLAIN), checks=(computation,), **options)
+
+    @classmethod
+    def one_beside_another(cls, ours: Computation, other: Computation, **options: Any) -> "Sides":
+        """Two computations, both by the fast kernels."""
+        return cls(ours=lambda: ours(FAST), other=lambda: other(FAST), checks=(ours, other), inverse=True, **options)
 
 
 def names(device: str) -> list[str]:
@@ -70,117 +79,66 @@ def names(device: str) -> list[str]:
     return [name for name, _ in _rows(device)]
 
 
-def measure_row(payload: Mapping[str, Any], report_phase: Callable[[str], None]) -> dict[str, Any]:
-    """One row, as a job of `benchmarks.isolation`: ``payload`` has the ``settings`` and the row's ``name``.
+def check_row(payload: Mapping[str, Any], report_phase: Callable[[str], None]) -> dict[str, float]:
+    """Compares what a row times with its plain form, as a job of `benchmarks.isolation`; ``payload`` as of `measure_row`.
 
-    The row has ``ratio``, ``bound`` (what is asked, or None), ``higher_is_better``, and the raw seconds of both sides.
+    It has a process of its own: what the plain form allocates and frees would change the timings behind it.
+
+    Returns:
+        ``largest_difference`` and ``tolerance``, as the record has them.
+
+    Raises:
+        InvalidMeasurementError: they differ by more than the tolerance.
     """
+    report_phase("compare")
+    sides = _sides(payload)
+    difference = max(largest_difference(check(FAST), check(PLAIN)) for check in sides.checks)
+    if not difference <= sides.tolerance:
+        raise InvalidMeasurementError(f"outputs differ from the plain form by {difference:.3g}; expected at most {sides.tolerance:g}")
+    return {"largest_difference": difference, "tolerance": sides.tolerance}
+
+
+def measure_row(payload: Mapping[str, Any], report_phase: Callable[[str], None]) -> KernelRow:
+    """One row, as a job of `benchmarks.isolation`: ``payload`` has the ``settings`` and the row's ``name``."""
     report_phase("measure")
-    settings, name = payload["settings"], payload["name"]
-    torch.set_num_threads(settings.threads)
-    torch.manual_seed(0)
-    sides = dict(_rows(settings.device))[name](settings)
-    ratio_of = _peaks if sides.memory else _times
-    return {"name": name, "bound": sides.bound, "higher_is_better": not sides.inverse, **ratio_of(sides, settings)}
+    settings: KernelSettings = payload["settings"]
+    sides = _sides(payload)
+    ratio, ours, other = (_peaks if sides.memory else _times)(sides, settings)
+    return KernelRow(
+        name=payload["name"],
+        ratio=ratio,
+        bound=sides.bound,
+        higher_is_better=not sides.inverse,
+        share_of_flops=sides.share,
+        unit="byte" if sides.memory else "s",
+        ours=ours,
+        other=other,
+    )
 
 
-def machine(settings: Settings) -> dict[str, Any]:
+def matrix_product_peak(settings: KernelSettings) -> float:
     """The machine's matrix-product peak in FLOP a second, float32, as measured here."""
     torch.set_num_threads(settings.threads)
-    return {"matrix_product_flops_per_second": _matrix_product_peak(settings)}
+    (seconds,) = interleaved([_matrix_product(settings)], rounds=settings.rounds, device=settings.device)
+    return 2 * PEAK_SIZE**3 / min(seconds)
 
 
-def _times(sides: Sides, settings: Settings) -> dict[str, Any]:
+def _sides(payload: Mapping[str, Any]) -> Sides:
+    settings = payload["settings"]
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(0)
+    return dict(_rows(settings.device))[payload["name"]](settings)
+
+
+def _times(sides: Sides, settings: KernelSettings) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
     ours, other = interleaved([sides.ours, sides.other], rounds=settings.rounds, device=settings.device)
     ratio = statistics.median(other) / statistics.median(ours)
-    ratio = (1 / ratio if sides.inverse else ratio) / sides.share
-    return {"ratio": ratio, "share_of_flops": sides.share, "ours": list(ours), "other": list(other), "unit": "s"}
+    return (1 / ratio if sides.inverse else ratio) / sides.share, tuple(ours), tuple(other)
 
 
-def _peaks(sides: Sides, settings: Settings) -> dict[str, Any]:
-    peaks = [peak_bytes(call, settings.device) for call in (sides.ours, sides.other)]
-    return {"ratio": peaks[0] / max(1, peaks[1]), "share_of_flops": 1.0, "ours": peaks[:1], "other": peaks[1:], "unit": "byte"}
-
-
-def _model(
-    settings: Settings, compression: str, *, backbone: str = "hstu", history: int = HISTORY, segments: int = 1, tokens: int = 0
-) -> SequentialRecommender:
-    chosen = build_compression(
-        compression, CompressionSettings(history=history, recent=RECENT, segments=segments, tokens=tokens, width=WIDTH)
-    )
-    sizes = BackboneSettings(width=WIDTH, layers=settings.layers, heads=HEADS, length=chosen.layout.length)
-    items = ItemEmbedding(count=ITEMS, width=WIDTH)
-    model = SequentialRecommender(items=items, backbone=build_backbone(backbone, sizes), compression=chosen)
-    return model.eval().to(settings.device)
-
-
-def _items(settings: Settings, count: int) -> torch.Tensor:
-    return torch.randint(1, ITEMS, (USERS, count), device=settings.device)
-
-
-def _forward(settings: Settings, model: SequentialRecommender, kernel: Kernel = "segmented", count: int = WINDOW) -> Call:
-    items = _items(settings, count)
-
-    def call() -> None:
-        model.use_kernel(kernel)
-        with torch.inference_mode():
-            model.user_states(items)
-
-    return call
-
-
-def _training(settings: Settings, model: SequentialRecommender, kernel: Kernel = "segmented", *, timed: bool = False) -> Call:
-    items = _items(settings, model.layout.window)
-    times = torch.randint(1, 100_000, items.shape, device=settings.device).cumsum(1) if timed else None
-
-    def call() -> None:
-        model.use_kernel(kernel)
-        model.zero_grad(set_to_none=True)
-        hidden, _ = model.hidden_states(items, times)
-        hidden.square().mean().backward()  # type: ignore[no-untyped-call]
-
-    return call
-
-
-def _compress(settings: Settings, model: SequentialRecommender) -> Call:
-    history = _items(settings, model.layout.history)
-
-    def call() -> None:
-        with torch.inference_mode():
-            model.compress(history)
-
-    return call
-
-
-def _serve(settings: Settings, model: SequentialRecommender, kernel: Kernel = "segmented") -> Call:
-    history, recent = _items(settings, model.layout.history), _items(settings, RECENT)
-    with torch.inference_mode():
-        cache = model.compress(history)
-
-    def call() -> None:
-        model.use_kernel(kernel)
-        with torch.inference_mode():
-            model.user_states(recent, cache=cache)
-
-    return call
-
-
-def _both(first: Call, second: Call) -> Call:
-    def call() -> None:
-        first()
-        second()
-
-    return call
-
-
-def _macs(model: SequentialRecommender, segments: range, *, backward: bool = False) -> int:
-    """Multiply-adds of some segments of the layout, visible pairs alone."""
-    layout, backbone = model.layout, model.backbone
-    parts = backbone.macs(positions=sum(layout.size(j) for j in segments), pairs=sum(layout.visible_pairs(j) for j in segments))
-    attention = parts.pop("attention")
-    if backward:
-        return 3 * sum(parts.values()) + attention * (2 + backbone.backward_products) // 2
-    return sum(parts.values()) + attention
+def _peaks(sides: Sides, settings: KernelSettings) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
+    ours, other = (peak_bytes(call, settings.device) for call in (sides.ours, sides.other))
+    return ours / max(1, other), (ours,), (other,)
 
 
 def _with_freed_memory_kept(sides: Sides) -> Sides:
@@ -194,100 +152,98 @@ def _with_freed_memory_kept(sides: Sides) -> Sides:
     return sides
 
 
-def _against_naive(settings: Settings, make: Callable[..., Call], *, compression: str, bound: float, memory: bool = False) -> Sides:
-    model = _model(settings, compression, tokens=TOKENS if compression == "experts" else 0)
-    ours, naive = (make(settings, model, kernel) for kernel in KERNELS)
-    return Sides(ours=ours, other=naive, bound=bound, memory=memory, inverse=memory)
+def _full(settings: KernelSettings, make: Callable[..., Computation], *, bound: float, memory: bool = False) -> Sides:
+    """Full attention over the window, by the fast kernels and by the plain form."""
+    return Sides.fast_beside_plain(make(settings, build_model(settings, "full")), bound=bound, memory=memory, inverse=memory)
 
 
-def _long_training(settings: Settings, *, timed: bool = False, memory: bool = False) -> Sides:
+def _served(settings: KernelSettings) -> Sides:
+    """Serving with tokens, by the fast kernels and by the plain form."""
+    return Sides.fast_beside_plain(serving(settings, build_model(settings, "experts", tokens=settings.tokens)), bound=3.0)
+
+
+def _long_training(settings: KernelSettings, *, timed: bool = False, memory: bool = False) -> Sides:
     """A training step over `LONG` items in bfloat16, with HSTU's bias by time where ``timed``."""
-    model = _model(settings, "full", history=LONG - RECENT).bfloat16()
-    ours, naive = (_training(settings, model, kernel, timed=timed) for kernel in KERNELS)
-    return Sides(ours=ours, other=naive, bound=1 / 10 if memory else 4.0, memory=memory, inverse=memory)
+    model = build_model(settings, "full", history=LONG - settings.recent).bfloat16()
+    return Sides.fast_beside_plain(
+        training(settings, model, timed=timed),
+        tolerance=TOLERANCE_BFLOAT16,
+        bound=1 / 10 if memory else 4.0,
+        memory=memory,
+        inverse=memory,
+    )
 
 
-def _share(settings: Settings, phase: str, *, backbone: str = "hstu", segments: int = 1, tokens: int = TOKENS) -> Sides:
+def _share(settings: KernelSettings, phase: str, *, backbone: str = "hstu", segments: int = 1) -> Sides:
     """Time over full attention's time, divided by FLOPs over full attention's FLOPs."""
-    full = _model(settings, "full", backbone=backbone)
-    model = _model(settings, "experts", backbone=backbone, segments=segments, tokens=tokens)
-    every = range(segments + 1)
-    whole = _macs(full, range(2), backward=phase == "train")
-    if phase == "train":
+    full = build_model(settings, "full", backbone=backbone)
+    model = build_model(settings, "experts", backbone=backbone, segments=segments, tokens=settings.tokens)
+    every, trains = range(segments + 1), phase == "train"
+    whole = _macs(full, range(2), backward=trains)
+    if trains:
         share = _macs(model, every, backward=True) / whole
-        return Sides(ours=_training(settings, model), other=_training(settings, full), share=share, inverse=True, bound=1.15)
-    serve, other = _serve(settings, model), _forward(settings, full)
+        return Sides.one_beside_another(training(settings, model), training(settings, full), share=share, bound=1.15)
+    serve, other = serving(settings, model), forward(settings, full)
     if phase == "serve":
-        return Sides(ours=serve, other=other, share=_macs(model, every[-1:]) / whole, inverse=True, bound=1.15)
-    both = _both(_compress(settings, model), serve)
-    return Sides(ours=both, other=other, share=_macs(model, every) / whole, inverse=True, bound=1.15)
+        return Sides.one_beside_another(serve, other, share=_macs(model, every[-1:]) / whole, bound=1.15)
+    return Sides.one_beside_another(both(compressing(settings, model), serve), other, share=_macs(model, every) / whole, bound=1.15)
 
 
-def _serve_at(settings: Settings, history: int) -> Sides:
+def _macs(model: SequentialRecommender, segments: range, *, backward: bool = False) -> int:
+    """Multiply-adds of some segments of the layout, visible pairs alone."""
+    layout, backbone = model.layout, model.backbone
+    parts = backbone.macs(positions=sum(layout.size(j) for j in segments), pairs=sum(layout.visible_pairs(j) for j in segments))
+    attention = parts.pop("attention")
+    if backward:
+        return 3 * sum(parts.values()) + attention * (2 + backbone.backward_products) // 2
+    return sum(parts.values()) + attention
+
+
+def _serve_at(settings: KernelSettings, history: int) -> Sides:
     """Serving behind a long history over serving behind a short one."""
-    long, short = (_model(settings, "experts", history=count, tokens=TOKENS) for count in (history, RECENT))
-    return Sides(ours=_serve(settings, long), other=_serve(settings, short), inverse=True)
+    long, short = (build_model(settings, "experts", history=count, tokens=settings.tokens) for count in (history, settings.recent))
+    return Sides.one_beside_another(serving(settings, long), serving(settings, short))
 
 
-def _compress_segments(settings: Settings, segments: int) -> Sides:
-    """Compressing so many segments of 256 items over compressing one, divided by the number: 1 is linear."""
-    many, one = (_model(settings, "experts", history=RECENT * n, segments=n, tokens=TOKENS * n) for n in (segments, 1))
-    return Sides(ours=_compress(settings, many), other=_compress(settings, one), share=float(segments), inverse=True)
+def _compress_segments(settings: KernelSettings, segments: int) -> Sides:
+    """Compressing so many segments over compressing one of the same size, divided by the number: 1 is linear."""
+    many, one = (
+        build_model(settings, "experts", history=settings.recent * count, segments=count, tokens=settings.tokens * count)
+        for count in (segments, 1)
+    )
+    return Sides.one_beside_another(compressing(settings, many), compressing(settings, one), share=float(segments))
 
 
-def _fused_softmax(settings: Settings, *, backward: bool) -> Sides:
+def _fused_softmax(settings: KernelSettings, *, backward: bool) -> Sides:
     """Our softmax kernel over the framework's fused causal attention."""
-    shape = (USERS, WINDOW, HEADS, WIDTH // HEADS)
-    q, k, v = (torch.randn(shape, device=settings.device).transpose(1, 2).requires_grad_(backward) for _ in range(3))
-    valid = torch.ones(USERS, WINDOW, dtype=torch.bool, device=settings.device)
-
-    def finished(call: Callable[[], torch.Tensor]) -> Call:
-        def run() -> None:
-            if backward:
-                call().sum().backward()  # type: ignore[no-untyped-call]
-            else:
-                with torch.inference_mode():
-                    call()
-
-        return run
-
-    ours = finished(lambda: softmax_attention(q, k, v, prefix=0, valid=valid, kernel="segmented"))
-    return Sides(ours=ours, other=finished(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True)), inverse=True, bound=1.0)
+    return Sides.fast_beside_plain(causal_softmax(settings, backward=backward), inverse=True, bound=1.0)
 
 
-def _ranking(settings: Settings, width: int, bound: float) -> Sides:
+def _ranking(settings: KernelSettings, width: int, bound: float) -> Sides:
     """Share of the matrix-product peak that ranking reaches: the time of as many FLOPs at the peak over its own."""
-    catalogue, users = 100_000, 2048
-    vectors = F.normalize(torch.randn(catalogue, width, device=settings.device), dim=-1)
-    states = F.normalize(torch.randn(users, width, device=settings.device), dim=-1)
-    targets = np.random.default_rng(0).integers(1, catalogue, users)
+    ranks = ranking(settings, width)
+    return Sides(
+        ours=lambda: ranks(FAST),
+        other=_matrix_product(settings),
+        checks=(ranks,),
+        share=PEAK_SIZE**3 / (RANKED_ITEMS * RANKED_USERS * width),
+        bound=bound,
+    )
+
+
+def _matrix_product(settings: KernelSettings) -> Callable[[], object]:
     side = torch.randn(PEAK_SIZE, PEAK_SIZE, device=settings.device)
-    share = PEAK_SIZE**3 / (catalogue * users * width)
     out = torch.empty_like(side)
-    ours, peak = (lambda: target_ranks(states, vectors, targets)), (lambda: torch.mm(side, side, out=out))
-    return Sides(ours=ours, other=peak, share=share, bound=bound)
+    return lambda: torch.mm(side, side, out=out)
 
 
-def _matrix_product_peak(settings: Settings) -> float:
-    side = torch.randn(PEAK_SIZE, PEAK_SIZE, device=settings.device)
-    out = torch.empty_like(side)
-    (seconds,) = interleaved([lambda: torch.mm(side, side, out=out)], rounds=settings.rounds, device=settings.device)
-    return 2 * PEAK_SIZE**3 / min(seconds)
-
-
-_ROWS: tuple[tuple[str, Callable[[Settings], Sides]], ...] = (
-    ("hstu, full forward, naive over segmented", lambda s: _against_naive(s, _forward, compression="full", bound=10.0)),
-    ("hstu, full training step, naive over segmented", lambda s: _against_naive(s, _training, compression="full", bound=6.0)),
-    ("hstu, serving, naive over segmented", lambda s: _against_naive(s, _serve, compression="experts", bound=3.0)),
-    (KEPT, lambda s: _with_freed_memory_kept(_against_naive(s, _serve, compression="experts", bound=3.0))),
-    (
-        "hstu, peak bytes of a forward, segmented over naive",
-        lambda s: _against_naive(s, _forward, compression="full", bound=1 / 8, memory=True),
-    ),
-    (
-        "hstu, peak bytes of a training step, segmented over naive",
-        lambda s: _against_naive(s, _training, compression="full", bound=1 / 8, memory=True),
-    ),
+_ROWS: tuple[tuple[str, Callable[[KernelSettings], Sides]], ...] = (
+    ("hstu, full forward, naive over segmented", lambda s: _full(s, forward, bound=10.0)),
+    ("hstu, full training step, naive over segmented", lambda s: _full(s, training, bound=6.0)),
+    ("hstu, serving, naive over segmented", _served),
+    (KEPT, lambda s: _with_freed_memory_kept(_served(s))),
+    ("hstu, peak bytes of a forward, segmented over naive", lambda s: _full(s, forward, bound=1 / 8, memory=True)),
+    ("hstu, peak bytes of a training step, segmented over naive", lambda s: _full(s, training, bound=1 / 8, memory=True)),
     ("hstu, serve over full, time over FLOPs", lambda s: _share(s, "serve")),
     ("hstu, compress + serve over full, time over FLOPs", lambda s: _share(s, "both")),
     ("hstu, training step of 5 equal segments over full, time over FLOPs", lambda s: _share(s, "train", segments=4)),
@@ -305,13 +261,13 @@ _ROWS: tuple[tuple[str, Callable[[Settings], Sides]], ...] = (
 )
 
 # naive attention over 4096 items takes gigabytes a layer
-_GPU_ROWS: tuple[tuple[str, Callable[[Settings], Sides]], ...] = (
+_GPU_ROWS: tuple[tuple[str, Callable[[KernelSettings], Sides]], ...] = (
     ("hstu, training step of 4096 items in bfloat16, naive over segmented", _long_training),
     ("hstu, training step of 4096 items with times in bfloat16, naive over segmented", lambda s: _long_training(s, timed=True)),
     ("hstu, peak bytes of a training step of 4096 items in bfloat16, segmented over naive", lambda s: _long_training(s, memory=True)),
 )
 
 
-def _rows(device: str) -> tuple[tuple[str, Callable[[Settings], Sides]], ...]:
+def _rows(device: str) -> tuple[tuple[str, Callable[[KernelSettings], Sides]], ...]:
     rows = _ROWS + _GPU_ROWS if device == "cuda" else _ROWS
     return rows if hasattr(ctypes.CDLL(None), "mallopt") else tuple(row for row in rows if row[0] != KEPT)

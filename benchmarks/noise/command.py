@@ -16,7 +16,7 @@ failed.
 """
 
 import argparse
-import json
+import dataclasses
 import random
 import sys
 import time
@@ -24,20 +24,34 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from benchmarks.cell import Cell
-from benchmarks.compare.command import add_grid_options, checked_pairs, chosen_cells, in_one_line, plan, progress, rule_as_json, tell
-from benchmarks.compare.judge import Compared, compared, comparisons_of, foreign_shares, order_of
-from benchmarks.compare.statistics import Rule, lower_bound, smallest_effect, upper_bound
+from benchmarks.compare.command import add_grid_options, as_given, checked_pairs, chosen_cells, method_of, plan, progress, tell
+from benchmarks.compare.judge import Comparison, compare_timings, comparisons_of, foreign_shares, order_of
+from benchmarks.compare.statistics import Rule, smallest_effect
 from benchmarks.compare.turns import BASE, HEAD, Pair, Start, run_pairs
+from benchmarks.compare.worker import SERVE
 from benchmarks.environment import PROJECT, environment, processors, provenance
-from benchmarks.gate import baseline as reviewed
-from benchmarks.gate.baseline import Baseline, Verdict, load_baseline
-from benchmarks.noise.record import SCHEMA_VERSION, holds, summary
-from persrec.commandline import DONE, INCOMPLETE, REGRESSION, Parser, one_line
+from benchmarks.findings import Verdict
+from benchmarks.gate.baseline import Baseline, BaselineEntry, load_baseline
+from benchmarks.gate.judge import judge
+from benchmarks.noise.rates import lower_bound, upper_bound
+from benchmarks.noise.record import (
+    FalseAlarms,
+    ForeignShare,
+    GateProof,
+    NoiseProvenance,
+    NoiseRule,
+    PairSpread,
+    RaisedFlops,
+    SlowDowns,
+    summary,
+    to_json,
+)
+from benchmarks.records import DatasetFacts, Environment, Metric, Record, typed
+from persrec.commandline import DONE, INCOMPLETE, REGRESSION, Parser, guarded, one_line
 from persrec.files import write_atomically
 
 PROGRAM = "benchmarks.noise"
@@ -52,10 +66,19 @@ ALARMS = (Verdict.REGRESSION, Verdict.IMPROVED)
 class Proof:
     """What all runs came to."""
 
-    plain: list[Compared] = field(default_factory=list)
-    planted: list[Compared] = field(default_factory=list)
+    plain: list[Comparison] = field(default_factory=list)
+    planted: list[Comparison] = field(default_factory=list)
     pairs: list[Pair] = field(default_factory=list)
     rule: Rule | None = None
+
+    def add(self, pairs: Sequence[Pair], cells: Mapping[str, Cell], planted: Sequence[str], *, margin: float) -> str:
+        """Adds a run; returns what kept a cell from being compared, or nothing."""
+        plain, self.rule = compare_timings(pairs, cells, margin=margin)
+        with_plants, _ = compare_timings(pairs, cells, margin=margin, planted=planted)
+        self.pairs += pairs
+        self.plain += plain
+        self.planted += [one for one in with_plants if one.cell_key in planted and one.metric == SERVE]
+        return next((f"{one.cell}: {one.reason}" for one in plain if one.effect is None), "")
 
 
 def main(argv: Sequence[str] | None = None, *, start: Start | None = None) -> int:
@@ -66,61 +89,74 @@ def main(argv: Sequence[str] | None = None, *, start: Start | None = None) -> in
         start: starts a process; tests put another in its place.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    options = parser().parse_args(arguments)
-    return in_one_line(PROGRAM, lambda: _prove(options, arguments, start))
+    return guarded(PROGRAM, lambda: _prove(parser().parse_args(arguments), arguments, start))
 
 
 def parser() -> Parser:
     """The options."""
-    made = Parser(prog=PROGRAM, description="Measures the false alarms and the power of the comparison of timings, and of the gate.")
-    add_grid_options(made, default="cheap")
-    made.add_argument("--pairs", type=int, metavar="N", help="processes of each side in a run (default: by the power calculation)")
-    made.add_argument("--comparisons", type=int, default=COMPARISONS, metavar="N", help=f"A against A, at least (default: {COMPARISONS})")
-    made.add_argument("--planted", type=int, default=PLANTED, metavar="N", help=f"slow-downs to find (default: {PLANTED})")
-    made.add_argument("--baseline", type=Path, default=BASELINE, metavar="FILE", help=f"whose FLOPs are raised (default: {BASELINE})")
-    made.add_argument("--out", type=Path, default=OUT, metavar="FILE", help=f"where the result goes (default: {OUT})")
-    made.add_argument("--quiet", action="store_true", help="show no progress")
-    return made
+    parser = Parser(prog=PROGRAM, description="Measures the false alarms and the power of the comparison of timings, and of the gate.")
+    add_grid_options(parser, default="cheap")
+    parser.add_argument("--pairs", type=int, metavar="N", help="processes of each side in a run (default: by the power calculation)")
+    parser.add_argument("--comparisons", type=int, default=COMPARISONS, metavar="N", help=f"A against A, at least (default: {COMPARISONS})")
+    parser.add_argument("--planted", type=int, default=PLANTED, metavar="N", help=f"slow-downs to find (default: {PLANTED})")
+    parser.add_argument("--baseline", type=Path, default=BASELINE, metavar="FILE", help=f"whose FLOPs are raised (default: {BASELINE})")
+    parser.add_argument("--out", type=Path, default=OUT, metavar="FILE", help=f"where the result goes (default: {OUT})")
+    parser.add_argument("--quiet", action="store_true", help="show no progress")
+    return parser
 
 
 def _prove(options: argparse.Namespace, arguments: Sequence[str], start: Start | None) -> int:
-    if options.comparisons < 1 or options.planted < 1:
-        raise ValueError("--comparisons, --planted: expected at least 1")
+    baseline = _checked(options)
     cells, grid = chosen_cells(options)
     expected = Rule(comparisons=sum(map(comparisons_of, cells.values())), margin=options.margin)
     count = checked_pairs(options.pairs, expected)
-    gate = load_baseline(options.baseline)
     runs = -(-options.comparisons // expected.comparisons)
     plants = drawn_plants(list(cells), runs=runs, wanted=options.planted, seed=options.order_seed)
     if not options.quiet:
         tell(f"{len(cells)} cells, {runs} runs of {count} pairs; {plan(count, expected)}")
     began, proof = time.monotonic(), Proof()
-    told = progress(count * runs, quiet=options.quiet)
+    on_pair = progress(count * runs, quiet=options.quiet)
     for number, planted in enumerate(plants):
-        order = order_of(cells, grid, data_dir=options.data_dir, cache_dir=options.cache_dir, planted=planted)
-        seen = run_pairs(
+        pairs = run_pairs(
             {BASE: PROJECT, HEAD: PROJECT},
-            order,
-            pairs=count,
+            order_of(cells, grid, data_dir=options.data_dir, cache_dir=options.cache_dir, planted=planted),
+            count=count,
             seed=options.order_seed + number,
-            told=_after(len(proof.pairs), told),
+            on_pair=_after(len(proof.pairs), on_pair),
             start=start,
         )
-        broken = _take_in(proof, seen, cells, planted, margin=options.margin)
-        if broken:
-            sys.stderr.write(f"{PROGRAM}: {one_line(broken)}\n")
+        fault = proof.add(pairs, cells, planted, margin=options.margin)
+        if fault:
+            sys.stderr.write(f"{PROGRAM}: {one_line(fault)}; nothing was written\n")
             return INCOMPLETE
-    content = _content(options, arguments, proof, gate, cells, runs=runs, count=count, seconds=time.monotonic() - began)
-    write_atomically(options.out, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
-    for line in summary(content):
+    shown = _proof(options, arguments, proof, baseline, cells, runs=runs, count=count, seconds=time.monotonic() - began)
+    write_atomically(options.out, to_json(shown))
+    for line in summary(shown):
         tell(line)
     tell(f"wrote {options.out}")
-    return DONE if holds(content) else REGRESSION
+    return DONE if shown.holds else REGRESSION
 
 
-def _after(done: int, told: Callable[[int], None]) -> Callable[[int], None]:
+def _checked(options: argparse.Namespace) -> Baseline:
+    """The baseline whose FLOPs are raised; refuses, before the long measuring, what would fail behind it.
+
+    Raises:
+        ValueError: a number below 1, a place that is a folder, or a baseline without FLOPs.
+    """
+    for name in ("comparisons", "planted"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name}: {getattr(options, name)}; expected at least 1")
+    if options.out.is_dir():
+        raise ValueError(f"--out: {options.out} is a folder; expected the path of a file")
+    baseline = load_baseline(options.baseline)
+    if not any(True for entry in baseline.entries.values() for _ in _flops(entry)):
+        raise ValueError(f"--baseline: {options.baseline} holds no FLOPs to raise; expected a baseline of cells with a model")
+    return baseline
+
+
+def _after(done: int, on_pair: Callable[[int], None]) -> Callable[[int], None]:
     """Counts the pairs of one run on from those of the runs before."""
-    return lambda pair: told(done + pair)
+    return lambda pair: on_pair(done + pair)
 
 
 def drawn_plants(cells: Sequence[str], *, runs: int, wanted: int, seed: int) -> list[list[str]]:
@@ -136,94 +172,88 @@ def drawn_plants(cells: Sequence[str], *, runs: int, wanted: int, seed: int) -> 
     return [draw.sample(list(cells), share) for share in shares]
 
 
-def _take_in(proof: Proof, seen: Sequence[Pair], cells: Mapping[str, Cell], planted: Sequence[str], *, margin: float) -> str:
-    """Adds a run to the proof; returns what kept a cell from being compared, if anything did."""
-    plain, proof.rule = compared(seen, cells, margin=margin)
-    with_plants, _ = compared(seen, cells, margin=margin, planted=planted)
-    proof.pairs += seen
-    proof.plain += plain
-    proof.planted += [one for one in with_plants if one.cell_key in planted and one.metric == "serve_batch"]
-    return next((f"{one.cell}: {one.reason}" for one in plain if one.effect is None), "")
-
-
-def raised_flops(gate: Baseline) -> tuple[int, int]:
+def raised_flops(baseline: Baseline) -> tuple[int, int]:
     """How many of a baseline's FLOP numbers the gate calls a regression once they are 5% higher, one at a time; and how many there are."""
     found = trials = 0
-    for key, entry in gate.entries.items():
-        for name, value in entry["metrics"].items():
-            if not name.endswith("_flops") or not value:
-                continue
-            metrics = {**entry["metrics"], name: value * MORE_FLOPS}
-            record = {
-                "cell_key": key,
-                "status": entry["status"],
-                "cell": entry["cell"],
-                "dataset": entry["dataset"],
-                "measure_versions": entry["measure_versions"],
-                "metrics": {metric: {"value": number} for metric, number in metrics.items()},
-                "error": None,
-            }
-            alone = Baseline(utc=gate.utc, source=gate.source, margins=gate.margins, entries={key: entry})
-            verdicts = {(one.metric, one.verdict) for one in reviewed.judge(alone, [record])}
+    for key, entry in baseline.entries.items():
+        alone = dataclasses.replace(baseline, entries={key: entry})
+        for name, value in _flops(entry):
+            verdicts = {(one.metric, one.verdict) for one in judge(alone, [_as_record(key, entry, {name: value * MORE_FLOPS})])}
             found += (name, Verdict.REGRESSION) in verdicts
             trials += 1
     return found, trials
 
 
-def _content(
+def _flops(entry: BaselineEntry) -> list[tuple[str, int | float]]:
+    return [(name, value) for name, value in entry.metrics.items() if name.endswith("_flops") and value]
+
+
+def _as_record(key: str, entry: BaselineEntry, changed: Mapping[str, float]) -> Record:
+    """The record of a run that measured what the baseline says, but for what ``changed`` says."""
+    return Record(
+        cell_key=key,
+        status=entry.status,
+        cell=entry.cell,
+        dataset=DatasetFacts(name=entry.dataset.name, size=entry.dataset.size, digest=entry.dataset.digest or ""),
+        measure_versions=entry.measure_versions,
+        metrics={name: Metric(value=value) for name, value in {**entry.metrics, **changed}.items()},
+    )
+
+
+def _proof(
     options: argparse.Namespace,
     arguments: Sequence[str],
     proof: Proof,
-    gate: Baseline,
+    baseline: Baseline,
     cells: Mapping[str, Cell],
     *,
     runs: int,
     count: int,
     seconds: float,
-) -> dict[str, Any]:
+) -> GateProof:
     alarms = sum(one.verdict in ALARMS for one in proof.plain)
     found = sum(one.verdict is Verdict.REGRESSION for one in proof.planted)
-    raised, flops = raised_flops(gate)
+    raised, flops = raised_flops(baseline)
     rule = proof.rule or Rule(comparisons=1)
     spreads = [one.effect.spread for one in proof.plain if one.effect is not None]
     middle = float(np.median(spreads))
     shares = foreign_shares(proof.pairs)
     first = next(iter(cells.values()))
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "provenance": {**provenance(argv=["python", "-m", PROGRAM, *arguments]), "order_seed": options.order_seed},
-        "environment": environment(device=first.device, threads=first.threads, affinity=processors(0, first.threads)),
-        "grid": options.grid,
-        "cells": [cell.to_dict() for cell in cells.values()],
-        "runs": runs,
-        "processes": 2 * len(proof.pairs),
-        "seconds": round(seconds, 1),
-        "rule": rule_as_json(rule, count),
-        "method": "runs of the comparison of this checkout with itself; each run has its own processes, and no timing is used twice",
-        "false_alarms": {
-            "comparisons": len(proof.plain),
-            "alarms": alarms,
-            "rate": alarms / len(proof.plain),
-            "upper_bound": upper_bound(alarms, len(proof.plain)),
-            "confidence": 0.95,
-            "verdicts": _verdicts(proof.plain),
-        },
-        "slow_down": {
-            "planted": "a fifth more calls in each sample of serving",
-            "trials": len(proof.planted),
-            "found": found,
-            "lower_bound": lower_bound(found, len(proof.planted)),
-            "verdicts": _verdicts(proof.planted),
-            "effects": [one.effect.value for one in proof.planted if one.effect is not None],
-        },
-        "flops": {"planted": "5% more, one number at a time", "baseline": str(options.baseline), "trials": flops, "found": raised},
-        "spread": {"median": middle, "widest": max(spreads)},
-        "smallest_effect": smallest_effect(spread=middle, pairs=count, rule=rule),
-        "foreign_cpu_share": {"median": float(np.median(shares)), "highest": max(shares)} if shares else None,
-        "comparisons": [one.to_dict() for one in proof.plain],
-        "slow_downs": [one.to_dict() for one in proof.planted],
-    }
+    machine = environment(device=first.device, threads=first.threads, affinity=processors(0, first.threads))
+    source = {**provenance(argv=["python", "-m", PROGRAM, *arguments]), "order_seed": options.order_seed}
+    return GateProof(
+        provenance=typed(source, NoiseProvenance, where=PROGRAM, what="a provenance"),
+        environment=typed(machine, Environment, where=PROGRAM, what="an environment"),
+        grid=as_given(options.grid),
+        cells=tuple(cell.to_dict() for cell in cells.values()),
+        runs=runs,
+        processes=2 * len(proof.pairs),
+        seconds=round(seconds, 1),
+        rule=NoiseRule(**dataclasses.asdict(rule), **method_of(rule), pairs=count),
+        method="runs of the comparison of this checkout with itself; each run has its own processes, and no timing is used twice",
+        false_alarms=FalseAlarms(
+            comparisons=len(proof.plain),
+            alarms=alarms,
+            rate=alarms / len(proof.plain),
+            upper_bound=upper_bound(alarms, len(proof.plain)),
+            verdicts=_verdicts(proof.plain),
+        ),
+        slow_down=SlowDowns(
+            planted="a fifth more calls in each sample of serving",
+            trials=len(proof.planted),
+            found=found,
+            lower_bound=lower_bound(found, len(proof.planted)),
+            verdicts=_verdicts(proof.planted),
+            effects=tuple(one.effect.value for one in proof.planted if one.effect is not None),
+        ),
+        flops=RaisedFlops(planted="5% more, one number at a time", baseline=as_given(options.baseline), trials=flops, found=raised),
+        spread=PairSpread(median=middle, widest=max(spreads)),
+        smallest_effect=smallest_effect(spread=middle, pairs=count, rule=rule),
+        foreign_cpu_share=ForeignShare(median=float(np.median(shares)), highest=max(shares)) if shares else None,
+        comparisons=tuple(one.to_dict() for one in proof.plain),
+        slow_downs=tuple(one.to_dict() for one in proof.planted),
+    )
 
 
-def _verdicts(found: Sequence[Compared]) -> dict[str, int]:
-    return dict(sorted(Counter(one.verdict.value for one in found).items()))
+def _verdicts(comparisons: Sequence[Comparison]) -> dict[str, int]:
+    return dict(sorted(Counter(one.verdict.value for one in comparisons).items()))

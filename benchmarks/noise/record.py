@@ -1,52 +1,170 @@
-"""What ``benchmarks.noise`` found of the gates: the record beside the runs, in words, and as the report shows it."""
+"""The record of ``benchmarks.noise``: its types, its reader and writer, and what it says in words. Imports no torch."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.store import load_beside
+import msgspec
+
+from benchmarks.records import Environment, Provenance, check_version, read_json, typed
+from benchmarks.text import change, listed, percent
 from persrec.commandline import duration
 
 SCHEMA_VERSION = 1
 ALLOWED = 0.01  # the false alarms' upper bound
-
-Content = Mapping[str, Any]
-
-
-def load_proof(path: Path) -> Content | None:
-    """The record, or ``None`` where there is none; fails as `benchmarks.store.load_beside`."""
-    return load_beside(path, program="benchmarks.noise", version=SCHEMA_VERSION, show=summary)
+WHAT = "a record of benchmarks.noise"
 
 
-def holds(content: Content) -> bool:
-    """Whether the gates are proved: fewer alarms than allowed, and all that was planted found."""
-    alarms, slow, flops = content["false_alarms"], content["slow_down"], content["flops"]
-    return bool(alarms["upper_bound"] < ALLOWED and slow["found"] == slow["trials"] and flops["found"] == flops["trials"] > 0)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoiseProvenance(Provenance):
+    """Which code and command measured it; ``order_seed`` drew the orders and the planted cells."""
+
+    order_seed: int | None = None
 
 
-def summary(content: Content) -> list[str]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoiseRule:
+    """The rule that each run's comparisons were judged by; ``pairs`` are those of a run."""
+
+    pairs: int
+    comparisons: int
+    power: float
+    margin: float | None = None
+    level: float | None = None
+    least_pairs: int | None = None
+    correction: str = ""
+    estimate: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FalseAlarms:
+    """A against A: how often a comparison found a change where there is none; ``upper_bound`` is Clopper and Pearson's, one-sided."""
+
+    comparisons: int
+    alarms: int
+    rate: float
+    upper_bound: float
+    confidence: float = 0.95
+    verdicts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SlowDowns:
+    """Slow-downs that were planted, and how many were found; ``effects`` are what was measured of each, as shares."""
+
+    trials: int
+    found: int
+    lower_bound: float
+    planted: str = ""
+    verdicts: dict[str, int] = field(default_factory=dict)
+    effects: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RaisedFlops:
+    """FLOP numbers of a baseline that were raised one at a time, and how many the gate found."""
+
+    trials: int
+    found: int
+    planted: str = ""
+    baseline: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PairSpread:
+    """The standard deviation of the pairs' log ratios, over all comparisons."""
+
+    median: float
+    widest: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForeignShare:
+    """The share of the processors that other processes used meanwhile."""
+
+    median: float
+    highest: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GateProof:
+    """Whether the gates see what they should and nothing else.
+
+    ``comparisons`` and ``slow_downs`` are single comparisons as ``benchmarks.compare`` writes them; ``smallest_effect`` is the
+    smallest slow-down that a run finds at the median spread, ``None`` above 100%.
+    """
+
+    provenance: NoiseProvenance
+    environment: Environment
+    processes: int
+    seconds: float
+    rule: NoiseRule
+    false_alarms: FalseAlarms
+    slow_down: SlowDowns
+    flops: RaisedFlops
+    spread: PairSpread
+    smallest_effect: float | None
+    foreign_cpu_share: ForeignShare | None = None
+    grid: str = ""
+    cells: tuple[dict[str, Any], ...] = ()
+    runs: int = 1
+    method: str = ""
+    comparisons: tuple[dict[str, Any], ...] = ()
+    slow_downs: tuple[dict[str, Any], ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def holds(self) -> bool:
+        """Whether the gates are proved: fewer alarms than allowed, and all that was planted found."""
+        slow, flops = self.slow_down, self.flops
+        return self.false_alarms.upper_bound < ALLOWED and slow.found == slow.trials > 0 and flops.found == flops.trials > 0
+
+
+def load_proof(path: Path) -> GateProof | None:
+    """The record, or ``None`` where there is none.
+
+    Raises:
+        RecordError: the file is no JSON, of another version, or no such record; the message is one line that names it.
+    """
+    if not path.exists():
+        return None
+    values = read_json(path, again="run benchmarks.noise")
+    check_version(values, known=SCHEMA_VERSION, where=str(path), what=WHAT)
+    return typed(values, GateProof, where=str(path), what=WHAT)
+
+
+def to_json(proof: GateProof) -> bytes:
+    """The bytes of its file."""
+    return json.dumps(msgspec.to_builtins(proof), indent=1, allow_nan=False).encode() + b"\n"
+
+
+def summary(proof: GateProof) -> list[str]:
     """The result in a few lines."""
-    alarms, slow, flops, rule = content["false_alarms"], content["slow_down"], content["flops"], content["rule"]
-    smallest, spread, others = content["smallest_effect"], content["spread"], content["foreign_cpu_share"]
-    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in alarms["verdicts"].items())
-    seen = "nothing below +100%" if smallest is None else f"+{smallest:.1%}"
+    alarms, slow, flops, rule = proof.false_alarms, proof.slow_down, proof.flops, proof.rule
+    effect = "nothing below +100%" if proof.smallest_effect is None else change(proof.smallest_effect)
     lines = [
         (
-            f"A against A: {alarms['alarms']} false alarms in {alarms['comparisons']} comparisons, an exact 95% upper bound of "
-            f"{alarms['upper_bound']:.2%} (allowed: below {ALLOWED:.0%}); verdicts: {verdicts}."
+            f"A against A: {alarms.alarms} false alarms in {alarms.comparisons} comparisons, an exact 95% upper bound of "
+            f"{alarms.upper_bound:.2%} (allowed: below {ALLOWED:.0%}); verdicts: {_counts(alarms.verdicts)}."
         ),
-        f"A fifth more work planted in serving: found in {slow['found']} of {slow['trials']} (95% lower bound {slow['lower_bound']:.0%}).",
-        f"5% more FLOPs: found by the gate in {flops['found']} of {flops['trials']}.",
+        f"A fifth more work planted in serving: found in {slow.found} of {slow.trials} (95% lower bound {slow.lower_bound:.0%}).",
+        f"5% more FLOPs: found by the gate in {flops.found} of {flops.trials}.",
         (
-            f"A pair's spread: median {spread['median']:.1%}, widest {spread['widest']:.1%}. At the median {rule['pairs']} pairs find "
-            f"{seen} with power {rule['power']:.0%}, with {rule['comparisons']} comparisons corrected together."
+            f"A pair's spread: median {percent(proof.spread.median)}, widest {percent(proof.spread.widest)}. At the median {rule.pairs} "
+            f"pairs find {effect} with power {rule.power:.0%}, with {rule.comparisons} comparisons corrected together."
         ),
         (
-            f"{content['processes']} processes in {duration(content['seconds'])}, commit {str(content['provenance']['commit'])[:12]}"
-            f"{' with uncommitted changes' if content['provenance'].get('dirty') else ''}, {content['environment']['cpu']}, "
-            f"{content['provenance']['utc'][:10]}."
+            f"{proof.processes} processes in {duration(proof.seconds)}, commit {(proof.provenance.commit or 'unknown')[:12]}"
+            f"{' with uncommitted changes' if proof.provenance.dirty else ''}, {proof.environment.cpu or 'unknown processor'}, "
+            f"{proof.provenance.utc[:10]}."
         ),
     ]
-    if others:
-        lines.append(f"Other processes used {others['median']:.0%} of the processors meanwhile (at most {others['highest']:.0%}).")
+    if others := proof.foreign_cpu_share:
+        lines.append(f"Other processes used {others.median:.0%} of the processors meanwhile (at most {others.highest:.0%}).")
     return lines
+
+
+def _counts(verdicts: Mapping[str, int]) -> str:
+    return listed([f"{count} {verdict}" for verdict, count in verdicts.items()])

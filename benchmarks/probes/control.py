@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.measures import WIDE_SPREAD
 from benchmarks.probes.clock import interleaved, timed
 from benchmarks.probes.flops import executed_flops
 from benchmarks.probes.subject import NOT_RUN, NOTHING_BEFORE, Subject
 
 SECONDS, LEAST, MOST = 1.0, 5, 40
-WIDE = 0.10
 Seconds = NDArray[np.float64]
 Metrics = dict[str, Any]
 
@@ -80,7 +80,7 @@ def share_of_time(ours: Seconds, full: Seconds, size: int) -> Metrics:
     """The median of the ratios, call by call; low and high are their quartiles."""
     low, value, high = (float(ratio) for ratio in np.percentile(ours / full, [25, 50, 75]))
     spread = (high - low) / value
-    wide = f", interquartile range {spread:.0%} of the value" if spread > WIDE else ""
+    wide = f", interquartile range {spread:.0%} of the value" if spread > WIDE_SPREAD else ""
     return {
         "value": value,
         "low": low,

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from benchmarks.cell import InvalidMeasurementError
+from benchmarks.measures import LEDGER_TOLERANCE
 from benchmarks.probes.counters import Count, count_by_fvcore, count_by_torch
 from benchmarks.probes.parts import ITEM_ENCODER, PARTS, SCORING
 from benchmarks.probes.subject import NO_ITEMS, Subject
@@ -21,7 +22,6 @@ from persrec.nn.cache import Chunk, empty_cache
 from persrec.schedule import AttentionCall, joint_calls, single_calls
 from persrec.serving import pack
 
-TOLERANCE = 0.01
 COUNTED_ITEMS = 4096  # of a larger catalogue, the counters read this many
 FORMULA = "closed formula of the layout, checked against fvcore and torch.utils.flop_counter"
 Macs = dict[str, int]
@@ -210,7 +210,7 @@ def ledger_rows(
                 "executed_flops": share(2 * formula, sequences),
                 "visible_flops": share(2 * seen, sequences),
                 "uncounted": by_fvcore.uncounted if by_fvcore is not None and part == "total" else {},
-                "agrees": all(abs(count - formula) <= TOLERANCE * max(formula, 1) for count in counts if count is not None),
+                "agrees": all(abs(count - formula) <= LEDGER_TOLERANCE * max(formula, 1) for count in counts if count is not None),
             }
         )
     return rows

@@ -12,8 +12,7 @@ from benchmarks.cell import Cell, UnsupportedError, blocks_of
 from persrec import names
 from persrec.backbones import Backbone, BackboneSettings, build_backbone
 from persrec.compression import CompressionSettings, build_compression
-from persrec.compression.base import Compression
-from persrec.compression.experts import Experts
+from persrec.compression.base import Compression, Elastic
 from persrec.items import ItemSettings, build_items
 from persrec.items.base import ItemEncoder
 from persrec.recommender import SequentialRecommender
@@ -67,8 +66,8 @@ def use_tokens(model: SequentialRecommender, tokens: int) -> None:
     Raises:
         UnsupportedError: the model's compression has one count alone.
     """
-    if not isinstance(model.compression, Experts):
-        raise UnsupportedError("training: elastic goes with the experts compression alone")
+    if not isinstance(model.compression, Elastic):
+        raise UnsupportedError(f"training: elastic with compression {type(model.compression).__name__}, which has one token count alone")
     model.compression.use(tokens)
 
 

@@ -10,8 +10,8 @@ from typing import Any, Self, TypeVar
 
 import torch
 
-from benchmarks import driver
 from benchmarks.cell import InvalidMeasurementError
+from benchmarks.environment import driver
 
 Answer = tuple[int | None, str]
 Result = TypeVar("Result")

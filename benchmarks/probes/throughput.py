@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.measures import WIDE_SPREAD
 from benchmarks.probes.clock import repeat
 from benchmarks.probes.subject import NO_ITEMS, NOTHING_BEFORE, TIMED_ITEMS, Subject
 
 SECONDS, LEAST = 0.3, 5
-WIDE = 0.10
 
 
 def measure_throughput(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -44,7 +44,7 @@ def rate(seconds: np.ndarray, batch: int) -> dict[str, Any]:
     """The median rate; low and high are its quartiles."""
     quick, median, slow = np.percentile(seconds, [25, 50, 75])
     spread = (slow - quick) / median
-    wide = f", interquartile range {spread:.0%} of the median" if spread > WIDE else ""
+    wide = f", interquartile range {spread:.0%} of the median" if spread > WIDE_SPREAD else ""
     return {
         "value": float(batch / median),
         "low": float(batch / slow),

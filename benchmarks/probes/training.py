@@ -10,23 +10,28 @@ from benchmarks.probes.validation import validation_figure
 from persrec.commandline import duration
 from persrec.data.interactions import InteractionLog
 from persrec.data.splits import leave_one_out
+from persrec.files import write_atomically
 from persrec.recommender import SequentialRecommender
 from persrec.training import EpochReport, Progress, Recipe, StateError, StateKeeper, Trainer, TrainingPhases, TrainingResult
 
 EVERY_S = 30.0
 
 
-def train(cell: Cell, log: InteractionLog, state: Path, *, report: Callable[[str], None]) -> tuple[SequentialRecommender, TrainingResult]:
+def train(
+    cell: Cell, log: InteractionLog, state: Path, *, code_digest: str, report: Callable[[str], None]
+) -> tuple[SequentialRecommender, TrainingResult]:
     """The cell's trained model, and how the training went.
 
     Args:
         cell: the cell.
         log: its data.
         state: the file that holds the state of the training meanwhile, from which a run that was stopped goes on.
+        code_digest: of the code that trains; a state of other code is dropped.
         report: told how far the training is.
     """
     data = leave_one_out(log)
     model = build_model(cell, data.num_items, log.item_texts, log.item_categories)
+    _drop_foreign_state(state, code_digest)
     report("training")
     tokens = _validation_tokens(cell)
     if tokens is not None:
@@ -99,6 +104,15 @@ def recipe(cell: Cell, *, token_counts: tuple[int, ...] | None = None) -> Recipe
         token_counts=own if token_counts is None else token_counts,
         seed=cell.seed,
     )
+
+
+def _drop_foreign_state(state: Path, code_digest: str) -> None:
+    """Removes what training by other code left unfinished: going on from there would mix the two."""
+    mark = state.with_name("code_digest")
+    if not mark.is_file() or mark.read_text() != code_digest:
+        for path in (state, state.with_name("model.json")):
+            path.unlink(missing_ok=True)
+    write_atomically(mark, code_digest.encode())
 
 
 def _validation_tokens(cell: Cell) -> int | None:

@@ -57,7 +57,7 @@ def measure_training_cost(subject: TrainingSubject, control: TrainingSubject | N
         subject: the cell's; its weights are trained on, so that nothing is to be measured of it afterwards.
         control: full attention's, or None where the cell has no control.
     """
-    metrics, ledger = _count_step(subject)
+    metrics, ledger = count_step(subject)
     raw: Metrics = {}
     if control is not None:
         metrics["train_flops_over_full"] = share_of_flops(_executed_flops(subject) / _executed_flops(control))
@@ -116,7 +116,8 @@ def _trained_on(subject: TrainingSubject) -> Iterator[None]:
     subject.model.eval()
 
 
-def _count_step(subject: TrainingSubject) -> tuple[Metrics, list[Metrics]]:
+def count_step(subject: TrainingSubject) -> tuple[Metrics, list[Metrics]]:
+    """FLOPs of a training step, as metrics and as ledger rows; the weights stay as they are."""
     sequences, (lookups, count) = _sequences(subject), _counted_step(subject)
     items = subject.model.items
     executed, visible = macs_of(subject, joint_pass(subject))

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from persrec.compression.experts import Experts
+from persrec.compression.base import Elastic
 from persrec.data.splits import LeaveOneOut
 from persrec.evaluation.metrics import metric_values
 from persrec.evaluation.ranks import target_ranks
@@ -15,7 +15,7 @@ def validation_figure(model: SequentialRecommender, data: LeaveOneOut, *, time_b
     """NDCG@10 on the validation targets, NaN where a vector is not finite; an elastic model is asked with ``tokens`` experts."""
 
     def validate() -> float:
-        if tokens is not None and isinstance(model.compression, Experts):
+        if tokens is not None and isinstance(model.compression, Elastic):
             model.compression.use(tokens)
         with evaluating(model):
             states, features = user_states(model, data, "validation", time_bias=time_bias), model.item_features()

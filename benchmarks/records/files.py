@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -14,6 +15,9 @@ from benchmarks.records.types import SCHEMA_VERSION, Cost, Record
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_HUGE = re.compile(rb"[0-9]{19}")
 
 
 class RecordError(ValueError):
@@ -144,11 +148,24 @@ def read_json(path: Path, *, again: str) -> Any:
         RecordError: it cannot be read, or is no JSON.
     """
     try:
-        return msgspec.json.decode(path.read_bytes())
+        content = path.read_bytes()
+        values = msgspec.json.decode(content)
     except OSError as error:
         raise RecordError(f"{path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         raise RecordError(f"{path}: not a whole JSON file ({error}); remove it and {again} again") from error
+    if _HUGE.search(content) and (huge := next(_huge_numbers(values), None)) is not None:
+        raise RecordError(f"{path}: holds the number {str(huge)[:20]}..., beyond 64 bits; remove it and {again} again")
+    return values
+
+
+def _huge_numbers(values: object) -> Iterator[int]:
+    """Whole numbers beyond 64 bits, which no measure gives and no float holds."""
+    if isinstance(values, dict | list):
+        for value in values.values() if isinstance(values, dict) else values:
+            yield from _huge_numbers(value)
+    elif isinstance(values, int) and not -(2**63) <= values < 2**63:
+        yield values
 
 
 Typed = TypeVar("Typed")

@@ -1,20 +1,47 @@
 """How configurations are named and drawn: a family per way of keeping the history, the same colour and shape everywhere.
 
 Colour tells the compression and shape the family, so neither is needed to read the other; fill and line style tell the backbone.
+A family looks as its compression's declaration says, that of its records where the compression is not installed here.
 """
 
+import functools
+import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from benchmarks.analysis.configurations import Configuration
-from benchmarks.cell import PLANS
+from benchmarks.labels import CONTROL, ELASTIC, FLOOR, FULL_CACHED, Labels, Titles, kind_of
+from persrec import names
+from persrec.names import CompressionPart, Part
+
+METRIC_NAMES = MappingProxyType({"ndcg@10": "NDCG@10", "recall@10": "Recall@10"})
+COST_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "serve_flops": "FLOPs per request (serve)",
+        "compress_serve_flops": "FLOPs of a refresh and one request (compress + serve)",
+        "serve_latency_p50_ms": "latency of one request, median",
+        "serve_peak_bytes": "peak memory of serving",
+        "cache_bytes": "cache per user",
+    }
+)
+CEILINGS = MappingProxyType({"whole_past": "ceiling, whole past", "last_recent": "ceiling, recent only"})
+LINE_STYLES = ("-", "--", ":", "-.")
+FILLS = ("full", "none", "left", "bottom")
+_COLOUR = re.compile("#[0-9a-f]{6}")
+_KEY = re.compile("[a-z][a-z0-9-]*")
+_MARKERS = "ov^<>8sp*hHDdPX"  # those of matplotlib's that can be filled
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Family:
-    """One way of keeping the history; ``colour`` for light paper and ``dark`` for dark paper, ``marker`` as matplotlib names it."""
+    """One way of keeping the history.
+
+    ``colour`` is for light paper and ``dark`` for dark paper, ``marker`` as matplotlib names it, ``glyph`` the same shape in text;
+    ``place`` is where it stands in legends and tables.
+    """
 
     key: str
     name: str
@@ -22,65 +49,76 @@ class Family:
     colour: str
     dark: str
     marker: str
+    glyph: str
+    place: int
 
 
-_TABLE = (  # key, name, marker, colour on light paper, on dark paper, explanation
-    ("experts", "PerSRec", "o", "#0067a5", "#5fb2f0", "expert tokens, one model per token count"),
-    ("experts-elastic", "PerSRec, elastic", "h", "#0068a6", "#60b3f1", "expert tokens, one model for every token count"),
-    ("control", "no token", "P", "#8e3b87", "#de8fd6", "the experts' layout without a token: the history is hidden"),
-    ("full", "full history", "s", "#c2410c", "#ff8d57", "full attention over the window, recomputed at each request"),
-    ("full-cached", "full history, KV cache", "D", "#c3420d", "#ff8e58", "full attention, the history's keys and values kept"),
-    ("recent", "recent only", "^", "#0b7a57", "#35c496", "a model trained on the recent items alone"),
-    ("pooling", "pooling", "v", "#94690a", "#e3b341", "means of equal chunks of the history"),
-    ("category", "category", "<", "#6b7a00", "#bccb4a", "the history pooled by item category"),
-    ("retrieval", "retrieval", ">", "#00747f", "#3cc5d2", "the history items nearest to the recent ones"),
-    ("memory", "memory", "p", "#7a4b2a", "#d39c73", "recurrent memory tokens"),
-    ("strided", "strided", "*", "#5b51c9", "#a59df7", "every so many items of the history"),
-    ("random", "random", "X", "#a8325e", "#f587ab", "a random sample of the history"),
-    ("floor", "floor", "d", "#5c6670", "#a0aab4", "a baseline that learns nothing"),
-)
-_FAMILIES = tuple(
-    Family(key=key, name=name, marker=marker, colour=colour, dark=dark, explanation=explanation)
-    for key, name, marker, colour, dark, explanation in _TABLE
-)
-FAMILIES: Mapping[str, Family] = MappingProxyType({family.key: family for family in _FAMILIES})
-
-GLYPHS: Mapping[str, str] = MappingProxyType(
-    dict(zip((family.marker for family in _FAMILIES), "●⬢✚■◆▲▼◀▶⬟★✖♦", strict=True)),
-)  # the same shapes in text
-
-LINE_STYLES = ("-", "--", ":", "-.")
-FILLS = ("full", "none", "left", "bottom")
-
-BACKBONES = MappingProxyType({"hstu": "HSTU", "sasrec": "SASRec", "llama": "Llama", "hllm": "HLLM"})
-FLOORS = MappingProxyType({"popularity": "popularity", "repeat_last": "repeat last", "frequency": "frequency"})
-
-
-ABLATIONS = MappingProxyType(
-    {"random_tokens": "random tokens", "shuffled_history": "the history shuffled", "other_user": "another user's cache"}
+_VARIANTS: Mapping[str, tuple[str, str, str, str, str]] = MappingProxyType(
+    {  # families that are no compression of their own: marker, glyph, colour on light paper, on dark paper, explanation
+        ELASTIC: ("h", "⬢", "#0068a6", "#60b3f1", "expert tokens, one model for every token count"),
+        CONTROL: ("P", "✚", "#8e3b87", "#de8fd6", "the experts' layout without a token: the history is hidden"),
+        FULL_CACHED: ("D", "◆", "#c3420d", "#ff8e58", "full attention, the history's keys and values kept"),
+        FLOOR: ("d", "♦", "#5c6670", "#a0aab4", "a baseline that learns nothing"),
+    }
 )
 
 
 def family(one: Configuration) -> Family:
-    """The family of a configuration; a compression that is not known here is drawn as a floor is, under its own name."""
-    if one.is_floor:
-        return FAMILIES["floor"]
-    if one.is_control:
-        return FAMILIES["control"]
-    compression = str(one["compression"])
-    if compression == "experts":
-        return FAMILIES["experts-elastic" if one["training"] == "elastic" else "experts"]
-    if compression == "full":
-        return FAMILIES["full-cached" if one["serving"] == "cache" else "full"]
-    return FAMILIES.get(compression) or Family(
-        key="other", name=compression, explanation=compression, colour="#5d6771", dark="#a1abb5", marker="H"
+    """The family of a configuration."""
+    return _family(kind_of(one.cell), one.cell.compression, one.parts.compression, _title(one))
+
+
+@functools.lru_cache(maxsize=1024)
+def _family(kind: str, compression: str, recorded: CompressionPart | None, title: str) -> Family:
+    places = _places()
+    place = places.get(kind, len(places))
+    if kind in _VARIANTS:
+        marker, glyph, colour, dark, explanation = _VARIANTS[kind]
+        return Family(key=kind, name=title, explanation=explanation, colour=colour, dark=dark, marker=marker, glyph=glyph, place=place)
+    plain_look = CompressionPart(name=compression, title=compression, target="", tokens="any", keeps="nothing")
+    part = names.compressions().get(compression) or recorded or plain_look
+    return Family(
+        key=kind if _KEY.fullmatch(kind) else f"part-{hashlib.sha256(kind.encode(errors='replace')).hexdigest()[:8]}",
+        name=title,
+        explanation=part.explanation or compression,
+        colour=part.colour if _COLOUR.fullmatch(part.colour) else plain_look.colour,
+        dark=part.dark if _COLOUR.fullmatch(part.dark) else plain_look.dark,
+        marker=part.marker if len(part.marker) == 1 and part.marker in _MARKERS else plain_look.marker,
+        glyph=part.glyph if len(part.glyph) == 1 and part.glyph.isprintable() else plain_look.glyph,
+        place=place,
     )
+
+
+@functools.cache
+def _places() -> Mapping[str, int]:
+    """The order of the families: as compressions are declared, each variant behind its compression, floors last."""
+    behind = {"experts": (ELASTIC, CONTROL), "full": (FULL_CACHED,)}
+    order = [kind for name in names.compressions() for kind in (name, *behind.get(name, ()))]
+    return MappingProxyType({kind: place for place, kind in enumerate([*order, FLOOR])})
+
+
+def families(among: Sequence[Configuration]) -> tuple[Family, ...]:
+    """The families that are there, in their order."""
+    kinds = {family(one).key: family(one) for one in among}
+    return tuple(sorted(kinds.values(), key=lambda kind: (kind.place, kind.key)))
+
+
+def _titles(one: Configuration) -> Titles:
+    return _titles_of(tuple(one.parts.all()))
+
+
+@functools.lru_cache(maxsize=1024)
+def _titles_of(parts: tuple[Part, ...]) -> Titles:
+    return Titles.of(parts)
+
+
+def _title(one: Configuration) -> str:
+    return _titles(one).kind(one.cell)
 
 
 def backbone_name(one: Configuration) -> str:
     """The backbone as papers write it."""
-    name = str(one["backbone"])
-    return BACKBONES.get(name) or FLOORS.get(name) or name
+    return _titles(one).backbone(one.cell)
 
 
 def filter_name(one: Configuration) -> str:
@@ -90,33 +128,33 @@ def filter_name(one: Configuration) -> str:
 
 def dataset_name(one: Configuration) -> str:
     """The dataset and the size of it, where it has one."""
-    size = one.settings.get("dataset_size")
-    return f"{one['dataset']} ({size})" if size else str(one["dataset"])
+    return _titles(one).dataset(one.cell)
 
 
-def context_key(one: Configuration) -> tuple[str, ...]:
+def is_synthetic(one: Configuration) -> bool:
+    """Whether its data are a process and no log of people."""
+    part = names.datasets().get(one.cell.dataset) or one.parts.dataset
+    return part is not None and part.synthetic
+
+
+def peers_key(one: Configuration) -> tuple[str, ...]:
     """What configurations share whose numbers may stand in one figure: dataset, its digest, device and number format."""
-    return (dataset_name(one), one.dataset_digest, str(one["device"]), str(one["dtype"]))
-
-
-def family_place(one: Configuration) -> int:
-    """The place of its family in legends and tables."""
-    return list(FAMILIES).index(key) if (key := family(one).key) in FAMILIES else len(FAMILIES)
+    return (dataset_name(one), one.dataset_digest, one.cell.device, one.cell.dtype)
 
 
 def in_order(among: Sequence[Configuration]) -> list[Configuration]:
     """Configurations as tables list them: by data, backbone (floors last), window, family, tokens and segments."""
 
     def place(one: Configuration) -> tuple[Any, ...]:
-        numbers = (one.window, family_place(one), int(one["tokens"]), int(one["segments"]))
-        return (dataset_name(one), one.is_floor, str(one["backbone"]), *numbers, one.key)
+        numbers = (one.window, family(one).place, one.cell.tokens, one.cell.segments)
+        return (dataset_name(one), one.is_floor, one.cell.backbone, *numbers, one.key)
 
     return sorted(among, key=place)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Names:
-    """Names that tell the configurations of one report apart and say no more than that."""
+    """The labels of the configurations of one report (`benchmarks.labels`), told apart by their data where these differ too."""
 
     long: Mapping[str, str]
     short: Mapping[str, str]
@@ -131,95 +169,13 @@ class Names:
 
 
 def name_all(among: Sequence[Configuration]) -> Names:
-    """Names every configuration; settings that all share are left out, those that part two namesakes are added."""
-    trained = [one for one in among if not one.is_floor]
-    several = {
-        "backbone": len({one["backbone"] for one in trained}) > 1,
-        "window": len({(one["history"], one["recent"]) for one in trained}) > 1,
-        "training": len({one["training"] for one in trained if one["compression"] == "experts"}) > 1,
-        "dataset": len({(dataset_name(one), one.dataset_digest) for one in among}) > 1,
-    }
-    long = _told_apart(among, {one.key: _long(one, several) for one in among})
-    short = _told_apart(among, {one.key: _short(one, several) for one in among})
-    return Names(long=MappingProxyType(long), short=MappingProxyType(short))
-
-
-def _long(one: Configuration, several: Mapping[str, bool]) -> str:
-    parts = [backbone_name(one)]
-    if not one.is_floor:
-        parts.append(_family_and_tokens(one))
-        if several["window"]:
-            parts.append(_window(one))
-    if several["dataset"]:
-        parts.append(dataset_name(one))
-    return " · ".join(parts)
-
-
-def _family_and_tokens(one: Configuration) -> str:
-    text = family(one).name
-    if one["tokens"]:
-        text += f", {one['tokens']} token{'s' if one['tokens'] != 1 else ''}"
-    elif one.is_control and one["training"] == "elastic":
-        text += ", elastic"
-    if int(one["segments"]) > 1:
-        text += f" in {one['segments']} {'growing ' if one['plan'] == 'growing' else ''}segments"
-    return ", ".join([text, *_plan_and_changes(one)])
-
-
-def _plan_and_changes(one: Configuration) -> list[str]:
-    """Where its tokens stand, if that takes words, and what it is served from other than its own fresh cache."""
-    parts = [] if one["plan"] in PLANS else [f"at {one['plan']}"]
-    if one["ablation"] != "none":
-        parts.append(ABLATIONS[str(one["ablation"])])
-    if one["staleness"]:
-        parts.append(f"{one['staleness']} items old")
-    if one["cache_dtype"] != "float32":
-        parts.append(f"{one['cache_dtype']} cache")
-    return parts
-
-
-def _window(one: Configuration) -> str:
-    return f"0 + {one['recent']}" if one["compression"] == "recent" and not one["history"] else f"{one['history']} + {one['recent']}"
-
-
-_BRIEF = MappingProxyType({"full": "full", "full-cached": "full KV", "control": "no token", "recent": "recent"})
-
-
-def _short(one: Configuration, several: Mapping[str, bool]) -> str:
-    parts = [backbone_name(one)] if several["backbone"] or one.is_floor else []
-    if not one.is_floor:
-        kind = family(one)
-        if kind.key.startswith("experts"):
-            text = f"{one['tokens']} tok"
-        elif one["tokens"]:
-            text = f"{kind.name} {one['tokens']}"
-        else:
-            text = _BRIEF.get(kind.key, kind.name)
-        if int(one["segments"]) > 1:
-            text += f"/{one['segments']} {'growing ' if one['plan'] == 'growing' else ''}seg"
-        text = " ".join([text, *_plan_and_changes(one)])
-        if several["training"] and one["training"] == "elastic":
-            text += " el."
-        parts.append(text)
-        if several["window"]:
-            parts.append(f"@{one['history']}")
-    if several["dataset"]:
-        parts.append(f"[{dataset_name(one)}]")
-    return " ".join(parts)
-
-
-def _told_apart(among: Sequence[Configuration], names: dict[str, str]) -> dict[str, str]:
-    """Adds to the names that several configurations share the settings in which these differ."""
-    sharing: dict[str, list[Configuration]] = {}
+    """Names every configuration."""
+    labels = Labels.of([one.cell for one in among], [part for one in among for part in one.parts.all()], seeds=False)
+    digests: dict[object, set[str]] = {}
     for one in among:
-        sharing.setdefault(names[one.key], []).append(one)
-    for name, namesakes in sharing.items():
-        if len(namesakes) == 1:
-            continue
-        differing = [field for field in namesakes[0].settings if len({str(one.settings.get(field)) for one in namesakes}) > 1]
-        for one in namesakes:
-            added = [f"{field.replace('_', ' ')} {one.settings.get(field)}" for field in differing]
-            if len({other.dataset_digest for other in namesakes}) > 1:
-                added.append(f"data {one.dataset_digest[:8]}")
-            names[one.key] = f"{name} · {', '.join(added)}" if added else name
-    return names
+        digests.setdefault(one.cell, set()).add(one.dataset_digest)
+    data = {one.key: f" · data {one.dataset_digest[:8]}" if len(digests[one.cell]) > 1 else "" for one in among}
+    return Names(
+        long=MappingProxyType({one.key: labels(one.cell) + data[one.key] for one in among}),
+        short=MappingProxyType({one.key: labels.brief(one.cell) + data[one.key] for one in among}),
+    )

@@ -29,13 +29,13 @@ TITLES: Mapping[str, str] = MappingProxyType(
 LEADS: Mapping[str, str] = MappingProxyType(
     {
         "kernels": (
-            "Ratios of medians taken in turn in one process, by benchmarks.kernels; they belong to the machine, not to this run. "
-            "Time over FLOPs is 1 where a part takes as much of the time as of the floating-point operations."
+            "Ratios of medians, measured in turn in one process by benchmarks.kernels. They belong to the machine, not to this run. "
+            "Time over FLOPs is 1 where a part takes the same share of the time as of the floating-point operations."
         ),
-        "frontier": "What each cost buys: quality on the next item, ranked over the full catalogue, against what a request takes.",
+        "frontier": "Quality on the next item, ranked over the full catalogue, against what a request costs.",
         "ranking": "Intervals are 95%, below each value. With scripts on, a heading sorts and the buttons keep one family or backbone.",
         "tokens": (
-            "At 0 tokens stands the same layout with its history hidden: what lies above it is what the tokens carry. "
+            "The point at 0 tokens is the same layout with its history hidden. What lies above it is what the tokens carry. "
             "The band is full history's 95% interval."
         ),
         "history": "Does a longer history pay, and who can afford it?",
@@ -49,19 +49,20 @@ LEADS: Mapping[str, str] = MappingProxyType(
             "towards the past."
         ),
         "ablations": (
-            "A trained model, served with random vectors in its tokens' place (of the mean and deviation that all users' have), with the "
-            "tokens of the same items in another order, or with another user's tokens. What a user's own tokens carry is lost then. "
+            "A trained model is served with something else in place of a user's own tokens: random vectors with the mean and deviation of "
+            "all users' tokens, the tokens of the same items in another order, or another user's tokens. What is lost is what a user's own "
+            "tokens carry. "
             "These cells take no part in the frontiers, the ranking and the comparisons above."
         ),
         "staleness": (
-            "The target and the recent items stay; the history ends so many items before the recent ones begin, and the items between are "
-            "seen by neither. These cells take no part in the frontiers, the ranking and the comparisons above."
+            "The target and the recent items stay. The history ends earlier, by the number of items that is given, and the model sees "
+            "nothing of the items between. These cells take no part in the frontiers, the ranking and the comparisons above."
         ),
-        "precision": "Every user is served from a cache that was stored at that precision; its bytes hold the scales.",
+        "precision": "Every user is served from a cache stored at that precision. Its bytes include the scales.",
         "shares": (
-            "What each configuration takes of full attention over the whole window at the same sizes, recomputed at each request. The "
-            "two run in turn in one process, so that the ratios of times travel between machines better than times do. Beside each stands "
-            "the ratio of executed FLOPs."
+            "What a request costs as a share of full attention over the whole window, at the same sizes and recomputed at each request. "
+            "Both run in turn in one process, so a ratio of times holds on other machines better than a time does. The ratio of executed "
+            "FLOPs is shown beside it."
         ),
         "amortisation": (
             "A refresh compresses the history once and serves r requests: (compress + r \N{MULTIPLICATION SIGN} serve) / r each. "
@@ -86,9 +87,9 @@ LEADS: Mapping[str, str] = MappingProxyType(
 )
 
 READING_A_FRONTIER = (
-    "A point is a configuration with its 95% interval over users (and seeds, where there are several). The line joins those that "
-    "nothing dominates; what something dominates is faded. Up and to the left is better. The tables say how often each is on the "
-    "frontier when users are drawn anew, and which rival dominates it in at least 95% of the draws."
+    "A point is a configuration with its 95% interval over users (and seeds, where there are several). Up and to the left is better. "
+    "The line joins the configurations that no other beats in both cost and quality; the others are faded. The tables say how often "
+    "each is on the line when users are drawn anew, and which rival beats it in at least 95% of the draws."
 )
 NO_A_A = (
     "The same code measured against itself (A/A): not measured beside these records; python -m benchmarks.noise does it and writes "
@@ -97,12 +98,12 @@ NO_A_A = (
 
 ALWAYS_LIMITED = (
     (
-        "Quality is that of a fresh cache but where a section says otherwise. How it falls as a cache ages stands beside the amortised "
-        "cost of those models alone whose ages were measured."
+        "Quality is that of a fresh cache unless a section says otherwise. How it falls as a cache ages is shown beside the amortised "
+        "cost, for the models whose ages were measured."
     ),
     (
-        "Costs enter the frontier as points; only quality is resampled. Many configurations are compared at once, and no correction "
-        "is made for that."
+        "Costs enter the frontier as points; only quality is resampled. Many configurations are compared at once, without a correction "
+        "for that."
     ),
     (
         "FLOPs are of the backbone for one user; scoring the catalogue costs the same for every configuration and is kept apart, and so is "

@@ -14,10 +14,10 @@ from typing import NoReturn
 
 from benchmarks.cell import Cell
 from benchmarks.environment import available_processors, chosen_device
+from benchmarks.environment.portable import portable_argv
 from benchmarks.grids import ORDER_SEED, Durations, Grid, load_grid, preset_names, select, selecting, shuffled
 from benchmarks.keys import Catalogue, model_key
 from benchmarks.labels import Labels
-from benchmarks.portable import portable_argv
 from benchmarks.records import FINDINGS, Record, load_records
 from benchmarks.run.jobs import SweepSettings, Work
 from benchmarks.run.plan import Data, Plan, Planned, Planner, Reason, model_fault, other_records

@@ -1,7 +1,7 @@
 """What a run has to measure, and why: of every cell its quality, and of every shape its cost."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -76,9 +76,11 @@ class Plan:
         return tuple(planned for planned in self.cells if self.reason(planned) != "done" or self._is_behind(planned))
 
     def _is_behind(self, planned: Planned) -> bool:
-        """Whether the record is missing, or holds an older cost than the shape's."""
+        """Whether the record is missing or has another key, or holds an older cost than the shape's."""
         cost = self.costs.get(planned.cost_key or "")
         known = cost.known if cost is not None else None
+        if planned.known is not None and planned.known.cell_key != planned.key:
+            return True
         return known is not None and (planned.known is None or planned.known.cost != known.origin())
 
     def qualities(self) -> list[Planned]:
@@ -115,18 +117,26 @@ class Planner:
         Raises:
             RecordError: a record was written in a later schema version: it is not ours to replace.
         """
-        cells = list(cells)
         costs: dict[str, PlannedCost] = {}
-        planned = [self._planned(cell, costs) for cell in cells]
-        others = other_records(self.out, {one.key for one in planned})
-        return Plan(cells=tuple(_superseding(one, others) for one in planned), costs=costs)
+        keys = {cell: self._key(cell) for cell in cells}
+        others = other_records(self.out, set(keys.values()))
+        planned = (self._planned(cell, key, [record for record in others if record.cell == cell], costs) for cell, key in keys.items())
+        return Plan(cells=tuple(planned), costs=costs)
 
-    def _planned(self, cell: Cell, costs: dict[str, PlannedCost]) -> Planned:
+    def _key(self, cell: Cell) -> str:
         digest = self.digests[cell.dataset, cell.dataset_size]
-        key = cell_key(cell, dataset_digest=digest, versions=versions(control=cell.control))
+        return cell_key(cell, dataset_digest=digest, versions=versions(control=cell.control))
+
+    def _planned(self, cell: Cell, key: str, old: Sequence[Record], costs: dict[str, PlannedCost]) -> Planned:
+        """A cell's plan; ``old`` are the records of its settings under other keys: the data or a measure's version were others."""
+        digest = self.digests[cell.dataset, cell.dataset_size]
         known, unreadable = _known(record_path(self.out, key))
         quality = quality_key(cell, dataset_digest=digest) if cell.has_quality else None
         code = quality_digests(cell) if cell.has_quality else {}
+        if known is None:  # only measures of cost have another version: the quality stays
+            known = next((record for record in old if quality is not None and record.quality and record.quality.key == quality), None)
+        reason = None if quality is None else self._quality_reason(quality, code, known, unreadable=unreadable)
+        loses_quality = self.only == "cost" and known is None and any(record.quality for record in old)
         return Planned(
             cell=cell,
             key=key,
@@ -135,8 +145,9 @@ class Planner:
             cost_key=None if cell.is_floor else self._cost(cell, costs).key,
             dataset_digest=digest,
             code=code,
-            quality_reason=None if quality is None else self._quality_reason(quality, code, known, unreadable=unreadable),
+            quality_reason="superseded" if reason == "missing" and old else reason,
             known=known,
+            supersedes=() if loses_quality else tuple(record.cell_key for record in old),
         )
 
     def _quality_reason(self, key: str, code: Mapping[str, str], known: Record | None, *, unreadable: bool) -> Reason:
@@ -202,15 +213,6 @@ def model_fault(out: Path, key: str, *, code: str) -> str | None:
 def other_records(out: Path, keys: set[str]) -> list[Record]:
     """Records of cells outside a call: they stay as they are, and have to be whole, as the table and the report need them."""
     return [read_record(path) for path in record_files(out) if path.stem not in keys]
-
-
-def _superseding(planned: Planned, others: Sequence[Record]) -> Planned:
-    """The plan with the records of the same settings under another key: the data or a measure's version were others."""
-    old = tuple(record.cell_key for record in others if record.cell == planned.cell)
-    if not old:
-        return planned
-    reason: Reason | None = "superseded" if planned.quality_reason == "missing" else planned.quality_reason
-    return replace(planned, supersedes=old, quality_reason=reason)
 
 
 def _known(path: Path) -> tuple[Record | None, bool]:

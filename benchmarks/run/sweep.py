@@ -12,8 +12,8 @@ import numpy as np
 
 from benchmarks.cell import Cell
 from benchmarks.environment import environment, processors, provenance, utc_now
+from benchmarks.environment.portable import without_paths
 from benchmarks.isolation import ATTEMPTS, Isolated, Outcome, preload
-from benchmarks.portable import without_paths
 from benchmarks.records import Cost, Environment, Order, Provenance, Record, Status, typed
 from benchmarks.run.assemble import (
     COST_FIELDS,
@@ -62,7 +62,8 @@ class Sweep:
         self._known_qualities: dict[str, Quality | None] = {key: known_quality(planned.known) for key, planned in self._cells.items()}
         self._known_costs: dict[str, Cost | None] = {key: cost.known for key, cost in plan.costs.items()}
         self._training_failures: dict[str, Outcome] = {}
-        self._retrained: set[str] = set()
+        self._retrained: set[str] = set()  # models that were found damaged
+        self._sent_back: set[str] = set()  # cells that found them so, and are measured once more
         self._seconds: dict[str, float] = dict.fromkeys(self._cells, 0.0)
         self._training_seconds: dict[str, float] = {}
         self._paces = {"training": Pace(settings.seconds_per_model), "quality": Pace(1.0), "cost": Pace(settings.seconds_per_cell)}
@@ -196,10 +197,11 @@ class Sweep:
 
     def _finish_quality(self, planned: Planned, outcome: Outcome, worker: Worker) -> None:
         key = planned.model_key
-        if key is None or outcome.type != DAMAGED or (key in self._retrained and key not in self._faults):
+        if key is None or outcome.type != DAMAGED or planned.key in self._sent_back:
             self._keep_quality(planned, outcome, worker)
             return
-        if key not in self._retrained:  # else another cell of this model was first to see it, and the training has not ended yet
+        self._sent_back.add(planned.key)
+        if key not in self._retrained:  # else another cell of this model was first to see it
             self._display.note(f"{self._settings.labels(planned.cell)}: {one_line(str(outcome.message))}; the model is trained anew")
             self._retrained.add(key)
             self._faults[key] = "damaged"
@@ -208,7 +210,7 @@ class Sweep:
 
     def _keep_quality(self, planned: Planned, outcome: Outcome, worker: Worker) -> None:
         """Writes what a quality came to: its raw samples and, with what is known of its cost, the cell's record."""
-        outcome = self._without_paths(checked(outcome, QUALITY_FIELDS))
+        outcome = self._portable(checked(outcome, QUALITY_FIELDS))
         self._keep_raw(planned.key, outcome)
         origin = self._origin(planned.cell, worker)
         self._known_qualities[planned.key] = quality_of(planned, outcome, environment=origin[0], provenance=origin[1])
@@ -219,7 +221,7 @@ class Sweep:
 
     def _keep_cost(self, planned: PlannedCost, outcome: Outcome, worker: Worker) -> None:
         """Writes what a shape costs, and the records of all cells of that shape."""
-        outcome = self._without_paths(checked(outcome, COST_FIELDS))
+        outcome = self._portable(checked(outcome, COST_FIELDS))
         self._keep_raw(planned.key, outcome, beside=len(planned.kinds) < len(planned.code))
         environment, provenance = self._origin(planned.cell, worker)
         cost = cost_of(planned, outcome, environment=environment, provenance=provenance)
@@ -230,14 +232,14 @@ class Sweep:
             self._seconds[one.key] += outcome.seconds / len(cells)
         self._finish_cells()
 
-    def _without_paths(self, outcome: Outcome) -> Outcome:
-        """A failure in words that mean the same on another machine."""
+    def _portable(self, outcome: Outcome) -> Outcome:
+        """An outcome that holds no folder of this machine, as records keep it."""
         settings = self._settings
-        texts = {
-            name: None if text is None else without_paths(text, out=settings.out, data_dir=settings.data_dir, cache_dir=settings.cache_dir)
-            for name, text in (("message", outcome.message), ("log_tail", outcome.log_tail))
-        }
-        return replace(outcome, message=texts["message"], log_tail=texts["log_tail"])
+        message, log = (
+            text and without_paths(text, out=settings.out, data_dir=settings.data_dir, cache_dir=settings.cache_dir)
+            for text in (outcome.message, outcome.log_tail)
+        )
+        return replace(outcome, message=message, log_tail=log)
 
     def _keep_raw(self, key: str, outcome: Outcome, *, beside: bool = False) -> None:
         """Raw samples of a measurement that went well; of one that did not, none are left.

@@ -67,6 +67,15 @@ class Compression(Protocol):
 
 
 @runtime_checkable
+class Elastic(Protocol):
+    """A compression of which one model serves every token count up to its largest."""
+
+    def use(self, tokens: int) -> None:
+        """Keeps ``tokens`` from now on, spread evenly over the segments."""
+        ...
+
+
+@runtime_checkable
 class Searching(Protocol):
     """A compression that looks at the recent items of a request; nothing of it can be kept before one comes."""
 

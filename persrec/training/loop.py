@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from persrec.compression.experts import Experts
+from persrec.compression.base import Elastic
 from persrec.data.splits import LeaveOneOut
 from persrec.data.windows import StepWindows, WindowBatch, WindowShape, build_windows
 from persrec.losses import sampled_softmax
@@ -224,7 +224,7 @@ class Trainer:
 
     def step(self, batch: WindowBatch) -> torch.Tensor:
         """One optimiser step; returns the loss."""
-        if self.recipe.token_counts and isinstance(self.model.compression, Experts):
+        if self.recipe.token_counts and isinstance(self.model.compression, Elastic):
             self.model.compression.use(int(self._rng.choice(self.recipe.token_counts)))
         self._set_learning_rates()
         self._optimizer.zero_grad(set_to_none=True)

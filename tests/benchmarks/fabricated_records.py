@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.analysis.configurations import Configuration, configurations
 from benchmarks.cell import Cell
-from benchmarks.keys import cell_key
+from benchmarks.keys import Catalogue, cell_key, cost_key, cost_shape, quality_key
+from benchmarks.records import Record, record_of
 from persrec import names
 
 USERS, REPLICATES = 600, 500
@@ -140,8 +142,8 @@ def environment() -> dict[str, Any]:
     }
 
 
-def origin(letter: str, *, code: dict[str, str], seconds: dict[str, float]) -> dict[str, Any]:
-    return {"key": letter * 64, "status": "ok", "code": code, "seconds": seconds, "environment": environment(), "provenance": provenance()}
+def origin(key: str, *, code: dict[str, str], seconds: dict[str, float]) -> dict[str, Any]:
+    return {"key": key, "status": "ok", "code": code, "seconds": seconds, "environment": environment(), "provenance": provenance()}
 
 
 def provenance() -> dict[str, Any]:
@@ -187,9 +189,13 @@ def fabricate(
         "status": status,
         "cell": cell.to_dict(),
         "parts": parts_of(cell),
-        "quality": origin("q", code={"training": code, "evaluation": code}, seconds={"load": 0.4, "quality": 1.2, "overhead": 0.4}),
+        "quality": origin(
+            quality_key(cell, dataset_digest=dataset_digest),
+            code={"training": code, "evaluation": code},
+            seconds={"load": 0.4, "quality": 1.2, "overhead": 0.4},
+        ),
         "cost": origin(
-            "c",
+            cost_key(cost_shape(cell, Catalogue(items=3001))),
             code={"flops": code, "latency": code},
             seconds={"flops": 0.9, "memory": 0.6, "throughput": 2.2, "latency": 1.1, "overhead": 0.3},
         )
@@ -239,6 +245,16 @@ def fabricate(
             },
         }
     return record | changes
+
+
+def records_of(*values: dict[str, Any]) -> list[Record]:
+    """As they are read from disk."""
+    return [record_of(value) for value in values]
+
+
+def configured(values: Iterable[dict[str, Any]]) -> list[Configuration]:
+    """The configurations of records."""
+    return configurations(records_of(*values))
 
 
 def slim(record: dict[str, Any]) -> dict[str, Any]:

@@ -127,11 +127,11 @@ def quality(payload: Payload, report_phase: ReportPhase) -> Payload:
     model = None
     if cell["backbone"] not in names.floors():
         folder = Path(payload["model_dir"])
-        assert (folder / "model.json").is_file()
-        if (folder / "weights.safetensors").read_text() != WEIGHTS:
+        if not (folder / "model.json").is_file() or (folder / "weights.safetensors").read_text() != WEIGHTS:
             raise CheckpointError(f"checkpoint: {folder / 'weights.safetensors'} cannot be read")
         model = {"key": folder.name, "epochs": 1, "best_epoch": 1, "best_validation": 0.1, "train_seconds": 2.0}
-    time.sleep(wanted["seconds"])
+    earlier = (Path(payload["cache_dir"]) / "did").read_text().count("quality ")
+    time.sleep(900 if earlier > wanted.get("most_qualities", earlier) else wanted["seconds"])
     return {
         "metrics": {"ndcg@10": {"value": ndcg, "method": "full catalogue", "n": 10, "low": ndcg, "high": 0.3}},
         "replicates": {"seed": 0, "means": {"ndcg@10": [0.1, 0.1]}},

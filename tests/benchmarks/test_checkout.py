@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.checkout import repository_state
+from benchmarks.environment.checkout import repository_state
 
 
 def git(root: Path, *arguments: str) -> str:

@@ -5,8 +5,8 @@ import sys
 import pytest
 from fake_driver import HEAT, install
 
-from benchmarks import driver
 from benchmarks import environment as env
+from benchmarks.environment import driver
 
 CLOCKS = {"sm_mhz": 1500, "memory_mhz": 1500, "temperature_c": 40, "throttle_reasons": HEAT}
 FACTS = {"name": "Gr\N{REPLACEMENT CHARACTER}n GPU", "memory_bytes": 80 * 2**30, "driver": "580.1"}

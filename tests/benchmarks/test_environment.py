@@ -38,24 +38,6 @@ def test_a_fact_that_cannot_be_had_is_null_with_a_reason() -> None:
     assert (facts["gpu"] is None) == (facts["gpu_reason"] is not None)
 
 
-def test_the_code_digest_follows_the_measuring_code_alone(tmp_path: Path) -> None:
-    for name in ("persrec/a.py", "benchmarks/execute.py", "benchmarks/probes/flops.py", "benchmarks/report.py", "tests/test_a.py"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("x = 1\n")
-    digest = env.code_digest.__wrapped__
-    before = digest(tmp_path)
-    (tmp_path / "benchmarks/report.py").write_text("x = 2\n")
-    (tmp_path / "tests/test_a.py").write_text("x = 2\n")
-    assert digest(tmp_path) == before
-    seen = {before}
-    for name in ("persrec/a.py", "benchmarks/execute.py", "benchmarks/probes/flops.py"):
-        (tmp_path / name).write_text("x = 3\n")
-        seen.add(digest(tmp_path))
-    (tmp_path / "persrec/a.py").rename(tmp_path / "persrec/b.py")
-    seen.add(digest(tmp_path))
-    assert len(seen) == 5
-
-
 @pytest.mark.parametrize("missing", [[], ["sched_getaffinity"]])
 def test_a_worker_has_processors_with_and_without_affinity(monkeypatch: pytest.MonkeyPatch, missing: list[str]) -> None:
     for name in missing:

@@ -39,7 +39,7 @@ def test_what_differs_is_said():
         ({"learning_rate": 0.01}, ("learning rate 0.001", "learning rate 0.01")),
         ({"serving": "recompute"}, ("from cache", "recomputed")),
         ({"dropout": 0.1, "heads": 2}, ("1 head, dropout 0.2", "2 heads, dropout 0.1")),
-        ({"item_learning_rate": 0.1}, ("item learning rate as the backbone has it", "item learning rate 0.1")),
+        ({"item_learning_rate": 0.1}, ("item learning rate by default", "item learning rate 0.1")),
         ({"device": "cuda"}, ("CPU", "CUDA")),
         ({"seed": 2}, ("seed 1", "seed 2")),
     ],

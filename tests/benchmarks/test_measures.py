@@ -1,7 +1,10 @@
 import math
 
-from benchmarks.cell import Cell, cell_key
-from benchmarks.measures import MEASURES, Measure, is_gated, versions
+import pytest
+
+from benchmarks.cell import Cell
+from benchmarks.keys import cell_key
+from benchmarks.measures import MEASURES, Measure, counts_agree, is_gated, versions
 
 
 def test_the_names_that_others_rely_on_are_there() -> None:
@@ -48,7 +51,9 @@ def test_only_what_repeats_is_gated() -> None:
 
 
 def test_the_larger_margin_holds() -> None:
-    measure = Measure(unit="ratio", direction="higher", group="quality", description="", relative_margin=0.1, absolute_margin=0.01)
+    measure = Measure(
+        unit="ratio", direction="higher", group="quality", kind="evaluation", description="", relative_margin=0.1, absolute_margin=0.01
+    )
     assert math.isclose(measure.margin(0.5), 0.05)
     assert measure.margin(0.05) == 0.01
     assert math.isclose(measure.margin(-0.5), 0.05)
@@ -62,3 +67,11 @@ def test_a_new_version_is_a_new_cell_key() -> None:
     cell = Cell(backbone="hstu", compression="full")
     now = versions()
     assert cell_key(cell, dataset_digest="d", versions=now) != cell_key(cell, dataset_digest="d", versions=now | {"mrr": 2})
+
+
+@pytest.mark.parametrize(
+    ("counts", "agree"),
+    [((), True), ((None, None), True), ((1000, 990), True), ((1000, 989, None), False), ((0, 0), True)],
+)
+def test_counts_agree_within_one_percent_of_the_largest(counts, agree):
+    assert counts_agree(counts) is agree

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from benchmarks.environment import provenance
-from benchmarks.portable import PROJECT, portable_argv, without_paths
+from benchmarks.environment.portable import PROJECT, portable_argv, without_paths
 
 
 @pytest.mark.parametrize(

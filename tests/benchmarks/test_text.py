@@ -1,7 +1,6 @@
 import pytest
 
 from benchmarks import text
-from benchmarks.analysis.estimates import Estimate, with_interval
 
 
 @pytest.mark.parametrize(
@@ -46,12 +45,6 @@ def test_signs():
 @pytest.mark.parametrize(("value", "said"), [(0.0, "0"), (0.025, "+0.025"), (-0.1, "\N{MINUS SIGN}0.1")])
 def test_axis_decimals(value, said):
     assert text.decimals(value, signed=True) == said
-
-
-def test_intervals():
-    assert with_interval(Estimate(value=0.5, low=0.4, high=0.6)) == "0.5000 (0.4000 to 0.6000)"
-    assert with_interval(Estimate(value=0.5), "percent") == "50.0%"
-    assert with_interval(Estimate(value=None, reason="crash")) == text.MISSING
 
 
 @pytest.mark.parametrize("value", [1.7976931348623157e308, 5e-324, -1e300, float("inf"), float("nan")])

@@ -4,20 +4,20 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_models import BACKBONE_NAMES, CASES, ITEMS, PART_OF, WIDTH, build, random_windows, small_recipe, small_split
+from small_models import BACKBONE_NAMES, CASES, ITEMS, PART_OF, WIDTH, build, random_windows
 
 from benchmarks.cell import Cell
 from benchmarks.grids import load_grid
 from benchmarks.probes import flops
 from benchmarks.probes.flops import count_flops
 from benchmarks.probes.parts import PARTS
-from benchmarks.probes.subject import Subject
+from benchmarks.probes.training_cost import TrainingSubject, count_step
 from persrec import names
 from persrec.backbones import BackboneSettings, build_backbone
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-PHASES = ("full", "compress", "serve", "train", "score", "item")
+PHASES = ("full", "compress", "serve", "score", "item", "train")
 COMPUTE_ITEMS = tuple(name for name, part in names.backbones().items() if part.items != "ids")  # by a map, and from texts
 IN_BACKBONE = ("projections", "attention", "feed_forward")
 # of each compression the last of its small layouts, and two more of experts
@@ -33,7 +33,13 @@ def subject_of(backbone, case, *, serving="cache"):
     tokens = 3 if part.tokens == "some" else 0
     serving = "recompute" if part.chooses_at_request else serving
     cell = Cell(backbone=backbone, compression=part.name, tokens=tokens, serving=serving, **sizes)
-    return Subject(cell=cell, model=model, recipe=small_recipe(), data=small_split(users=3))
+    return TrainingSubject(cell=replace(cell, negatives=16), model=model)
+
+
+def counted(subject):
+    """Metrics and ledger of every pass, training's among them."""
+    (metrics, ledger), (of_training, rows) = count_flops(subject), count_step(subject)
+    return metrics | of_training, ledger + rows
 
 
 def expected_parts(subject, phase):
@@ -81,8 +87,8 @@ def assert_the_rest(subject, found, cost):
 def test_the_ledger_agrees_in_every_phase_and_part(backbone, case):
     subject = subject_of(backbone, case)
     weights = {name: weight.clone() for name, weight in subject.model.state_dict().items()}
-    metrics, ledger = count_flops(subject)
-    phases = PHASES if backbone in COMPUTE_ITEMS else PHASES[:-1]
+    metrics, ledger = counted(subject)
+    phases = [phase for phase in PHASES if phase != "item" or backbone in COMPUTE_ITEMS]
     assert [(row["phase"], row["part"]) for row in ledger] == [
         (phase, part) for phase in phases for part in (*expected_parts(subject, phase), "total")
     ]
@@ -121,7 +127,7 @@ def test_of_a_large_catalogue_some_items_are_counted_and_all_are_told(backbone, 
 
 @pytest.mark.parametrize("backbone", COMPUTE_ITEMS)
 def test_a_step_shares_what_it_reads(backbone):
-    small, large = (count_flops(replace(subject_of(backbone, "no expert"), cell=cell))[1] for cell in cells_of_two_batches(backbone))
+    small, large = (count_step(replace(subject_of(backbone, "no expert"), cell=cell))[1] for cell in cells_of_two_batches(backbone))
     parts = {part: [row["torch_flops"] for row in (*small, *large) if (row["phase"], row["part"]) == ("train", part)] for part in PARTS}
     assert parts["item_encoder"][1] < parts["item_encoder"][0]
     for part in (*IN_BACKBONE, "scoring"):
@@ -138,7 +144,7 @@ def cells_of_two_batches(backbone):
 def test_the_ledger_agrees_where_segments_run_side_by_side_or_one_after_the_other(backbone, kernel):
     subject = subject_of(backbone, "3 alike segments", serving="recompute")
     subject.model.use_kernel(kernel)
-    _, ledger = count_flops(subject)
+    _, ledger = counted(subject)
     priced = [
         row for row in ledger if kernel == "segmented" or row["phase"] != "train"
     ]  # the naive kernel keeps its scores, and has 4 products
@@ -148,7 +154,7 @@ def test_the_ledger_agrees_where_segments_run_side_by_side_or_one_after_the_othe
 
 
 def test_served_by_recomputing_nothing_is_kept_and_serving_costs_the_joint_pass():
-    cached, recomputed = (count_flops(subject_of("hstu", "3 segments", serving=serving))[0] for serving in ("cache", "recompute"))
+    cached, recomputed = (counted(subject_of("hstu", "3 segments", serving=serving))[0] for serving in ("cache", "recompute"))
     assert recomputed["cache_bytes"]["value"] == recomputed["compress_flops"]["value"] == 0
     assert recomputed["serve_visible_flops"]["value"] == cached["compress_visible_flops"]["value"] + cached["serve_visible_flops"]["value"]
     for name in ("full_flops", "score_flops", "train_flops", "parameters"):

@@ -4,7 +4,6 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,9 @@ from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.report.figures.canvas import INK, MUTED, PAPER
 from benchmarks.report.figures.placement import READABLE, Box, place, spread
-from benchmarks.report.names import FILLS, LINE_STYLES, Family, backbone_name, family, family_place
+from benchmarks.report.names import FILLS, LINE_STYLES, Family, backbone_name, family
 
 Label = tuple[float, str, str]  # a value, its name, its colour
-METRIC_NAMES = MappingProxyType({"ndcg@10": "NDCG@10", "recall@10": "Recall@10"})
 _MOST_TICKS = 7
 _MOST_IN_KEY = 18
 _FEW_STAND_FARTHER = 2.5  # a few labels may stand away from their points before numbers read better
@@ -30,11 +28,14 @@ class Backbones:
     """Fill and line style of each backbone, in the order of their names."""
 
     order: tuple[str, ...]
+    titles: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, among: Sequence[Configuration]) -> "Backbones":
         """Those that are no floors."""
-        return cls(order=tuple(sorted({str(one["backbone"]) for one in among if not one.is_floor})))
+        titles = {one.cell.backbone: backbone_name(one) for one in among if not one.is_floor}
+        order = tuple(sorted(titles))
+        return cls(order=order, titles=tuple(titles[name] for name in order))
 
     def fill(self, one: Configuration) -> str:
         """How its markers are filled."""
@@ -45,7 +46,7 @@ class Backbones:
         return LINE_STYLES[self._index(one) % len(LINE_STYLES)]
 
     def _index(self, one: Configuration) -> int:
-        return self.order.index(str(one["backbone"])) if one["backbone"] in self.order else 0
+        return self.order.index(one.cell.backbone) if one.cell.backbone in self.order else 0
 
 
 def marker(one: Configuration, backbones: Backbones, *, size: float = 6.5) -> dict[str, Any]:
@@ -65,13 +66,13 @@ def marker(one: Configuration, backbones: Backbones, *, size: float = 6.5) -> di
 
 def legend(figure: Any, among: Sequence[Configuration], backbones: Backbones, *, extra: Sequence[Any] = (), lines: bool = False) -> None:
     """One legend above the panels: families by colour and shape, backbones by fill or line."""
-    kinds: dict[str, Family] = {family(one).name: family(one) for one in sorted(among, key=family_place)}
+    kinds: dict[str, Family] = {family(one).name: family(one) for one in sorted(among, key=lambda one: family(one).place)}
     handles: list[Any] = [
         Line2D([], [], linestyle="none", marker=kind.marker, color=kind.colour, markersize=6, label=kind.name) for kind in kinds.values()
     ]
     if len(backbones.order) > 1:
         for name in backbones.order:
-            one = next(other for other in among if other["backbone"] == name)
+            one = next(other for other in among if other.cell.backbone == name)
             style: dict[str, Any] = {"linestyle": backbones.line(one)} if lines else {"linestyle": "none", "marker": "o", "markersize": 6}
             face = PAPER if backbones.fill(one) == "none" else MUTED
             fill = "full" if backbones.fill(one) == "none" else backbones.fill(one)
@@ -281,8 +282,8 @@ def end_labels(axis: Any, renderer: Any, labels: Sequence[Label]) -> None:
     """Names lines at the right edge of a settled axis, moved apart where they would touch."""
     window = axis.get_window_extent(renderer)
     wanted = [float(axis.transData.transform((axis.get_xlim()[1], value))[1]) for value, *_ in labels]
-    found = spread(wanted, gap=10.5, low=window.y0 + 2, high=window.y1 - 2)
-    for place_y, want, (value, said, colour) in zip(found, wanted, labels, strict=True):
+    heights = spread(wanted, gap=10.5, low=window.y0 + 2, high=window.y1 - 2)
+    for place_y, want, (value, said, colour) in zip(heights, wanted, labels, strict=True):
         edge = ((1.0, value), ("axes fraction", "data"))
         _leader(axis, *edge, (10, place_y - want), colour)
         written = axis.annotate(
@@ -307,12 +308,12 @@ def _text_size(renderer: Any, text: str) -> tuple[float, float]:
 
 def boxes_of(axis: Any, points: Sequence[tuple[float, float, float, float]], *, radius: float = 4.5) -> list[Box]:
     """What marks and their error bars cover, in display coordinates; points are x, y, low, high."""
-    found: list[Box] = []
+    boxes: list[Box] = []
     for x, y, low, high in points:
         (at_x, at_y), (_, at_low), (_, at_high) = (axis.transData.transform((x, value)) for value in (y, low, high))
-        found.append((float(at_x) - radius, float(at_y) - radius, float(at_x) + radius, float(at_y) + radius))
-        found.append((float(at_x) - 1.0, float(at_low), float(at_x) + 1.0, float(at_high)))
-    return found
+        boxes.append((float(at_x) - radius, float(at_y) - radius, float(at_x) + radius, float(at_y) + radius))
+        boxes.append((float(at_x) - 1.0, float(at_low), float(at_x) + 1.0, float(at_high)))
+    return boxes
 
 
 def positions(values: Sequence[int]) -> dict[int, float]:

@@ -8,7 +8,7 @@ import contextlib
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,8 @@ from markupsafe import Markup, escape
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from benchmarks.report.names import FAMILIES
+from benchmarks.report.names import Family
+from benchmarks.report.tabular import Table
 
 INK, MUTED, GRID, PAPER = "#1c2127", "#5a6470", "#dde2e8", "#fefefe"
 _THEME = {INK: ("ink", "#e8ebef"), MUTED: ("muted", "#a3acb7"), GRID: ("grid", "#343b45"), PAPER: ("paper", "#14181d")}
@@ -70,11 +71,27 @@ class Image:
     png: bytes = b""
 
 
-def themes() -> tuple[dict[str, str], dict[str, str]]:
-    """The CSS variables of the palette: light and dark."""
-    light = {name: colour for colour, (name, _) in _THEME.items()} | {f"c-{f.key}": f.colour for f in FAMILIES.values()}
-    dark = dict(_THEME.values()) | {f"c-{f.key}": f.dark for f in FAMILIES.values()}
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drawing:
+    """A figure of the report with its title, what is to be seen in it, and the table of its numbers."""
+
+    key: str
+    title: str
+    description: str
+    image: Image
+    table: Table
+
+
+def themes(families: Iterable[Family]) -> tuple[dict[str, str], dict[str, str]]:
+    """The CSS variables of the palette: light and dark. A family's is called as its light colour is."""
+    families = list(families)
+    light = {name: colour for colour, (name, _) in _THEME.items()} | {_name(kind.colour): kind.colour for kind in families}
+    dark = dict(_THEME.values()) | {_name(kind.colour): kind.dark for kind in families}
     return light, dark
+
+
+def _name(colour: str) -> str:
+    return f"c-{colour.removeprefix('#')}"
 
 
 @contextlib.contextmanager
@@ -167,7 +184,4 @@ def _themed(style: str) -> str:
 def _variable(colour: str) -> str:
     if colour in _THEME:
         return f"var(--{_THEME[colour][0]}, {colour})"
-    for family in FAMILIES.values():
-        if family.colour == colour:
-            return f"var(--c-{family.key}, {colour})"
-    return colour
+    return f"var(--{_name(colour)}, {colour})"

@@ -9,14 +9,15 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullL
 from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.frontier import COSTS
-from benchmarks.report import tables
+from benchmarks.cell import Cell
+from benchmarks.report import tabular
 from benchmarks.report.figures import axes, canvas
-from benchmarks.report.figures.axes import METRIC_NAMES, Backbones
-from benchmarks.report.figures.frontier import COST_NAMES, Drawing, sentence
-from benchmarks.report.names import BACKBONES, Names, backbone_name, family
-from benchmarks.report.tables import Entry, Table
+from benchmarks.report.figures.axes import Backbones
+from benchmarks.report.figures.canvas import Drawing
+from benchmarks.report.names import CEILINGS, COST_NAMES, METRIC_NAMES, Names, backbone_name, family
+from benchmarks.report.tabular import Entry, Table
+from benchmarks.text import sentence
 
-CEILINGS = {"whole_past": "ceiling, whole past", "last_recent": "ceiling, recent only"}
 _MOST_TOKEN_COUNTS = 3
 Ceiling = Mapping[str, Mapping[str, float]]
 
@@ -38,14 +39,14 @@ def tokens_figure(among: Sequence[Configuration], names: Names, *, ceiling: Ceil
     """Quality against the number of tokens at one window; ``None`` where nothing keeps tokens."""
     lines = series(
         among,
-        by="tokens",
-        alike=("backbone", "compression", "training", "segments", "plan"),
-        wanted=lambda one: one["tokens"] > 0 or one.is_control,
+        by=lambda cell: cell.tokens,
+        alike=lambda cell: (cell.compression, cell.training, cell.segments, cell.plan),
+        wanted=lambda one: one.cell.tokens > 0 or one.is_control,
     )
-    lines = [line for line in lines if any(one["tokens"] > 0 for one in line.members)]
+    lines = [line for line in lines if any(one.cell.tokens > 0 for one in line.members)]
     if not any(one.quality(metric).value is not None for line in lines for one in line.members for metric in QUALITY_METRICS):
         return None
-    references = [one for one in among if one["compression"] in ("full", "recent") and not one.is_floor]
+    references = [one for one in among if one.cell.compression in ("full", "recent") and not one.is_floor]
     title = f"Quality against tokens, {where}"
     image, description = quality_panels(lines, references, ceiling, key=key, title=title, axis_name="tokens kept of a user's history")
     shown = [one for line in lines for one in line.members] + references
@@ -57,7 +58,7 @@ def tokens_figure(among: Sequence[Configuration], names: Names, *, ceiling: Ceil
 def history_figure(among: Sequence[Configuration], names: Names, *, ceiling: Ceiling, key: str, where: str) -> Drawing | None:
     """Quality against the length of the history; ``None`` where one length alone was measured."""
     trained = [one for one in among if not one.is_floor and any(one.quality(metric).value is not None for metric in QUALITY_METRICS)]
-    lines = _by_history(trained, once=any(one["compression"] == "full" and one["serving"] == "recompute" for one in trained))
+    lines = _by_history(trained, once=any(one.cell.compression == "full" and one.cell.serving == "recompute" for one in trained))
     if len({position for line in lines for position in line.positions}) < 2:
         return None
     title = f"Quality against history length, {where}"
@@ -65,7 +66,7 @@ def history_figure(among: Sequence[Configuration], names: Names, *, ceiling: Cei
         lines, [], ceiling, key=key, title=title, axis_name="history items before the recent ones", named=_line_name
     )
     shown = sorted(
-        {one.key: one for line in lines for one in line.members}.values(), key=lambda one: (str(one["backbone"]), one["history"], one.key)
+        {one.key: one for line in lines for one in line.members}.values(), key=lambda one: (one.cell.backbone, one.cell.history, one.key)
     )
     return Drawing(
         key=key, title=title, description=description, image=image, table=quality_table(shown, names, key=f"{key}-table", caption=title)
@@ -88,12 +89,12 @@ def cost_history_figure(among: Sequence[Configuration], names: Names, *, key: st
         axes.legend(figure, drawn, backbones, lines=True)
         description = " ".join(_trend_in_words(lines, cost, names) for cost in costs)
         image = canvas.export(figure, key=key, title=title, description=description)
-    headings = tables.columns(
+    headings = tabular.columns(
         "configuration", *(sentence(COST_NAMES[cost]) for cost in costs), numeric=[sentence(COST_NAMES[cost]) for cost in costs]
     )
-    unique = sorted({one.key: one for one in drawn}.values(), key=lambda one: (str(one["backbone"]), one["history"], one.key))
+    unique = sorted({one.key: one for one in drawn}.values(), key=lambda one: (one.cell.backbone, one.cell.history, one.key))
     rows = tuple(
-        tables.row(Entry(text=names(one), family=family(one).key), *(tables.of_cost(cost, COSTS[cost](one)) for cost in costs))
+        tabular.row(Entry(text=names(one), family=family(one).key), *(tabular.of_cost(cost, COSTS[cost](one)) for cost in costs))
         for one in unique
     )
     table = Table(key=f"{key}-table", caption=title, columns=headings, rows=rows)
@@ -103,27 +104,33 @@ def cost_history_figure(among: Sequence[Configuration], names: Names, *, key: st
 def quality_table(among: Sequence[Configuration], names: Names, *, key: str, caption: str) -> Table:
     """Quality with intervals, one row a configuration."""
     shown = [METRIC_NAMES[metric] for metric in QUALITY_METRICS]
-    headings = tables.columns("configuration", "history", "tokens", *shown, numeric=["history", "tokens", *shown])
+    headings = tabular.columns("configuration", "history", "tokens", *shown, numeric=["history", "tokens", *shown])
     rows = [
-        tables.row(
+        tabular.row(
             Entry(text=names(one), family=family(one).key),
-            Entry(text=str(one["history"]), order=one["history"]),
-            Entry(text=str(one["tokens"]), order=one["tokens"]),
-            *(tables.of_quality(one.quality(metric)) for metric in QUALITY_METRICS),
+            Entry(text=str(one.cell.history), order=one.cell.history),
+            Entry(text=str(one.cell.tokens), order=one.cell.tokens),
+            *(tabular.of_quality(one.quality(metric)) for metric in QUALITY_METRICS),
         )
         for one in among
     ]
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows))
 
 
-def series(among: Sequence[Configuration], *, by: str, alike: Sequence[str], wanted: Callable[[Configuration], bool]) -> list[Series]:
-    """Configurations that are alike in some settings, a line each, by one more."""
-    groups: dict[tuple[Any, ...], list[Configuration]] = {}
+def series(
+    among: Sequence[Configuration],
+    *,
+    by: Callable[[Cell], int],
+    alike: Callable[[Cell], tuple[object, ...]],
+    wanted: Callable[[Configuration], bool],
+) -> list[Series]:
+    """Configurations of one model and data that are alike in some settings too, a line each, in the order of one more setting."""
+    groups: dict[tuple[object, ...], list[Configuration]] = {}
     for one in filter(wanted, among):
-        groups.setdefault(tuple(str(one[name]) for name in alike), []).append(one)
+        groups.setdefault((one.shared, alike(one.cell)), []).append(one)
     return [
-        Series(members=tuple(members), positions=tuple(int(one[by]) for one in members))
-        for members in (sorted(group, key=lambda one: (one[by], one.key)) for group in groups.values())
+        Series(members=tuple(members), positions=tuple(by(one.cell) for one in members))
+        for members in (sorted(group, key=lambda one: (by(one.cell), one.key)) for group in groups.values())
     ]
 
 
@@ -132,9 +139,13 @@ def _by_history(among: Sequence[Configuration], *, once: bool) -> list[Series]:
 
     ``once`` leaves out full history from its cache, which ranks as full history does.
     """
-    alike = ("backbone", "compression", "training", "segments", "plan", "tokens", "serving")
-    again = {one.key for one in among if one["compression"] == "full" and one["serving"] == "cache"} if once else set()
-    lines = series(among, by="history", alike=alike, wanted=lambda one: one.key not in again)
+    again = {one.key for one in among if one.cell.compression == "full" and one.cell.serving == "cache"} if once else set()
+    lines = series(
+        among,
+        by=lambda cell: cell.history,
+        alike=lambda cell: (cell.compression, cell.training, cell.segments, cell.plan, cell.tokens, cell.serving),
+        wanted=lambda one: one.key not in again,
+    )
     longest = max((len(set(line.positions)) for line in lines), default=0)
     lines = [line for line in lines if longest < 2 or len(set(line.positions)) > 1]
     most = {
@@ -146,15 +157,15 @@ def _by_history(among: Sequence[Configuration], *, once: bool) -> list[Series]:
     for line in lines:
         counts = sorted(
             {
-                int(o.head["tokens"])
+                o.head.cell.tokens
                 for o in lines
-                if family(o.head).key == family(line.head).key and o.head["backbone"] == line.head["backbone"]
+                if family(o.head).key == family(line.head).key and o.head.cell.backbone == line.head.cell.backbone
             }
         )
         chosen = counts if len(counts) <= _MOST_TOKEN_COUNTS else [counts[0], counts[len(counts) // 2], counts[-1]]
         if not family(line.head).key.startswith("experts"):
             chosen = counts[-1:]
-        if line.head["tokens"] in chosen:
+        if line.head.cell.tokens in chosen:
             kept.append(line)
     return kept
 
@@ -177,12 +188,13 @@ def quality_panels(
             height=0.55 + 2.9 * len(QUALITY_METRICS), rows=len(QUALITY_METRICS), columns=len(backbones.order), sharey="row"
         )
         axes.legend(figure, drawn, Backbones(order=()))
+        title_of = dict(zip(backbones.order, backbones.titles, strict=True))
         labels: list[list[axes.Label]] = []
         for number, axis in enumerate(panels):
             metric, backbone = QUALITY_METRICS[number // len(backbones.order)], backbones.order[number % len(backbones.order)]
-            own = [line for line in lines if line.head["backbone"] == backbone]
-            beside = [one for one in references if one["backbone"] == backbone]
-            axis.set_title(f"{METRIC_NAMES[metric]}, {BACKBONES.get(backbone, backbone)}")
+            own = [line for line in lines if line.head.cell.backbone == backbone]
+            beside = [one for one in references if one.cell.backbone == backbone]
+            axis.set_title(f"{METRIC_NAMES[metric]}, {title_of[backbone]}")
             axis.set_xlabel(axis_name)
             labels.append(_quality_panel(axis, own, beside, metric, named=named))
         for number, extra in enumerate(_limits_and_ceilings(panels, [*drawn, *references], ceiling, len(backbones.order))):
@@ -208,12 +220,12 @@ def _quality_panel(
     axis.xaxis.set_major_formatter(FixedFormatter([str(position) for position in places]))
     labels = []
     for line in sorted(lines, key=lambda line: line.head.key):
-        found = [(places[position], one, one.quality(metric)) for position, one in zip(line.positions, line.members, strict=True)]
-        found = [(x, one, quality) for x, one, quality in found if quality.value is not None]
+        points = [(places[position], one, one.quality(metric)) for position, one in zip(line.positions, line.members, strict=True)]
+        points = [(x, one, quality) for x, one, quality in points if quality.value is not None]
         colour = family(line.head).colour
-        axis.plot([x for x, *_ in found], [quality.value for *_, quality in found], color=colour, alpha=0.8, zorder=3)
+        axis.plot([x for x, *_ in points], [quality.value for *_, quality in points], color=colour, alpha=0.8, zorder=3)
         for control in (False, True):
-            members = [(x, one, quality) for x, one, quality in found if one.is_control == control]
+            members = [(x, one, quality) for x, one, quality in points if one.is_control == control]
             if not members:
                 continue
             at = [x for x, *_ in members]
@@ -222,17 +234,17 @@ def _quality_panel(
             axis.vlines(at, lows, highs, color=family(members[0][1]).colour, linewidth=1.0, alpha=0.4, zorder=2)
             style = axes.marker(members[0][1], Backbones(order=()), size=5.5)
             axis.plot(at, [quality.value for *_, quality in members], linestyle="none", zorder=4, **style)
-        if named and found:
-            labels.append((float(found[-1][2].value or 0), named(line.head), colour))
+        if named and points:
+            labels.append((float(points[-1][2].value or 0), named(line.head), colour))
     for one in _once(references):
         quality = one.quality(metric)
         if quality.value is None:
             continue
         colour = family(one).colour
         axis.axhline(quality.value, color=colour, linewidth=1.2, linestyle=(0, (4, 2)), zorder=2)
-        if quality.low is not None and one["compression"] == "full":
+        if quality.low is not None and one.cell.compression == "full":
             axis.fill_between([left, right], quality.low, quality.high, color=colour, alpha=0.09, linewidth=0, zorder=1)
-        labels.append((quality.value, "full history" if one["compression"] == "full" else family(one).name, colour))
+        labels.append((quality.value, "full history" if one.cell.compression == "full" else family(one).name, colour))
     return labels
 
 
@@ -268,9 +280,9 @@ def _cost_panel(axis: Any, lines: Sequence[Series], cost: str, backbones: Backbo
     axis.set_xlabel("history items before the recent ones")
     axis.set_title(sentence(COST_NAMES[cost]))
     for line in lines:
-        found = [(places[p], value) for p, one in zip(line.positions, line.members, strict=True) if (value := COSTS[cost](one).value)]
+        points = [(places[p], value) for p, one in zip(line.positions, line.members, strict=True) if (value := COSTS[cost](one).value)]
         style = axes.marker(line.head, backbones, size=5)
-        axis.plot([x for x, _ in found], [y for _, y in found], linestyle=backbones.line(line.head), **style)
+        axis.plot([x for x, _ in points], [y for _, y in points], linestyle=backbones.line(line.head), **style)
 
 
 def _has_trend(lines: Sequence[Series], cost: str) -> bool:
@@ -279,21 +291,19 @@ def _has_trend(lines: Sequence[Series], cost: str) -> bool:
 
 
 def _line_name(head: Configuration) -> str:
-    kind = family(head)
-    if not head["tokens"]:
+    kind, cell = family(head), head.cell
+    if not head.cell.tokens:
         return kind.name
-    name = (
-        f"{head['tokens']} token{'s' if head['tokens'] > 1 else ''}" if kind.key.startswith("experts") else f"{kind.name} {head['tokens']}"
-    )
-    kind_of_plan = "growing " if head["plan"] == "growing" else ""
-    return f"{name}, {head['segments']} {kind_of_plan}segments" if head["segments"] > 1 else name
+    name = f"{cell.tokens} token{'s' if cell.tokens > 1 else ''}" if kind.key.startswith("experts") else f"{kind.name} {cell.tokens}"
+    kind_of_plan = "growing " if head.cell.plan == "growing" else ""
+    return f"{name}, {cell.segments} {kind_of_plan}segments" if head.cell.segments > 1 else name
 
 
 def _once(references: Sequence[Configuration]) -> list[Configuration]:
     """One configuration per compression: how full history is served does not change what it ranks."""
     first: dict[str, Configuration] = {}
-    for one in sorted(references, key=lambda one: (one["serving"] == "cache", one["training"] != "separate", one.key)):
-        first.setdefault(str(one["compression"]), one)
+    for one in sorted(references, key=lambda one: (one.cell.serving == "cache", one.cell.training != "separate", one.key)):
+        first.setdefault(one.cell.compression, one)
     return list(first.values())
 
 
@@ -301,12 +311,12 @@ def _quality_in_words(lines: Sequence[Series], references: Sequence[Configuratio
     metric = QUALITY_METRICS[0]
     said = []
     for line in lines:
-        found = [(p, q.value) for p, one in zip(line.positions, line.members, strict=True) if (q := one.quality(metric)).value is not None]
-        values = ", ".join(f"{position}: {text.ratio(float(value or 0))}" for position, value in found)
+        points = [(p, q.value) for p, one in zip(line.positions, line.members, strict=True) if (q := one.quality(metric)).value is not None]
+        values = ", ".join(f"{position}: {text.ratio(float(value or 0))}" for position, value in points)
         said.append(f"{backbone_name(line.head)} {family(line.head).name} {values}")
     for one in references:
         quality = one.quality(metric)
-        if quality.value is not None and not (one["compression"] == "full" and one["serving"] == "cache"):
+        if quality.value is not None and not (one.cell.compression == "full" and one.cell.serving == "cache"):
             said.append(f"{backbone_name(one)} {family(one).name} {text.ratio(quality.value)}")
     return f"{METRIC_NAMES[metric]}: {'; '.join(said)}."
 
@@ -314,8 +324,8 @@ def _quality_in_words(lines: Sequence[Series], references: Sequence[Configuratio
 def _trend_in_words(lines: Sequence[Series], cost: str, names: Names) -> str:
     said = []
     for line in lines:
-        found = [(one, value) for one in line.members if (value := COSTS[cost](one).value)]
-        if len(found) > 1:
-            (first, low), (last, high) = found[0], found[-1]
+        points = [(one, value) for one in line.members if (value := COSTS[cost](one).value)]
+        if len(points) > 1:
+            (first, low), (last, high) = points[0], points[-1]
             said.append(f"{names(first)} {text.quantity(cost, low)} to {names(last)} {text.quantity(cost, high)}")
     return f"{sentence(COST_NAMES[cost])}: {'; '.join(said)}."

@@ -2,8 +2,6 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from matplotlib.lines import Line2D
@@ -12,32 +10,12 @@ from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.analysis.estimates import Estimate, with_interval
 from benchmarks.analysis.frontier import COSTS, Frontier, Standing
-from benchmarks.report import tables
+from benchmarks.report import tabular
 from benchmarks.report.figures import axes, canvas
-from benchmarks.report.figures.axes import METRIC_NAMES, Backbones
-from benchmarks.report.names import Names, backbone_name, family, filter_name
-from benchmarks.report.tables import Entry, Table
-
-COST_NAMES: Mapping[str, str] = MappingProxyType(
-    {
-        "serve_flops": "FLOPs per request (serve)",
-        "compress_serve_flops": "FLOPs of a refresh and one request (compress + serve)",
-        "serve_latency_p50_ms": "latency of one request, median",
-        "serve_peak_bytes": "peak memory of serving",
-        "cache_bytes": "cache per user",
-    }
-)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Drawing:
-    """A figure of the report with its title, what is to be seen in it, and the table of its numbers."""
-
-    key: str
-    title: str
-    description: str
-    image: canvas.Image
-    table: Table
+from benchmarks.report.figures.axes import Backbones
+from benchmarks.report.figures.canvas import Drawing
+from benchmarks.report.names import COST_NAMES, METRIC_NAMES, Names, backbone_name, family, filter_name
+from benchmarks.report.tabular import Entry, Table
 
 
 def frontier_figure(frontiers: Mapping[str, Frontier], names: Names, *, key: str, where: str) -> Drawing:
@@ -49,8 +27,8 @@ def frontier_figure(frontiers: Mapping[str, Frontier], names: Names, *, key: str
         key: prefix of the ids in the page.
         where: the dataset and device, for the title.
     """
-    title = f"{sentence(COST_NAMES[next(iter(frontiers.values())).cost])} against quality, {where}"
-    description = " ".join(_in_words(found, names) for found in frontiers.values())
+    title = f"{text.sentence(COST_NAMES[next(iter(frontiers.values())).cost])} against quality, {where}"
+    description = " ".join(_in_words(frontier, names) for frontier in frontiers.values())
     with canvas.settings():
         figure, readable = _draw_frontiers(frontiers, names, numbered=False)
         if not readable:
@@ -73,12 +51,12 @@ def _draw_frontiers(frontiers: Mapping[str, Frontier], names: Names, *, numbered
     scale = axes.CostScale.of(cost, [standing.cost for f in frontiers.values() for standing in f.standings])
     figure, panels = canvas.new_figure(height=0.6 + 3.15 * len(frontiers), rows=len(frontiers))
     floors: list[list[axes.Label]] = []
-    for axis, (metric, found) in zip(panels, frontiers.items(), strict=True):
-        floors.append(_frontier_panel(axis, found, backbones, scale))
+    for axis, (metric, frontier) in zip(panels, frontiers.items(), strict=True):
+        floors.append(_frontier_panel(axis, frontier, backbones, scale))
         axis.set_title(METRIC_NAMES.get(metric, metric))
         scale.apply(axis, f"{COST_NAMES[cost]}, cheaper to the left")
         if numbered:
-            axes.key_beside(axis, [names.brief(winner.configuration) for winner in found.winners])
+            axes.key_beside(axis, [names.brief(winner.configuration) for winner in frontier.winners])
     axes.legend(figure, _unique(drawn), backbones, extra=[Line2D([], [], color=canvas.INK, linewidth=1.0, label="frontier")])
     held = [axes.reserve(axis, labels) for axis, labels in zip(panels, floors, strict=True)]
     renderer = canvas.settle(figure)
@@ -86,16 +64,16 @@ def _draw_frontiers(frontiers: Mapping[str, Frontier], names: Names, *, numbered
         holder.remove()
         axes.end_labels(axis, renderer, labels)
     readable = [
-        _label_frontier(axis, renderer, found, names, scale, numbered=numbered)
-        for axis, found in zip(panels, frontiers.values(), strict=True)
+        _label_frontier(axis, renderer, frontier, names, scale, numbered=numbered)
+        for axis, frontier in zip(panels, frontiers.values(), strict=True)
     ]
     return figure, all(readable)
 
 
-def _frontier_panel(axis: Any, found: Frontier, backbones: Backbones, scale: axes.CostScale) -> list[axes.Label]:
-    values = [bound for standing in found.standings for bound in _bounds(standing.quality)]
+def _frontier_panel(axis: Any, frontier: Frontier, backbones: Backbones, scale: axes.CostScale) -> list[axes.Label]:
+    values = [bound for standing in frontier.standings for bound in _bounds(standing.quality)]
     alike: dict[tuple[str, str, bool], list[Standing]] = {}
-    for standing in found.standings:
+    for standing in frontier.standings:
         one = standing.configuration
         alike.setdefault((family(one).key, backbones.fill(one), standing.on_frontier), []).append(standing)
     for (_, _, on_frontier), members in alike.items():
@@ -107,28 +85,28 @@ def _frontier_panel(axis: Any, found: Frontier, backbones: Backbones, scale: axe
         faded = 1.0 if on_frontier else 0.5
         axis.plot(at, [_value(member) for member in members], linestyle="none", alpha=faded, zorder=5 if on_frontier else 4, **style)
     axes.quality_limits(axis, values)
-    winners = found.winners
+    winners = frontier.winners
     if winners:
         steps_x = [scale.place(winner.cost) for winner in winners] + [scale.high]
         steps_y = [winner.quality.value for winner in winners] + [winners[-1].quality.value]
         axis.plot(steps_x, steps_y, drawstyle="steps-post", color=canvas.INK, linewidth=1.0, zorder=3)
-    return axes.reference_lines(axis, _floors(found))
+    return axes.reference_lines(axis, _floors(frontier))
 
 
-def _floors(found: Frontier) -> dict[str, tuple[float, str]]:
+def _floors(frontier: Frontier) -> dict[str, tuple[float, str]]:
     """Baselines without a cost of their own are lines: what any configuration must beat."""
     floors = {}
-    for one, _ in found.excluded:
-        quality = one.quality(found.metric)
+    for one, _ in frontier.excluded:
+        quality = one.quality(frontier.metric)
         if one.is_floor and quality.value is not None:
             floors[backbone_name(one)] = (quality.value, canvas.MUTED)
     return floors
 
 
-def _label_frontier(axis: Any, renderer: Any, found: Frontier, names: Names, scale: axes.CostScale, *, numbered: bool) -> bool:
-    marks = axes.boxes_of(axis, [(scale.place(s.cost), _value(s), *_bounds(s.quality)) for s in found.standings])
+def _label_frontier(axis: Any, renderer: Any, frontier: Frontier, names: Names, scale: axes.CostScale, *, numbered: bool) -> bool:
+    marks = axes.boxes_of(axis, [(scale.place(s.cost), _value(s), *_bounds(s.quality)) for s in frontier.standings])
     marks += axes.notes_of(axis, renderer)
-    winners = found.winners
+    winners = frontier.winners
     corners = [(scale.place(w.cost), _value(w)) for w in winners] + ([(scale.high, _value(winners[-1]))] if winners else [])
     for (x0, y0), (x1, y1) in itertools.pairwise(corners):
         (left, level), (right, upper) = axis.transData.transform([(x0, y0), (x1, y1)])
@@ -138,12 +116,14 @@ def _label_frontier(axis: Any, renderer: Any, found: Frontier, names: Names, sca
     return axes.label_points(axis, renderer, labels, marks=marks)
 
 
-def _in_words(found: Frontier, names: Names) -> str:
-    metric = METRIC_NAMES.get(found.metric, found.metric)
-    if not found.standings:
+def _in_words(frontier: Frontier, names: Names) -> str:
+    metric = METRIC_NAMES.get(frontier.metric, frontier.metric)
+    if not frontier.standings:
         return f"{metric}: nothing to draw."
-    steps = [f"{names(w.configuration)} ({text.quantity(found.cost, w.cost)}, {metric} {with_interval(w.quality)})" for w in found.winners]
-    return f"{metric}: {len(found.standings)} configurations; on the frontier, cheapest first: {'; '.join(steps)}."
+    steps = [
+        f"{names(w.configuration)} ({text.quantity(frontier.cost, w.cost)}, {metric} {with_interval(w.quality)})" for w in frontier.winners
+    ]
+    return f"{metric}: {len(frontier.standings)} configurations; on the frontier, cheapest first: {'; '.join(steps)}."
 
 
 def frontier_table(frontiers: Mapping[str, Frontier], names: Names, *, key: str, caption: str) -> Table:
@@ -153,40 +133,35 @@ def frontier_table(frontiers: Mapping[str, Frontier], names: Names, *, key: str,
         [s.configuration for f in frontiers.values() for s in f.standings] + [one for f in frontiers.values() for one, _ in f.excluded]
     )
     everyone.sort(key=lambda one: (_cost_order(COSTS[first.cost](one)), one.key))
-    headings = [tables.Column(name="configuration"), tables.Column(name=COST_NAMES[first.cost], numeric=True)]
+    headings = [tabular.Column(name="configuration"), tabular.Column(name=COST_NAMES[first.cost], numeric=True)]
     for metric in frontiers:
         shown = METRIC_NAMES.get(metric, metric)
         headings += [
-            tables.Column(name=shown, numeric=True, explanation="95% interval below"),
-            tables.Column(
+            tabular.Column(name=shown, numeric=True, explanation="95% interval below"),
+            tabular.Column(
                 name=f"on the frontier of {shown}",
                 numeric=True,
-                explanation="share of the bootstrap replicates in which nothing dominates it",
+                explanation=tabular.CHANCE,
             ),
-            tables.Column(name="dominated with 95% confidence by"),
+            tabular.Column(name="dominated with 95% confidence by"),
         ]
     rows = []
     for one in everyone:
-        entries: list[Entry | str] = [Entry(text=names(one), family=family(one).key), tables.of_cost(first.cost, COSTS[first.cost](one))]
-        for metric, found in frontiers.items():
-            entries.append(tables.of_quality(one.quality(metric)))
-            entries += _standing_entries(one, found, names)
-        rows.append(tables.row(*entries, family=family(one).name, backbone=filter_name(one)))
+        entries: list[Entry | str] = [Entry(text=names(one), family=family(one).key), tabular.of_cost(first.cost, COSTS[first.cost](one))]
+        for metric, frontier in frontiers.items():
+            entries.append(tabular.of_quality(one.quality(metric)))
+            entries += _standing_entries(one, frontier, names)
+        rows.append(tabular.row(*entries, family=family(one).name, backbone=filter_name(one)))
     return Table(key=key, caption=caption, columns=tuple(headings), rows=tuple(rows))
 
 
-def _standing_entries(one: Configuration, found: Frontier, names: Names) -> list[Entry]:
-    standing = next((s for s in found.standings if s.configuration is one), None)
+def _standing_entries(one: Configuration, frontier: Frontier, names: Names) -> list[Entry]:
+    standing = next((s for s in frontier.standings if s.configuration is one), None)
     if standing is None:
-        reason = next((reason for other, reason in found.excluded if other is one), "")
-        return [Entry(text="takes no part", tone="muted", detail=reason), Entry(text=text.MISSING, tone="muted")]
-    on = Entry(
-        text=text.percent(standing.probability),
-        order=standing.probability,
-        tone="good" if standing.on_frontier else "",
-        detail="on it" if standing.on_frontier else "",
-    )
-    rival = Entry(text=names(standing.dominated_by)) if standing.dominated_by else Entry(text=text.MISSING, tone="muted")
+        reason = next((reason for other, reason in frontier.excluded if other is one), "")
+        return [Entry(text="takes no part", tone="muted", detail=reason), tabular.NOTHING]
+    on = tabular.of_chance(standing.probability, on_frontier=standing.on_frontier)
+    rival = Entry(text=names(standing.dominated_by)) if standing.dominated_by else tabular.NOTHING
     return [on, rival]
 
 
@@ -205,8 +180,3 @@ def _value(standing: Standing) -> float:
 
 def _unique(among: Sequence[Configuration]) -> list[Configuration]:
     return list({one.key: one for one in among}.values())
-
-
-def sentence(text: str) -> str:
-    """The text with its first letter as at the start of a sentence."""
-    return text[:1].upper() + text[1:]

@@ -1,21 +1,20 @@
 """Tables over all configurations: ranked, with every quality and every cost, and the same as rows for a CSV file."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
-
-import numpy as np
+from dataclasses import asdict, replace
+from typing import Any
 
 from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
-from benchmarks.analysis.estimates import Estimate, difference
-from benchmarks.analysis.frontier import COSTS, Frontier, Standing, frontier
+from benchmarks.analysis.estimates import Estimate, difference, interval_of
+from benchmarks.analysis.frontier import COSTS, Frontier, frontier
 from benchmarks.analysis.references import compare, untouched
 from benchmarks.measures import MEASURES
-from benchmarks.report import tables
-from benchmarks.report.figures.axes import METRIC_NAMES
-from benchmarks.report.figures.frontier import COST_NAMES, sentence
-from benchmarks.report.names import Names, family, filter_name
-from benchmarks.report.tables import Entry, Table
+from benchmarks.report import tabular
+from benchmarks.report.names import COST_NAMES, METRIC_NAMES, Names, family, filter_name
+from benchmarks.report.peers import Peers
+from benchmarks.report.tabular import Entry, Table
+from benchmarks.text import sentence
 
 Frontiers = Mapping[str, Mapping[str, Frontier]]  # by cost, then by metric
 _COSTS = (
@@ -40,25 +39,12 @@ _HEADINGS = {
 _EXPLANATIONS = {
     "serve": "FLOPs of one request, catalogue scoring apart",
     "compress + serve": "FLOPs of a refresh and one request",
-    "on the frontier": "share of the bootstrap replicates in which nothing dominates it: serving FLOPs against NDCG@10",
+    "on the frontier": f"{tabular.CHANCE}: serving FLOPs against NDCG@10",
     "throughput": "requests served per second, in batches",
 }
 
 
-class InContext(Protocol):
-    """Configurations that stand in one figure."""
-
-    @property
-    def key(self) -> str: ...  # noqa: D102
-    @property
-    def title(self) -> str: ...  # noqa: D102
-    @property
-    def configurations(self) -> tuple[Configuration, ...]: ...  # noqa: D102
-    @property
-    def everyone(self) -> tuple[Configuration, ...]: ...  # noqa: D102
-
-
-def ranked_table(among: Sequence[Configuration], found: Frontiers, names: Names, *, key: str, where: str) -> Table:
+def ranked_table(among: Sequence[Configuration], frontiers: Frontiers, names: Names, *, key: str, where: str) -> Table:
     """All configurations by NDCG@10, those without a quality last, with costs and the chance to be on the first frontier.
 
     Without any quality they stand by serving FLOPs. What no configuration has gets no column.
@@ -68,19 +54,21 @@ def ranked_table(among: Sequence[Configuration], found: Frontiers, names: Names,
     order = sorted(among, key=_worse_last if ranked else _dearer_last)
     qualities = [name for name in QUALITY_METRICS if any(one.quality(name).value is not None for one in among)]
     costs = [name for name in _COSTS if any(_cost(one, name).value is not None for one in among)]
-    chances = {s.configuration.key: s for s in found["serve_flops"][metric].standings}
+    chances = {s.configuration.key: s for s in frontiers["serve_flops"][metric].standings}
     rows = []
     for rank, one in enumerate(order, start=1):
         entries = [Entry(text=str(rank), order=rank), Entry(text=names(one), family=family(one).key)]
-        entries += [tables.of_quality(one.quality(name)) for name in qualities]
-        entries += [tables.of_cost(name, _cost(one, name)) for name in costs]
+        entries += [tabular.of_quality(one.quality(name)) for name in qualities]
+        entries += [tabular.of_cost(name, _cost(one, name)) for name in costs]
         if chances:
-            entries.append(_chance(chances.get(one.key)))
+            standing = chances.get(one.key)
+            chance = tabular.NOTHING if standing is None else tabular.of_chance(standing.probability, on_frontier=standing.on_frontier)
+            entries.append(replace(chance, detail=""))
         statuses = ", ".join(f"{count} {status}" for status, count in sorted(one.statuses.items()))
         entries.append(Entry(text=statuses, tone="" if set(one.statuses) == {"ok"} else "warn"))
-        rows.append(tables.row(*entries, family=family(one).name, backbone=filter_name(one)))
+        rows.append(tabular.row(*entries, family=family(one).name, backbone=filter_name(one)))
     shown = [*(METRIC_NAMES[name] for name in qualities), *(_HEADINGS[name] for name in costs), *(["on the frontier"] if chances else [])]
-    headings = tables.columns("rank", "configuration", *shown, "cells", numeric=["rank", *shown], explanations=_EXPLANATIONS)
+    headings = tabular.columns("rank", "configuration", *shown, "cells", numeric=["rank", *shown], explanations=_EXPLANATIONS)
     caption = f"Ranked by NDCG@10, {where}" if ranked else f"By serving FLOPs, as no quality was measured, {where}"
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True)
 
@@ -93,13 +81,6 @@ def _worse_last(one: Configuration) -> float:
 def _dearer_last(one: Configuration) -> float:
     flops = one.cost("serve_flops").value
     return float("inf") if flops is None else flops
-
-
-def _chance(standing: Standing | None) -> Entry:
-    if standing is None:
-        return Entry(text=text.MISSING, tone="muted")
-    tone = "good" if standing.on_frontier else ""
-    return Entry(text=text.percent(standing.probability), order=standing.probability, tone=tone)
 
 
 def quality_table(among: Sequence[Configuration], names: Names, *, key: str) -> Table | None:
@@ -123,12 +104,12 @@ def _metrics_table(among: Sequence[Configuration], names: Names, metrics: Sequen
     rows = []
     for one in among:
         entries = [
-            tables.of_quality(one.quality(name)) if MEASURES[name].group == "quality" else tables.of_cost(name, one.cost(name))
+            tabular.of_quality(one.quality(name)) if MEASURES[name].group == "quality" else tabular.of_cost(name, one.cost(name))
             for name in metrics
         ]
         entries = [Entry(text=entry.text, order=entry.order, tone=entry.tone) for entry in entries]
         rows.append(
-            tables.row(Entry(text=names(one), family=family(one).key), *entries, family=family(one).name, backbone=filter_name(one))
+            tabular.row(Entry(text=names(one), family=family(one).key), *entries, family=family(one).name, backbone=filter_name(one))
         )
     shown = [
         METRIC_NAMES.get(name) or name.replace("_", " ").replace("ndcg", "NDCG").replace("recall", "Recall").replace("mrr", "MRR")
@@ -138,36 +119,36 @@ def _metrics_table(among: Sequence[Configuration], names: Names, metrics: Sequen
     return Table(
         key=key,
         caption=caption,
-        columns=tables.columns("configuration", *shown, numeric=shown, explanations=explanations),
+        columns=tabular.columns("configuration", *shown, numeric=shown, explanations=explanations),
         rows=tuple(rows),
         filters=True,
     )
 
 
-def hypervolume_table(among: Sequence[Configuration], found: Frontiers, *, key: str) -> Table | None:
+def hypervolume_table(among: Sequence[Configuration], frontiers: Frontiers, *, key: str) -> Table | None:
     """The area under each frontier, with and without PerSRec, to the same reference; ``None`` where there is no frontier."""
     rows = []
     without = [one for one in among if not one.is_tokens]
-    for cost, by_metric in found.items():
+    for cost, by_metric in frontiers.items():
         for metric, whole in by_metric.items():
             if not whole.standings:
                 continue
             rest = frontier(without, cost=cost, metric=metric, reference=whole.reference)
             dearest = 10 ** whole.reference[0]
             rows.append(
-                tables.row(
+                tabular.row(
                     sentence(COST_NAMES[cost]),
                     METRIC_NAMES.get(metric, metric),
-                    tables.of_quality(whole.hypervolume),
-                    tables.of_quality(rest.hypervolume),
-                    tables.of_difference(_gain(whole.hypervolume, rest.hypervolume)),
+                    tabular.of_quality(whole.hypervolume),
+                    tabular.of_quality(rest.hypervolume),
+                    tabular.of_difference(_gain(whole.hypervolume, rest.hypervolume)),
                     Entry(text=f"{text.quantity(cost, dearest)}, {METRIC_NAMES.get(metric, metric)} 0", tone="muted"),
                 )
             )
     if not rows:
         return None
     numeric = ("all", "without PerSRec", "what PerSRec adds")
-    headings = tables.columns("cost", "quality", *numeric, "reference", numeric=numeric)
+    headings = tabular.columns("cost", "quality", *numeric, "reference", numeric=numeric)
     caption = "Hypervolume: the area below the frontier, quality times decades of cost, up to the dearest configuration"
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows))
 
@@ -176,37 +157,33 @@ def _gain(whole: Estimate, rest: Estimate) -> Estimate:
     if whole.value is None or rest.value is None or whole.replicates is None or rest.replicates is None:
         return Estimate(value=None, reason="nothing left without PerSRec")
     replicates = whole.replicates - rest.replicates
-    low, high = np.percentile(replicates, (2.5, 97.5))
-    return Estimate(value=whole.value - rest.value, low=float(low), high=float(high), replicates=replicates)
+    low, high = interval_of(replicates)
+    return Estimate(value=whole.value - rest.value, low=low, high=high, replicates=replicates)
 
 
-def measurements(contexts: Sequence[InContext], found: Mapping[str, Frontiers], names: Names) -> Iterator[dict[str, Any]]:
+def measurements(peers: Peers, frontiers: Frontiers, names: Names) -> Iterator[dict[str, Any]]:
     """Every number of the report, a row each: what was measured, then what was derived."""
-    for context in contexts:
-        for one in context.everyone:
-            common = {
-                "context": context.title,
-                "configuration": names(one),
-                **{name: one.settings.get(name) for name in sorted(one.settings)},
-            }
-            for name, measure in MEASURES.items():
-                estimate = one.quality(name) if measure.group == "quality" else one.cost(name)
-                yield common | _flat("measured", name, estimate, measure.unit)
-            yield common | _flat("derived", "compress_serve_flops", COSTS["compress_serve_flops"](one), "flop")
-            if one.is_floor:
-                continue
-            for metric in QUALITY_METRICS:
-                comparison = compare(one, context.configurations, metric)
-                if one.changed and (own := untouched(one, context.everyone)) is not None:
-                    lost = difference(one.quality(metric), own.quality(metric))
-                    yield common | _flat("derived", f"{metric}_over_own_cache", lost, "ratio")
-                for name in ("over_no_token", "over_full", "over_recent", "retention", "recovered"):
-                    yield common | _flat("derived", f"{metric}_{name}", getattr(comparison, name), "ratio")
-                for cost, by_metric in found[context.key].items():
-                    standing = next((s for s in by_metric[metric].standings if s.configuration is one), None)
-                    if standing:
-                        estimate = Estimate(value=standing.probability)
-                        yield common | _flat("derived", f"on_frontier_probability_{cost}_{metric}", estimate, "ratio")
+    for one in peers.everyone:
+        settings = {name: value for name, value in asdict(one.cell).items() if name != "seed"}
+        common = {"context": peers.title, "configuration": names(one), **dict(sorted(settings.items()))}
+        for name, measure in MEASURES.items():
+            estimate = one.quality(name) if measure.group == "quality" else one.cost(name)
+            yield common | _flat("measured", name, estimate, measure.unit)
+        yield common | _flat("derived", "compress_serve_flops", COSTS["compress_serve_flops"](one), "flop")
+        if one.is_floor:
+            continue
+        for metric in QUALITY_METRICS:
+            comparison = compare(one, peers.configurations, metric)
+            if one.changed and (own := untouched(one, peers.everyone)) is not None:
+                lost = difference(one.quality(metric), own.quality(metric))
+                yield common | _flat("derived", f"{metric}_over_own_cache", lost, "ratio")
+            for name in ("over_no_token", "over_full", "over_recent", "retention", "recovered"):
+                yield common | _flat("derived", f"{metric}_{name}", getattr(comparison, name), "ratio")
+            for cost, by_metric in frontiers.items():
+                standing = next((s for s in by_metric[metric].standings if s.configuration is one), None)
+                if standing:
+                    estimate = Estimate(value=standing.probability)
+                    yield common | _flat("derived", f"on_frontier_probability_{cost}_{metric}", estimate, "ratio")
 
 
 def _flat(source: str, name: str, estimate: Estimate, unit: str) -> dict[str, Any]:

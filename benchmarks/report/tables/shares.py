@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.analysis.estimates import Estimate
-from benchmarks.report import tables
+from benchmarks.report import tabular
 from benchmarks.report.names import Names, family, filter_name
-from benchmarks.report.tables import Entry, Table
+from benchmarks.report.tabular import Entry, Table
 
 _PASSES = {"serve": "request", "compress": "refresh", "compress_serve": "refresh and request", "train": "training step"}
 _NEAR = 1.15  # time over FLOPs above this: what is not a multiply-add tells
@@ -23,14 +23,14 @@ def shares_table(among: Sequence[Configuration], names: Names, *, key: str, capt
         said = {"family": family(one).name, "backbone": filter_name(one)}
         entries = [entry for name in _PASSES for entry in (_share(times[name]), _share(flops[name]))]
         beyond = _beyond(times["serve"], flops["serve"])
-        rows.append(tables.row(Entry(text=names(one), family=family(one).key), *entries, beyond, **said))
+        rows.append(tabular.row(Entry(text=names(one), family=family(one).key), *entries, beyond, **said))
     if not rows:
         return None
     last = "request: time over FLOPs"
     numeric = [*(f"{shown}: {of}" for shown in _PASSES.values() for of in ("time", "FLOPs")), last]
     explanations = {last: "1 where a request takes as much of full attention's time as of its FLOPs"}
     explanations |= {f"{shown}: time": "median of the ratios of calls timed in turn; their quartiles below" for shown in _PASSES.values()}
-    headings = tables.columns("configuration", *numeric, numeric=numeric, explanations=explanations)
+    headings = tabular.columns("configuration", *numeric, numeric=numeric, explanations=explanations)
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True)
 
 

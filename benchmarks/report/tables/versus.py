@@ -1,14 +1,15 @@
 """Two configurations of a run on the same users: ``python -m benchmarks.report results/NAME --compare EXPR EXPR``."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration, Record, configurations
+from benchmarks import text
+from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration, configurations
 from benchmarks.analysis.estimates import difference, retention
-from benchmarks.cell import Cell
-from benchmarks.grids import label, select
-from benchmarks.report import tables
-from benchmarks.report.tables import Table
+from benchmarks.grids import select
+from benchmarks.records import Record
+from benchmarks.report import tabular
+from benchmarks.report.names import Names, name_all
+from benchmarks.report.tabular import Table
 
 _SHOWN = 5
 
@@ -30,33 +31,34 @@ def versus_table(records: Sequence[Record], first: str, second: str, *, name: st
     for metric in QUALITY_METRICS:
         one, other = ours.quality(metric), theirs.quality(metric)
         rows.append(
-            tables.row(
+            tabular.row(
                 metric,
-                tables.of_quality(one),
-                tables.of_quality(other),
-                tables.of_difference(difference(one, other)),
-                tables.of_quality(retention(one, other), "percent"),
+                tabular.of_quality(one),
+                tabular.of_quality(other),
+                tabular.of_difference(difference(one, other)),
+                tabular.of_quality(retention(one, other, of="the second's"), "percent"),
             )
         )
     numeric = ("first", "second", "first minus second", "first over second")
-    caption = f"First: {_label(ours)}; second: {_label(theirs)}; paired over users, 95% intervals"
-    return Table(key="versus", caption=caption, columns=tables.columns("metric", *numeric, numeric=numeric), rows=tuple(rows))
+    names = name_all([ours, theirs])
+    caption = f"First: {_label(ours, names)}; second: {_label(theirs, names)}; paired over users, 95% intervals"
+    return Table(key="versus", caption=caption, columns=tabular.columns("metric", *numeric, numeric=numeric), rows=tuple(rows))
 
 
 def _only(records: Sequence[Record], expression: str, *, name: str) -> Configuration:
-    cells = {Cell.from_dict(record["cell"]): record for record in records}
+    by_cell = {record.cell: record for record in records}
     try:
-        found = select(list(cells), expression, grid=name)
+        chosen = select(list(by_cell), expression, grid=name)
     except ValueError as error:
         raise ValueError(str(error).replace("--select", "--compare").replace("of grid", "of")) from error
-    matching = configurations([cells[cell] for cell in found])
+    matching = configurations([by_cell[cell] for cell in chosen])
     if len(matching) > 1:
-        listing = "; ".join(_label(one) for one in matching[:_SHOWN]) + ("; ..." if len(matching) > _SHOWN else "")
+        names = name_all(matching)
+        listing = "; ".join(names(one) for one in matching[:_SHOWN]) + ("; ..." if len(matching) > _SHOWN else "")
         raise ValueError(f"--compare: {expression!r} finds {len(matching)} configurations, expected one: {listing}")
     return matching[0]
 
 
-def _label(one: Configuration) -> str:
-    seeds = sorted(int(record["cell"]["seed"]) for record in one.records)
-    cell = replace(Cell.from_dict(one.records[0]["cell"]), seed=seeds[0])
-    return label(cell) + (f" and {len(seeds) - 1} more seed{'s' * (len(seeds) > 2)}" if len(seeds) > 1 else "")
+def _label(one: Configuration, names: Names) -> str:
+    seeds = [record.cell.seed for record in one.records]
+    return f"{names(one)}, seed{'s' * (len(seeds) > 1)} {text.listed([str(seed) for seed in seeds])}"

@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fabricated_records import fabricate
+from fabricated_records import configured, fabricate
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,10 +16,9 @@ from benchmarks.analysis.amortise import (
     time_price,
     weights_of_ages,
 )
-from benchmarks.analysis.configurations import configurations
 from benchmarks.cell import Cell
 from benchmarks.report.names import name_all
-from benchmarks.report.tables.contrasts import AGED_REQUESTS, aged_table
+from benchmarks.report.tables.amortisation import AGED_REQUESTS, aged_table
 
 amounts = st.integers(0, 60).map(float)
 
@@ -60,7 +59,7 @@ def test_break_even_equals_trying_every_number(compress, serve, other_compress, 
 
 
 def test_prices_of_a_configuration():
-    (one,) = configurations([fabricate(Cell(backbone="hstu", compression="experts", tokens=4))])
+    (one,) = configured([fabricate(Cell(backbone="hstu", compression="experts", tokens=4))])
     assert flops_price(one) == Price(compress=one.cost("compress_flops").value, serve=one.cost("serve_flops").value)
     time = time_price(one)
     assert time.serve == pytest.approx(1000 / one.cost("serve_users_per_second").value)
@@ -68,7 +67,7 @@ def test_prices_of_a_configuration():
 
 
 def test_what_needs_no_refresh_pays_none():
-    (one,) = configurations([fabricate(Cell(backbone="hstu", compression="full", serving="recompute"))])
+    (one,) = configured([fabricate(Cell(backbone="hstu", compression="full", serving="recompute"))])
     assert flops_price(one).compress == 0
     assert time_price(one).compress == 0.0
 
@@ -77,7 +76,7 @@ def test_an_unmeasured_cost_has_no_price():
     record = fabricate(Cell(backbone="hstu", compression="experts", tokens=4))
     record["metrics"]["compress_flops"]["value"] = None
     record["metrics"]["compress_users_per_second"]["value"] = None
-    (one,) = configurations([record])
+    (one,) = configured([record])
     assert flops_price(one) is None
     assert time_price(one) is None
 
@@ -120,10 +119,10 @@ def test_ages_are_those_of_one_model_and_stay_paired():
     other = dataclasses.replace(SERVED, tokens=8)
     cells = [SERVED, other, dataclasses.replace(other, staleness=4), dataclasses.replace(SERVED, ablation="other_user", staleness=8)]
     cells += [dataclasses.replace(SERVED, staleness=age) for age in (16, 8)]
-    found = configurations([fabricate(cell) for cell in cells])
-    own = next(one for one in found if one["tokens"] == 4 and not one.changed)
+    found = configured([fabricate(cell) for cell in cells])
+    own = next(one for one in found if one.cell.tokens == 4 and not one.changed)
     ages = ages_of(own, found)
-    assert [one["staleness"] for one in ages] == [0, 8, 16]
+    assert [one.cell.staleness for one in ages] == [0, 8, 16]
     fresh, older = (ages[place].quality("ndcg@10") for place in (0, 1))
     mean = quality_over_ages(ages, "ndcg@10", 9)  # the ages 0 to 8
     assert mean.value == pytest.approx((fresh.value + older.value) / 2)
@@ -137,10 +136,10 @@ def test_ages_are_those_of_one_model_and_stay_paired():
 def test_the_cost_of_a_request_stands_beside_its_quality_over_ages():
     cells = [SERVED, *(dataclasses.replace(SERVED, staleness=age) for age in (8, 20))]
     cells += [dataclasses.replace(SERVED, tokens=8), dataclasses.replace(SERVED, compression="full", tokens=0, serving="recompute")]
-    found = configurations([fabricate(cell) for cell in cells])
+    found = configured([fabricate(cell) for cell in cells])
     table = aged_table(found, name_all(found), key="aged", caption="")
-    own = next(one for one in found if one["tokens"] == 4 and not one.changed)
-    full = next(one for one in found if one["compression"] == "full")
+    own = next(one for one in found if one.cell.tokens == 4 and not one.changed)
+    full = next(one for one in found if one.cell.compression == "full")
     assert {row.entries[0].text for row in table.rows} == {"HSTU · PerSRec, 4 tokens"}  # the model that was aged, once
     by_requests = {row.entries[1].order: row.entries for row in table.rows}
     assert tuple(by_requests) == AGED_REQUESTS
@@ -151,4 +150,4 @@ def test_the_cost_of_a_request_stands_beside_its_quality_over_ages():
         assert (entries[4].order is None) == (requests - 1 > 20)
     assert by_requests[1][4].order == own.quality("ndcg@10").value
     assert by_requests[32][4].detail == "ages to 20 items measured, 31 needed"
-    assert aged_table([one for one in found if not one["staleness"]], name_all(found), key="aged", caption="") is None
+    assert aged_table([one for one in found if not one.cell.staleness], name_all(found), key="aged", caption="") is None

@@ -2,12 +2,11 @@ import itertools
 
 import numpy as np
 import pytest
-from fabricated_records import fabricate, grid_cells
+from fabricated_records import configured, fabricate, grid_cells
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from benchmarks.analysis.configurations import configurations
 from benchmarks.analysis.frontier import COSTS, decades, domination_probability, frontier, hypervolume, non_dominated
 from benchmarks.cell import Cell
 
@@ -72,21 +71,21 @@ def test_decades_take_what_is_free_as_one():
     assert decades(np.array([0.0, 1.0, 1000.0])).tolist() == [0.0, 0.0, 3.0]
 
 
-def made(quality: float, *, spread: float = 0.0, flops: float = 100.0, **settings: object):
+def made(quality: float, *, spread: float = 0.001, flops: float = 100.0, **settings: object):
     """A record with this quality (replicates spread evenly around it) and these serving FLOPs."""
     record = fabricate(
         Cell(**({"backbone": "hstu", "compression": "experts", "tokens": 4} | settings)), agrees=settings.get("tokens") != 64
     )  # type: ignore[arg-type]
     for metric in ("ndcg@10", "recall@10"):
         record["metrics"][metric]["value"] = quality
-        record["replicates"][metric] = np.linspace(quality - spread, quality + spread, 101).tolist()
+        record["replicates"]["means"][metric] = np.linspace(quality - spread, quality + spread, 101).tolist()
     record["metrics"]["serve_flops"]["value"] = flops
     return record
 
 
 def stand(records):
-    found = frontier(configurations(records), cost="serve_flops", metric="ndcg@10")
-    return found, {s.configuration["tokens"]: s for s in found.standings}
+    found = frontier(configured(records), cost="serve_flops", metric="ndcg@10")
+    return found, {s.configuration.cell.tokens: s for s in found.standings}
 
 
 def test_a_cheaper_and_better_rival_is_named():
@@ -99,8 +98,8 @@ def test_a_cheaper_and_better_rival_is_named():
 
 def test_a_rival_that_wins_half_the_draws_dominates_nobody():
     better, worse = made(0.20, tokens=1, flops=10), made(0.19, tokens=2, flops=10)
-    worse["replicates"]["ndcg@10"] = worse["replicates"]["ndcg@10"][:]
-    better["replicates"]["ndcg@10"] = [0.18 if draw % 2 else 0.22 for draw in range(101)]
+    worse["replicates"]["means"]["ndcg@10"] = worse["replicates"]["means"]["ndcg@10"][:]
+    better["replicates"]["means"]["ndcg@10"] = [0.18 if draw % 2 else 0.22 for draw in range(101)]
     _, standings = stand([better, worse])
     assert standings[1].on_frontier
     assert not standings[2].on_frontier
@@ -117,7 +116,7 @@ def test_a_disagreeing_ledger_neither_wins_nor_pushes_others_off():
     found, standings = stand([made(0.1, tokens=1, flops=10), made(0.9, tokens=64, flops=1)])
     assert set(standings) == {1}
     assert standings[1].on_frontier
-    assert [(one["tokens"], reason) for one, reason in found.excluded] == [(64, "its FLOP ledger disagrees by over 1%")]
+    assert [(one.cell.tokens, reason) for one, reason in found.excluded] == [(64, "its FLOP ledger disagrees by over 1%")]
 
 
 def test_who_lacks_cost_or_quality_is_excluded_with_the_reason():
@@ -149,7 +148,7 @@ def test_a_free_cost_can_be_on_the_frontier():
 
 
 def test_compress_and_serve_is_their_sum():
-    (one,) = configurations([fabricate(Cell(backbone="hstu", compression="experts", tokens=4))])
+    (one,) = configured([fabricate(Cell(backbone="hstu", compression="experts", tokens=4))])
     assert COSTS["compress_serve_flops"](one).value == one.cost("compress_flops").value + one.cost("serve_flops").value
 
 

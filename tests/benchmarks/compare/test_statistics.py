@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from benchmarks.compare import statistics as pairs
 from benchmarks.compare.statistics import Rule
-from benchmarks.gate.baseline import Verdict
+from benchmarks.findings import Verdict
+from benchmarks.noise.rates import upper_bound
 
 RULE = Rule(comparisons=20)
 SPREAD = 0.04
@@ -22,6 +24,21 @@ def test_the_critical_sum_equals_a_count_over_all_signs(count, alpha):
     sums = [sum(rank for rank, sign in enumerate(signs, start=1) if sign) for signs in itertools.product((0, 1), repeat=count)]
     allowed = [limit for limit in range(count * (count + 1) // 2 + 1) if np.mean([found <= limit for found in sums]) <= alpha]
     assert pairs.critical(count, alpha) == (max(allowed) if allowed else None)
+
+
+@pytest.mark.parametrize(("count", "alpha"), [(5, 0.05), (13, 0.0002), (20, 0.01), (30, 0.00001)])
+def test_the_critical_sum_is_the_last_that_scipys_exact_test_rejects(count, alpha):
+    limit = pairs.critical(count, alpha)
+    chances = []
+    for least in (limit, limit + 1):
+        below, rest = set(), least  # ranks that sum to it: the signed-rank sum of what lies below 0
+        for rank in range(count, 0, -1):
+            if rank <= rest:
+                below.add(rank)
+                rest -= rank
+        sample = [-rank if rank in below else rank for rank in range(1, count + 1)]
+        chances.append(stats.wilcoxon(sample, alternative="greater", method="exact").pvalue)
+    assert chances[0] <= alpha < chances[1]
 
 
 def test_six_pairs_cannot_carry_twenty_comparisons():
@@ -67,7 +84,7 @@ def verdicts(*, shift=0.0, spread=SPREAD, count=13, trials=1000, seed=1, heavy=F
 def test_a_against_a_raises_no_alarm(spread, heavy):
     found = verdicts(spread=spread, heavy=heavy)
     alarms = sum(verdict in (Verdict.REGRESSION, Verdict.IMPROVED) for verdict in found)
-    assert pairs.upper_bound(alarms, len(found)) < 0.01
+    assert upper_bound(alarms, len(found)) < 0.01
 
 
 def test_without_a_margin_alarms_come_as_rarely_as_the_bound_says():
@@ -117,11 +134,3 @@ def test_the_smallest_effect_is_what_the_pairs_find():
     assert pairs.power(smallest, spread=SPREAD, pairs=13, rule=RULE) >= pairs.POWER
     assert pairs.power(smallest - 0.002, spread=SPREAD, pairs=13, rule=RULE) < pairs.POWER
     assert pairs.smallest_effect(spread=2.0, pairs=13, rule=RULE) is None
-
-
-def test_bounds_of_a_rate_are_the_exact_ones():
-    assert pairs.upper_bound(0, 300) == pytest.approx(1 - 0.05 ** (1 / 300))  # 0.00994: none in 300 is below 1%
-    assert pairs.upper_bound(0, 300) < 0.01 < pairs.upper_bound(1, 300)
-    assert pairs.upper_bound(20, 20) == 1.0
-    assert pairs.lower_bound(20, 20) == pytest.approx(0.05 ** (1 / 20))
-    assert pairs.upper_bound(3, 10) == pytest.approx(0.6066, abs=1e-4)  # of the binomial tables

@@ -7,7 +7,7 @@ import pytest
 from fabricated_records import fabricate, grid_cells, write
 
 from benchmarks.cell import Cell
-from benchmarks.records import RecordError, Status, load_records, read_record, record_of, schema, to_dict, to_json
+from benchmarks.records import RecordError, Status, load_records, read_json, read_record, record_of, schema, to_dict, to_json
 
 ROOT = Path(__file__).parent.parent.parent.parent
 CELL = Cell(backbone="hstu", compression="experts", tokens=4)
@@ -105,3 +105,17 @@ def test_a_record_is_frozen():
         record.status = Status.OK
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"value": []}, type(record.metrics["mrr"]))
+
+
+@pytest.mark.parametrize("number", [2**63, -(10**40), 10**400])
+def test_a_number_beyond_64_bits_is_refused(tmp_path, number):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"a": [{"b": number}], "digits": "12345678901234567890"}))
+    with pytest.raises(RecordError, match=r"x\.json: holds the number .*beyond 64 bits"):
+        read_json(path, again="run")
+
+
+def test_digits_in_a_text_or_behind_a_point_are_no_such_number(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"text": "12345678901234567890", "share": 0.12345678901234568, "largest": 2**63 - 1}))
+    assert read_json(path, again="run")["largest"] == 2**63 - 1

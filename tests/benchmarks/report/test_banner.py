@@ -1,7 +1,9 @@
-import pytest
-from fabricated_records import fabricate, grid_cells
+import re
 
-from benchmarks.analysis.configurations import configurations
+import pytest
+from fabricated_records import configured, fabricate, grid_cells, records_of
+
+from benchmarks.analysis.origins import sources
 from benchmarks.cell import Cell
 from benchmarks.report.banner import banner, findings, limits
 from benchmarks.report.names import in_order, name_all
@@ -12,9 +14,10 @@ def cell(compression: str = "experts", **settings: object) -> Cell:
 
 
 def said(records):
-    among = in_order(configurations(records))
+    read = records_of(*records)
+    among = in_order(configured(records))
     names = name_all(among)
-    return banner(records, among, names), limits(records, among, names)
+    return banner(read, sources(read), among, names), limits(read, among, names)
 
 
 @pytest.mark.parametrize(
@@ -36,22 +39,25 @@ def test_the_word_follows_the_statuses(statuses, tone, word):
 
 def test_the_finding_is_about_a_configuration_with_a_control():
     cells = [cell(tokens=0), cell(tokens=1), cell(tokens=16, segments=2)]  # the best has no control of its own layout
-    (found,) = findings(configurations([fabricate(one) for one in cells]))
-    assert found.startswith("HSTU · PerSRec, 1 token reaches")
+    (found,) = findings(configured([fabricate(one) for one in cells]))
+    assert found.startswith("HSTU · PerSRec, 1 token: 1 token reaches NDCG@10 0.")
     assert "Against the same layout without tokens: +" in found
 
 
 def test_without_any_control_that_is_said():
-    (found,) = findings(configurations([fabricate(cell())]))
+    (found,) = findings(configured([fabricate(cell())]))
     assert "Against the same layout without tokens: unknown, no cell of this layout without tokens." in found
 
 
 def test_the_finding_names_what_full_history_costs():
     cells = [cell(), cell("full", serving="recompute"), cell("full", serving="cache")]
     records = [fabricate(one) for one in cells]
-    (found,) = findings(configurations(records))
+    (found,) = findings(configured(records))
     flops = {record["cell"]["compression"] + record["cell"]["serving"]: record["metrics"]["serve_flops"]["value"] for record in records}
-    assert f"at {100 * flops['expertscache'] / flops['fullrecompute']:.1f}% of its FLOPs per request" in found
+    share = 100 * flops["expertscache"] / flops["fullrecompute"]
+    assert re.search(
+        rf"4 tokens keep [0-9.]+% \([^)]+\) of full history's quality at {share:.1f}% of its compute per request; counting one", found
+    )
     # 2 layers x (48 + 48) x 4 bytes a kept position
     assert "It keeps 3.00 KiB of a user; full history's KV cache keeps 168 KiB." in found
 
@@ -60,26 +66,26 @@ def test_a_better_model_of_the_recent_items_alone_is_not_hidden():
     records = [fabricate(cell()), fabricate(cell("recent"))]
     for metric in ("ndcg@10", "recall@10"):
         records[1]["metrics"][metric]["value"] += 0.5
-        records[1]["replicates"][metric] = [value + 0.5 for value in records[1]["replicates"][metric]]
-    (found,) = findings(configurations(records))
+        records[1]["replicates"]["means"][metric] = [value + 0.5 for value in records[1]["replicates"]["means"][metric]]
+    (found,) = findings(configured(records))
     assert "A model trained on the recent items alone does better: \N{MINUS SIGN}0." in found
 
 
 def test_tokens_that_do_not_help_are_not_sold():
     records = [fabricate(cell()), fabricate(cell(tokens=0))]
     records[1] |= {"metrics": records[0]["metrics"], "replicates": records[0]["replicates"]}
-    (found,) = findings(configurations(records))
-    assert "+0.0000 (+0.0000 to +0.0000), an interval that holds 0, so that the tokens help is not established." in found
+    (found,) = findings(configured(records))
+    assert "+0.0000, without an interval (it is the same whichever users are drawn), so that the tokens help is not established." in found
 
 
 def test_each_backbone_has_its_finding_the_best_first():
-    found = findings(configurations([fabricate(one) for one in grid_cells(histories=(64,))]))
+    found = findings(configured([fabricate(one) for one in grid_cells(histories=(64,))]))
     assert [text.split(" ")[0] for text in found] == ["HSTU", "SASRec"]
 
 
 def test_limits_name_unfinished_training_and_noise():
     record = fabricate(cell(epochs=3))
-    record["model"]["curve"] = [{"epoch": epoch, "validation_ndcg@10": epoch / 10} for epoch in (1, 2, 3)]
+    record["model"] |= {"epochs": 3, "best_epoch": 3}
     record["metrics"]["serve_latency_p50_ms"] |= {"low": 0.5, "high": 1.5, "value": 1.0}
     _, found = said([record])
     assert "1 of 1 configurations were at their best in the last epoch they were given; longer training may change their order." in found
@@ -89,6 +95,6 @@ def test_limits_name_unfinished_training_and_noise():
 
 def test_training_that_stopped_by_itself_is_not_unfinished():
     record = fabricate(cell(epochs=9))
-    record["model"] |= {"epochs": 3, "curve": [{"epoch": epoch, "validation_ndcg@10": epoch / 10} for epoch in (1, 2, 3)]}
+    record["model"] |= {"epochs": 3, "best_epoch": 3}
     _, found = said([record])
     assert not [text for text in found if "last epoch" in text]

@@ -1,22 +1,36 @@
-import itertools
 import re
 
 import matplotlib as mpl
 import pytest
-from fabricated_records import fabricate, grid_cells
+from fabricated_records import configured, fabricate, grid_cells
 
-from benchmarks.analysis.configurations import QUALITY_METRICS, configurations
+from benchmarks.analysis.configurations import QUALITY_METRICS
 from benchmarks.analysis.frontier import frontier
 from benchmarks.cell import Cell
 from benchmarks.report import names as families
 from benchmarks.report.figures import axes, canvas, curves
+from benchmarks.report.figures.amortised import amortised_figure
+from benchmarks.report.figures.forest import forest_figure
 from benchmarks.report.figures.frontier import frontier_figure
-from benchmarks.report.tables import contrasts
+from persrec import names as parts
+
+SERVED = {"retrieval": "recompute"}
+EVERY_KIND = [
+    *(
+        Cell(backbone="hstu", compression=part.name, tokens=0 if part.tokens == "none" else 4, serving=SERVED.get(part.name, "cache"))
+        for part in parts.compressions().values()
+    ),
+    Cell(backbone="hstu", compression="full", serving="recompute"),
+    Cell(backbone="hstu", compression="experts"),
+    Cell(backbone="hstu", compression="experts", tokens=4, training="elastic", elastic_tokens=(4,)),
+    Cell(backbone="popularity", compression="none", training="none"),
+]
+FAMILIES = families.families(configured([fabricate(cell) for cell in EVERY_KIND]))
 
 
 @pytest.fixture(scope="module")
 def among():
-    return families.in_order(configurations([fabricate(cell) for cell in grid_cells(histories=(64,), backbones=("hstu",))]))
+    return families.in_order(configured([fabricate(cell) for cell in grid_cells(histories=(64,), backbones=("hstu",))]))
 
 
 def drawn(among, cost="serve_flops"):
@@ -37,27 +51,26 @@ def contrast(one, other):
 
 @pytest.mark.parametrize("theme", [0, 1])
 def test_colours_can_be_read_on_their_paper(theme):
-    palette = canvas.themes()[theme]
+    palette = canvas.themes(FAMILIES)[theme]
     for name, colour in palette.items():
         if name not in ("paper", "grid"):
             assert contrast(colour, palette["paper"]) >= 4.5, name
 
 
 def test_colours_and_shapes_tell_families_apart():
-    light, dark = canvas.themes()
+    light, dark = canvas.themes(FAMILIES)
     assert set(light) == set(dark)
     assert len(set(light.values())) == len(light)  # a colour is the name of its variable
-    assert len({family.marker for family in families.FAMILIES.values()}) == len(families.FAMILIES)
-    assert len(set(families.GLYPHS.values())) == len(families.FAMILIES)
+    assert len({kind.marker for kind in FAMILIES}) == len({kind.glyph for kind in FAMILIES}) == len(FAMILIES) == 13
 
 
 def test_every_colour_of_a_figure_is_a_variable(among):
     svg = str(drawn(among).image.svg)
     bare = set(re.findall(r"(?<!, )#[0-9a-f]{6}", svg))
     assert bare == set()
-    used = set(re.findall(r"var\(--([a-z-]+)", svg))
-    assert {"ink", "muted", "grid", "c-experts-elastic", "c-full", "sans"} <= used
-    assert used - {"sans"} <= set(canvas.themes()[0])
+    used = set(re.findall(r"var\(--([a-z0-9-]+)", svg))
+    assert {"ink", "muted", "grid", "c-0068a6", "c-c2410c", "sans"} <= used
+    assert used - {"sans"} <= set(canvas.themes(FAMILIES)[0])
 
 
 def test_a_figure_is_self_contained(among):
@@ -99,7 +112,7 @@ def test_text_is_never_read_as_mathematics():
     cells = [Cell(backbone="hstu", compression="experts", tokens=4, dataset=name) for name in ("$\\frac{<b>", "plain")]
     records = [fabricate(cell) for cell in cells]
     records[0]["metrics"]["ndcg@10"]["value"] = 1.0  # on the frontier, so that it is labelled
-    assert "[$\\frac{&lt;b&gt;]" in str(drawn(configurations(records)).image.svg)
+    assert "[$\\frac{&lt;b&gt;]" in str(drawn(configured(records)).image.svg)
 
 
 def test_settings_of_the_user_change_nothing(among):
@@ -158,34 +171,9 @@ def test_tokens_figure_has_ceilings_and_references(among):
 
 def test_figures_without_a_subject_are_not_drawn(among):
     names = families.name_all(among)
-    full = [one for one in among if one["compression"] == "full"]
+    full = [one for one in among if one.cell.compression == "full"]
     assert curves.tokens_figure(full, names, ceiling={}, key="t", where="here") is None
     assert curves.history_figure(among, names, ceiling={}, key="h", where="here") is None
     assert curves.cost_history_figure(among, names, key="c", where="here") is None
-    assert contrasts.forest_figure(full, names, key="d", where="here") is None
-    assert contrasts.amortised_figure([], names, key="a", where="here") is None
-
-
-def test_names_say_what_parts_and_no_more():
-    names = families.name_all(one := configurations([fabricate(Cell(backbone="hstu", compression="experts", tokens=4))]))
-    assert (names(one[0]), names.brief(one[0])) == ("HSTU · PerSRec, 4 tokens", "4 tok")
-    cells = [Cell(backbone="hstu", compression="experts", tokens=4, history=history) for history in (64, 128)]
-    names = families.name_all(two := configurations([fabricate(cell) for cell in cells]))
-    assert [names.brief(one) for one in two] == ["4 tok @64", "4 tok @128"]
-
-
-def test_namesakes_are_told_apart_by_what_differs():
-    cells = [Cell(backbone="hstu", compression="experts", tokens=4, learning_rate=rate) for rate in (0.001, 0.01)]
-    among = configurations([fabricate(cell) for cell in cells])
-    names = families.name_all(among)
-    assert sorted(names(one) for one in among) == [
-        "HSTU · PerSRec, 4 tokens · learning rate 0.001",
-        "HSTU · PerSRec, 4 tokens · learning rate 0.01",
-    ]
-
-
-def test_every_configuration_of_a_grid_has_a_name_of_its_own():
-    among = configurations([fabricate(cell) for cell in grid_cells()])
-    names = families.name_all(among)
-    for of in (names, names.brief):
-        assert not [pair for pair in itertools.combinations([of(one) for one in among], 2) if pair[0] == pair[1]]
+    assert forest_figure(full, names, key="d", where="here") is None
+    assert amortised_figure([], names, key="a", where="here") is None

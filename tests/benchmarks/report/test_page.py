@@ -1,5 +1,4 @@
 import base64
-import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -11,16 +10,16 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from fabricated_records import fabricate, grid_cells, metric, slim, write
+from fabricated_records import configured, fabricate, grid_cells, metric, slim, write
 
 from benchmarks import store
-from benchmarks.analysis.configurations import configurations
-from benchmarks.cell import COMPRESSION_NAMES, FLOOR_NAMES, WITHOUT_TOKENS, Cell
+from benchmarks.cell import Cell
+from benchmarks.records import load_records
 from benchmarks.report import names as families
 from benchmarks.report import page as report
-from benchmarks.report.command import main
 from benchmarks.report.page import render_report
-from benchmarks.report.tables.evidence import item_table
+from benchmarks.report.tables.ledger import item_table
+from persrec import names as parts
 
 EVIL = "<script>alert('x')</script>\"&$\\frac{"
 VOID = {"meta", "link", "br", "img", "input", "hr", "path", "use"}
@@ -99,12 +98,12 @@ def test_sections_come_in_the_order_of_the_contract(page):
 def test_item_vectors_that_are_computed_have_a_row_a_backbone(tmp_path):
     cells = [Cell(backbone="hllm", compression="experts", tokens=tokens) for tokens in (0, 4)]
     parameters = fabricate(Cell(backbone="hstu", compression="full"))
-    assert item_table(configurations([parameters])) is None
+    assert item_table(configured([parameters])) is None
     records = [slim(fabricate(cell)) for cell in cells]
     for record in records:
         record["metrics"]["item_flops"] = metric(29_600_000, "flop")
         record["metrics"]["item_peak_bytes"] = metric(None, "byte", method="not told")
-    table = item_table(configurations([*records, parameters]))
+    table = item_table(configured([*records, parameters]))
     assert [[entry.text for entry in row.entries[:3]] for row in table.rows] == [["HLLM", "synthetic", "29.6 MFLOP"]]
     assert table.rows[0].entries[4].detail == "not told"
     assert table.caption in Page(rendered(tmp_path, records)).text
@@ -181,7 +180,7 @@ def test_the_verdict_counts_and_names(page):
     assert "47 ok 1 oom 1 unsupported 1 timeout 1 crash 1 invalid" in page.text
     for fact in ("0123456789ab", "AMD EPYC 7763", "2026-03-01", "synthetic (small)", "600 test users"):
         assert fact in page.text
-    assert re.search(r"HSTU · PerSRec, elastic, 16 tokens · 224 \+ 32 reaches NDCG@10 0\.\d{4} \(0\.\d{4} to 0\.\d{4}\)", page.text)
+    assert re.search(r"HSTU · PerSRec, elastic, 16 tokens · 224 \+ 32: 16 tokens keep [\d.]+% \([\d.]+% to [\d.]+%\) of full", page.text)
     assert "The FLOP ledger disagrees by over 1% for" in page.text
 
 
@@ -199,6 +198,12 @@ def test_the_same_records_give_the_same_bytes(tmp_path):
     assert all(one.read_bytes() == other.read_bytes() for one, other in zip(first, second, strict=True))
 
 
+def test_no_path_of_this_machine_is_in_what_is_written(grid):
+    results, page = grid
+    for path in (page, page.with_suffix("") / "tables.csv", page.with_suffix("") / "summary.md"):
+        assert str(results.parent.parent) not in path.read_text()
+
+
 def test_what_lies_beside_the_page(grid):
     beside = grid[1].with_suffix("")
     names = sorted(path.name for path in beside.iterdir())
@@ -214,24 +219,40 @@ def test_what_lies_beside_the_page(grid):
         for row in rows
         if row["backbone"] == "hstu" and row["history"] == "64" and row["compression"] == "full" and row["metric"] == "ndcg@10"
     )
-    records = store.load_records(grid[0])
-    cell = {"backbone": "hstu", "history": 64, "compression": "full", "serving": shown["serving"]}
-    record = next(record for record in records if cell.items() <= record["cell"].items())
-    assert float(shown["value"]) == pytest.approx(record["metrics"]["ndcg@10"]["value"])
+    wanted = ("hstu", 64, "full", shown["serving"])
+    record = next(
+        record
+        for record in load_records(grid[0])
+        if (record.cell.backbone, record.cell.history, record.cell.compression, record.cell.serving) == wanted
+    )
+    assert float(shown["value"]) == pytest.approx(record.value("ndcg@10"))
     assert {"ndcg@10_recovered", "ndcg@10_retention", "on_frontier_probability_serve_flops_ndcg@10"} <= {row["metric"] for row in rows}
     summary = (beside / "summary.md").read_text()
     assert summary.startswith("# grid\n")
     assert "| rank | configuration |" in summary
 
 
-def test_pictures_of_an_earlier_rendering_go(tmp_path):
+def test_pictures_of_an_earlier_rendering_go_and_the_users_own_stay(tmp_path):
     trained = slim(fabricate(Cell(backbone="hstu", compression="experts", tokens=4)))
     rendered(tmp_path, [trained])
     beside = tmp_path / "reports" / "grid"
-    (beside / "mine.png").write_bytes(b"")
+    assert (beside / "frontier-serve-flops-1.png").exists()
+    for mine in ("mine.png", "frontier-mine.png", "frontier-serve-flops-9.png"):
+        (beside / mine).write_bytes(b"")
     (tmp_path / "results" / "grid" / "cells" / f"{trained['cell_key']}.json").unlink()
     rendered(tmp_path, [fabricate(Cell(backbone="popularity", compression="none", training="none"))])
-    assert sorted(path.name for path in beside.iterdir()) == ["mine.png", "summary.md", "tables.csv"]
+    assert sorted(path.name for path in beside.iterdir()) == [
+        "frontier-mine.png", "frontier-serve-flops-9.png", "mine.png", "summary.md", "tables.csv",
+    ]  # fmt: skip
+
+
+def test_a_list_of_pictures_that_somebody_wrote_deletes_nothing_else(tmp_path):
+    beside = tmp_path / "reports" / "grid"
+    beside.mkdir(parents=True)
+    (tmp_path / "reports" / "mine.txt").write_text("mine")
+    (beside / "summary.md").write_text("# x\n\npictures of this page: ../mine.txt, frontier-x/../../mine.txt\n")
+    rendered(tmp_path, [fabricate(Cell(backbone="popularity", compression="none", training="none"))])
+    assert (tmp_path / "reports" / "mine.txt").read_text() == "mine"
 
 
 def test_every_text_of_a_record_is_escaped(tmp_path):
@@ -274,21 +295,20 @@ def test_every_compression_has_a_name_a_colour_and_a_mark_of_its_own(tmp_path):
     common = {"backbone": "hstu", "dataset_size": "small", "history": 64, "recent": 32}
     serving = {"retrieval": "recompute"}
     cells = [
-        Cell(**common, compression=name, tokens=0 if name in WITHOUT_TOKENS else 4, serving=serving.get(name, "cache"))
-        for name in COMPRESSION_NAMES
-        if name != "none"
+        Cell(**common, compression=part.name, tokens=0 if part.tokens == "none" else 4, serving=serving.get(part.name, "cache"))
+        for part in parts.compressions().values()
     ]
-    floors = [Cell(backbone=name, compression="none", training="none") for name in FLOOR_NAMES]
+    floors = [Cell(backbone=name, compression="none", training="none") for name in parts.floors()]
     page = Page(rendered(tmp_path, [fabricate(cell) for cell in cells + floors]))
-    of_cells = [families.family(one) for one in configurations([fabricate(cell) for cell in cells])]
-    for part in ("key", "name", "colour", "dark", "marker"):
-        assert len({getattr(one, part) for one in of_cells}) == len(cells)
-    assert all(one.key in families.FAMILIES and one.name in page.text for one in of_cells)
+    of_cells = [families.family(one) for one in configured([fabricate(cell) for cell in cells])]
+    for look in ("key", "name", "colour", "dark", "marker", "glyph", "place"):
+        assert len({getattr(one, look) for one in of_cells}) == len(cells)
+    assert all(one.name in page.text for one in of_cells)
 
 
 def test_costs_alone(tmp_path):
     cells = [cell for cell in grid_cells(histories=(512, 2048)) if cell.compression != "none"]
-    records = [fabricate(dataclasses.replace(cell, training="none", elastic_tokens=()), replicates={}) for cell in cells]
+    records = [fabricate(dataclasses.replace(cell, training="none", elastic_tokens=()), replicates=None) for cell in cells]
     for record in records:
         record["metrics"] = {name: entry for name, entry in record["metrics"].items() if entry["direction"] == "lower" or "second" in name}
     page = Page(rendered(tmp_path, records))
@@ -375,26 +395,38 @@ def test_full_history_that_does_not_pay_is_said_plainly(tmp_path):
     for record in records:
         if record["cell"]["compression"] == "full":
             record["metrics"] = record["metrics"] | {m: control[record["cell"]["backbone"]]["metrics"][m] for m in ("ndcg@10", "recall@10")}
-            record["replicates"] = control[record["cell"]["backbone"]]["replicates"]
+            theirs = control[record["cell"]["backbone"]]["replicates"]
+            moved = {m: [mean + (-1) ** draw * 0.001 for draw, mean in enumerate(means)] for m, means in theirs["means"].items()}
+            record["replicates"] = theirs | {"means": moved}
     page = Page(rendered(tmp_path, records))
     assert "Full history does not beat the no-token layout: HSTU · full history against HSTU · no token" in page.text
-    assert (
-        "Full history does not beat the no-token layout here, +0.0000 (+0.0000 to +0.0000), so there is no share to recover." in page.text
-    )
-    assert re.search(r"undefined full minus no token is \+0\.0000 \(\+0\.0000 to \+0\.0000\), an interval that holds 0", page.text)
+    gap = "+0.0000 (\N{MINUS SIGN}0.0010 to +0.0010)"
+    assert f"Full history does not beat the no-token layout here, {gap}, so there is no share to recover." in page.text
+    assert f"undefined full minus no token is {gap}, an interval that holds 0" in page.text
 
 
 def test_mixed_code_data_and_machines_are_shown(tmp_path):
-    cells = [Cell(backbone="popularity", compression="none", training="none", history=history) for history in (1, 2, 4)]
-    records = [fabricate(cells[0]), fabricate(cells[1], code="0ld" * 20), fabricate(cells[2], dataset_digest="e" * 64)]
-    records[1]["provenance"]["utc"] = "2025-12-24T00:00:00Z"
-    records[2]["environment"]["fingerprint"] = "another"
+    cells = [Cell(backbone="hstu", compression="experts", tokens=tokens) for tokens in (1, 2, 4)]
+    records = [slim(fabricate(cells[0])), slim(fabricate(cells[1])), slim(fabricate(cells[2], dataset_digest="e" * 64))]
+    records[1]["quality"] |= {"code": {"training": "c0de" * 16, "evaluation": "0ld" * 20}}
+    records[1]["quality"]["provenance"] |= {"utc": "2025-12-24T00:00:00Z"}
+    records[2]["cost"]["environment"] |= {"fingerprint": "another", "cpu": "another processor"}
+    records[2]["cost"]["provenance"] |= {"commit": "fedcba9876543210"}
     text = Page(rendered(tmp_path, records)).text
     assert "Complete, of mixed code" in text
-    assert "1 of 3 cells were measured by other code than the newest one (c0dec0dec0de)" in text
+    expected = "1 of 3 qualities were measured by older code of evaluation (0ld0ld0ld0ld; newest c0dec0dec0de): HSTU · PerSRec, 2 tokens."
+    assert expected in text
     assert "2 environments" in text
+    assert "another processor, 2 threads" in text
+    assert "0123456789ab and fedcba987654" in text
     assert "synthetic was measured in 2 versions of the data" in text
     assert "2025-12-24 to 2026-03-01" in text
+
+
+def test_cells_that_share_a_cost_name_it(tmp_path):
+    page = Page(rendered(tmp_path, [slim(fabricate(Cell(backbone="hstu", compression="full", seed=seed))) for seed in (1, 2)]))
+    assert page.text.count("one cost for 2 cells") == 2
+    assert "0123456789ab, 2026-03-01T12:00:00Z" in page.text
 
 
 def test_several_datasets_are_kept_apart(tmp_path):
@@ -407,61 +439,8 @@ def test_several_datasets_are_kept_apart(tmp_path):
     page = Page(rendered(tmp_path, [slim(fabricate(cell)) for cell in cells]))
     titles = [attributes["id"] for attributes in page.having("figure")]
     assert {"frontier-serve-flops-1", "frontier-serve-flops-2"} <= set(titles)
-    assert "ml-1m: HSTU" in page.text or "ml-1m: PerSRec" in page.text
+    assert "MovieLens-1M: HSTU" in page.text
     assert "NDCG@10 from seed to seed" in page.text
-
-
-def test_the_command_line(tmp_path, monkeypatch, capsys):
-    results = write(tmp_path / "results" / "grid", [fabricate(Cell(backbone="popularity", compression="none", training="none"))])
-    monkeypatch.chdir(tmp_path)
-    assert main(["results/grid"]) == 0
-    assert capsys.readouterr().out == "reports/grid.html\n"
-    assert main([str(results), "--out", str(tmp_path / "other.html")]) == 0
-    assert (tmp_path / "other.html").exists()
-
-
-def test_a_run_outside_results_keeps_its_report(tmp_path):
-    out = write(tmp_path / "mine", [fabricate(Cell(backbone="popularity", compression="none", training="none"))])
-    assert main([str(out)]) == 0
-    assert (out / "report.html").exists()
-    assert (out / "report" / "tables.csv").exists()
-
-
-@pytest.mark.parametrize(
-    ("prepare", "arguments", "expected"),
-    [
-        ("nothing", ["nowhere"], (2, "nowhere: no such folder of results")),
-        ("broken", ["results"], (2, "not a whole JSON file")),
-        ("empty", ["results"], (3, "no record, so there is nothing to report")),
-        ("folder", ["results", "--out", "results"], (2, "a folder")),
-        ("folder", ["results", "--out", "page"], (2, "without a suffix")),
-    ],
-)
-def test_bad_input_is_one_line(tmp_path, capsys, prepare, arguments, expected):
-    code, said = expected
-    if prepare != "nothing":
-        (tmp_path / "results" / "cells").mkdir(parents=True)
-    if prepare == "broken":
-        (tmp_path / "results" / "cells" / "x.json").write_text("{")
-    before = sorted(tmp_path.rglob("*"))
-    with contextlib.chdir(tmp_path):
-        assert main(arguments) == code
-    error = capsys.readouterr().err
-    assert said in error
-    assert error.count("\n") == 1
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_nothing_measured_is_rendered_and_incomplete(tmp_path):
-    out = write(tmp_path / "mine", [fabricate(Cell(backbone="hstu", compression="full"), status="crash")])
-    assert main([str(out)]) == 3
-    assert "Nothing measured" in (out / "report.html").read_text()
-
-
-def test_wrong_usage_is_exit_code_two(capsys):
-    with pytest.raises(SystemExit) as error:
-        main([])
-    assert error.value.code == 2
 
 
 def test_importing_the_report_is_light_and_rendering_needs_no_torch(tmp_path):
@@ -471,7 +450,8 @@ import benchmarks.report.page
 assert not {"matplotlib", "jinja2", "pandas"} & set(sys.modules), "loaded before there is anything to draw"
 from pathlib import Path
 benchmarks.report.page.render_report(Path(sys.argv[1]), Path(sys.argv[2]))
-assert not {"torch", "persrec"} & set(sys.modules)
+assert "torch" not in sys.modules
+assert {name for name in sys.modules if name.startswith("persrec.")} == {"persrec.names", "persrec.files", "persrec.commandline"}
 """
     out = write(tmp_path / "results", [slim(fabricate(Cell(backbone="hstu", compression="experts", tokens=4)))])
     done = subprocess.run([sys.executable, "-c", program, str(out), str(tmp_path / "x.html")], capture_output=True, text=True, check=False)

@@ -1,9 +1,10 @@
-import pytest
-from fabricated_records import fabricate
+import dataclasses
 
-from benchmarks.analysis.configurations import configurations
+import pytest
+from fabricated_records import configured, fabricate
+
 from benchmarks.analysis.estimates import difference, recovered
-from benchmarks.cell import DEFAULTS, Cell
+from benchmarks.cell import Cell
 from benchmarks.report.names import name_all
 from benchmarks.report.tables.rivals import rivals_of, rivals_table
 
@@ -26,26 +27,25 @@ NO_RIVALS = [
 
 
 def among(*cells: Cell):
-    return configurations([fabricate(cell) for cell in cells])
+    return configured([fabricate(cell) for cell in cells])
 
 
 def of(cell: Cell, found):
-    wanted = DEFAULTS | cell.to_dict()
-    return next(one for one in found if all(one[name] == value for name, value in wanted.items() if name != "seed"))
+    return next(one for one in found if one.cell == dataclasses.replace(cell, seed=0))
 
 
 def test_rivals_keep_as_many_vectors_of_the_same_window_with_the_same_model():
     found = among(PERSREC, POOLED, LONGER, *NO_RIVALS)
-    assert [one["compression"] for one in rivals_of(of(PERSREC, found), found)] == ["recent", "pooling"]
+    assert [one.cell.compression for one in rivals_of(of(PERSREC, found), found)] == ["recent", "pooling"]
 
 
 def test_other_data_are_no_rival():
-    found = configurations([fabricate(PERSREC), fabricate(POOLED, dataset_digest="e" * 64)])
+    found = configured([fabricate(PERSREC), fabricate(POOLED, dataset_digest="e" * 64)])
     assert rivals_of(of(PERSREC, found), found) == []
 
 
 def test_a_rival_without_quality_is_none():
-    found = configurations([fabricate(PERSREC), fabricate(POOLED, status="oom", metrics={}, replicates=None)])
+    found = configured([fabricate(PERSREC), fabricate(POOLED, status="oom", metrics={}, replicates=None)])
     assert rivals_of(of(PERSREC, found), found) == []
 
 

@@ -2,13 +2,12 @@
 
 import dataclasses
 
-from fabricated_records import fabricate, metric
+from fabricated_records import configured, fabricate, metric, records_of
 
 from benchmarks import text
-from benchmarks.analysis.configurations import configurations
 from benchmarks.cell import Cell
 from benchmarks.report import banner as verdict
-from benchmarks.report.content import content_of
+from benchmarks.report.content import report_of
 from benchmarks.report.names import name_all
 from benchmarks.report.tables.shares import shares_table
 
@@ -17,7 +16,7 @@ PASSES = ("serve", "compress", "compress_serve", "train")
 
 
 def shared(cell, *, time=0.12, flops=0.1, reason="counted"):
-    record = fabricate(cell, replicates={})
+    record = fabricate(cell, replicates=None)
     for name in PASSES:
         low, high = (None, None) if time is None else (0.9 * time, 1.1 * time)
         record["metrics"][f"{name}_time_over_full"] = metric(time, "ratio", method=reason, low=low, high=high, n=9)
@@ -26,19 +25,19 @@ def shared(cell, *, time=0.12, flops=0.1, reason="counted"):
 
 
 def table_of(records):
-    found = configurations(records)
+    found = configured(records)
     return shares_table(found, name_all(found), key="shares", caption="")
 
 
 def test_time_over_time_stands_beside_flops_over_flops():
     plain = dataclasses.replace(CELL, compression="full", tokens=0, serving="recompute", control=False)
-    table = table_of([shared(CELL), fabricate(plain, replicates={})])
+    table = table_of([shared(CELL), fabricate(plain, replicates=None)])
     (row,) = table.rows  # what has no control has no share
     shown = dict(zip((column.name for column in table.columns), row.entries, strict=True))
     assert (shown["request: time"].text, shown["request: time"].detail) == ("12.0%", "10.8% to 13.2%")
     assert (shown["request: FLOPs"].text, shown["training step: FLOPs"].text) == ("10.0%", "10.0%")
     assert (shown["request: time over FLOPs"].text, shown["request: time over FLOPs"].tone) == ("1.20", "warn")
-    assert table_of([fabricate(plain, replicates={})]) is None
+    assert table_of([fabricate(plain, replicates=None)]) is None
 
 
 def test_what_was_not_run_has_shares_of_flops_and_the_reason():
@@ -46,14 +45,15 @@ def test_what_was_not_run_has_shares_of_flops_and_the_reason():
     records = [shared(counted, time=None, reason="the model was not run")]
     (row,) = table_of(records).rows
     assert (row.entries[1].text, row.entries[1].detail, row.entries[2].text) == (text.MISSING, "the model was not run", "10.0%")
-    found = configurations(records)
-    said = verdict.limits(records, found, name_all(found))
+    found = configured(records)
+    said = verdict.limits(records_of(*records), found, name_all(found))
     assert any(line.startswith("Counted on shapes alone and never run") for line in said)
     assert any("on a CPU alone" in line for line in said)
 
 
 def test_the_section_is_there_where_a_cell_has_a_control():
     keys = [
-        [section.key for section in content_of([record], name="a").sections] for record in (shared(CELL), fabricate(CELL, replicates={}))
+        [section.key for section in report_of(records_of(record), name="a").sections]
+        for record in (shared(CELL), fabricate(CELL, replicates=None))
     ]
     assert [("shares" in found, "feasibility" in found) for found in keys] == [(True, True), (False, True)]

@@ -3,8 +3,9 @@
 import json
 
 import pytest
-from fabricated_records import fabricate, slim, write
+from fabricated_records import fabricate, records_of, slim, write
 
+from benchmarks.analysis.origins import sources
 from benchmarks.cell import Cell
 from benchmarks.report.command import main
 from benchmarks.report.page import render_report
@@ -28,13 +29,17 @@ PROOF = {
 }
 
 
-def with_seconds(**seconds):
-    return RECORD | {"seconds": seconds}
+def with_seconds(key="q", **seconds):
+    return RECORD | {"quality": RECORD["quality"] | {"key": key, "seconds": seconds}, "cost": None}
+
+
+def sources_of(*records):
+    return sources(records_of(*records))
 
 
 def test_overhead_is_all_beyond_training_and_probes():
-    records = [with_seconds(load=0.1, overhead=seconds, quality=9.0, training=99.0) for seconds in (0.2, 0.3, 2.5)]
-    table = upkeep.overhead_table(records)
+    records = [with_seconds(str(seconds), load=0.1, overhead=seconds, quality=9.0, training=99.0) for seconds in (0.2, 0.3, 2.5)]
+    table = upkeep.overhead_table(sources_of(*records))
     assert table is not None
     assert [[entry.order for entry in row.entries[1:]] for row in table.rows] == [
         [3, 0.1, 0.1],
@@ -42,22 +47,25 @@ def test_overhead_is_all_beyond_training_and_probes():
         [3, pytest.approx(0.4), 2.6],
     ]
     assert table.rows[-1].entries[-1].tone == "warn"
-    fine = upkeep.overhead_table(records[:2])
+    fine = upkeep.overhead_table(sources_of(*records[:2]))
     assert fine is not None
     assert fine.rows[-1].entries[-1].tone == "fine"
 
 
 def test_cells_that_did_not_end_well_have_no_overhead():
-    assert upkeep.overhead_table([with_seconds(load=1.0)]) is None
+    assert upkeep.overhead_table(sources_of(with_seconds(load=1.0))) is None
 
 
 def test_who_was_disturbed_is_counted():
     def disturbed(*shares):
         load = {str(number): {"foreign_cpu_share": share} for number, share in enumerate(shares)}
-        return RECORD | {"environment": RECORD["environment"] | {"readings": {"load": load}}}
+        environment = RECORD["environment"] | {"readings": {"load": load}}
+        return RECORD | {"cost": RECORD["cost"] | {"key": str(shares), "environment": environment}}
 
-    assert upkeep.disturbance([RECORD, disturbed(0.05, 0.1), disturbed(None)]) == ""
-    assert "1 of 2 cells were timed, at most 40%" in upkeep.disturbance([disturbed(0.05, 0.4), disturbed(0.0), disturbed(None)])
+    assert upkeep.disturbance(sources_of(RECORD, disturbed(0.05, 0.1), disturbed(None))) == ""
+    assert "1 of 2 costs were measured, at most 40%" in upkeep.disturbance(
+        sources_of(disturbed(0.05, 0.4), disturbed(0.0), disturbed(None))
+    )
 
 
 def test_the_report_shows_overhead_and_the_proof_that_lies_beside_the_runs(tmp_path):
@@ -65,7 +73,7 @@ def test_the_report_shows_overhead_and_the_proof_that_lies_beside_the_runs(tmp_p
     without = records_digest(results)
     text = render_report(results, page).read_text()
     assert "not measured beside these records" in text
-    assert "What the harness adds to a cell" in text
+    assert "What the harness adds to a measurement" in text
     path = proof_path(results)
     path.parent.mkdir()
     path.write_text(json.dumps(PROOF))

@@ -1,6 +1,8 @@
+import copy
+
 import numpy as np
 import pytest
-from fabricated_records import fabricate, write
+from fabricated_records import fabricate, records_of, write
 
 from benchmarks.cell import Cell
 from benchmarks.report.command import main
@@ -10,7 +12,7 @@ RECORDS = [fabricate(Cell(backbone="hstu", compression="experts", tokens=tokens,
 
 
 def test_two_configurations_are_paired_over_users():
-    table = versus_table(RECORDS, "tokens=4", "tokens=0", name="run")
+    table = versus_table(records_of(*RECORDS), "tokens=4", "tokens=0", name="run")
     one, other = ([record for record in RECORDS if record["cell"]["tokens"] == tokens] for tokens in (4, 0))
     for row in table.rows:
         metric, first, second, gap, ratio = row.entries
@@ -19,14 +21,22 @@ def test_two_configurations_are_paired_over_users():
         assert gap.order == pytest.approx(values[0] - values[1])
         assert ratio.order == pytest.approx(values[0] / values[1])
         assert gap.detail  # its interval
-    assert "tokens=4" in table.caption
-    assert "1 more seed" in table.caption
+    assert "First: HSTU · PerSRec, 4 tokens, seeds 1 and 2; second: HSTU · no token, seeds 1 and 2;" in table.caption
 
 
 def test_a_configuration_against_itself_differs_by_exactly_nothing():
-    for row in versus_table(RECORDS, "tokens=4", "tokens=4", name="run").rows:
+    for row in versus_table(records_of(*RECORDS), "tokens=4", "tokens=4", name="run").rows:
         assert row.entries[3].order == 0.0
         assert row.entries[4].order == 1.0
+
+
+def test_a_share_of_nothing_is_told_of_the_second_and_not_of_full_history():
+    first, second = (copy.deepcopy(record) for record in (RECORDS[2], RECORDS[0]))
+    for metric in ("ndcg@10", "recall@10"):
+        second["metrics"][metric]["value"] = 0.0
+    for row in versus_table(records_of(first, second), "tokens=4", "tokens=0", name="run").rows:
+        assert (row.entries[4].text, row.entries[4].order) == ("undefined", None)
+        assert row.entries[4].detail.startswith("the second's quality, 0.0000")
 
 
 def test_the_command_prints_and_renders_nothing(tmp_path, capsys):

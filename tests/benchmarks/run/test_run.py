@@ -102,7 +102,8 @@ def test_failures_become_records_and_the_sweep_goes_on(
 ) -> None:
     assert call(fail=f"{how}:full,memory:recent,unsupported:none") == 3
     did = done(place)
-    assert of_kind(did, "quality") == sorted([*ALL, "hstu full 0", "hstu full 0"])  # a crash is tried three times, memory once
+    again = [] if how == "value" else ["hstu full 0"] * 2  # what may be bad luck is tried three times, what must fail again once
+    assert of_kind(did, "quality") == sorted([*ALL, *again])
     assert of_kind(did, "cost") == WITH_COST  # what a quality came to says nothing of a cost
     found = {(record.cell.compression, record.cell.tokens): record for record in records(place)}
     assert {key: record.status for key, record in found.items()} == {
@@ -148,15 +149,13 @@ def test_a_number_that_is_not_finite_is_invalid(place: Path, call: Call) -> None
     assert record.error.message.startswith("ndcg@10: value is nan")
 
 
-def test_a_cell_out_of_time_is_a_record_and_the_sweep_goes_on(place: Path, call: Call) -> None:
+def test_a_cell_out_of_time_is_a_record_and_the_sweep_goes_on(place: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "own.toml").write_text(GRID + "[limits]\ncell_seconds = 0.5\n")
-    order(place, seconds=60)
-    assert (
-        run.main(["--grid", "own.toml", "--out", "out", "--cache-dir", str(place), "--no-report", "--select", "backbone=hstu"], work=FAKE)
-        == 3
-    )
-    assert [(record.status, record.error.phase) for record in records(place)] == [("timeout", "quality")] * 2
-    assert measured(place) == ["hstu full 0", "hstu recent 0"]  # once each: more time would not have come
+    order(place, seconds=900)
+    arguments = ["--grid", "own.toml", "--out", "out", "--cache-dir", str(place), "--no-report", "--select", "backbone=hstu"]
+    assert run.main(arguments, work=FAKE) == 3
+    assert [record.status for record in records(place)] == ["timeout"] * 2
+    assert "trying again" not in capsys.readouterr().out  # more time would not have come
 
 
 def test_a_model_that_fails_is_the_failure_of_its_cells(place: Path, call: Call) -> None:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parent.parent.parent
 DATA, CACHE, TEMPORARY, HOME = "$PERSREC_DATA", "$PERSREC_CACHE", "$TMPDIR", "~"
 _VARIABLES = {"--data-dir": DATA, "--cache-dir": CACHE}
 

@@ -15,7 +15,6 @@ import multiprocessing.connection
 import multiprocessing.forkserver
 import multiprocessing.process
 import os
-import pickle
 import resource
 import signal
 import sys
@@ -27,7 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cell import InvalidMeasurementError, UnsupportedError
+from benchmarks.cell import UnsupportedError
+from benchmarks.isolation.failures import meaning_of
 from benchmarks.records import Status
 from benchmarks.tether import end_with_parent
 
@@ -39,20 +39,6 @@ LOG_TAIL_LINES = 40
 LOG_TAIL_BYTES = 64 * 1024
 GRACE_SECONDS = 5.0  # for a process that has answered to come to its end
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-OUT_OF_MEMORY_TEXTS = (
-    "can't allocate memory",  # DefaultCPUAllocator
-    "not enough memory",
-    "out of memory",  # CUDA, where it is no torch.OutOfMemoryError
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "std::bad_alloc",
-    "Storage size calculation overflowed",  # more than can be counted
-)
-# what input or code does again however often it is tried: a value that does not hold up, a file that is not there or not ours
-SURE_TO_FAIL_AGAIN = (
-    ValueError, TypeError, LookupError, AttributeError, ImportError, NotImplementedError, AssertionError, ArithmeticError,
-    pickle.PicklingError, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError,
-)  # fmt: skip
-
 TETHERED = "benchmarks.tethered"
 LONGEST_WAIT_S = 86400.0  # the system calls that wait take no much longer time; whoever waits looks again and waits on
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -263,8 +249,7 @@ def _run_in_child(answers: multiprocessing.connection.Connection, job: Job) -> N
         with contextlib.suppress(OSError):  # a disk that is full takes no log either
             traceback.print_exc()
             sys.stderr.flush()
-        status = _status_of(error)
-        retry = status == Status.CRASH and not any(isinstance(link, SURE_TO_FAIL_AGAIN) for link in _causes(error))
+        status, retry = meaning_of(error)
         failure = {"status": status, "type": type(error).__name__, "message": str(error), "value": None, "retry": retry}
         answers.send(("outcome", failure))
     finally:
@@ -301,39 +286,11 @@ def _resolve(function: str) -> Callable[[dict[str, Any], ReportPhase], Any]:
     return resolved
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An exception and what it was raised from."""
-    link: BaseException | None = error
-    while link is not None:
-        yield link
-        link = link.__cause__
-
-
-def _status_of(error: BaseException) -> Status:
-    """What an exception means for the cell; what it was raised from counts too."""
-    for link in _causes(error):
-        if isinstance(link, UnsupportedError):
-            return Status.UNSUPPORTED
-        if isinstance(link, InvalidMeasurementError):
-            return Status.INVALID
-        if _is_out_of_memory(link):
-            return Status.OOM
-    return Status.CRASH
-
-
 def _signal_name(number: int) -> str:
     try:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal
         return str(number)
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY_TEXTS)
 
 
 def _tie_to_run() -> None:

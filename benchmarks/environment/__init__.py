@@ -1,4 +1,4 @@
-"""Where and by what code a number was made: the machine, the packages, the commit, and the digest of the measuring code.
+"""Where and by what a number was made: the machine, the packages, the commit, the command.
 
 Stable facts form the environment's fingerprint; readings such as clock rates are recorded beside it and never hashed.
 Nothing here imports torch or persrec: versions come from package metadata, GPU facts from NVML.
@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -19,11 +19,11 @@ from typing import Any
 
 import psutil
 
-from benchmarks.checkout import repository_state
-from benchmarks.driver import ask, clocks, facts, first_visible, visible_devices
-from benchmarks.portable import portable_argv
+from benchmarks.environment.checkout import repository_state
+from benchmarks.environment.driver import ask, clocks, facts, first_visible, visible_devices
+from benchmarks.environment.portable import portable_argv
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parent.parent.parent
 PACKAGES = (
     "torch",
     "numpy",
@@ -35,15 +35,6 @@ PACKAGES = (
     "transformers",
     "nvidia-ml-py",
     "scipy",
-)
-MEASURING_SOURCES = (
-    "persrec",
-    "benchmarks/cell.py",
-    "benchmarks/execute.py",
-    "benchmarks/probes",
-    "benchmarks/measures.py",
-    "benchmarks/isolation.py",
-    "benchmarks/driver.py",
 )
 
 
@@ -166,25 +157,6 @@ def provenance(*, argv: Sequence[str]) -> dict[str, Any]:
 def utc_now() -> str:
     """The time as records write it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-@functools.cache
-def code_digest(root: Path = PROJECT) -> str:
-    """SHA-256 over the sources that make numbers; reports, gate, grids and tests may change without making records stale."""
-    hasher = hashlib.sha256()
-    for path in _python_sources(root, MEASURING_SOURCES):
-        content = path.read_bytes()
-        hasher.update(f"{path.relative_to(root).as_posix()}\0{len(content)}\0".encode())
-        hasher.update(content)
-    return hasher.hexdigest()
-
-
-def _python_sources(root: Path, names: Iterable[str]) -> list[Path]:
-    found: list[Path] = []
-    for name in names:
-        path = root / name
-        found += path.rglob("*.py") if path.is_dir() else [path] * path.exists()
-    return sorted(found)
 
 
 def _cpu_model() -> str | None:

@@ -1,0 +1,157 @@
+"""What each number of a run is beside the reviewed baseline. Pure: no file, no command line, no torch."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from benchmarks.findings import Verdict
+from benchmarks.gate.baseline import Baseline, BaselineEntry, DataIdentity, as_finite
+from benchmarks.labels import Labels
+from benchmarks.measures import MEASURES, is_gated
+from benchmarks.records import FINDINGS, Metric, Record, Status
+
+NOTICEABLE = 0.5  # of the margin: a quality loss this large, beside a cheaper cell, deserves a look
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One number, or one cell where ``metric`` is ``None``, beside the baseline."""
+
+    verdict: Verdict
+    cell_key: str
+    cell: str
+    metric: str | None = None
+    baseline: float | None = None
+    current: float | None = None
+    margin: float | None = None
+    reason: str = ""
+
+    def change(self) -> float | None:
+        """The change relative to the baseline; ``None`` where the baseline is 0 or a side has no number."""
+        if not self.baseline or self.current is None:
+            return None
+        return as_finite((self.current - self.baseline) / abs(self.baseline))
+
+
+def judge(baseline: Baseline, records: Sequence[Record]) -> list[Finding]:
+    """Every cell and every gated number of the run and of the baseline, the worst findings first."""
+    names = Labels.of(
+        [*(entry.cell for entry in baseline.entries.values()), *(record.cell for record in records)],
+        [part for record in records for part in record.parts.all()],
+    )
+    current = {record.cell_key: record for record in records}
+    findings: list[Finding] = []
+    for key, entry in baseline.entries.items():
+        found = _of_cell(baseline, entry, current[key]) if key in current else [_absent(entry, records)]
+        findings += [replace(finding, cell_key=key, cell=names(entry.cell)) for finding in found]
+    for key, record in current.items():
+        if key not in baseline.entries:
+            findings.append(replace(_unknown(record), cell_key=key, cell=names(record.cell)))
+    return sorted(findings, key=lambda finding: finding.verdict.rank)
+
+
+def _finding(verdict: Verdict, reason: str = "", *, metric: str | None = None, baseline: float | None = None) -> Finding:
+    """A finding that does not say yet which cell it is of."""
+    return Finding(verdict=verdict, cell_key="", cell="", metric=metric, baseline=baseline, reason=reason)
+
+
+def _absent(entry: BaselineEntry, records: Sequence[Record]) -> Finding:
+    """A cell of the baseline that the run has no record of: it was forgotten, or these data, measures or devices cannot have it."""
+    peers = [record for record in records if DataIdentity.of(record) == entry.dataset]
+    if not peers:
+        others = ", ".join(sorted({record.cell.dataset for record in records}))
+        return _finding(Verdict.INCOMPARABLE, f"the baseline is of {entry.dataset}, the results are of other data: {others}")
+    if all(record.measure_versions != entry.measure_versions for record in peers):
+        return _finding(Verdict.INCOMPARABLE, _version_change(entry.measure_versions, peers[0].measure_versions))
+    if all(record.cell.device != entry.cell.device for record in peers):
+        return _finding(Verdict.INCOMPARABLE, f"the baseline is of device {entry.cell.device}, the results are not")
+    return _finding(Verdict.MISSING, "the baseline has it, and there is no record of it among the results")
+
+
+def _version_change(then: Mapping[str, int], now: Mapping[str, int]) -> str:
+    changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+    return "measured in another way since: " + ", ".join(f"{name} {_change_of(then.get(name), now.get(name))}" for name in changed[:3])
+
+
+def _change_of(then: int | None, now: int | None) -> str:
+    if then is None or now is None:
+        return "is new" if then is None else "is gone"
+    return f"version {then} then, {now} now"
+
+
+def _unknown(record: Record) -> Finding:
+    if record.status not in FINDINGS:
+        return _finding(Verdict.INVALID, _failure(record))
+    return _finding(Verdict.NEW, f"not in the baseline; its status is {record.status.value}")
+
+
+def _failure(record: Record) -> str:
+    """``crash in flops: ValueError: the message``, as far as the record knows."""
+    error = record.error
+    if error is None:
+        return record.status.value
+    where = f"{record.status.value} in {error.phase}" if error.phase else record.status.value
+    return ": ".join([where, *(text for text in (error.type, error.message) if text)])
+
+
+def _of_cell(baseline: Baseline, entry: BaselineEntry, record: Record) -> list[Finding]:
+    then, now = entry.status, record.status
+    if now not in FINDINGS or (then is Status.OK and now is not Status.OK):
+        return [_finding(Verdict.INVALID, f"{then.value} in the baseline, now {_failure(record)}")]
+    if then is not Status.OK:
+        verdict = Verdict.PASS if then is now else Verdict.IMPROVED if now is Status.OK else Verdict.AMBIGUOUS
+        return [_finding(verdict, f"{then.value} in the baseline, {now.value} now")]
+    gated = {metric for metric in record.metrics if is_gated(metric, device=record.cell.device)}
+    numbers = (_of_number(baseline, entry.metrics.get(name), record.metrics.get(name), name) for name in sorted({*entry.metrics, *gated}))
+    return _weighed_together([finding for finding in numbers if finding is not None])
+
+
+def _of_number(baseline: Baseline, then: float | None, metric: Metric | None, name: str) -> Finding | None:
+    """One number beside its baseline; ``None`` where neither side has one."""
+    finding = _finding(Verdict.PASS, metric=name, baseline=then)
+    if name not in MEASURES:
+        return replace(finding, verdict=Verdict.INCOMPARABLE, reason="there is no such measure any more")
+    if metric is None or metric.value is None:
+        reason = f"no value: {metric.method}" if metric is not None else "not among the record's metrics"
+        return replace(finding, verdict=Verdict.MISSING, reason=reason) if then is not None else None
+    now = metric.value
+    if as_finite(now) is None:
+        return replace(finding, verdict=Verdict.INVALID, reason="its value is beyond the range of a number")
+    finding = replace(finding, current=now)
+    if then is None:
+        return replace(finding, verdict=Verdict.NEW, reason="not in the baseline")
+    margin = baseline.margin(name, then)
+    worse = now - then if MEASURES[name].direction == "lower" else then - now
+    verdict = Verdict.REGRESSION if worse > margin else Verdict.IMPROVED if worse < -margin else Verdict.PASS
+    return replace(finding, verdict=verdict, margin=as_finite(margin))
+
+
+def _weighed_together(findings: Sequence[Finding]) -> list[Finding]:
+    """Quality and cost of one cell together: a saving at the price of quality is no improvement."""
+    qualities = [finding for finding in findings if _group(finding) == "quality"]
+    lost = [finding for finding in qualities if finding.verdict is Verdict.REGRESSION]
+    lower = [finding for finding in qualities if _quality_loss(finding) > NOTICEABLE]
+    if lost:
+        verdict, reason = Verdict.REGRESSION, f"bought with quality: {_moves(lost)}"
+    elif lower:
+        verdict, reason = Verdict.AMBIGUOUS, f"cheaper, with less quality inside the margin: {_moves(lower)}"
+    else:
+        return list(findings)
+    return [
+        replace(finding, verdict=verdict, reason=reason) if finding.verdict is Verdict.IMPROVED and _group(finding) == "cost" else finding
+        for finding in findings
+    ]
+
+
+def _group(finding: Finding) -> str | None:
+    return MEASURES[finding.metric].group if finding.metric in MEASURES else None
+
+
+def _quality_loss(finding: Finding) -> float:
+    """How much lower a quality is, in margins."""
+    if finding.baseline is None or finding.current is None or not finding.margin:
+        return 0.0
+    return (finding.baseline - finding.current) / finding.margin
+
+
+def _moves(findings: Sequence[Finding]) -> str:
+    return ", ".join(f"{finding.metric} {finding.baseline:.4g} to {finding.current:.4g}" for finding in findings[:3])

@@ -1,0 +1,87 @@
+"""Differences from the layout without tokens, drawn with their intervals."""
+
+from collections.abc import Sequence
+
+from matplotlib.ticker import FixedFormatter, FixedLocator
+
+from benchmarks import text
+from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
+from benchmarks.analysis.estimates import with_interval
+from benchmarks.analysis.references import Contrast, compare, contrasted
+from benchmarks.report import tabular
+from benchmarks.report.figures import axes, canvas
+from benchmarks.report.figures.axes import Backbones
+from benchmarks.report.figures.canvas import Drawing
+from benchmarks.report.names import METRIC_NAMES, Names, family
+from benchmarks.report.tabular import Entry, Table
+
+_MOST_ROWS = 30
+
+
+def forest_figure(among: Sequence[Configuration], names: Names, *, key: str, where: str) -> Drawing | None:
+    """Differences from the no-token layout with their intervals; ``None`` where no configuration has that reference."""
+    contrasts = {metric: [compare(one, among, metric) for one in contrasted(among)] for metric in QUALITY_METRICS}
+    kept = [
+        index
+        for index, contrast in enumerate(contrasts[QUALITY_METRICS[0]])
+        if contrast.over_no_token.value is not None and not contrast.configuration.is_control and not _served_twice(contrast)
+    ][:_MOST_ROWS]
+    if not kept:
+        return None
+    drawn = [contrasts[QUALITY_METRICS[0]][index].configuration for index in kept]
+    backbones = Backbones.of(drawn)
+    title = f"Difference from the no-token layout, {where}"
+    with canvas.settings():
+        figure, panels = canvas.new_figure(height=0.9 + 0.21 * len(kept), columns=len(QUALITY_METRICS), sharey=True)
+        for axis, metric in zip(panels, QUALITY_METRICS, strict=True):
+            axis.axvline(0.0, color=canvas.INK, linewidth=0.9)
+            for place, index in enumerate(kept):
+                contrast = contrasts[metric][index]
+                gain, style = contrast.over_no_token, axes.marker(contrast.configuration, backbones, size=5.5)
+                if gain.value is None:
+                    continue
+                if gain.low is not None:
+                    axis.hlines(place, gain.low, gain.high, color=family(contrast.configuration).colour, linewidth=1.3)
+                axis.plot([gain.value], [place], linestyle="none", **style)
+            axis.set_title(f"{METRIC_NAMES[metric]}, minus no token")
+            axis.xaxis.set_major_formatter(lambda value, _: text.decimals(value, signed=True))
+        panels[0].set_ylim(len(kept) - 0.4, -0.6)
+        panels[0].yaxis.set_major_locator(FixedLocator(range(len(kept))))
+        panels[0].yaxis.set_major_formatter(FixedFormatter([names.brief(one) for one in drawn]))
+        panels[0].tick_params(axis="y", labelcolor=canvas.INK)
+        axes.legend(figure, drawn, backbones)
+        description = _forest_in_words([contrasts[QUALITY_METRICS[0]][index] for index in kept], names)
+        image = canvas.export(figure, key=key, title=title, description=description)
+    return Drawing(
+        key=key,
+        title=title,
+        description=description,
+        image=image,
+        table=_forest_table(contrasts, kept, names, key=f"{key}-table", caption=title),
+    )
+
+
+def _served_twice(contrast: Contrast) -> bool:
+    """Full history from its cache where full history recomputed is there: the same ranks."""
+    one = contrast.configuration
+    return one.cell.compression == "full" and one.cell.serving == "cache" and contrast.references.full is not None
+
+
+def _forest_table(contrasts: dict[str, list[Contrast]], kept: Sequence[int], names: Names, *, key: str, caption: str) -> Table:
+    numeric = [f"{METRIC_NAMES[metric]} minus no token" for metric in QUALITY_METRICS]
+    rows = [
+        tabular.row(
+            Entry(
+                text=names(contrasts[QUALITY_METRICS[0]][index].configuration),
+                family=family(contrasts[QUALITY_METRICS[0]][index].configuration).key,
+            ),
+            *(tabular.of_difference(contrasts[metric][index].over_no_token) for metric in QUALITY_METRICS),
+        )
+        for index in kept
+    ]
+    return Table(key=key, caption=caption, columns=tabular.columns("configuration", *numeric, numeric=numeric), rows=tuple(rows))
+
+
+def _forest_in_words(drawn: Sequence[Contrast], names: Names) -> str:
+    said = [f"{names(contrast.configuration)} {with_interval(contrast.over_no_token, 'signed')}" for contrast in drawn]
+    return f"{METRIC_NAMES[QUALITY_METRICS[0]]} minus the no-token layout's: {'; '.join(said)}."

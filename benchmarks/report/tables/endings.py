@@ -1,0 +1,109 @@
+"""How each cell ended: the feasibility map, what failed, and what could not be measured."""
+
+import itertools
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from benchmarks.analysis.configurations import Configuration
+from benchmarks.records import Failure, Record, Status
+from benchmarks.report import tabular
+from benchmarks.report.names import Names, backbone_name, family
+from benchmarks.report.tabular import Entry, Table
+
+STATUS_SIGNS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "ok": ("\N{BLACK CIRCLE}", "fine"),
+        "oom": ("\N{BLACK UP-POINTING TRIANGLE}", "warn"),
+        "unsupported": ("\N{WHITE CIRCLE}", "muted"),
+        "timeout": ("\N{BLACK DIAMOND}", "bad"),
+        "crash": ("\N{MULTIPLICATION X}", "bad"),
+        "invalid": ("\N{BLACK SQUARE}", "bad"),
+    }
+)  # in the order from fine to bad
+_WORST_FIRST = (Status.CRASH, Status.TIMEOUT, Status.INVALID, Status.OOM, Status.UNSUPPORTED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailedCell:
+    """A cell that did not end well, with what it left."""
+
+    name: str
+    seed: str
+    status: str
+    phase: str
+    message: str
+    log: str
+    rerun: str
+
+
+def feasibility_table(among: Sequence[Configuration], *, key: str, caption: str) -> Table:
+    """Status per backbone, compression and tokens (rows) and history (columns); with several seeds, how many ended how."""
+    windows = sorted({(one.cell.history, one.cell.recent) for one in among})
+    rows: dict[tuple[str, str, int, int], dict[tuple[int, int], Counter[str]]] = {}
+    for one in sorted(among, key=lambda one: (one.is_floor, one.cell.backbone, family(one).place, one.cell.tokens, one.cell.segments)):
+        place = (backbone_name(one), family(one).name, one.cell.tokens, one.cell.segments)
+        rows.setdefault(place, {}).setdefault((one.cell.history, one.cell.recent), Counter()).update(one.statuses)
+    entries = [
+        tabular.row(
+            backbone, kind, tabular.of_count(tokens), tabular.of_count(segments), *(_status(by_window.get(window)) for window in windows)
+        )
+        for (backbone, kind, tokens, segments), by_window in rows.items()
+    ]
+    headings = tabular.columns(
+        "backbone",
+        "compression",
+        "tokens",
+        "segments",
+        *(f"{history} + {recent}" for history, recent in windows),
+        numeric=["tokens", "segments"],
+    )
+    return Table(key=key, caption=caption, columns=headings, rows=tuple(entries), is_map=True)
+
+
+def _status(statuses: Counter[str] | None) -> Entry:
+    if not statuses:
+        return Entry(text="", tone="muted")
+    worst = max(statuses, key=list(STATUS_SIGNS).index)
+    sign, tone = STATUS_SIGNS[worst]
+    if len(statuses) == 1:
+        total = statuses[worst]
+        return Entry(text=f"{sign} {worst}" + (f" \N{MULTIPLICATION SIGN} {total}" if total > 1 else ""), tone=tone)
+    return Entry(text=f"{sign} " + ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())), tone=tone)
+
+
+def missing_table(among: Sequence[Configuration]) -> Table | None:
+    """What could not be measured, and why, with the number of cells."""
+    reasons: Counter[tuple[str, str]] = Counter()
+    for record in itertools.chain.from_iterable(one.measured for one in among):
+        for name, entry in record.metrics.items():
+            if entry.value is None:
+                reasons[name, entry.method or "no reason given"] += 1
+    rows = [
+        tabular.row(Entry(text=name, tone="code"), reason, tabular.of_count(count)) for (name, reason), count in sorted(reasons.items())
+    ]
+    headings = tabular.columns("metric", "reason", "cells", numeric=["cells"])
+    return Table(key="missing", caption="What could not be measured", columns=headings, rows=tuple(rows)) if rows else None
+
+
+def failures(among: Sequence[Configuration], names: Names) -> list[FailedCell]:
+    """Every cell that did not end well, the measurements that are missing before the findings."""
+    failed = [_failed(record, names(one)) for one in among for record in one.records if not record.ok]
+    order = {status.value: place for place, status in enumerate(_WORST_FIRST)}
+    return sorted(failed, key=lambda cell: (order[cell.status], cell.name, cell.seed))
+
+
+def _failed(record: Record, name: str) -> FailedCell:
+    halves = (record.quality, record.cost)
+    error = record.error or next((half.error for half in halves if half is not None and half.error is not None), None) or Failure()
+    message = error.message or "no message"
+    return FailedCell(
+        name=name,
+        seed=str(record.cell.seed),
+        status=record.status.value,
+        phase=error.phase or "an unknown phase",
+        message=f"{error.type}: {message}" if error.type else message,
+        log=error.log_tail or "",
+        rerun=record.provenance.rerun or "",
+    )

@@ -1,0 +1,76 @@
+"""The FLOP ledger: three counts side by side; and what item vectors cost."""
+
+from collections.abc import Sequence
+
+from benchmarks import text
+from benchmarks.analysis.configurations import Configuration, ledger_row_agrees
+from benchmarks.measures import LEDGER_TOLERANCE
+from benchmarks.records import LedgerRow
+from benchmarks.report import tabular
+from benchmarks.report.names import Names, backbone_name, dataset_name, family, filter_name
+from benchmarks.report.tabular import Entry, Row, Table
+
+_ITEM_COSTS = ("item_flops", "item_vectors_per_second", "item_peak_bytes")
+_LEDGER_COLUMNS = ("formula", "torch counter", "fvcore", "largest difference", "visible", "executed")
+
+
+def ledger_tables(among: Sequence[Configuration], names: Names) -> list[Table]:
+    """The three counts side by side: the totals of each pass, then its parts."""
+    totals: list[Row] = []
+    parts: list[Row] = []
+    for one in among:
+        ledger = next((record.ledger for record in one.measured if record.ledger), ())
+        for counts in ledger:
+            (totals if counts.part == "total" else parts).append(_ledger_row(one, counts, names))
+    headings = ("configuration", "pass", *_LEDGER_COLUMNS, f"agree within {LEDGER_TOLERANCE:.0%}", "not counted")
+    columns = tabular.columns(*headings, numeric=_LEDGER_COLUMNS)
+    captioned = (("ledger-passes", "FLOP ledger: the passes", totals), ("ledger-parts", "FLOP ledger: their parts", parts))
+    return [Table(key=key, caption=caption, columns=columns, rows=tuple(rows), filters=True) for key, caption, rows in captioned if rows]
+
+
+def item_table(among: Sequence[Configuration]) -> Table | None:
+    """What item vectors cost that are computed once and kept: a row for each backbone that computes them."""
+    rows: dict[tuple[str, str, float], Row] = {}
+    for one in among:
+        costs = [one.cost(name) for name in _ITEM_COSTS]
+        if costs[0].value is None:
+            continue
+        entries = (tabular.of_cost(name, cost) for name, cost in zip(_ITEM_COSTS, costs, strict=True))
+        row = tabular.row(backbone_name(one), dataset_name(one), *entries, backbone=filter_name(one))
+        rows.setdefault((backbone_name(one), dataset_name(one), costs[0].value), row)
+    numeric = ("whole catalogue", "vectors computed", "peak memory")
+    columns = tabular.columns("backbone", "dataset", *numeric, numeric=numeric)
+    caption = "Item vectors: computed once, kept, and in no number of a request"
+    return Table(key="item-vectors", caption=caption, columns=columns, rows=tuple(rows.values())) if rows else None
+
+
+def _ledger_row(one: Configuration, counts: LedgerRow, names: Names) -> Row:
+    three = (counts.formula_flops, counts.torch_flops, counts.fvcore_flops)
+    known = [count for count in three if count is not None]
+    spread = (max(known) - min(known)) / max(known) if known and max(known) > 0 else 0.0
+    agrees = ledger_row_agrees(counts)
+    return tabular.row(
+        Entry(text=names(one), family=family(one).key),
+        counts.phase + ("" if counts.part == "total" else f", {counts.part.replace('_', ' ')}"),
+        *(_flops(count) for count in three),
+        Entry(text=text.percent(spread), order=spread),
+        _flops(counts.visible_flops),
+        _flops(counts.executed_flops),
+        Entry(text="agree" if agrees else "disagree", tone="fine" if agrees else "bad"),
+        _uncounted(sorted(counts.uncounted.items())),
+        family=family(one).name,
+        backbone=filter_name(one),
+    )
+
+
+def _uncounted(operations: Sequence[tuple[str, int]]) -> Entry:
+    """What no counter prices: additions, masks and the like; how many kinds, and which on demand."""
+    if not operations:
+        return Entry(text="nothing", order=0, tone="muted")
+    listing = ", ".join(f"{name} \N{MULTIPLICATION SIGN} {times}" for name, times in operations)
+    kinds = f"{len(operations)} kind{'s' if len(operations) != 1 else ''}"
+    return Entry(text=kinds, order=len(operations), tone="long", folded=listing)
+
+
+def _flops(value: float | None) -> Entry:
+    return tabular.NOTHING if value is None else Entry(text=text.flops(float(value)), order=float(value))

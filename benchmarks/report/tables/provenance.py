@@ -1,0 +1,114 @@
+"""Where the numbers come from: machines, data, and the command that measures each cell again."""
+
+from collections.abc import Mapping, Sequence
+
+from benchmarks import text
+from benchmarks.analysis.configurations import Configuration
+from benchmarks.analysis.origins import Source
+from benchmarks.records import DatasetFacts, Environment, Origin, Record
+from benchmarks.report import tabular
+from benchmarks.report.names import Names, family, filter_name
+from benchmarks.report.tabular import Entry, Row, Table
+
+
+def environment_table(every: Sequence[Source]) -> Table:
+    """Each machine that measured, once, and how much it measured."""
+    machines: dict[str, list[Source]] = {}
+    for source in every:
+        machines.setdefault(source.origin.environment.fingerprint or "", []).append(source)
+    headings = tabular.columns(
+        "environment", "qualities", "costs", "processor", "memory", "accelerator", "system", "software", numeric=["qualities", "costs"]
+    )
+    rows = tuple(_machine(known, measured) for known, measured in sorted(machines.items()))
+    return Table(key="environments", caption="Machines and software", columns=headings, rows=rows)
+
+
+def _machine(fingerprint: str, measured: Sequence[Source]) -> Row:
+    facts = measured[0].origin.environment
+    halves = [source.half for source in measured]
+    return tabular.row(
+        Entry(text=fingerprint[:12] or text.MISSING, tone="code"),
+        tabular.of_count(halves.count("quality")),
+        tabular.of_count(halves.count("cost")),
+        Entry(text=facts.cpu or "unknown", detail=f"{facts.cores or '?'} cores, {facts.threads or '?'} threads used"),
+        text.nbytes(facts.memory_bytes) if facts.memory_bytes else "unknown",
+        Entry(text=facts.gpu, detail=f"driver {facts.driver or 'unknown'}")
+        if facts.gpu
+        else Entry(text="none", tone="muted", detail=facts.gpu_reason or ""),
+        facts.system or "unknown",
+        _software(facts),
+    )
+
+
+def _software(facts: Environment) -> str:
+    packages = [f"{name} {version}" for name, version in sorted(facts.packages.items()) if version]
+    return ", ".join([f"Python {facts.python or 'unknown'}", *packages])
+
+
+def dataset_table(records: Sequence[Record]) -> Table | None:
+    """Each dataset that was measured on, with its size and what the exact predictor reaches."""
+    data = {record.dataset.digest: record.dataset for record in records if record.dataset is not None}
+    rows = [_dataset(facts) for facts in sorted(data.values(), key=lambda facts: (facts.name, facts.digest))]
+    numeric = ("users", "items", "interactions")
+    headings = tabular.columns("dataset", *numeric, "ceiling of the exact predictor", "notes", "digest", numeric=numeric)
+    return Table(key="datasets", caption="Data", columns=headings, rows=tuple(rows)) if rows else None
+
+
+def _dataset(facts: DatasetFacts) -> Row:
+    notes = "; ".join(f"{name}: {value}" for name, value in sorted(facts.notes.items()) if not isinstance(value, dict | list))
+    ceilings = "; ".join(_reached(name, by_metric) for name, by_metric in sorted((facts.ceiling or {}).items()))
+    return tabular.row(
+        facts.name + (f" ({facts.size})" if facts.size else ""),
+        *(
+            tabular.NOTHING if number is None else Entry(text=text.exact(number), order=number)
+            for number in (facts.users, facts.items, facts.interactions)
+        ),
+        Entry(text=ceilings or text.MISSING),
+        Entry(text=notes or text.MISSING, tone="long"),
+        Entry(text=facts.digest[:12], tone="code"),
+    )
+
+
+def _reached(name: str, by_metric: Mapping[str, float]) -> str:
+    """What the exact predictor reaches with one view of the past."""
+    return f"{name.replace('_', ' ')} {', '.join(f'{metric} {text.ratio(value)}' for metric, value in sorted(by_metric.items()))}"
+
+
+def rerun_table(among: Sequence[Configuration], names: Names, every: Sequence[Source]) -> Table:
+    """The command that measures each cell again, and where its quality and its cost come from."""
+    sharing = {source.origin.key: len(source.cells) for source in every if source.half == "cost"}
+    rows = [
+        tabular.row(
+            Entry(text=names(one), family=family(one).key),
+            tabular.of_count(record.cell.seed),
+            Entry(text=record.provenance.rerun or text.MISSING, tone="code"),
+            *_measured(record.quality),
+            *_measured(record.cost, shared_by=sharing.get(record.cost.key, 1) if record.cost is not None else 1),
+            Entry(text=record.cell_key[:12], tone="code"),
+            family=family(one).name,
+            backbone=filter_name(one),
+        )
+        for one in among
+        for record in one.records
+    ]
+    headings = tabular.columns(
+        "configuration", "seed", "measure it again", "quality", "its code", "cost", "code of the cost", "cell", numeric=["seed"],
+        explanations={
+            "quality": "its key; the commit that measured it, and when", "cost": "its key; the commit that measured it, and when",
+        },
+    )  # fmt: skip
+    return Table(key="reruns", caption="Where each point comes from", columns=headings, rows=tuple(rows), filters=True)
+
+
+def _measured(origin: Origin | None, *, shared_by: int = 1) -> tuple[Entry, Entry]:
+    """The key of a measurement with who took it, and its code by kind of number."""
+    if origin is None:
+        return tabular.NOTHING, tabular.NOTHING
+    provenance = origin.provenance
+    commit = (provenance.commit or "unknown")[:12] + (" + changes" if provenance.dirty else "")
+    shared = f", one cost for {shared_by} cells" if shared_by > 1 else ""
+    code = ", ".join(f"{kind} {digest[:12]}" for kind, digest in sorted(origin.code.items()))
+    return (
+        Entry(text=origin.key[:12], tone="code", detail=f"{commit}, {provenance.utc or 'no date'}{shared}"),
+        Entry(text=code or text.MISSING, tone="code"),
+    )

@@ -1,0 +1,132 @@
+"""Tables as the report holds them: what stands in a cell, what it sorts by, and the same as Markdown."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from benchmarks import text
+from benchmarks.analysis.estimates import Estimate, Form, with_interval
+from benchmarks.text import literal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """A column's heading; ``numeric`` aligns right; ``explanation`` is said on hovering and in the notes."""
+
+    name: str
+    numeric: bool = False
+    explanation: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entry:
+    """What stands in one place of a table.
+
+    ``order`` is what scripts sort by; ``detail`` is a second, smaller line; ``folded`` opens on demand; ``tone`` is good, fine,
+    warn, bad, muted, long (text that needs room), code or nothing.
+    """
+
+    text: str
+    order: float | None = None
+    detail: str = ""
+    tone: str = ""
+    family: str = ""
+    folded: str = ""
+
+
+NOTHING = Entry(text=text.MISSING, tone="muted")
+REFERENCE = Entry(text="the reference", tone="muted")
+CHANCE = "share of the bootstrap replicates in which nothing dominates it"
+PAIRED = "paired over users; coloured where the 95% interval leaves 0 out"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """Entries in the order of the columns; ``family`` and ``backbone`` are what the filter goes by."""
+
+    entries: tuple[Entry, ...]
+    family: str = ""
+    backbone: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Table:
+    """A table; ``key`` is its id in the page, ``filters`` offers a filter per family, ``is_map`` colours its entries by tone."""
+
+    key: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    filters: bool = False
+    is_map: bool = False
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row.entries) != len(self.columns):
+                raise ValueError(f"table {self.key}: a row of {len(row.entries)} entries, expected {len(self.columns)}")
+
+
+def columns(*names: str, numeric: Iterable[str] = (), explanations: dict[str, str] | None = None) -> tuple[Column, ...]:
+    """Columns by name."""
+    right = set(numeric)
+    return tuple(Column(name=name, numeric=name in right, explanation=(explanations or {}).get(name, "")) for name in names)
+
+
+def row(*entries: Entry | str, family: str = "", backbone: str = "") -> Row:
+    """A row; plain texts are entries as they are."""
+    return Row(
+        entries=tuple(entry if isinstance(entry, Entry) else Entry(text=entry) for entry in entries), family=family, backbone=backbone
+    )
+
+
+def of_count(value: float) -> Entry:
+    """A number of things."""
+    return Entry(text=text.count(value), order=value)
+
+
+def of_cost(metric: str, estimate: Estimate) -> Entry:
+    """A cost in its unit, or why there is none."""
+    if estimate.value is None:
+        return Entry(text=text.MISSING, detail=estimate.reason, tone="muted")
+    return Entry(text=text.quantity(metric, estimate.value), order=estimate.value)
+
+
+def of_quality(estimate: Estimate, shown: Form = "ratio") -> Entry:
+    """A quality with its interval below it, or why there is none; ``shown`` as in ``with_interval``."""
+    if estimate.value is None:
+        return Entry(
+            text="undefined" if estimate.reason.startswith("undefined") else text.MISSING,
+            detail=estimate.reason.removeprefix("undefined: "),
+            tone="muted",
+        )
+    value, _, interval = with_interval(estimate, shown).partition(" (")
+    return Entry(text=value, order=estimate.value, detail=interval.removesuffix(")") or estimate.reason)
+
+
+def of_difference(estimate: Estimate) -> Entry:
+    """A signed difference, marked where its interval leaves 0 out."""
+    entry = of_quality(estimate, "signed")
+    if estimate.value is None or estimate.holds_zero:
+        return entry
+    return Entry(text=entry.text, order=entry.order, detail=entry.detail, tone="good" if estimate.value > 0 else "bad")
+
+
+def of_chance(probability: float | None, *, on_frontier: bool) -> Entry:
+    """How often a configuration is on a frontier when users are drawn anew, and whether it is on the one of the values."""
+    detail = "on it" if on_frontier else ""
+    if probability is None:
+        return Entry(text=text.MISSING, detail=f"{detail}, without an interval".removeprefix(", "), tone="muted")
+    return Entry(text=text.percent(probability), order=probability, tone="good" if on_frontier else "", detail=detail)
+
+
+def markdown(table: Table) -> str:
+    """The table for Markdown: caption, then the rows, nothing cut off."""
+    lines = [f"**{literal(table.caption)}**", ""]
+    lines.append("| " + " | ".join(literal(column.name) for column in table.columns) + " |")
+    lines.append("| " + " | ".join("---:" if column.numeric else "---" for column in table.columns) + " |")
+    lines += ["| " + " | ".join(_said(entry) for entry in row.entries) + " |" for row in table.rows]
+    return "\n".join(lines) + "\n"
+
+
+def _said(entry: Entry) -> str:
+    more = "; ".join(part for part in (entry.detail, entry.folded) if part)
+    return f"{literal(entry.text)} ({literal(more)})" if more else literal(entry.text)

@@ -1,0 +1,43 @@
+from fabricated_records import fabricate, records_of
+
+from benchmarks.analysis.origins import older_code, sources
+from benchmarks.cell import Cell
+
+
+def cell(**settings: object) -> Cell:
+    return Cell(**({"backbone": "hstu", "compression": "experts", "tokens": 4} | settings))  # type: ignore[arg-type]
+
+
+def test_seeds_have_a_quality_each_and_share_their_cost():
+    every = sources(records_of(*(fabricate(cell(seed=seed)) for seed in (1, 2))))
+    assert [(source.half, len(source.cells)) for source in every] == [("quality", 1), ("quality", 1), ("cost", 2)]
+
+
+def test_a_cell_that_ended_before_anything_was_measured_still_has_a_machine():
+    (source,) = sources(records_of(fabricate(cell(), status="crash", quality=None, cost=None)))
+    assert (source.half, source.origin.environment.python) == ("quality", "3.11.9")
+
+
+def test_older_code_is_told_by_half_and_kind():
+    old, new = fabricate(cell()), fabricate(cell(tokens=8))
+    for half, kind in (("quality", "evaluation"), ("cost", "latency")):
+        old[half] |= {"code": old[half]["code"] | {kind: f"older {kind}"}}
+        new[half] |= {"provenance": new[half]["provenance"] | {"utc": "2026-04-01T00:00:00Z"}}
+    found = older_code(sources(records_of(old, new)))
+    assert [(code.half, code.kinds, code.older, code.stale, code.total) for code in found] == [
+        ("quality", ("evaluation",), ("older evaluation",), 1, 2),
+        ("cost", ("latency",), ("older latency",), 1, 2),
+    ]
+    assert [record.cell.tokens for code in found for record in code.cells] == [4, 4]
+
+
+def test_kinds_whose_code_changed_together_are_told_together():
+    old, new = fabricate(cell(), code="a" * 64), fabricate(cell(tokens=8))
+    for half in ("quality", "cost"):
+        new[half] |= {"provenance": new[half]["provenance"] | {"utc": "2026-04-01T00:00:00Z"}}
+    found = older_code(sources(records_of(old, new)))
+    assert [(code.half, code.kinds) for code in found] == [("quality", ("evaluation", "training")), ("cost", ("flops", "latency"))]
+
+
+def test_one_code_is_no_mixture():
+    assert older_code(sources(records_of(fabricate(cell()), fabricate(cell(tokens=8))))) == []

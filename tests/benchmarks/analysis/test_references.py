@@ -1,0 +1,165 @@
+import dataclasses
+
+import pytest
+from fabricated_records import configured, fabricate, grid_cells
+
+from benchmarks.analysis.configurations import OF_ITS_OWN
+from benchmarks.analysis.frontier import frontier
+from benchmarks.analysis.references import compare, find_references, untouched
+from benchmarks.cell import Cell
+
+
+def cell(**settings: object) -> Cell:
+    return Cell(**({"backbone": "hstu", "compression": "experts", "tokens": 4} | settings))  # type: ignore[arg-type]
+
+
+def test_references_are_of_the_same_model_data_and_window():
+    found = configured([fabricate(one) for one in grid_cells()])
+    ours = next(
+        one for one in found if one.cell.backbone == "sasrec" and one.cell.history == 128 and one.is_tokens and one.cell.tokens == 8
+    )
+    references = find_references(ours, found)
+    assert references.full is not None
+    assert (references.full.cell.backbone, references.full.window, references.full.cell.serving) == ("sasrec", 160, "recompute")
+    assert references.full_cached is not None
+    assert references.full_cached.cell.serving == "cache"
+    assert references.no_token is not None
+    assert (references.no_token.cell.tokens, references.no_token.cell.history) == (0, 128)
+    assert references.recent is not None
+    assert references.recent.cell.recent == 32
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"copying_start": True}, {"recent_weight": 3.0}, {"moving_windows": True}, {"item_learning_rate": 1e-5},
+        {"negatives": 64}, {"dropout": 0.1}, {"batch_size": 64}, {"weight_decay": 0.1}, {"threads": 2}, {"item_layers": 2},
+    ],
+)  # fmt: skip
+def test_no_reference_is_trained_by_another_recipe(other):
+    full = {"compression": "full", "tokens": 0}
+    found = configured([fabricate(one) for one in (cell(**other), cell(**full))])
+    ours = next(one for one in found if one.is_tokens)
+    assert find_references(ours, found).full_quality is None
+    found = configured([fabricate(one) for one in (cell(**other), cell(**full, **other))])
+    assert find_references(next(one for one in found if one.is_tokens), found).full_quality is not None
+
+
+def test_no_reference_is_an_ablation_or_served_from_anything_but_its_own_fresh_cache():
+    full = {"compression": "full", "tokens": 0}
+    changed = [cell(**full, staleness=8), cell(**full, cache_dtype="int8"), cell(cache_dtype="int8"), cell(ablation="other_user")]
+    own = cell(cache_dtype="int8")
+    found = configured([fabricate(one) for one in changed])
+    assert find_references(next(one for one in found if one.cell.cache_dtype == own.cache_dtype), found).full_quality is None
+    found = configured([fabricate(one) for one in [*changed, cell(**full)]])
+    for one in found:
+        assert find_references(one, found).full_quality.changed == {}
+    assert [one.is_experiment for one in found].count(True) == 2
+
+
+def test_a_control_has_the_places_of_the_tokens():
+    plans = [
+        {"plan": "100:2+224:2"},
+        {"plan": "100:0+224:0", "tokens": 0},
+        {"tokens": 0},
+        {"plan": "growing", "tokens": 0},
+        {"plan": "growing"},
+    ]
+    found = configured([fabricate(cell(segments=2, **plan)) for plan in plans])
+    plan_of_control = {one.cell.plan: find_references(one, found).no_token.cell.plan for one in found if one.is_tokens}
+    assert plan_of_control == {"100:2+224:2": "100:0+224:0", "growing": "growing"}
+
+
+def test_the_untouched_cell_of_a_changed_one_is_the_same_model():
+    cells = [cell(), cell(tokens=8), cell(staleness=4, cache_dtype="int8"), cell(tokens=2, ablation="other_user")]
+    found = configured([fabricate(one) for one in cells])
+    own = {one.cell.tokens: untouched(one, found) for one in found if one.changed}
+    assert own[4] is next(one for one in found if one.cell.tokens == 4 and not one.changed)
+    assert own[2] is None
+
+
+def test_a_control_of_its_own_training_is_preferred_and_a_failed_one_is_not():
+    separate, elastic = cell(tokens=0), cell(tokens=0, training="elastic", elastic_tokens=(0, 4))
+    ours = cell(training="elastic", elastic_tokens=(0, 4))
+
+    def control(**statuses: str) -> str:
+        records = [fabricate(ours), fabricate(separate, status=statuses.get("separate", "ok")), fabricate(elastic)]
+        found = configured(records)
+        return str(find_references(next(one for one in found if one.is_tokens), found).no_token.cell.training)
+
+    assert control() == "separate"
+    assert control(separate="oom") == "elastic"
+
+
+def test_full_history_from_its_cache_stands_in_where_it_alone_was_measured():
+    found = configured([fabricate(cell()), fabricate(cell(compression="full", tokens=0, serving="cache"))])
+    ours = next(one for one in found if one.is_tokens)
+    references = find_references(ours, found)
+    assert references.full is None
+    assert references.full_quality is references.full_cached
+    assert compare(ours, found, "ndcg@10").retention.value is not None
+
+
+def test_a_comparison_adds_up():
+    found = configured([fabricate(one) for one in grid_cells(histories=(224,))])
+    ours = next(one for one in found if one.is_tokens and one.cell.tokens == 16)
+    got = compare(ours, found, "ndcg@10")
+    full, control = got.references.full.quality("ndcg@10").value, got.references.no_token.quality("ndcg@10").value
+    assert got.over_no_token.value == pytest.approx(got.quality.value - control)
+    assert got.recovered.value == pytest.approx((got.quality.value - control) / (full - control))
+    assert got.retention.value == pytest.approx(got.quality.value / full)
+    wide = got.quality.high - got.quality.low
+    assert got.over_no_token.high - got.over_no_token.low < wide  # what the pairing is for
+
+
+@pytest.mark.parametrize(
+    "own", [{"learning_rate": 0.1}, {"epochs": 9}, {"patience": 3}, {"temperature": 0.2}, {"warmup_steps": 5}, {"decays": False}]
+)
+def test_what_a_compression_is_tuned_by_may_be_its_own(own):
+    found = configured([fabricate(cell()), fabricate(cell(compression="full", tokens=0, **own))])
+    assert find_references(next(one for one in found if one.is_tokens), found).full_quality is not None
+
+
+def test_every_setting_is_either_shared_or_a_compressions_own():
+    ours, other = configured([fabricate(cell())])[0].cell, dict.fromkeys(field.name for field in dataclasses.fields(Cell))
+    assert len(configured([fabricate(ours)])[0].shared) - 1 + len(OF_ITS_OWN) == len(other)
+
+
+def few_users(users: int, qualities: dict[int, float]):
+    """A control, PerSRec and full history by tokens (-1 is full), each the mean over few users, all of whose resamples are alike."""
+    records = []
+    for tokens, quality in qualities.items():
+        one = cell(tokens=tokens) if tokens >= 0 else cell(compression="full", tokens=0)
+        record = fabricate(one)
+        record["metrics"]["ndcg@10"] |= {"value": quality, "n": users, "low": quality, "high": quality}
+        record["replicates"]["means"]["ndcg@10"] = [quality] * 500
+        records.append(record)
+    found = configured(records)
+    return compare(next(one for one in found if one.is_tokens), found, "ndcg@10")
+
+
+@pytest.mark.parametrize("users", [1, 9])
+def test_few_users_prove_nothing(users):
+    found = few_users(users, {0: 0.43, 4: 0.22, -1: 0.485})  # recovered would be -382% (-382% to -382%)
+    assert (found.quality.value, found.quality.low, found.quality.high) == (0.22, None, None)
+    assert found.quality.reason == f"{users} user{'s' * (users > 1)}; an interval takes at least 10"
+    assert found.retention.value == pytest.approx(0.22 / 0.485)
+    assert (found.retention.low, found.retention.reason) == (None, found.quality.reason)
+    assert found.recovered.value is None
+    assert found.recovered.reason.startswith("undefined: full minus no token has no interval")
+    assert found.over_no_token.holds_zero
+
+
+def test_users_who_are_all_alike_prove_nothing():
+    found = few_users(60, {0: 0.0, 4: 0.2, -1: 0.4})
+    assert (found.quality.low, found.over_no_token.low, found.retention.low, found.recovered.value) == (None, None, None, None)
+    assert "whichever users are drawn" in found.quality.reason
+
+
+def test_few_users_are_on_no_frontier_with_certainty():
+    record = fabricate(cell())
+    record["metrics"]["ndcg@10"]["n"] = 3
+    found = configured([record, fabricate(cell(tokens=8))])
+    few, many = sorted(frontier(found, cost="serve_flops", metric="ndcg@10").standings, key=lambda s: s.configuration.cell.tokens)
+    assert (few.probability, few.dominated_by) == (None, None)
+    assert many.probability is not None

@@ -1,0 +1,119 @@
+"""The process of a timing comparison: what it times, and what it says where it cannot."""
+
+import pytest
+
+from benchmarks.cell import Cell
+from benchmarks.compare import worker
+from benchmarks.compare.judge import comparisons_of
+from benchmarks.compare.turns import BASE, HEAD, MeasuringProcess, ProcessError, WorkOrder
+from benchmarks.environment import PROJECT
+
+
+class Subject:
+    """Counts its calls."""
+
+    def __init__(self, cell):
+        self.cell, self.calls, self.compresses = cell, {"serve": 0, "compress": 0, "train": 0}, bool(cell.tokens)
+        self.model = self
+
+    def train(self, mode):
+        self.training = mode
+
+    def request(self, users):
+        return users
+
+    def training_batch(self, users):
+        return users
+
+    def server(self, users):
+        assert users == self.cell.batch_size
+        return lambda: self.count("serve")
+
+    def compress(self, users):
+        assert users == self.cell.batch_size
+        self.count("compress")
+
+    def trainer(self):
+        return self
+
+    def step(self, users):
+        assert users == self.cell.batch_size
+        self.count("train")
+
+    def count(self, name):
+        assert self.training == (name == "train")
+        self.calls[name] += 1
+
+
+def test_the_planted_slow_down_is_a_fifth_more_real_work():
+    done = {}
+
+    def timed(call, *, device, count):
+        before = dict(subject.calls)
+        call()
+        done[name] = {what: subject.calls[what] - before[what] for what in before if subject.calls[what] > before[what]}
+        return [0.030] * count
+
+    subject = Subject(Cell(backbone="hstu", compression="experts", tokens=4))
+    of_cell = worker.Timings(subject, timed, planted=True)
+    medians = {}
+    for name in (*of_cell.names, worker.SERVE):  # serving again behind a training step
+        medians[name] = of_cell.median(name)
+    assert done == {
+        worker.SERVE: {"serve": 5},
+        worker.PLANTED: {"serve": 6},
+        worker.COMPRESS: {"compress": 5},
+        worker.TRAIN: {"train": 1},
+    }
+    assert medians == {worker.SERVE: 0.006, worker.PLANTED: 0.006, worker.COMPRESS: 0.006, worker.TRAIN: 0.030}
+    assert worker.Timings(Subject(Cell(backbone="hstu", compression="recent")), timed, planted=False).names == [
+        worker.SERVE,
+        worker.TRAIN,
+    ]
+
+
+def test_a_real_process_times_a_cell_of_this_checkout(tmp_path):
+    settings = {"dataset_size": "tiny", "history": 6, "recent": 2, "width": 8, "batch_size": 2, "negatives": 8, "layers": 1}
+    good = Cell(backbone="hstu", compression="experts", tokens=2, training="none", **settings)
+    cells = {"good": good.to_dict(), "bad": {"backbone": "nothing", "compression": "full"}}
+    payload = {"data_dir": None, "cache_dir": str(tmp_path)}
+    order = WorkOrder(cells=cells, payload=payload, threads=1, affinity=[0], timeout_s=300, planted=["good"])
+    process = MeasuringProcess(PROJECT, order.to_dict(PROJECT, HEAD))
+    try:
+        process.ready()
+        bad, answer = process.ask("bad"), process.ask("good")
+        turns = [process.ask("good", name) for name in answer["timings"]]
+        unknown = process.ask("good", "sleeping")
+    finally:
+        process.close()
+    assert set(answer["timings"]) == {worker.SERVE, worker.PLANTED, worker.COMPRESS, worker.TRAIN}
+    assert all(turn["seconds"] > 0 for turn in turns)
+    assert len(answer["timings"]) - 1 == comparisons_of(good)
+    assert "sleeping" in unknown["error"]
+    assert set(answer["readings"]) == {"load_average_before", "load_average_after", "foreign_cpu_share"}
+    assert "backbone: unknown 'nothing'" in bad["error"]
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "code", "part"),
+    [
+        (
+            300,
+            "raise OSError('broken')",
+            "^base: its measuring process ended with exit code 1: OSError: broken$",
+        ),
+        (300, "raise SystemExit(7)", "^base: its measuring process ended with exit code 7: no output$"),
+        (0.01, "import signal; signal.pause()", r"^base: no answer after 0\.01 s$"),  # it waits for ever, however slow the machine is
+    ],
+)
+def test_a_process_that_does_not_run_says_whose_it_is_and_why(tmp_path, timeout_s, code, part):
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "__init__.py").write_text(f"{code}\n")
+    order = WorkOrder(cells={}, payload={}, threads=1, affinity=[0], timeout_s=timeout_s)
+    process = MeasuringProcess(tmp_path, order.to_dict(tmp_path, BASE))
+    try:
+        with pytest.raises(ProcessError, match=part):
+            process.ready()
+    finally:
+        process.close()
+    assert [path.name for path in tmp_path.rglob("*")] == ["benchmarks", "__init__.py"]  # a checkout is only read

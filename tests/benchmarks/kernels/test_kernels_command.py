@@ -1,0 +1,109 @@
+"""The command that times the kernels: a process for each row, outputs compared before, and nothing written of a run that failed."""
+
+import json
+
+import pytest
+
+from benchmarks import environment
+from benchmarks.isolation import Outcome
+from benchmarks.kernels import command as kernels
+from benchmarks.kernels import rows
+from benchmarks.kernels.record import KernelRow, load_kernels
+
+CHECK = {"largest_difference": 2e-6, "tolerance": 1e-4}
+ROW = KernelRow(
+    name="half as long",
+    ratio=2.0,
+    bound=3.0,
+    higher_is_better=True,
+    share_of_flops=1.0,
+    unit="s",
+    ours=(0.002, 0.001, 0.003),
+    other=(0.004,),
+)
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    """What is run in processes: a check and a measurement of each row, which are made up."""
+    jobs = []
+
+    def run(job):
+        jobs.append((job.function.split(":")[1], job.payload["name"]))
+        return Outcome(status="ok", value=CHECK if job.function.endswith("check_row") else ROW)
+
+    monkeypatch.setattr(kernels, "preload", lambda modules, threads: None)
+    monkeypatch.setattr(kernels, "run_isolated", run)
+    return jobs
+
+
+def test_the_record_is_written_with_what_the_outputs_differ_by(tmp_path, jobs, monkeypatch, capsys):
+    monkeypatch.setattr(rows, "matrix_product_peak", lambda settings: 5e10)
+    assert kernels.main(["--out", str(tmp_path), "--threads", "1", "--rounds", "1"]) == 0
+    path = tmp_path / "kernels" / "cpu.json"
+    assert str(path) in capsys.readouterr().out
+    timings = load_kernels(path)
+    assert len(timings.rows) == len(rows.names("cpu"))
+    assert {(row.largest_difference, row.tolerance) for row in timings.rows} == {(2e-6, 1e-4)}
+    assert timings.machine.matrix_product_flops_per_second == 5e10
+    assert timings.provenance.argv[:3] == ("python", "-m", "benchmarks.kernels")
+    assert timings.environment.fingerprint
+
+
+def test_each_row_is_compared_first_and_both_in_processes_of_their_own(jobs):
+    # in one process, a row would find the memory that the plain form or the row before has freed
+    assert kernels.main(["--only", "hstu, serving"]) == 0
+    names = [name for name in rows.names("cpu") if name.startswith("hstu, serving")]
+    assert len(names) > 3
+    assert jobs == [(function, name) for name in names for function in ("check_row", "measure_row")]
+
+
+def test_a_row_is_compared_and_measured_in_its_processes(capsys):
+    assert kernels.main(["--only", "softmax, full forward over", "--threads", "1", "--rounds", "1", "--layers", "1"]) == 0
+    assert capsys.readouterr().out.startswith("softmax, full forward over the fused causal kernel: ")
+
+
+@pytest.mark.parametrize("function", ["check_row", "measure_row"])
+def test_a_row_without_an_answer_is_named_and_nothing_is_written(tmp_path, monkeypatch, capsys, function):
+    ended = Outcome(status="crash", type="MemoryError", message="no more", log_tail="where it was")
+    monkeypatch.setattr(kernels, "preload", lambda modules, threads: None)
+    monkeypatch.setattr(kernels, "run_isolated", lambda job: ended if function in job.function else Outcome(status="ok", value=CHECK))
+    assert kernels.main(["--out", str(tmp_path)]) == 3
+    err = capsys.readouterr().err
+    assert "where it was" in err
+    assert "hstu, full forward, naive over segmented: crash: MemoryError: no more; nothing was written" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (["--only", "nothing like it"], "hstu, full forward, naive over segmented"),
+        (["--rounds", "0"], "--rounds: 0; expected at least 1"),
+        (["--out", "{tmp}/file"], "{tmp}/file is a file; expected a folder"),
+        (["--out", "{tmp}/taken"], "{tmp}/taken/kernels is a file; expected a folder"),
+        (["--out", "{tmp}/there"], "{tmp}/there/kernels/cpu.json is a folder"),
+        (["--out", "{tmp}/" + "n" * 300], "File name too long"),
+    ],
+)
+def test_what_would_fail_behind_the_measuring_is_refused_before(tmp_path, jobs, options, part, capsys):
+    (tmp_path / "file").touch()
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "kernels").touch()
+    (tmp_path / "there" / "kernels" / "cpu.json").mkdir(parents=True)
+    assert kernels.main([option.format(tmp=tmp_path) for option in options]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n"), part.format(tmp=tmp_path) in err, jobs) == ("", 1, True, [])
+
+
+def test_a_device_that_is_not_there_is_refused_in_one_line(capsys, monkeypatch):
+    monkeypatch.setattr(environment, "cuda_device_count", lambda: (0, "none was built in"))
+    assert kernels.main(["--device", "cuda"]) == 2
+    assert "none was built in" in capsys.readouterr().err
+
+
+def test_an_unforeseen_error_is_no_regression(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(kernels, "chosen_device", lambda device: json.loads("{}")["device"])
+    assert kernels.main([]) == 70
+    assert capsys.readouterr().err.count("\n") == 1

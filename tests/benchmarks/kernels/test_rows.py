@@ -1,0 +1,155 @@
+"""Rows: what they compare before they time, and the ratios of what they measured."""
+
+import statistics
+
+import pytest
+import torch
+
+from benchmarks.cell import InvalidMeasurementError
+from benchmarks.kernels import computations, rows
+from benchmarks.kernels.record import KernelSettings
+from persrec.backbones import hstu, sasrec
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SETTINGS = KernelSettings(device="cpu", threads=1, rounds=1, layers=2, users=2, heads=2, width=8, history=24, recent=8, tokens=4)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(rows, "_ROWS", rows._ROWS + rows._GPU_ROWS)  # at these sizes a CPU computes those, too
+    monkeypatch.setattr(rows, "LONG", 24)
+    monkeypatch.setattr(rows, "PEAK_SIZE", 16)
+    for module in (rows, computations):
+        monkeypatch.setattr(module, "RANKED_ITEMS", 300)
+        monkeypatch.setattr(module, "RANKED_USERS", 200)
+
+
+def job(name):
+    return {"settings": SETTINGS, "name": name}
+
+
+def phase(name):
+    pass
+
+
+@pytest.mark.parametrize("name", [name for name in rows.names("cuda") if "16384" not in name])
+def test_what_a_row_times_agrees_with_its_plain_form(name):
+    check = rows.check_row(job(name), phase)
+    assert 0 <= check["largest_difference"] <= check["tolerance"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hstu, full forward, naive over segmented",
+        "hstu, full training step, naive over segmented",
+        "hstu, serving, naive over segmented",
+        "hstu, serve over full, time over FLOPs",
+        "hstu, training step of 5 equal segments over full, time over FLOPs",
+        "hstu, compressing 4 segments over 1, a segment",
+        "hstu, training step of 4096 items in bfloat16, naive over segmented",
+        "sasrec, serve over full, time over FLOPs",
+    ],
+)
+@pytest.mark.parametrize("factor", [0.0, -1.0, float("nan")])
+def test_a_row_whose_outputs_differ_is_refused(name, factor, monkeypatch):
+    def wrong(attend):
+        return lambda *inputs, kernel, **rest: attend(*inputs, kernel=kernel, **rest) * (1.0 if kernel == "naive" else factor)
+
+    monkeypatch.setattr(hstu, "pointwise_attention", wrong(hstu.pointwise_attention))
+    monkeypatch.setattr(sasrec, "softmax_attention", wrong(sasrec.softmax_attention))
+    with pytest.raises(InvalidMeasurementError, match="outputs differ from the plain form by"):
+        rows.check_row(job(name), phase)
+
+
+def test_gradients_are_compared_where_a_training_step_is_timed(monkeypatch):
+    class Doubled(torch.autograd.Function):
+        @staticmethod
+        def forward(_, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(_, gradient):
+            return 2 * gradient
+
+    attend = hstu.pointwise_attention
+
+    def wrong(q, k, v, *, kernel, **rest):
+        return attend(q if kernel == "naive" else Doubled.apply(q), k, v, kernel=kernel, **rest)
+
+    monkeypatch.setattr(hstu, "pointwise_attention", wrong)
+    rows.check_row(job("hstu, full forward, naive over segmented"), phase)
+    with pytest.raises(InvalidMeasurementError):
+        rows.check_row(job("hstu, full training step, naive over segmented"), phase)
+
+
+def test_ranks_and_the_fused_softmax_are_compared(monkeypatch):
+    monkeypatch.setattr(computations, "target_ranks", lambda states, vectors, targets: targets % 7)
+    with pytest.raises(InvalidMeasurementError):
+        rows.check_row(job("ranking 100000 items at width 64, share of the matrix-product peak"), phase)
+    monkeypatch.setattr(computations, "softmax_attention", lambda q, k, v, **rest: q + k + v)
+    for name in rows.names("cpu"):
+        if name.startswith("softmax"):
+            with pytest.raises(InvalidMeasurementError):
+                rows.check_row(job(name), phase)
+
+
+def test_a_difference_is_a_share_of_the_norm_and_rounding_of_large_gradients_is_none():
+    plain = (torch.tensor([3.0, 4.0]), torch.tensor([1e-9]))
+    assert computations.largest_difference((plain,), (plain,)) == 0.0
+    moved = (torch.tensor([3.0, 4.5]), plain[1])
+    assert computations.largest_difference((moved,), (plain,)) == pytest.approx(0.5 / 5)
+    rounded = (plain[0], torch.tensor([3e-9]))
+    assert computations.largest_difference((rounded,), (plain,)) == pytest.approx(2e-9 / (1e-3 * 5))
+    for number in (float("nan"), float("inf")):
+        assert computations.largest_difference(((torch.tensor([3.0, number]), plain[1]),), (plain,)) == float("inf")
+        assert computations.largest_difference((plain,), ((torch.tensor([3.0, number]), plain[1]),)) == float("inf")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "hstu, serving, naive over segmented",
+        "hstu, serve over full, time over FLOPs",
+        "hstu, peak bytes of a forward, segmented over naive",
+        "softmax, full forward over the fused causal kernel",
+        "ranking 100000 items at width 64, share of the matrix-product peak",
+    ],
+)
+def test_a_ratio_is_of_its_own_samples(name):
+    row = rows.measure_row(job(name), phase)
+    ours, other = (statistics.median(samples) for samples in (row.ours, row.other))
+    if row.unit == "byte":
+        assert row.ratio == ours / max(1, other)
+    else:
+        quotient = other / ours if row.higher_is_better else ours / other
+        assert row.ratio == pytest.approx(quotient / row.share_of_flops)
+    assert (row.share_of_flops == 1) == ("FLOPs" not in name and "ranking" not in name)
+
+
+@pytest.mark.parametrize("inverse", [False, True])
+def test_a_share_of_flops_divides_either_ratio(inverse, monkeypatch):
+    monkeypatch.setattr(rows, "interleaved", lambda calls, rounds, device: [[2.0], [3.0]])
+    ratio, ours, other = rows._times(rows.Sides(ours=list, other=list, checks=(), share=0.5, inverse=inverse), SETTINGS)
+    assert ratio == pytest.approx((2 / 3 if inverse else 3 / 2) / 0.5)
+    assert (ours, other) == ((2.0,), (3.0,))
+
+
+@pytest.mark.parametrize("options", [{}, {"timed": True}, {"memory": True}])
+def test_a_gpus_rows_compare_the_dense_form_in_bfloat16(options, monkeypatch):
+    calls = []
+    attend = hstu.pointwise_attention
+
+    def noted(q, k, v, *, kernel, bias, **rest):
+        calls.append((kernel, q.dtype, k.shape[2], bias.buckets is not None))
+        return attend(q, k, v, kernel=kernel, bias=bias, **rest)
+
+    monkeypatch.setattr(hstu, "pointwise_attention", noted)
+    sides = rows._long_training(SETTINGS, **options)
+    assert (sides.bound, sides.memory, sides.inverse) == ((0.1, True, True) if options.get("memory") else (4.0, False, False))
+    for call, kernel in ((sides.ours, "segmented"), (sides.other, "naive")):
+        calls.clear()
+        call()
+        assert {part[:2] + part[3:] for part in calls} == {(kernel, torch.bfloat16, options.get("timed", False))}
+        assert max(keys for _, _, keys, _ in calls) == 24

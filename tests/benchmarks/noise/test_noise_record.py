@@ -1,0 +1,62 @@
+"""The record of the gates' proof: the committed one is read, and what is none is refused in one line."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.environment import PROJECT
+from benchmarks.noise.record import load_proof, summary, to_json
+from benchmarks.records import RecordError
+
+COMMITTED = PROJECT / "results" / "noise" / "aa.json"
+
+
+def test_the_committed_record_is_read_and_written_again_alike(tmp_path):
+    record = load_proof(COMMITTED)
+    path = tmp_path / "aa.json"
+    path.write_bytes(to_json(record))
+    assert load_proof(path) == record
+    written, committed = json.loads(path.read_text()), json.loads(COMMITTED.read_text())
+    assert {name: value for name, value in written.items() if name != "provenance"} == {
+        name: value for name, value in committed.items() if name != "provenance"
+    }
+    assert written["provenance"].items() >= committed["provenance"].items()
+
+
+def test_the_committed_record_proves_the_gates_and_says_so():
+    record = load_proof(COMMITTED)
+    assert record.holds
+    lines = summary(record)
+    assert lines[0] == (
+        "A against A: 0 false alarms in 300 comparisons, an exact 95% upper bound of 0.99% (allowed: below 1%); "
+        "verdicts: 106 AMBIGUOUS and 194 PASS."
+    )
+    assert lines[1].endswith("found in 20 of 20 (95% lower bound 86%).")
+    assert lines[-1].startswith("Other processes used 50% of the processors")
+
+
+@pytest.mark.parametrize("part", ["slow_down", "flops"])
+def test_what_was_planted_and_missed_or_never_tried_proves_nothing(part):
+    record = load_proof(COMMITTED)
+    trials = getattr(record, part).trials
+    for change in ({"found": trials - 1}, {"found": 0, "trials": 0}):
+        assert not replace(record, **{part: replace(getattr(record, part), **change)}).holds
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("{", "not a whole JSON file"),
+        ("[" * 5000, "not a whole JSON file"),
+        ("[]", "is no record of benchmarks.noise"),
+        ('{"schema_version": 2}', "schema version 2"),
+        ('{"schema_version": 1}', "missing required field `provenance`"),
+    ],
+)
+def test_a_record_that_is_none_is_refused_in_one_line(tmp_path, text, part):
+    path = tmp_path / "aa.json"
+    assert load_proof(path) is None
+    path.write_text(text)
+    with pytest.raises(RecordError, match=f"^[^\n]*aa.json: [^\n]*{part}[^\n]*$"):
+        load_proof(path)

@@ -1,0 +1,33 @@
+"""A control is full attention of the same shape in the same process."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from tiny_cells import CELLS, measured
+
+pytestmark = pytest.mark.usefixtures("measuring")
+
+OF_CONTROL = ("serve", "compress", "compress_serve", "train")
+
+
+@pytest.mark.parametrize("name", ["experts in 2 segments", "recent", "pooling", "full", "memory in 2 segments", "texts"])
+def test_a_control_is_full_attention_in_the_same_process(name):
+    cell = dataclasses.replace(CELLS[name], training="none", control=True)
+    answer, phases = measured(cell)
+    metrics, raw = answer["metrics"], answer["raw"]
+    assert phases["cost"][-3:] == ["latency", "control", "training_cost"]
+    full, _ = measured(dataclasses.replace(CELLS["full recomputed"], backbone=cell.backbone, training="none"))
+    whole = {phase: full["metrics"][f"{phase}_flops"]["value"] for phase in ("serve", "train")}
+    own = {phase: metrics[f"{phase}_flops"]["value"] for phase in ("serve", "compress", "train")}
+    own["compress_serve"] = own["compress"] + own["serve"]
+    for phase in OF_CONTROL:
+        share = own[phase] / whole["train" if phase == "train" else "serve"]
+        assert metrics[f"{phase}_flops_over_full"]["value"] == pytest.approx(share, rel=1e-12), phase
+    for ours, whole_time in (("serve", "full"), ("train", "full_train")):
+        found = metrics[f"{ours}_time_over_full"]
+        assert found["value"] == pytest.approx(np.median(raw[f"control_{ours}_seconds"] / raw[f"control_{whole_time}_seconds"]))
+        assert found["low"] <= found["value"] <= found["high"]
+    assert (metrics["compress_time_over_full"]["value"] is None) == (own["compress"] == 0)
+    assert metrics["compress_serve_time_over_full"]["value"] >= metrics["serve_time_over_full"]["value"]
+    assert all(metrics[f"{phase}_time_over_full"]["method"] for phase in OF_CONTROL)

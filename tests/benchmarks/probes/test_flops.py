@@ -1,0 +1,124 @@
+"""FLOPs of one layer are those counted by hand; what is counted without running is what is counted of a run."""
+
+import dataclasses
+
+import pytest
+from tiny_cells import CELLS, LOG, measured, subject_of
+
+from benchmarks.measures import MEASURES
+from benchmarks.probes.flops import count_flops
+from benchmarks.probes.training_cost import count_step
+from persrec.nn import attention
+
+pytestmark = pytest.mark.usefixtures("measuring")
+
+
+# One layer by hand, D = 8 in 2 heads: history 12 with 2 tokens behind, 4 recent items, full attention over 16.
+# Multiply-adds a position, from the layers as they are written down, of the maps from and to the residual stream and of the feed-forward:
+HAND = {
+    "hstu": (8 * 32 + 8 * 8, 0),  # x @ W_uvqk, 8 to u, v, q and k of 8 each, and W_o; no feed-forward
+    "sasrec": (4 * 8 * 8, 2 * 8 * 8),  # q, k, v and the output map; a feed-forward of two layers, as wide as the model
+    "llama": (2 * 8 * 8 + 2 * 8 * 4, 3 * 8 * 24),  # q and o; k and v of one head of 4, for both; SwiGLU's three maps, 24 wide
+}
+HAND["hllm"] = HAND["llama"]
+PAIR = 2 * 8  # multiply-adds a pair: 8 for the score, 8 for the sum of values
+VISIBLE = {"full": 16 * 17 // 2, "compress": 14 * 15 // 2, "serve": 4 * 5 // 2 + 4 * 2}
+EXECUTED = {"full": 16 * 16, "compress": 14 * 14, "serve": 4 * (2 + 4)}  # fewer than 64 rows are one block, so dense in either kernel
+POSITIONS = {"full": 16, "compress": 14, "serve": 4}
+
+
+def subject_by_hand(backbone):
+    return subject_of(dataclasses.replace(CELLS["experts"], backbone=backbone, training="none"))
+
+
+def counted(subject):
+    """Metrics and ledger of every pass, training's among them."""
+    (metrics, ledger), (of_training, rows) = count_flops(subject), count_step(subject)
+    return metrics | of_training, ledger + rows
+
+
+def flops_by_part(ledger, count="formula_flops"):
+    return {(row["phase"], row["part"]): row[count] for row in ledger if row["part"] != "total"}
+
+
+def nonzero(parts):
+    return {part: flops for part, flops in parts.items() if flops}
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+@pytest.mark.parametrize("backbone", HAND)
+def test_the_flops_of_one_layer_are_those_counted_by_hand(backbone, gpu, monkeypatch):
+    monkeypatch.setattr(attention, "on_gpu", lambda tensor: gpu)  # a GPU's kernels are none that a counter sees into
+    subject = subject_by_hand(backbone)
+    metrics, ledger = counted(subject)
+    assert subject.model.backbone.kernel == "segmented"
+    projections, feed_forward = HAND[backbone]
+    expected = {}
+    for phase, positions in POSITIONS.items():  # a multiply-add is 2 FLOPs
+        expected[phase, "projections"] = 2 * positions * projections
+        expected[phase, "attention"] = 2 * EXECUTED[phase] * PAIR
+        expected[phase, "feed_forward"] = 2 * positions * feed_forward
+        maps = positions * (projections + feed_forward)
+        assert metrics[f"{phase}_flops"]["value"] == 2 * (maps + EXECUTED[phase] * PAIR)
+        assert metrics[f"{phase}_visible_flops"]["value"] == 2 * (maps + VISIBLE[phase] * PAIR)
+    # backward: each map twice its forward; attention has 5 products, of 2 forward: four gradients, and the scores again
+    expected["train", "projections"] = 3 * 2 * (14 + 4) * projections
+    expected["train", "feed_forward"] = 3 * 2 * (14 + 4) * feed_forward
+    expected["train", "attention"] = 7 * 2 * (14 * 14 + 4 * 6) * 8
+    expected["train", "scoring"] = 3 * 2 * 16 * 16 * 8  # 16 positions predict, against 16 negatives
+    expected["score", "scoring"] = metrics["score_flops"]["value"] = 2 * LOG.num_items * 8
+    for count in ("formula_flops", "torch_flops", "fvcore_flops"):
+        by_part = {key: flops for key, flops in flops_by_part(ledger, count).items() if key[1] != "item_encoder"}
+        assert by_part == {key: None if (key[0], count) == ("train", "fvcore_flops") else flops for key, flops in nonzero(expected).items()}
+    assert metrics["cache_bytes"]["value"] == 2 * (4 if HAND[backbone] is HAND["llama"] else 8) * 2 * 4  # K and V, 2 tokens, float32
+
+
+def test_mapped_item_vectors_are_those_counted_by_hand():
+    metrics, ledger = counted(subject_by_hand("llama"))
+    assert metrics["item_flops"]["value"] == metrics["item_visible_flops"]["value"] == 2 * LOG.num_items * 8 * 8
+    looked_up = 4 * 16 + 4 * 16 + 16  # a step of 4 windows: their items, their targets, and the negatives
+    assert flops_by_part(ledger)["train", "item_encoder"] == 3 * 2 * looked_up * 8 * 8 / 4
+
+
+def test_encoded_texts_are_those_counted_by_hand():
+    subject = subject_by_hand("hllm")
+    metrics, ledger = counted(subject)
+    tokens = subject.model.items.lengths.tolist()
+    maps = sum(HAND["llama"])
+
+    def read(items):
+        """Rows as long as the longest text."""
+        longest = max(tokens[item] for item in items)
+        return 2 * len(items) * (longest * maps + longest**2 * PAIR)
+
+    assert metrics["item_flops"]["value"] == read(range(LOG.num_items))
+    assert metrics["item_visible_flops"]["value"] == sum(2 * (t * maps + t * (t + 1) // 2 * PAIR) for t in tokens)
+    # a step of 4 windows reads each of its items once: nearly all of these 20
+    shares = [3 * read(range(1, 1 + count)) / 4 for count in range(15, LOG.num_items)]
+    assert flops_by_part(ledger)["train", "item_encoder"] in shares
+
+
+@pytest.mark.parametrize("backbone", ["hstu", "sasrec"])
+def test_vectors_that_are_parameters_cost_nothing_and_the_reason_is_told(backbone):
+    metrics, _ = counted(subject_by_hand(backbone))
+    for name in ("item_flops", "item_visible_flops", "item_macs", "item_visible_macs"):
+        assert metrics[name] == {"value": None, "method": "item vectors are parameters, nothing is computed", "n": 0}
+
+
+@pytest.mark.parametrize("name", ["texts", "experts in 2 segments", "no token", "full", "recent"])
+def test_what_is_counted_without_running_is_what_is_counted_of_a_run(name):
+    cell = dataclasses.replace(CELLS[name], training="none", control=True)
+    cell = cell if name == "texts" else dataclasses.replace(cell, backbone="llama")
+    ran, _ = measured(cell)
+    alone, phases = measured(dataclasses.replace(cell, counted_only=True))
+    assert phases["cost"] == ["load", "flops", "control", "training_cost"]
+    assert alone["ledger"] == ran["ledger"]
+    for key, metric in alone["metrics"].items():
+        if MEASURES[key].deterministic:
+            assert metric["value"] == ran["metrics"][key]["value"], key
+            assert metric["value"] is None or "meta" in metric["method"] or key.endswith("_over_full"), key
+        else:
+            assert metric["value"] is None, key
+            assert metric["method"] == "counted on the meta device alone: the model was not run", key
+    assert set(alone["metrics"]) == set(ran["metrics"])
+    assert alone["raw"] == {}

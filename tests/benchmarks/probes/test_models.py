@@ -1,0 +1,65 @@
+"""The model of a cell and the control beside it: sizes, layouts, and what a model cannot be built of."""
+
+import dataclasses
+
+import pytest
+import torch
+from tiny_cells import CELLS, ITEMS, LOG, SIZES, payload
+
+from benchmarks import execute
+from benchmarks.cell import Cell, UnsupportedError
+from benchmarks.probes.models import build_control, build_model, use_tokens
+from benchmarks.probes.subject import Subject
+
+pytestmark = pytest.mark.usefixtures("measuring")
+
+
+def test_a_copying_start_is_that_of_backbone_and_item_reader():
+    cell = Cell(backbone="hllm", compression="experts", tokens=2, copying_start=True, **(SIZES | {"key_value_heads": 2}))
+    model = build_model(cell, ITEMS + 1, LOG.item_texts)
+    for llama in (model.backbone, model.items.decoder):
+        assert torch.equal(llama.layers[0].self_attn.o_proj.weight, torch.eye(8))
+
+
+def test_a_plan_of_ones_own_is_the_layout_of_the_model():
+    own = build_model(CELLS["own plan"], ITEMS + 1).layout
+    assert own.offsets == (5, 12)
+    assert [segment.experts for segment in own.segments] == [1, 2]
+    assert build_model(CELLS["growing"], ITEMS + 1).layout.offsets == (8, 12)
+
+
+def test_pooling_by_category_needs_categories(tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "load_dataset", lambda name, **where: dataclasses.replace(LOG, item_categories=None))
+    with pytest.raises(UnsupportedError, match=r"^compression: category needs item categories, and the dataset synthetic has none$"):
+        execute.train_model(payload(CELLS["category"], tmp_path / "key"), lambda phase: None)
+    assert not (tmp_path / "key").exists()
+
+
+def test_the_control_has_the_cells_sizes_and_item_vectors():
+    cell = dataclasses.replace(CELLS["texts"], training="none", control=True, key_value_heads=1, feed_forward=40, layers=2)
+    model = build_model(cell, LOG.num_items, LOG.item_texts)
+    control, full_model = build_control(cell, model.items)
+    full = Subject(cell=control, model=full_model)
+    assert full.model.items is model.items
+    assert full.model.backbone.config.to_dict() | {"max_position_embeddings": 0} == model.backbone.config.to_dict() | {
+        "max_position_embeddings": 0
+    }
+    assert (model.backbone.config.num_key_value_heads, model.backbone.config.intermediate_size) == (1, 40)
+    assert (model.items.decoder.config.num_key_value_heads, model.items.decoder.config.intermediate_size) == (1, 40)
+    assert full.layout.visible_pairs(0) + full.layout.visible_pairs(1) == 16 * 17 // 2  # everything is seen
+    assert not full.from_cache
+
+
+def test_a_dataset_without_texts_is_unsupported(monkeypatch, tmp_path):
+    monkeypatch.setattr(execute, "load_dataset", lambda name, **where: dataclasses.replace(LOG, item_texts=None))
+    cell = CELLS["texts"]
+    for call in (execute.train_model, execute.measure_cost):
+        with pytest.raises(UnsupportedError, match="hllm reads item texts, and the dataset synthetic has none"):
+            call(payload(cell, tmp_path / "key"), lambda phase: None)
+    assert not (tmp_path / "key").exists()
+
+
+def test_elastic_goes_with_experts_alone():
+    model = build_model(CELLS["full"], ITEMS + 1)
+    with pytest.raises(UnsupportedError, match="elastic"):
+        use_tokens(model, 2)

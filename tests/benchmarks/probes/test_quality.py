@@ -1,0 +1,100 @@
+"""Quality: from what a cell is served from, from a cache that must not stray, and from vectors that are read once."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from tiny_cells import CELLS, COUNTED, LOG, SIZES, measured, subject_of
+
+from benchmarks.cell import Cell, InvalidMeasurementError
+from benchmarks.probes.models import build_model
+from benchmarks.probes.quality import check_cache, states_before_target
+from benchmarks.probes.validation import validation_figure
+from persrec.checkpoints import load_weights
+from persrec.data.splits import leave_one_out
+from persrec.evaluation.ranks import target_ranks
+from persrec.evaluation.states import user_states
+
+pytestmark = pytest.mark.usefixtures("measuring")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"cache_dtype": "bfloat16"},
+        {"ablation": "random_tokens"},
+        {"ablation": "shuffled_history"},
+        {"ablation": "other_user"},
+        {"staleness": 4},
+    ],
+)
+def test_what_a_trained_model_is_served_from_changes_its_states_and_none_of_its_flops(answer_of, model_dirs, changes):
+    own, _ = answer_of("growing")
+    cell = dataclasses.replace(CELLS["growing"], **changes)
+    answer, _ = measured(cell, model_dirs["growing"])
+    assert answer["model"] == own["model"]
+    model = build_model(cell, LOG.num_items)
+    load_weights(model_dirs["growing"], model)
+    data = leave_one_out(LOG)
+    ranks = target_ranks(states_before_target(cell, model.eval(), data), model.item_features().detach(), data.targets("test"))
+    assert np.array_equal(ranks, answer["raw"]["ranks"])
+    with torch.no_grad():  # so little training leaves the history without a say
+        for weight in model.parameters():
+            weight.normal_(std=0.5)
+    states, again = (states_before_target(cell, model, data) for _ in range(2))
+    assert torch.equal(states, again)
+    assert (states - states_before_target(CELLS["growing"], model, data)).abs().max() > (1e-4 if "cache_dtype" not in changes else 1e-6)
+    size = {"bfloat16": 0.5}.get(changes.get("cache_dtype"), 1.0)
+    for name in COUNTED:
+        before = own["metrics"][name]["value"]
+        assert answer["metrics"][name]["value"] == (before * size if name == "cache_bytes" else before), name
+
+
+def test_the_bytes_of_an_int8_cache_hold_its_scales(answer_of):
+    answer, _ = answer_of("int8")
+    numbers, vectors = 2 * 1 * 2 * 8, 2 * 1 * 2 * 2  # 2 tokens, 1 layer, keys and values, width 8 in 2 heads
+    assert answer["metrics"]["cache_bytes"]["value"] == numbers + 4 * vectors
+    assert "scale" in answer["metrics"]["cache_bytes"]["method"]
+
+
+def test_repeat_last_ranks_the_last_item_first():
+    answer, _ = measured(Cell(backbone="repeat_last", compression="none", training="none", **SIZES))
+    data = leave_one_out(LOG)
+    last = np.array([items[-1] for items, _ in data.past("test")])
+    assert np.array_equal(answer["raw"]["ranks"] == 1, last == data.targets("test"))
+
+
+def test_a_cache_that_strays_from_the_joint_pass_makes_a_cell_invalid(monkeypatch):
+    subject, data = subject_of(CELLS["experts"]), leave_one_out(LOG)
+    model = subject.model
+    assert check_cache(subject, data, tolerance=1e-5) <= 1e-5
+    own = model.compress
+
+    def stray(history, times=None):
+        cache = own(history, times)
+        return dataclasses.replace(cache, layers=tuple((keys, values + 1.0) for keys, values in cache.layers))
+
+    monkeypatch.setattr(model, "compress", stray)
+    with pytest.raises(InvalidMeasurementError, match="scores from the cache differ from the joint pass by .*, above 1e-05"):
+        check_cache(subject, data, tolerance=1e-5)
+
+
+def test_serving_reads_no_text(monkeypatch):
+    subject = subject_of(dataclasses.replace(CELLS["texts"], training="none"))
+    subject.keep_item_vectors()
+    monkeypatch.setattr(subject.model.items, "encode", lambda *given: pytest.fail("a text was read"))
+    with torch.no_grad():
+        request = subject.request(2)
+        subject.server(request)()
+        subject.compress(request)
+        user_states(subject.model, leave_one_out(LOG), "test", time_bias=True, batch_size=3)
+
+
+def test_validation_reads_the_catalogue_once(monkeypatch):
+    subject = subject_of(dataclasses.replace(CELLS["texts"], training="none"))
+    reads = []
+    encode = subject.model.items.encode
+    monkeypatch.setattr(subject.model.items, "encode", lambda *given: reads.append(len(given[0])) or encode(*given))
+    validation_figure(subject.model, leave_one_out(LOG), time_bias=True, tokens=None)()
+    assert reads == [LOG.num_items]

@@ -1,0 +1,57 @@
+"""Timed probes take the path that a cell is served by, and leave its weights as they were."""
+
+import pytest
+import torch
+from tiny_cells import CELLS, subject_of
+
+from benchmarks.probes.latency import measure_latency
+from benchmarks.probes.memory import measure_memory
+from benchmarks.probes.throughput import measure_throughput
+from benchmarks.probes.training_cost import measure_training_cost
+
+PROBES = {"memory": measure_memory, "throughput": measure_throughput, "latency": measure_latency}
+pytestmark = pytest.mark.usefixtures("measuring")
+
+
+@pytest.mark.parametrize("name", ["experts", "elastic"])
+def test_probes_leave_the_weights_as_they_were_and_measure_the_count_of_the_cell(name):
+    cell, subject = CELLS[name], subject_of(CELLS[name])
+    model = subject.model
+    model.compression.use(cell.tokens)
+    counts = []
+    model.backbone.register_forward_hook(lambda *_: counts.append(model.layout.tokens))
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    for probe in (*PROBES.values(), lambda subject: measure_training_cost(subject, None)):
+        probe(subject)
+        assert set(counts) == {cell.tokens}
+        assert not model.training
+        assert all(torch.equal(weight, before[name]) for name, weight in model.state_dict().items())
+
+
+@pytest.mark.parametrize("probe", PROBES)
+@pytest.mark.parametrize("name", ["experts in 2 segments", "full", "pooling", "no token", "full recomputed", "recent"])
+def test_a_timed_request_takes_the_path_that_the_cell_serves_by(name, probe, monkeypatch):
+    subject = subject_of(CELLS[name])
+    model = subject.model
+    requests, compressed = [], []
+    own_states, own_compress = model.user_states, model.compress
+
+    def user_states(items, times=None, query_time=None, *, cache=None):
+        requests.append((items.shape[1], None if cache is None else cache.segments))
+        return own_states(items, times, query_time, cache=cache)
+
+    def compress(history, times=None):
+        compressed.append(history.shape[1])
+        return own_compress(history, times)
+
+    monkeypatch.setattr(model, "user_states", user_states)
+    monkeypatch.setattr(model, "compress", compress)
+    PROBES[probe](subject)
+    if name in ("full recomputed", "recent"):  # every request runs the whole window, and nothing runs before
+        assert set(requests) == {(model.layout.window, None)}
+        assert compressed == []
+    else:  # every request runs the recent items alone, against the cache of all the history
+        assert set(requests) == {(4, len(model.layout.segments))}
+        assert set(compressed) == {12}
+        # compressing is timed apart: were it part of a request, there would be one for each
+        assert probe != "latency" or len(compressed) == 1 < len(requests)

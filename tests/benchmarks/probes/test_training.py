@@ -1,0 +1,170 @@
+"""Trainings: the recipe of a cell, what is told meanwhile, and going on from a kept state to the same model."""
+
+import dataclasses
+import re
+
+import pytest
+from tiny_cells import CELLS, SIZES, payload
+
+from benchmarks import execute
+from benchmarks.cell import Cell
+from benchmarks.probes import training
+from benchmarks.probes.training import Teller, recipe
+from persrec.checkpoints import load_facts
+from persrec.training import EpochReport, Progress, Recipe, Trainer
+
+pytestmark = pytest.mark.usefixtures("measuring")
+
+
+OTHER_SETTINGS = {
+    "learning_rate": 0.5, "warmup_steps": 7, "decays": False, "weight_decay": 0.5, "temperature": 0.5, "negatives": 7, "epochs": 7,
+    "patience": 7, "time_bias": False, "recent_weight": 0.5, "moving_windows": True, "item_learning_rate": 0.5, "seed": 7,
+}  # fmt: skip
+
+
+def test_every_setting_of_training_reaches_the_recipe():
+    plain = Cell(backbone="hstu", compression="experts", tokens=2, **SIZES)
+    shared = {field.name for field in dataclasses.fields(Cell)} & {field.name for field in dataclasses.fields(Recipe)}
+    assert shared == set(OTHER_SETTINGS)
+    for name, value in OTHER_SETTINGS.items():
+        changed = recipe(dataclasses.replace(plain, **{name: value}))
+        assert changed == dataclasses.replace(recipe(plain), **{name: value}) != recipe(plain)
+
+
+def test_training_tells_its_phases_and_writes_the_whole_model(tmp_path):
+    phases = []
+    told = execute.train_model(payload(CELLS["experts in 2 segments"], tmp_path / "key"), phases.append)
+    assert told == {"epochs": 2}
+    assert phases[:2] == ["load", "training"]
+    assert [phase.split(",")[0] for phase in phases[2:]] == ["epoch 1 of at most 2", "epoch 2 of at most 2"]
+    assert sorted(file.name for file in (tmp_path / "key").iterdir()) == ["model.json", "weights.safetensors"]
+
+
+class Killed(BaseException):
+    """Stands in for a kill."""
+
+
+def stopped_training(cell, folder, monkeypatch, *, steps):
+    """Trains a cell's model, keeping the state of every epoch, until so many steps are done."""
+    with monkeypatch.context() as patches:
+        own, done = Trainer.step, []
+
+        def step(self, batch):
+            if len(done) == steps:
+                raise Killed
+            done.append(1)
+            return own(self, batch)
+
+        patches.setattr(Trainer, "step", step)
+        patches.setattr("persrec.training.state.MOST_SHARE", 1e9)  # a state is always due
+        with pytest.raises(Killed):
+            execute.train_model(payload(cell, folder), lambda phase: None)
+
+
+def weights_and_curve(folder):
+    facts = load_facts(folder)
+    curve = [{**epoch, "seconds": None} for epoch in facts["curve"]]
+    return (folder / "weights.safetensors").read_bytes(), curve, facts["resumes"]
+
+
+def test_a_training_that_was_stopped_goes_on_to_the_same_model(tmp_path, monkeypatch):
+    cell = dataclasses.replace(CELLS["elastic"], epochs=3, patience=3)
+    execute.train_model(payload(cell, tmp_path / "whole" / "key"), lambda phase: None)
+    for steps in (14, 2, 19):  # of 10 an epoch
+        stopped_training(cell, tmp_path / "stopped" / "key", monkeypatch, steps=steps)
+    assert sorted(file.name for file in (tmp_path / "stopped" / "key").iterdir()) == ["code_digest", "state.safetensors"]
+    execute.train_model(payload(cell, tmp_path / "stopped" / "key"), lambda phase: None)
+    assert sorted(file.name for file in (tmp_path / "stopped" / "key").iterdir()) == ["model.json", "weights.safetensors"]
+    (weights, curve, resumes), whole = (weights_and_curve(tmp_path / name / "key") for name in ("stopped", "whole"))
+    assert (weights, curve) == whole[:2]
+    assert (resumes, whole[2]) == (2, 0)  # the second stop came before a state was kept: the third training began where it did
+
+
+def test_a_state_that_cannot_be_read_is_told_and_training_begins_anew(tmp_path):
+    cell, phases = CELLS["experts"], []
+    execute.train_model(payload(cell, tmp_path / "whole"), lambda phase: None)
+    (tmp_path / "key").mkdir()
+    (tmp_path / "key" / "state.safetensors").write_bytes(b"half")
+    (tmp_path / "key" / "code_digest").write_text("code")
+    execute.train_model(payload(cell, tmp_path / "key"), phases.append)
+    assert any(phase.startswith("training anew, state: ") and "cannot be read" in phase for phase in phases)
+    assert weights_and_curve(tmp_path / "key") == weights_and_curve(tmp_path / "whole")
+
+
+def test_a_state_of_other_code_is_not_gone_on_from(tmp_path, monkeypatch):
+    cell = dataclasses.replace(CELLS["elastic"], epochs=3, patience=3)
+    stopped_training(cell, tmp_path / "key", monkeypatch, steps=14)
+    assert (tmp_path / "key" / "state.safetensors").is_file()
+    execute.train_model(payload(cell, tmp_path / "key") | {"code_digest": "other"}, lambda phase: None)
+    assert weights_and_curve(tmp_path / "key")[2] == 0
+    assert load_facts(tmp_path / "key")["code_digest"] == "other"
+
+
+class Clock:
+    """Stands in for the module `time`."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def monotonic(self):
+        return self.now
+
+
+def told(monkeypatch, *, every_s=30.0):
+    """A teller of 4 epochs of 10 steps, its clock, its progress at 2 s a step, and its lines."""
+    clock, lines, progress = Clock(), [], Progress()
+    monkeypatch.setattr(training, "time", clock)
+    monkeypatch.setattr(training, "EVERY_S", every_s)
+    teller = Teller(4, lines.append)
+    teller.progress = progress
+    progress.steps_per_epoch = 10
+
+    def step(seconds):
+        clock.now += seconds
+        progress.steps += 1
+        progress.batches += 1
+        progress.seconds += 2.0
+        teller.step(progress)
+
+    return teller, progress, step, lines
+
+
+def test_inside_an_epoch_a_line_comes_every_30_seconds_and_no_sooner(monkeypatch):
+    _, _, step, lines = told(monkeypatch)
+    for seconds in (10, 10, 9.5):
+        step(seconds)
+    assert lines == []
+    step(0.5)
+    assert lines == ["epoch 1 of at most 4, 40% of it done, at most 1 min 12 s left"]  # 36 of 40 steps, of 2 s each
+    step(29)
+    assert len(lines) == 1
+    step(1)
+    assert len(lines) == 2
+
+
+def test_an_epoch_has_a_line_and_begins_the_30_seconds_anew(monkeypatch):
+    teller, progress, step, lines = told(monkeypatch)
+    for _ in range(10):
+        step(2.5)
+    report = EpochReport(epoch=1, loss=1.0, validation=0.125, seconds=20.0, padding_share=0.0)
+    progress.curve.append(report)
+    progress.batches = 0
+    teller.epoch(report)
+    assert lines == ["epoch 1 of at most 4, validation ndcg@10 0.1250, at most 1 min 00 s left"]
+    step(29)
+    assert len(lines) == 1
+    step(1)
+    assert lines[1].startswith("epoch 2 of at most 4, 20% of it done, ")
+
+
+def test_a_training_tells_each_step_at_most_once_and_how_long_it_takes_at_most(tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "EVERY_S", 0.0)
+    lines, cell = [], dataclasses.replace(CELLS["experts"], epochs=2, patience=2)
+    execute.train_model(payload(cell, tmp_path / "key"), lines.append)
+    epochs = [line for line in lines if "validation" in line]
+    steps = [line for line in lines if "of it done" in line]
+    assert len(epochs) == 2
+    assert re.fullmatch(r"epoch 2 of at most 2, validation ndcg@10 0\.\d{4}, at most 0\.0 s left", epochs[1])
+    assert len(steps) == len(set(range(len(steps)))) == len(lines) - 2 - len(["load", "training"])
+    assert [line for line in steps if not line.endswith(" left")] == []
+    assert steps[-1].startswith("epoch 2 of at most 2, 100% of it done, at most 0.0 s left")

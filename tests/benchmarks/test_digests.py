@@ -1,0 +1,147 @@
+"""What makes a number old, and what does not: in a copy of both packages, a line is changed and the digests are compared."""
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks import digests
+from benchmarks.cell import Cell
+from benchmarks.digests import PROBES, code_digests
+from benchmarks.measures import Kind
+from persrec import names
+
+PROJECT = Path(__file__).resolve().parents[2]
+CELLS = {
+    "experts": Cell(backbone="hstu", compression="experts", tokens=4),
+    "pooling": Cell(backbone="hstu", compression="pooling", tokens=4),
+    "full": Cell(backbone="sasrec", compression="full"),
+    "with control": Cell(backbone="hstu", compression="recent", control=True),
+}
+Digests = dict[str, dict[str, str]]
+KINDS: tuple[Kind, ...] = tuple(PROBES)
+
+
+def clear() -> None:
+    for cached in (digests._digest, digests._module, digests._source):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of both packages, which digests are taken of."""
+    for package in digests.PACKAGES:
+        shutil.copytree(PROJECT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(digests, "PROJECT", tmp_path)
+    clear()
+    yield tmp_path
+    clear()
+
+
+def taken() -> Digests:
+    clear()
+    return {name: code_digests(cell, KINDS) for name, cell in CELLS.items()}
+
+
+def aged(before: Digests) -> dict[str, set[str]]:
+    """The kinds of number of each cell whose digest is not what it was."""
+    now = taken()
+    changed = {name: {kind for kind in KINDS if now[name][kind] != before[name][kind]} for name in CELLS}
+    return {name: kinds for name, kinds in changed.items() if kinds}
+
+
+def add_a_line(path: Path) -> None:
+    path.write_text(path.read_text() + "\nANOTHER = 1\n")
+
+
+def test_comments_docstrings_and_formatting_age_nothing_anywhere(copy: Path) -> None:
+    before = taken()
+    for path in (*(copy / "persrec").rglob("*.py"), *(copy / "benchmarks").rglob("*.py")):
+        text = path.read_text()
+        end = text.index('"""', 3) if text.startswith('"""') else None
+        text = text if end is None else f'"""Another text.{text[end:]}'
+        path.write_text(text.replace("\n\n\n", "\n\n\n\n# a comment\n\n") + "\n\n# the end\n")
+    assert aged(before) == {}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "persrec/checkpoints/convert.py",
+        "persrec/compression/category.py",
+        "persrec/backbones/llama.py",
+        "persrec/data/movielens.py",
+        "benchmarks/report/page.py",
+        "benchmarks/gate/baseline.py",
+        "benchmarks/run/sweep.py",
+        "benchmarks/grids.py",
+        "persrec/names.py",
+    ],
+)
+def test_code_that_makes_no_number_of_a_cell_ages_none(copy: Path, name: str) -> None:
+    before = taken()
+    add_a_line(copy / name)
+    assert aged(before) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("benchmarks/probes/latency.py", {"latency"}),
+        ("benchmarks/probes/quality.py", {"evaluation"}),
+        ("benchmarks/probes/training_cost.py", {"training_cost"}),
+        ("benchmarks/probes/clock.py", {"throughput", "latency", "control", "training_cost"}),
+        ("persrec/training/loop.py", {"training", "training_cost"}),
+        ("persrec/layout.py", set(KINDS)),
+    ],
+)
+def test_a_line_of_code_ages_the_kinds_of_number_that_it_makes(copy: Path, name: str, kinds: set[str]) -> None:
+    before = taken()
+    add_a_line(copy / name)
+    assert aged(before) == dict.fromkeys(CELLS, kinds)
+
+
+def test_code_of_a_part_ages_the_cells_of_that_part_alone(copy: Path) -> None:
+    before = taken()
+    add_a_line(copy / "persrec/compression/pooling.py")
+    assert aged(before) == {"pooling": set(KINDS)}
+    before = taken()
+    add_a_line(copy / "persrec/compression/full.py")
+    assert aged(before) == {"full": set(KINDS), "with control": {"control", "training_cost"}}
+
+
+def test_a_changed_line_is_seen_wherever_it_stands(copy: Path) -> None:
+    path = copy / "benchmarks/probes/latency.py"
+    before = taken()
+    path.write_text(path.read_text().replace("SECONDS, LEAST = 0.5, 50", "SECONDS, LEAST = 0.5, 51"))
+    assert aged(before) == {cell: {"latency"} for cell in CELLS}
+
+
+def declared(monkeypatch: pytest.MonkeyPatch, change: Callable[[names.CompressionPart], names.CompressionPart]) -> None:
+    parts = {name: change(part) for name, part in names.compressions().items()}
+    monkeypatch.setattr(names, "compressions", lambda: parts)
+
+
+def test_a_trait_of_a_part_ages_its_own_cells_and_its_looks_none(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = taken()
+    declared(monkeypatch, lambda part: dataclasses.replace(part, colour="#000000", title="Another", version="99"))
+    assert aged(before) == {}
+    declared(monkeypatch, lambda part: dataclasses.replace(part, countable=not part.countable) if part.name == "pooling" else part)
+    assert aged(before) == {"pooling": set(KINDS)}
+
+
+def test_another_declaration_ages_nothing(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = taken()
+    new = dataclasses.replace(names.compressions()["pooling"], name="other")
+    parts = {**names.compressions(), "other": new}
+    monkeypatch.setattr(names, "compressions", lambda: parts)
+    assert aged(before) == {}
+
+
+def test_cells_of_one_model_agree_on_the_code_that_trains_it() -> None:
+    """A control beside one of them is no reason to train again."""
+    cell = CELLS["experts"]
+    for changes in ({"control": True}, {"serving": "recompute"}, {"staleness": 2}):
+        assert code_digests(dataclasses.replace(cell, **changes), ("training",)) == code_digests(cell, ("training",))
