@@ -35,7 +35,7 @@ class Recipe:
         moving_windows: whether a user's newest window may end at any of as many last places as a window has targets, with one item
             of history at least; the others lie back to back before it. Else ends move only where a sequence is longer than a
             window; then, behind a history of one segment, the same few of a user's items are predicted with the tokens in every
-            epoch, and learnt by heart.
+            round, and learnt by heart.
         token_counts: an elastic model draws one of these expert counts per step; empty trains the model's own count.
         history_lengths: each step draws one of these lengths of the history, and the windows' older items are left out, so that one
             model serves every length; empty trains with the whole history.
