@@ -4,6 +4,7 @@ Each kind of number is a probe of its own under `benchmarks.probes`: what ages i
 (`benchmarks.digests`). Nothing that makes a number stands here.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,7 +32,7 @@ from persrec.data import load_dataset
 from persrec.data.ceiling import ceiling
 from persrec.data.interactions import InteractionLog
 from persrec.data.splits import leave_one_out
-from persrec.training import STATE
+from persrec.training import STATE, TrainingResult
 
 ReportPhase = Callable[[str], None]
 Answer = dict[str, Any]
@@ -194,5 +195,5 @@ def _dataset_facts(log: InteractionLog, cell: Cell) -> Answer:
 
 def _model_facts(folder: Path) -> Answer:
     facts = load_facts(folder)
-    kept = ("best_epoch", "best_validation", "train_seconds", "resumes", "diverged_at", "curve")
+    kept = (field.name for field in dataclasses.fields(TrainingResult))
     return {"key": folder.name, "epochs": len(facts["curve"]), **{name: facts.get(name) for name in kept}}

@@ -13,7 +13,7 @@ from persrec.data.interactions import InteractionLog
 from persrec.data.splits import leave_one_out
 from persrec.files import write_atomically
 from persrec.recommender import SequentialRecommender
-from persrec.training import EpochReport, Progress, Recipe, StateError, StateKeeper, Trainer, TrainingResult
+from persrec.training import EpochReport, Progress, Recipe, StateError, StateKeeper, Trainer, TrainingPhases, TrainingResult
 
 EVERY_S = 30.0
 
@@ -39,10 +39,9 @@ def train(
         use_tokens(model, tokens)
     validate = validation_figure(model, data, time_bias=cell.time_bias, tokens=tokens)
 
-    keeper, teller = StateKeeper(state), Teller(cell.epochs, report)
-    trainer = Trainer(
-        model=model, data=data, recipe=recipe(cell), validate=validate, on_epoch=teller.epoch, on_step=teller.step, keeper=keeper
-    )
+    keeper, settings = StateKeeper(state), recipe(cell)
+    teller = Teller(TrainingPhases.of(settings, data.train_ends), report)
+    trainer = Trainer(model=model, data=data, recipe=settings, validate=validate, on_epoch=teller.epoch, on_step=teller.step, keeper=keeper)
     teller.progress = trainer.progress
     try:
         return model, trainer.run()
@@ -55,27 +54,34 @@ def train(
 class Teller:
     """Says how far a training is: at the end of every epoch, and every 30 seconds inside one."""
 
-    def __init__(self, epochs: int, report: Callable[[str], None]) -> None:
-        """Of at most ``epochs`` epochs."""
+    def __init__(self, phases: TrainingPhases, report: Callable[[str], None]) -> None:
+        """Of a training with these ``phases``."""
         self.progress = Progress()
-        self._epochs, self._report = epochs, report
+        self._phases, self._report = phases, report
         self._last = time.monotonic()
 
     def epoch(self, epoch: EpochReport) -> None:
         """An epoch has ended."""
-        self._say(f"epoch {epoch.epoch} of at most {self._epochs}, validation ndcg@10 {epoch.validation:.4f}")
+        self._say(f"{self._epoch(epoch.epoch)}, validation ndcg@10 {epoch.validation:.4f}")
 
     def step(self, progress: Progress) -> None:
         """A step has ended."""
         if time.monotonic() - self._last >= EVERY_S:
-            done = progress.batches / max(1, progress.steps_per_epoch)
-            self._say(f"epoch {len(progress.curve) + 1} of at most {self._epochs}, {done:.0%} of it done")
+            start = progress.epoch_start
+            done = (progress.steps - start) / (self._phases.epoch_end(start, progress.constant_steps) - start)
+            self._say(f"{self._epoch(len(progress.curve) + 1)}, {done:.0%} of it done")
+
+    def _epoch(self, number: int) -> str:
+        """Which epoch of how many at most, those in which the rate falls among them."""
+        phases, constant_steps = self._phases, self.progress.constant_steps
+        falling = "" if constant_steps is None else ", the rate falling"
+        return f"epoch {number} of at most {-(-phases.most_steps(constant_steps) // max(1, phases.steps_per_epoch))}{falling}"
 
     def _say(self, text: str) -> None:
         self._last = time.monotonic()
         progress = self.progress
-        steps = self._epochs * progress.steps_per_epoch
-        left = progress.seconds / max(1, progress.steps) * max(0, steps - progress.steps)
+        steps = self._phases.most_steps(progress.constant_steps) - progress.steps
+        left = progress.seconds / max(1, progress.steps) * max(0, steps)
         self._report(f"{text}, at most {duration(left)} left")
 
 

@@ -69,18 +69,24 @@ class Replicates:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Epoch:
-    """One epoch of a training; ``validation`` is NDCG@10."""
+    """One epoch of a training; ``validation`` is NDCG@10, ``steps`` those since the training's start, ``learning_rate`` the last step's."""
 
     epoch: int
     loss: float | None
     validation: float | None
     seconds: float | None = None
     padding_share: float | None = None
+    steps: int | None = None
+    learning_rate: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainedModel:
-    """The model behind a quality, and how it was trained; ``best_validation`` is NDCG@10."""
+    """The model behind a quality, and how it was trained; ``best_validation`` is NDCG@10.
+
+    ``converged`` says whether validation was on a plateau before the learning rate fell; None where a record is older than the question.
+    ``targets`` are the next-item targets of all ``steps`` without padding, ``decay_steps`` those steps in which the rate fell.
+    """
 
     key: str
     epochs: int
@@ -90,6 +96,13 @@ class TrainedModel:
     resumes: int = 0
     diverged_at: int | None = None
     cached_joint_gap: float | None = None
+    converged: bool | None = None
+    steps: int | None = None
+    best_step: int | None = None
+    decay_steps: int | None = None
+    targets: int | None = None
+    learning_rate_at_best: float | None = None
+    seconds_per_million_targets: float | None = None
     curve: tuple[Epoch, ...] = ()
 
 

@@ -1,8 +1,9 @@
-"""The training loop: AdamW on sampled softmax, early stopping on a validation figure."""
+"""The training loop: AdamW on sampled softmax, a constant rate until a validation figure is on a plateau, then a rate that falls to 0."""
 
+import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -10,9 +11,10 @@ import torch
 
 from persrec.compression.base import Elastic
 from persrec.data.splits import LeaveOneOut
-from persrec.data.windows import WindowBatch, WindowShape, batches, build_windows, epoch_plan
+from persrec.data.windows import StepWindows, WindowBatch, WindowShape, build_windows
 from persrec.losses import sampled_softmax
 from persrec.recommender import SequentialRecommender
+from persrec.training.phases import TrainingPhases
 from persrec.training.recipe import Recipe
 from persrec.training.state import EpochReport, Progress, StateKeeper, Training
 
@@ -21,16 +23,35 @@ BETAS = (0.9, 0.98)  # as the public HSTU recipe
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingResult:
-    """What a training run came to; the model holds the weights of ``best_epoch``.
+    """What a training run came to; the model holds the best weights on validation.
 
-    ``train_seconds`` are those of all parts of a run that was stopped and went on ``resumes`` times. ``diverged_at`` is the epoch
-    in which the training diverged, which ended it and is not in ``curve``; None where it did not.
+    Attributes:
+        best_epoch: the epoch of these weights, from 1.
+        best_step: optimiser steps until then.
+        best_validation: the figure there.
+        learning_rate_at_best: of the last step before, of everything but the item vectors; 0 at the end of a decay.
+        converged: whether the figure was on a plateau before the rate fell; False where the bound or a divergence ended it.
+        steps: optimiser steps, all.
+        decay_steps: those of them in which the rate fell.
+        targets: next-item targets that the steps predicted; padding does not count.
+        curve: the epochs.
+        train_seconds: of all parts of a run that was stopped and went on ``resumes`` times, validations among them.
+        seconds_per_million_targets: without validations; None where there was no target.
+        resumes: how often the run went on.
+        diverged_at: the epoch in which the training diverged, which ended it and is not in ``curve``; None where it did not.
     """
 
     best_epoch: int
+    best_step: int
     best_validation: float
+    learning_rate_at_best: float
+    converged: bool
+    steps: int
+    decay_steps: int
+    targets: int
     curve: list[EpochReport]
     train_seconds: float
+    seconds_per_million_targets: float | None
     resumes: int
     diverged_at: int | None = None
 
@@ -76,8 +97,16 @@ class Trainer:
         self._device = torch.device("cpu") if device.type == "meta" else device  # ids have values, also where weights have none
         layout = model.layout
         self.shape = WindowShape(segments=tuple(s.items for s in layout.segments), recent=layout.recent)
-        self._stride = len(layout.predicting_columns)
-        self._windows_per_step = max(1, recipe.targets_per_step // self._stride)
+        self.phases = TrainingPhases.of(recipe, data.train_ends)
+        self._windows = StepWindows(
+            lengths=data.train_ends,
+            shape=self.shape,
+            predicting=layout.predicting_columns,
+            targets_per_step=recipe.targets_per_step,
+            moving=recipe.moving_windows,
+            histories=recipe.history_lengths,
+            seed=recipe.seed,
+        )
         of_items = {id(parameter) for parameter in model.items.parameters()}
         rest = [parameter for parameter in model.parameters() if id(parameter) not in of_items]
         self._optimizer = torch.optim.AdamW(
@@ -90,56 +119,74 @@ class Trainer:
         self.progress = Progress()
 
     def run(self) -> TrainingResult:
-        """Trains until the patience or the epochs are used up or it diverges, then puts the best epoch's weights back.
+        """Trains through both phases, or until it diverges, then puts the best weights back.
 
         Raises:
-            ValueError: no user can be evaluated, so that no epoch could be told from another; nothing was trained.
+            ValueError: no user can be evaluated, so that no epoch could be told from another, or trained on; nothing was trained.
             DivergedError: it diverged in the first epoch, so that there is none to go back to.
             StateError: the keeper's state cannot be read or is of another training run; nothing was trained.
         """
         self.data.check_evaluated()
         torch.manual_seed(self.recipe.seed)
-        progress = self.progress
+        progress, phases = self.progress, self.phases
         if self._keeper is not None:
             self._keeper.restore(self._training())
-        while not progress.ended(self.recipe):
+        steps = self._windows.after(progress.steps)
+        while not progress.ended(phases):
             epoch = len(progress.curve) + 1
             try:
-                report = self._epoch(epoch)
+                report = self._epoch(epoch, steps)
             except DivergedError:
                 if progress.best_weights is None:
                     raise
                 progress.diverged_at = epoch
                 break
-            progress.close_epoch(report, self.model)
+            progress.close_epoch(report, self._training())
             if self._on_epoch is not None:
                 self._on_epoch(report)
+            if progress.constant_steps is None:
+                on_plateau = phases.on_plateau(progress.steps, progress.best_report.steps)
+                if on_plateau or progress.steps >= phases.bound:
+                    progress.close_constant_phase(self._training(), converged=on_plateau)
             self._keep(epoch_ended=True)
         assert progress.best_weights is not None  # noqa: S101 - every epoch of the curve has a figure, and there is one epoch at least
         self.model.load_state_dict(progress.best_weights)
         self.model.eval()
+        return self._result()
+
+    def _result(self) -> TrainingResult:
+        progress = self.progress
         return TrainingResult(
             best_epoch=progress.best_epoch,
+            best_step=progress.best_report.steps,
             best_validation=progress.best,
+            learning_rate_at_best=progress.best_report.learning_rate,
+            converged=progress.converged and progress.diverged_at is None,
+            steps=progress.steps,
+            decay_steps=0 if progress.constant_steps is None else progress.steps - progress.constant_steps,
+            targets=progress.targets,
             curve=progress.curve,
             train_seconds=progress.seconds,
+            seconds_per_million_targets=progress.step_seconds / progress.targets * 1e6 if progress.targets else None,
             resumes=progress.resumes,
             diverged_at=progress.diverged_at,
         )
 
-    def _epoch(self, epoch: int) -> EpochReport:
+    def _epoch(self, epoch: int, steps: Iterator[tuple[np.ndarray, np.ndarray, int | None]]) -> EpochReport:
+        """Takes the steps that are left of an epoch, and validates."""
         progress, totals = self.progress, self.progress.totals
+        end = self.phases.epoch_end(progress.epoch_start, progress.constant_steps)
         lap = time.perf_counter()
         self.model.train()
-        for batch_users, batch_ends in self._plan():
-            batch = build_windows(self.data.sequences, batch_users, batch_ends, self.shape, trim=True)
+        for users, ends, history in itertools.islice(steps, end - progress.steps):
+            batch = build_windows(self.data.sequences, users, ends, self.shape, trim=True, history=history)
             loss = float(self.step(batch))
             _check_finite(epoch, "loss", loss)
             totals.loss += loss * self._predicted
             totals.targets += self._predicted
             totals.slots += self._computed
-            progress.batches += 1
-            lap = self._count_seconds(since=lap, of_epoch=True)
+            progress.targets += self._predicted
+            lap = self._count_seconds(since=lap, of_steps=True)
             if self._on_step is not None:
                 self._on_step(progress)
             self._keep(epoch_ended=False)
@@ -149,34 +196,23 @@ class Trainer:
                 raise DivergedError(f"training: diverged in epoch {epoch}, {name} holds numbers that are not finite")
         validation = self._validate()
         _check_finite(epoch, "validation figure", validation)
-        self._count_seconds(since=lap, of_epoch=False)
+        self._count_seconds(since=lap, of_steps=False)
         return EpochReport(
             epoch=epoch,
             loss=totals.loss / max(1, totals.targets),
             validation=validation,
             seconds=totals.seconds,
             padding_share=1 - totals.targets / max(1, totals.slots),
+            steps=progress.steps,
+            learning_rate=self._learning_rate(progress.steps),
         )
 
-    def _plan(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """The batches that are left of the epoch: all, or in an epoch that goes on those behind the last one done.
-
-        The plan is drawn from the generator as it stood before the epoch, so that an epoch that goes on has the same.
-        """
-        progress, here = self.progress, self._rng.bit_generator.state
-        progress.plan = self._rng.bit_generator.state = progress.plan or here
-        shortest = min(self.shape.recent + 1, self.shape.width) if self.recipe.moving_windows else self.shape.width
-        users, ends = epoch_plan(self.data.train_ends, shortest=shortest, stride=self._stride, rng=self._rng)
-        progress.steps_per_epoch = progress.steps_per_epoch or -(-len(users) // self._windows_per_step)
-        cut = list(batches(users, ends, width=self.shape.width, batch_size=self._windows_per_step, rng=self._rng))
-        if progress.batches:
-            self._rng.bit_generator.state = here
-        return cut[progress.batches :]
-
-    def _count_seconds(self, *, since: float, of_epoch: bool) -> float:
+    def _count_seconds(self, *, since: float, of_steps: bool) -> float:
         now = time.perf_counter()
         self.progress.seconds += now - since
-        self.progress.totals.seconds += (now - since) * of_epoch
+        if of_steps:
+            self.progress.step_seconds += now - since
+            self.progress.totals.seconds += now - since
         return now
 
     def _training(self) -> Training:
@@ -200,12 +236,15 @@ class Trainer:
     def _set_learning_rates(self) -> None:
         """Of item vectors, and of everything else, which warms up."""
         self.progress.steps += 1
-        recipe = self.recipe
-        left = 1 - self.progress.share(recipe) if recipe.decays else 1.0
-        warm = min(1.0, self.progress.steps / max(1, recipe.warmup_steps))
+        recipe, step = self.recipe, self.progress.steps
         of_items = recipe.learning_rate if recipe.item_learning_rate is None else recipe.item_learning_rate
-        for group, rate in zip(self._optimizer.param_groups, (of_items, recipe.learning_rate * warm), strict=True):
-            group["lr"] = rate * left
+        rates = (of_items * self.phases.rate(step, self.progress.constant_steps), self._learning_rate(step))
+        for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+    def _learning_rate(self, step: int) -> float:
+        """Of everything but the item vectors."""
+        return self.recipe.learning_rate * self.phases.warmth(step) * self.phases.rate(step, self.progress.constant_steps)
 
     def loss(self, batch: WindowBatch) -> torch.Tensor:
         """The loss of a batch of windows, over all positions that have a next item."""
@@ -222,7 +261,7 @@ class Trainer:
             self._predicted = int(predicts.sum())
             target_ids = targets[predicts]
             positives, negatives = self.model.items.lookup(target_ids), self.model.items.lookup(negative_ids)
-        states, weight = hidden[predicts], self.recipe.recent_weight * self.progress.share(self.recipe) ** 2
+        states, weight = hidden[predicts], self.phases.recent_weight(self.progress.steps, self.progress.constant_steps)
         loss = sampled_softmax(states, positives, negatives, target_ids, negative_ids, temperature=self.recipe.temperature)
         if not weight:
             return loss

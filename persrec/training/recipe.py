@@ -11,31 +11,34 @@ class Recipe:
     """How a model is trained.
 
     Attributes:
-        learning_rate: of AdamW.
+        learning_rate: of AdamW, in the constant phase (`persrec.training.phases`).
         item_learning_rate: of the item vectors, or of what reads them from texts; None is ``learning_rate``. In the grid
             ``interests`` a text reader from random weights that learnt as fast as the rest (1.5e-3) soon gave all items of a category
             one vector, before attention had found which of them a user takes, and stayed so.
         warmup_steps: steps over which the learning rate of everything but the item vectors rises from 0. Without it, an
             HSTU's layers, whose inputs are normalised and whose output is not, outrun the small item vectors and the
             states collapse to one direction for hundreds of steps.
-        decays: whether the learning rate falls linearly to 0 over all the epochs' steps.
+        decays: whether the learning rate falls linearly to 0 behind the constant phase, from the best weights.
         weight_decay: of AdamW.
         temperature: what cosines are divided by in the loss.
         negatives: items sampled uniformly per step, shared by the batch, at every length the same number.
-        epochs: at most; an epoch predicts about every training item once; with ``moving_windows`` a part of them.
-        patience: epochs without a better validation figure before training stops.
-        targets_per_step: items predicted per step, padding counted: windows that carry fewer targets share a step in larger
-            number, so that all compressions see the same steps.
+        epochs: of the constant phase at most. An epoch has as many steps as all next-item targets of the training part fill.
+        patience: epochs without a better validation figure that make a plateau, which ends the constant phase; two at least, and
+            a fifth of the steps so far at least.
+        targets_per_step: next-item targets per step, without padding. Windows that carry fewer share a step in larger number, so
+            every layout has as many targets a step and as many steps an epoch. A step holds one window at least.
         time_bias: whether times are given.
         recent_weight: weight that the recent items' mean loss, beside that of all positions, which weighs 1, reaches at the end of
-            the last of all ``epochs``; it rises from 0 with the square of the steps. A request is answered from the recent items,
-            and they alone read the tokens behind a history of one segment, of which few of a window's positions would tell
-            otherwise.
+            the last of all ``epochs``; it rises from 0 with the square of the steps, and stays as it is in the decay. A request is
+            answered from the recent items, and they alone read the tokens behind a history of one segment, of which few of a
+            window's positions would tell otherwise.
         moving_windows: whether a user's newest window may end at any of as many last places as a window has targets, with one item
             of history at least; the others lie back to back before it. Else ends move only where a sequence is longer than a
             window; then, behind a history of one segment, the same few of a user's items are predicted with the tokens in every
-            epoch, and learnt by heart.
+            round, and learnt by heart.
         token_counts: an elastic model draws one of these expert counts per step; empty trains the model's own count.
+        history_lengths: each step draws one of these lengths of the history, and the windows' older items are left out, so that one
+            model serves every length; empty trains with the whole history.
         seed: of every random choice.
     """
 
@@ -53,6 +56,7 @@ class Recipe:
     recent_weight: float = 0.0
     moving_windows: bool = False
     token_counts: tuple[int, ...] = ()
+    history_lengths: tuple[int, ...] = ()
     seed: int
 
     def __post_init__(self) -> None:

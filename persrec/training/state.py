@@ -21,13 +21,16 @@ from safetensors.torch import save_file
 from torch import nn
 
 from persrec.files import atomic
+from persrec.training.phases import TrainingPhases
 from persrec.training.recipe import Recipe
 
 STATE = "state.safetensors"
 EVERY_S = 30.0
 MOST_SHARE = 0.05  # of the time may go into keeping states
 _FACTS = "training"
-_MODEL, _BEST, _OPTIMISER, _GENERATOR = "model.", "best.", "optimizer.", "generator."
+_MODEL, _BEST, _OPTIMISER, _BEST_OPTIMISER, _GENERATOR = "model.", "best.", "optimizer.", "best_optimizer.", "generator."
+_NOT_PLAIN = ("curve", "totals", "best_weights", "best_moments")  # fields of `Progress`
+Moments = dict[int, dict[str, torch.Tensor]]  # what an optimiser keeps, by the number of the weight
 
 
 class StateError(ValueError):
@@ -36,13 +39,25 @@ class StateError(ValueError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EpochReport:
-    """One epoch: mean loss, the validation figure, seconds, and the share of computed item positions that were padding."""
+    """One epoch.
+
+    Attributes:
+        epoch: its number, from 1.
+        loss: mean over its targets.
+        validation: the figure at its end.
+        seconds: of its steps.
+        padding_share: share of the computed item positions that were padding.
+        steps: optimiser steps from the start to its end.
+        learning_rate: of its last step, of everything but the item vectors.
+    """
 
     epoch: int
     loss: float
     validation: float
     seconds: float
     padding_share: float
+    steps: int
+    learning_rate: float
 
 
 @dataclass(slots=True)
@@ -62,12 +77,14 @@ class Progress:
     Attributes:
         curve: the epochs that are done.
         best: the best validation figure so far, of epoch ``best_epoch`` with the weights ``best_weights``.
-        batches: steps done of the epoch under way.
+        best_moments: the optimiser's state beside ``best_weights``; None where no decay will start from it.
         totals: of the epoch under way.
-        plan: the generator's state before it drew the plan of the epoch under way; None before that.
         steps: optimiser steps since the start.
-        steps_per_epoch: of the first epoch; 0 before it.
-        seconds: wall-clock time so far, over all the parts of a run that was stopped.
+        targets: next-item targets that these steps predicted.
+        constant_steps: steps at which the constant phase ended; None inside it.
+        converged: whether a plateau ended the constant phase, and not the bound.
+        step_seconds: wall-clock time of the steps, over all the parts of a run that was stopped.
+        seconds: the same with validations.
         resumes: how often the run went on from a kept state.
         diverged_at: the epoch in which the training diverged, and so ended; None where it did not.
     """
@@ -76,29 +93,55 @@ class Progress:
     best: float = -math.inf
     best_epoch: int = 0
     best_weights: dict[str, torch.Tensor] | None = None
-    batches: int = 0
+    best_moments: Moments | None = None
     totals: Totals = field(default_factory=Totals)
-    plan: Mapping[str, Any] | None = None
     steps: int = 0
-    steps_per_epoch: int = 0
+    targets: int = 0
+    constant_steps: int | None = None
+    converged: bool = False
+    step_seconds: float = 0.0
     seconds: float = 0.0
     resumes: int = 0
     diverged_at: int | None = None
 
-    def ended(self, recipe: Recipe) -> bool:
-        """Whether the training diverged, or the epochs or the patience are used up."""
-        return self.diverged_at is not None or len(self.curve) >= min(recipe.epochs, self.best_epoch + recipe.patience)
+    @property
+    def epoch_start(self) -> int:
+        """Steps before the epoch under way."""
+        return self.curve[-1].steps if self.curve else 0
 
-    def share(self, recipe: Recipe) -> float:
-        """The share of the recipe's steps that were done before the current one; 0 until the steps per epoch are known."""
-        return min(1.0, (self.steps - 1) / (self.steps_per_epoch * recipe.epochs)) if self.steps_per_epoch else 0.0
+    @property
+    def best_report(self) -> EpochReport:
+        """The epoch of the best weights."""
+        return self.curve[self.best_epoch - 1]
 
-    def close_epoch(self, report: EpochReport, model: nn.Module) -> None:
+    def ended(self, phases: TrainingPhases) -> bool:
+        """Whether the training diverged, or has all its epochs behind it; a last step without its validation is not the end."""
+        if self.diverged_at is not None:
+            return True
+        return self.constant_steps is not None and self.epoch_start >= phases.most_steps(self.constant_steps)
+
+    def close_epoch(self, report: EpochReport, training: "Training") -> None:
         """Takes an epoch that is done into the curve, and the weights where it is the best."""
         self.curve.append(report)
         if report.validation > self.best:
-            self.best, self.best_epoch, self.best_weights = report.validation, report.epoch, copy.deepcopy(model.state_dict())
-        self.batches, self.totals, self.plan = 0, Totals(), None
+            self.best, self.best_epoch = report.validation, report.epoch
+            self.best_weights = copy.deepcopy(training.model.state_dict())
+            if self.constant_steps is None and training.recipe.decays:
+                self.best_moments = copy.deepcopy(training.optimizer.state_dict()["state"])
+        self.totals = Totals()
+
+    def close_constant_phase(self, training: "Training", *, converged: bool) -> None:
+        """Ends the constant phase, and puts weights and optimiser back to the best of it.
+
+        The moments are those of the best weights: fresh ones would begin with steps as wide as the learning rate in every weight, at
+        a place that was reached by narrow ones.
+        """
+        assert self.best_weights is not None  # noqa: S101 - a phase has one epoch at least, and every epoch a finite figure
+        self.constant_steps, self.converged = self.steps, converged
+        training.model.load_state_dict(self.best_weights)
+        if self.best_moments is not None:
+            _load_moments(training.optimizer, self.best_moments)
+        self.best_moments = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,8 +212,12 @@ def save_state(path: Path, training: Training) -> None:
     """
     tensors = {f"{_MODEL}{name}": tensor for name, tensor in training.model.state_dict().items()}
     tensors |= {f"{_BEST}{name}": tensor for name, tensor in (training.progress.best_weights or {}).items()}
-    for number, slots in training.optimizer.state_dict()["state"].items():
-        tensors |= {f"{_OPTIMISER}{number}.{name}": tensor for name, tensor in slots.items()}
+    for prefix, moments in (
+        (_OPTIMISER, training.optimizer.state_dict()["state"]),
+        (_BEST_OPTIMISER, training.progress.best_moments or {}),
+    ):
+        for number, slots in moments.items():
+            tensors |= {f"{prefix}{number}.{name}": tensor for name, tensor in slots.items()}
     tensors |= {f"{_GENERATOR}{name}": state for name, state in _generator_states(training.device).items()}
     progress = {name: getattr(training.progress, name) for name in _plain_fields()}
     facts = {
@@ -204,7 +251,7 @@ def load_state(path: Path, training: Training) -> None:
     for state in (weights, best) if best else (weights,):
         _check_tensors(path, state, training.model)
     training.model.load_state_dict(weights)
-    _load_optimizer(training.optimizer, _under(_OPTIMISER, tensors))
+    _load_moments(training.optimizer, _moments(_under(_OPTIMISER, tensors)))
     training.rng.bit_generator.state = facts["rng"]
     _set_generators(_under(_GENERATOR, tensors), training.device)
     progress = training.progress
@@ -213,6 +260,7 @@ def load_state(path: Path, training: Training) -> None:
     progress.curve = [EpochReport(**report) for report in facts["progress"]["curve"]]
     progress.totals = Totals(**facts["totals"])
     progress.best_weights = {name: tensor.to(training.device) for name, tensor in best.items()} or None
+    progress.best_moments = _moments(_under(_BEST_OPTIMISER, tensors)) or None
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -232,7 +280,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
 
 def _plain_fields() -> list[str]:
     """The fields of `Progress` that are JSON as they are."""
-    return [part.name for part in dataclasses.fields(Progress) if part.name not in ("curve", "totals", "best_weights")]
+    return [part.name for part in dataclasses.fields(Progress) if part.name not in _NOT_PLAIN]
 
 
 def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -253,13 +301,17 @@ def _form(tensor: torch.Tensor) -> str:
     return f"{list(tensor.shape)} of {str(tensor.dtype).removeprefix('torch.')}"
 
 
-def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    slots: dict[int, dict[str, torch.Tensor]] = {}
+def _moments(tensors: Mapping[str, torch.Tensor]) -> Moments:
+    moments: Moments = {}
     for key, tensor in tensors.items():
         number, _, name = key.partition(".")
-        slots.setdefault(int(number), {})[name] = tensor
+        moments.setdefault(int(number), {})[name] = tensor
+    return moments
+
+
+def _load_moments(optimizer: torch.optim.Optimizer, moments: Moments) -> None:
     # the groups are the recipe's, and their learning rates are set anew at each step
-    optimizer.load_state_dict({"state": slots, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
 def _generator_states(device: torch.device) -> dict[str, torch.Tensor]:

@@ -91,7 +91,14 @@ def test_the_facts_of_model_and_data_are_there(answer_of, name):
     answer, _ = answer_of(name)
     model, dataset = answer["model"], answer["dataset"]
     assert model["key"] == "key"
-    assert model["epochs"] == len(model["curve"]) == CELLS[name].epochs
+    assert model["epochs"] == len(model["curve"]) == CELLS[name].epochs + 1  # the decay has one
+    assert (model["converged"], model["diverged_at"]) == (False, None)
+    steps = [epoch["steps"] for epoch in model["curve"]]
+    assert (model["steps"], model["decay_steps"]) == (steps[-1], steps[-1] - steps[-2])
+    assert model["best_step"] == steps[model["best_epoch"] - 1]
+    assert model["targets"] > 0
+    assert model["seconds_per_million_targets"] > 0
+    assert model["learning_rate_at_best"] == model["curve"][model["best_epoch"] - 1]["learning_rate"]
     assert model["best_validation"] == max(epoch["validation"] for epoch in model["curve"])
     assert {"epoch", "loss", "validation"} <= set(model["curve"][0])
     assert answer["metrics"]["padding_share"]["value"] == model["curve"][-1]["padding_share"]

@@ -11,7 +11,7 @@ from benchmarks.cell import Cell
 from benchmarks.probes import training
 from benchmarks.probes.training import Teller, recipe
 from persrec.checkpoints import load_facts
-from persrec.training import EpochReport, Progress, Recipe, Trainer
+from persrec.training import EpochReport, Progress, Recipe, Trainer, TrainingPhases
 
 pytestmark = pytest.mark.usefixtures("measuring")
 
@@ -34,9 +34,9 @@ def test_every_setting_of_training_reaches_the_recipe():
 def test_training_tells_its_phases_and_writes_the_whole_model(tmp_path):
     phases = []
     told = execute.train_model(payload(CELLS["experts in 2 segments"], tmp_path / "key"), phases.append)
-    assert told == {"epochs": 2}
+    assert told == {"epochs": 3}  # two and the decay's
     assert phases[:2] == ["load", "training"]
-    assert [phase.split(",")[0] for phase in phases[2:]] == ["epoch 1 of at most 2", "epoch 2 of at most 2"]
+    assert [phase.split(",")[0] for phase in phases[2:]] == [f"epoch {epoch} of at most 3" for epoch in (1, 2, 3)]
     assert sorted(file.name for file in (tmp_path / "key").iterdir()) == ["model.json", "weights.safetensors"]
 
 
@@ -111,18 +111,17 @@ class Clock:
 
 
 def told(monkeypatch, *, every_s=30.0):
-    """A teller of 4 epochs of 10 steps, its clock, its progress at 2 s a step, and its lines."""
+    """A teller of 4 epochs of 10 steps and a decay of one, its clock, its progress at 2 s a step, and its lines."""
     clock, lines, progress = Clock(), [], Progress()
     monkeypatch.setattr(training, "time", clock)
     monkeypatch.setattr(training, "EVERY_S", every_s)
-    teller = Teller(4, lines.append)
+    phases = TrainingPhases(recipe=recipe(dataclasses.replace(CELLS["experts"], epochs=4)), steps_per_epoch=10)
+    teller = Teller(phases, lines.append)
     teller.progress = progress
-    progress.steps_per_epoch = 10
 
     def step(seconds):
         clock.now += seconds
         progress.steps += 1
-        progress.batches += 1
         progress.seconds += 2.0
         teller.step(progress)
 
@@ -135,7 +134,7 @@ def test_inside_an_epoch_a_line_comes_every_30_seconds_and_no_sooner(monkeypatch
         step(seconds)
     assert lines == []
     step(0.5)
-    assert lines == ["epoch 1 of at most 4, 40% of it done, at most 1 min 12 s left"]  # 36 of 40 steps, of 2 s each
+    assert lines == ["epoch 1 of at most 5, 40% of it done, at most 1 min 32 s left"]  # 46 of 50 steps, of 2 s each
     step(29)
     assert len(lines) == 1
     step(1)
@@ -146,15 +145,23 @@ def test_an_epoch_has_a_line_and_begins_the_30_seconds_anew(monkeypatch):
     teller, progress, step, lines = told(monkeypatch)
     for _ in range(10):
         step(2.5)
-    report = EpochReport(epoch=1, loss=1.0, validation=0.125, seconds=20.0, padding_share=0.0)
+    report = EpochReport(epoch=1, loss=1.0, validation=0.125, seconds=20.0, padding_share=0.0, steps=10, learning_rate=0.1)
     progress.curve.append(report)
-    progress.batches = 0
     teller.epoch(report)
-    assert lines == ["epoch 1 of at most 4, validation ndcg@10 0.1250, at most 1 min 00 s left"]
+    assert lines == ["epoch 1 of at most 5, validation ndcg@10 0.1250, at most 1 min 20 s left"]
     step(29)
     assert len(lines) == 1
     step(1)
-    assert lines[1].startswith("epoch 2 of at most 4, 20% of it done, ")
+    assert lines[1].startswith("epoch 2 of at most 5, 20% of it done, ")
+
+
+def test_a_plateau_shortens_what_is_left_to_the_decay(monkeypatch):
+    _, progress, step, lines = told(monkeypatch, every_s=0.0)
+    report = EpochReport(epoch=1, loss=1.0, validation=0.125, seconds=20.0, padding_share=0.0, steps=10, learning_rate=0.1)
+    progress.curve += [dataclasses.replace(report, epoch=epoch, steps=10 * epoch) for epoch in (1, 2, 3)]
+    progress.steps, progress.constant_steps, progress.seconds = 30, 30, 60.0
+    step(1)
+    assert lines == ["epoch 4 of at most 4, the rate falling, 10% of it done, at most 18 s left"]  # 9 steps of 2 s
 
 
 def test_a_training_tells_each_step_at_most_once_and_how_long_it_takes_at_most(tmp_path, monkeypatch):
@@ -163,8 +170,8 @@ def test_a_training_tells_each_step_at_most_once_and_how_long_it_takes_at_most(t
     execute.train_model(payload(cell, tmp_path / "key"), lines.append)
     epochs = [line for line in lines if "validation" in line]
     steps = [line for line in lines if "of it done" in line]
-    assert len(epochs) == 2
-    assert re.fullmatch(r"epoch 2 of at most 2, validation ndcg@10 0\.\d{4}, at most 0\.0 s left", epochs[1])
-    assert len(steps) == len(set(range(len(steps)))) == len(lines) - 2 - len(["load", "training"])
+    assert len(epochs) == 3
+    assert re.fullmatch(r"epoch 3 of at most 3, the rate falling, validation ndcg@10 0\.\d{4}, at most 0\.0 s left", epochs[2])
+    assert len(steps) == len(set(range(len(steps)))) == len(lines) - 3 - len(["load", "training"])
     assert [line for line in steps if not line.endswith(" left")] == []
-    assert steps[-1].startswith("epoch 2 of at most 2, 100% of it done, at most 0.0 s left")
+    assert steps[-1].startswith("epoch 3 of at most 3, the rate falling, 100% of it done, at most 0.0 s left")

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import json
 import math
@@ -8,12 +9,13 @@ import torch
 from small_models import CASES, ITEMS, build, elastic, small_recipe, small_split
 
 from persrec.compression.recent import Recent
+from persrec.data import windows
 from persrec.data.splits import LeaveOneOut, Sequences
 from persrec.data.windows import build_windows
 from persrec.evaluation.metrics import metric_values
 from persrec.evaluation.ranks import target_ranks
 from persrec.evaluation.states import user_states
-from persrec.training import Trainer, loop
+from persrec.training import Trainer, TrainingResult, loop
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -43,7 +45,8 @@ def same_weights(model, weights):
     [
         ([0.1, 0.5, 0.3, 0.2], 2, 9, 2),  # stops two epochs behind the best
         ([0.1, 0.2, 0.3], 1, 3, 3),  # the epochs run out on the best
-        ([0.5, 0.5], 1, 9, 1),  # as good is not better
+        ([0.5, 0.5, 0.5], 2, 9, 1),  # as good is not better
+        ([0.5, 0.4, 0.3], 1, 9, 1),  # a patience of one epoch is one of two
         ([0.5, 0.1, 0.6, 0.2, 0.3, 0.4], 3, 9, 3),  # a new best begins the patience anew
     ],
 )
@@ -132,7 +135,8 @@ def test_a_result_is_plain_values():
     model = build("hstu", Recent(recent=6), lively=False)
     result = Trainer(model=model, data=small_split(), recipe=small_recipe(), validate=lambda: 0.5).run()
     values = result.to_dict()
-    assert set(values) == {"best_epoch", "best_validation", "curve", "train_seconds", "resumes", "diverged_at"}
+    assert set(values) == {field.name for field in dataclasses.fields(TrainingResult)}
+    json.dumps(values, allow_nan=False)
     assert values["curve"] == [dataclasses.asdict(report) for report in result.curve]
 
 
@@ -172,29 +176,44 @@ def full_users(*, users, length):
     return small_split(users=users, shortest=length + 2, longest=length + 2)
 
 
-def test_every_compression_predicts_as_many_targets_a_step(steps):
-    # 14 training items and 13 targets a user: one window of 13 for full and experts, three for the 4 recent ones of pooling
-    data = full_users(users=16, length=14)
-    counts = {}
-    for case in ("full", "3 segments", "pooling"):
-        steps.clear()
-        train(case, data, targets_per_step=52)
-        counts[case] = [step["targets"] for step in steps]
-    assert counts["full"] == counts["3 segments"] == [52] * 4  # four windows of 13 targets a step
-    # windows of up to 4 targets, 13 a step; the random ends of long sequences leave up to 3 of a user's targets to other epochs
-    assert all(count <= 52 for count in counts["pooling"])
-    assert 16 * 10 <= sum(counts["pooling"]) <= 16 * 13
+@pytest.mark.parametrize(("case", "widest"), [("full", 13), ("3 segments", 13), ("recent", 5), ("pooling", 4)])
+def test_every_layout_has_as_many_targets_a_step_and_steps_an_epoch(steps, case, widest):
+    data = small_split(users=16, shortest=4, longest=40)
+    targets = int((data.train_ends - 1).sum())
+    _, result = train(case, data, targets_per_step=52, epochs=3, patience=3)
+    of_an_epoch = math.ceil(targets / 52)
+    assert [report.steps for report in result.curve] == [of_an_epoch, 2 * of_an_epoch, 3 * of_an_epoch]
+    assert result.steps == len(steps) == 3 * of_an_epoch
+    assert all(abs(step["targets"] - 52) < widest for step in steps)
+    assert result.targets == sum(step["targets"] for step in steps)
 
 
 def test_a_step_holds_one_window_where_a_window_carries_more_targets_than_a_step(steps):
-    train("full", full_users(users=5, length=14), targets_per_step=1)
-    assert [step["targets"] for step in steps] == [13] * 5
+    train("full", full_users(users=5, length=14), targets_per_step=10)
+    assert [step["targets"] for step in steps] == [13] * 7  # 65 targets, 10 a step
 
 
-def test_an_epoch_predicts_every_training_item_but_the_first_of_each_user(steps):
-    data = small_split(users=12, shortest=4, longest=15)  # all fit into a window of 13
+def test_an_epoch_predicts_every_training_item_but_the_first_of_each_user(steps, monkeypatch):
+    data = full_users(users=6, length=14)  # all fit into a window of 13
+    taken = []
+    own = loop.build_windows
+
+    def build_windows(sequences, users, ends, shape, **more):
+        taken.extend(zip(users.tolist(), ends.tolist(), strict=True))
+        return own(sequences, users, ends, shape, **more)
+
+    monkeypatch.setattr(loop, "build_windows", build_windows)
     train("3 segments", data, targets_per_step=26)
+    assert sorted(taken) == [(user, 13) for user in range(6)]
     assert sum(step["targets"] for step in steps) == int((data.train_ends - 1).sum())
+
+
+def test_nothing_to_predict_is_bad_input_before_training():
+    model = build("hstu", Recent(recent=6), lively=False)
+    data = small_split(shortest=3, longest=3)
+    trainer = Trainer(model=model, data=data, recipe=small_recipe(), validate=lambda: pytest.fail("trained"))
+    with pytest.raises(ValueError, match="^data: no user has the 2 training items "):
+        trainer.run()
 
 
 @pytest.mark.parametrize("case", ["full", "3 segments", "recent", "pooling"])
@@ -235,12 +254,77 @@ def test_without_a_warm_up_all_weights_learn_alike(steps):
     assert all(step["rates"] == [0.01, 0.01] for step in steps)
 
 
-def test_a_decay_falls_linearly_to_zero_over_all_epochs(steps):
-    # 8 users of 5 targets, one window each, two windows a step: 4 steps an epoch
-    train(
-        "recent", full_users(users=8, length=6), targets_per_step=10, warmup_steps=0, learning_rate=0.01, decays=True, epochs=3, patience=3
+@pytest.mark.parametrize(
+    ("figures", "epochs", "constant", "best", "converged"),
+    [
+        # 8 users of 5 targets, 10 a step: 4 steps an epoch
+        ([0.1, 0.5, 0.3, 0.2, 0.4], 9, 16, 8, True),  # two epochs behind the best; the decay has a quarter of 16 steps
+        ([0.1, 0.2, 0.3, 0.1], 3, 12, 12, False),  # the bound; the decay has an epoch at least
+        ([0.5, 0.4, 0.6, 0.1], 3, 12, 12, False),
+        ([0.5, 0.4, 0.3, 0.1], 3, 12, 4, True),  # a plateau at the bound is one
+        ([*(0.01 * epoch for epoch in range(1, 7)), 0.0, 0.0, 0.1, 0.2], 8, 32, 24, True),
+    ],
+)
+def test_the_rate_is_constant_until_a_plateau_or_the_bound_and_then_falls_to_zero(steps, figures, epochs, constant, best, converged):
+    model = build("hstu", CASES["recent"](), lively=False)
+    recipe = small_recipe(targets_per_step=10, warmup_steps=3, learning_rate=0.01, item_learning_rate=0.02, decays=True, epochs=epochs)
+    result = Trainer(model=model, data=full_users(users=8, length=6), recipe=recipe, validate=scripted(figures)).run()
+    falling = max(4, math.ceil(constant / 4))
+    left = [1.0] * constant + [1 - step / falling for step in range(1, falling + 1)]
+    warm = [min(1.0, step / 3) for step in range(1, constant + falling + 1)]
+    assert [step["rates"][0] for step in steps] == pytest.approx([0.02 * share for share in left])
+    assert [step["rates"][1] for step in steps] == pytest.approx([0.01 * share * warmth for share, warmth in zip(left, warm, strict=True)])
+    assert steps[-1]["rates"] == [0.0, 0.0]
+    assert (result.steps, result.decay_steps, result.converged) == (constant + falling, falling, converged)
+    assert result.curve[-1].learning_rate == 0.0
+    best_of_all = max(result.curve, key=lambda report: report.validation)
+    assert (result.best_step, result.learning_rate_at_best) == (best_of_all.steps, best_of_all.learning_rate)
+    assert max(result.curve[: constant // 4], key=lambda report: report.validation).steps == best
+
+
+def test_the_decay_starts_from_the_best_weights_and_the_optimisers_state_beside_them():
+    # 4 steps an epoch: the best behind 4, the plateau at 12, the decay over 4
+    model = build("hstu", CASES["recent"](), lively=False)
+    trainer = Trainer(
+        model=model,
+        data=full_users(users=8, length=6),
+        recipe=small_recipe(targets_per_step=10, decays=True, epochs=9, patience=2),
+        validate=scripted([0.5, 0.4, 0.3, 0.6]),
     )
-    assert [step["rates"][0] for step in steps] == pytest.approx([0.01 * (1 - step / 12) for step in range(12)])
+    states = []
+    own = trainer.step
+
+    def step(batch):
+        moments = trainer._optimizer.state_dict()["state"]
+        states.append(copy.deepcopy((model.state_dict(), moments)))
+        return own(batch)
+
+    trainer.step = step
+    trainer.run()
+    (best_weights, best_moments), (weights, moments) = states[4], states[12]
+    (last_weights, _) = states[11]
+    assert weights.keys() == best_weights.keys()
+    assert all(torch.equal(weights[name], best_weights[name]) for name in weights)
+    assert not all(torch.equal(weights[name], last_weights[name]) for name in weights)
+    assert moments.keys() == best_moments.keys()
+    assert all(torch.equal(moments[number][name], best_moments[number][name]) for number in moments for name in moments[number])
+    assert float(moments[0]["step"]) == 4
+
+
+def test_a_model_that_its_bound_stopped_has_not_converged():
+    rising, flat = scripted([0.1, 0.2, 0.3]), scripted([0.3, 0.2, 0.1])
+    for validate, converged in ((rising, False), (flat, True)):
+        model = build("hstu", CASES["recent"](), lively=False)
+        result = Trainer(model=model, data=small_split(), recipe=small_recipe(epochs=3, patience=2), validate=validate).run()
+        assert result.converged is converged
+
+
+def test_what_diverges_in_the_decay_has_not_converged_and_keeps_the_best():
+    model = build("hstu", CASES["recent"](), lively=False)
+    recipe = small_recipe(epochs=9, patience=2, decays=True)
+    result = Trainer(model=model, data=small_split(), recipe=recipe, validate=scripted([0.3, 0.2, 0.1, math.nan])).run()
+    assert (result.converged, result.diverged_at, result.best_epoch, len(result.curve)) == (False, 4, 1, 3)
+    assert result.decay_steps == result.steps - result.curve[-1].steps > 0
 
 
 @pytest.mark.parametrize("own", [None, 0.003])
@@ -269,25 +353,18 @@ def test_the_first_step_moves_item_vectors_by_their_learning_rate_and_the_rest_b
     ],
 )
 def test_a_users_newest_window_moves_as_the_recipe_says(case, length, moving, newest, monkeypatch):
-    seen = {}
-    own = loop.build_windows
-
-    def build_windows(sequences, users, ends, shape, **more):
-        for user, end in zip(users.tolist(), ends.tolist(), strict=True):
-            seen[user] = max(end, seen.get(user, 0))
-        return own(sequences, users, ends, shape, **more)
-
-    monkeypatch.setattr(loop, "build_windows", build_windows)
     found = set()
+    own = windows.window_plan
 
-    def close_epoch():
-        found.update(seen.values())
-        seen.clear()
-        return 1.0
+    def window_plan(lengths, **how):
+        users, ends = own(lengths, **how)
+        found.update(int(ends[users == user].max()) for user in range(len(lengths)))
+        return users, ends
 
+    monkeypatch.setattr(windows, "window_plan", window_plan)
     data = full_users(users=8, length=length)
     recipe = small_recipe(moving_windows=moving, epochs=40, patience=40)
-    Trainer(model=build("sasrec", CASES[case](), lively=False), data=data, recipe=recipe, validate=close_epoch).run()
+    Trainer(model=build("sasrec", CASES[case](), lively=False), data=data, recipe=recipe, validate=lambda: 1.0).run()
     assert found == newest
 
 
@@ -304,6 +381,31 @@ def test_an_elastic_model_trains_with_every_count_it_is_asked_for(monkeypatch):
     recipe = small_recipe(token_counts=(0, 2, 6), targets_per_step=13, epochs=2, patience=2)
     Trainer(model=model, data=small_split(users=16), recipe=recipe, validate=lambda: 1.0).run()
     assert set(used) == {0, 2, 6}
+
+
+def test_a_model_elastic_in_history_trains_with_every_length_it_is_asked_for(monkeypatch, steps):
+    lengths, most = set(), []
+    own = loop.build_windows
+
+    def build_windows(sequences, users, ends, shape, **more):
+        batch = own(sequences, users, ends, shape, **more)
+        lengths.add(more["history"])
+        most.append(int((batch.items > 0).sum(axis=1).max()))
+        assert most[-1] <= 4 + more["history"]  # 4 recent ones
+        return batch
+
+    monkeypatch.setattr(loop, "build_windows", build_windows)
+    data = full_users(users=16, length=14)
+    train("3 segments", data, history_lengths=(0, 5, 9), targets_per_step=52, epochs=4, patience=4)
+    assert lengths == {0, 5, 9}
+    assert {4, 9, 13} <= set(most)
+    assert all(abs(step["targets"] - 52) < 13 for step in steps)
+
+
+def test_a_length_that_the_layout_does_not_have_is_refused():
+    model = build("hstu", CASES["3 segments"](), lively=False)
+    with pytest.raises(ValueError, match="^history_lengths: 10; expected 0 to 9, the items of the layout's history$"):
+        Trainer(model=model, data=small_split(), recipe=small_recipe(history_lengths=(10,)), validate=lambda: 1.0)
 
 
 def test_a_model_of_one_count_keeps_it():
@@ -338,49 +440,45 @@ def split_of(lengths):
     return LeaveOneOut(sequences=sequences, num_items=ITEMS, exclude_seen=False, evaluated=np.arange(len(lengths)))
 
 
-def padding_share(case, lengths, *, windows_per_step, stride):
-    _, result = train(case, split_of(lengths), targets_per_step=windows_per_step * stride)
+def padding_share(case, lengths, *, targets_per_step):
+    _, result = train(case, split_of(lengths), targets_per_step=targets_per_step)
     return result.curve[0].padding_share
 
 
 def test_full_windows_hold_no_padding():
     for case, stride in (("full", 13), ("3 segments", 13), ("recent", 5)):
-        assert padding_share(case, [stride + 3] * 4, windows_per_step=2, stride=stride) == 0
+        assert padding_share(case, [stride + 3] * 4, targets_per_step=2 * stride) == 0
 
 
 def test_short_users_pad_the_recent_slots():
-    # windows of 5: 3 + 5 items in 2 windows, a step each or one of both: no column is left out where nothing comes before
-    for windows_per_step in (1, 2):
-        assert padding_share("recent", [6, 8], windows_per_step=windows_per_step, stride=5) == pytest.approx(2 / 10)
+    # windows of 5 with 3 and 5 items, a step of both: no column is left out where nothing comes before
+    assert padding_share("recent", [6, 8], targets_per_step=3 + 5) == pytest.approx(2 / 10)
 
 
 def test_columns_that_are_padding_in_every_row_are_not_computed():
     # history of 9 in one segment, 4 recent; 7 and 11 items to predict from fill 3 and 7 slots of the history
-    alone = padding_share("full", [10, 14], windows_per_step=1, stride=13)
-    assert alone == 0
-    together = padding_share("full", [10, 14], windows_per_step=2, stride=13)
-    assert together == pytest.approx(4 / (2 * 11))
+    assert padding_share("full", [10, 14], targets_per_step=7) == 0  # a step each
+    assert padding_share("full", [10, 14], targets_per_step=7 + 11) == pytest.approx(4 / (2 * 11))
 
 
 def test_the_share_is_one_of_what_was_computed_whatever_the_compression():
     for case in CASES:
-        stride = 4 if case.startswith("pooling") else 5 if case == "recent" else 13
-        share = padding_share(case, [10, 14, 30, 4], windows_per_step=2, stride=stride)
-        assert 0 <= share < 1
+        assert 0 <= padding_share(case, [10, 14, 30, 4], targets_per_step=26) < 1
 
 
 # The recipe
 
 
-@pytest.mark.parametrize(("steps", "share"), [(1, 0.0), (4, 0.25)])
-def test_the_loss_turns_to_the_recent_items_as_training_goes_on(steps, share):
+@pytest.mark.parametrize(("steps", "constant_steps", "share"), [(1, None, 0.0), (3, None, 0.25), (5, 3, 0.25)])
+def test_the_loss_turns_to_the_recent_items_as_training_goes_on(steps, constant_steps, share):
     """At the weight w that is reached: (mean over all + w times the mean over the recent) / (1 + w)."""
     model, data = build("sasrec", CASES["1 expert"](), lively=True), small_split(shortest=6)
     users = np.arange(4)
     losses = {}
     for weight in (0.0, 2.0):
         trainer = Trainer(model=model, data=data, recipe=small_recipe(recent_weight=weight, epochs=2), validate=lambda: 0.0)
-        trainer.progress.steps, trainer.progress.steps_per_epoch = steps, 3
+        trainer.phases = dataclasses.replace(trainer.phases, steps_per_epoch=2)  # 4 steps at most
+        trainer.progress.steps, trainer.progress.constant_steps = steps, constant_steps
         batch = build_windows(data.sequences, users, data.train_ends[users] - 1, trainer.shape)
         losses[weight] = trainer.loss(batch).item()
     trainer = Trainer(model=model, data=data, recipe=small_recipe(), validate=lambda: 0.0)

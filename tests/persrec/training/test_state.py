@@ -20,9 +20,12 @@ from persrec.training import STATE, StateError, StateKeeper, Trainer, state
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 DATA = small_split(users=15, shortest=6, longest=30)
-EPOCHS = 3
-STEPS = 17  # of all epochs
-FIRST = 5  # of the first
+TARGETS_PER_STEP = 75
+FIRST = -(-int((DATA.train_ends - 1).sum()) // TARGETS_PER_STEP)  # steps of an epoch
+EPOCHS = 5  # of the constant phase
+DECAY = -(-FIRST * EPOCHS // 4)  # more than an epoch: two, the second is short
+STEPS = FIRST * EPOCHS + DECAY
+FIGURES = (0.2, 0.5, 0.3, 0.4, 0.1, 0.6, 0.7)  # the decay starts from the second epoch's weights, and ends with the best
 
 
 class StoppedError(Exception):
@@ -32,7 +35,17 @@ class StoppedError(Exception):
 class ElasticExperts:
     """An elastic experts model with dropout: every generator there is is drawn from at each step."""
 
-    recipe = small_recipe(token_counts=(0, 2, 6), epochs=EPOCHS, patience=EPOCHS, decays=True, warmup_steps=10, weight_decay=0.01)
+    recipe = small_recipe(
+        token_counts=(0, 2, 6),
+        history_lengths=(3, 9),
+        epochs=EPOCHS,
+        patience=EPOCHS,
+        decays=True,
+        warmup_steps=10,
+        weight_decay=0.01,
+        recent_weight=1.0,
+        targets_per_step=TARGETS_PER_STEP,
+    )
 
     @staticmethod
     def model():
@@ -40,7 +53,7 @@ class ElasticExperts:
 
 
 class Plain:
-    recipe = small_recipe(epochs=EPOCHS, patience=EPOCHS)
+    recipe = small_recipe(epochs=3, patience=3, targets_per_step=TARGETS_PER_STEP)
 
     def __init__(self, backbone):
         self.backbone = backbone
@@ -49,7 +62,7 @@ class Plain:
         return build(self.backbone, CASES["3 segments"](), dropout=0.3, lively=False)
 
 
-def train(kind, keeper=None, *, stop_before=None, figures=(0.2, 0.5, 0.3), told=None):
+def train(kind, keeper=None, *, stop_before=None, figures=FIGURES, told=None):
     """A training run from the start, or from what the keeper holds; it stops before the given step of this run."""
     torch.manual_seed(0)  # of the expert tokens
     model = kind.model()
@@ -99,6 +112,7 @@ def kept_progress(path):
 def without_seconds(result):
     values = result.to_dict()
     assert values.pop("train_seconds") > 0
+    assert values.pop("seconds_per_million_targets") > 0
     values.pop("resumes")
     return values | {"curve": [{**epoch, "seconds": None} for epoch in values["curve"]]}
 
@@ -120,7 +134,8 @@ def test_the_runs_of_these_tests_have_the_steps_they_count_on(tmp_path):
     for stop in (FIRST, STEPS - 1):
         with pytest.raises(StoppedError):
             train(ElasticExperts, stop_before=stop)
-    train(ElasticExperts, stop_before=STEPS)
+    result, _ = train(ElasticExperts, stop_before=STEPS)
+    assert (result.steps, result.decay_steps, result.best_epoch, len(result.curve)) == (STEPS, DECAY, EPOCHS + 2, EPOCHS + 2)
     with pytest.raises(StoppedError):
         train(ElasticExperts, EveryStep(tmp_path / STATE), stop_before=FIRST)
     assert len(kept_progress(tmp_path / STATE)["curve"]) == 1
@@ -136,7 +151,7 @@ class EveryState(StateKeeper):
 def test_a_stop_after_any_step_changes_no_bit(unbroken, tmp_path):
     assert_same(train(ElasticExperts, EveryState(tmp_path / STATE)), unbroken)  # keeping changes nothing
     kept = sorted(tmp_path.iterdir())
-    assert len(kept) == STEPS + EPOCHS
+    assert len(kept) == STEPS + EPOCHS + 2
     for path in kept:
         again = train(ElasticExperts, StateKeeper(path))
         assert again[0].resumes == 1
@@ -144,7 +159,7 @@ def test_a_stop_after_any_step_changes_no_bit(unbroken, tmp_path):
 
 
 @settings(max_examples=8)
-@given(stops=st.lists(st.integers(0, 12), min_size=1, max_size=5), nth=st.integers(1, 10))
+@given(stops=st.lists(st.integers(0, STEPS - 1), min_size=1, max_size=5), nth=st.integers(1, 10))
 def test_stops_between_states_and_stops_again_change_no_bit(unbroken, tmp_path_factory, stops, nth):
     path = tmp_path_factory.mktemp("state") / STATE
     for stop in stops:
@@ -159,7 +174,7 @@ def test_stops_between_states_and_stops_again_change_no_bit(unbroken, tmp_path_f
 def test_every_backbone_goes_on(backbone, tmp_path):
     kind = Plain(backbone)
     expected = train(kind)
-    for step in (2, FIRST, STEPS - 2):
+    for step in (2, FIRST, 2 * FIRST + 1):
         with pytest.raises(StoppedError):
             train(kind, EveryStep(tmp_path / str(step)), stop_before=step)
         assert_same(train(kind, EveryStep(tmp_path / str(step))), expected)
@@ -176,7 +191,7 @@ def test_a_stop_in_a_validation_changes_no_bit(unbroken, tmp_path):
         train(ElasticExperts, EveryStep(tmp_path / STATE), told=stop)
     assert asked == [1]
     again = train(ElasticExperts, EveryStep(tmp_path / STATE), told=lambda report: asked.append(report.epoch))
-    assert asked == [1, 1, 2, 3]  # the state is of the epoch's last step: its end is taken again
+    assert asked == [1, *range(1, EPOCHS + 3)]  # the state is of the epoch's last step: its end is taken again
     assert_same(again, unbroken)
 
 
@@ -186,13 +201,14 @@ def test_what_is_done_is_done(unbroken, tmp_path):
 
 
 def test_patience_goes_on_too(tmp_path):
-    kind = Plain("hstu")
-    kind.recipe = dataclasses.replace(kind.recipe, patience=1)
-    expected = train(kind, figures=(0.5, 0.4, 0.9))
-    assert len(expected[0].curve) == 2
+    kind, figures = Plain("hstu"), (0.5, 0.4, 0.4, 0.9)
+    kind.recipe = dataclasses.replace(kind.recipe, patience=2, epochs=9)
+    expected = train(kind, figures=figures)
+    assert len(expected[0].curve) == 3
+    assert expected[0].converged
     with pytest.raises(StoppedError):
-        train(kind, EveryStep(tmp_path / STATE), figures=(0.5, 0.4, 0.9), stop_before=FIRST)
-    assert_same(train(kind, EveryStep(tmp_path / STATE), figures=(0.5, 0.4, 0.9)), expected)
+        train(kind, EveryStep(tmp_path / STATE), figures=figures, stop_before=FIRST)
+    assert_same(train(kind, EveryStep(tmp_path / STATE), figures=figures), expected)
 
 
 # When
@@ -298,6 +314,17 @@ def test_a_state_of_another_type_of_numbers_is_refused(tmp_path, training):
     other = dataclasses.replace(training, model=Plain("hstu").model().to(torch.bfloat16))
     with pytest.raises(StateError, match=r"of float32; expected .* of bfloat16, as the model$"):
         state.load_state(tmp_path / STATE, other)
+
+
+def test_a_state_of_the_form_before_is_refused(tmp_path, training):
+    state.save_state(tmp_path / STATE, training)
+    with safe_open(tmp_path / STATE, framework="pt") as file:
+        facts = json.loads(file.metadata()["training"])
+    del facts["progress"]["constant_steps"]
+    facts["progress"] |= {"batches": 2, "plan": facts["rng"], "steps_per_epoch": 5}
+    save_file(load_file(tmp_path / STATE), tmp_path / STATE, {"training": json.dumps(facts)})
+    with pytest.raises(StateError, match=r"no constant_steps; it may be one of another version$"):
+        state.load_state(tmp_path / STATE, training)
 
 
 @pytest.mark.parametrize("damage", [{"rng": None}, {"recipe": []}, {"progress": {}}, {"totals": "none"}])
