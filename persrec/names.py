@@ -165,6 +165,8 @@ class CompressionPart(Part):
         spreads_tokens: whether tokens are spread evenly over the segments.
         takes_plans: whether its tokens can stand at places of one's own.
         takes_elastic: whether one model can serve every token count.
+        takes_elastic_history: whether one model can serve every length of the history: with the older items left out it does what a
+            model of the shorter history does.
         countable: whether its cost depends on shapes alone.
         needs_categories: whether items need a category.
         chooses_at_request: whether it looks at the recent items before it takes of the history, so that nothing can be kept.
@@ -184,6 +186,7 @@ class CompressionPart(Part):
     spreads_tokens: bool = True
     takes_plans: bool = False
     takes_elastic: bool = False
+    takes_elastic_history: bool = False
     countable: bool = False
     needs_categories: bool = False
     chooses_at_request: bool = False
@@ -237,13 +240,13 @@ _FLOORS = (
 _COMPRESSIONS = (
     CompressionPart(
         name="experts", title="PerSRec", target="persrec.compression.experts:build", explanation="expert tokens, one model per token count",
-        tokens="any", keeps="keys_values", takes_plans=True, takes_elastic=True, countable=True,
+        tokens="any", keeps="keys_values", takes_plans=True, takes_elastic=True, takes_elastic_history=True, countable=True,
         colour="#0067a5", dark="#5fb2f0", marker="o", glyph="\N{BLACK CIRCLE}",
     ),
     CompressionPart(
         name="full", title="full history", target="persrec.compression.full:build",
         explanation="full attention over the window, recomputed at each request",
-        tokens="none", keeps="keys_values", keeps_without_tokens=True, countable=True,
+        tokens="none", keeps="keys_values", keeps_without_tokens=True, takes_elastic_history=True, countable=True,
         colour="#c2410c", dark="#ff8d57", marker="s", glyph="\N{BLACK SQUARE}",
     ),
     CompressionPart(
