@@ -45,6 +45,7 @@ ITEM_ENCODERS: Mapping[str, str] = MappingProxyType(
 TOKENS = ("none", "some", "any")
 KEEPS = ("nothing", "keys_values", "vectors")
 
+LATER_TRAITS: Mapping[str, Any] = MappingProxyType({"takes_elastic_history": False})  # what a record that does not name them had
 LOOKS = ("title", "explanation", "colour", "dark", "marker", "glyph")  # how a part is shown; no number depends on them
 
 
@@ -71,8 +72,12 @@ class Part:
     version: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The declaration as a record keeps it."""
-        return {"kind": self.kind, **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)}}
+        """The declaration as a record keeps it, without traits that came later (`LATER_TRAITS`) and are as they were then."""
+        traits = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {
+            "kind": self.kind,
+            **{name: value for name, value in traits.items() if name not in LATER_TRAITS or value != LATER_TRAITS[name]},
+        }
 
     def numbers(self) -> dict[str, Any]:
         """The declaration without what is only shown: what may change a number.
@@ -165,8 +170,7 @@ class CompressionPart(Part):
         spreads_tokens: whether tokens are spread evenly over the segments.
         takes_plans: whether its tokens can stand at places of one's own.
         takes_elastic: whether one model can serve every token count.
-        takes_elastic_history: whether one model can serve every length of the history: with the older items left out it does what a
-            model of the shorter history does.
+        takes_elastic_history: whether one model can serve every length of the history, since slots without an item change nothing.
         countable: whether its cost depends on shapes alone.
         needs_categories: whether items need a category.
         chooses_at_request: whether it looks at the recent items before it takes of the history, so that nothing can be kept.
