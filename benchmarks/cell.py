@@ -15,6 +15,7 @@ from persrec import names
 AT_LEAST_ONE = (
     "recent", "segments", "layers", "heads", "item_layers", "width", "negatives", "epochs", "patience", "batch_size", "threads",
 )  # fmt: skip
+ELASTIC_FIELDS = ("elastic_tokens", "elastic_history")  # what an elastic model is trained with, in any order
 MOST_SEEDS = 2**63  # what torch and numpy both take
 
 
@@ -35,7 +36,9 @@ class Cell:
     ``history`` + ``recent`` is the window ``L``. ``tokens`` is the number of vectors a user's history is kept as, over
     all ``segments`` together. ``serving`` says what a request costs: ``recompute`` runs the whole window, ``cache`` runs
     the recent items against what ``compress`` kept. ``training`` is ``separate`` (a model for this very token count),
-    ``elastic`` (one model that was trained with every count of ``elastic_tokens``) or ``none`` (cost alone, and floors).
+    ``elastic`` (one model that was trained with every count of ``elastic_tokens`` and every length of ``elastic_history``) or
+    ``none`` (cost alone, and floors). A model that is elastic in history has the layout of the longest; a cell's ``history`` says how
+    many of the newest items before the recent ones it sees, and what a request costs.
     ``item_layers`` are the layers of the Llama that reads item texts, of ``hllm`` alone; its other sizes are the model's.
     ``key_value_heads`` and ``feed_forward`` (the width inside the feed-forward) are as the backbone has them where None.
 
@@ -94,12 +97,14 @@ class Cell:
     recent_weight: float = 0.0
     moving_windows: bool = False
     item_learning_rate: float | None = None
+    elastic_history: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "item_learning_rate", "temperature", "weight_decay", "recent_weight", "dropout"):
             if isinstance(getattr(self, name), int):  # 1 and 1.0 are one setting, with one key
                 object.__setattr__(self, name, float(getattr(self, name)))
-        object.__setattr__(self, "elastic_tokens", tuple(sorted(self.elastic_tokens)))
+        for name in ELASTIC_FIELDS:
+            object.__setattr__(self, name, tuple(sorted(getattr(self, name))))
         one_of("training", self.training, names.TRAININGS)
         one_of("serving", self.serving, names.SERVINGS)
         one_of("cache_dtype", self.cache_dtype, names.CACHE_PRECISIONS)
@@ -115,6 +120,7 @@ class Cell:
                 _at_least(name, getattr(self, name), 1)
         self._check_ranges()
         self._check_plan()
+        self._check_elastic()
         self._check_backbone(names.backbones().get(self.backbone))
         compression = names.compressions().get(self.compression)
         if compression is not None:
@@ -133,6 +139,26 @@ class Cell:
         """Whether anything is ranked."""
         return self.is_floor or self.training != "none"
 
+    @property
+    def token_counts(self) -> tuple[int, ...]:
+        """The token counts that its elastic model draws from in training; empty where the model has one count."""
+        return self.elastic_tokens if self.training == "elastic" else ()
+
+    @property
+    def history_lengths(self) -> tuple[int, ...]:
+        """The lengths of the history that its elastic model draws from in training; empty where the model has one length."""
+        return self.elastic_history if self.training == "elastic" else ()
+
+    @property
+    def model_tokens(self) -> int:
+        """Tokens of its model's layout: an elastic model holds its largest count."""
+        return max(self.token_counts, default=self.tokens)
+
+    @property
+    def model_history(self) -> int:
+        """Items of history of its model's layout: an elastic model holds its longest."""
+        return max(self.history_lengths, default=self.history)
+
     def _check_ranges(self) -> None:
         for name in ("learning_rate", "temperature", "item_learning_rate"):
             value = getattr(self, name)
@@ -149,8 +175,6 @@ class Cell:
             raise ValueError(f"heads: {self.heads} do not divide the width, {self.width}")
         if self.key_value_heads is not None and self.heads % self.key_value_heads:
             raise ValueError(f"key_value_heads: {self.key_value_heads} do not divide the heads, {self.heads}")
-        if self.training == "elastic" and self.tokens not in self.elastic_tokens:
-            raise ValueError(f"tokens: {self.tokens} is not among the counts of the elastic model, {list(self.elastic_tokens)}")
 
     def _check_backbone(self, part: names.BackbonePart | None) -> None:
         is_floor = self.backbone in names.floors()
@@ -184,6 +208,23 @@ class Cell:
         if counts != (self.segments, self.tokens):
             raise ValueError(f"segments, tokens: {self.segments}, {self.tokens} with plan {self.plan!r}; expected {counts[0]}, {counts[1]}")
 
+    def _check_elastic(self) -> None:
+        if self.training != "elastic":
+            return
+        counts, lengths = self.elastic_tokens, self.elastic_history
+        if not counts and not lengths:
+            raise ValueError("training: 'elastic' with no elastic_tokens and no elastic_history; expected token counts, lengths, or both")
+        if counts and self.tokens not in counts:
+            raise ValueError(f"tokens: {self.tokens} is not among the counts of the elastic model, {list(counts)}")
+        if not lengths:
+            return
+        if lengths[0] < 1 or len(set(lengths)) < len(lengths):
+            raise ValueError(f"elastic_history: {list(lengths)}; expected lengths that differ, each 1 item or more")
+        if self.history not in lengths:
+            raise ValueError(f"history: {self.history} is not among the lengths of the elastic model, {list(lengths)}")
+        if self.segments > 1:  # the same items would lie in other segments than those of a model of the shorter history
+            raise ValueError(f"segments: {self.segments} with elastic_history {list(lengths)}; expected 1")
+
     def _check_compression(self, part: names.CompressionPart) -> None:
         came = f"compression {self.compression!r}"
         if part.needs_history and self.history < self.segments:
@@ -201,8 +242,12 @@ class Cell:
         if self.plan != "equal" and (not part.takes_plans or self.training == "elastic"):
             came = "training 'elastic'" if part.takes_plans else came
             raise ValueError(f"plan: {self.plan!r} with {came}; expected 'equal', or experts of a model of their own")
-        if self.training == "elastic" and not part.takes_elastic:
-            raise ValueError(f"training: 'elastic' with {came}; expected one of {_having('takes_elastic')}")
+        for name, trait, values in (
+            ("elastic_tokens", "takes_elastic", self.token_counts),
+            ("elastic_history", "takes_elastic_history", self.history_lengths),
+        ):
+            if values and not getattr(part, trait):
+                raise ValueError(f"{name}: {list(values)} with {came}; expected one of {_having(trait)}")
 
     def _check_variant(self, part: names.CompressionPart | None) -> None:
         """What changes a cache needs one, and what changes a quality needs one; a floor has no compression, and so no cache."""
@@ -253,8 +298,7 @@ class Cell:
         for name, value in LATER_FIELDS.items():
             if values[name] == value:
                 del values[name]
-        values["elastic_tokens"] = list(self.elastic_tokens)
-        return values
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -268,9 +312,7 @@ class Cell:
         if unknown:
             raise ValueError(f"{unknown[0]}: no such setting of a cell; known: {', '.join(known)}")
         settings = {**LATER_FIELDS, **values}
-        if "elastic_tokens" in settings:
-            settings["elastic_tokens"] = tuple(settings["elastic_tokens"])
-        return cls(**settings)
+        return cls(**settings | {name: tuple(settings[name]) for name in ELASTIC_FIELDS if name in settings})
 
 
 DEFAULTS: Mapping[str, Any] = MappingProxyType(
@@ -287,6 +329,7 @@ LATER_FIELDS: Mapping[str, Any] = MappingProxyType(
         "recent_weight": 0.0,
         "moving_windows": False,
         "item_learning_rate": None,
+        "elastic_history": (),
     }
 )
 EVALUATION_FIELDS = ("cache_dtype", "ablation", "staleness")

@@ -17,7 +17,7 @@ MODEL_FIELDS = (
     "elastic_tokens", "layers", "heads", "item_layers", "width", "key_value_heads", "feed_forward", "dropout",
     "time_bias", "learning_rate", "warmup_steps", "decays",
     "weight_decay", "temperature", "negatives", "epochs", "patience", "batch_size", "seed", "device", "dtype",
-    "threads", "copying_start", "recent_weight", "moving_windows", "item_learning_rate",
+    "threads", "copying_start", "recent_weight", "moving_windows", "item_learning_rate", "elastic_history",
 )  # fmt: skip
 SERVED_FIELDS = ("tokens", "serving", *EVALUATION_FIELDS)
 SHAPE_FIELDS = (
@@ -50,8 +50,10 @@ def cell_key(cell: Cell, *, dataset_digest: str, versions: Mapping[str, int]) ->
 def model_key(cell: Cell, *, dataset_digest: str) -> str:
     """The identity of the trained model behind the cell's quality; cells of one elastic model share it."""
     settings = {name: value for name, value in cell.to_dict().items() if name in MODEL_FIELDS}
-    if cell.training == "elastic":
+    if cell.token_counts:
         del settings["tokens"]
+    if cell.history_lengths:
+        del settings["history"]
     return digest({"model": settings, "dataset_digest": dataset_digest})
 
 
@@ -61,13 +63,18 @@ def quality_key(cell: Cell, *, dataset_digest: str) -> str:
     if cell.is_floor:
         return digest({"floor": cell.backbone, "dataset_digest": dataset_digest, "versions": measured})
     served = {name: getattr(cell, name) for name in SERVED_FIELDS}
+    if cell.history_lengths:
+        served["history"] = cell.history
     return digest({"model": model_key(cell, dataset_digest=dataset_digest), "served": served, "versions": measured})
 
 
 def cost_shape(cell: Cell, catalogue: Catalogue) -> dict[str, Any]:
-    """What a cell's cost depends on. Of training, whether the layout holds the largest of several token counts, and nothing else."""
+    """What a cell's cost depends on. Of training, whether the layout holds the largest of several token counts, and nothing else.
+
+    A model that is elastic in history runs as many items as the cell's history has, so its cost is that of a model of this history.
+    """
     settings = {name: getattr(cell, name) for name in SHAPE_FIELDS}
-    return settings | {"elastic_tokens": _elastic_tokens(cell), "catalogue": catalogue.shape(cell)}
+    return settings | {"elastic_tokens": list(cell.token_counts), "catalogue": catalogue.shape(cell)}
 
 
 def cost_key(shape: Mapping[str, Any]) -> str:
@@ -79,10 +86,5 @@ def cost_key(shape: Mapping[str, Any]) -> str:
 def cell_of_shape(cell: Cell) -> Cell:
     """The cell to measure a cost by: all cells of one shape give the same one."""
     settings = {name: getattr(cell, name) for name in SHAPE_FIELDS}
-    elastic = _elastic_tokens(cell)
-    training = {"training": "elastic", "elastic_tokens": tuple(elastic)} if elastic else {"training": "none"}
+    training = {"training": "elastic", "elastic_tokens": cell.token_counts} if cell.token_counts else {"training": "none"}
     return Cell(dataset=cell.dataset, dataset_size=cell.dataset_size, **settings, **training)
-
-
-def _elastic_tokens(cell: Cell) -> list[int]:
-    return list(cell.elastic_tokens) if cell.training == "elastic" else []

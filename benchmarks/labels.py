@@ -28,6 +28,7 @@ _WORDS: Mapping[str, Mapping[Any, str]] = MappingProxyType(
         "device": {"cpu": "CPU", "cuda": "CUDA"},
     }
 )
+_TRAINED_WITH = MappingProxyType({"elastic_tokens": "{} tokens", "elastic_history": "{} items of history"})
 _COUNTED = MappingProxyType({"heads": "head", "item_layers": "item layer", "threads": "thread", "epochs": "epoch", "segments": "segment"})
 
 
@@ -127,10 +128,11 @@ class _Several:
     @classmethod
     def of(cls, cells: Sequence[Cell], titles: Titles) -> "_Several":
         learning = [cell for cell in cells if kind_of(cell) != FLOOR]
+        elastic = {cell.compression for cell in learning if cell.training == "elastic"}
         return cls(
             backbone=len({cell.backbone for cell in learning}) > 1,
             window=len({(cell.history, cell.recent) for cell in learning}) > 1,
-            training=len({cell.training for cell in learning if cell.compression == "experts"}) > 1,
+            training=any(len({cell.training for cell in learning if cell.compression == name}) > 1 for name in elastic),
             dataset=len({titles.dataset(cell) for cell in cells}) > 1,
         )
 
@@ -152,10 +154,10 @@ def _long(cell: Cell, titles: Titles, several: _Several) -> str:
 
 def _kind_and_tokens(cell: Cell, titles: Titles) -> str:
     text = titles.kind(cell)
+    if cell.training == "elastic" and kind_of(cell) != ELASTIC:
+        text += ", elastic"
     if cell.tokens:
         text += f", {_counted(cell.tokens, 'token')}"
-    elif kind_of(cell) == CONTROL and cell.training == "elastic":
-        text += ", elastic"
     return ", ".join([text + _segments(cell, "segments", " in "), *_places_and_changes(cell)])
 
 
@@ -227,8 +229,8 @@ def _in_words(cell: Cell, fields: Sequence[str]) -> list[str]:
             words.append(_WORDS[field].get(value, str(value)))
         elif field in _COUNTED:
             words.append(_counted(value, _COUNTED[field]))
-        elif field == "elastic_tokens":
-            words.append(f"trained with {'+'.join(map(str, value)) or 'no'} tokens")
+        elif field in _TRAINED_WITH:
+            words.append(f"trained with {_TRAINED_WITH[field].format('+'.join(map(str, value)) or 'no')}")
         else:
             words.append(f"{field.replace('_', ' ')} {'by default' if value is None else value}")
     return words

@@ -45,6 +45,7 @@ ITEM_ENCODERS: Mapping[str, str] = MappingProxyType(
 TOKENS = ("none", "some", "any")
 KEEPS = ("nothing", "keys_values", "vectors")
 
+LATER_TRAITS: Mapping[str, Any] = MappingProxyType({"takes_elastic_history": False})  # what a record that does not name them had
 LOOKS = ("title", "explanation", "colour", "dark", "marker", "glyph")  # how a part is shown; no number depends on them
 
 
@@ -71,8 +72,12 @@ class Part:
     version: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The declaration as a record keeps it."""
-        return {"kind": self.kind, **{field.name: getattr(self, field.name) for field in dataclasses.fields(self)}}
+        """The declaration as a record keeps it, without traits that came later (`LATER_TRAITS`) and are as they were then."""
+        traits = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {
+            "kind": self.kind,
+            **{name: value for name, value in traits.items() if name not in LATER_TRAITS or value != LATER_TRAITS[name]},
+        }
 
     def numbers(self) -> dict[str, Any]:
         """The declaration without what is only shown: what may change a number.
@@ -165,6 +170,7 @@ class CompressionPart(Part):
         spreads_tokens: whether tokens are spread evenly over the segments.
         takes_plans: whether its tokens can stand at places of one's own.
         takes_elastic: whether one model can serve every token count.
+        takes_elastic_history: whether one model can serve every length of the history, since slots without an item change nothing.
         countable: whether its cost depends on shapes alone.
         needs_categories: whether items need a category.
         chooses_at_request: whether it looks at the recent items before it takes of the history, so that nothing can be kept.
@@ -184,6 +190,7 @@ class CompressionPart(Part):
     spreads_tokens: bool = True
     takes_plans: bool = False
     takes_elastic: bool = False
+    takes_elastic_history: bool = False
     countable: bool = False
     needs_categories: bool = False
     chooses_at_request: bool = False
@@ -237,13 +244,13 @@ _FLOORS = (
 _COMPRESSIONS = (
     CompressionPart(
         name="experts", title="PerSRec", target="persrec.compression.experts:build", explanation="expert tokens, one model per token count",
-        tokens="any", keeps="keys_values", takes_plans=True, takes_elastic=True, countable=True,
+        tokens="any", keeps="keys_values", takes_plans=True, takes_elastic=True, takes_elastic_history=True, countable=True,
         colour="#0067a5", dark="#5fb2f0", marker="o", glyph="\N{BLACK CIRCLE}",
     ),
     CompressionPart(
         name="full", title="full history", target="persrec.compression.full:build",
         explanation="full attention over the window, recomputed at each request",
-        tokens="none", keeps="keys_values", keeps_without_tokens=True, countable=True,
+        tokens="none", keeps="keys_values", keeps_without_tokens=True, takes_elastic_history=True, countable=True,
         colour="#c2410c", dark="#ff8d57", marker="s", glyph="\N{BLACK SQUARE}",
     ),
     CompressionPart(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.analysis.estimates import Estimate, Floats, interval_of, over_seeds
-from benchmarks.cell import EVALUATION_FIELDS, Cell, blocks_of, canonical, changed_at_evaluation
+from benchmarks.cell import ELASTIC_FIELDS, EVALUATION_FIELDS, Cell, blocks_of, canonical, changed_at_evaluation
 from benchmarks.measures import LEDGER_TOLERANCE, MEASURES, counts_agree
 from benchmarks.records import LedgerRow, Metric, Parts, Record
 from persrec import names
@@ -20,7 +20,7 @@ DISAGREES = f"its FLOP ledger disagrees by over {LEDGER_TOLERANCE:.0%}"
 _LARGEST_COST = 1e30  # what no machine takes; a number beyond it is a mistake
 OF_ITS_OWN = frozenset(
     {
-        "compression", "history", "recent", "segments", "tokens", "plan", "serving", *EVALUATION_FIELDS, "training", "elastic_tokens",
+        "compression", "history", "recent", "segments", "tokens", "plan", "serving", *EVALUATION_FIELDS, "training", *ELASTIC_FIELDS,
         "learning_rate", "warmup_steps", "decays", "temperature", "epochs", "patience", "seed", "control", "counted_only",
     }
 )  # fmt: skip

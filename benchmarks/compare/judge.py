@@ -65,7 +65,7 @@ def timed_cells(cells: Sequence[Cell]) -> dict[str, Cell]:
         ValueError: nothing is left.
     """
     untrained = [
-        replace(cell, training="none", elastic_tokens=(), ablation="none", staleness=0, control=False)
+        replace(cell, training="none", elastic_tokens=(), elastic_history=(), ablation="none", staleness=0, control=False)
         for cell in cells
         if not cell.is_floor and not cell.counted_only
     ]

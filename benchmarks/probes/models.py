@@ -29,7 +29,7 @@ def set_up(cell: Cell) -> None:
 def served_model(cell: Cell, log: InteractionLog) -> SequentialRecommender:
     """The untrained model of a cell as it is served: of an elastic one, with the cell's own count of tokens."""
     model = build_model(cell, log.num_items, log.item_texts, log.item_categories)
-    if cell.training == "elastic":
+    if cell.token_counts:
         use_tokens(model, cell.tokens)
     return model.eval()
 
@@ -37,7 +37,7 @@ def served_model(cell: Cell, log: InteractionLog) -> SequentialRecommender:
 def build_model(
     cell: Cell, num_items: int, texts: Sequence[str] | None = None, categories: NDArray[np.int64] | None = None
 ) -> SequentialRecommender:
-    """The untrained model of a cell; an elastic one holds its largest count.
+    """The untrained model of a cell; an elastic one holds its largest count and its longest history.
 
     Raises:
         UnsupportedError: the backbone reads item texts, or the compression pools by category, and there are none.
@@ -68,7 +68,7 @@ def build_control(cell: Cell, items: ItemEncoder) -> tuple[Cell, SequentialRecom
     """Full attention over the same window, served by recomputing it: the same sizes and item vectors, a backbone of its own."""
     control = dataclasses.replace(
         cell, compression="full", tokens=0, segments=1, plan="equal", serving="recompute", cache_dtype="float32",
-        ablation="none", staleness=0, training="none", elastic_tokens=(),
+        ablation="none", staleness=0, training="none", elastic_tokens=(), elastic_history=(),
     )  # fmt: skip
     with _weights(control):
         compression = _compression_of(control, None)
@@ -99,10 +99,10 @@ def _placed(model: SequentialRecommender, cell: Cell) -> SequentialRecommender:
 
 def _compression_of(cell: Cell, categories: NDArray[np.int64] | None) -> Compression:
     settings = CompressionSettings(
-        history=cell.history,
+        history=cell.model_history,
         recent=cell.recent,
         segments=cell.segments,
-        tokens=max(cell.elastic_tokens) if cell.training == "elastic" else cell.tokens,
+        tokens=cell.model_tokens,
         width=cell.width,
         plan=cell.plan if cell.plan in names.PLANS else blocks_of(cell.plan),
         categories=categories,

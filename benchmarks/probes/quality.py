@@ -74,7 +74,7 @@ def check_cache(subject: Subject, data: LeaveOneOut, *, tolerance: float = CACHE
         return None
     shape = WindowShape(segments=tuple(segment.items for segment in subject.layout.segments), recent=subject.layout.recent)
     users = data.evaluated[:CHECKED_USERS]
-    batch = build_windows(data.sequences, users, data.target_positions("test")[:CHECKED_USERS], shape)
+    batch = build_windows(data.sequences, users, data.target_positions("test")[:CHECKED_USERS], shape, history=subject.cell.history)
     items, times, query_times = (torch.from_numpy(part).to(subject.device) for part in (batch.items, batch.times, batch.query_times))
     request = Request(
         items=items, times=times if subject.cell.time_bias else None, query_times=query_times if subject.cell.time_bias else None
@@ -114,9 +114,10 @@ def quality_of_ranks(ranks: np.ndarray, data: LeaveOneOut) -> tuple[dict[str, An
 def states_before_target(cell: Cell, model: SequentialRecommender, data: LeaveOneOut) -> torch.Tensor:
     """User vectors before the test target: of the joint pass, or from caches where the cell changes what these hold."""
     if not changed_at_evaluation(cell):
-        return user_states(model, data, "test", time_bias=cell.time_bias)
+        return user_states(model, data, "test", time_bias=cell.time_bias, history=cell.history)
     serving = Serving(
         new_caches=lambda: CacheStore(layout=model.layout, dtype=cell.cache_dtype),
+        history=cell.history,
         staleness=cell.staleness,
         ablation=cell.ablation,
         seed=cell.seed,

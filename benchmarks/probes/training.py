@@ -34,10 +34,10 @@ def train(
     model = build_model(cell, data.num_items, log.item_texts, log.item_categories)
     _drop_foreign_state(state, code_digest)
     report("training")
-    tokens = _validation_tokens(cell)
+    tokens = validation_tokens(cell)
     if tokens is not None:
         use_tokens(model, tokens)
-    validate = validation_figure(model, data, time_bias=cell.time_bias, tokens=tokens)
+    validate = validation_figure(model, data, time_bias=cell.time_bias, tokens=tokens, histories=validation_histories(cell))
 
     keeper, settings = StateKeeper(state), recipe(cell)
     teller = Teller(TrainingPhases.of(settings, data.train_ends), report)
@@ -92,7 +92,6 @@ def padding_share(curve: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def recipe(cell: Cell, *, token_counts: tuple[int, ...] | None = None) -> Recipe:
     """How the cell's model is trained; with ``token_counts``, with these instead of the cell's own."""
-    own = cell.elastic_tokens if cell.training == "elastic" else ()
     return Recipe(
         learning_rate=cell.learning_rate,
         item_learning_rate=cell.item_learning_rate,
@@ -103,11 +102,12 @@ def recipe(cell: Cell, *, token_counts: tuple[int, ...] | None = None) -> Recipe
         negatives=cell.negatives,
         epochs=cell.epochs,
         patience=cell.patience,
-        targets_per_step=cell.batch_size * (cell.history + cell.recent),
+        targets_per_step=cell.batch_size * (cell.model_history + cell.recent),
         time_bias=cell.time_bias,
         recent_weight=cell.recent_weight,
         moving_windows=cell.moving_windows,
-        token_counts=own if token_counts is None else token_counts,
+        token_counts=cell.token_counts if token_counts is None else token_counts,
+        history_lengths=cell.history_lengths,
         seed=cell.seed,
     )
 
@@ -121,6 +121,16 @@ def _drop_foreign_state(state: Path, code_digest: str) -> None:
     write_atomically(mark, code_digest.encode())
 
 
-def _validation_tokens(cell: Cell) -> int | None:
-    """An elastic model is validated at the middle one of its counts."""
-    return sorted(cell.elastic_tokens)[len(cell.elastic_tokens) // 2] if cell.training == "elastic" else None
+def validation_tokens(cell: Cell) -> int | None:
+    """The token count that a model is validated with: an elastic one's middle count; None is the model's only one."""
+    return cell.token_counts[len(cell.token_counts) // 2] if cell.token_counts else None
+
+
+def validation_histories(cell: Cell) -> tuple[int, ...]:
+    """The lengths of the history that a model is validated with: an elastic one's shortest and longest; empty is the whole.
+
+    The weights that are kept are the best on the mean of both, so neither end of a sweep chooses them alone, and the shorter one costs
+    the less.
+    """
+    lengths = cell.history_lengths
+    return tuple(sorted({lengths[0], lengths[-1]})) if lengths else ()

@@ -1,7 +1,7 @@
 """The figure that a training is stopped by."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from persrec.compression.base import Elastic
 from persrec.data.splits import LeaveOneOut
@@ -11,14 +11,28 @@ from persrec.evaluation.states import evaluating, user_states
 from persrec.recommender import SequentialRecommender
 
 
-def validation_figure(model: SequentialRecommender, data: LeaveOneOut, *, time_bias: bool, tokens: int | None) -> Callable[[], float]:
-    """NDCG@10 on the validation targets, NaN where a vector is not finite; an elastic model is asked with ``tokens`` experts."""
+def validation_figure(
+    model: SequentialRecommender, data: LeaveOneOut, *, time_bias: bool, tokens: int | None, histories: Sequence[int] = ()
+) -> Callable[[], float]:
+    """NDCG@10 on the validation targets, NaN where a vector is not finite.
+
+    Args:
+        model: validated as it stands.
+        data: the split.
+        time_bias: whether times are given.
+        tokens: an elastic model is asked with this count.
+        histories: the figure is the mean over these lengths of the history; empty is the whole history alone.
+    """
 
     def validate() -> float:
         if tokens is not None and isinstance(model.compression, Elastic):
             model.compression.use(tokens)
         with evaluating(model):
-            states, features = user_states(model, data, "validation", time_bias=time_bias), model.item_features()
+            figures = [figure(history) for history in histories or (None,)]
+        return sum(figures) / len(figures)
+
+    def figure(history: int | None) -> float:
+        states, features = user_states(model, data, "validation", time_bias=time_bias, history=history), model.item_features()
         if not bool(states.isfinite().all() and features.isfinite().all()):
             return math.nan
         ranks = target_ranks(states, features, data.targets("validation"), data.seen("validation"))

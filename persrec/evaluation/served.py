@@ -40,6 +40,7 @@ class Serving:
 
     Attributes:
         new_caches: makes an empty store, one a batch; its precision is what the vectors go through.
+        history: items of the history at most, as of a model that is elastic in history; None is all that have a slot.
         staleness: the history ends so many items before the recent ones begin; the items between are seen by neither.
         ablation: ``none``; ``random_tokens``, normal numbers in place of every kept key and value, of the mean and deviation
             that all users' keys, or values, have in that layer; ``shuffled_history``, the items of the history in another
@@ -48,6 +49,7 @@ class Serving:
     """
 
     new_caches: Callable[[], Caches]
+    history: int | None = None
     staleness: int = 0
     ablation: str = "none"
     seed: int = 0
@@ -161,7 +163,8 @@ class _Batches:
         return self.model.user_states(recent, *given, cache=cache)
 
     def _windows(self, rows: Ints) -> WindowBatch:
-        return build_windows(self.data.sequences, self.data.evaluated[rows], self.ends[rows], self.shape, gap=self.serving.staleness)
+        users, ends = self.data.evaluated[rows], self.ends[rows]
+        return build_windows(self.data.sequences, users, ends, self.shape, gap=self.serving.staleness, history=self.serving.history)
 
     def _on_device(self, values: Ints) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)

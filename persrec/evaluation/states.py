@@ -23,11 +23,21 @@ def evaluating(model: SequentialRecommender) -> Iterator[None]:
         model.train(was_training)
 
 
-def user_states(model: SequentialRecommender, data: LeaveOneOut, part: Part, *, time_bias: bool, batch_size: int = 128) -> torch.Tensor:
+def user_states(
+    model: SequentialRecommender, data: LeaveOneOut, part: Part, *, time_bias: bool, history: int | None = None, batch_size: int = 128
+) -> torch.Tensor:
     """Unit vectors ``[E, D]`` of the evaluated users, each from the window before the target, in the order of ``data.evaluated``.
 
     The request's time is the target's, as in the paper: known when the request comes. Users of like length share a batch. The
     vectors are of the model's own type of numbers.
+
+    Args:
+        model: the model.
+        data: the split.
+        part: which targets.
+        time_bias: whether times are given.
+        history: items before the recent ones that are seen at most, as of a model that is elastic in history; None is all.
+        batch_size: users at once.
     """
     weights = next(model.parameters())
     shape = WindowShape(segments=tuple(s.items for s in model.layout.segments), recent=model.layout.recent)
@@ -37,7 +47,7 @@ def user_states(model: SequentialRecommender, data: LeaveOneOut, part: Part, *, 
     with evaluating(model):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            batch = build_windows(data.sequences, data.evaluated[rows], ends[rows], shape, trim=True)
+            batch = build_windows(data.sequences, data.evaluated[rows], ends[rows], shape, trim=True, history=history)
             items, times, query_times = (torch.from_numpy(a).to(weights.device) for a in (batch.items, batch.times, batch.query_times))
             given = (times, query_times) if time_bias else (None, None)
             states[torch.from_numpy(rows).to(weights.device)] = model.user_states(items, *given)

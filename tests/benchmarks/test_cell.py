@@ -24,7 +24,7 @@ OTHER = {
     "batch_size": 33, "seed": 2, "device": "cuda", "dtype": "bfloat16", "threads": 2,
     "item_layers": 3, "plan": "growing", "cache_dtype": "int8", "ablation": "other_user", "staleness": 16,
     "key_value_heads": 1, "feed_forward": 96, "control": True, "counted_only": True,
-    "copying_start": True, "recent_weight": 5e-324, "moving_windows": True, "item_learning_rate": 1e-4,
+    "copying_start": True, "recent_weight": 5e-324, "moving_windows": True, "item_learning_rate": 1e-4, "elastic_history": (224,),
 }  # fmt: skip
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
@@ -106,7 +106,7 @@ def test_settings_that_came_later_leave_the_keys_before_them_as_they_were() -> N
 
 THEN = {
     "key_value_heads": None, "feed_forward": None, "control": False, "counted_only": False, "copying_start": False,
-    "recent_weight": 0.0, "moving_windows": False, "item_learning_rate": None,
+    "recent_weight": 0.0, "moving_windows": False, "item_learning_rate": None, "elastic_history": (),
 }  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def test_a_later_setting_is_left_out_as_it_was_before_it_came_and_is_read_so(nam
     assert dict(LATER_FIELDS) == THEN
     backbone, training = ("llama", "none") if name == "counted_only" else ("llama" if name == "key_value_heads" else "sasrec", "separate")
     cell = dataclasses.replace(CELL, backbone=backbone, training=training, **{name: OTHER[name]})
-    assert cell.to_dict()[name] == OTHER[name]
+    assert cell.to_dict()[name] == json.loads(json.dumps(OTHER[name]))
     then = dataclasses.replace(cell, **{name: THEN[name]})
     assert name not in then.to_dict()
     assert Cell.from_dict(then.to_dict()) == then
@@ -141,6 +141,12 @@ def test_a_whole_number_and_the_same_as_a_float_are_one_setting(name: str, whole
     cells = [dataclasses.replace(CELL, **{name: value}) for value in (whole, float(whole))]
     assert key(cells[0]) == key(cells[1])
     assert isinstance(getattr(cells[0], name), float)
+
+
+def test_the_order_of_lengths_is_no_setting() -> None:
+    one = Cell(backbone="hstu", compression="full", training="elastic", elastic_history=(224, 64))
+    assert one == dataclasses.replace(one, elastic_history=(64, 224)) == Cell.from_dict(json.loads(canonical(one.to_dict())))
+    assert one.to_dict()["elastic_history"] == [64, 224]
 
 
 def test_the_order_of_elastic_tokens_is_no_setting() -> None:

@@ -74,6 +74,39 @@ def test_a_plan_is_read_as_it_is_written():
         ({"compression": "pooling", "plan": "growing"}, "plan: 'growing' with compression 'pooling'; expected 'equal', or experts"),
         ({"training": "elastic", "elastic_tokens": (4,), "plan": "growing"}, "plan: 'growing' with training 'elastic'"),
         (
+            {"training": "elastic"},
+            "training: 'elastic' with no elastic_tokens and no elastic_history; expected token counts, lengths, or both",
+        ),
+        ({"training": "elastic", "elastic_tokens": (0, 8)}, "tokens: 4 is not among the counts of the elastic model, [0, 8]"),
+        (
+            {"training": "elastic", "elastic_tokens": (4,), "compression": "pooling"},
+            "elastic_tokens: [4] with compression 'pooling'; expected one of experts",
+        ),
+        ({"training": "elastic", "elastic_history": (60, 90)}, "history: 180 is not among the lengths of the elastic model, [60, 90]"),
+        (
+            {"training": "elastic", "elastic_history": (180, 0)},
+            "elastic_history: [0, 180]; expected lengths that differ, each 1 item or more",
+        ),
+        ({"training": "elastic", "elastic_history": (180, 180)}, "elastic_history: [180, 180]; expected lengths that differ, each 1"),
+        (
+            {"training": "elastic", "elastic_history": (90, 180), "segments": 2},
+            "segments: 2 with elastic_history [90, 180]; expected 1",
+        ),
+        (
+            {"training": "elastic", "elastic_history": (90, 180), "plan": "180:4"},
+            "plan: '180:4' with training 'elastic'; expected 'equal'",
+        ),
+        *(
+            (
+                {"training": "elastic", "elastic_history": (90, 180), "compression": name, "tokens": tokens, "serving": "recompute"},
+                f"elastic_history: [90, 180] with compression '{name}'; expected one of experts, full",
+            )
+            for name, tokens in [
+                *((name, 4) for name in ("pooling", "category", "retrieval", "memory", "strided", "random")),
+                ("recent", 0),
+            ]
+        ),
+        (
             {"segments": 2, "plan": "100:2,180:2"},
             "plan: '100:2,180:2'; expected equal, growing, or offsets with counts such as 100:2+180:4",
         ),

@@ -5,15 +5,19 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from tiny_cells import BY_NOVELTY, CELLS, COMPUTED_ITEMS, COUNTED, ITEMS, LOG, QUALITY, SIZES, TIMED, measured, payload, trained
 
 from benchmarks import execute
 from benchmarks.cell import Cell, InvalidMeasurementError
 from benchmarks.keys import cell_of_shape
 from benchmarks.measures import COST_KINDS, CUTOFFS, MEASURES
-from benchmarks.probes import nvml
+from benchmarks.probes import nvml, quality
 from persrec import names
 from persrec.checkpoints import CheckpointError
+from persrec.data.splits import leave_one_out
+from persrec.evaluation.served import Serving, served_states
+from persrec.serving import CacheStore
 
 pytestmark = pytest.mark.usefixtures("measuring")
 
@@ -132,6 +136,38 @@ def test_one_elastic_model_serves_every_count(answer_of, model_dirs):
     flops = [found[tokens]["metrics"]["serve_visible_flops"]["value"] for tokens in (0, 2, 4)]
     assert flops[1] - flops[0] == flops[2] - flops[1] == 2 * (4 * 2) * 2 * 8  # 4 recent items see 2 more tokens, 2 D a pair
     assert all(row["agrees"] for answer in found.values() for row in answer["ledger"])
+
+
+def test_one_elastic_model_serves_every_length_of_the_history(answer_of, model_dirs):
+    cell = CELLS["elastic in history"]
+    long, _ = answer_of("elastic in history")
+    before = (model_dirs["elastic in history"] / "weights.safetensors").stat()
+    short, _ = measured(dataclasses.replace(cell, history=3), model_dirs["elastic in history"])
+    assert (model_dirs["elastic in history"] / "weights.safetensors").stat() == before
+    assert short["model"]["key"] == long["model"]["key"]
+    assert short["model"]["curve"] == long["model"]["curve"]
+    assert short["model"]["cached_joint_gap"] < 1e-5
+    # the cost is that of a model of the shorter history, which holds the largest token count
+    own, _ = measured(dataclasses.replace(cell, history=3, elastic_history=(), training="none", elastic_tokens=()))
+    assert short["metrics"]["serve_visible_flops"]["value"] == own["metrics"]["serve_visible_flops"]["value"]
+    assert short["metrics"]["compress_visible_flops"]["value"] == own["metrics"]["compress_visible_flops"]["value"]
+
+
+def test_quality_is_of_the_cells_history_however_it_is_served(answer_of, model_dirs):
+    """A cache in float32 under no change gives the joint pass's ranks; what changes a cache changes the short history's."""
+    answer_of("elastic in history")
+    short = dataclasses.replace(CELLS["elastic in history"], history=3)
+    model = quality.trained_subject(short, LOG, model_dirs["elastic in history"]).model
+    data = leave_one_out(LOG)
+    serving = Serving(new_caches=lambda: CacheStore(layout=model.layout, dtype="float32"), history=3)
+    joint = quality.states_before_target(short, model, data)
+    torch.testing.assert_close(served_states(model, data, "test", serving=serving, time_bias=True), joint, rtol=0, atol=1e-5)
+    for changes in ({"staleness": 2}, {"ablation": "other_user"}, {"cache_dtype": "int8"}):
+        changed = dataclasses.replace(short, **changes)
+        whole = dataclasses.replace(changed, history=12)
+        states = [quality.states_before_target(cell, model, data) for cell in (short, changed, whole)]
+        assert not torch.equal(states[0], states[1]), changes
+        assert not torch.equal(states[1], states[2]), changes  # the same inputs give the same bits
 
 
 def test_cost_alone_needs_no_model():

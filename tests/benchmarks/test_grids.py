@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from benchmarks.cell import Cell, changed_at_evaluation
 from benchmarks.grids import SETTINGS, Limits, load_grid, preset_names, select, selecting, show, shuffled
+from benchmarks.keys import model_key
 from persrec import names
 
 
@@ -69,6 +70,30 @@ def test_a_tuple_setting_keeps_its_list_and_a_list_of_lists_is_crossed(tmp_path:
     assert [(cell.tokens, cell.elastic_tokens) for cell in cells] == [(0, (0, 2)), (2, (0, 2))]
     cells = cells_of(tmp_path, shape + "elastic_tokens = [[0, 2], [0, 4]]\n")
     assert [cell.elastic_tokens for cell in cells] == [(0, 2), (0, 4)]
+
+
+def test_the_lengths_of_an_elastic_model_are_one_setting(tmp_path: Path) -> None:
+    text = '[[sweep]]\nbackbone = "hstu"\ncompression = "full"\ntraining = "elastic"\nhistory = [64, 128]\nelastic_history = [128, 64]\n'
+    cells = cells_of(tmp_path, text)
+    assert [(cell.history, cell.elastic_history) for cell in cells] == [(64, (64, 128)), (128, (64, 128))]
+    assert select(cells, "elastic_history=64+128,history=64", grid="own") == cells[:1]
+    with pytest.raises(ValueError, match=r"sweep 1: history: 64 is not among the lengths of the elastic model, \[128\]"):
+        cells_of(tmp_path, text.replace("[128, 64]", "[128]"))
+
+
+def test_the_grid_elastic_pairs_each_point_of_an_elastic_model_with_a_model_of_its_own() -> None:
+    cells = load_grid("elastic", device="cpu").cells
+    alone = {"training": "separate", "elastic_tokens": (), "elastic_history": ()}
+    elastic = [cell for cell in cells if cell.training == "elastic"]
+    assert {dataclasses.replace(cell, **alone) for cell in elastic} == set(cells) - set(elastic)
+    assert {(cell.backbone, cell.seed) for cell in cells} == {("sasrec", seed) for seed in (1, 2, 3)}
+    points = {(cell.compression, cell.tokens, cell.history) for cell in elastic}
+    assert points == {("full", 0, history) for history in (48, 96)} | {
+        ("experts", tokens, history) for tokens in (0, 1, 4, 16) for history in (48, 96)
+    }
+    models = {model_key(cell, dataset_digest="d") for cell in elastic}
+    assert len(models) == 2 * 3  # of a compression and a seed one
+    assert len({model_key(cell, dataset_digest="d") for cell in cells} - models) == len(elastic)
 
 
 def test_a_sweep_may_be_for_one_device_alone(tmp_path: Path) -> None:

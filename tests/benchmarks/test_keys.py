@@ -40,6 +40,34 @@ def test_a_model_is_keyed_by_every_setting_but_what_measuring_alone_reads() -> N
     assert model(dataclasses.replace(elastic, tokens=8)) == model(elastic) != model(CELL)
 
 
+ELASTIC = dataclasses.replace(CELL, segments=1, training="elastic", elastic_tokens=(0, 4), elastic_history=(64, 128, 224))
+
+
+def test_the_cells_of_a_model_that_is_elastic_in_history_share_it_and_no_quality() -> None:
+    points = [dataclasses.replace(ELASTIC, history=length, tokens=tokens) for length in (64, 128, 224) for tokens in (0, 4)]
+    assert len({model(cell) for cell in points}) == 1
+    assert len({quality(cell) for cell in points}) == len(points)
+    other = [{"elastic_history": (64, 224)}, {"elastic_history": (224, 256)}, {"elastic_history": ()}, {"elastic_tokens": (4, 8)}]
+    assert len({model(ELASTIC), *(model(dataclasses.replace(ELASTIC, **changes)) for changes in other)}) == 5
+
+
+def test_a_model_that_is_elastic_in_history_alone_has_its_own_token_count() -> None:
+    alone = dataclasses.replace(ELASTIC, elastic_tokens=())
+    assert model(dataclasses.replace(alone, history=64)) == model(alone) != model(dataclasses.replace(alone, tokens=0))
+
+
+def test_a_length_costs_what_a_model_of_its_own_costs() -> None:
+    for length in ELASTIC.elastic_history:
+        served, of_tokens = (dataclasses.replace(ELASTIC, history=length, **changes) for changes in ({}, {"elastic_history": ()}))
+        assert cost(served) == cost(of_tokens)
+        alone = dataclasses.replace(served, elastic_tokens=())
+        own = dataclasses.replace(alone, training="separate", elastic_history=())
+        assert cost(alone) == cost(own)
+        assert cell_of_shape(alone) == cell_of_shape(own)
+        assert cell_of_shape(served).elastic_history == ()
+    assert len({cost(dataclasses.replace(ELASTIC, history=length)) for length in ELASTIC.elastic_history}) == 3
+
+
 def test_a_quality_is_a_model_and_what_it_is_served_from() -> None:
     elastic = dataclasses.replace(CELL, training="elastic", elastic_tokens=(4, 8))
     served = [{"serving": "recompute"}, {"cache_dtype": "int8"}, {"ablation": "other_user"}, {"staleness": 2}]
@@ -57,7 +85,7 @@ def test_a_floor_is_keyed_by_its_data_alone() -> None:
 OF_NO_SHAPE = {
     "dataset", "dataset_size", "ablation", "staleness", "training", "elastic_tokens", "learning_rate", "warmup_steps", "decays",
     "weight_decay", "temperature", "epochs", "patience", "seed", "copying_start", "recent_weight", "moving_windows",
-    "item_learning_rate",
+    "item_learning_rate", "elastic_history",
 }  # fmt: skip
 
 

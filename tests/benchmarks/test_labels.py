@@ -63,6 +63,7 @@ def test_kinds_and_what_a_model_is_served_from():
         dataclasses.replace(full, serving="cache"): "full history, KV cache",
         Cell(**net, compression="experts", **elastic): "no token, elastic",
         Cell(**net, compression="experts", tokens=4, **elastic): "PerSRec, elastic, 4 tokens",
+        dataclasses.replace(full, training="elastic", elastic_history=(64, 224)): "full history, elastic",
         Cell(**net, compression="experts", tokens=8, segments=4, plan="growing"): "PerSRec, 8 tokens in 4 growing segments",
         Cell(**net, compression="experts", tokens=1, plan="224:1"): "PerSRec, 1 token, at 224:1",
         Cell(**net, compression="experts", tokens=2, ablation="other_user"): "PerSRec, 2 tokens, another user's cache",
@@ -70,6 +71,22 @@ def test_kinds_and_what_a_model_is_served_from():
         Cell(**net, compression="pooling", tokens=4): "pooling, 4 tokens",
     }  # fmt: skip
     assert labels_of(*cells) == [f"SASRec · {said}" for said in cells.values()]
+
+
+def test_the_cells_of_a_model_that_is_elastic_in_history_are_told_apart_by_their_history():
+    elastic = {"training": "elastic", "elastic_history": (64, 224)}
+    experts = [dataclasses.replace(ONE, **elastic, history=history) for history in (64, 224)]
+    assert labels_of(*experts) == [f"HSTU · PerSRec, elastic, 4 tokens · {history} + 32" for history in (64, 224)]
+    own = Cell(backbone="hstu", compression="full", history=64)
+    full = [dataclasses.replace(own, **elastic, history=history) for history in (64, 224)]
+    said = ["full history, KV cache · 64 + 32", "full history, KV cache, elastic · 64 + 32", "full history, KV cache, elastic · 224 + 32"]
+    assert labels_of(own, *full) == [f"HSTU · {words}" for words in said]
+    labels = Labels.of([own, *full])
+    assert [labels.brief(cell) for cell in (own, *full)] == ["full KV @64", "full KV el. @64", "full KV el. @224"]
+    other = dataclasses.replace(full[0], elastic_history=(64, 128))
+    assert labels_of(full[0], other) == [
+        f"HSTU · full history, KV cache, elastic · trained with {lengths} items of history" for lengths in ("64+224", "64+128")
+    ]
 
 
 def test_a_part_that_is_not_installed_has_its_title_from_its_own_declaration():

@@ -22,6 +22,10 @@ CELLS = {
     "experts": Cell(backbone="sasrec", compression="experts", tokens=2, time_bias=False, **SIZES),
     "experts in 2 segments": Cell(backbone="hstu", compression="experts", segments=2, tokens=4, epochs=2, patience=2, **SIZES),
     "elastic": Cell(backbone="hstu", compression="experts", segments=2, tokens=2, training="elastic", elastic_tokens=(0, 2, 4), **SIZES),
+    "elastic in history": Cell(
+        backbone="sasrec", compression="experts", tokens=2, training="elastic", elastic_tokens=(0, 2), elastic_history=(3, 12),
+        **(SIZES | {"layers": 2}),
+    ),
     "pooling": Cell(backbone="hstu", compression="pooling", tokens=3, **SIZES),
     "mapped ids": Cell(backbone="llama", compression="experts", tokens=2, **SIZES),
     "texts": Cell(backbone="hllm", compression="experts", tokens=2, **SIZES),
@@ -35,7 +39,7 @@ CELLS = {
     "memory in 2 segments": Cell(backbone="hstu", compression="memory", segments=2, tokens=3, **SIZES),
     "strided": Cell(backbone="hstu", compression="strided", tokens=3, **SIZES),
     "random": Cell(backbone="sasrec", compression="random", tokens=3, **SIZES),
-}
+}  # fmt: skip
 COMPUTED_ITEMS = ("mapped ids", "texts")
 QUALITY = [f"{name}@{cutoff}" for name in ("recall", "ndcg") for cutoff in CUTOFFS] + ["mrr"]
 BY_NOVELTY = [f"{name}@10_{kind}" for name in ("recall", "ndcg") for kind in ("repeat", "novel")]

@@ -73,6 +73,21 @@ def test_numbers_follow_traits_and_neither_looks_nor_defaults():
     assert dataclasses.replace(part, takes_plans=True).numbers() != part.numbers()
 
 
+def test_a_trait_that_came_later_is_left_out_of_a_record_as_it_was_before_it_came():
+    """Whatever its default is by now: a record is written to the bytes that it was read from."""
+    assert dict(names.LATER_TRAITS) == {"takes_elastic_history": False}
+    part = names.compressions()["experts"]
+    then = dataclasses.replace(part, takes_elastic_history=False)
+    assert part.to_dict() == then.to_dict() | {"takes_elastic_history": True}
+    assert "takes_elastic_history" not in then.to_dict()
+    for one in (part, then):
+        assert names.CompressionPart.from_dict(one.to_dict()) == one
+
+
+def test_one_model_serves_every_length_of_what_reads_the_history_item_by_item():
+    assert [name for name, part in names.compressions().items() if part.takes_elastic_history] == ["experts", "full"]
+
+
 def test_a_trait_that_is_unknown_is_refused_by_name():
     with pytest.raises(ValueError, match="^backbone 'hstu': optional_sizes: 'depth'; expected key_value_heads, feed_forward$"):
         dataclasses.replace(names.backbones()["hstu"], optional_sizes=("depth",))

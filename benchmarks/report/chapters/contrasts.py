@@ -12,6 +12,7 @@ from benchmarks.report.peers import Peers
 from benchmarks.report.sections import Group, Section, section, where_there_is_one
 from benchmarks.report.tables import experiments
 from benchmarks.report.tables.contrasts import comparison_table
+from benchmarks.report.tables.elastic import elastic_table
 from benchmarks.report.tables.rivals import rivals_table
 
 _CHANGES = {
@@ -48,11 +49,12 @@ def _compared(peers: Peers) -> Group:
         key=f"rivals-{peers.key}",
         caption="PerSRec beside what keeps as many vectors, or recent items in their place, at equal tokens",
     )
+    elastic = elastic_table(peers.configurations, peers.names, key=f"elastic-{peers.key}")
     return Group(
         title=peers.title,
         points=tuple(_does_history_pay(peers.configurations, peers.names)),
         drawings=(forest,) if forest else (),
-        tables=(*tables, *((equal,) if equal else ())),
+        tables=(*tables, *(table for table in (equal, elastic) if table)),
     )
 
 

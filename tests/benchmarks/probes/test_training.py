@@ -4,14 +4,17 @@ import dataclasses
 import re
 
 import pytest
-from tiny_cells import CELLS, SIZES, payload
+import torch
+from tiny_cells import CELLS, LOG, SIZES, payload
 
 from benchmarks import execute
 from benchmarks.cell import Cell
-from benchmarks.probes import training
+from benchmarks.probes import training, validation
+from benchmarks.probes.models import build_model
 from benchmarks.probes.training import Teller, recipe
 from persrec.checkpoints import load_facts
-from persrec.training import EpochReport, Progress, Recipe, Trainer, TrainingPhases
+from persrec.data.splits import leave_one_out
+from persrec.training import EpochReport, Progress, Recipe, Trainer, TrainingPhases, loop
 
 pytestmark = pytest.mark.usefixtures("measuring")
 
@@ -29,6 +32,65 @@ def test_every_setting_of_training_reaches_the_recipe():
     for name, value in OTHER_SETTINGS.items():
         changed = recipe(dataclasses.replace(plain, **{name: value}))
         assert changed == dataclasses.replace(recipe(plain), **{name: value}) != recipe(plain)
+
+
+def test_an_elastic_model_is_trained_in_the_layout_of_its_longest_history_whichever_cell_asks():
+    cell = CELLS["elastic in history"]
+    short, long = (recipe(dataclasses.replace(cell, history=history)) for history in (3, 12))
+    assert short == long
+    assert (long.history_lengths, long.token_counts) == ((3, 12), (0, 2))
+    assert long.targets_per_step == 4 * (12 + 4) == recipe(CELLS["experts"]).targets_per_step
+    models = [build_model(dataclasses.replace(cell, history=history, tokens=tokens), 9) for history, tokens in ((3, 0), (12, 2))]
+    assert [(model.layout.history, model.layout.tokens) for model in models] == [(12, 2)] * 2
+    pairs = zip(*(model.state_dict().items() for model in models), strict=True)
+    assert all(one[0] == other[0] and torch.equal(one[1], other[1]) for one, other in pairs)
+    assert recipe(dataclasses.replace(cell, training="separate")).history_lengths == ()
+
+
+def test_an_elastic_model_draws_every_length_and_every_count_apart_and_trains_on_as_many_targets(tmp_path, monkeypatch):
+    drawn, own, cut = [], Trainer.step, loop.build_windows
+
+    def build_windows(*given, history, **more):
+        drawn.append([history])
+        return cut(*given, history=history, **more)
+
+    def step(self, batch):
+        loss = own(self, batch)
+        drawn[-1] += [self.model.layout.tokens, self._predicted, int((batch.items > 0).sum(axis=1).max())]
+        return loss
+
+    monkeypatch.setattr(loop, "build_windows", build_windows)
+    monkeypatch.setattr(Trainer, "step", step)
+    cell = dataclasses.replace(CELLS["elastic in history"], epochs=4, patience=4)
+    execute.train_model(payload(cell, tmp_path / "key"), lambda phase: None)
+    assert {(history, tokens) for history, tokens, _, _ in drawn} == {(3, 0), (3, 2), (12, 0), (12, 2)}
+    assert all(items <= history + 4 for history, _, _, items in drawn)
+    assert all(abs(targets - 4 * 16) < 16 for _, _, targets, _ in drawn)  # a window more or less than 4 whole ones
+
+
+def test_an_elastic_model_is_validated_at_its_middle_count_and_at_both_ends_of_its_histories(monkeypatch):
+    cell = dataclasses.replace(CELLS["elastic in history"], elastic_tokens=(0, 1, 2), elastic_history=(3, 6, 12))
+    assert (training.validation_tokens(cell), training.validation_histories(cell)) == (1, (3, 12))
+    assert training.validation_histories(dataclasses.replace(cell, elastic_history=(12,))) == (12,)
+    assert training.validation_histories(CELLS["elastic"]) == training.validation_histories(CELLS["experts"]) == ()
+    assert training.validation_tokens(dataclasses.replace(cell, elastic_tokens=())) is None
+
+    model, data = build_model(cell, LOG.num_items), leave_one_out(LOG)
+    asked = []
+
+    def user_states(model, data, part, *, time_bias, history):
+        asked.append((model.layout.tokens, part, history))
+        return states(model, data, part, time_bias=time_bias, history=history)
+
+    states = validation.user_states
+    monkeypatch.setattr(validation, "user_states", user_states)
+    figures = [
+        validation.validation_figure(model, data, time_bias=True, tokens=1, histories=histories)()
+        for histories in ((3, 12), (3,), (12,), ())
+    ]
+    assert asked == [(1, "validation", history) for history in (3, 12, 3, 12, None)]
+    assert figures[0] == (figures[1] + figures[2]) / 2
+    assert figures[2] == figures[3]
 
 
 def test_training_tells_its_phases_and_writes_the_whole_model(tmp_path):
