@@ -12,10 +12,19 @@ from typing import Any, Self
 
 from persrec import names
 
-AT_LEAST_ONE = (
-    "recent", "segments", "layers", "heads", "item_layers", "width", "negatives", "epochs", "patience", "batch_size", "threads",
-)  # fmt: skip
-ELASTIC_FIELDS = ("elastic_tokens", "elastic_history")  # what an elastic model is trained with, in any order
+_LEAST = {
+    name: least
+    for least, settings in (
+        (0, ("history", "tokens", "seed", "warmup_steps", "staleness")),
+        (1, ("recent", "segments", "layers", "heads", "item_layers", "width", "negatives", "epochs", "patience", "batch_size", "threads")),
+        (1, ("recent_weight_steps", "targets_per_step", *names.OPTIONAL_SIZES)),
+    )
+    for name in settings
+}
+_CHOICES = {
+    "training": names.TRAININGS, "serving": names.SERVINGS, "cache_dtype": names.CACHE_PRECISIONS,
+    "ablation": tuple(names.ABLATIONS), "device": names.DEVICES, "dtype": names.PRECISIONS,
+}  # fmt: skip
 MOST_SEEDS = 2**63  # what torch and numpy both take
 
 
@@ -39,17 +48,16 @@ class Cell:
     ``elastic`` (one model that was trained with every count of ``elastic_tokens`` and every length of ``elastic_history``) or
     ``none`` (cost alone, and floors). A model that is elastic in history has the layout of the longest; a cell's ``history`` says how
     many of the newest items before the recent ones it sees, and what a request costs.
-    ``item_layers`` are the layers of the Llama that reads item texts, of ``hllm`` alone; its other sizes are the model's.
-    ``key_value_heads`` and ``feed_forward`` (the width inside the feed-forward) are as the backbone has them where None.
+    ``item_layers`` are those of the Llama that reads item texts, of ``hllm`` alone. ``key_value_heads`` and ``feed_forward`` (the
+    width inside the feed-forward) are as the backbone has them where None.
 
     ``plan`` says where expert tokens stand: behind ``equal`` segments, behind segments that double in size towards the past
     (``growing``), or at offsets with counts of their own, ``100:2+180:4``. ``cache_dtype``, ``ablation`` and ``staleness`` change
     what a trained model is served from and nothing of its training: the precision of what is kept (``float32`` keeps it as it
     was computed), something else in its place, and by how many items the history ends before the recent ones begin.
 
-    ``copying_start`` is how the backbone's weights begin, ``recent_weight`` how much more the recent items' loss counts at the end
-    of training, ``moving_windows`` whether training's windows end anywhere, ``item_learning_rate`` that of the item vectors where it
-    is not the rest's (`persrec.training.Recipe`).
+    ``copying_start`` is how the backbone's weights begin. Settings of training are as in `persrec.training.Recipe`;
+    ``targets_per_step`` None is as many as ``batch_size`` whole windows have items.
 
     ``control`` also times full attention of the same shape in the same process, in turn with the cell's own calls. ``counted_only``,
     of cost alone, counts FLOPs and bytes of a Llama whose weights have no storage, and runs nothing.
@@ -98,6 +106,8 @@ class Cell:
     moving_windows: bool = False
     item_learning_rate: float | None = None
     elastic_history: tuple[int, ...] = ()
+    targets_per_step: int | None = None
+    recent_weight_steps: int = 1000
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "item_learning_rate", "temperature", "weight_decay", "recent_weight", "dropout"):
@@ -105,19 +115,11 @@ class Cell:
                 object.__setattr__(self, name, float(getattr(self, name)))
         for name in ELASTIC_FIELDS:
             object.__setattr__(self, name, tuple(sorted(getattr(self, name))))
-        one_of("training", self.training, names.TRAININGS)
-        one_of("serving", self.serving, names.SERVINGS)
-        one_of("cache_dtype", self.cache_dtype, names.CACHE_PRECISIONS)
-        one_of("ablation", self.ablation, tuple(names.ABLATIONS))
-        one_of("device", self.device, names.DEVICES)
-        one_of("dtype", self.dtype, names.PRECISIONS)
-        for name in AT_LEAST_ONE:
-            _at_least(name, getattr(self, name), 1)
-        for name in ("history", "tokens", "seed", "warmup_steps", "staleness"):
-            _at_least(name, getattr(self, name), 0)
-        for name in names.OPTIONAL_SIZES:
-            if getattr(self, name) is not None:
-                _at_least(name, getattr(self, name), 1)
+        for name, known in _CHOICES.items():
+            one_of(name, getattr(self, name), known)
+        for name, least in _LEAST.items():
+            if (value := getattr(self, name)) is not None and value < least:
+                raise ValueError(f"{name}: {value} is less than {least}")
         self._check_ranges()
         self._check_plan()
         self._check_elastic()
@@ -330,6 +332,8 @@ LATER_FIELDS: Mapping[str, Any] = MappingProxyType(
         "moving_windows": False,
         "item_learning_rate": None,
         "elastic_history": (),
+        "targets_per_step": None,
+        "recent_weight_steps": 1000,
     }
 )
 EVALUATION_FIELDS = ("cache_dtype", "ablation", "staleness")
@@ -390,8 +394,3 @@ def one_of(name: str, value: object, known: tuple[str, ...]) -> None:
     """
     if value not in known:
         raise ValueError(f"{name}: unknown {value!r}{names.nearest(value, known)}; known: {', '.join(known)}")
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{name}: {value} is less than {least}")

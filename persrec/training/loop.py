@@ -261,7 +261,7 @@ class Trainer:
             self._predicted = int(predicts.sum())
             target_ids = targets[predicts]
             positives, negatives = self.model.items.lookup(target_ids), self.model.items.lookup(negative_ids)
-        states, weight = hidden[predicts], self.phases.recent_weight(self.progress.steps, self.progress.constant_steps)
+        states, weight = hidden[predicts], self.phases.recent_weight(self.progress.steps)
         loss = sampled_softmax(states, positives, negatives, target_ids, negative_ids, temperature=self.recipe.temperature)
         if not weight:
             return loss

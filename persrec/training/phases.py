@@ -76,8 +76,6 @@ class TrainingPhases:
         """Share of the learning rate that the warm-up allows at ``step``, counted from 1."""
         return min(1.0, step / max(1, self.recipe.warmup_steps))
 
-    def recent_weight(self, step: int, constant_steps: int | None) -> float:
-        """Weight of the recent items' loss at ``step``, counted from 1; the decay keeps what the constant phase reached."""
-        reached = step if constant_steps is None else constant_steps
-        share = min(1.0, (reached - 1) / self.bound) if self.bound else 0.0  # a cost is measured without any data
-        return self.recipe.recent_weight * share**2
+    def recent_weight(self, step: int) -> float:
+        """Weight of the recent items' loss at ``step``, counted from 1."""
+        return self.recipe.recent_weight * min(1.0, step / self.recipe.recent_weight_steps) ** 2

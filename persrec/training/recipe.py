@@ -28,10 +28,10 @@ class Recipe:
         targets_per_step: next-item targets per step, without padding. Windows that carry fewer share a step in larger number, so
             every layout has as many targets a step and as many steps an epoch. A step holds one window at least.
         time_bias: whether times are given.
-        recent_weight: weight that the recent items' mean loss, beside that of all positions, which weighs 1, reaches at the end of
-            the last of all ``epochs``; it rises from 0 with the square of the steps, and stays as it is in the decay. A request is
-            answered from the recent items, and they alone read the tokens behind a history of one segment, of which few of a
-            window's positions would tell otherwise.
+        recent_weight: weight that the recent items' mean loss, beside that of all positions, which weighs 1, reaches after
+            ``recent_weight_steps``; it rises from 0 with the square of the steps. A request is answered from the recent items, and
+            they alone read the tokens behind a history of one segment, of which few of a window's positions would tell otherwise.
+        recent_weight_steps: steps until that weight is reached; no bound on the training moves it.
         moving_windows: whether a user's newest window may end at any of as many last places as a window has targets, with one item
             of history at least; the others lie back to back before it. Else ends move only where a sequence is longer than a
             window; then, behind a history of one segment, the same few of a user's items are predicted with the tokens in every
@@ -54,13 +54,14 @@ class Recipe:
     time_bias: bool
     item_learning_rate: float | None = None
     recent_weight: float = 0.0
+    recent_weight_steps: int = 1000
     moving_windows: bool = False
     token_counts: tuple[int, ...] = ()
     history_lengths: tuple[int, ...] = ()
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("negatives", "epochs", "patience", "targets_per_step"):
+        for name in ("negatives", "epochs", "patience", "targets_per_step", "recent_weight_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)}; expected at least 1")
         for name in ("learning_rate", "item_learning_rate", "temperature"):

@@ -40,7 +40,7 @@ def tokens_figure(among: Sequence[Configuration], names: Names, *, ceiling: Ceil
     lines = series(
         among,
         by=lambda cell: cell.tokens,
-        alike=lambda cell: (cell.compression, cell.training, cell.segments, cell.plan),
+        alike=lambda cell: (cell.compression, cell.training, cell.elastic_history, cell.segments, cell.plan),
         wanted=lambda one: one.cell.tokens > 0 or one.is_control,
     )
     lines = [line for line in lines if any(one.cell.tokens > 0 for one in line.members)]
@@ -143,7 +143,7 @@ def _by_history(among: Sequence[Configuration], *, once: bool) -> list[Series]:
     lines = series(
         among,
         by=lambda cell: cell.history,
-        alike=lambda cell: (cell.compression, cell.training, cell.segments, cell.plan, cell.tokens, cell.serving),
+        alike=lambda cell: (cell.compression, cell.training, cell.elastic_history, cell.segments, cell.plan, cell.tokens, cell.serving),
         wanted=lambda one: one.key not in again,
     )
     longest = max((len(set(line.positions)) for line in lines), default=0)

@@ -62,8 +62,6 @@ def test_without_a_decay_the_constant_phase_is_all():
     assert (these.most_steps(50), these.most_steps(None)) == (50, 70)
 
 
-def test_the_recent_items_weight_rises_with_the_square_of_the_steps_and_stays_in_the_decay():
-    these = phases(epochs=10, recent_weight=2.0, decays=True)  # 100 steps at most
-    assert [these.recent_weight(step, None) for step in (1, 51, 101)] == pytest.approx([0.0, 0.5, 2.0])
-    assert [these.recent_weight(step, 51) for step in (52, 60)] == pytest.approx([0.5, 0.5])
-    assert phases(steps_per_epoch=0, recent_weight=2.0).recent_weight(7, None) == 0  # a step that is measured without data
+def test_the_recent_items_weight_rises_with_the_square_of_the_steps_until_it_is_reached():
+    these = phases(recent_weight=2.0, recent_weight_steps=100)
+    assert [these.recent_weight(step) for step in (1, 50, 100, 1000)] == pytest.approx([2e-4, 0.5, 2.0, 2.0])

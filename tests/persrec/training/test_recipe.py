@@ -9,7 +9,7 @@ from persrec.training import Recipe
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.mark.parametrize("name", ["negatives", "epochs", "patience", "targets_per_step"])
+@pytest.mark.parametrize("name", ["negatives", "epochs", "patience", "targets_per_step", "recent_weight_steps"])
 def test_a_recipe_refuses_less_than_one(name):
     with pytest.raises(ValueError, match=f"^{name}: 0; expected at least 1$"):
         small_recipe(**{name: 0})
