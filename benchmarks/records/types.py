@@ -109,6 +109,15 @@ class TrainedModel:
     curve: tuple[Epoch, ...] = ()
 
 
+# of a trained model and its epochs: an older record that does not name them holds nothing of them
+LATER_FACTS = frozenset(
+    {
+        "converged", "steps", "best_step", "decay_steps", "targets", "learning_rate", "learning_rate_at_best",
+        "seconds_per_million_targets", "validation",
+    }
+)  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetFacts:
     """The data of a cell; ``digest`` is what they are keyed by, ``ceiling`` what an exact predictor reaches, where one is known."""
