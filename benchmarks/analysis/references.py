@@ -140,12 +140,6 @@ def contrasted(among: Sequence[Configuration]) -> list[Configuration]:
     return [one for one in among if not one.is_floor and one.quality(QUALITY_METRICS[0]).value is not None]
 
 
-def full_against_no_token(among: Sequence[Configuration], metric: str) -> list[Contrast]:
-    """One comparison per control that has a full-history reference: does the long history pay at all?"""
-    contrasts = [compare(one, among, metric) for one in among if one.is_control]
-    return [contrast for contrast in contrasts if contrast.full_over_no_token.value is not None]
-
-
 def compare(one: Configuration, among: Sequence[Configuration], metric: str) -> Contrast:
     """A configuration beside its references on one metric."""
     references = find_references(one, among)

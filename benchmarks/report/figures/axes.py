@@ -12,11 +12,13 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLoc
 
 from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
+from benchmarks.analysis.trained import not_converged
 from benchmarks.report.figures.canvas import INK, MUTED, PAPER, settle
 from benchmarks.report.figures.placement import READABLE, Box, place, spread
-from benchmarks.report.names import FILLS, LINE_STYLES, Family, backbone_name, family
+from benchmarks.report.names import FILLS, LINE_STYLES, NOT_CONVERGED, Family, backbone_name, family
 
 Label = tuple[float, str, str]  # a value, its name, its colour
+_STOPPED_EDGE = 2.0  # of a mark whose model had not converged
 _MOST_TICKS = 7
 _MOST_IN_KEY = 18
 _FEW_STAND_FARTHER = 2.5  # a few labels may stand away from their points before numbers read better
@@ -50,14 +52,14 @@ class Backbones:
 
 
 def marker(one: Configuration, backbones: Backbones, *, size: float = 6.5) -> dict[str, Any]:
-    """The style of a configuration's mark, for ``Line2D``."""
+    """The style of a configuration's mark, for ``Line2D``; one whose model had not converged has a thick dark edge."""
     kind = family(one)
     return {
         "marker": kind.marker,
         "markersize": size,
         "color": kind.colour,
-        "markeredgecolor": kind.colour,
-        "markeredgewidth": 1.2,
+        "markeredgecolor": INK if not_converged(one) else kind.colour,
+        "markeredgewidth": _STOPPED_EDGE if not_converged(one) else 1.2,
         "fillstyle": backbones.fill(one),
         "markerfacecolor": PAPER if backbones.fill(one) == "none" else kind.colour,
         "markerfacecoloralt": PAPER,
@@ -81,11 +83,24 @@ def legend(figure: Any, among: Sequence[Configuration], backbones: Backbones, *,
                     [], [], color=MUTED, markerfacecolor=face, markerfacecoloralt=PAPER, fillstyle=fill, label=backbone_name(one), **style
                 )
             )
+    if any(not_converged(one) for one in among):
+        stopped: dict[str, Any] = {"markerfacecolor": PAPER, "markeredgecolor": INK, "markeredgewidth": _STOPPED_EDGE}
+        label = f"{NOT_CONVERGED} not converged (dark edge)"
+        handles.append(Line2D([], [], linestyle="none", marker="o", markersize=6, color=INK, label=label, **stopped))
     handles += extra
     if handles:
         figure.legend(
             handles=handles, loc="outside upper left", ncols=min(len(handles), 7), handletextpad=0.5, columnspacing=1.6, borderpad=0.1
         )
+
+
+def draw_marks(axis: Any, points: Sequence[tuple[float, float, Configuration]], backbones: Backbones, *, size: float, **more: Any) -> None:
+    """Marks at ``(x, y, configuration)`` of one family and backbone; those that had not converged look otherwise."""
+    for stopped in (False, True):
+        alike = [(x, y, one) for x, y, one in points if not_converged(one) is stopped]
+        if alike:
+            style = marker(alike[0][2], backbones, size=size) | more
+            axis.plot([x for x, *_ in alike], [y for _, y, _ in alike], linestyle="none", **style)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -51,8 +51,8 @@ def _row(one: Configuration, other: Configuration, among: Sequence[Configuration
     references = find_references(one, among)
     for metric in QUALITY_METRICS:
         full = reference_quality(references.full_quality, metric, "no full-history cell of this model and window")
-        no_token = reference_quality(references.no_token, metric, "no cell of this layout without tokens")
+        no_token = reference_quality(references.no_token, metric, "no cell without tokens")
         ours, theirs = one.quality(metric), other.quality(metric)
-        behind = tabular.REFERENCE if other is one else tabular.of_difference(difference(ours, theirs))
+        behind = tabular.REFERENCE if other is one else tabular.of_comparison(difference(ours, theirs), one, other)
         entries += [tabular.of_quality(theirs), tabular.of_quality(recovered(theirs, no_token, full), "percent"), behind]
     return tabular.row(*entries, family=family(other).name, backbone=filter_name(one))
