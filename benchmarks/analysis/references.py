@@ -107,7 +107,8 @@ def find_references(one: Configuration, among: Sequence[Configuration]) -> Refer
 
     full = [other for other in same if other.cell.compression == "full" and other.window == one.window]
     controls = [other for other in same if other.is_control and _layout(other) == _layout(one)]
-    recent = strongest(other for other in same if other.cell.compression == "recent" and other.cell.recent == one.cell.recent)
+    alone = [other for other in same if other.cell.compression == "recent" and other.cell.recent == one.cell.recent]
+    recent = strongest([other for other in alone if other.window == one.window and other.measured] or alone)  # a window bounds the steps
     # recent alone stands last: where validation does not tell them apart, the same layout is the nearer control
     no_token = best_on_validation([c for c in (strongest(controls), recent) if c is not None])
     return References(

@@ -7,7 +7,7 @@ from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import Estimate, with_interval
 from benchmarks.analysis.trained import Endings, endings, steps_in_words
 from benchmarks.analysis.worth import AboveModels, Worth, floors_above, worths
-from benchmarks.report.names import METRIC_NAMES, NOT_CONVERGED, Names, backbone_name, dataset_name, name_all, peers_key
+from benchmarks.report.names import METRIC_NAMES, NOT_CONVERGED, Names, backbone_name, dataset_name, marked, name_all, peers_key
 from benchmarks.text import listed
 
 _METRIC = QUALITY_METRICS[0]
@@ -23,7 +23,7 @@ def opening(among: Sequence[Configuration], names: Names) -> tuple[str, ...]:
     for members in groups.values():
         data = f"On {dataset_name(members[0])}" if len(groups) > 1 else "On this data"
         of_group = name_all(members)
-        said += _worth_nothing(worths(members, _METRIC), data, of_group)
+        said += _worth_nothing(worths(members, _METRIC), data)
         said += [_above(floor, data, of_group) for floor in floors_above(members, _METRIC)[:1]]
     return (*said, *_one_seed(among))
 
@@ -64,18 +64,17 @@ def _one_seed(among: Sequence[Configuration]) -> list[str]:
     return [f"{share}: intervals are over its users alone, so numbers of trained models stand side by side and there is no verdict."]
 
 
-def _worth_nothing(every: Sequence[Worth], data: str, names: Names) -> list[str]:
+def _worth_nothing(every: Sequence[Worth], data: str) -> list[str]:
     nothing = [worth for worth in every if worth.nothing]
     if not nothing:
         return []
     each = [
-        f"{_backbone(worth)} reaches {METRIC_NAMES[_METRIC]} {_value(worth.full.quality(_METRIC))} with full history and "
-        f"{_value(worth.no_token.quality(_METRIC))} with no token ({names(worth.no_token)}), "
-        f"{with_interval(worth.gap, 'signed')}{_over(worth.gap)}{_marked(worth)}"
+        f"{marked(_backbone(worth), worth.full, worth.no_token)} {_value(worth.full.quality(_METRIC))} with full history and "
+        f"{_value(worth.no_token.quality(_METRIC))} with no token, {with_interval(worth.gap, 'signed')}{_marked(worth)}"
         for worth in nothing
     ]
     backbones = listed([_backbone(worth) for worth in nothing])
-    return [f"{data} the long history is worth nothing that we can measure, on {backbones}: {'; '.join(each)}."]
+    return [f"{data} the long history is worth nothing that we can measure, on {backbones}. {METRIC_NAMES[_METRIC]}: {'; '.join(each)}."]
 
 
 def _above(above: AboveModels, data: str, names: Names) -> str:

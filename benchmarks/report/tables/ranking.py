@@ -51,14 +51,15 @@ _EXPLANATIONS = {
 def ranked_table(among: Sequence[Configuration], frontiers: Frontiers, names: Names, *, key: str, where: str) -> Table:
     """All configurations by NDCG@10, those without a quality last, with costs and the chance to be on the first frontier.
 
-    The order is that of validation, so that the first is not the luckiest on test; what has no figure on validation stands by its
-    test quality. Without any quality they stand by serving FLOPs. What no configuration has gets no column.
+    The order is that of validation, so that the first is not the luckiest on test, unless a trained model has no figure there.
+    Without any quality they stand by serving FLOPs. What no configuration has gets no column.
     """
     metric = QUALITY_METRICS[0]
     ranked = any(one.quality(metric).value is not None for one in among)
-    order = sorted(among, key=_worse_last if ranked else _dearer_last)
     qualities = [name for name in QUALITY_METRICS if any(one.quality(name).value is not None for one in among)]
-    by_validation = ranked and any(own_validation(one) is not None for one in among)
+    trained = [one for one in among if one.trained and one.quality(metric).value is not None]
+    by_validation = bool(trained) and all(own_validation(one) is not None for one in trained)
+    order = sorted(among, key=(_chosen_last if by_validation else _worse_last) if ranked else _dearer_last)
     costs = [name for name in _COSTS if any(_cost(one, name).value is not None for one in among)]
     chances = {s.configuration.key: s for s in frontiers["serve_flops"][metric].standings}
     rows = []
@@ -82,7 +83,7 @@ def ranked_table(among: Sequence[Configuration], frontiers: Frontiers, names: Na
     ]
     headings = tabular.columns("rank", "configuration", *shown, "cells", numeric=["rank", *shown], explanations=_EXPLANATIONS)
     caption = (
-        f"Ranked by NDCG@10{' on validation' if by_validation else ''}, {where}"
+        f"Ranked by NDCG@10{' on validation' if by_validation else ' on test'}, {where}"
         if ranked
         else f"By serving FLOPs, as no quality was measured, {where}"
     )
@@ -90,9 +91,14 @@ def ranked_table(among: Sequence[Configuration], frontiers: Frontiers, names: Na
 
 
 def _worse_last(one: Configuration) -> float:
-    """By validation, else by test; without a quality last."""
-    quality, figure = one.quality(QUALITY_METRICS[0]).value, own_validation(one)
-    return float("inf") if quality is None else -(quality if figure is None else figure)
+    quality = one.quality(QUALITY_METRICS[0]).value
+    return float("inf") if quality is None else -quality
+
+
+def _chosen_last(one: Configuration) -> float:
+    """By validation, a floor by its test quality; without a quality last."""
+    figure = own_validation(one)
+    return _worse_last(one) if figure is None or one.quality(QUALITY_METRICS[0]).value is None else -figure
 
 
 def _validated(one: Configuration) -> Entry:

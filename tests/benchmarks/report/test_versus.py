@@ -21,7 +21,7 @@ def test_two_configurations_are_paired_over_users():
         assert gap.order == pytest.approx(values[0] - values[1])
         assert ratio.order == pytest.approx(values[0] / values[1])
         assert gap.detail  # its interval
-    assert "First: HSTU · PerSRec, 4 tokens, seeds 1 and 2; second: HSTU · no token, seeds 1 and 2;" in table.caption
+    assert "First: HSTU · PerSRec, 4 tokens, seeds 1 and 2, 100 steps; second: HSTU · no token, seeds 1 and 2, 100 steps;" in table.caption
 
 
 def test_a_configuration_against_itself_differs_by_exactly_nothing():
