@@ -80,11 +80,14 @@ class Frontier:
 
 def surely_better(rival: Configuration, one: Configuration, metric: str) -> bool:
     """Whether a rival's quality is no lower, at 95%: over seeds and users, of equally trained models; the same ranks are no lower."""
-    gap = difference(rival.quality(metric), one.quality(metric))
-    if unequal(rival, one):
+    theirs, ours = rival.quality(metric), one.quality(metric)
+    if theirs.replicates is None or ours.replicates is None:
         return False
-    alike = gap.replicates is None and gap.value == 0.0 and set(gap.by_seed) <= {0.0}
-    return alike or gap.sign > 0
+    if theirs.by_seed == ours.by_seed and np.array_equal(theirs.replicates, ours.replicates):
+        return True
+    if len(set(theirs.seeds) & set(ours.seeds)) < 2 or unequal(rival, one):
+        return False
+    return difference(theirs, ours).sign > 0
 
 
 def non_dominated(costs: Floats, qualities: Floats) -> Flags:
@@ -192,8 +195,8 @@ def _standings(
     for i, (one, price, quality) in enumerate(entered):
         unsure = quality.replicates is None
         likeliest = np.argsort(-shares[i], kind="stable")
-        rivals = (entered[j] for j in likeliest if shares[i, j] >= CONFIDENCE and not unsure and entered[j][2].replicates is not None)
-        dominating = next((rival for rival, *_ in rivals if surely_better(rival, one, metric)), None)
+        rivals = (entered[j][0] for j in likeliest if shares[i, j] >= CONFIDENCE)
+        dominating = next((rival for rival in rivals if surely_better(rival, one, metric)), None)
         standings.append(
             Standing(
                 configuration=one,

@@ -235,7 +235,7 @@ def test_every_text_of_a_record_is_escaped(tmp_path):
 def test_a_single_cell_says_what_is_missing(tmp_path):
     page = Page(rendered(tmp_path, [slim(fabricate(Cell(backbone="hstu", compression="experts", tokens=4)))]))
     assert "the one cell was measured" in page.text
-    assert "no cell of this layout without tokens" in page.text
+    assert "no cell without tokens" in page.text
     assert "There is no no-token cell here" in page.text
     assert "One history length alone was measured, 224 items." in page.text
     assert "One seed for every configuration" in page.text
@@ -344,10 +344,56 @@ def test_full_history_that_does_not_pay_is_said_plainly(tmp_path):
             moved = {m: [mean + (-1) ** draw * 0.001 for draw, mean in enumerate(means)] for m, means in theirs["means"].items()}
             record["replicates"] = theirs | {"means": moved}
     page = Page(rendered(tmp_path, records))
-    assert "Full history does not beat the no-token layout: HSTU · full history against HSTU · no token" in page.text
+    first = Page(rendered(tmp_path, records)).text.partition("Verdict")[2].partition("cells")[0]
+    assert "On this data the long history is worth nothing that we can measure, on HSTU." in first
+    assert "So the long history is worth nothing that we can measure." in page.text
     gap = "+0.0000 (\N{MINUS SIGN}0.0010 to +0.0010)"
-    assert f"Full history does not beat the no-token layout here, {gap}, so there is no share to recover." in page.text
-    assert f"undefined full minus no token is {gap}, an interval that holds 0" in page.text
+    assert f"Full history does not beat no token here, {gap}, so there is no share to keep or to recover." in page.text
+    assert f"undefined full minus no token is {gap}; the smallest difference that could be told is 0.0010" in page.text
+    retention = [row[5] for row in rows_of_tables(tmp_path / "reports" / "grid.html")["comparison-ndcg-1"]]
+    assert set(retention) == {"the reference", "undefined"}
+    assert "the long history is worth nothing that could be measured here" in page.text
+
+
+def test_a_model_that_had_not_converged_is_marked_wherever_it_stands(tmp_path):
+    common = {"backbone": "hstu", "dataset_size": "small", "recent": 32, "epochs": 10}
+    cells = [Cell(**common, history=history, compression="experts", tokens=tokens) for history in (64, 224) for tokens in (0, 2, 4)]
+    cells += [Cell(**common, history=history, compression="full", serving="recompute") for history in (64, 224)]
+    cells += [Cell(**common, history=history, compression="pooling", tokens=4) for history in (64, 224)]
+    records = [slim(fabricate(cell)) for cell in cells]
+    for record in records:
+        record["metrics"]["compress_flops"] = metric(1e6, "flop")
+        if record["cell"]["compression"] == "experts" and record["cell"]["tokens"] == 4:
+            record["model"]["converged"] = False
+    html = rendered(tmp_path, records)
+    text = Page(html).text
+    assert text.partition("Verdict")[2].partition("Contents")[0].index("2 of 10 trained models had not converged") < text.index(
+        "Not converged"
+    )
+    mark = "\N{DAGGER}"
+    named = 0
+    for key, rows in rows_of_tables(tmp_path / "reports" / "grid.html").items():
+        for row in rows:
+            for cell in row[:2]:
+                if "PerSRec, 4 tokens" in cell:
+                    assert mark in cell, (key, row)
+                    named += 1
+                elif "PerSRec, 2 tokens" in cell or "full history" in cell:
+                    assert mark not in cell, (key, row)
+    assert named > 20
+    figures = re.findall(r"<figure.*?</figure>", html, flags=re.DOTALL)
+    assert len(figures) > 4
+    for figure in figures:
+        svg = figure.partition("<details>")[0]
+        assert f"{mark} not converged (dark edge)" in svg
+        assert f'<p class="legend">{mark} not converged:' in figure
+    summary = (tmp_path / "reports" / "grid" / "summary.md").read_text()
+    assert summary.split("\n\n")[1].startswith("2 of 10 trained models had not converged")
+
+
+def test_nothing_is_marked_where_all_converged(grid):
+    assert "\N{DAGGER}" not in grid[1].read_text()
+    assert "not converged (dark edge)" not in grid[1].read_text()
 
 
 def test_mixed_code_data_and_machines_are_shown(tmp_path):
