@@ -90,8 +90,7 @@ def _amortised_panel(axis: Any, shown: Sequence[Configuration], requests: Any) -
         values = [price.per_request(int(r)) for r in requests]
         axis.plot(requests, values, color=family(one).colour, linestyle=(0, (4, 2)) if one.cell.compression in ("full", "recent") else "-")
         at = [int(np.argmin(np.abs(requests - r))) for r in (1, 10, 100, 1000)]
-        style = axes.marker(one, Backbones(order=()), size=5)
-        axis.plot([requests[i] for i in at], [values[i] for i in at], linestyle="none", **style)
+        axes.draw_marks(axis, [(requests[i], values[i], one) for i in at], Backbones(order=()), size=5)
         labels.append((values[-1], names.brief(one), family(one).colour))
     axis.set_xscale("log")
     axis.set_xlim(0.9, 1000 * 1.1)

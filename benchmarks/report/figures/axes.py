@@ -18,7 +18,7 @@ from benchmarks.report.figures.placement import READABLE, Box, place, spread
 from benchmarks.report.names import FILLS, LINE_STYLES, NOT_CONVERGED, Family, backbone_name, family
 
 Label = tuple[float, str, str]  # a value, its name, its colour
-_STOPPED_EDGE = 2.0  # of a mark whose model had not converged
+_STOPPED_RIM = 4.0  # by how much the dark shape below a mark is larger, where its model had not converged
 _MOST_TICKS = 7
 _MOST_IN_KEY = 18
 _FEW_STAND_FARTHER = 2.5  # a few labels may stand away from their points before numbers read better
@@ -52,14 +52,14 @@ class Backbones:
 
 
 def marker(one: Configuration, backbones: Backbones, *, size: float = 6.5) -> dict[str, Any]:
-    """The style of a configuration's mark, for ``Line2D``; one whose model had not converged has a thick dark edge."""
+    """The style of a configuration's mark, for ``Line2D``."""
     kind = family(one)
     return {
         "marker": kind.marker,
         "markersize": size,
         "color": kind.colour,
-        "markeredgecolor": INK if not_converged(one) else kind.colour,
-        "markeredgewidth": _STOPPED_EDGE if not_converged(one) else 1.2,
+        "markeredgecolor": kind.colour,
+        "markeredgewidth": 1.2,
         "fillstyle": backbones.fill(one),
         "markerfacecolor": PAPER if backbones.fill(one) == "none" else kind.colour,
         "markerfacecoloralt": PAPER,
@@ -84,7 +84,7 @@ def legend(figure: Any, among: Sequence[Configuration], backbones: Backbones, *,
                 )
             )
     if any(not_converged(one) for one in among):
-        stopped: dict[str, Any] = {"markerfacecolor": PAPER, "markeredgecolor": INK, "markeredgewidth": _STOPPED_EDGE}
+        stopped: dict[str, Any] = {"markerfacecolor": PAPER, "markeredgecolor": INK, "markeredgewidth": _STOPPED_RIM / 2}
         label = f"{NOT_CONVERGED} not converged (dark edge)"
         handles.append(Line2D([], [], linestyle="none", marker="o", markersize=6, color=INK, label=label, **stopped))
     handles += extra
@@ -95,12 +95,13 @@ def legend(figure: Any, among: Sequence[Configuration], backbones: Backbones, *,
 
 
 def draw_marks(axis: Any, points: Sequence[tuple[float, float, Configuration]], backbones: Backbones, *, size: float, **more: Any) -> None:
-    """Marks at ``(x, y, configuration)`` of one family and backbone; those that had not converged look otherwise."""
-    for stopped in (False, True):
-        alike = [(x, y, one) for x, y, one in points if not_converged(one) is stopped]
-        if alike:
-            style = marker(alike[0][2], backbones, size=size) | more
-            axis.plot([x for x, *_ in alike], [y for _, y, _ in alike], linestyle="none", **style)
+    """Marks at ``(x, y, configuration)``, one or more, of one family and backbone; those that had not converged lie on a dark rim."""
+    style = marker(points[0][2], backbones, size=size)
+    stopped = [(x, y) for x, y, one in points if not_converged(one)]
+    if stopped:
+        rim = {"marker": style["marker"], "markersize": size + _STOPPED_RIM, "color": INK, "markeredgewidth": 1.2}
+        axis.plot(*zip(*stopped, strict=True), linestyle="none", **(rim | more))
+    axis.plot([x for x, *_ in points], [y for _, y, _ in points], linestyle="none", **(style | more))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -279,7 +279,8 @@ def _cost_panel(axis: Any, lines: Sequence[Series], cost: str, backbones: Backbo
     for line in lines:
         points = [(places[p], value, one) for p, one in zip(line.positions, line.members, strict=True) if (value := COSTS[cost](one).value)]
         axis.plot([x for x, *_ in points], [y for _, y, _ in points], linestyle=backbones.line(line.head), color=family(line.head).colour)
-        axes.draw_marks(axis, points, backbones, size=5)
+        if points:
+            axes.draw_marks(axis, points, backbones, size=5)
 
 
 def _has_trend(lines: Sequence[Series], cost: str) -> bool:

@@ -40,12 +40,12 @@ def forest_figure(among: Sequence[Configuration], names: Names, *, key: str, whe
             axis.axvline(0.0, color=canvas.INK, linewidth=0.9)
             for place, index in enumerate(kept):
                 contrast = contrasts[metric][index]
-                gain, style = contrast.over_no_token, axes.marker(contrast.configuration, backbones, size=5.5)
+                gain = contrast.over_no_token
                 if gain.value is None:
                     continue
                 if gain.low is not None:
                     axis.hlines(place, gain.low, gain.high, color=family(contrast.configuration).colour, linewidth=1.3)
-                axis.plot([gain.value], [place], linestyle="none", **style)
+                axes.draw_marks(axis, [(gain.value, place, contrast.configuration)], backbones, size=5.5)
             axis.set_title(f"{METRIC_NAMES[metric]}, minus no token")
             axis.xaxis.set_major_formatter(lambda value, _: text.decimals(value, signed=True))
         panels[0].set_ylim(len(kept) - 0.4, -0.6)
