@@ -60,8 +60,8 @@ class Contrast:
 
     @property
     def all_unequal(self) -> tuple[str, ...]:
-        """Why what is said of it does not rest on equal training, over all that it is held against."""
-        held = (self.references.full_quality, self.references.no_token, self.references.recent)
+        """Why its shares of full history do not rest on equal training: its own, full history's and no token's."""
+        held = (self.references.full_quality, self.references.no_token)
         reasons = [reason for other in held if other is not None for reason in unequal(self.configuration, other)]
         return tuple(dict.fromkeys(reasons))
 

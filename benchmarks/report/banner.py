@@ -10,7 +10,7 @@ from benchmarks.analysis.estimates import with_interval
 from benchmarks.analysis.frontier import COSTS
 from benchmarks.analysis.origins import OlderCode, Source, older_code, timings
 from benchmarks.analysis.references import Contrast, best_on_validation, compare, find_references, worth_nothing
-from benchmarks.analysis.trained import Endings, endings
+from benchmarks.analysis.trained import Endings, endings, unequal
 from benchmarks.measures import LEDGER_TOLERANCE, WIDE_SPREAD
 from benchmarks.records import FINDINGS, Record, Status
 from benchmarks.report.names import COST_NAMES, Names, backbone_name, dataset_name, is_synthetic, name_all, peers_key
@@ -91,8 +91,8 @@ def _spoken_for(members: Sequence[Configuration]) -> Configuration | None:
 def _finding(contrast: Contrast, names: Names) -> str:
     tokens = contrast.configuration.cell.tokens
     counted = f"{tokens} token{'s' if tokens != 1 else ''}"
-    unequal = contrast.all_unequal
-    sentences = [f"Training is not equal ({'; '.join(unequal)}), so this is no verdict."] if unequal else []
+    reasons = contrast.all_unequal
+    sentences = [f"Training is not equal ({'; '.join(reasons)}), so this is no verdict."] if reasons else []
     sentences.append(f"{names(contrast.configuration)}: {_kept_at_what_cost(contrast, counted)}")
     if contrast.retention.value is not None:
         sentences.append(f"NDCG@10 is {with_interval(contrast.quality)}.")
@@ -113,8 +113,10 @@ def _against_recent(contrast: Contrast) -> list[str]:
     gap, reference = contrast.over_recent, contrast.references.recent
     if gap.value is None or gap.value >= 0 or gap.holds_zero or reference is contrast.references.no_token:
         return []
-    lies = "does better" if gap.sign < 0 else "lies higher"
-    return [f"A model trained on the recent items alone {lies}: {with_interval(gap, 'signed')}."]
+    reasons = () if reference is None else unequal(contrast.configuration, reference)
+    lies = "does better" if gap.sign < 0 and not reasons else "lies higher"
+    said = f" (training is not equal: {'; '.join(reasons)})" if reasons else ""
+    return [f"A model trained on the recent items alone{said} {lies}: {with_interval(gap, 'signed')}."]
 
 
 def _kept_at_what_cost(contrast: Contrast, counted: str) -> str:

@@ -1,6 +1,6 @@
 """Tables as the report holds them: what stands in a cell, what it sorts by, and the same as Markdown."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks import text
@@ -124,9 +124,17 @@ def of_comparison(estimate: Estimate, one: Configuration, other: Configuration |
         return entry
     reasons = unequal(one, other)
     steps = steps_in_words(one, other)
-    said = [*reasons, *([steps] if steps and not any(steps in reason for reason in reasons) else [])]
-    detail = "; ".join(part for part in (entry.detail, *said) if part)
-    return replace(entry, text=f"{entry.text} {UNEQUAL}", detail=detail, tone="warn") if reasons else replace(entry, detail=detail)
+    if steps and not any(steps in reason for reason in reasons):
+        entry = replace(entry, detail="; ".join(part for part in (entry.detail, steps) if part))
+    return of_unequal(entry, reasons)
+
+
+def of_unequal(entry: Entry, reasons: Sequence[str]) -> Entry:
+    """The entry, marked where it does not rest on equal training, with the reasons."""
+    if not reasons or entry.order is None:
+        return entry
+    detail = "; ".join(part for part in (entry.detail, *reasons) if part)
+    return replace(entry, text=f"{entry.text} {UNEQUAL}", detail=detail, tone="warn")
 
 
 def of_chance(probability: float | None, *, on_frontier: bool) -> Entry:

@@ -32,10 +32,10 @@ def comparison_table(contrasts: Sequence[Contrast], names: Names, *, key: str, m
                 _held(one, contrast.over_no_token, contrast.references.no_token),
                 _held(one, contrast.over_full, contrast.references.full_quality),
                 _held(one, contrast.over_recent, contrast.references.recent),
-                tabular.REFERENCE if one.cell.compression == "full" else tabular.of_quality(contrast.retention, "percent"),
+                tabular.REFERENCE if one.cell.compression == "full" else _share(contrast.retention, contrast),
                 Entry(text=text.MISSING, tone="muted")
                 if one.is_control or one.cell.compression == "full"
-                else tabular.of_quality(contrast.recovered, "percent"),
+                else _share(contrast.recovered, contrast),
                 family=family(one).name,
                 backbone=filter_name(one),
             )
@@ -49,3 +49,7 @@ def _held(one: Configuration, gap: Estimate, reference: Configuration | None) ->
     if reference is not None and (reference is one or (reference.cell.compression == one.cell.compression == "full" and gap.value == 0)):
         return tabular.REFERENCE
     return tabular.of_comparison(gap, one, reference)
+
+
+def _share(share: Estimate, contrast: Contrast) -> Entry:
+    return tabular.of_unequal(tabular.of_quality(share, "percent"), contrast.all_unequal)

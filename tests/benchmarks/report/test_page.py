@@ -355,47 +355,6 @@ def test_full_history_that_does_not_pay_is_said_plainly(tmp_path):
     assert "the long history is worth nothing that could be measured here" in page.text
 
 
-def test_a_model_that_had_not_converged_is_marked_wherever_it_stands(tmp_path):
-    common = {"backbone": "hstu", "dataset_size": "small", "recent": 32, "epochs": 10}
-    cells = [Cell(**common, history=history, compression="experts", tokens=tokens) for history in (64, 224) for tokens in (0, 2, 4)]
-    cells += [Cell(**common, history=history, compression="full", serving="recompute") for history in (64, 224)]
-    cells += [Cell(**common, history=history, compression="pooling", tokens=4) for history in (64, 224)]
-    records = [slim(fabricate(cell)) for cell in cells]
-    for record in records:
-        record["metrics"]["compress_flops"] = metric(1e6, "flop")
-        if record["cell"]["compression"] == "experts" and record["cell"]["tokens"] == 4:
-            record["model"]["converged"] = False
-    html = rendered(tmp_path, records)
-    text = Page(html).text
-    assert text.partition("Verdict")[2].partition("Contents")[0].index("2 of 10 trained models had not converged") < text.index(
-        "Not converged"
-    )
-    mark = "\N{DAGGER}"
-    named = 0
-    for key, rows in rows_of_tables(tmp_path / "reports" / "grid.html").items():
-        for row in rows:
-            for cell in row[:2]:
-                if "PerSRec, 4 tokens" in cell:
-                    assert mark in cell, (key, row)
-                    named += 1
-                elif "PerSRec, 2 tokens" in cell or "full history" in cell:
-                    assert mark not in cell, (key, row)
-    assert named > 20
-    figures = re.findall(r"<figure.*?</figure>", html, flags=re.DOTALL)
-    assert len(figures) > 4
-    for figure in figures:
-        svg = figure.partition("<details>")[0]
-        assert f"{mark} not converged (dark edge)" in svg
-        assert f'<p class="legend">{mark} not converged:' in figure
-    summary = (tmp_path / "reports" / "grid" / "summary.md").read_text()
-    assert summary.split("\n\n")[1].startswith("2 of 10 trained models had not converged")
-
-
-def test_nothing_is_marked_where_all_converged(grid):
-    assert "\N{DAGGER}" not in grid[1].read_text()
-    assert "not converged (dark edge)" not in grid[1].read_text()
-
-
 def test_mixed_code_data_and_machines_are_shown(tmp_path):
     cells = [Cell(backbone="hstu", compression="experts", tokens=tokens) for tokens in (1, 2, 4)]
     records = [slim(fabricate(cells[0])), slim(fabricate(cells[1])), slim(fabricate(cells[2], dataset_digest="e" * 64))]
