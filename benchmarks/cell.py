@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from persrec import names
 
+ELASTIC_FIELDS = ("elastic_tokens", "elastic_history")  # what an elastic model is trained with, in any order
 _LEAST = {
     name: least
     for least, settings in (
@@ -40,8 +41,7 @@ class InvalidMeasurementError(RuntimeError):
 class Cell:
     """Every setting that changes a number.
 
-    A name of a part that is not installed here is taken as it is, so that a record of it can be read; `check_parts` refuses it.
-
+    A name of a part that is not installed here is taken, so that a record of it can be read; `check_parts` refuses it.
     ``history`` + ``recent`` is the window ``L``. ``tokens`` is the number of vectors a user's history is kept as, over
     all ``segments`` together. ``serving`` says what a request costs: ``recompute`` runs the whole window, ``cache`` runs
     the recent items against what ``compress`` kept. ``training`` is ``separate`` (a model for this very token count),
@@ -52,15 +52,14 @@ class Cell:
     width inside the feed-forward) are as the backbone has them where None.
 
     ``plan`` says where expert tokens stand: behind ``equal`` segments, behind segments that double in size towards the past
-    (``growing``), or at offsets with counts of their own, ``100:2+180:4``. ``cache_dtype``, ``ablation`` and ``staleness`` change
-    what a trained model is served from and nothing of its training: the precision of what is kept (``float32`` keeps it as it
-    was computed), something else in its place, and by how many items the history ends before the recent ones begin.
+    (``growing``), or at offsets with counts of their own, ``100:2+180:4``. ``cache_dtype``, ``ablation`` and ``staleness`` change what
+    a trained model is served from: the precision of what is kept (``float32`` as computed), something else in its place, and by how
+    many items the history ends before the recent ones begin.
 
-    ``copying_start`` is how the backbone's weights begin. Settings of training are as in `persrec.training.Recipe`;
-    ``targets_per_step`` None is as many as ``batch_size`` whole windows have items.
+    Settings of training are as in `persrec.training.Recipe`; ``targets_per_step`` None is as many as ``batch_size`` windows have items.
 
-    ``control`` also times full attention of the same shape in the same process, in turn with the cell's own calls. ``counted_only``,
-    of cost alone, counts FLOPs and bytes of a Llama whose weights have no storage, and runs nothing.
+    ``control`` also times full attention of the same shape in the same process, in turn. ``counted_only``, of cost alone, counts
+    FLOPs and bytes of a Llama whose weights have no storage, and runs nothing.
     """
 
     backbone: str
@@ -160,6 +159,11 @@ class Cell:
     def model_history(self) -> int:
         """Items of history of its model's layout: an elastic model holds its longest."""
         return max(self.history_lengths, default=self.history)
+
+    @property
+    def step_targets(self) -> int:
+        """Next-item targets of a training step."""
+        return self.targets_per_step or self.batch_size * (self.model_history + self.recent)
 
     def _check_ranges(self) -> None:
         for name in ("learning_rate", "temperature", "item_learning_rate"):

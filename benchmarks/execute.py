@@ -21,7 +21,7 @@ from benchmarks.probes.load import LoadWatch
 from benchmarks.probes.memory import measure_memory
 from benchmarks.probes.models import build_control, served_model, set_up
 from benchmarks.probes.nvml import GpuWatch
-from benchmarks.probes.quality import check_cache, measure_floor, measure_quality, trained_subject
+from benchmarks.probes.quality import check_cache, measure_floor, measure_quality, trained_subject, validation_as_used
 from benchmarks.probes.subject import NOT_RUN
 from benchmarks.probes.throughput import measure_throughput
 from benchmarks.probes.training import padding_share, train
@@ -84,7 +84,9 @@ def measure_cell_quality(payload: Mapping[str, Any], report_phase: ReportPhase) 
         subject = trained_subject(cell, log, folder)
     with phases.phase("quality"):
         gap = check_cache(subject, data)
-        answer["model"] = _model_facts(folder) | {"cached_joint_gap": gap}
+        facts = _model_facts(folder)
+        validation = validation_as_used(subject, data, best=facts["best_validation"])
+        answer["model"] = facts | {"cached_joint_gap": gap, "validation": validation}
         answer["metrics"], answer["replicates"], answer["raw"]["ranks"] = measure_quality(subject, data)
         answer["metrics"]["padding_share"] = padding_share(answer["model"]["curve"])
     return {**answer, "seconds": phases.seconds}

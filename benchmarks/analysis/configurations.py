@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.analysis.estimates import Estimate, Floats, interval_of, over_seeds
+from benchmarks.analysis.estimates import Estimate, Floats, interval_over
 from benchmarks.cell import ELASTIC_FIELDS, EVALUATION_FIELDS, Cell, blocks_of, canonical, changed_at_evaluation
 from benchmarks.measures import LEDGER_TOLERANCE, MEASURES, counts_agree
 from benchmarks.records import LedgerRow, Metric, Parts, Record
@@ -78,6 +78,11 @@ class Configuration:
         return self.cell.is_floor
 
     @property
+    def trained(self) -> bool:
+        """Whether a trained model stands behind it."""
+        return self.cell.training != "none"
+
+    @property
     def is_control(self) -> bool:
         """Whether it is the experts' layout with no token in it."""
         return self.cell.compression == "experts" and self.cell.tokens == 0
@@ -104,7 +109,7 @@ class Configuration:
         return plan if plan in names.PLANS else tuple(offset for offset, _ in blocks_of(plan))
 
     def quality(self, metric: str) -> Estimate:
-        """The metric over seeds (outer level, drawn with replacement) and users (the records' replicates)."""
+        """The metric: the mean over seeds, with an interval over users (the records' replicates) or over seeds, the wider."""
         if metric not in self._qualities:
             self._qualities[metric] = _quality(self, metric)
         return self._qualities[metric]
@@ -186,24 +191,25 @@ def _quality(one: Configuration, metric: str) -> Estimate:
     measured = [(record, entry) for record in one.measured if (entry := _entry(record, metric)) is not None]
     if not measured:
         return Estimate(value=None, reason=one.reason(metric))
-    value = float(np.mean([_value(entry) for _, entry in measured]))
-    seeds = tuple(record.cell.seed for record, _ in measured)
+    by_seed = tuple(_value(entry) for _, entry in measured)
+    value = float(np.mean(by_seed))
     n = min(entry.n for _, entry in measured)
+    known = Estimate(value=value, n=n, seeds=tuple(record.cell.seed for record, _ in measured), by_seed=by_seed, fixed=one.is_floor)
     if n < FEWEST_USERS:
         users = f"{n} user{'s' if n != 1 else ''}"
-        return Estimate(value=value, n=n, seeds=seeds, reason=f"{users}; an interval takes at least {FEWEST_USERS}")
+        return dataclasses.replace(known, reason=f"{users}; an interval takes at least {FEWEST_USERS}")
     rows, sample, reason = _replicates(one, [record for record, _ in measured], metric)
     if rows is not None:
-        combined = over_seeds(rows)
-        low, high = interval_of(combined)
-        if low is not None:
-            return Estimate(value=value, low=low, high=high, n=n, seeds=seeds, replicates=combined, sample=sample)
+        over_users: Floats = rows.mean(axis=0)
+        low, high = interval_over(value, by_seed, over_users)
+        if low is not None and high is not None:
+            return dataclasses.replace(known, low=max(low, 0.0), high=min(high, 1.0), replicates=over_users, sample=sample)
         reason = "it is the same whichever users are drawn"
     if len(measured) == 1:
         low, high = _bounds(measured[0][1], metric)
         if low != high:
-            return Estimate(value=value, low=low, high=high, n=n, seeds=seeds, reason=reason)
-    return Estimate(value=value, n=n, seeds=seeds, reason=reason)
+            return dataclasses.replace(known, low=low, high=high, reason=reason)
+    return dataclasses.replace(known, reason=reason)
 
 
 def _replicates(one: Configuration, records: Sequence[Record], metric: str) -> tuple[Floats | None, str, str]:

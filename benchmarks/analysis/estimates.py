@@ -2,8 +2,13 @@
 
 A record's ``replicates`` are bootstrap means over users, and the users of replicate ``b`` are the same in every cell of one
 dataset. A difference taken replicate by replicate is therefore paired: what makes a user easy or hard cancels.
+
+Users are one source of chance, and training anew is another. Over several seeds an interval is the wider of two: the bootstrap over
+users, and Student's t interval over the seeds' own values (three seeds: 4.30 SD / sqrt 3). A percentile bootstrap over three seeds
+would cover 76% where it says 95. Of one seed the interval is over users alone, so it decides nothing between trained models.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,15 +17,16 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from benchmarks import text
-from persrec.names import INTERVAL
+from persrec.names import CONFIDENCE, INTERVAL
 
 Floats = NDArray[np.float64]
 
 _ROUNDING = 1e-12  # of a value: replicates that are closer are the same
 Form = Literal["ratio", "signed", "percent"]
-_SEED_OF_DRAWS = 20_260_103
+HALF_WIDTHS = 5.0  # a denominator that is nearer to 0, in half-widths of its interval, makes a share that says nothing
 _FORMS: Mapping[str, Callable[[float], str]] = MappingProxyType(
     {"ratio": text.ratio, "signed": partial(text.ratio, signed=True), "percent": text.percent}
 )
@@ -30,7 +36,8 @@ _FORMS: Mapping[str, Callable[[float], str]] = MappingProxyType(
 class Estimate:
     """A number with its 95% interval; what is missing is ``None``, with the reason in words.
 
-    ``sample`` names the users and their resampling: estimates of one sample are paired replicate by replicate.
+    ``sample`` names the users and their resampling: estimates of one sample are paired replicate by replicate. ``by_seed`` are the
+    values of the ``seeds``, in their order. ``fixed`` is what no seed changes: the quality of a floor, which learns nothing.
     """
 
     value: float | None
@@ -41,11 +48,30 @@ class Estimate:
     replicates: Floats | None = None
     sample: str = ""
     reason: str = ""
+    by_seed: tuple[float, ...] = ()
+    fixed: bool = False
 
     @property
     def holds_zero(self) -> bool:
         """Whether 0 lies in the interval; an estimate without an interval cannot tell, so it counts as holding 0."""
         return self.low is None or self.high is None or self.low <= 0.0 <= self.high
+
+    @property
+    def of_one_seed(self) -> bool:
+        """Whether its interval is over the users of one seed, and so knows nothing of training anew."""
+        return not self.fixed and len(self.by_seed) < 2
+
+    @property
+    def sign(self) -> int:
+        """1 or -1 where the interval leaves 0 out and holds the variation of seeds; else 0: nothing is decided."""
+        if self.value is None or self.holds_zero or self.of_one_seed:
+            return 0
+        return 1 if self.value > 0 else -1
+
+    @property
+    def half_width(self) -> float | None:
+        """Half the width of the interval: the smallest difference from 0 that could be told."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
 
 def difference(ours: Estimate, theirs: Estimate) -> Estimate:
@@ -71,17 +97,18 @@ def retention(ours: Estimate, reference: Estimate, *, of: str = "full history's"
 def recovered(ours: Estimate, no_token: Estimate, full: Estimate) -> Estimate:
     """``(ours - no token) / (full - no token)``: the share of the long history's value that the tokens keep.
 
-    Undefined where the denominator's 95% interval holds 0, and where full history is the worse of the two.
+    Undefined where the denominator is not above five half-widths of its 95% interval: the reason then names the smallest difference
+    that could be told.
     """
     gain, worth = difference(ours, no_token), difference(full, no_token)
     if gain.value is None or worth.value is None:
         return Estimate(value=None, reason=gain.reason or worth.reason)
-    if worth.low is None:
+    half = worth.half_width
+    if half is None:
         return Estimate(value=None, reason=f"undefined: full minus no token has no interval ({worth.reason})")
-    if worth.holds_zero:
-        return Estimate(value=None, reason=f"undefined: full minus no token is {with_interval(worth, 'signed')}, an interval that holds 0")
-    if worth.value < 0.0:
-        return Estimate(value=None, reason=f"undefined: full history is worse than the no-token layout, {with_interval(worth, 'signed')}")
+    if worth.value <= HALF_WIDTHS * half:
+        least = f"the smallest difference that could be told is {text.ratio(half)}"
+        return Estimate(value=None, reason=f"undefined: full minus no token is {with_interval(worth, 'signed')}; {least}")
     return _derived(gain, worth, _ratio)
 
 
@@ -94,18 +121,22 @@ def interval_of(replicates: Floats) -> tuple[float, float] | tuple[None, None]:
     return float(low), float(high)
 
 
-def over_seeds(rows: Floats) -> Floats:
-    """One bootstrap over seeds ``[S, B]`` and users: each replicate averages ``S`` seeds drawn with replacement.
+def interval_over(value: float, by_seed: Sequence[float], replicates: Floats) -> tuple[float, float] | tuple[None, None]:
+    """The 95% interval of a value: over users, or over seeds where that is wider. None where users do not vary.
 
-    The draws depend on the number of seeds and replicates alone, so configurations with the same seeds stay paired.
+    Args:
+        value: the mean over seeds.
+        by_seed: the value of each seed; fewer than two say nothing of seeds.
+        replicates: bootstrap replicates over users, each the mean over all seeds.
     """
-    seeds, replicates = rows.shape
-    if seeds == 1:
-        only: Floats = rows[0]
-        return only
-    draws = np.random.default_rng([_SEED_OF_DRAWS, seeds]).integers(0, seeds, size=(replicates, seeds))
-    mean: Floats = rows[draws, np.arange(replicates)[:, None]].mean(axis=1)
-    return mean
+    low, high = interval_of(replicates)
+    if low is None or high is None:
+        return None, None
+    if len(by_seed) < 2:
+        return low, high
+    quantile = float(stdtrit(len(by_seed) - 1, (1 + CONFIDENCE) / 2))
+    half = quantile * float(np.std(by_seed, ddof=1)) / math.sqrt(len(by_seed))
+    return (value - half, value + half) if 2 * half > high - low else (low, high)
 
 
 def with_interval(estimate: Estimate, form: Form = "ratio") -> str:
@@ -121,17 +152,34 @@ def with_interval(estimate: Estimate, form: Form = "ratio") -> str:
 def _derived(ours: Estimate, theirs: Estimate, rule: Any) -> Estimate:
     if ours.value is None or theirs.value is None:
         return Estimate(value=None, reason=ours.reason if ours.value is None else theirs.reason)
-    value = float(rule(ours.value, theirs.value))
-    seeds = tuple(sorted(set(ours.seeds) & set(theirs.seeds)))
+    by_seed = _seed_by_seed(ours, theirs, rule)
+    seeds = tuple(by_seed) or tuple(sorted(set(ours.seeds) & set(theirs.seeds)))
+    derived = Estimate(
+        value=float(rule(ours.value, theirs.value)),
+        n=ours.n,
+        seeds=seeds,
+        by_seed=tuple(by_seed.values()),
+        fixed=ours.fixed and theirs.fixed,
+    )
     if ours.replicates is None or theirs.replicates is None:
-        return Estimate(value=value, n=ours.n, seeds=seeds, reason=ours.reason or theirs.reason or "no replicates in the record")
+        return replace(derived, reason=ours.reason or theirs.reason or "no replicates in the record")
     if ours.sample != theirs.sample:
-        return Estimate(value=value, n=ours.n, seeds=seeds, reason="not paired: evaluated on different users")
+        return replace(derived, reason="not paired: evaluated on different users")
     replicates = np.asarray(rule(ours.replicates, theirs.replicates), dtype=np.float64)
-    low, high = interval_of(replicates)
+    low, high = interval_over(float(derived.value or 0.0), derived.by_seed, replicates)
     if low is None:
-        return Estimate(value=value, n=ours.n, seeds=seeds, reason="it is the same whichever users are drawn")
-    return Estimate(value=value, low=low, high=high, n=ours.n, seeds=seeds, replicates=replicates, sample=ours.sample)
+        return replace(derived, reason="it is the same whichever users are drawn")
+    return replace(derived, low=low, high=high, replicates=replicates, sample=ours.sample)
+
+
+def _seed_by_seed(ours: Estimate, theirs: Estimate, rule: Any) -> dict[int, float]:
+    """The rule on the values of each seed that both have; what no seed changes goes with every seed of the other."""
+    first, second = (dict(zip(one.seeds, one.by_seed, strict=False)) for one in (ours, theirs))
+    if ours.fixed and not theirs.fixed:
+        first = dict.fromkeys(second, float(ours.value or 0.0))
+    if theirs.fixed and not ours.fixed:
+        second = dict.fromkeys(first, float(theirs.value or 0.0))
+    return {seed: float(rule(first[seed], second[seed])) for seed in sorted(set(first) & set(second))}
 
 
 def _scaled(estimate: Estimate, weight: float) -> Estimate:
@@ -140,7 +188,8 @@ def _scaled(estimate: Estimate, weight: float) -> Estimate:
         return estimate
     low, high = (None if bound is None else weight * bound for bound in (estimate.low, estimate.high))
     replicates = None if estimate.replicates is None else weight * estimate.replicates
-    return replace(estimate, value=weight * estimate.value, low=low, high=high, replicates=replicates)
+    by_seed = tuple(weight * value for value in estimate.by_seed)
+    return replace(estimate, value=weight * estimate.value, low=low, high=high, replicates=replicates, by_seed=by_seed)
 
 
 def _ratio(numerator: Any, denominator: Any) -> Any:

@@ -1,7 +1,10 @@
 """The cost-versus-quality frontier, and how sure it is.
 
-Costs are taken as points, qualities as bootstrap replicates. A configuration whose FLOP ledger disagrees takes no part: it can
-neither be on a frontier nor push another off it.
+Costs are taken as points, qualities as bootstrap replicates over users. A configuration whose FLOP ledger disagrees takes no part: it
+can neither be on a frontier nor push another off it.
+
+How often a point is on the frontier is asked of users alone. That one dominates another with 95% confidence is a verdict between two
+trained models, so it takes several seeds, equal training, and an interval that holds the variation of seeds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.analysis.configurations import DISAGREES, Configuration
-from benchmarks.analysis.estimates import Estimate, Floats, interval_of
+from benchmarks.analysis.estimates import Estimate, Floats, difference, interval_of
+from benchmarks.analysis.trained import own_validation, unequal
 from persrec.names import CONFIDENCE
 
 Flags = NDArray[np.bool_]
@@ -45,8 +49,8 @@ class Standing:
     """Where a configuration stands: on the frontier of the point values or not, and how sure that is.
 
     ``probability`` is the share of replicates in which nothing dominates it. ``dominated_by`` is the rival, no dearer, that
-    dominates it in at least 95% of the replicates (the likeliest one; ``None`` where no single rival does). Of a quality that has
-    no interval nothing is sure: its probability is ``None``.
+    dominates it in at least 95% of the replicates and of which `surely_better` holds (the likeliest one; ``None`` where no single
+    rival does). Of a quality that has no interval nothing is sure: its probability is ``None``.
     """
 
     configuration: Configuration
@@ -72,6 +76,18 @@ class Frontier:
     def winners(self) -> tuple[Standing, ...]:
         """Those on the frontier, cheapest first."""
         return tuple(sorted((s for s in self.standings if s.on_frontier), key=lambda s: (s.cost, s.configuration.key)))
+
+
+def surely_better(rival: Configuration, one: Configuration, metric: str) -> bool:
+    """Whether a rival's quality is no lower, at 95%: over seeds and users, of equally trained models; the same ranks are no lower."""
+    theirs, ours = rival.quality(metric), one.quality(metric)
+    if theirs.replicates is None or ours.replicates is None:
+        return False
+    if theirs.by_seed == ours.by_seed and np.array_equal(theirs.replicates, ours.replicates):
+        return True
+    if len(set(theirs.seeds) & set(ours.seeds)) < 2 or unequal(rival, one):
+        return False
+    return difference(theirs, ours).sign > 0
 
 
 def non_dominated(costs: Floats, qualities: Floats) -> Flags:
@@ -100,17 +116,27 @@ def domination_probability(costs: Floats, replicates: Floats) -> Floats:
     return shares
 
 
-def hypervolume(costs: Floats, qualities: Floats, *, reference: tuple[float, float]) -> Floats:
-    """The area that the points dominate, up to a reference cost (right) and down to a reference quality (below).
+def hypervolume(costs: Floats, qualities: Floats, *, reference: tuple[float, float], chosen_by: Floats | None = None) -> Floats:
+    """The area under what one gets at each cost, up to a reference cost (right) and above a reference quality (below).
+
+    At each cost the point is taken that is best by ``chosen_by`` among those no dearer, and its quality counts. So a point that
+    validation flatters takes area away. Without ``chosen_by`` each column of the qualities chooses by itself, and no point can.
 
     Args:
         costs: ``[n]``; points at or beyond the reference cost add nothing.
         qualities: ``[n, B]``; an area per column.
         reference: cost and quality.
+        chosen_by: ``[n]``, such as the quality on validation.
     """
     order = np.argsort(costs, kind="stable")
     edges = np.minimum(np.append(costs[order], reference[0]), reference[0])
-    heights = np.maximum(np.maximum.accumulate(qualities[order], axis=0) - reference[1], 0.0)
+    if chosen_by is None:
+        reached = np.maximum.accumulate(qualities[order], axis=0)
+    else:
+        best = np.maximum.accumulate(chosen_by[order])
+        first = [int(np.argmax(chosen_by[order] == level)) for level in best]
+        reached = qualities[order][first]
+    heights = np.maximum(reached - reference[1], 0.0)
     area: Floats = (np.diff(edges)[:, None] * heights).sum(axis=0)
     return area
 
@@ -124,6 +150,7 @@ def decades(costs: Floats) -> Floats:
 def frontier(among: Sequence[Configuration], *, cost: str, metric: str, reference: tuple[float, float] | None = None) -> Frontier:
     """The frontier of a cost (a name of ``COSTS``) against a quality.
 
+    Where every configuration has a quality on validation, the hypervolume is that of what validation chooses, on the test targets.
     The reference of the hypervolume is the dearest configuration's cost (in decades) and a quality of 0, unless given.
     """
     excluded: list[tuple[Configuration, str]] = []
@@ -141,13 +168,15 @@ def frontier(among: Sequence[Configuration], *, cost: str, metric: str, referenc
     reference = reference or (float(scaled.max()) if entered else 0.0, 0.0)
     points = np.array([[quality.value] for *_, quality in entered], dtype=np.float64).reshape(len(entered), 1)
     replicates = _aligned([quality for *_, quality in entered])
-    area = float(hypervolume(scaled, points, reference=reference)[0]) if entered else None
-    areas = hypervolume(scaled, replicates, reference=reference)
+    figures = [own_validation(one) for one, *_ in entered]
+    chosen_by = None if None in figures else np.array(figures, dtype=np.float64)
+    area = float(hypervolume(scaled, points, reference=reference, chosen_by=chosen_by)[0]) if entered else None
+    areas = hypervolume(scaled, replicates, reference=reference, chosen_by=chosen_by)
     low, high = interval_of(areas)
     return Frontier(
         cost=cost,
         metric=metric,
-        standings=_standings(entered, costs, points, replicates),
+        standings=_standings(entered, costs, points, replicates, metric),
         excluded=tuple(excluded),
         reference=reference,
         hypervolume=Estimate(
@@ -157,16 +186,17 @@ def frontier(among: Sequence[Configuration], *, cost: str, metric: str, referenc
 
 
 def _standings(
-    entered: Sequence[tuple[Configuration, float, Estimate]], costs: Floats, points: Floats, replicates: Floats
+    entered: Sequence[tuple[Configuration, float, Estimate]], costs: Floats, points: Floats, replicates: Floats, metric: str
 ) -> tuple[Standing, ...]:
     on = non_dominated(costs, points[:, 0])
     chances = non_dominated(costs, replicates).mean(axis=1) if entered else np.zeros(0)
     shares = domination_probability(costs, replicates)
     standings = []
     for i, (one, price, quality) in enumerate(entered):
-        rival = int(np.argmax(shares[i]))
         unsure = quality.replicates is None
-        dominated = not unsure and entered[rival][2].replicates is not None and shares[i, rival] >= CONFIDENCE
+        likeliest = np.argsort(-shares[i], kind="stable")
+        rivals = (entered[j][0] for j in likeliest if shares[i, j] >= CONFIDENCE)
+        dominating = next((rival for rival in rivals if surely_better(rival, one, metric)), None)
         standings.append(
             Standing(
                 configuration=one,
@@ -174,7 +204,7 @@ def _standings(
                 quality=quality,
                 on_frontier=bool(on[i]),
                 probability=None if unsure else float(chances[i]),
-                dominated_by=entered[rival][0] if dominated else None,
+                dominated_by=dominating,
             )
         )
     return tuple(standings)

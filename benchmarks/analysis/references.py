@@ -1,4 +1,8 @@
-"""What a configuration is held against: full attention, the layout without tokens, the recent items alone."""
+"""What a configuration is held against: full attention, no token, the recent items alone.
+
+A reference must be as strong as it can be made. One model that serves every token count may be weaker without a token than a model
+of that alone, so each reference is the better on validation of those that were trained, and what was not trained is named.
+"""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -6,24 +10,31 @@ from dataclasses import dataclass
 
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import Estimate, difference, recovered, retention
+from benchmarks.analysis.trained import unequal, validation
 from benchmarks.cell import Cell
 
+_NOTHING_TO_KEEP = Estimate(value=None, reason="undefined: the long history is worth nothing that could be measured here")
 _SETTINGS = tuple(setting.name for setting in dataclasses.fields(Cell))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class References:
-    """What a configuration is held against; ``None`` where the run has no such cell."""
+    """What a configuration is held against; ``None`` where the run has no such cell.
+
+    ``no_token`` is the best on validation of what carries no token: the experts' layout at 0 tokens, of an elastic model or of a
+    model of its own, and ``recent``. ``not_trained`` names those of the candidates, and of those for full history, that are missing.
+    """
 
     full: Configuration | None
     full_cached: Configuration | None
     no_token: Configuration | None
     recent: Configuration | None
+    not_trained: tuple[str, ...] = ()
 
     @property
     def full_quality(self) -> Configuration | None:
-        """Full attention over the window; how it is served does not change what it ranks."""
-        return self.full or self.full_cached
+        """Full attention over the window, the better model on validation; how it is served does not change what it ranks."""
+        return best_on_validation([one for one in (self.full, self.full_cached) if one is not None])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -41,6 +52,40 @@ class Contrast:
     retention: Estimate
     recovered: Estimate
 
+    @property
+    def worth_unequal(self) -> tuple[str, ...]:
+        """Why the training of the two references is not equal (`benchmarks.analysis.trained.unequal`)."""
+        full, no_token = self.references.full_quality, self.references.no_token
+        return () if full is None or no_token is None else unequal(full, no_token)
+
+    @property
+    def all_unequal(self) -> tuple[str, ...]:
+        """Why its shares of full history do not rest on equal training: its own, full history's and no token's."""
+        held = (self.references.full_quality, self.references.no_token)
+        reasons = [reason for other in held if other is not None for reason in unequal(self.configuration, other)]
+        return tuple(dict.fromkeys(reasons))
+
+
+def worth_nothing(gap: Estimate) -> bool:
+    """Whether full history minus no token is below 0, or cannot be told from it.
+
+    An interval over the users of one seed is too narrow, so what cannot be told by it cannot be told at all.
+    """
+    return gap.value is not None and gap.low is not None and (gap.holds_zero or gap.value < 0)
+
+
+def best_on_validation(candidates: Sequence[Configuration]) -> Configuration | None:
+    """The best of many, chosen on validation, so that its test quality is not the luckiest.
+
+    What was measured goes before what was not. Where validation is the same, the earlier candidate is chosen.
+    """
+
+    def place(one: Configuration) -> tuple[bool, float]:
+        figure = validation(one)
+        return bool(one.measured), -1.0 if figure is None else figure
+
+    return max(candidates, key=place, default=None)
+
 
 def comparable(one: Configuration, other: Configuration) -> bool:
     """Whether ``other``, served as it was trained, learnt as ``one`` did on the same data (`Configuration.shared`)."""
@@ -50,22 +95,40 @@ def comparable(one: Configuration, other: Configuration) -> bool:
 def find_references(one: Configuration, among: Sequence[Configuration]) -> References:
     """The cells of the same model, losses and data that a configuration is held against.
 
-    A cell that was measured goes before one that was not, one trained as ``separate`` before others (an untrained one where
-    ``one`` itself is untrained), then the one whose other settings differ least.
+    A cell that was measured goes before one that was not, a trained one before an untrained one (the other way round where ``one``
+    itself is untrained), then the best on validation, then the one whose other settings differ least.
     """
     same = [other for other in among if comparable(one, other)]
-    wanted = "none" if one.cell.training == "none" else "separate"
 
-    def nearest(candidates: Iterable[Configuration]) -> Configuration | None:
-        return min(candidates, key=lambda c: (not c.measured, c.cell.training != wanted, _differing(one, c), c.key), default=None)
+    def strongest(candidates: Iterable[Configuration]) -> Configuration | None:
+        nearest = sorted(candidates, key=lambda c: (c.trained != one.trained, _differing(one, c), c.key))
+        alike = [c for c in nearest if c.trained == one.trained and c.measured]
+        return best_on_validation(alike or nearest)
 
     full = [other for other in same if other.cell.compression == "full" and other.window == one.window]
+    controls = [other for other in same if other.is_control and _layout(other) == _layout(one)]
+    alone = [other for other in same if other.cell.compression == "recent" and other.cell.recent == one.cell.recent]
+    recent = strongest([other for other in alone if other.window == one.window and other.measured] or alone)  # a window bounds the steps
+    # recent alone stands last: where validation does not tell them apart, the same layout is the nearer control
+    no_token = best_on_validation([c for c in (strongest(controls), recent) if c is not None])
     return References(
-        full=nearest(other for other in full if other.cell.serving == "recompute"),
-        full_cached=nearest(other for other in full if other.cell.serving == "cache"),
-        no_token=nearest(other for other in same if other.is_control and _layout(other) == _layout(one)),
-        recent=nearest(other for other in same if other.cell.compression == "recent" and other.cell.recent == one.cell.recent),
+        full=strongest(other for other in full if other.cell.serving == "recompute"),
+        full_cached=strongest(other for other in full if other.cell.serving == "cache"),
+        no_token=no_token,
+        recent=recent,
+        not_trained=_not_trained(controls, full, recent),
     )
+
+
+def _not_trained(controls: Sequence[Configuration], full: Sequence[Configuration], recent: Configuration | None) -> tuple[str, ...]:
+    """Which of the models that a reference could be were not measured."""
+    wanted = [
+        (f"{name} ({training})", [one for one in candidates if one.cell.training == training])
+        for name, candidates in (("no token", controls), ("full history", full))
+        for training in ("separate", "elastic")
+    ]
+    wanted.append(("recent items alone", [recent] if recent is not None else []))
+    return tuple(name for name, candidates in wanted if not any(one.measured for one in candidates))
 
 
 def untouched(one: Configuration, among: Sequence[Configuration]) -> Configuration | None:
@@ -78,19 +141,14 @@ def contrasted(among: Sequence[Configuration]) -> list[Configuration]:
     return [one for one in among if not one.is_floor and one.quality(QUALITY_METRICS[0]).value is not None]
 
 
-def full_against_no_token(among: Sequence[Configuration], metric: str) -> list[Contrast]:
-    """One comparison per control that has a full-history reference: does the long history pay at all?"""
-    contrasts = [compare(one, among, metric) for one in among if one.is_control]
-    return [contrast for contrast in contrasts if contrast.full_over_no_token.value is not None]
-
-
 def compare(one: Configuration, among: Sequence[Configuration], metric: str) -> Contrast:
     """A configuration beside its references on one metric."""
     references = find_references(one, among)
     ours = one.quality(metric)
     full = reference_quality(references.full_quality, metric, "no full-history cell of this model and window")
-    no_token = reference_quality(references.no_token, metric, "no cell of this layout without tokens")
+    no_token = reference_quality(references.no_token, metric, "no cell without tokens")
     recent = reference_quality(references.recent, metric, "no cell trained on the recent items alone")
+    worth = difference(full, no_token)
     return Contrast(
         configuration=one,
         references=references,
@@ -99,8 +157,8 @@ def compare(one: Configuration, among: Sequence[Configuration], metric: str) -> 
         over_no_token=difference(ours, no_token),
         over_full=difference(ours, full),
         over_recent=difference(ours, recent),
-        full_over_no_token=difference(full, no_token),
-        retention=retention(ours, full),
+        full_over_no_token=worth,
+        retention=_NOTHING_TO_KEEP if worth_nothing(worth) else retention(ours, full),
         recovered=recovered(ours, no_token, full),
     )
 

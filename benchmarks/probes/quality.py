@@ -1,5 +1,6 @@
 """Ranking quality over the whole catalogue, with bootstrap intervals over users."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from benchmarks.cell import Cell, InvalidMeasurementError, changed_at_evaluation
 from benchmarks.probes.models import served_model
 from benchmarks.probes.subject import Request, Subject
+from benchmarks.probes.validation import validation_figure
 from persrec.checkpoints.folder import load_weights
 from persrec.data.interactions import InteractionLog
 from persrec.data.splits import LeaveOneOut
@@ -48,6 +50,27 @@ def measure_quality(subject: Subject, data: LeaveOneOut) -> tuple[dict[str, Any]
         features = model.item_features()
     ranks = target_ranks(states, features, data.targets("test"), data.seen("test"))
     return *quality_of_ranks(ranks, data), ranks
+
+
+def validation_as_used(subject: Subject, data: LeaveOneOut, *, best: float | None) -> float | None:
+    """NDCG@10 on the validation targets of the model as the cell uses it, by which configurations are chosen.
+
+    Args:
+        subject: the cell and its trained model.
+        data: its data.
+        best: the figure of the kept weights in training: that of the cell, unless one model serves several.
+
+    Returns:
+        None where the cell changes what a trained model is served from: such a cell answers a question and is not chosen.
+    """
+    if changed_at_evaluation(subject.cell):
+        return None
+    cell = subject.cell
+    if cell.training != "elastic":
+        return best
+    histories = (cell.history,) if cell.history_lengths else ()
+    figure = validation_figure(subject.model, data, time_bias=cell.time_bias, tokens=cell.tokens, histories=histories)()
+    return figure if math.isfinite(figure) else None
 
 
 def measure_floor(cell: Cell, data: LeaveOneOut) -> tuple[dict[str, Any], dict[str, Any], NDArray[np.int64]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import msgspec
 
 from benchmarks.cell import LATER_FIELDS, Cell
-from benchmarks.records.types import SCHEMA_VERSION, Cost, Record
+from benchmarks.records.types import LATER_FACTS, SCHEMA_VERSION, Cost, Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,7 +120,17 @@ def to_dict(record: Record | Cost) -> dict[str, Any]:
     if isinstance(record, Record):
         values["cell"] = record.cell.to_dict()
         values["parts"] = {part.kind: part.to_dict() for part in record.parts.all()}
+        if record.model is not None:
+            for part in (values["model"], *values["model"]["curve"]):
+                _leave_out_later(part)
     return values
+
+
+def _leave_out_later(values: dict[str, Any]) -> None:
+    """Facts of a training that came after the first records are left out where they are not known, so that a record keeps its bytes."""
+    for name in LATER_FACTS & values.keys():
+        if values[name] is None:
+            del values[name]
 
 
 def schema() -> dict[str, Any]:

@@ -86,6 +86,8 @@ class TrainedModel:
 
     ``converged`` says whether validation was on a plateau before the learning rate fell; None where a record is older than the question.
     ``targets`` are the next-item targets of all ``steps`` without padding, ``decay_steps`` those steps in which the rate fell.
+    ``validation`` is NDCG@10 on the validation targets as the cell uses the model: of an elastic model that of the cell's own token
+    count, where ``best_validation`` is that of the count which training watched. None where the cell changes what is served.
     """
 
     key: str
@@ -93,6 +95,7 @@ class TrainedModel:
     best_epoch: int
     best_validation: float | None
     train_seconds: float | None
+    validation: float | None = None
     resumes: int = 0
     diverged_at: int | None = None
     cached_joint_gap: float | None = None
@@ -104,6 +107,15 @@ class TrainedModel:
     learning_rate_at_best: float | None = None
     seconds_per_million_targets: float | None = None
     curve: tuple[Epoch, ...] = ()
+
+
+# of a trained model and its epochs: an older record that does not name them holds nothing of them
+LATER_FACTS = frozenset(
+    {
+        "converged", "steps", "best_step", "decay_steps", "targets", "learning_rate", "learning_rate_at_best",
+        "seconds_per_million_targets", "validation",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import with_interval
-from benchmarks.analysis.frontier import COSTS, frontier
+from benchmarks.analysis.frontier import COSTS
 from benchmarks.analysis.origins import OlderCode, Source, older_code, timings
-from benchmarks.analysis.references import Contrast, compare
+from benchmarks.analysis.references import Contrast, best_on_validation, compare, find_references, worth_nothing
+from benchmarks.analysis.trained import Endings, endings, unequal
 from benchmarks.measures import LEDGER_TOLERANCE, WIDE_SPREAD
 from benchmarks.records import FINDINGS, Record, Status
-from benchmarks.report.names import COST_NAMES, Names, dataset_name, is_synthetic, name_all, peers_key
+from benchmarks.report.names import COST_NAMES, Names, backbone_name, dataset_name, is_synthetic, name_all, peers_key
+from benchmarks.report.opening import opening
 from benchmarks.report.tables.noise import timing_spreads
-from benchmarks.report.tables.training import still_rising
 from benchmarks.report.texts import ALWAYS_LIMITED
 from benchmarks.text import listed
 
@@ -25,8 +26,9 @@ _HALVES = {"quality": "qualities", "cost": "costs"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Banner:
-    """The banner: one word on whether it holds, what was measured where, and the findings."""
+    """The banner: what comes first, one word on whether it holds, what was measured where, and the findings."""
 
+    first: tuple[str, ...]
     tone: str
     word: str
     summary: str
@@ -43,7 +45,10 @@ def banner(records: Sequence[Record], every: Sequence[Source], among: Sequence[C
     older = older_code(every)
     if tone == "good" and older:
         tone, word = "warn", "Complete, of mixed code"
+    if tone != "bad":
+        tone, word = _converged(endings(among), tone, word)
     return Banner(
+        first=opening(among, names),
         tone=tone,
         word=word,
         summary=summary,
@@ -74,32 +79,44 @@ def findings(among: Sequence[Configuration]) -> list[str]:
 
 
 def _spoken_for(members: Sequence[Configuration]) -> Configuration | None:
-    """The PerSRec configuration a finding is about: one with a control, on the frontier of serving FLOPs where there is one, the best."""
+    """The PerSRec configuration a finding is about: one with a control, the best on validation.
+
+    Where validation does not tell them apart, the one of the longest window and the most tokens: a setting and no result.
+    """
     tokens = [one for one in members if one.is_tokens and one.quality(_METRIC).value is not None]
-    if not tokens:
-        return None
-    tokens = [one for one in tokens if compare(one, members, _METRIC).over_no_token.value is not None] or tokens
-    winners = {s.configuration.key for s in frontier(members, cost="serve_flops", metric=_METRIC).winners}
-    pool = [one for one in tokens if one.key in winners] or tokens
-    return max(pool, key=lambda one: (one.quality(_METRIC).value or 0.0, one.key))
+    with_control = [one for one in tokens if compare(one, members, _METRIC).over_no_token.value is not None]
+    return best_on_validation(sorted(with_control or tokens, key=lambda one: (-one.window, -one.cell.tokens, one.key)))
 
 
 def _finding(contrast: Contrast, names: Names) -> str:
     tokens = contrast.configuration.cell.tokens
     counted = f"{tokens} token{'s' if tokens != 1 else ''}"
-    sentences = [f"{names(contrast.configuration)}: {_kept_at_what_cost(contrast, counted)}"]
+    reasons = contrast.all_unequal
+    sentences = [f"Training is not equal ({'; '.join(reasons)}), so this is no verdict."] if reasons else []
+    sentences.append(f"{names(contrast.configuration)}: {_kept_at_what_cost(contrast, counted)}")
     if contrast.retention.value is not None:
         sentences.append(f"NDCG@10 is {with_interval(contrast.quality)}.")
-    sentences += [*_sizes(contrast), _against_no_token(contrast)]
-    if contrast.over_recent.value is not None and contrast.over_recent.value < 0 and not contrast.over_recent.holds_zero:
-        sentences.append(f"A model trained on the recent items alone does better: {with_interval(contrast.over_recent, 'signed')}.")
+    sentences += [*_sizes(contrast), _against_no_token(contrast, names), *_against_recent(contrast)]
     worth = contrast.full_over_no_token
     if contrast.recovered.value is not None:
         sentences.append(f"The tokens recover {with_interval(contrast.recovered, 'percent')} of the long history's value.")
-    elif worth.value is not None and (worth.value < 0 or (worth.low is not None and worth.holds_zero)):
+    elif worth_nothing(worth):
         gap = with_interval(worth, "signed")
-        sentences.append(f"Full history does not beat the no-token layout here, {gap}, so there is no share to recover.")
+        sentences.append(f"Full history does not beat no token here, {gap}, so there is no share to keep or to recover.")
+    elif worth.half_width is not None:
+        least = f"The smallest difference that could be told is {text.ratio(worth.half_width)}"
+        sentences.append(f"{least}; full history minus no token is {with_interval(worth, 'signed')}, too near to it for a share recovered.")
     return " ".join(sentences)
+
+
+def _against_recent(contrast: Contrast) -> list[str]:
+    gap, reference = contrast.over_recent, contrast.references.recent
+    if gap.value is None or gap.value >= 0 or gap.holds_zero or reference is contrast.references.no_token:
+        return []
+    reasons = () if reference is None else unequal(contrast.configuration, reference)
+    lies = "does better" if gap.sign < 0 and not reasons else "lies higher"
+    said = f" (training is not equal: {'; '.join(reasons)})" if reasons else ""
+    return [f"A model trained on the recent items alone{said} {lies}: {with_interval(gap, 'signed')}."]
 
 
 def _kept_at_what_cost(contrast: Contrast, counted: str) -> str:
@@ -127,16 +144,19 @@ def _sizes(contrast: Contrast) -> list[str]:
     return [f"It keeps {text.nbytes(kept)} of a user; full history's KV cache keeps {text.nbytes(rival)}."]
 
 
-def _against_no_token(contrast: Contrast) -> str:
-    gain = contrast.over_no_token
+def _against_no_token(contrast: Contrast, names: Names) -> str:
+    gain, control = contrast.over_no_token, contrast.references.no_token
+    held = "Against the same layout without tokens"
+    if control is not None and not control.is_control:
+        held = f"Against {names(control)}, the best on validation without tokens"
     if gain.value is None:
-        return f"Against the same layout without tokens: unknown, {gain.reason}."
+        return f"{held}: unknown, {gain.reason}."
     unsure = ""
     if gain.low is None:
         unsure = f", without an interval ({gain.reason}), so that the tokens help is not established"
     elif gain.holds_zero:
         unsure = ", an interval that holds 0, so that the tokens help is not established"
-    return f"Against the same layout without tokens: {with_interval(gain, 'signed')}{unsure}."
+    return f"{held}: {with_interval(gain, 'signed')}{unsure}."
 
 
 def _standing(statuses: Counter[Status]) -> tuple[str, str, str]:
@@ -150,6 +170,15 @@ def _standing(statuses: Counter[Status]) -> tuple[str, str, str]:
     if limited:
         return "warn", "Complete, with limits found", f"{limited} of {total} cells ran out of memory or are not supported"
     return "good", "Complete", "the one cell was measured" if total == 1 else f"all {total} cells were measured"
+
+
+def _converged(ends: Endings, tone: str, word: str) -> tuple[str, str]:
+    """Tone and word, unless models had not converged: what rests on those is not complete."""
+    if ends.not_converged:
+        return "warn", "Not converged"
+    if ends.not_recorded and tone == "good":
+        return "warn", "Complete, convergence not recorded"
+    return tone, word
 
 
 def _facts(records: Sequence[Record], every: Sequence[Source], among: Sequence[Configuration]) -> tuple[tuple[str, str], ...]:
@@ -209,7 +238,7 @@ def _warnings(every: Sequence[Source], among: Sequence[Configuration], names: Na
 def limits(records: Sequence[Record], among: Sequence[Configuration], names: Names) -> list[str]:
     """What a reader must not conclude from these records."""
     trained = [one for one in among if one.cell.training != "none" and one.quality(_METRIC).value is not None]
-    said = [*_seeds_and_intervals(trained), *_unfinished(among, trained, names), *_noisy(among)]
+    said = [*_seeds_and_intervals(trained), *_not_converged(among), *_not_trained(among), *_noisy(among)]
     missing = [COST_NAMES[cost] for cost in COSTS if all(COSTS[cost](one).value is None for one in among)]
     if missing and any(record.ok for record in records):
         said.append(f"Not measured in any cell: {listed(missing)}.")
@@ -233,19 +262,36 @@ def _seeds_and_intervals(trained: Sequence[Configuration]) -> list[str]:
     single = [one for one in trained if len(one.quality(_METRIC).seeds) == 1]
     if single:
         share = "every configuration" if len(single) == len(trained) else f"{len(single)} of {len(trained)} configurations"
-        said.append(f"One seed for {share}: their intervals hold the users' variation, not that of training anew.")
+        said.append(f"One seed for {share}: their intervals are over users and hold nothing of training anew, so no verdict compares them.")
     unpaired = sorted({quality.reason for one in trained if (quality := one.quality(_METRIC)).low is None})
     if unpaired:
         said.append(f"Some qualities have no interval: {'; '.join(unpaired)}.")
     return said
 
 
-def _unfinished(among: Sequence[Configuration], trained: Sequence[Configuration], names: Names) -> list[str]:
-    rising = [names(one) for one in among if any(still_rising(record) for record in one.measured)]
-    if not rising:
-        return []
-    share = f"{len(rising)} of {len(trained)} configurations"
-    return [f"{share} were at their best in the last epoch they were given; longer training may change their order."]
+def _not_converged(among: Sequence[Configuration]) -> list[str]:
+    ends = endings(among)
+    said = []
+    if ends.not_converged:
+        said.append(f"{ends.not_converged} of {ends.models} trained models had not converged; longer training may change their order.")
+    if ends.not_recorded:
+        said.append(f"Of {ends.not_recorded} of {ends.models} trained models the records do not say whether they converged.")
+    return said
+
+
+def _not_trained(among: Sequence[Configuration]) -> list[str]:
+    """What the references could not be chosen from, because it was not trained."""
+    backbones: dict[tuple[str, ...], list[str]] = {}
+    for one in among:
+        if one.is_tokens and one.trained and not one.changed:
+            missing = find_references(one, among).not_trained
+            named = backbones.setdefault(missing, [])
+            named += [backbone_name(one)] if missing and backbone_name(one) not in named else []
+    return [
+        f"References are the best on validation of what was trained. Not trained for {listed(named)}: {listed(missing)}."
+        for missing, named in backbones.items()
+        if missing
+    ]
 
 
 def _noisy(among: Sequence[Configuration]) -> list[str]:

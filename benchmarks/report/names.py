@@ -2,6 +2,8 @@
 
 Colour tells the compression and shape the family, so neither is needed to read the other; fill and line style tell the backbone.
 A family looks as its compression's declaration says, that of its records where the compression is not installed here.
+
+A configuration whose model had not converged carries a mark behind its name, so wherever it stands by name, it is marked.
 """
 
 import functools
@@ -13,6 +15,7 @@ from types import MappingProxyType
 from typing import Any
 
 from benchmarks.analysis.configurations import Configuration
+from benchmarks.analysis.trained import not_converged
 from benchmarks.labels import CONTROL, ELASTIC, FLOOR, FULL_CACHED, Labels, Titles, kind_of
 from persrec import names
 from persrec.names import CompressionPart, Part
@@ -28,6 +31,13 @@ COST_NAMES: Mapping[str, str] = MappingProxyType(
     }
 )
 CEILINGS = MappingProxyType({"whole_past": "ceiling, whole past", "last_recent": "ceiling, recent only"})
+NOT_CONVERGED, UNEQUAL = "\N{DAGGER}", "\N{DOUBLE DAGGER}"
+MEANINGS: Mapping[str, str] = MappingProxyType(
+    {
+        NOT_CONVERGED: "not converged: a bound stopped the training before its plateau, and longer training may change the number",
+        UNEQUAL: "unequal training: the difference may be that of the training, and no verdict rests on it",
+    }
+)
 LINE_STYLES = ("-", "--", ":", "-.")
 FILLS = ("full", "none", "left", "bottom")
 _COLOUR = re.compile("#[0-9a-f]{6}")
@@ -154,7 +164,10 @@ def in_order(among: Sequence[Configuration]) -> list[Configuration]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Names:
-    """The labels of the configurations of one report (`benchmarks.labels`), told apart by their data where these differ too."""
+    """The labels of the configurations of one report (`benchmarks.labels`), told apart by their data where these differ too.
+
+    Those whose model had not converged end with `NOT_CONVERGED`.
+    """
 
     long: Mapping[str, str]
     short: Mapping[str, str]
@@ -176,6 +189,11 @@ def name_all(among: Sequence[Configuration]) -> Names:
         digests.setdefault(one.cell, set()).add(one.dataset_digest)
     data = {one.key: f" · data {one.dataset_digest[:8]}" if len(digests[one.cell]) > 1 else "" for one in among}
     return Names(
-        long=MappingProxyType({one.key: labels(one.cell) + data[one.key] for one in among}),
-        short=MappingProxyType({one.key: labels.brief(one.cell) + data[one.key] for one in among}),
+        long=MappingProxyType({one.key: marked(labels(one.cell) + data[one.key], one) for one in among}),
+        short=MappingProxyType({one.key: marked(labels.brief(one.cell) + data[one.key], one) for one in among}),
     )
+
+
+def marked(name: str, *ones: Configuration) -> str:
+    """A name of one or several configurations, with the mark where the model of any had not converged."""
+    return f"{name} {NOT_CONVERGED}" if any(not_converged(one) for one in ones) else name

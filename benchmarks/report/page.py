@@ -118,7 +118,8 @@ def _markdown(report: "Report", pictures: Iterable[str]) -> str:
     from benchmarks.report.tabular import markdown  # noqa: PLC0415 - only where a page is written
 
     banner = report.banner
-    lines = [f"# {literal(report.name)}", "", f"**{banner.word}**: {literal(banner.summary)}", ""]
+    lines = [f"# {literal(report.name)}", "", *(line for sentence in banner.first for line in (literal(sentence), ""))]
+    lines += [f"**{banner.word}**: {literal(banner.summary)}", ""]
     lines += [f"- {name}: {literal(value)}" for name, value in banner.facts]
     lines += ["", *(f"- {literal(text)}" for text in (*banner.warnings, *banner.findings)), ""]
     lines += [markdown(table) for table in report.ranked]

@@ -1,10 +1,13 @@
 """Tables as the report holds them: what stands in a cell, what it sorts by, and the same as Markdown."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from benchmarks import text
+from benchmarks.analysis.configurations import Configuration
 from benchmarks.analysis.estimates import Estimate, Form, with_interval
+from benchmarks.analysis.trained import steps_in_words, unequal
+from benchmarks.report.names import MEANINGS, UNEQUAL
 from benchmarks.text import literal
 
 
@@ -35,8 +38,8 @@ class Entry:
 
 NOTHING = Entry(text=text.MISSING, tone="muted")
 REFERENCE = Entry(text="the reference", tone="muted")
-CHANCE = "share of the bootstrap replicates in which nothing dominates it"
-PAIRED = "paired over users; coloured where the 95% interval leaves 0 out"
+CHANCE = "share of the draws of users in which nothing dominates it; what training anew would change is not in it"
+PAIRED = "paired over users and seeds; coloured where the 95% interval of several seeds, equally trained, leaves 0 out"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +66,12 @@ class Table:
         for row in self.rows:
             if len(row.entries) != len(self.columns):
                 raise ValueError(f"table {self.key}: a row of {len(row.entries)} entries, expected {len(self.columns)}")
+
+    @property
+    def legend(self) -> tuple[str, ...]:
+        """What the marks mean that stand in it."""
+        texts = [self.caption, *(text for row in self.rows for entry in row.entries for text in (entry.text, entry.detail))]
+        return tuple(f"{mark} {meaning}" for mark, meaning in MEANINGS.items() if any(mark in text for text in texts))
 
 
 def columns(*names: str, numeric: Iterable[str] = (), explanations: dict[str, str] | None = None) -> tuple[Column, ...]:
@@ -103,11 +112,29 @@ def of_quality(estimate: Estimate, shown: Form = "ratio") -> Entry:
 
 
 def of_difference(estimate: Estimate) -> Entry:
-    """A signed difference, marked where its interval leaves 0 out."""
+    """A signed difference, coloured where several seeds' interval leaves 0 out."""
     entry = of_quality(estimate, "signed")
-    if estimate.value is None or estimate.holds_zero:
+    return replace(entry, tone={1: "good", -1: "bad"}[estimate.sign]) if estimate.sign else entry
+
+
+def of_comparison(estimate: Estimate, one: Configuration, other: Configuration | None) -> Entry:
+    """The difference between two trained models: their steps where these differ; marked and not coloured after unequal training."""
+    entry = of_difference(estimate)
+    if estimate.value is None or other is None:
         return entry
-    return Entry(text=entry.text, order=entry.order, detail=entry.detail, tone="good" if estimate.value > 0 else "bad")
+    reasons = unequal(one, other)
+    steps = steps_in_words(one, other)
+    if steps and not any(steps in reason for reason in reasons):
+        entry = replace(entry, detail="; ".join(part for part in (entry.detail, steps) if part))
+    return of_unequal(entry, reasons)
+
+
+def of_unequal(entry: Entry, reasons: Sequence[str]) -> Entry:
+    """The entry, marked where it does not rest on equal training, with the reasons."""
+    if not reasons or entry.order is None:
+        return entry
+    detail = "; ".join(part for part in (entry.detail, *reasons) if part)
+    return replace(entry, text=f"{entry.text} {UNEQUAL}", detail=detail, tone="warn")
 
 
 def of_chance(probability: float | None, *, on_frontier: bool) -> Entry:
@@ -124,6 +151,7 @@ def markdown(table: Table) -> str:
     lines.append("| " + " | ".join(literal(column.name) for column in table.columns) + " |")
     lines.append("| " + " | ".join("---:" if column.numeric else "---" for column in table.columns) + " |")
     lines += ["| " + " | ".join(_said(entry) for entry in row.entries) + " |" for row in table.rows]
+    lines += [line for text in table.legend for line in ("", literal(text))]
     return "\n".join(lines) + "\n"
 
 

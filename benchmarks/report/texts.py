@@ -33,16 +33,22 @@ LEADS: Mapping[str, str] = MappingProxyType(
             "Time over FLOPs is 1 where a part takes the same share of the time as of the floating-point operations."
         ),
         "frontier": "Quality on the next item, ranked over the full catalogue, against what a request costs.",
-        "ranking": "Intervals are 95%, below each value. With scripts on, a heading sorts and the buttons keep one family or backbone.",
+        "ranking": (
+            "Intervals are 95%, below each value: over the users of one seed where there is one, else over users or seeds, the wider. "
+            "With scripts on, a heading sorts and the buttons keep one family or backbone."
+        ),
         "tokens": (
             "The point at 0 tokens is the same layout with its history hidden. What lies above it is what the tokens carry. "
             "The band is full history's 95% interval."
         ),
         "history": "Does a longer history pay, and who can afford it?",
         "comparisons": (
-            "Differences are paired: the same users are drawn for both, so what makes a user hard cancels. "
-            "Retention is quality over full history's. Recovered is (quality \N{MINUS SIGN} no token) / (full \N{MINUS SIGN} no token), "
-            "undefined where the 95% interval of its denominator holds 0."
+            "Differences are paired: the same users are drawn for both, so what makes a user hard cancels. Over several seeds the "
+            "interval is that of users or of seeds (Student's t), the wider. Of one seed it is over users alone: numbers side by side, no "
+            "verdict. Each reference is the best on validation of what was trained. "
+            "Retention is quality over full history's, not quoted where the long history is worth nothing measurable. "
+            "Recovered is (quality \N{MINUS SIGN} no token) / (full \N{MINUS SIGN} no token), "
+            "undefined where its denominator is not above five half-widths of its 95% interval."
         ),
         "segments": (
             "The same number of tokens, behind one segment of the history or spread over several; growing segments double in size "
@@ -87,9 +93,10 @@ LEADS: Mapping[str, str] = MappingProxyType(
 )
 
 READING_A_FRONTIER = (
-    "A point is a configuration with its 95% interval over users (and seeds, where there are several). Up and to the left is better. "
+    "A point is a configuration with its 95% interval over users, or over seeds where there are several and that is wider. A dark edge "
+    "and a dagger mark a model that had not converged. Up and to the left is better. "
     "The line joins the configurations that no other beats in both cost and quality; the others are faded. The tables say how often "
-    "each is on the line when users are drawn anew, and which rival beats it in at least 95% of the draws."
+    "each is on the line when users are drawn anew, and which rival beats it at 95% over several seeds of equal training."
 )
 NO_A_A = (
     "The same code measured against itself (A/A): not measured beside these records; python -m benchmarks.noise does it and writes "

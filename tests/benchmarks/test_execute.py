@@ -136,6 +136,16 @@ def test_one_elastic_model_serves_every_count(answer_of, model_dirs):
     flops = [found[tokens]["metrics"]["serve_visible_flops"]["value"] for tokens in (0, 2, 4)]
     assert flops[1] - flops[0] == flops[2] - flops[1] == 2 * (4 * 2) * 2 * 8  # 4 recent items see 2 more tokens, 2 D a pair
     assert all(row["agrees"] for answer in found.values() for row in answer["ledger"])
+    # training watched the middle count: there both figures are of the same ranks, elsewhere each cell has its own
+    models = {tokens: answer["model"] for tokens, answer in found.items()}
+    assert models[2]["validation"] == models[2]["best_validation"]
+    assert all(0 <= model["validation"] <= 1 for model in models.values())
+
+
+@pytest.mark.parametrize("name", ["experts", "int8"])
+def test_a_model_of_one_cell_has_the_validation_of_its_training_and_what_is_changed_has_none(answer_of, name):
+    model = answer_of(name)[0]["model"]
+    assert model["validation"] == (None if name == "int8" else model["best_validation"])
 
 
 def test_one_elastic_model_serves_every_length_of_the_history(answer_of, model_dirs):

@@ -3,17 +3,19 @@
 from collections.abc import Sequence
 
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
-from benchmarks.analysis.estimates import with_interval
-from benchmarks.analysis.references import Contrast, compare, contrasted, full_against_no_token
+from benchmarks.analysis.references import compare, contrasted
+from benchmarks.analysis.worth import floors_above, worths
 from benchmarks.report.figures.experiments import staleness_figure
 from benchmarks.report.figures.forest import forest_figure
-from benchmarks.report.names import METRIC_NAMES, Names
+from benchmarks.report.names import Names
+from benchmarks.report.opening import worth_in_words
 from benchmarks.report.peers import Peers
 from benchmarks.report.sections import Group, Section, section, where_there_is_one
 from benchmarks.report.tables import experiments
 from benchmarks.report.tables.contrasts import comparison_table
 from benchmarks.report.tables.elastic import elastic_table
 from benchmarks.report.tables.rivals import rivals_table
+from benchmarks.report.tables.worth import floors_table, worth_table
 
 _CHANGES = {
     "ablations": (experiments.ablations_table, "Served with something else in the tokens' place"),
@@ -50,34 +52,22 @@ def _compared(peers: Peers) -> Group:
         caption="PerSRec beside what keeps as many vectors, or recent items in their place, at equal tokens",
     )
     elastic = elastic_table(peers.configurations, peers.names, key=f"elastic-{peers.key}")
+    worth = worth_table(worths(peers.configurations, QUALITY_METRICS[0]), peers.names, key=f"worth-{peers.key}")
+    floors = floors_table(floors_above(peers.configurations, QUALITY_METRICS[0]), peers.names, key=f"floors-{peers.key}")
     return Group(
         title=peers.title,
         points=tuple(_does_history_pay(peers.configurations, peers.names)),
         drawings=(forest,) if forest else (),
-        tables=(*tables, *(table for table in (equal, elastic) if table)),
+        tables=tuple(table for table in (worth, floors, *tables, equal, elastic) if table),
     )
 
 
 def _does_history_pay(among: Sequence[Configuration], names: Names) -> list[str]:
-    """Says plainly where full history beats the no-token layout and where it does not."""
-    if not any(one.is_control for one in among):
+    """What the long history is worth on each backbone, and which floors lie above models."""
+    every = worths(among, QUALITY_METRICS[0])
+    if not any(one.is_control or one.cell.compression == "recent" for one in among):
         return ["There is no no-token cell here, so what the tokens carry cannot be told from what the recent items carry."]
-    comparisons = [(metric, comparison) for metric in QUALITY_METRICS for comparison in full_against_no_token(among, metric)]
-    said = [sentence for metric, comparison in comparisons if (sentence := _does_not_pay(comparison, metric, names))]
-    if said or not comparisons:
-        return said
-    return ["Full history beats the no-token layout wherever both were measured."]
-
-
-def _does_not_pay(comparison: Contrast, metric: str, names: Names) -> str:
-    worth, full = comparison.full_over_no_token, comparison.references.full_quality
-    gap = f"{METRIC_NAMES[metric]} {with_interval(worth, 'signed')}"
-    pair = f"{names(full) if full else 'full history'} against {names(comparison.configuration)}"
-    if worth.low is None:
-        return f"{pair}: {gap}, without an interval ({worth.reason})."
-    if worth.holds_zero:
-        return f"Full history does not beat the no-token layout: {pair}, {gap}."
-    return f"Full history is worse than the no-token layout: {pair}, {gap}." if (worth.value or 0.0) < 0 else ""
+    return [worth_in_words(worth, names) for worth in every]
 
 
 def experiment_sections(groups_of_peers: Sequence[Peers]) -> list[Section]:

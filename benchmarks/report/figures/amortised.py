@@ -8,7 +8,8 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from benchmarks import text
 from benchmarks.analysis.amortise import flops_price
-from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
+from benchmarks.analysis.configurations import Configuration
+from benchmarks.analysis.trained import validation
 from benchmarks.report import tabular
 from benchmarks.report.figures import axes, canvas
 from benchmarks.report.figures.axes import Backbones
@@ -68,13 +69,13 @@ def _amortised_table(shown: Sequence[Configuration], names: Names, *, key: str, 
 
 
 def _representatives(among: Sequence[Configuration]) -> list[Configuration]:
-    """Of each family the configuration of the best quality, or with the most tokens, at the longest window that most families have."""
+    """Of each family the configuration that is best on validation, or with the most tokens, at the longest window that most have."""
     families: dict[int, set[str]] = {}
     for one in among:
         families.setdefault(one.window, set()).add(family(one).key)
     longest = max(families, key=lambda window: (len(families[window]), window), default=0)
     best: dict[str, Configuration] = {}
-    for one in sorted(among, key=lambda one: (one.quality(QUALITY_METRICS[0]).value or 0.0, one.cell.tokens, one.key)):
+    for one in sorted(among, key=lambda one: (validation(one) or 0.0, one.cell.tokens, one.key)):
         if one.window == longest and not one.is_control:
             best[family(one).key] = one
     return in_order(list(best.values()))
@@ -89,8 +90,7 @@ def _amortised_panel(axis: Any, shown: Sequence[Configuration], requests: Any) -
         values = [price.per_request(int(r)) for r in requests]
         axis.plot(requests, values, color=family(one).colour, linestyle=(0, (4, 2)) if one.cell.compression in ("full", "recent") else "-")
         at = [int(np.argmin(np.abs(requests - r))) for r in (1, 10, 100, 1000)]
-        style = axes.marker(one, Backbones(order=()), size=5)
-        axis.plot([requests[i] for i in at], [values[i] for i in at], linestyle="none", **style)
+        axes.draw_marks(axis, [(requests[i], values[i], one) for i in at], Backbones(order=()), size=5)
         labels.append((values[-1], names.brief(one), family(one).colour))
     axis.set_xscale("log")
     axis.set_xlim(0.9, 1000 * 1.1)

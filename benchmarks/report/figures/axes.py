@@ -12,11 +12,13 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLoc
 
 from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
+from benchmarks.analysis.trained import not_converged
 from benchmarks.report.figures.canvas import INK, MUTED, PAPER, settle
 from benchmarks.report.figures.placement import READABLE, Box, place, spread
-from benchmarks.report.names import FILLS, LINE_STYLES, Family, backbone_name, family
+from benchmarks.report.names import FILLS, LINE_STYLES, NOT_CONVERGED, Family, backbone_name, family
 
 Label = tuple[float, str, str]  # a value, its name, its colour
+_STOPPED_RIM = 4.0  # by how much the dark shape below a mark is larger, where its model had not converged
 _MOST_TICKS = 7
 _MOST_IN_KEY = 18
 _FEW_STAND_FARTHER = 2.5  # a few labels may stand away from their points before numbers read better
@@ -81,11 +83,25 @@ def legend(figure: Any, among: Sequence[Configuration], backbones: Backbones, *,
                     [], [], color=MUTED, markerfacecolor=face, markerfacecoloralt=PAPER, fillstyle=fill, label=backbone_name(one), **style
                 )
             )
+    if any(not_converged(one) for one in among):
+        stopped: dict[str, Any] = {"markerfacecolor": PAPER, "markeredgecolor": INK, "markeredgewidth": _STOPPED_RIM / 2}
+        label = f"{NOT_CONVERGED} not converged (dark edge)"
+        handles.append(Line2D([], [], linestyle="none", marker="o", markersize=6, color=INK, label=label, **stopped))
     handles += extra
     if handles:
         figure.legend(
             handles=handles, loc="outside upper left", ncols=min(len(handles), 7), handletextpad=0.5, columnspacing=1.6, borderpad=0.1
         )
+
+
+def draw_marks(axis: Any, points: Sequence[tuple[float, float, Configuration]], backbones: Backbones, *, size: float, **more: Any) -> None:
+    """Marks at ``(x, y, configuration)``, one or more, of one family and backbone; those that had not converged lie on a dark rim."""
+    style = marker(points[0][2], backbones, size=size)
+    stopped = [(x, y) for x, y, one in points if not_converged(one)]
+    if stopped:
+        rim = {"marker": style["marker"], "markersize": size + _STOPPED_RIM, "color": INK, "markeredgewidth": 1.2}
+        axis.plot(*zip(*stopped, strict=True), linestyle="none", **(rim | more))
+    axis.plot([x for x, *_ in points], [y for _, y, _ in points], linestyle="none", **(style | more))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

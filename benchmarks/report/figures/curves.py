@@ -9,12 +9,13 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullL
 from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.frontier import COSTS
+from benchmarks.analysis.trained import not_converged, validation
 from benchmarks.cell import Cell
 from benchmarks.report import tabular
 from benchmarks.report.figures import axes, canvas
 from benchmarks.report.figures.axes import Backbones
 from benchmarks.report.figures.canvas import Drawing
-from benchmarks.report.names import CEILINGS, COST_NAMES, METRIC_NAMES, Names, backbone_name, family
+from benchmarks.report.names import CEILINGS, COST_NAMES, METRIC_NAMES, Names, backbone_name, family, marked
 from benchmarks.report.tabular import Entry, Table
 from benchmarks.text import sentence
 
@@ -187,7 +188,7 @@ def quality_panels(
         figure, panels = canvas.new_figure(
             height=0.55 + 2.9 * len(QUALITY_METRICS), rows=len(QUALITY_METRICS), columns=len(backbones.order), sharey="row"
         )
-        axes.legend(figure, drawn, Backbones(order=()))
+        axes.legend(figure, [*drawn, *(one for one in references if not_converged(one))], Backbones(order=()))
         title_of = dict(zip(backbones.order, backbones.titles, strict=True))
         labels: list[list[axes.Label]] = []
         for number, axis in enumerate(panels):
@@ -228,10 +229,10 @@ def _quality_panel(
             lows = [quality.value if quality.low is None else quality.low for *_, quality in members]
             highs = [quality.value if quality.high is None else quality.high for *_, quality in members]
             axis.vlines(at, lows, highs, color=family(members[0][1]).colour, linewidth=1.0, alpha=0.4, zorder=2)
-            style = axes.marker(members[0][1], Backbones(order=()), size=5.5)
-            axis.plot(at, [quality.value for *_, quality in members], linestyle="none", zorder=4, **style)
+            marks = [(x, float(quality.value or 0.0), one) for x, one, quality in members]
+            axes.draw_marks(axis, marks, Backbones(order=()), size=5.5, zorder=4)
         if named and points:
-            labels.append((float(points[-1][2].value or 0), named(line.head), colour))
+            labels.append((float(points[-1][2].value or 0), marked(named(line.head), *line.members), colour))
     for one in _once(references):
         quality = one.quality(metric)
         if quality.value is None:
@@ -240,7 +241,7 @@ def _quality_panel(
         axis.axhline(quality.value, color=colour, linewidth=1.2, linestyle=(0, (4, 2)), zorder=2)
         if quality.low is not None and one.cell.compression == "full":
             axis.fill_between([left, right], quality.low, quality.high, color=colour, alpha=0.09, linewidth=0, zorder=1)
-        labels.append((quality.value, "full history" if one.cell.compression == "full" else family(one).name, colour))
+        labels.append((quality.value, marked("full history" if one.cell.compression == "full" else family(one).name, one), colour))
     return labels
 
 
@@ -276,9 +277,10 @@ def _cost_panel(axis: Any, lines: Sequence[Series], cost: str, backbones: Backbo
     axis.set_xlabel("history items before the recent ones")
     axis.set_title(sentence(COST_NAMES[cost]))
     for line in lines:
-        points = [(places[p], value) for p, one in zip(line.positions, line.members, strict=True) if (value := COSTS[cost](one).value)]
-        style = axes.marker(line.head, backbones, size=5)
-        axis.plot([x for x, _ in points], [y for _, y in points], linestyle=backbones.line(line.head), **style)
+        points = [(places[p], value, one) for p, one in zip(line.positions, line.members, strict=True) if (value := COSTS[cost](one).value)]
+        axis.plot([x for x, *_ in points], [y for _, y, _ in points], linestyle=backbones.line(line.head), color=family(line.head).colour)
+        if points:
+            axes.draw_marks(axis, points, backbones, size=5)
 
 
 def _has_trend(lines: Sequence[Series], cost: str) -> bool:
@@ -296,9 +298,9 @@ def _line_name(head: Configuration) -> str:
 
 
 def _once(references: Sequence[Configuration]) -> list[Configuration]:
-    """One configuration per compression: how full history is served does not change what it ranks."""
+    """One configuration per compression, the best on validation: how full history is served does not change what it ranks."""
     first: dict[str, Configuration] = {}
-    for one in sorted(references, key=lambda one: (one.cell.serving == "cache", one.cell.training != "separate", one.key)):
+    for one in sorted(references, key=lambda one: (-(validation(one) or 0.0), one.cell.serving == "cache", one.key)):
         first.setdefault(one.cell.compression, one)
     return list(first.values())
 
@@ -307,13 +309,14 @@ def _quality_in_words(lines: Sequence[Series], references: Sequence[Configuratio
     metric = QUALITY_METRICS[0]
     said = []
     for line in lines:
-        points = [(p, q.value) for p, one in zip(line.positions, line.members, strict=True) if (q := one.quality(metric)).value is not None]
-        values = ", ".join(f"{position}: {text.ratio(float(value or 0))}" for position, value in points)
+        members = zip(line.positions, line.members, strict=True)
+        points = [(place, q.value, one) for place, one in members if (q := one.quality(metric)).value is not None]
+        values = ", ".join(marked(f"{position}: {text.ratio(float(value or 0))}", one) for position, value, one in points)
         said.append(f"{backbone_name(line.head)} {family(line.head).name} {values}")
     for one in references:
         quality = one.quality(metric)
         if quality.value is not None and not (one.cell.compression == "full" and one.cell.serving == "cache"):
-            said.append(f"{backbone_name(one)} {family(one).name} {text.ratio(quality.value)}")
+            said.append(marked(f"{backbone_name(one)} {family(one).name} {text.ratio(quality.value)}", one))
     return f"{METRIC_NAMES[metric]}: {'; '.join(said)}."
 
 

@@ -1,4 +1,4 @@
-"""Differences from the layout without tokens, drawn with their intervals."""
+"""Differences from the no-token reference, drawn with their intervals."""
 
 from collections.abc import Sequence
 
@@ -19,30 +19,33 @@ _MOST_ROWS = 30
 
 
 def forest_figure(among: Sequence[Configuration], names: Names, *, key: str, where: str) -> Drawing | None:
-    """Differences from the no-token layout with their intervals; ``None`` where no configuration has that reference."""
+    """Differences from no token with their intervals; ``None`` where no configuration has that reference."""
     contrasts = {metric: [compare(one, among, metric) for one in contrasted(among)] for metric in QUALITY_METRICS}
     kept = [
         index
         for index, contrast in enumerate(contrasts[QUALITY_METRICS[0]])
-        if contrast.over_no_token.value is not None and not contrast.configuration.is_control and not _served_twice(contrast)
+        if contrast.over_no_token.value is not None
+        and contrast.references.no_token is not contrast.configuration
+        and not contrast.configuration.is_control
+        and not _served_twice(contrast)
     ][:_MOST_ROWS]
     if not kept:
         return None
     drawn = [contrasts[QUALITY_METRICS[0]][index].configuration for index in kept]
     backbones = Backbones.of(drawn)
-    title = f"Difference from the no-token layout, {where}"
+    title = f"Difference from no token, {where}"
     with canvas.settings():
         figure, panels = canvas.new_figure(height=0.9 + 0.21 * len(kept), columns=len(QUALITY_METRICS), sharey=True)
         for axis, metric in zip(panels, QUALITY_METRICS, strict=True):
             axis.axvline(0.0, color=canvas.INK, linewidth=0.9)
             for place, index in enumerate(kept):
                 contrast = contrasts[metric][index]
-                gain, style = contrast.over_no_token, axes.marker(contrast.configuration, backbones, size=5.5)
+                gain = contrast.over_no_token
                 if gain.value is None:
                     continue
                 if gain.low is not None:
                     axis.hlines(place, gain.low, gain.high, color=family(contrast.configuration).colour, linewidth=1.3)
-                axis.plot([gain.value], [place], linestyle="none", **style)
+                axes.draw_marks(axis, [(gain.value, place, contrast.configuration)], backbones, size=5.5)
             axis.set_title(f"{METRIC_NAMES[metric]}, minus no token")
             axis.xaxis.set_major_formatter(lambda value, _: text.decimals(value, signed=True))
         panels[0].set_ylim(len(kept) - 0.4, -0.6)
@@ -75,13 +78,17 @@ def _forest_table(contrasts: dict[str, list[Contrast]], kept: Sequence[int], nam
                 text=names(contrasts[QUALITY_METRICS[0]][index].configuration),
                 family=family(contrasts[QUALITY_METRICS[0]][index].configuration).key,
             ),
-            *(tabular.of_difference(contrasts[metric][index].over_no_token) for metric in QUALITY_METRICS),
+            *(_held(contrasts[metric][index]) for metric in QUALITY_METRICS),
         )
         for index in kept
     ]
     return Table(key=key, caption=caption, columns=tabular.columns("configuration", *numeric, numeric=numeric), rows=tuple(rows))
 
 
+def _held(contrast: Contrast) -> Entry:
+    return tabular.of_comparison(contrast.over_no_token, contrast.configuration, contrast.references.no_token)
+
+
 def _forest_in_words(drawn: Sequence[Contrast], names: Names) -> str:
     said = [f"{names(contrast.configuration)} {with_interval(contrast.over_no_token, 'signed')}" for contrast in drawn]
-    return f"{METRIC_NAMES[QUALITY_METRICS[0]]} minus the no-token layout's: {'; '.join(said)}."
+    return f"{METRIC_NAMES[QUALITY_METRICS[0]]} minus no token's: {'; '.join(said)}."

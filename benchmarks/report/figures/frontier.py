@@ -77,9 +77,9 @@ def _frontier_panel(axis: Any, frontier: Frontier, backbones: Backbones, scale: 
         at = [scale.place(member.cost) for member in members]
         lows, highs = zip(*(_bounds(member.quality) for member in members), strict=True)
         axis.vlines(at, lows, highs, color=family(one).colour, linewidth=1.0, alpha=0.75 if on_frontier else 0.22, zorder=2)
-        style = axes.marker(one, backbones, size=7.0 if on_frontier else 5.5)
-        faded = 1.0 if on_frontier else 0.5
-        axis.plot(at, [_value(member) for member in members], linestyle="none", alpha=faded, zorder=5 if on_frontier else 4, **style)
+        marks = [(x, _value(member), member.configuration) for x, member in zip(at, members, strict=True)]
+        size, faded = (7.0, 1.0) if on_frontier else (5.5, 0.5)
+        axes.draw_marks(axis, marks, backbones, size=size, alpha=faded, zorder=5 if on_frontier else 4)
     axes.quality_limits(axis, values)
     winners = frontier.winners
     if winners:

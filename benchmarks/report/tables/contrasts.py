@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from benchmarks import text
+from benchmarks.analysis.configurations import Configuration
+from benchmarks.analysis.estimates import Estimate
 from benchmarks.analysis.references import Contrast
 from benchmarks.report import tabular
 from benchmarks.report.names import METRIC_NAMES, Names, family, filter_name
@@ -14,10 +16,10 @@ def comparison_table(contrasts: Sequence[Contrast], names: Names, *, key: str, m
     shown = METRIC_NAMES.get(metric, metric)
     numeric = (shown, "minus no token", "minus full history", "minus recent only", "retention", "recovered")
     explanations = {
-        "minus no token": tabular.PAIRED,
+        "minus no token": f"the best on validation of what carries no token; {tabular.PAIRED}",
         "minus full history": tabular.PAIRED,
         "minus recent only": "against a model trained on the recent items alone",
-        "retention": "quality as a share of full history's quality",
+        "retention": "quality as a share of full history's quality; not quoted where the long history is worth nothing measurable",
         "recovered": "(quality - no token) / (full - no token)",
     }
     rows = []
@@ -27,16 +29,27 @@ def comparison_table(contrasts: Sequence[Contrast], names: Names, *, key: str, m
             tabular.row(
                 Entry(text=names(one), family=family(one).key),
                 tabular.of_quality(contrast.quality),
-                tabular.REFERENCE if contrast.references.no_token is one else tabular.of_difference(contrast.over_no_token),
-                tabular.REFERENCE if one.cell.compression == "full" else tabular.of_difference(contrast.over_full),
-                tabular.REFERENCE if one.cell.compression == "recent" else tabular.of_difference(contrast.over_recent),
-                tabular.REFERENCE if one.cell.compression == "full" else tabular.of_quality(contrast.retention, "percent"),
+                _held(one, contrast.over_no_token, contrast.references.no_token),
+                _held(one, contrast.over_full, contrast.references.full_quality),
+                _held(one, contrast.over_recent, contrast.references.recent),
+                tabular.REFERENCE if one.cell.compression == "full" else _share(contrast.retention, contrast),
                 Entry(text=text.MISSING, tone="muted")
                 if one.is_control or one.cell.compression == "full"
-                else tabular.of_quality(contrast.recovered, "percent"),
+                else _share(contrast.recovered, contrast),
                 family=family(one).name,
                 backbone=filter_name(one),
             )
         )
     headings = tabular.columns("configuration", *numeric, numeric=numeric, explanations=explanations)
     return Table(key=key, caption=f"{shown}: paired differences, retention and recovered", columns=headings, rows=tuple(rows), filters=True)
+
+
+def _held(one: Configuration, gap: Estimate, reference: Configuration | None) -> Entry:
+    """The difference from a reference; full history from its cache ranks as full history does."""
+    if reference is not None and (reference is one or (reference.cell.compression == one.cell.compression == "full" and gap.value == 0)):
+        return tabular.REFERENCE
+    return tabular.of_comparison(gap, one, reference)
+
+
+def _share(share: Estimate, contrast: Contrast) -> Entry:
+    return tabular.of_unequal(tabular.of_quality(share, "percent"), contrast.all_unequal)

@@ -3,13 +3,14 @@
 import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from benchmarks.analysis.configurations import Configuration
+from benchmarks.analysis.trained import not_converged
 from benchmarks.records import WORST_FIRST, Failure, Record, Status
 from benchmarks.report import tabular
-from benchmarks.report.names import Names, backbone_name, family
+from benchmarks.report.names import NOT_CONVERGED, Names, backbone_name, family
 from benchmarks.report.tabular import Entry, Table
 
 STATUS_SIGNS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -41,12 +42,18 @@ def feasibility_table(among: Sequence[Configuration], *, key: str, caption: str)
     """Status per backbone, compression and tokens (rows) and history (columns); with several seeds, how many ended how."""
     windows = sorted({(one.cell.history, one.cell.recent) for one in among})
     rows: dict[tuple[str, str, int, int], dict[tuple[int, int], Counter[str]]] = {}
+    stopped: set[tuple[tuple[str, str, int, int], tuple[int, int]]] = set()
     for one in sorted(among, key=lambda one: (one.is_floor, one.cell.backbone, family(one).place, one.cell.tokens, one.cell.segments)):
         place = (backbone_name(one), family(one).name, one.cell.tokens, one.cell.segments)
         rows.setdefault(place, {}).setdefault((one.cell.history, one.cell.recent), Counter()).update(one.statuses)
+        stopped |= {(place, (one.cell.history, one.cell.recent))} if not_converged(one) else set()
     entries = [
         tabular.row(
-            backbone, kind, tabular.of_count(tokens), tabular.of_count(segments), *(_status(by_window.get(window)) for window in windows)
+            backbone,
+            kind,
+            tabular.of_count(tokens),
+            tabular.of_count(segments),
+            *(_status(by_window.get(window), stopped=((backbone, kind, tokens, segments), window) in stopped) for window in windows),
         )
         for (backbone, kind, tokens, segments), by_window in rows.items()
     ]
@@ -61,9 +68,14 @@ def feasibility_table(among: Sequence[Configuration], *, key: str, caption: str)
     return Table(key=key, caption=caption, columns=headings, rows=tuple(entries), is_map=True)
 
 
-def _status(statuses: Counter[str] | None) -> Entry:
+def _status(statuses: Counter[str] | None, *, stopped: bool) -> Entry:
     if not statuses:
         return Entry(text="", tone="muted")
+    entry = _ended(statuses)
+    return replace(entry, text=f"{entry.text} {NOT_CONVERGED}", tone="warn") if stopped else entry
+
+
+def _ended(statuses: Counter[str]) -> Entry:
     worst = max(statuses, key=list(STATUS_SIGNS).index)
     sign, tone = STATUS_SIGNS[worst]
     if len(statuses) == 1:

@@ -9,6 +9,7 @@ from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import Estimate, difference, interval_of
 from benchmarks.analysis.frontier import COSTS, Frontier, frontier
 from benchmarks.analysis.references import compare, untouched
+from benchmarks.analysis.trained import own_validation
 from benchmarks.measures import MEASURES
 from benchmarks.records import Status
 from benchmarks.report import tabular
@@ -37,7 +38,9 @@ _HEADINGS = {
     "parameters": "parameters",
 }
 
+_VALIDATION = "validation"
 _EXPLANATIONS = {
+    _VALIDATION: "NDCG@10 on the validation targets, by which the order is; floors, which choose nothing, stand by their test NDCG@10",
     "serve": "FLOPs of one request, catalogue scoring apart",
     "compress + serve": "FLOPs of a refresh and one request",
     "on the frontier": f"{tabular.CHANCE}: serving FLOPs against NDCG@10",
@@ -48,17 +51,21 @@ _EXPLANATIONS = {
 def ranked_table(among: Sequence[Configuration], frontiers: Frontiers, names: Names, *, key: str, where: str) -> Table:
     """All configurations by NDCG@10, those without a quality last, with costs and the chance to be on the first frontier.
 
+    The order is that of validation, so that the first is not the luckiest on test, unless a trained model has no figure there.
     Without any quality they stand by serving FLOPs. What no configuration has gets no column.
     """
     metric = QUALITY_METRICS[0]
     ranked = any(one.quality(metric).value is not None for one in among)
-    order = sorted(among, key=_worse_last if ranked else _dearer_last)
     qualities = [name for name in QUALITY_METRICS if any(one.quality(name).value is not None for one in among)]
+    trained = [one for one in among if one.trained and one.quality(metric).value is not None]
+    by_validation = bool(trained) and all(own_validation(one) is not None for one in trained)
+    order = sorted(among, key=(_chosen_last if by_validation else _worse_last) if ranked else _dearer_last)
     costs = [name for name in _COSTS if any(_cost(one, name).value is not None for one in among)]
     chances = {s.configuration.key: s for s in frontiers["serve_flops"][metric].standings}
     rows = []
     for rank, one in enumerate(order, start=1):
         entries = [Entry(text=str(rank), order=rank), Entry(text=names(one), family=family(one).key)]
+        entries += [_validated(one)] if by_validation else []
         entries += [tabular.of_quality(one.quality(name)) for name in qualities]
         entries += [tabular.of_cost(name, _cost(one, name)) for name in costs]
         if chances:
@@ -68,15 +75,35 @@ def ranked_table(among: Sequence[Configuration], frontiers: Frontiers, names: Na
         statuses = ", ".join(f"{count} {status}" for status, count in sorted(one.statuses.items()))
         entries.append(Entry(text=statuses, tone="" if set(one.statuses) == {Status.OK} else "warn"))
         rows.append(tabular.row(*entries, family=family(one).name, backbone=filter_name(one)))
-    shown = [*(METRIC_NAMES[name] for name in qualities), *(_HEADINGS[name] for name in costs), *(["on the frontier"] if chances else [])]
+    shown = [
+        *([_VALIDATION] if by_validation else []),
+        *(METRIC_NAMES[name] for name in qualities),
+        *(_HEADINGS[name] for name in costs),
+        *(["on the frontier"] if chances else []),
+    ]
     headings = tabular.columns("rank", "configuration", *shown, "cells", numeric=["rank", *shown], explanations=_EXPLANATIONS)
-    caption = f"Ranked by NDCG@10, {where}" if ranked else f"By serving FLOPs, as no quality was measured, {where}"
+    caption = (
+        f"Ranked by NDCG@10{' on validation' if by_validation else ' on test'}, {where}"
+        if ranked
+        else f"By serving FLOPs, as no quality was measured, {where}"
+    )
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True)
 
 
 def _worse_last(one: Configuration) -> float:
     quality = one.quality(QUALITY_METRICS[0]).value
     return float("inf") if quality is None else -quality
+
+
+def _chosen_last(one: Configuration) -> float:
+    """By validation, a floor by its test quality; without a quality last."""
+    figure = own_validation(one)
+    return _worse_last(one) if figure is None or one.quality(QUALITY_METRICS[0]).value is None else -figure
+
+
+def _validated(one: Configuration) -> Entry:
+    figure = own_validation(one)
+    return tabular.NOTHING if figure is None else Entry(text=text.ratio(figure), order=figure)
 
 
 def _dearer_last(one: Configuration) -> float:
@@ -127,7 +154,10 @@ def _metrics_table(among: Sequence[Configuration], names: Names, metrics: Sequen
 
 
 def hypervolume_table(among: Sequence[Configuration], frontiers: Frontiers, *, key: str) -> Table | None:
-    """The area under each frontier, with and without PerSRec, to the same reference; ``None`` where there is no frontier."""
+    """The area under each frontier, with and without PerSRec, to the same reference; ``None`` where there is no frontier.
+
+    Where validation chooses what counts at each cost, PerSRec may add less than nothing: what looks best there may be worse on test.
+    """
     rows = []
     without = [one for one in among if not one.is_tokens]
     for cost, by_metric in frontiers.items():
@@ -150,7 +180,10 @@ def hypervolume_table(among: Sequence[Configuration], frontiers: Frontiers, *, k
         return None
     numeric = ("all", "without PerSRec", "what PerSRec adds")
     headings = tabular.columns("cost", "quality", *numeric, "reference", numeric=numeric)
-    caption = "Hypervolume: the area below the frontier, quality times decades of cost, up to the dearest configuration"
+    caption = (
+        "Hypervolume: the area below what one gets at each cost, quality times decades of cost, up to the dearest configuration; what "
+        "is best at a cost is chosen on validation where every configuration has a figure there"
+    )
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import difference, recovered
 from benchmarks.analysis.references import comparable, contrasted, find_references, reference_quality
+from benchmarks.analysis.trained import unequal
 from benchmarks.report import tabular
 from benchmarks.report.names import METRIC_NAMES, Names, family, filter_name, in_order
 from benchmarks.report.tabular import Entry, Row, Table
@@ -49,10 +50,13 @@ def _is_rival(one: Configuration, other: Configuration) -> bool:
 def _row(one: Configuration, other: Configuration, among: Sequence[Configuration], names: Names) -> Row:
     entries = [Entry(text=names(one), family=family(one).key), Entry(text=names(other), family=family(other).key)]
     references = find_references(one, among)
+    held = [reference for reference in (references.full_quality, references.no_token) if reference is not None]
+    reasons = tuple(dict.fromkeys(reason for reference in held for reason in unequal(other, reference)))
     for metric in QUALITY_METRICS:
         full = reference_quality(references.full_quality, metric, "no full-history cell of this model and window")
-        no_token = reference_quality(references.no_token, metric, "no cell of this layout without tokens")
+        no_token = reference_quality(references.no_token, metric, "no cell without tokens")
         ours, theirs = one.quality(metric), other.quality(metric)
-        behind = tabular.REFERENCE if other is one else tabular.of_difference(difference(ours, theirs))
-        entries += [tabular.of_quality(theirs), tabular.of_quality(recovered(theirs, no_token, full), "percent"), behind]
+        behind = tabular.REFERENCE if other is one else tabular.of_comparison(difference(ours, theirs), one, other)
+        share = tabular.of_quality(recovered(theirs, no_token, full), "percent")
+        entries += [tabular.of_quality(theirs), tabular.of_unequal(share, reasons), behind]
     return tabular.row(*entries, family=family(other).name, backbone=filter_name(one))

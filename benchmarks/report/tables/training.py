@@ -6,15 +6,32 @@ from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.records import Record
 from benchmarks.report import tabular
-from benchmarks.report.names import Names, family, filter_name
+from benchmarks.report.names import NOT_CONVERGED, Names, family, filter_name
 from benchmarks.report.tabular import Entry, Row, Table
+
+_CONVERGED = {
+    True: Entry(text="yes", tone="fine"),
+    False: Entry(text=f"no {NOT_CONVERGED}", tone="warn"),
+    None: Entry(text="not recorded", tone="muted"),
+}
+_EXPLANATIONS = {
+    "targets": "next items that all steps predicted, padding not counted",
+    "s per million targets": "validations apart",
+    "rate at best": "the learning rate at the best step",
+    "decay steps": "of all steps, those in which the rate fell to 0",
+    "validation NDCG@10": "of the weights that are kept, as the training watched it",
+    "as used": "NDCG@10 on validation as this cell uses the model: by it the best of many is chosen",
+}
 
 
 def training_table(among: Sequence[Configuration], names: Names) -> Table | None:
-    """How each model was trained, and whether it was still getting better when its epochs ended."""
+    """How each model was trained, and whether it had converged when its training ended."""
     rows = [row for one in among for record in one.measured if (row := _row(one, record, names)) is not None]
-    numeric = ("seed", "epochs", "best epoch", "validation NDCG@10", "training time")
-    headings = tabular.columns("configuration", *numeric, "best at its last epoch", "model", numeric=numeric)
+    numeric = (
+        "seed", "steps", "decay steps", "best step", "epochs", "targets", "training time", "s per million targets", "rate at best",
+        "validation NDCG@10", "as used",
+    )  # fmt: skip
+    headings = tabular.columns("configuration", "converged", *numeric, "model", numeric=numeric, explanations=_EXPLANATIONS)
     return Table(key="training", caption="How each model was trained", columns=headings, rows=tuple(rows), filters=True) if rows else None
 
 
@@ -22,24 +39,25 @@ def _row(one: Configuration, record: Record, names: Names) -> Row | None:
     model = record.model
     if model is None:
         return None
-    best, seconds = model.best_validation, model.train_seconds
+    best = model.best_validation
     return tabular.row(
         Entry(text=names(one), family=family(one).key),
+        _CONVERGED[model.converged],
         tabular.of_count(record.cell.seed),
-        tabular.of_count(model.epochs),
-        tabular.NOTHING if best is None else tabular.of_count(model.best_epoch),
-        tabular.NOTHING if best is None else Entry(text=text.ratio(best), order=best),
-        tabular.NOTHING if seconds is None else Entry(text=f"{text.significant(seconds)} s", order=seconds),
-        Entry(text="yes: train longer", tone="warn") if still_rising(record) else Entry(text="no", tone="muted"),
+        *(_count(number) for number in (model.steps, model.decay_steps, model.best_step, model.epochs, model.targets)),
+        _significant(model.train_seconds, " s"),
+        _significant(model.seconds_per_million_targets, " s"),
+        _significant(model.learning_rate_at_best),
+        *(tabular.NOTHING if figure is None else Entry(text=text.ratio(figure), order=figure) for figure in (best, model.validation)),
         Entry(text=model.key[:12], tone="code"),
         family=family(one).name,
         backbone=filter_name(one),
     )
 
 
-def still_rising(record: Record) -> bool:
-    """Whether a model used up its epochs and was best at the last of them, so that more epochs may have made it better."""
-    model = record.model
-    if model is None or model.best_validation is None:
-        return False
-    return model.best_epoch == model.epochs >= record.cell.epochs
+def _count(number: int | None) -> Entry:
+    return tabular.NOTHING if number is None else tabular.of_count(number)
+
+
+def _significant(number: float | None, unit: str = "") -> Entry:
+    return tabular.NOTHING if number is None else Entry(text=f"{text.significant(number)}{unit}", order=number)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration, configurations
 from benchmarks.analysis.estimates import difference, retention
+from benchmarks.analysis.trained import steps
 from benchmarks.grids import select
 from benchmarks.records import Record
 from benchmarks.report import tabular
@@ -15,7 +16,9 @@ _SHOWN = 5
 
 
 def versus_table(records: Sequence[Record], first: str, second: str, *, name: str) -> Table:
-    """Both qualities, their paired difference and their ratio, each with its 95% interval over users and seeds.
+    """Both qualities, their paired difference and their ratio, each with its 95% interval.
+
+    Steps stand beside the difference where they differ; unequal training marks it.
 
     Args:
         records: of one run.
@@ -35,13 +38,18 @@ def versus_table(records: Sequence[Record], first: str, second: str, *, name: st
                 metric,
                 tabular.of_quality(one),
                 tabular.of_quality(other),
-                tabular.of_difference(difference(one, other)),
+                tabular.of_comparison(difference(one, other), ours, theirs),
                 tabular.of_quality(retention(one, other, of="the second's"), "percent"),
             )
         )
     numeric = ("first", "second", "first minus second", "first over second")
     names = name_all([ours, theirs])
-    caption = f"First: {_label(ours, names)}; second: {_label(theirs, names)}; paired over users, 95% intervals"
+    over = (
+        "users of one seed"
+        if difference(ours.quality(QUALITY_METRICS[0]), theirs.quality(QUALITY_METRICS[0])).of_one_seed
+        else "users and seeds"
+    )
+    caption = f"First: {_label(ours, names)}; second: {_label(theirs, names)}; paired, 95% intervals over {over}"
     return Table(key="versus", caption=caption, columns=tabular.columns("metric", *numeric, numeric=numeric), rows=tuple(rows))
 
 
@@ -61,4 +69,6 @@ def _only(records: Sequence[Record], expression: str, *, name: str) -> Configura
 
 def _label(one: Configuration, names: Names) -> str:
     seeds = [record.cell.seed for record in one.records]
-    return f"{names(one)}, seed{'s' * (len(seeds) > 1)} {text.listed([str(seed) for seed in seeds])}"
+    counted = steps(one)
+    said = f", {text.count(counted)} steps" if counted is not None else ""
+    return f"{names(one)}, seed{'s' * (len(seeds) > 1)} {text.listed([str(seed) for seed in seeds])}{said}"

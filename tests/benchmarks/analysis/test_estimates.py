@@ -1,10 +1,8 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from benchmarks import text
-from benchmarks.analysis.estimates import Estimate, difference, over_seeds, recovered, retention, with_interval
+from benchmarks.analysis.estimates import Estimate, difference, interval_over, recovered, retention, with_interval
 
 
 def estimate(value: float, replicates: list[float], *, sample: str = "same") -> Estimate:
@@ -12,25 +10,53 @@ def estimate(value: float, replicates: list[float], *, sample: str = "same") -> 
     return Estimate(value=value, low=float(low), high=float(high), n=10, seeds=(1,), replicates=np.array(replicates), sample=sample)
 
 
-def test_one_seed_keeps_its_replicates():
-    rows = np.array([[0.1, 0.2, 0.3]])
-    assert over_seeds(rows).tolist() == [0.1, 0.2, 0.3]
+def seeded(values: list[float], replicates: list[float], *, seeds: tuple[int, ...] = (1, 2, 3)) -> Estimate:
+    mean = float(np.mean(values))
+    low, high = interval_over(mean, values, np.array(replicates))
+    return Estimate(
+        value=mean, low=low, high=high, n=100, seeds=seeds, by_seed=tuple(values), replicates=np.array(replicates), sample="same"
+    )
 
 
-def test_seeds_are_drawn_with_replacement_inside_a_replicate():
-    rows = np.array([[1.0] * 4000, [0.0] * 4000])
-    combined = over_seeds(rows)
-    # two of two seeds with replacement: both first 1/4, one of each 1/2, both second 1/4
-    shares = [float((combined == value).mean()) for value in (0.0, 0.5, 1.0)]
-    assert shares == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
-    assert (over_seeds(rows) == combined).all()
+def test_one_seed_has_the_interval_over_users():
+    users = [0.1, 0.2, 0.3]
+    assert interval_over(0.2, [0.2], np.array(users)) == pytest.approx(tuple(np.percentile(users, (2.5, 97.5))))
 
 
-@given(st.integers(1, 5), st.integers(2, 30))
-def test_a_replicate_never_leaves_the_range_of_its_seeds(seeds, replicates):
-    rows = np.random.default_rng(3).random((seeds, replicates))
-    combined = over_seeds(rows)
-    assert ((combined >= rows.min(axis=0) - 1e-12) & (combined <= rows.max(axis=0) + 1e-12)).all()
+def test_three_seeds_have_students_interval_where_it_is_wider():
+    # SD of 0.1, 0.2, 0.3 is 0.1; 4.303 x 0.1 / sqrt(3) = 0.2484
+    low, high = interval_over(0.2, [0.1, 0.2, 0.3], np.array([0.19, 0.21]))
+    assert (low, high) == pytest.approx((0.2 - 0.2484, 0.2 + 0.2484), abs=1e-4)
+    assert interval_over(0.2, [0.2, 0.2, 0.2], np.array([0.1, 0.3])) == pytest.approx((0.105, 0.295))
+
+
+def test_a_difference_between_trained_models_is_paired_by_seed():
+    ours, theirs = seeded([0.11, 0.22, 0.33], [0.21, 0.23]), seeded([0.1, 0.2, 0.3], [0.2, 0.2])
+    found = difference(ours, theirs)
+    assert found.by_seed == pytest.approx((0.01, 0.02, 0.03))
+    half = 4.3027 * 0.01 / np.sqrt(3)  # wider than 0.01 to 0.03 over users
+    assert (found.low, found.high) == pytest.approx((0.02 - half, 0.02 + half), abs=1e-5)
+    assert (found.of_one_seed, found.sign) == (False, 0)
+
+
+def test_one_seed_decides_nothing_between_trained_models():
+    ours, theirs = seeded([0.3], [0.29, 0.31], seeds=(1,)), seeded([0.2], [0.2, 0.2], seeds=(1,))
+    found = difference(ours, theirs)
+    assert not found.holds_zero
+    assert (found.of_one_seed, found.sign) == (True, 0)
+
+
+def test_seeds_that_only_one_side_has_are_no_pairs():
+    found = difference(seeded([0.3, 0.3], [0.29, 0.31], seeds=(1, 2)), seeded([0.2, 0.2], [0.2, 0.2], seeds=(2, 3)))
+    assert (found.seeds, found.of_one_seed) == ((2,), True)
+
+
+def test_what_learns_nothing_goes_with_every_seed():
+    floor = Estimate(value=0.1, low=0.09, high=0.11, replicates=np.array([0.1, 0.1]), sample="same", seeds=(1,), by_seed=(0.1,), fixed=True)
+    found = difference(seeded([0.2, 0.21, 0.22], [0.2, 0.22]), floor)
+    assert found.by_seed == pytest.approx((0.1, 0.11, 0.12))
+    assert found.sign == 1
+    assert difference(floor, floor).fixed
 
 
 def test_a_difference_is_taken_replicate_by_replicate():
@@ -74,8 +100,9 @@ def test_recovered_is_the_share_of_the_long_historys_value():
 @pytest.mark.parametrize(
     ("full", "said"),
     [
-        (estimate(0.11, [0.09, 0.13]), "holds 0"),
-        (estimate(0.05, [0.04, 0.06]), "worse than the no-token layout"),
+        (estimate(0.11, [0.09, 0.13]), "+0.0100"),
+        (estimate(0.05, [0.04, 0.06]), "the smallest difference that could be told is 0.0095"),
+        (estimate(0.14, [0.13, 0.15]), "the smallest difference that could be told is 0.0095"),  # 0.04 is below 5 x 0.0095
         (Estimate(value=0.2, reason="no replicates"), "no interval"),
         (Estimate(value=None, reason="no full-history cell"), "no full-history cell"),
     ],

@@ -79,6 +79,7 @@ def made(quality: float, *, spread: float = 0.001, flops: float = 100.0, **setti
     for metric in ("ndcg@10", "recall@10"):
         record["metrics"][metric]["value"] = quality
         record["replicates"]["means"][metric] = np.linspace(quality - spread, quality + spread, 101).tolist()
+    record["model"]["validation"] = quality
     record["metrics"]["serve_flops"]["value"] = flops
     return record
 
@@ -88,12 +89,50 @@ def stand(records):
     return found, {s.configuration.cell.tokens: s for s in found.standings}
 
 
+def three(seeds=(1, 2), **model):
+    """A dear and bad one, a cheap and better one (other settings of its model as given), and a dear one that is best."""
+    records = []
+    for seed in seeds:
+        records.append(made(0.1, tokens=1, flops=10, seed=seed))
+        records.append(made(0.2 + 0.001 * seed, tokens=2, flops=5, spread=0.002, seed=seed))
+        records[-1]["model"] |= model
+        records.append(made(0.3, tokens=3, flops=20, seed=seed))
+    return records
+
+
 def test_a_cheaper_and_better_rival_is_named():
-    _, standings = stand([made(0.1, tokens=1, flops=10), made(0.2, tokens=2, flops=5), made(0.3, tokens=3, flops=20)])
+    _, standings = stand(three())
     assert [tokens for tokens, standing in standings.items() if standing.on_frontier] == [2, 3]
+    # the seeds' gaps are 0.101 and 0.102: 12.71 x 0.0007 / sqrt 2 is far below 0.1
     assert standings[1].dominated_by is standings[2].configuration
     assert (standings[1].probability, standings[2].probability) == (0.0, 1.0)
     assert standings[2].dominated_by is None
+
+
+@pytest.mark.parametrize("model", [{"converged": False}, {"steps": 50}])
+def test_nothing_is_dominated_for_sure_by_what_was_trained_otherwise(model):
+    _, standings = stand(three(**model))
+    assert standings[1].dominated_by is None
+
+
+def test_one_seed_dominates_nobody_for_sure():
+    _, standings = stand(three(seeds=(1,)))
+    assert (standings[1].dominated_by, standings[1].on_frontier) == (None, False)
+
+
+def test_the_same_ranks_at_a_lower_cost_dominate_for_sure():
+    dear, cheap = made(0.2, tokens=1, flops=10), made(0.2, tokens=2, flops=5)
+    _, standings = stand([dear, cheap])
+    assert standings[1].dominated_by is standings[2].configuration
+
+
+def test_a_point_that_validation_flatters_takes_area_away():
+    honest, flattered = made(0.2, tokens=1, flops=10), made(0.1, tokens=2, flops=100)
+    flattered["model"]["validation"] = 0.3
+    dearest = made(0.05, tokens=3, flops=1000)
+    with_it, without = stand([honest, flattered, dearest])[0], stand([honest, dearest])[0]
+    assert without.hypervolume.value == pytest.approx(0.2 * 2)  # two decades
+    assert with_it.hypervolume.value == pytest.approx(0.2 + 0.1)
 
 
 def test_a_rival_that_wins_half_the_draws_dominates_nobody():

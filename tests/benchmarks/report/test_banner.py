@@ -1,3 +1,4 @@
+import dataclasses
 import re
 
 import pytest
@@ -46,7 +47,7 @@ def test_the_finding_is_about_a_configuration_with_a_control():
 
 def test_without_any_control_that_is_said():
     (found,) = findings(configured([fabricate(cell())]))
-    assert "Against the same layout without tokens: unknown, no cell of this layout without tokens." in found
+    assert "Against the same layout without tokens: unknown, no cell without tokens." in found
 
 
 def test_the_finding_names_what_full_history_costs():
@@ -68,7 +69,17 @@ def test_a_better_model_of_the_recent_items_alone_is_not_hidden():
         records[1]["metrics"][metric]["value"] += 0.5
         records[1]["replicates"]["means"][metric] = [value + 0.5 for value in records[1]["replicates"]["means"][metric]]
     (found,) = findings(configured(records))
-    assert "A model trained on the recent items alone does better: \N{MINUS SIGN}0." in found
+    assert "Against HSTU · recent only, the best on validation without tokens: \N{MINUS SIGN}0." in found
+
+
+def test_a_model_of_the_recent_items_that_is_not_the_reference_is_not_hidden_either():
+    records = [fabricate(cell()), fabricate(cell("recent")), fabricate(cell(tokens=0))]
+    records[1]["model"]["validation"] = 0.01
+    for metric in ("ndcg@10", "recall@10"):
+        records[1]["metrics"][metric]["value"] += 0.5
+        records[1]["replicates"]["means"][metric] = [value + 0.5 for value in records[1]["replicates"]["means"][metric]]
+    (found,) = findings(configured(records))
+    assert "A model trained on the recent items alone lies higher: \N{MINUS SIGN}0." in found  # one seed: numbers, no verdict
 
 
 def test_tokens_that_do_not_help_are_not_sold():
@@ -84,17 +95,118 @@ def test_each_backbone_has_its_finding_the_best_first():
 
 
 def test_limits_name_unfinished_training_and_noise():
-    record = fabricate(cell(epochs=3))
-    record["model"] |= {"epochs": 3, "best_epoch": 3}
+    record = fabricate(cell())
+    record["model"] |= {"converged": False}
     record["metrics"]["serve_latency_p50_ms"] |= {"low": 0.5, "high": 1.5, "value": 1.0}
     _, found = said([record])
-    assert "1 of 1 configurations were at their best in the last epoch they were given; longer training may change their order." in found
+    assert "1 of 1 trained models had not converged; longer training may change their order." in found
     assert "Noisy: serve latency p50 ms spreads by over 10% in 1 of 1 configurations." in found
     assert any(text.startswith("One seed for every configuration") for text in found)
 
 
-def test_training_that_stopped_by_itself_is_not_unfinished():
-    record = fabricate(cell(epochs=9))
-    record["model"] |= {"epochs": 3, "best_epoch": 3}
-    _, found = said([record])
-    assert not [text for text in found if "last epoch" in text]
+def trio(seeds=(1,), **model):
+    """PerSRec, its control and full history; what is given is of PerSRec's model."""
+    records = [fabricate(dataclasses.replace(one, seed=seed)) for one in (cell(), cell(tokens=0), cell("full")) for seed in seeds]
+    for record in records[: len(seeds)]:
+        record["model"] |= model
+    return records
+
+
+def level(record, quality, *, spread=0.01):
+    """Gives a record this quality, its replicates evenly around it."""
+    for metric in ("ndcg@10", "recall@10"):
+        record["metrics"][metric]["value"] = quality
+        record["replicates"]["means"][metric] = [quality + spread * (draw / 250 - 1) for draw in range(501)]
+    if record["model"]:
+        record["model"]["validation"] = quality
+    return record
+
+
+def test_a_model_stopped_at_its_bound_is_said_first_and_nothing_is_complete():
+    found, _ = said(trio(converged=False))
+    assert found.first[0].startswith("1 of 3 trained models had not converged (HSTU · PerSRec, 4 tokens \N{DAGGER}):")
+    assert (found.tone, found.word) == ("warn", "Not converged")
+    assert found.findings[0].startswith(
+        "Training is not equal (not converged), so this is no verdict. HSTU · PerSRec, 4 tokens \N{DAGGER}:"
+    )
+
+
+def test_many_models_that_had_not_converged_are_counted_and_not_listed():
+    records = [fabricate(cell(tokens=2**place)) for place in range(6)]
+    for record in records:
+        record["model"]["converged"] = False
+    found, _ = said(records)
+    assert found.first[0].startswith("6 of 6 trained models had not converged (marked \N{DAGGER}):")
+
+
+def test_records_that_do_not_say_whether_they_converged_say_so_first():
+    records = trio()
+    for record in records:
+        del record["model"]["converged"]
+    found, limited = said(records)
+    assert found.first[0].startswith("The records do not say whether the trained models converged:")
+    assert (found.tone, found.word) == ("warn", "Complete, convergence not recorded")
+    assert "Of 3 of 3 trained models the records do not say whether they converged." in limited
+
+
+def test_a_crash_is_worse_than_a_training_that_was_stopped():
+    found, _ = said([*trio(converged=False), fabricate(cell(tokens=8), status="crash")])
+    assert (found.tone, found.word) == ("bad", "Incomplete")
+    assert "had not converged" in found.first[0]
+
+
+def test_half_the_steps_are_said_before_the_finding():
+    found, _ = said(trio(steps=50, converged=None))
+    assert found.findings[0].startswith("Training is not equal (half the steps: 50 against 100 steps), so this is no verdict.")
+
+
+def test_a_floor_above_every_model_is_said_first():
+    records = [level(record, 0.16) for record in trio()]
+    records.append(level(fabricate(Cell(backbone="frequency", compression="none", training="none")), 0.188))
+    found, _ = said(records)
+    floors = [sentence for sentence in found.first if "frequency" in sentence]
+    assert floors[0].startswith("On this data frequency, which learns nothing (NDCG@10 0.1880), lies above every one of 3 trained models:")
+    assert "0.1600, a difference of \N{MINUS SIGN}0.0280" in floors[0]
+
+
+def test_a_floor_above_some_models_names_them():
+    ours, control, full = trio()
+    records = [level(ours, 0.2), level(control, 0.1), level(full, 0.3)]
+    records.append(level(fabricate(Cell(backbone="popularity", compression="none", training="none")), 0.15))
+    found, _ = said(records)
+    assert any("lies above 1 of 3 trained models: HSTU · no token." in sentence for sentence in found.first)
+
+
+def test_a_floor_below_all_models_is_not_mentioned():
+    records = [*trio(), level(fabricate(Cell(backbone="popularity", compression="none", training="none")), 0.001)]
+    found, _ = said(records)
+    assert not [sentence for sentence in found.first if "learns nothing" in sentence]
+
+
+def test_a_history_worth_nothing_is_said_first_and_no_share_of_it_is_quoted():
+    ours, control, full = trio()
+    found, _ = said([level(ours, 0.3, spread=0.02), level(control, 0.2), level(full, 0.2001, spread=0.02)])
+    assert found.first[0].startswith("On this data the long history is worth nothing that we can measure, on HSTU. NDCG@10: HSTU 0.2001")
+    (finding,) = found.findings
+    assert "of full history's quality" not in finding
+    assert "recover " not in finding
+    assert "4 tokens reach NDCG@10 0.3000" in finding
+
+
+def test_one_seed_gives_no_verdict():
+    found, _ = said([*trio()])
+    assert found.first[-1].startswith("One seed: intervals are over its users alone")
+    assert not [text for text in (*found.first, *found.findings) if "better than" in text or "at 95%" in text]
+
+
+def test_several_seeds_have_no_sentence_on_one():
+    found, _ = said(trio(seeds=(1, 2, 3)))
+    assert not [sentence for sentence in found.first if "One seed" in sentence]
+
+
+def test_what_is_spoken_of_is_chosen_on_validation_and_quoted_on_test():
+    flattered, chosen, control = (fabricate(cell(tokens=tokens)) for tokens in (2, 4, 0))
+    level(flattered, 0.5)["model"]["validation"] = 0.1
+    level(chosen, 0.3)["model"]["validation"] = 0.2
+    (found,) = findings(configured([flattered, chosen, control]))
+    assert found.startswith("HSTU · PerSRec, 4 tokens: 4 tokens reach NDCG@10 0.3000")

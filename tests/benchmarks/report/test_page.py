@@ -235,7 +235,7 @@ def test_every_text_of_a_record_is_escaped(tmp_path):
 def test_a_single_cell_says_what_is_missing(tmp_path):
     page = Page(rendered(tmp_path, [slim(fabricate(Cell(backbone="hstu", compression="experts", tokens=4)))]))
     assert "the one cell was measured" in page.text
-    assert "no cell of this layout without tokens" in page.text
+    assert "no cell without tokens" in page.text
     assert "There is no no-token cell here" in page.text
     assert "One history length alone was measured, 224 items." in page.text
     assert "One seed for every configuration" in page.text
@@ -344,10 +344,15 @@ def test_full_history_that_does_not_pay_is_said_plainly(tmp_path):
             moved = {m: [mean + (-1) ** draw * 0.001 for draw, mean in enumerate(means)] for m, means in theirs["means"].items()}
             record["replicates"] = theirs | {"means": moved}
     page = Page(rendered(tmp_path, records))
-    assert "Full history does not beat the no-token layout: HSTU · full history against HSTU · no token" in page.text
+    first = Page(rendered(tmp_path, records)).text.partition("Verdict")[2].partition("cells")[0]
+    assert "On this data the long history is worth nothing that we can measure, on HSTU." in first
+    assert "So the long history is worth nothing that we can measure." in page.text
     gap = "+0.0000 (\N{MINUS SIGN}0.0010 to +0.0010)"
-    assert f"Full history does not beat the no-token layout here, {gap}, so there is no share to recover." in page.text
-    assert f"undefined full minus no token is {gap}, an interval that holds 0" in page.text
+    assert f"Full history does not beat no token here, {gap}, so there is no share to keep or to recover." in page.text
+    assert f"undefined full minus no token is {gap}; the smallest difference that could be told is 0.0010" in page.text
+    retention = [row[5] for row in rows_of_tables(tmp_path / "reports" / "grid.html")["comparison-ndcg-1"]]
+    assert set(retention) == {"the reference", "undefined"}
+    assert "the long history is worth nothing that could be measured here" in page.text
 
 
 def test_mixed_code_data_and_machines_are_shown(tmp_path):

@@ -64,6 +64,33 @@ def test_all_are_held_against_persrecs_own_references(metric):
     assert table.rows[0].entries[4 + 3 * metric].text == "the reference"
 
 
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [({"steps": 50, "converged": None}, "half the steps: 100 against 50 steps"), ({"converged": False}, "not converged")],
+)
+def test_a_rival_that_was_trained_otherwise_is_marked_with_its_steps(model, said):
+    records = [fabricate(dataclasses.replace(cell, seed=seed)) for cell in (PERSREC, CONTROL, FULL, POOLED) for seed in (1, 2, 3)]
+    for record in records:
+        if record["cell"]["compression"] == "pooling":
+            record["model"] |= model
+    found = configured(records)
+    table = rivals_table(found, name_all(found), key="rivals", caption="at equal tokens")
+    behind = table.rows[1].entries[4]
+    assert behind.text.endswith(" \N{DOUBLE DAGGER}")
+    assert said in behind.detail
+    assert behind.tone == "warn"
+    assert any(text.startswith("\N{DOUBLE DAGGER} unequal training") for text in table.legend)
+
+
+def test_steps_that_differ_a_little_are_printed_and_not_marked():
+    records = [fabricate(PERSREC), fabricate(CONTROL), fabricate(FULL), fabricate(POOLED)]
+    records[3]["model"]["steps"] = 90
+    found = configured(records)
+    behind = rivals_table(found, name_all(found), key="rivals", caption="at equal tokens").rows[1].entries[4]
+    assert behind.detail.endswith("; 100 against 90 steps")
+    assert "\N{DOUBLE DAGGER}" not in behind.text
+
+
 def test_without_a_rival_there_is_no_table():
     found = among(PERSREC, CONTROL, FULL)
     assert rivals_table(found, name_all(found), key="rivals", caption="at equal tokens") is None

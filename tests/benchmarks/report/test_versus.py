@@ -21,7 +21,28 @@ def test_two_configurations_are_paired_over_users():
         assert gap.order == pytest.approx(values[0] - values[1])
         assert ratio.order == pytest.approx(values[0] / values[1])
         assert gap.detail  # its interval
-    assert "First: HSTU · PerSRec, 4 tokens, seeds 1 and 2; second: HSTU · no token, seeds 1 and 2;" in table.caption
+    assert "First: HSTU · PerSRec, 4 tokens, seeds 1 and 2, 100 steps; second: HSTU · no token, seeds 1 and 2, 100 steps;" in table.caption
+
+
+@pytest.mark.parametrize(("seeds", "over"), [((1, 2), "users and seeds"), ((1,), "users of one seed")])
+def test_what_the_intervals_are_over_is_said(seeds, over):
+    records = [record for record in RECORDS if record["cell"]["seed"] in seeds]
+    table = versus_table(records_of(*records), "tokens=4", "tokens=0", name="run")
+    assert table.caption.endswith(f"paired, 95% intervals over {over}")
+    if len(seeds) == 1:
+        assert {row.entries[3].tone for row in table.rows} == {""}
+
+
+def test_half_the_steps_are_no_comparison():
+    records = copy.deepcopy([record for record in RECORDS if record["cell"]["tokens"] in (0, 4)])
+    for record in records:
+        if record["cell"]["tokens"] == 0:
+            record["model"] |= {"steps": 40, "converged": None}
+    table = versus_table(records_of(*records), "tokens=4", "tokens=0", name="run")
+    assert "100 steps; second:" in table.caption
+    for row in table.rows:
+        assert row.entries[3].text.endswith("\N{DOUBLE DAGGER}")
+        assert "half the steps: 100 against 40 steps" in row.entries[3].detail
 
 
 def test_a_configuration_against_itself_differs_by_exactly_nothing():

@@ -1,0 +1,107 @@
+"""How the models behind configurations were trained: whether they converged, and whether two of them may be compared."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from benchmarks import text
+from benchmarks.analysis.configurations import Configuration
+from benchmarks.records import TrainedModel
+
+_HALF = 2.0  # times the steps: from here on the training is not equal
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Endings:
+    """How many models there are, how many a bound stopped before their plateau, and of how many that was not recorded."""
+
+    models: int
+    not_converged: int
+    not_recorded: int
+    stopped: tuple[Configuration, ...]
+
+    @property
+    def all_converged(self) -> bool:
+        """Whether every model, if there is any, is known to have converged."""
+        return not self.not_converged and not self.not_recorded
+
+
+def models_of(one: Configuration) -> tuple[TrainedModel, ...]:
+    """The trained model of each seed that was measured; floors and costs alone have none."""
+    return tuple(record.model for record in one.measured if record.model is not None)
+
+
+def not_converged(one: Configuration) -> bool:
+    """Whether the model of any of its seeds was stopped before its plateau."""
+    return any(model.converged is False for model in models_of(one))
+
+
+def _converged(one: Configuration) -> bool:
+    """Whether the models of all its seeds are known to have reached their plateau."""
+    return all(model.converged is True for model in models_of(one))
+
+
+def endings(among: Iterable[Configuration]) -> Endings:
+    """How the trainings of all models ended; several configurations may share a model, which counts once."""
+    by_key: dict[str, bool | None] = {}
+    stopped: list[Configuration] = []
+    for one in among:
+        by_key |= {model.key: model.converged for model in models_of(one)}
+        stopped += [one] if not_converged(one) else []
+    ends = list(by_key.values())
+    return Endings(models=len(ends), not_converged=ends.count(False), not_recorded=ends.count(None), stopped=tuple(stopped))
+
+
+def validation(one: Configuration) -> float | None:
+    """Mean over seeds of NDCG@10 on the validation targets, as this cell uses the model; None where a record holds none.
+
+    Records from before `TrainedModel.validation` have the figure that the training was stopped by: of an elastic model that is
+    the figure of one token count, whichever the cell has.
+    """
+    figures = [model.best_validation if model.validation is None else model.validation for model in models_of(one)]
+    known = [figure for figure in figures if figure is not None]
+    return sum(known) / len(known) if known and len(known) == len(figures) else None
+
+
+def own_validation(one: Configuration) -> float | None:
+    """`validation`, and None too where an elastic model's record holds no figure of this cell's own token count."""
+    if one.cell.training == "elastic" and any(model.validation is None for model in models_of(one)):
+        return None
+    return validation(one)
+
+
+def steps(one: Configuration) -> float | None:
+    """Mean over seeds of the optimiser steps; None where a record holds none."""
+    taken = [model.steps for model in models_of(one)]
+    known = [number for number in taken if number is not None]
+    return sum(known) / len(known) if known and len(known) == len(taken) else None
+
+
+def steps_in_words(one: Configuration, other: Configuration) -> str:
+    """``1,000 against 2,000 steps`` where the steps of two models differ; else nothing."""
+    ours, theirs = steps(one), steps(other)
+    return "" if ours is None or theirs is None or ours == theirs else f"{text.count(ours)} against {text.count(theirs)} steps"
+
+
+def unequal(one: Configuration, other: Configuration) -> tuple[str, ...]:
+    """Why two trained models are not comparable: nothing where both converged under one bound, however many steps each took for it.
+
+    Whether older records' models converged nobody knows; they are judged by their bounds and steps. What learns nothing was trained
+    equally with everything.
+    """
+    if not models_of(one) or not models_of(other):
+        return ()
+    reasons = ["not converged"] if not_converged(one) or not_converged(other) else []
+    if _bound(one) != _bound(other):
+        reasons.append("other bounds on steps")
+    ours, theirs = steps(one), steps(other)
+    if _converged(one) and _converged(other):
+        return tuple(reasons)
+    if ours is not None and theirs is not None and max(ours, theirs) >= _HALF * min(ours, theirs) and ours != theirs:
+        reasons.append(f"half the steps: {steps_in_words(one, other)}")
+    return tuple(reasons)
+
+
+def _bound(one: Configuration) -> tuple[object, ...]:
+    """What bounds the steps: the epochs, the targets of a step, which the window decides, and the rules of the two phases."""
+    cell = one.cell
+    return cell.epochs, cell.step_targets, cell.patience, cell.decays

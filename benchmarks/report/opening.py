@@ -1,0 +1,126 @@
+"""What a report says before anything else: what its numbers cannot carry, and whether there is a frontier at all."""
+
+from collections.abc import Sequence
+
+from benchmarks import text
+from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
+from benchmarks.analysis.estimates import Estimate, with_interval
+from benchmarks.analysis.trained import Endings, endings, steps_in_words
+from benchmarks.analysis.worth import AboveModels, Worth, floors_above, worths
+from benchmarks.report.names import METRIC_NAMES, NOT_CONVERGED, Names, backbone_name, dataset_name, marked, name_all, peers_key
+from benchmarks.text import listed
+
+_METRIC = QUALITY_METRICS[0]
+_FEW = 5
+
+
+def opening(among: Sequence[Configuration], names: Names) -> tuple[str, ...]:
+    """The first sentences: models that had not converged, a long history that is worth nothing, floors above models, one seed."""
+    groups: dict[tuple[str, ...], list[Configuration]] = {}
+    for one in among:
+        groups.setdefault(peers_key(one), []).append(one)
+    said = list(_endings_in_words(endings(among), names))
+    for members in groups.values():
+        data = f"On {dataset_name(members[0])}" if len(groups) > 1 else "On this data"
+        of_group = name_all(members)
+        said += _worth_nothing(worths(members, _METRIC), data)
+        said += [_above(floor, data, of_group) for floor in floors_above(members, _METRIC)[:1]]
+    return (*said, *_one_seed(among))
+
+
+def worth_in_words(worth: Worth, names: Names) -> str:
+    """What the long history is worth to one backbone: a verdict over seeds, numbers side by side of one seed."""
+    full, no_token = worth.full.quality(_METRIC), worth.no_token.quality(_METRIC)
+    pair = f"{names(worth.full)}, {_value(full)}, and {names(worth.no_token)}, {_value(no_token)}"
+    gap = f"{_backbone(worth)}: {METRIC_NAMES[_METRIC]} of {pair}, differ by {with_interval(worth.gap, 'signed')}"
+    gap += f"{_over(worth.gap)}{_least(worth.gap)}."
+    return f"{_unequal(worth)}{gap} {_verdict(worth)}"
+
+
+def over_what(estimate: Estimate) -> str:
+    """What an interval of one seed is."""
+    return "over the users of one seed" if estimate.of_one_seed else "over seeds and users"
+
+
+def _endings_in_words(ends: Endings, names: Names) -> list[str]:
+    said = []
+    if ends.not_converged:
+        share = f"{ends.not_converged} of {ends.models} trained models had not converged"
+        named = [names(one) for one in ends.stopped]
+        which = f" ({listed(named)})" if len(named) <= _FEW else f" (marked {NOT_CONVERGED})"
+        said.append(f"{share}{which}: a bound stopped them before their plateau, so nothing that rests on them is settled.")
+    if ends.not_recorded:
+        share = "the trained models" if ends.not_recorded == ends.models else f"{ends.not_recorded} of {ends.models} trained models"
+        said.append(f"The records do not say whether {share} converged: longer training may change their order.")
+    return said
+
+
+def _one_seed(among: Sequence[Configuration]) -> list[str]:
+    single = [one for one in among if one.trained and (quality := one.quality(_METRIC)).low is not None and quality.of_one_seed]
+    several = [one for one in among if one.trained and not one.quality(_METRIC).of_one_seed]
+    if not single:
+        return []
+    share = f"One seed for {len(single)} of {len(single) + len(several)} configurations" if several else "One seed"
+    return [f"{share}: intervals are over its users alone, so numbers of trained models stand side by side and there is no verdict."]
+
+
+def _worth_nothing(every: Sequence[Worth], data: str) -> list[str]:
+    nothing = [worth for worth in every if worth.nothing]
+    if not nothing:
+        return []
+    each = [
+        f"{marked(_backbone(worth), worth.full, worth.no_token)} {_value(worth.full.quality(_METRIC))} with full history and "
+        f"{_value(worth.no_token.quality(_METRIC))} with no token, {with_interval(worth.gap, 'signed')}{_marked(worth)}"
+        for worth in nothing
+    ]
+    backbones = listed([_backbone(worth) for worth in nothing])
+    return [f"{data} the long history is worth nothing that we can measure, on {backbones}. {METRIC_NAMES[_METRIC]}: {'; '.join(each)}."]
+
+
+def _above(above: AboveModels, data: str, names: Names) -> str:
+    level = f"{names(above.floor)}, which learns nothing ({METRIC_NAMES[_METRIC]} {_value(above.floor.quality(_METRIC))}),"
+    gap = f"a difference of {with_interval(above.gap, 'signed')}{_over(above.gap)}"
+    best = f"{names(above.best)}, the best on validation, reaches {_value(above.best.quality(_METRIC))}, {gap}"
+    if above.beats_all:
+        every = "the one trained model" if above.models == 1 else f"every one of {above.models} trained models"
+        return f"{data} {level} lies above {every}: {best}."
+    named = [names(one) for one in above.below]
+    which = listed(named) if len(named) <= _FEW else listed([*named[: _FEW - 1], f"{len(named) - _FEW + 1} more"])
+    return f"{data} {level} lies above {len(named)} of {above.models} trained models: {which}. {best}."
+
+
+def _verdict(worth: Worth) -> str:
+    if worth.nothing:
+        return "So the long history is worth nothing that we can measure."
+    if worth.gap.sign > 0 and not worth.unequal:
+        return "So the long history pays, at 95%."
+    if worth.gap.low is None:
+        return f"Without an interval there is no verdict ({worth.gap.reason})."
+    return "Training is not equal, so there is no verdict." if worth.unequal else "One seed gives no verdict."
+
+
+def _unequal(worth: Worth) -> str:
+    return f"Training is not equal ({'; '.join(worth.unequal)}). " if worth.unequal else ""
+
+
+def _marked(worth: Worth) -> str:
+    steps = steps_in_words(worth.full, worth.no_token)
+    reasons = list(worth.unequal) or ([steps] if steps else [])
+    return f", {'training is not equal: ' if worth.unequal else ''}{'; '.join(reasons)}" if reasons else ""
+
+
+def _over(gap: Estimate) -> str:
+    return "" if gap.low is None else f", {over_what(gap)}"
+
+
+def _least(gap: Estimate) -> str:
+    half = gap.half_width
+    return "" if half is None else f"; the smallest difference that could be told is {text.ratio(half)}"
+
+
+def _value(estimate: Estimate) -> str:
+    return text.MISSING if estimate.value is None else text.ratio(estimate.value)
+
+
+def _backbone(worth: Worth) -> str:
+    return backbone_name(worth.full)

@@ -1,0 +1,58 @@
+"""Whether there is a frontier at all: what the long history is worth, and which floors lie above trained models."""
+
+from collections.abc import Sequence
+
+from benchmarks import text
+from benchmarks.analysis.configurations import QUALITY_METRICS
+from benchmarks.analysis.worth import AboveModels, Worth
+from benchmarks.report import tabular
+from benchmarks.report.names import METRIC_NAMES, Names, backbone_name, family
+from benchmarks.report.tabular import Entry, Table
+
+_METRIC = QUALITY_METRICS[0]
+_SHOWN = METRIC_NAMES[_METRIC]
+
+
+def worth_table(every: Sequence[Worth], names: Names, *, key: str) -> Table | None:
+    """A row a backbone: full history and no token, both the best on validation, their difference and the least that could be told."""
+    rows = []
+    for worth in every:
+        half = worth.gap.half_width
+        rows.append(
+            tabular.row(
+                backbone_name(worth.full),
+                Entry(text=names(worth.full), family=family(worth.full).key),
+                tabular.of_quality(worth.full.quality(_METRIC)),
+                Entry(text=names(worth.no_token), family=family(worth.no_token).key),
+                tabular.of_quality(worth.no_token.quality(_METRIC)),
+                tabular.of_comparison(worth.gap, worth.full, worth.no_token),
+                tabular.NOTHING if half is None else Entry(text=text.ratio(half), order=half),
+                tabular.of_count(len(worth.gap.by_seed)),
+            )
+        )
+    numeric = (f"full history: {_SHOWN}", f"no token: {_SHOWN}", "full minus no token", "smallest difference", "seeds")
+    explanations = {
+        "full minus no token": tabular.PAIRED,
+        "smallest difference": "half the width of the interval: the smallest difference from 0 that could be told",
+    }
+    headings = tabular.columns("backbone", "full history", numeric[0], "no token", *numeric[1:], numeric=numeric, explanations=explanations)
+    caption = "What the long history is worth at the longest window; both the best on validation"
+    return Table(key=key, caption=caption, columns=headings, rows=tuple(rows)) if rows else None
+
+
+def floors_table(every: Sequence[AboveModels], names: Names, *, key: str) -> Table | None:
+    """A row for each floor that lies above trained models; ``None`` where all models rise above all floors."""
+    rows = [
+        tabular.row(
+            Entry(text=names(above.floor), family=family(above.floor).key),
+            tabular.of_quality(above.floor.quality(_METRIC)),
+            Entry(text=f"{len(above.below)} of {above.models}", order=len(above.below) / above.models, tone="warn"),
+            Entry(text=names(above.best), family=family(above.best).key),
+            tabular.of_quality(above.best.quality(_METRIC)),
+            tabular.of_difference(above.gap),
+        )
+        for above in every
+    ]
+    numeric = (_SHOWN, "models below it", f"{_SHOWN} of that", "that minus the floor")
+    headings = tabular.columns("floor", *numeric[:2], "best model on validation", *numeric[2:], numeric=numeric)
+    return Table(key=key, caption="Floors that lie above trained models", columns=headings, rows=tuple(rows)) if rows else None

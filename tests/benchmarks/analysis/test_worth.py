@@ -1,0 +1,51 @@
+import pytest
+from fabricated_records import configured, fabricate
+
+from benchmarks.analysis.worth import floors_above, worths
+from benchmarks.cell import Cell
+
+FULL = Cell(backbone="hstu", compression="full")
+CONTROL = Cell(backbone="hstu", compression="experts", tokens=0)
+FLOOR = Cell(backbone="frequency", compression="none", training="none")
+
+
+def valued(cell: Cell, quality: float, *, spread: float = 0.01) -> dict:
+    """A record of this NDCG@10 whose replicates lie evenly around it."""
+    record = fabricate(cell)
+    record["metrics"]["ndcg@10"]["value"] = quality
+    record["replicates"]["means"]["ndcg@10"] = [quality + spread * (place / 50 - 1) for place in range(101)]
+    if record["model"]:
+        record["model"]["validation"] = quality
+    return record
+
+
+@pytest.mark.parametrize(("full", "nothing"), [(0.2, False), (0.101, True), (0.05, True)])
+def test_what_the_long_history_is_worth(full, nothing):
+    (worth,) = worths(configured([valued(FULL, full, spread=0.02), valued(CONTROL, 0.1)]), "ndcg@10")
+    assert (worth.backbone, worth.nothing) == ("hstu", nothing)
+    assert worth.gap.value == pytest.approx(full - 0.1)
+
+
+def test_it_is_asked_at_the_longest_window():
+    short = [Cell(backbone="hstu", compression=kind, tokens=0, history=64) for kind in ("full", "experts")]
+    records = [valued(FULL, 0.2), valued(CONTROL, 0.1), valued(short[0], 0.3), valued(short[1], 0.3)]
+    (worth,) = worths(configured(records), "ndcg@10")
+    assert worth.full.window == 256
+
+
+def test_without_both_nothing_is_asked():
+    assert worths(configured([valued(FULL, 0.2), valued(FLOOR, 0.3)]), "ndcg@10") == []
+
+
+def test_a_floor_above_every_model():
+    (above,) = floors_above(configured([valued(FULL, 0.16), valued(CONTROL, 0.15), valued(FLOOR, 0.188)]), "ndcg@10")
+    assert above.beats_all
+    assert above.best.cell.compression == "full"
+    assert above.gap.value == pytest.approx(0.16 - 0.188)
+
+
+def test_a_floor_above_some_models_and_one_above_none():
+    low = Cell(backbone="popularity", compression="none", training="none")
+    records = [valued(FULL, 0.16), valued(CONTROL, 0.1), valued(FLOOR, 0.12), valued(low, 0.05)]
+    (above,) = floors_above(configured(records), "ndcg@10")
+    assert (above.floor.cell.backbone, above.beats_all, [one.cell.compression for one in above.below]) == ("frequency", False, ["experts"])
