@@ -75,7 +75,7 @@ class HSTULayer(nn.Module):
     ) -> tuple[torch.Tensor, KeysValues]:
         """``x`` ``[B, n, D]``; returns the output and all of the chunk's own keys and values."""
         mixed = self._norm(x) @ self.uvqk
-        u, v, q, k = F.silu(mixed, inplace=not torch.is_grad_enabled()).chunk(4, dim=-1)
+        u, v, q, k = (F.silu(part) for part in mixed.chunk(4, dim=-1))
         q, k, v = (self._heads(part) for part in (q, k, v))
         queries, keys, values = context.rows(q, (k, v), past)
         bias: Bias | None = self.bias(pairs) if self.bias is not None and pairs is not None else None
