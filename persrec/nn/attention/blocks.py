@@ -25,7 +25,9 @@ def row_blocks(queries: int) -> Iterator[tuple[int, int]]:
 
 
 def _cut(queries: int, rows: int) -> Iterator[tuple[int, int]]:
-    return ((start, min(start + rows, queries)) for start in range(0, queries, rows))
+    """Blocks of about ``rows`` rows, all alike but the last: a narrow rest would cost as much time as a whole block."""
+    each = -(-queries // max(1, round(queries / rows)))
+    return ((start, min(start + each, queries)) for start in range(0, queries, max(1, each)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
