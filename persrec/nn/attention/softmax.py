@@ -21,18 +21,17 @@ class _Hidden:
     Args:
         valid: ``[B, m]``.
         parts: the blocks.
-        dtype: of the scores.
+        like: gives the scores' type and device.
     """
 
-    def __init__(self, valid: torch.Tensor, parts: Sequence[Block], dtype: torch.dtype) -> None:
+    def __init__(self, valid: torch.Tensor, parts: Sequence[Block], like: torch.Tensor) -> None:
         rows = max((part.shape[1] for part in parts), default=0)
         self._most_before = max((part.own.start for part in parts), default=0)
-        later = torch.full((rows, self._most_before + rows), -torch.inf, dtype=dtype, device=valid.device)
+        later = like.new_full((rows, self._most_before + rows), -torch.inf)
         self._later = later.triu_(self._most_before + 1)  # of the last block; the others' are parts of it
         self._keys = None
         if valid.device.type != "cpu" or not bool(valid.all()):  # asked on the CPU alone, for a GPU would have to wait for the answer
-            by_user = torch.zeros(valid.shape, dtype=dtype, device=valid.device).masked_fill_(~valid, -torch.inf)
-            self._keys = by_user[:, None, None]
+            self._keys = like.new_zeros(valid.shape).masked_fill_(~valid.to(like.device), -torch.inf)[:, None, None]
 
     def write(self, block: Block, scores: torch.Tensor) -> torch.Tensor:
         """Writes a block's start to ``scores`` ``[G, r, c]``; a query sees itself, valid or not."""
@@ -69,7 +68,7 @@ class SoftmaxBlocks:
         """As `Attention` says."""
         queries, keys, values = grouped(q * q.shape[3] ** -0.5, k, v)
         out, parts = room_for_output(q, v), blocks(q, self.prefix)
-        hidden = _Hidden(self.valid, parts, q.dtype)
+        hidden = _Hidden(self.valid, parts, q)
         room = room_for(parts, queries)
         for block in parts:
             weights = _weights(queries, keys, hidden, block, room)
@@ -80,7 +79,7 @@ class SoftmaxBlocks:
         """As `Attention` says."""
         parts, heads, scale = blocks(q, self.prefix), q.shape[1], q.shape[3] ** -0.5
         q, k, v, grad_out = grouped(q * scale, k, v, grad)
-        hidden = _Hidden(self.valid, parts, q.dtype)
+        hidden = _Hidden(self.valid, parts, q)
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         room, room_of_slopes = (room_for(parts, q) for _ in range(2))
         for block in parts:
