@@ -149,6 +149,12 @@ MEASURES: dict[str, Measure] = {
         "byte", "lower", "GPU memory of the process after a training step, as the driver tells it", kind="training_cost"
     ),
     "train_sequences_per_second": _timed("1/s", "higher", "training throughput, optimiser step included", kind="training_cost"),
+    "train_share_of_peak": _timed(
+        "ratio",
+        "higher",
+        "FLOPs a second of a training step over those of a large matrix product in the same process",
+        kind="training_cost",
+    ),
     "compress_users_per_second": _timed("1/s", "higher", "users compressed a second", kind="throughput"),
     "serve_users_per_second": _timed("1/s", "higher", "requests served a second, in batches", kind="throughput"),
     "item_vectors_per_second": _timed("1/s", "higher", "item vectors computed a second, where they are computed", kind="throughput"),

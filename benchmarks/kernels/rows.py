@@ -26,11 +26,11 @@ from benchmarks.kernels.computations import (
 from benchmarks.kernels.record import KernelRow, KernelSettings
 from benchmarks.probes.clock import interleaved
 from benchmarks.probes.memory import peak_bytes
+from benchmarks.probes.products import PEAK_SIZE, matrix_product, product_peak
 from persrec.names import Kernel
 from persrec.recommender import SequentialRecommender
 
 LONG = 4096  # items of the rows that a GPU alone is measured by
-PEAK_SIZE = 2048
 FAST: Kernel = "segmented"
 PLAIN: Kernel = "naive"
 TOLERANCE = 1e-4  # of float32 numbers that are summed in another order; measured: up to 1e-5
@@ -119,8 +119,7 @@ def measure_row(payload: Mapping[str, Any], report_phase: Callable[[str], None])
 def matrix_product_peak(settings: KernelSettings) -> float:
     """The machine's matrix-product peak in FLOP a second, float32, as measured here."""
     torch.set_num_threads(settings.threads)
-    (seconds,) = interleaved([_matrix_product(settings)], rounds=settings.rounds, device=settings.device)
-    return 2 * PEAK_SIZE**3 / min(seconds)
+    return product_peak(settings.device, rounds=settings.rounds)
 
 
 def _sides(payload: Mapping[str, Any]) -> Sides:
@@ -224,17 +223,11 @@ def _ranking(settings: KernelSettings, width: int, bound: float) -> Sides:
     ranks = ranking(settings, width)
     return Sides(
         ours=lambda: ranks(FAST),
-        other=_matrix_product(settings),
+        other=matrix_product(settings.device),
         checks=(ranks,),
-        share=PEAK_SIZE**3 / (RANKED_ITEMS * RANKED_USERS * width),
+        share=PEAK_SIZE[settings.device] ** 3 / (RANKED_ITEMS * RANKED_USERS * width),
         bound=bound,
     )
-
-
-def _matrix_product(settings: KernelSettings) -> Callable[[], object]:
-    side = torch.randn(PEAK_SIZE, PEAK_SIZE, device=settings.device)
-    out = torch.empty_like(side)
-    return lambda: torch.mm(side, side, out=out)
 
 
 _ROWS: tuple[tuple[str, Callable[[KernelSettings], Sides]], ...] = (

@@ -15,6 +15,7 @@ from benchmarks.probes.flops import Macs, flop_metrics, joint_pass, ledger_rows,
 from benchmarks.probes.memory import peak
 from benchmarks.probes.nvml import NOT_CUDA, process_bytes
 from benchmarks.probes.parts import ATTENTION, ITEM_ENCODER, SCORING, replaced
+from benchmarks.probes.products import product_peak
 from benchmarks.probes.subject import NOT_RUN, Subject
 from benchmarks.probes.throughput import LEAST, SECONDS, rate
 from benchmarks.probes.training import recipe
@@ -62,12 +63,13 @@ def measure_training_cost(subject: TrainingSubject, control: TrainingSubject | N
     if control is not None:
         metrics["train_flops_over_full"] = share_of_flops(_executed_flops(subject) / _executed_flops(control))
     if subject.cell.counted_only:
-        names = ["train_peak_bytes", "process_gpu_bytes", "train_sequences_per_second"]
+        names = ["train_peak_bytes", "process_gpu_bytes", "train_sequences_per_second", "train_share_of_peak"]
         names += ["train_time_over_full"] if control is not None else []
         return metrics | {name: nothing(NOT_RUN) for name in names}, ledger, raw
     metrics |= _memory(subject)
     raw["train_batch_seconds"] = _seconds(subject)
     metrics["train_sequences_per_second"] = rate(raw["train_batch_seconds"], subject.cell.batch_size)
+    metrics["train_share_of_peak"] = _share_of_peak(subject, metrics)
     if control is not None:
         train, full_train = _in_turn(subject, control)
         metrics["train_time_over_full"] = share_of_time(train, full_train, subject.cell.batch_size)
@@ -88,6 +90,17 @@ def _seconds(subject: TrainingSubject) -> np.ndarray:
     trainer, batch = subject.trainer(), subject.training_batch(subject.cell.batch_size)
     with _trained_on(subject):
         return repeat(lambda: trainer.step(batch), device=subject.cell.device, seconds=SECONDS, least=LEAST)
+
+
+def _share_of_peak(subject: TrainingSubject, metrics: Metrics) -> Metrics:
+    """FLOPs a second of a training step over those of a large matrix product in the same process."""
+    peak_rate = product_peak(subject.cell.device, next(subject.model.parameters()).dtype)
+    sequences, flops = metrics["train_sequences_per_second"], metrics["train_flops"]["value"]
+    return {
+        **{name: sequences[name] * flops / peak_rate for name in ("value", "low", "high")},
+        "n": sequences["n"],
+        "method": f"train_flops x train_sequences_per_second over {peak_rate / 1e9:.3g} GFLOP/s of a large matrix product",
+    }
 
 
 def _in_turn(subject: TrainingSubject, control: TrainingSubject) -> list[Any]:

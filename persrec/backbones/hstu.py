@@ -74,8 +74,8 @@ class HSTULayer(nn.Module):
         self, x: torch.Tensor, past: KeysValues | None, context: Context, pairs: PairFeatures | None, kernel: Kernel
     ) -> tuple[torch.Tensor, KeysValues]:
         """``x`` ``[B, n, D]``; returns the output and all of the chunk's own keys and values."""
-        mixed = self._norm(x) @ self.uvqk
-        u, v, q, k = F.silu(mixed, inplace=not torch.is_grad_enabled()).chunk(4, dim=-1)
+        normed = self._norm(x)  # a product each: activations of a wide product's columns, and their gradients, would not lie together
+        u, v, q, k = (F.silu(normed @ weight, inplace=not torch.is_grad_enabled()) for weight in self.uvqk.chunk(4, dim=1))
         q, k, v = (self._heads(part) for part in (q, k, v))
         queries, keys, values = context.rows(q, (k, v), past)
         bias: Bias | None = self.bias(pairs) if self.bias is not None and pairs is not None else None

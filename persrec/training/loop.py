@@ -114,6 +114,7 @@ class Trainer:
             lr=recipe.learning_rate,
             weight_decay=recipe.weight_decay,
             betas=BETAS,
+            fused=True,
         )
         self._computed = self._predicted = 0
         self.progress = Progress()

@@ -87,6 +87,7 @@ def cost_metrics(cell: Cell) -> dict[str, dict[str, Any]]:
             3e10 / compress if compress else None, "1/s", direction="higher", method="timed" if compress else "nothing to compress", n=9
         ),
         "train_sequences_per_second": metric(4e9 / full, "1/s", direction="higher", n=9),
+        "train_share_of_peak": metric(0.3, "ratio", direction="higher", n=9),
         "serve_latency_p50_ms": metric(latency, "ms", method="batch 1", n=200, low=latency * 0.96, high=latency * 1.07),
         "serve_latency_p95_ms": metric(latency * 1.3, "ms", method="batch 1", n=200),
         "serve_latency_p99_ms": metric(latency * 1.6, "ms", method="batch 1", n=200),

@@ -22,7 +22,13 @@ def test_the_names_that_others_rely_on_are_there() -> None:
         for kind in ("_flops", "_visible_flops", "_macs", "_visible_macs")
     }
     names |= {"train_peak_bytes", "serve_peak_bytes", "compress_peak_bytes", "item_peak_bytes", "serve_energy_j"}
-    names |= {"train_sequences_per_second", "compress_users_per_second", "serve_users_per_second", "item_vectors_per_second"}
+    names |= {
+        "train_share_of_peak",
+        "train_sequences_per_second",
+        "compress_users_per_second",
+        "serve_users_per_second",
+        "item_vectors_per_second",
+    }
     names |= {f"serve_latency_p{percent}_ms" for percent in (50, 95, 99)}
     names |= {f"{kind}@10_{part}" for kind in ("recall", "ndcg") for part in ("repeat", "novel")}
     names |= {f"{kind}_{of}_over_full" for kind in ("serve", "compress", "compress_serve", "train") for of in ("time", "flops")}
@@ -33,6 +39,7 @@ def test_quality_is_better_higher_and_costs_say_which_way() -> None:
     assert {measure.direction for measure in MEASURES.values() if measure.group == "quality"} == {"higher"}
     assert [name for name, measure in MEASURES.items() if measure.group == "cost" and measure.direction == "higher"] == [
         "train_sequences_per_second",
+        "train_share_of_peak",
         "compress_users_per_second",
         "serve_users_per_second",
         "item_vectors_per_second",

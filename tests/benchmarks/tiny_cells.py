@@ -54,6 +54,7 @@ TIMED = [
     "serve_peak_bytes",
     "compress_peak_bytes",
     "train_sequences_per_second",
+    "train_share_of_peak",
     "compress_users_per_second",
     "item_peak_bytes",
     "item_vectors_per_second",

@@ -245,6 +245,25 @@ def test_what_padding_holds_reaches_nothing(kernel, blocks):
             torch.testing.assert_close(attend(other_k, other_v)[queries], attend(k, v)[queries], **CLOSE)
 
 
+@given(queries=st.integers(0, 1000))
+def test_blocks_cover_all_rows_and_none_is_a_narrow_rest(queries):
+    edges = list(blocks_module.row_blocks(queries))
+    assert [row for start, stop in edges for row in range(start, stop)] == list(range(queries))
+    sizes = [stop - start for start, stop in edges]
+    assert len(sizes) == (max(1, round(queries / blocks_module.QUERY_ROWS)) if queries else 0)
+    assert max(sizes, default=0) - min(sizes, default=0) < len(edges) or not queries  # what rounding up leaves for the last
+
+
+@pytest.mark.parametrize("kernel", ["pointwise", "softmax"])
+def test_merging_heads_copies_nothing(kernel):
+    leaves, valid, _ = attention_inputs((2, 3, 7, 0, 4), seed=1, bias="none")
+    if kernel == "softmax":
+        attended = softmax_attention(*leaves[:3], prefix=0, valid=valid, kernel="segmented")
+    else:
+        attended = pointwise_attention(*leaves[:3], prefix=0, valid=valid, bias=None, divisor=1.0, kernel="segmented")
+    assert attended.transpose(1, 2).is_contiguous()
+
+
 @pytest.mark.parametrize(("module", "name"), [(pointwise_module, "_scores"), (softmax_module, "_weights")])
 @given(queries=st.integers(1, 200), prefix=st.integers(0, 30), rows=st.sampled_from([1, 3, 64]))
 def test_executed_pairs_are_the_scores_that_the_kernel_computes(module, name, queries, prefix, rows):

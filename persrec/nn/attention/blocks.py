@@ -14,7 +14,7 @@ import torch
 
 from persrec.nn.attention.visible import keys_seen
 
-QUERY_ROWS = 32
+QUERY_ROWS = 48
 # scores of a block, by device: on a CPU few enough for its caches, on a GPU bounded in memory alone
 BLOCK_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 26}
 
@@ -25,7 +25,9 @@ def row_blocks(queries: int) -> Iterator[tuple[int, int]]:
 
 
 def _cut(queries: int, rows: int) -> Iterator[tuple[int, int]]:
-    return ((start, min(start + rows, queries)) for start in range(0, queries, rows))
+    """Blocks of about ``rows`` rows, all alike but the last: a narrow rest would cost as much time as a whole block."""
+    each = -(-queries // max(1, round(queries / rows)))
+    return ((start, min(start + each, queries)) for start in range(0, queries, max(1, each)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +37,7 @@ class Block:
     Attributes:
         users: whose.
         groups: their heads, or those of one user's that the block has.
-        heads: heads of each user.
+        heads: which heads of each user.
         rows: query rows, ``r`` of them.
         keys: the keys that the last row sees, ``c``.
         own: the last ``r`` of them, which are the rows' own.
@@ -45,7 +47,7 @@ class Block:
 
     users: slice
     groups: slice
-    heads: int
+    heads: slice
     rows: slice
     keys: slice
     own: slice
@@ -57,18 +59,13 @@ class Block:
         return room[: self.scores].view(self.shape)
 
     def per_user(self, values: torch.Tensor) -> torch.Tensor:
-        """``[G, r, c]`` as ``[B, H, r, c]``."""
-        return values.view(-1, self.heads, *self.shape[1:])
+        """``[G, r, ...]`` as ``[B, H, r, ...]``."""
+        return values.view(-1, self.heads.stop - self.heads.start, *values.shape[1:])
 
     def hide_later(self, values: torch.Tensor) -> torch.Tensor:
         """Puts 0 where a key lies behind its query; such keys are among the block's own alone, of which row ``i`` sees ``i + 1``."""
         values[..., self.own].tril_()
         return values
-
-    def later(self, device: torch.device) -> torch.Tensor:
-        """``[r, r]`` over the block's own keys, True where the key lies behind its query."""
-        rows = self.shape[1]
-        return torch.ones(rows, rows, dtype=torch.bool, device=device).triu_(1)
 
 
 def blocks(q: torch.Tensor, prefix: int) -> tuple[Block, ...]:
@@ -92,7 +89,7 @@ def _blocks(users: int, heads: int, queries: int, prefix: int, query_rows: int, 
                 groups = slice(user * heads + head, (last - 1) * heads + upto)
                 shape = (groups.stop - groups.start, stop - start, keys)
                 block = Block(
-                    users=slice(user, last), groups=groups, heads=upto - head, rows=slice(start, stop),
+                    users=slice(user, last), groups=groups, heads=slice(head, upto), rows=slice(start, stop),
                     keys=slice(0, keys), own=slice(keys - (stop - start), keys), shape=shape, scores=shape[0] * scores,
                 )  # fmt: skip
                 parts.append(block)
@@ -105,10 +102,16 @@ def room_for(parts: Sequence[Block], like: torch.Tensor) -> torch.Tensor:
 
 
 def grouped(*tensors: torch.Tensor) -> list[torch.Tensor]:
-    """``[B, H, n, d]`` as ``[G, d, n]``: products with a narrow head then run along the keys, several times faster."""
-    return [tensor.transpose(2, 3).flatten(0, 1).contiguous() for tensor in tensors]
+    """``[B, H, n, d]`` as ``[G, n, d]``, without gaps between the rows: products read these a third slower."""
+    return [tensor.flatten(0, 1).contiguous() for tensor in tensors]
 
 
 def ungrouped(grouped: torch.Tensor, heads: int) -> torch.Tensor:
-    """``[G, d, n]`` as ``[B, H, n, d]``."""
-    return grouped.view(-1, heads, *grouped.shape[1:]).transpose(2, 3)
+    """``[G, n, d]`` as ``[B, H, n, d]``."""
+    return grouped.view(-1, heads, *grouped.shape[1:])
+
+
+def room_for_output(q: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """``[B, H, n, d_v]`` that lies in memory as ``[B, n, H, d_v]``: heads are merged without a copy."""
+    users, heads, queries, _ = q.shape
+    return q.new_empty(users, queries, heads, v.shape[3]).transpose(1, 2)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from persrec.nn.attention.blocks import Block, blocks, grouped, room_for, ungrouped
+from persrec.nn.attention.blocks import Block, blocks, grouped, room_for, room_for_output, ungrouped
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,9 +45,9 @@ def _taken(table: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
 
 
 def _scores(q: torch.Tensor, k: torch.Tensor, block: Block, bias: Bias | None, room: torch.Tensor) -> torch.Tensor:
-    """``[G, r, c]`` from ``q`` ``[G, d, n]`` and ``k`` ``[G, d, m]``, written to ``room``."""
+    """``[G, r, c]`` from ``q`` ``[G, n, d]`` and ``k`` ``[G, m, d]``, written to ``room``."""
     scores = block.within(room)
-    rows, keys = q[block.groups, :, block.rows].transpose(1, 2), k[block.groups, :, block.keys]
+    rows, keys = q[block.groups, block.rows], k[block.groups, block.keys].transpose(1, 2)
     if bias is None:
         return torch.bmm(rows, keys, out=scores)
     block.per_user(scores).copy_(bias.block(block.users, block.rows, block.keys)[:, None])
@@ -69,13 +69,12 @@ class PointwiseBlocks:
     def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """As `Attention` says; ``v`` is 0 at keys that nothing sees."""
         queries, keys, values = grouped(q, k, v)
-        out = queries.new_empty(len(queries), values.shape[1], queries.shape[2])
-        parts = blocks(q, self.prefix)
+        out, parts = room_for_output(q, v), blocks(q, self.prefix)
         room = room_for(parts, queries)
         for block in parts:
             weights = block.hide_later(F.silu(_scores(queries, keys, block, self.bias, room), inplace=True))
-            out[block.groups, :, block.rows] = torch.bmm(values[block.groups, :, block.keys], weights.transpose(1, 2))
-        return ungrouped(out, q.shape[1])
+            out[block.users, block.heads, block.rows] = block.per_user(torch.bmm(weights, values[block.groups, block.keys]))
+        return out
 
     def backward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """As `Attention` says, the bias tables last."""
@@ -87,15 +86,15 @@ class PointwiseBlocks:
         one = q.new_ones(())
         for block in parts:
             groups, rows, keys = block.groups, block.rows, block.keys
-            scores, out = _scores(q, k, block, self.bias, room), grad_out[groups, :, rows]
+            scores, out = _scores(q, k, block, self.bias, room), grad_out[groups, rows]
             # d silu(s) / ds = sigmoid(s) + silu(s) (1 - sigmoid(s))
             gate = torch.sigmoid(scores, out=block.within(room_of_gates))
             weights = block.hide_later(scores.mul_(gate))
-            slope = torch.bmm(out.transpose(1, 2), v[groups, :, keys], out=block.within(room_of_slopes))
+            slope = torch.bmm(out, v[groups, keys].transpose(1, 2), out=block.within(room_of_slopes))
             block.hide_later(slope.mul_(gate.lerp_(one, weights)))
-            grad_v[groups, :, keys].add_(torch.bmm(out, weights))
-            grad_q[groups, :, rows] = torch.bmm(k[groups, :, keys], slope.transpose(1, 2))
-            grad_k[groups, :, keys].add_(torch.bmm(q[groups, :, rows], slope))
+            grad_v[groups, keys].add_(torch.bmm(weights.transpose(1, 2), out))
+            grad_q[groups, rows] = torch.bmm(slope, k[groups, keys])
+            grad_k[groups, keys].add_(torch.bmm(slope.transpose(1, 2), q[groups, rows]))
             tables.add(slope, block)
         return *(ungrouped(part, heads) for part in (grad_q, grad_k, grad_v)), tables.distance, tables.interval
 

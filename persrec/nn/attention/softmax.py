@@ -7,38 +7,48 @@ Axis legend:  B users or `Context` rows   H heads   n queries   p prefix keys, s
               G = B * H users' heads, users first   r rows of a block   c keys of a block
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from persrec.nn.attention.blocks import Block, blocks, grouped, room_for, ungrouped
+from persrec.nn.attention.blocks import Block, blocks, grouped, room_for, room_for_output, ungrouped
 
 
-def _hidden_keys(valid: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
-    """``[B, 1, 1, c]`` to add to the scores of the first ``c`` keys, behind which every key is valid; None where all are.
+class _Hidden:
+    """What scores start from: 0 where a query sees a key, else minus infinity.
 
-    How many these are is asked on the CPU alone.
+    Args:
+        valid: ``[B, m]``.
+        parts: the blocks.
+        like: gives the scores' type and device.
     """
-    if valid.device.type == "cpu":
-        columns = torch.nonzero(~valid.all(0))
-        if not len(columns):
-            return None
-        valid = valid[:, : int(columns[-1]) + 1]
-    return torch.zeros(valid.shape, dtype=dtype, device=valid.device).masked_fill_(~valid, -torch.inf)[:, None, None]
+
+    def __init__(self, valid: torch.Tensor, parts: Sequence[Block], like: torch.Tensor) -> None:
+        rows = max((part.shape[1] for part in parts), default=0)
+        self._most_before = max((part.own.start for part in parts), default=0)
+        later = like.new_full((rows, self._most_before + rows), -torch.inf)
+        self._later = later.triu_(self._most_before + 1)  # of the last block; the others' are parts of it
+        self._keys = None
+        if valid.device.type != "cpu" or not bool(valid.all()):  # asked on the CPU alone, for a GPU would have to wait for the answer
+            self._keys = like.new_zeros(valid.shape).masked_fill_(~valid.to(like.device), -torch.inf)[:, None, None]
+
+    def write(self, block: Block, scores: torch.Tensor) -> torch.Tensor:
+        """Writes a block's start to ``scores`` ``[G, r, c]``; a query sees itself, valid or not."""
+        first = self._most_before - block.own.start
+        later = self._later[: block.shape[1], first : first + block.shape[2]]
+        if self._keys is None:
+            return scores.copy_(later)
+        by_user = block.per_user(scores)
+        torch.add(self._keys[block.users, ..., block.keys].expand(-1, by_user.shape[1], -1, -1), later, out=by_user)
+        scores[..., block.own].diagonal(dim1=1, dim2=2).zero_()
+        return scores
 
 
-def _weights(q: torch.Tensor, k: torch.Tensor, hidden: torch.Tensor | None, block: Block, room: torch.Tensor) -> torch.Tensor:
-    """``[G, r, c]`` from ``q`` ``[G, d, n]``, divided by ``sqrt(d)`` already, and ``k`` ``[G, d, m]``, written to ``room``."""
-    scores = block.within(room)
-    torch.bmm(q[block.groups, :, block.rows].transpose(1, 2), k[block.groups, :, block.keys], out=scores)
-    own_keys = scores[..., block.own]
-    if hidden is not None:
-        seen_by_itself = own_keys.diagonal(dim1=1, dim2=2)[:, : max(0, hidden.shape[3] - block.own.start)]
-        own = seen_by_itself.clone()
-        added = hidden[block.users, ..., block.keys]
-        block.per_user(scores)[..., : added.shape[3]].add_(added)
-        seen_by_itself.copy_(own)
-    own_keys.masked_fill_(block.later(scores.device), -torch.inf)
+def _weights(q: torch.Tensor, k: torch.Tensor, hidden: _Hidden, block: Block, room: torch.Tensor) -> torch.Tensor:
+    """``[G, r, c]`` from ``q`` ``[G, n, d]``, divided by ``sqrt(d)`` already, and ``k`` ``[G, m, d]``, written to ``room``."""
+    scores = hidden.write(block, block.within(room))
+    torch.baddbmm(scores, q[block.groups, block.rows], k[block.groups, block.keys].transpose(1, 2), out=scores)
     return torch.softmax(scores, dim=2, out=scores)
 
 
@@ -57,28 +67,27 @@ class SoftmaxBlocks:
     def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         """As `Attention` says."""
         queries, keys, values = grouped(q * q.shape[3] ** -0.5, k, v)
-        hidden = _hidden_keys(self.valid, q.dtype)
-        out = queries.new_empty(len(queries), values.shape[1], queries.shape[2])
-        parts = blocks(q, self.prefix)
+        out, parts = room_for_output(q, v), blocks(q, self.prefix)
+        hidden = _Hidden(self.valid, parts, q)
         room = room_for(parts, queries)
         for block in parts:
             weights = _weights(queries, keys, hidden, block, room)
-            out[block.groups, :, block.rows] = torch.bmm(values[block.groups, :, block.keys], weights.transpose(1, 2))
-        return ungrouped(out, q.shape[1])
+            out[block.users, block.heads, block.rows] = block.per_user(torch.bmm(weights, values[block.groups, block.keys]))
+        return out
 
     def backward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """As `Attention` says."""
         parts, heads, scale = blocks(q, self.prefix), q.shape[1], q.shape[3] ** -0.5
         q, k, v, grad_out = grouped(q * scale, k, v, grad)
-        hidden = _hidden_keys(self.valid, q.dtype)
+        hidden = _Hidden(self.valid, parts, q)
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
         room, room_of_slopes = (room_for(parts, q) for _ in range(2))
         for block in parts:
             groups, rows, keys = block.groups, block.rows, block.keys
-            weights, out = _weights(q, k, hidden, block, room), grad_out[groups, :, rows]
-            slope = torch.bmm(out.transpose(1, 2), v[groups, :, keys], out=block.within(room_of_slopes)).mul_(weights)
+            weights, out = _weights(q, k, hidden, block, room), grad_out[groups, rows]
+            slope = torch.bmm(out, v[groups, keys].transpose(1, 2), out=block.within(room_of_slopes)).mul_(weights)
             slope.addcmul_(weights, slope.sum(2, keepdim=True), value=-1)
-            grad_v[groups, :, keys].add_(torch.bmm(out, weights))
-            grad_q[groups, :, rows] = torch.bmm(k[groups, :, keys], slope.transpose(1, 2))
-            grad_k[groups, :, keys].add_(torch.bmm(q[groups, :, rows], slope))
+            grad_v[groups, keys].add_(torch.bmm(weights.transpose(1, 2), out))
+            grad_q[groups, rows] = torch.bmm(slope, k[groups, keys])
+            grad_k[groups, keys].add_(torch.bmm(slope.transpose(1, 2), q[groups, rows]))
         return tuple(ungrouped(part, heads) for part in (grad_q.mul_(scale), grad_k, grad_v))

@@ -19,7 +19,7 @@ SETTINGS = KernelSettings(device="cpu", threads=1, rounds=1, layers=2, users=2, 
 def small(monkeypatch):
     monkeypatch.setattr(rows, "_ROWS", rows._ROWS + rows._GPU_ROWS)  # at these sizes a CPU computes those, too
     monkeypatch.setattr(rows, "LONG", 24)
-    monkeypatch.setattr(rows, "PEAK_SIZE", 16)
+    monkeypatch.setitem(rows.PEAK_SIZE, "cpu", 16)
     for module in (rows, computations):
         monkeypatch.setattr(module, "RANKED_ITEMS", 300)
         monkeypatch.setattr(module, "RANKED_USERS", 200)
