@@ -235,3 +235,8 @@ def small_recipe(**changes: object) -> Recipe:
         "seed": 1,
     }
     return Recipe(**(settings | changes))
+
+
+def full_users(*, users, length):
+    """Users of ``length`` training items each, all of the same length."""
+    return small_split(users=users, shortest=length + 2, longest=length + 2)
