@@ -5,12 +5,14 @@ A grid file::
     description = "what the grid is for"
     [defaults]                # cell settings
     epochs = 3
-    [device.cuda]             # layers over them: device < dataset < backbone < compression < sweep
+    [device.cuda]             # layers over them: device < data < dataset < backbone < compression < sweep
     batch_size = 256
+    [data.large]              # small or large: data of up to or above 500,000 interactions
+    recent = 16
     [backbone.sasrec]
     layers = 1
     [[sweep]]                 # lists are crossed; a list of lists where the setting itself is a list
-    only = "cuda"             # optional: a sweep for one device alone
+    only = "cuda"             # optional: a sweep for one device alone, or for small or large data alone
     backbone = ["hstu", "sasrec"]
     compression = "experts"
     tokens = [0, 4]
@@ -18,15 +20,14 @@ A grid file::
     [limits]                  # optional: training_seconds, cell_seconds (inf: no limit), address_space_bytes
 """
 
+import functools
 import itertools
 import math
 import random
-import re
 import tomllib
 import types
 import typing
-import urllib.parse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,14 @@ MOST_CELLS = 100_000
 LARGEST_SIZE = 2**24  # of any whole number but a seed: beyond it lies a mistyped digit, not an experiment
 
 SETTINGS: dict[str, Any] = typing.get_type_hints(Cell)
-LAYERS = ("device", "dataset", "backbone", "compression")
+LAYERS = ("device", "data", "dataset", "backbone", "compression")
 TABLES = ("description", "defaults", *LAYERS, "sweep", "estimate", "limits")
-NONE = "none"  # how ``--select`` writes a setting without a value
+LARGE = 500_000  # interactions; data with more are large, and a sweep over many models of them takes days
+DATA = ("small", "large")
 
 Typed = typing.TypeVar("Typed")
 Settings = dict[str, Any]
+Interactions = Callable[[str, str | None], int]  # of a dataset and one of its sizes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,6 +110,11 @@ class _File:
     estimate: Durations
     limits: Limits
 
+    @property
+    def tells_data_apart(self) -> bool:
+        """Whether anything in it is for small or for large data alone."""
+        return bool(self.layers["data"]) or any(isinstance(sweep, dict) and sweep.get("only") in DATA for sweep in self.sweeps)
+
 
 def preset_names() -> list[str]:
     """The built-in grids: those whose file is there, the smallest first."""
@@ -115,7 +123,9 @@ def preset_names() -> list[str]:
     return [name for name in small_to_large if name in names] + sorted(names.difference(small_to_large))
 
 
-def load_grid(name: str, *, device: str, dataset: str | None = None, seeds: Sequence[int] = ()) -> Grid:
+def load_grid(
+    name: str, *, device: str, dataset: str | None = None, seeds: Sequence[int] = (), interactions: Interactions | None = None
+) -> Grid:
     """Reads a built-in grid by name, or a user's by the path of its TOML file.
 
     Args:
@@ -123,58 +133,30 @@ def load_grid(name: str, *, device: str, dataset: str | None = None, seeds: Sequ
         device: ``cpu`` or ``cuda``, the device that every cell is for.
         dataset: the dataset of every cell; without it the file's own, or ``synthetic``.
         seeds: every cell once per seed; without them the file's own.
+        interactions: counts those of a dataset, asked where the file tells small data from large; without it data are small.
 
     Raises:
         ValueError: no such grid, or a field of it that does not hold up; the message names file, sweep and field.
     """
     file = _read(_grid_path(name))
     fixed: Settings = {"device": device} | ({"dataset": dataset} if dataset else {})
+    if interactions is not None:
+        interactions = functools.cache(interactions) if file.tells_data_apart else None
     cells: dict[Cell, None] = {}
     for number, sweep in enumerate(file.sweeps, start=1):
         where = f"{file.path}: sweep {number}"
-        own, devices = _devices_of(where, sweep)
+        own, only = _only(where, sweep)
         axes = _axes(where, own)
         count = math.prod(len(axis) for axis in axes) * max(1, len(seeds))
         if len(cells) + count > MOST_CELLS:
             raise ValueError(f"{where}: {count} cells; expected at most {MOST_CELLS} in a grid")
-        for combination in itertools.product(*axes) if device in devices else ():
-            cells |= dict.fromkeys(_cells(where, _layered(file, dict(combination), fixed), seeds))
+        for combination in itertools.product(*axes) if only in (None, device, *DATA) else ():
+            settings, data = _layered(file, dict(combination), fixed, interactions)
+            if only in (None, device, data):
+                cells |= dict.fromkeys(_cells(where, settings, seeds))
     if not cells:
-        raise ValueError(f"{file.path}: every [[sweep]] is for another device than {device}, so the grid holds no cell")
+        raise ValueError(f"{file.path}: every [[sweep]] is for another device than {device} or for other data, so the grid holds no cell")
     return Grid(name=file.path.stem, description=file.description, cells=tuple(cells), estimate=file.estimate, limits=file.limits)
-
-
-def select(cells: Sequence[Cell], expression: str, *, grid: str) -> tuple[Cell, ...]:
-    """The cells that match every term of ``backbone=hstu,tokens=0|4``; values are written as by `show`.
-
-    Raises:
-        ValueError: a term is no ``setting=value``, names no setting, has a value of another type, or nothing matches;
-            the message lists what is known.
-    """
-    selected = list(cells)
-    for term in filter(None, (part.strip() for part in expression.split(","))):
-        name, equals, texts = (part.strip() for part in term.partition("="))
-        if not equals:
-            raise ValueError(f"--select: {term!r} is not setting=value")
-        if name not in SETTINGS:
-            raise ValueError(f"--select: unknown setting {name!r}{nearest(name, SETTINGS)}; known: {', '.join(SETTINGS)}")
-        wanted = {_parsed(name, text.strip()) for text in texts.split("|")}
-        selected = [cell for cell in selected if getattr(cell, name) in wanted]
-        if not selected:
-            present = sorted({show(getattr(cell, name)) for cell in cells})
-            raise ValueError(f"--select: no cell of grid {grid} matches {expression!r}; {name} is one of: {', '.join(present)}")
-    return tuple(selected)
-
-
-def selecting(cell: Cell, cells: Sequence[Cell]) -> str:
-    """The shortest expression, by the order of settings, with which ``select`` finds this cell alone among ``cells``."""
-    varying = [name for name in SETTINGS if len({getattr(other, name) for other in cells}) > 1]
-    for name in list(reversed(varying)):
-        fewer = [other for other in varying if other != name]
-        alike = [other for other in cells if all(getattr(other, kept) == getattr(cell, kept) for kept in fewer)]
-        if len(alike) == 1:
-            varying = fewer
-    return ",".join(f"{name}={show(getattr(cell, name))}" for name in varying)
 
 
 def shuffled(cells: Sequence[Cell], *, seed: int = ORDER_SEED) -> tuple[Cell, ...]:
@@ -186,19 +168,6 @@ def shuffled(cells: Sequence[Cell], *, seed: int = ORDER_SEED) -> tuple[Cell, ..
     for block in blocks.values():
         generator.shuffle(block)
     return tuple(itertools.chain.from_iterable(blocks.values()))
-
-
-def show(value: object) -> str:
-    """A setting's value as ``--select`` takes it: ``none``, ``true``, ``0.001``, ``0+4``; a comma in a text is ``%2C``."""
-    if value is None:
-        return NONE
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple):
-        return "+".join(map(str, value)) or NONE
-    if isinstance(value, str):
-        return re.sub(r"[%,|\s]", lambda match: urllib.parse.quote(match.group()), value)
-    return str(value)
 
 
 def _grid_path(name: str) -> Path:
@@ -255,6 +224,7 @@ def _known_in(layer: str) -> tuple[str, ...] | None:
     """The names that a layer's tables may have; ``None`` for datasets, as a grid may prepare for one that is not there yet."""
     known: dict[str, tuple[str, ...]] = {
         "device": names.DEVICES,
+        "data": DATA,
         "backbone": (*names.backbones(), *names.floors()),
         "compression": (names.NO_COMPRESSION, *names.compressions()),
     }
@@ -266,15 +236,13 @@ def _settings(where: str, settings: object) -> Settings:
     return {name: _setting(where, name, value) for name, value in table.items()}
 
 
-def _devices_of(where: str, sweep: object) -> tuple[Settings, Sequence[str]]:
-    """A sweep without its ``only``, and the devices that it is for."""
+def _only(where: str, sweep: object) -> tuple[Settings, str | None]:
+    """A sweep without its ``only``, and the device or kind of data that it is for; None is all."""
     settings = dict(_as_table(where, sweep, "a table of cell settings"))
-    if "only" not in settings:
-        return settings, names.DEVICES
-    only = settings.pop("only")
-    if only not in names.DEVICES:
-        raise ValueError(f"{where}: only: {_shown(only)}; expected one of: {', '.join(names.DEVICES)}")
-    return settings, (only,)
+    only = settings.pop("only", None)
+    if only is not None and only not in (*names.DEVICES, *DATA):
+        raise ValueError(f"{where}: only: {_shown(only)}; expected one of: {', '.join((*names.DEVICES, *DATA))}")
+    return settings, only
 
 
 def _axes(where: str, sweep: Settings) -> list[list[tuple[str, Any]]]:
@@ -290,13 +258,16 @@ def _axes(where: str, sweep: Settings) -> list[list[tuple[str, Any]]]:
     return axes
 
 
-def _layered(file: _File, combination: Settings, fixed: Settings) -> Settings:
-    """The settings of one cell: each layer is chosen by what the layers that name it say."""
+def _layered(file: _File, combination: Settings, fixed: Settings, interactions: Interactions | None) -> tuple[Settings, str]:
+    """The settings of one cell, each layer chosen by what the layers that name it say; and whether its data are small or large."""
     settings = {"dataset": DEFAULT_DATASET} | file.defaults
     chosen = settings | combination | fixed
+    named = file.layers["dataset"].get(chosen["dataset"], {}) | file.layers["backbone"].get(chosen.get("backbone", ""), {}) | combination
+    rows = 0 if interactions is None else interactions(chosen["dataset"], named.get("dataset_size", chosen.get("dataset_size")))
+    chosen["data"] = DATA[rows > LARGE]
     for layer in LAYERS:
         settings |= file.layers[layer].get(chosen.get(layer, ""), {})
-    return settings | combination | fixed
+    return settings | combination | fixed, chosen["data"]
 
 
 def _cells(where: str, settings: Settings, seeds: Sequence[int]) -> list[Cell]:
@@ -350,7 +321,7 @@ def _typed(where: str, value: object, hint: Any) -> Any:
     try:
         return msgspec.convert(value, hint)
     except (ValueError, OverflowError) as error:  # a number that no float can hold
-        raise ValueError(f"{where}: {_shown(value)} is {type(value).__name__}; expected {_type_name(hint)}") from error
+        raise ValueError(f"{where}: {_shown(value)} is {type(value).__name__}; expected {type_name(hint)}") from error
 
 
 def _as_table(where: str, value: object, expected: str) -> Settings:
@@ -359,31 +330,16 @@ def _as_table(where: str, value: object, expected: str) -> Settings:
     return value
 
 
-def _parsed(name: str, text: str) -> Any:
-    """The value of a setting from the text of ``--select``."""
-    hint = SETTINGS[name]
-    kinds = _kinds(hint)
-    try:
-        if hint == tuple[int, ...]:
-            return () if text == NONE else tuple(int(part) for part in text.split("+"))
-        if text == NONE and types.NoneType in kinds:
-            return None
-        if bool in kinds:
-            return {"true": True, "false": False}[text.lower()]
-        number = next((kind for kind in (int, float) if kind in kinds), None)
-        return urllib.parse.unquote(text) if number is None else number(text)
-    except (ValueError, KeyError) as error:
-        raise ValueError(f"--select: {name}: {text!r} is no {_type_name(hint)}") from error
-
-
-def _kinds(hint: Any) -> tuple[type, ...]:
+def kinds(hint: Any) -> tuple[type, ...]:
+    """The types that a setting may have."""
     return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
 
 
-def _type_name(hint: Any) -> str:
+def type_name(hint: Any) -> str:
+    """A setting's types, for a message."""
     if hint == tuple[int, ...]:
         return "a list of int"
-    return " or ".join(NONE if kind is types.NoneType else kind.__name__ for kind in _kinds(hint))
+    return " or ".join("none" if kind is types.NoneType else kind.__name__ for kind in kinds(hint))
 
 
 def _shown(value: object) -> str:

@@ -15,7 +15,7 @@ from typing import NoReturn
 from benchmarks.cell import Cell
 from benchmarks.environment import available_processors, chosen_device, environment
 from benchmarks.environment.portable import portable_argv
-from benchmarks.grids import ORDER_SEED, Durations, Grid, load_grid, preset_names, select, selecting, shuffled
+from benchmarks.grids import ORDER_SEED, Durations, Grid, load_grid, preset_names, shuffled
 from benchmarks.keys import Catalogue, model_key
 from benchmarks.labels import Labels
 from benchmarks.records import FINDINGS, Origin, Record, load_records
@@ -23,6 +23,7 @@ from benchmarks.run.jobs import SweepSettings, Work
 from benchmarks.run.plan import Data, Plan, Planned, Planner, Reason, model_fault, other_records
 from benchmarks.run.progress import display
 from benchmarks.run.sweep import Sweep
+from benchmarks.selection import select, selecting
 from benchmarks.store import check_out, locked, records_digest, remove_costs, remove_leftovers, remove_records, report_path, write_csv
 from persrec.commandline import DONE, INCOMPLETE, Parser, duration, guarded, one_line
 
@@ -134,10 +135,15 @@ def _command(options: argparse.Namespace, arguments: Sequence[str], work: Work) 
 
 
 def _validated(options: argparse.Namespace) -> Call:
+    def interactions(name: str, size: str | None) -> int:
+        from persrec.data import interaction_count  # noqa: PLC0415 - pandas takes a moment, and a refused call needs none
+
+        return interaction_count(name, size, data_dir=options.data_dir, cache_dir=options.cache_dir)
+
     device = chosen_device(options.device)
-    grid = load_grid(options.grid, device=device, dataset=options.dataset, seeds=options.seeds)
+    grid = load_grid(options.grid, device=device, dataset=options.dataset, seeds=options.seeds, interactions=interactions)
     cells = select(grid.cells, options.select, grid=grid.name)
-    from persrec.data import check_sources, dataset_digest  # noqa: PLC0415 - pandas takes a moment, and a refused call needs none
+    from persrec.data import check_sources, dataset_digest  # noqa: PLC0415 - as above
 
     digests: dict[Data, str] = {}
     for name, size in dict.fromkeys((cell.dataset, cell.dataset_size) for cell in cells):

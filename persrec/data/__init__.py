@@ -11,7 +11,9 @@ from persrec.data.errors import NoMatchError, SourceError
 from persrec.data.interactions import InteractionLog
 from persrec.data.prepared import check_cache_dir, default_cache_dir
 
-__all__ = ["InteractionLog", "NoMatchError", "SourceError", "check_sources", "dataset", "dataset_digest", "load_dataset"]
+__all__ = [
+    "InteractionLog", "NoMatchError", "SourceError", "check_sources", "dataset", "dataset_digest", "interaction_count", "load_dataset",
+]  # fmt: skip
 
 
 def dataset(name: str) -> Dataset:
@@ -72,6 +74,11 @@ def load_dataset(
     """
     with _one_line(name):
         return dataset(name).load(size, _data_dir(data_dir), _cache_dir(cache_dir))
+
+
+def interaction_count(name: str, size: str | None, *, data_dir: str | Path | None = None, cache_dir: str | Path | None = None) -> int:
+    """How many interactions a dataset has; arguments and errors as of `load_dataset`."""
+    return len(load_dataset(name, size=size, data_dir=data_dir, cache_dir=cache_dir).items)
 
 
 @contextmanager

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.cell import Cell, changed_at_evaluation
-from benchmarks.grids import SETTINGS, Limits, load_grid, preset_names, select, selecting, show, shuffled
+from benchmarks.grids import SETTINGS, Limits, load_grid, preset_names, shuffled
 from benchmarks.keys import model_key
+from benchmarks.selection import select, selecting, show
 from persrec import names
 
 
@@ -41,20 +42,22 @@ def test_lists_are_crossed_and_scalars_are_shared(tmp_path: Path) -> None:
 LAYERS = {
     "defaults": "[defaults]\nepochs = 2",
     "device": "[device.cpu]\nepochs = 3",
-    "dataset": "[dataset.synthetic]\nepochs = 4",
-    "backbone": "[backbone.hstu]\nepochs = 5",
-    "compression": "[compression.experts]\nepochs = 6",
+    "data": "[data.small]\nepochs = 4",
+    "dataset": "[dataset.synthetic]\nepochs = 5",
+    "backbone": "[backbone.hstu]\nepochs = 6",
+    "compression": "[compression.experts]\nepochs = 7",
 }
 
 
-@pytest.mark.parametrize("depth", range(1, 6))
+@pytest.mark.parametrize("depth", range(1, 7))
 def test_each_layer_overrides_the_layers_before_it(tmp_path: Path, depth: int) -> None:
     tables = "\n".join(list(LAYERS.values())[:depth])
     others = "\n[device.cuda]\nepochs = 90\n[dataset.ml-1m]\nepochs = 91\n[backbone.sasrec]\nepochs = 92\n[compression.full]\nepochs = 93\n"
+    others += "[data.large]\nepochs = 94\n"
     cells = cells_of(tmp_path, tables + others + '[[sweep]]\nbackbone = "hstu"\ncompression = "experts"\n')
     assert [cell.epochs for cell in cells] == [1 + depth]
-    cells = cells_of(tmp_path, tables + others + '[[sweep]]\nbackbone = "hstu"\ncompression = "experts"\nepochs = 7\n')
-    assert [cell.epochs for cell in cells] == [7]
+    cells = cells_of(tmp_path, tables + others + '[[sweep]]\nbackbone = "hstu"\ncompression = "experts"\nepochs = 8\n')
+    assert [cell.epochs for cell in cells] == [8]
 
 
 def test_the_command_line_chooses_dataset_device_and_seeds(tmp_path: Path) -> None:
@@ -102,8 +105,29 @@ def test_a_sweep_may_be_for_one_device_alone(tmp_path: Path) -> None:
     assert {cell.backbone for cell in cells_of(tmp_path, text, device="cuda")} == {"hstu", "sasrec", "llama"}
     with pytest.raises(ValueError, match=r"sweep 2: unknown setting 'token'"):  # held up on every device
         cells_of(tmp_path, text + "token = 4\n")
-    with pytest.raises(ValueError, match=r"for another device than cpu, so the grid holds no cell"):
+    with pytest.raises(ValueError, match=r"for another device than cpu or for other data, so the grid holds no cell"):
         cells_of(tmp_path, '[[sweep]]\nonly = "cuda"\nbackbone = "llama"\ncompression = "full"\n')
+
+
+def test_a_sweep_and_a_layer_may_be_for_small_or_large_data_alone(tmp_path: Path) -> None:
+    text = SMALL + '[data.large]\nepochs = 9\n[[sweep]]\nonly = "large"\nbackbone = "llama"\ncompression = "full"\n'
+    counts = {("synthetic", None): 500_000, ("synthetic", "long"): 500_001, ("ml-1m", None): 1_000_209}
+    asked: list[tuple[str, str | None]] = []
+
+    def interactions(name: str, size: str | None) -> int:
+        asked.append((name, size))
+        return counts[name, size]
+
+    def found(more: str = "", **options: str) -> set[tuple[str, int]]:
+        return {(cell.backbone, cell.epochs) for cell in cells_of(tmp_path, more + text, interactions=interactions, **options)}
+
+    assert found() == {("hstu", 1), ("sasrec", 1)}
+    assert found(dataset="ml-1m") == {("hstu", 9), ("sasrec", 9), ("llama", 9)}
+    assert found('[backbone.sasrec]\ndataset_size = "long"\n') == {("hstu", 1), ("sasrec", 9)}
+    assert len(asked) == len(set(asked)) + 1  # once a call: the two calls on synthetic data ask for its default size
+    cells_of(tmp_path, SMALL, interactions=lambda *_: pytest.fail("nothing tells small data from large"))
+    with pytest.raises(ValueError, match=r"for another device than cpu or for other data, so the grid holds no cell"):
+        cells_of(tmp_path, '[[sweep]]\nonly = "large"\nbackbone = "llama"\ncompression = "full"\n')
 
 
 def test_duplicates_collapse(tmp_path: Path) -> None:

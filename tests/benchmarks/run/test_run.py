@@ -15,10 +15,11 @@ from places import ALL, CELLS, COST_KINDS, GRID, MODELS, SHAPES, WITH_COST, Call
 
 from benchmarks import environment, measures, store
 from benchmarks.cell import Cell
-from benchmarks.grids import load_grid, select
+from benchmarks.grids import load_grid
 from benchmarks.records import Status, record_files
 from benchmarks.run import command as run
 from benchmarks.run.jobs import Work
+from benchmarks.selection import select
 from persrec import names
 
 

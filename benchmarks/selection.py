@@ -1,0 +1,76 @@
+"""``--select``: the cells of a grid that match what was asked for, in the words of a command line."""
+
+import re
+import types
+import urllib.parse
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.cell import Cell
+from benchmarks.grids import SETTINGS, kinds, type_name
+from persrec.names import nearest
+
+NONE = "none"  # how ``--select`` writes a setting without a value
+
+
+def select(cells: Sequence[Cell], expression: str, *, grid: str) -> tuple[Cell, ...]:
+    """The cells that match every term of ``backbone=hstu,tokens=0|4``; values are written as by `show`.
+
+    Raises:
+        ValueError: a term is no ``setting=value``, names no setting, has a value of another type, or nothing matches;
+            the message lists what is known.
+    """
+    selected = list(cells)
+    for term in filter(None, (part.strip() for part in expression.split(","))):
+        name, equals, texts = (part.strip() for part in term.partition("="))
+        if not equals:
+            raise ValueError(f"--select: {term!r} is not setting=value")
+        if name not in SETTINGS:
+            raise ValueError(f"--select: unknown setting {name!r}{nearest(name, SETTINGS)}; known: {', '.join(SETTINGS)}")
+        wanted = {_parsed(name, text.strip()) for text in texts.split("|")}
+        selected = [cell for cell in selected if getattr(cell, name) in wanted]
+        if not selected:
+            present = sorted({show(getattr(cell, name)) for cell in cells})
+            raise ValueError(f"--select: no cell of grid {grid} matches {expression!r}; {name} is one of: {', '.join(present)}")
+    return tuple(selected)
+
+
+def selecting(cell: Cell, cells: Sequence[Cell]) -> str:
+    """The shortest expression, by the order of settings, with which ``select`` finds this cell alone among ``cells``."""
+    varying = [name for name in SETTINGS if len({getattr(other, name) for other in cells}) > 1]
+    for name in list(reversed(varying)):
+        fewer = [other for other in varying if other != name]
+        alike = [other for other in cells if all(getattr(other, kept) == getattr(cell, kept) for kept in fewer)]
+        if len(alike) == 1:
+            varying = fewer
+    return ",".join(f"{name}={show(getattr(cell, name))}" for name in varying)
+
+
+def show(value: object) -> str:
+    """A setting's value as ``--select`` takes it: ``none``, ``true``, ``0.001``, ``0+4``; a comma in a text is ``%2C``."""
+    if value is None:
+        return NONE
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return "+".join(map(str, value)) or NONE
+    if isinstance(value, str):
+        return re.sub(r"[%,|\s]", lambda match: urllib.parse.quote(match.group()), value)
+    return str(value)
+
+
+def _parsed(name: str, text: str) -> Any:
+    """The value of a setting from the text of ``--select``."""
+    hint = SETTINGS[name]
+    possible = kinds(hint)
+    try:
+        if hint == tuple[int, ...]:
+            return () if text == NONE else tuple(int(part) for part in text.split("+"))
+        if text == NONE and types.NoneType in possible:
+            return None
+        if bool in possible:
+            return {"true": True, "false": False}[text.lower()]
+        number = next((kind for kind in (int, float) if kind in possible), None)
+        return urllib.parse.unquote(text) if number is None else number(text)
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"--select: {name}: {text!r} is no {type_name(hint)}") from error
