@@ -5,12 +5,12 @@ A grid file::
     description = "what the grid is for"
     [defaults]                # cell settings
     epochs = 3
-    [device.cuda]             # layers over them: device < data < dataset < backbone < compression < sweep
+    [device.cuda]             # layers over them: device < dataset < backbone < data < compression < sweep
     batch_size = 256
-    [data.large]              # small or large: data of up to or above 500,000 interactions
-    recent = 16
     [backbone.sasrec]
     layers = 1
+    [data.large]              # small or large: data of up to or above 500,000 interactions
+    layers = 2
     [[sweep]]                 # lists are crossed; a list of lists where the setting itself is a list
     only = "cuda"             # optional: a sweep for one device alone, or for small or large data alone
     backbone = ["hstu", "sasrec"]
@@ -45,7 +45,7 @@ MOST_CELLS = 100_000
 LARGEST_SIZE = 2**24  # of any whole number but a seed: beyond it lies a mistyped digit, not an experiment
 
 SETTINGS: dict[str, Any] = typing.get_type_hints(Cell)
-LAYERS = ("device", "data", "dataset", "backbone", "compression")
+LAYERS = ("device", "dataset", "backbone", "data", "compression")
 TABLES = ("description", "defaults", *LAYERS, "sweep", "estimate", "limits")
 LARGE = 500_000  # interactions; data with more are large, and a sweep over many models of them takes days
 DATA = ("small", "large")

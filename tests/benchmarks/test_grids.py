@@ -42,9 +42,9 @@ def test_lists_are_crossed_and_scalars_are_shared(tmp_path: Path) -> None:
 LAYERS = {
     "defaults": "[defaults]\nepochs = 2",
     "device": "[device.cpu]\nepochs = 3",
-    "data": "[data.small]\nepochs = 4",
-    "dataset": "[dataset.synthetic]\nepochs = 5",
-    "backbone": "[backbone.hstu]\nepochs = 6",
+    "dataset": "[dataset.synthetic]\nepochs = 4",
+    "backbone": "[backbone.hstu]\nepochs = 5",
+    "data": "[data.small]\nepochs = 6",
     "compression": "[compression.experts]\nepochs = 7",
 }
 
