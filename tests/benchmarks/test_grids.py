@@ -91,8 +91,8 @@ def test_the_grid_elastic_pairs_each_point_of_an_elastic_model_with_a_model_of_i
     assert {dataclasses.replace(cell, **alone) for cell in elastic} == set(cells) - set(elastic)
     assert {(cell.backbone, cell.seed) for cell in cells} == {("sasrec", seed) for seed in (1, 2, 3)}
     points = {(cell.compression, cell.tokens, cell.history) for cell in elastic}
-    assert points == {("full", 0, history) for history in (48, 96)} | {
-        ("experts", tokens, history) for tokens in (0, 1, 4, 16) for history in (48, 96)
+    assert points == {("full", 0, history) for history in (16, 64)} | {
+        ("experts", tokens, history) for tokens in (0, 1, 4, 16) for history in (16, 64)
     }
     models = {model_key(cell, dataset_digest="d") for cell in elastic}
     assert len(models) == 2 * 3  # of a compression and a seed one
@@ -125,6 +125,9 @@ def test_a_sweep_and_a_layer_may_be_for_small_or_large_data_alone(tmp_path: Path
     assert found(dataset="ml-1m") == {("hstu", 9), ("sasrec", 9), ("llama", 9)}
     assert found('[backbone.sasrec]\ndataset_size = "long"\n') == {("hstu", 1), ("sasrec", 9)}
     assert len(asked) == len(set(asked)) + 1  # once a call: the two calls on synthetic data ask for its default size
+    text += "[estimate]\nseconds_per_cell = 2\n[estimate.large]\nseconds_per_model = 9\n"
+    guesses = [load_grid(write(tmp_path, text), device="cpu", dataset=name, interactions=interactions).estimate for name in (None, "ml-1m")]
+    assert [(guess.seconds_per_model, guess.seconds_per_cell) for guess in guesses] == [(30.0, 2.0), (9.0, 2.0)]
     cells_of(tmp_path, SMALL, interactions=lambda *_: pytest.fail("nothing tells small data from large"))
     with pytest.raises(ValueError, match=r"for another device than cpu or for other data, so the grid holds no cell"):
         cells_of(tmp_path, '[[sweep]]\nonly = "large"\nbackbone = "llama"\ncompression = "full"\n')
