@@ -17,6 +17,7 @@ A grid file::
     compression = "experts"
     tokens = [0, 4]
     [estimate]                # optional: seconds of one model and one cell, for --list before anything was measured
+    [estimate.large]          # optional: the same on large data
     [limits]                  # optional: training_seconds, cell_seconds (inf: no limit), address_space_bytes
 """
 
@@ -107,7 +108,7 @@ class _File:
     defaults: Settings
     layers: Mapping[str, Mapping[str, Settings]]
     sweeps: Sequence[object]
-    estimate: Durations
+    estimate: Mapping[str, Durations]
     limits: Limits
 
     @property
@@ -118,7 +119,7 @@ class _File:
 
 def preset_names() -> list[str]:
     """The built-in grids: those whose file is there, the smallest first."""
-    small_to_large = ("smoke", "quick", "full", "profile", "paper")
+    small_to_large = ("smoke", "quick", "full", "complete", "profile", "paper")
     names = {path.stem for path in PRESETS.glob("*.toml")}
     return [name for name in small_to_large if name in names] + sorted(names.difference(small_to_large))
 
@@ -143,6 +144,7 @@ def load_grid(
     if interactions is not None:
         interactions = functools.cache(interactions) if file.tells_data_apart else None
     cells: dict[Cell, None] = {}
+    largest = "small"
     for number, sweep in enumerate(file.sweeps, start=1):
         where = f"{file.path}: sweep {number}"
         own, only = _only(where, sweep)
@@ -154,9 +156,10 @@ def load_grid(
             settings, data = _layered(file, dict(combination), fixed, interactions)
             if only in (None, device, data):
                 cells |= dict.fromkeys(_cells(where, settings, seeds))
+                largest = max(largest, data, key=DATA.index)
     if not cells:
         raise ValueError(f"{file.path}: every [[sweep]] is for another device than {device} or for other data, so the grid holds no cell")
-    return Grid(name=file.path.stem, description=file.description, cells=tuple(cells), estimate=file.estimate, limits=file.limits)
+    return Grid(name=file.path.stem, description=file.description, cells=tuple(cells), estimate=file.estimate[largest], limits=file.limits)
 
 
 def shuffled(cells: Sequence[Cell], *, seed: int = ORDER_SEED) -> tuple[Cell, ...]:
@@ -194,9 +197,18 @@ def _read(path: Path) -> _File:
         defaults=_settings(f"{path}: [defaults]", content.get("defaults", {})),
         layers={layer: _layer(path, layer, content.get(layer, {})) for layer in LAYERS},
         sweeps=sweeps,
-        estimate=_table(f"{path}: [estimate]", content.get("estimate", {}), Durations),
+        estimate=_estimates(path, content.get("estimate", {})),
         limits=_table(f"{path}: [limits]", content.get("limits", {}), Limits),
     )
+
+
+def _estimates(path: Path, tables: object) -> dict[str, Durations]:
+    """Durations by kind of data."""
+    own = dict(_as_table(f"{path}: [estimate]", tables, "a table of seconds"))
+    large = {name: value for name, value in own.items() if name != "large"} | _as_table(
+        f"{path}: [estimate.large]", own.pop("large", {}), "a table of seconds"
+    )
+    return {"small": _table(f"{path}: [estimate]", own, Durations), "large": _table(f"{path}: [estimate.large]", large, Durations)}
 
 
 def _toml(path: Path) -> dict[str, Any]:

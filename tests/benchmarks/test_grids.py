@@ -3,14 +3,10 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from benchmarks.cell import Cell, changed_at_evaluation
-from benchmarks.grids import SETTINGS, Limits, load_grid, preset_names, shuffled
-from benchmarks.keys import model_key
-from benchmarks.selection import select, selecting, show
-from persrec import names
+from benchmarks.cell import Cell
+from benchmarks.grids import Limits, load_grid, shuffled
+from benchmarks.selection import select
 
 
 def write(tmp_path: Path, text: str) -> str:
@@ -84,21 +80,6 @@ def test_the_lengths_of_an_elastic_model_are_one_setting(tmp_path: Path) -> None
         cells_of(tmp_path, text.replace("[128, 64]", "[128]"))
 
 
-def test_the_grid_elastic_pairs_each_point_of_an_elastic_model_with_a_model_of_its_own() -> None:
-    cells = load_grid("elastic", device="cpu").cells
-    alone = {"training": "separate", "elastic_tokens": (), "elastic_history": ()}
-    elastic = [cell for cell in cells if cell.training == "elastic"]
-    assert {dataclasses.replace(cell, **alone) for cell in elastic} == set(cells) - set(elastic)
-    assert {(cell.backbone, cell.seed) for cell in cells} == {("sasrec", seed) for seed in (1, 2, 3)}
-    points = {(cell.compression, cell.tokens, cell.history) for cell in elastic}
-    assert points == {("full", 0, history) for history in (48, 96)} | {
-        ("experts", tokens, history) for tokens in (0, 1, 4, 16) for history in (48, 96)
-    }
-    models = {model_key(cell, dataset_digest="d") for cell in elastic}
-    assert len(models) == 2 * 3  # of a compression and a seed one
-    assert len({model_key(cell, dataset_digest="d") for cell in cells} - models) == len(elastic)
-
-
 def test_a_sweep_may_be_for_one_device_alone(tmp_path: Path) -> None:
     text = SMALL + '[[sweep]]\nonly = "cuda"\nbackbone = "llama"\ncompression = "full"\n'
     assert {cell.backbone for cell in cells_of(tmp_path, text)} == {"hstu", "sasrec"}
@@ -125,6 +106,9 @@ def test_a_sweep_and_a_layer_may_be_for_small_or_large_data_alone(tmp_path: Path
     assert found(dataset="ml-1m") == {("hstu", 9), ("sasrec", 9), ("llama", 9)}
     assert found('[backbone.sasrec]\ndataset_size = "long"\n') == {("hstu", 1), ("sasrec", 9)}
     assert len(asked) == len(set(asked)) + 1  # once a call: the two calls on synthetic data ask for its default size
+    text += "[estimate]\nseconds_per_cell = 2\n[estimate.large]\nseconds_per_model = 9\n"
+    guesses = [load_grid(write(tmp_path, text), device="cpu", dataset=name, interactions=interactions).estimate for name in (None, "ml-1m")]
+    assert [(guess.seconds_per_model, guess.seconds_per_cell) for guess in guesses] == [(30.0, 2.0), (9.0, 2.0)]
     cells_of(tmp_path, SMALL, interactions=lambda *_: pytest.fail("nothing tells small data from large"))
     with pytest.raises(ValueError, match=r"for another device than cpu or for other data, so the grid holds no cell"):
         cells_of(tmp_path, '[[sweep]]\nonly = "large"\nbackbone = "llama"\ncompression = "full"\n')
@@ -217,74 +201,6 @@ def test_a_path_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", preset_names())
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-@pytest.mark.parametrize("dataset", ["synthetic", "ml-1m"])
-def test_presets_hold_up_everywhere(name: str, device: str, dataset: str) -> None:
-    grid = load_grid(name, device=device, dataset=dataset, seeds=(1, 2))
-    assert grid.description
-    assert {cell.dataset for cell in grid.cells} == {dataset}
-    assert {cell.device for cell in grid.cells} == {device}
-    assert len({cell.seed for cell in grid.cells}) == 2
-
-
-def test_smoke_covers_every_part() -> None:
-    cells = load_grid("smoke", device="cpu").cells
-    assert {cell.backbone for cell in cells} == {*names.backbones(), *names.floors()}
-    assert {(cell.backbone, cell.tokens) for cell in cells if cell.compression == "experts"} == {
-        (backbone, tokens) for backbone in names.backbones() for tokens in (0, 4)
-    }
-    assert {cell.compression for cell in cells} == {names.NO_COMPRESSION, *names.compressions()}
-    assert {cell.serving for cell in cells if cell.compression == "full"} == {"recompute", "cache"}
-    assert {0} < {cell.tokens for cell in cells if cell.compression == "experts"}
-    assert len({cell.segments for cell in cells}) > 1
-
-
-@pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_profile_and_paper_are_cost_alone_beside_full_attention(device: str) -> None:
-    for name in ("profile", "paper"):
-        cells = load_grid(name, device=device).cells
-        assert {cell.training for cell in cells} == {"none"}
-        recomputed = {cell for cell in cells if cell.compression == "full" and cell.serving == "recompute"}
-        without = {cell for cell in cells if not cell.control}
-        assert recomputed <= without  # they are the control itself
-        assert all(device == "cpu" and cell.history == 16_128 for cell in without - recomputed)  # where it takes minutes
-        assert {(cell.backbone, cell.history) for cell in cells} == {(cell.backbone, cell.history) for cell in recomputed}
-    assert max(cell.history + cell.recent for cell in load_grid("profile", device=device).cells) == 16_384
-
-
-def test_paper_has_the_papers_sizes() -> None:
-    cells = load_grid("paper", device="cuda").cells
-    sizes = {(cell.backbone, cell.layers, cell.heads, cell.width) for cell in cells}
-    assert sizes == {("hstu", 16, 8, 64), ("sasrec", 4, 4, 64), ("hllm", 16, 32, 2048)}
-    assert {(cell.history, cell.recent) for cell in cells} == {(400, 100), (1024, 256)}
-    experts = [cell for cell in cells if cell.compression == "experts"]
-    assert {(cell.tokens, cell.segments) for cell in experts} == {(4, 1), (4, 4)}  # the recent items are the last of 5
-    llamas = {(cell.item_layers, cell.key_value_heads, cell.feed_forward, cell.dtype) for cell in cells if cell.backbone == "hllm"}
-    assert llamas == {(16, 8, 8192, "bfloat16")}
-    counted = {cell.backbone for cell in load_grid("paper", device="cpu").cells if cell.counted_only}
-    assert (counted, any(cell.counted_only for cell in cells)) == ({"hllm"}, False)
-
-
-def test_full_sweeps_every_backbone_over_the_same_tokens() -> None:
-    cells = load_grid("full", device="cpu").cells
-    elastic = {(cell.backbone, cell.tokens) for cell in cells if cell.training == "elastic" and cell.segments == 1}
-    assert elastic == {(backbone, tokens) for backbone in names.backbones() for tokens in (0, 1, 2, 4, 8, 16)}
-    alike = [
-        {dataclasses.replace(cell, backbone="hstu") for cell in cells if cell.backbone == name} for name in ("hstu", "sasrec", "llama")
-    ]
-    assert alike[0] == alike[1]
-    assert alike[2] < alike[0]
-    # of two backbones alone: tokens in other places, models served from something else, and what PerSRec is held against
-    # at equal tokens and at equal FLOPs
-    placed = {cell for cell in alike[0] if cell.plan != "equal" or cell.segments == 8}
-    changed = {cell for cell in alike[0] if changed_at_evaluation(cell)}
-    others = {cell for cell in alike[0] if cell.compression in ("category", "retrieval", "memory", "strided", "random")}
-    longer = {cell for cell in alike[0] if cell.compression == "recent" and cell.recent != 32}
-    assert {cell.tokens for cell in others} == {4}
-    assert alike[0] - alike[2] == placed | changed | others | longer
-
-
 def test_a_whole_number_stands_for_a_float_wherever_it_is_written(tmp_path: Path) -> None:
     shape = '[[sweep]]\nbackbone = "hstu"\ncompression = "full"\n'
     for name in ("learning_rate", "item_learning_rate", "temperature", "weight_decay", "recent_weight"):
@@ -309,98 +225,6 @@ def test_limits_and_estimate_come_from_the_file(tmp_path: Path) -> None:
     grid = load_grid(write(tmp_path, SMALL + "[limits]\ncell_seconds = 5\n[estimate]\nseconds_per_cell = 2\n"), device="cpu")
     assert grid.limits == Limits(cell_seconds=5)
     assert grid.estimate.seconds_per_cell == 2
-
-
-def test_select_takes_terms_and_alternatives(tmp_path: Path) -> None:
-    cells = cells_of(tmp_path, SMALL)
-    chosen = select(cells, "backbone=hstu, tokens=0|8", grid="own")
-    assert [(cell.backbone, cell.tokens) for cell in chosen] == [("hstu", 0), ("hstu", 8)]
-    assert select(cells, "", grid="own") == cells
-    assert select(cells, "key_value_heads=none", grid="own") == cells
-    assert select(cells, "item_learning_rate=none", grid="own") == cells
-    for text in ("0.001", "1e-3", "1.0e-03"):
-        assert select(cells, f"learning_rate={text}", grid="own") == cells
-    assert select(cells, "learning_rate=1e-3,time_bias=true,dataset_size=none,elastic_tokens=none", grid="own") == cells
-
-
-@pytest.mark.parametrize(
-    ("expression", "pattern"),
-    [
-        ("token=4", "unknown setting 'token'.*did you mean 'tokens'.*known: backbone"),
-        ("tokens", "'tokens' is not setting=value"),
-        ("tokens=four", "tokens: 'four' is no int"),
-        ("item_learning_rate=fast", "item_learning_rate: 'fast' is no float or none"),
-        ("time_bias=1", "time_bias: '1' is no bool"),
-        ("key_value_heads=four", "key_value_heads: 'four' is no int or none"),
-        ("tokens=5", "no cell of grid own matches 'tokens=5'; tokens is one of: 0, 4, 8"),
-        ("backbone=llama", "backbone is one of: hstu, sasrec"),
-    ],
-)
-def test_select_names_what_is_known(tmp_path: Path, expression: str, pattern: str) -> None:
-    with pytest.raises(ValueError, match=pattern):
-        select(cells_of(tmp_path, SMALL), expression, grid="own")
-
-
-@pytest.mark.parametrize("name", preset_names())
-def test_every_cell_has_an_expression_that_finds_it_alone(name: str) -> None:
-    cells = load_grid(name, device="cpu", seeds=(1, 2)).cells
-    for cell in cells:
-        assert select(cells, selecting(cell, cells), grid=name) == (cell,)
-
-
-def every_setting(cell: Cell) -> str:
-    return ",".join(f"{name}={show(getattr(cell, name))}" for name in SETTINGS)
-
-
-@pytest.mark.parametrize("name", preset_names())
-def test_every_setting_of_every_cell_can_be_selected(name: str) -> None:
-    cells = load_grid(name, device="cuda").cells
-    for cell in cells:
-        assert select(cells, every_setting(cell), grid=name) == (cell,)
-
-
-RATES = st.floats(min_value=0, exclude_min=True, allow_infinity=False, allow_nan=False)
-CELLS = st.builds(
-    Cell,
-    backbone=st.just("llama"),
-    compression=st.just("experts"),
-    dataset=st.text(max_size=12),
-    dataset_size=st.none() | st.text(max_size=12).filter(lambda text: text.strip() != "none"),
-    tokens=st.integers(0, 9),
-    elastic_tokens=st.lists(st.integers(0, 9), max_size=3).map(tuple),
-    width=st.just(48),
-    key_value_heads=st.none() | st.just(1),
-    feed_forward=st.none() | st.integers(1, 99),
-    time_bias=st.booleans(),
-    learning_rate=RATES,
-    item_learning_rate=st.none() | RATES,
-    dropout=st.floats(min_value=0, max_value=1, exclude_max=True),
-    seed=st.integers(0, 2**63 - 1),
-)
-
-
-@given(st.lists(CELLS, min_size=1, max_size=4, unique=True))
-def test_any_cell_is_found_by_its_expression(cells: list[Cell]) -> None:
-    for cell in cells:
-        assert select(cells, selecting(cell, cells), grid="own") == (cell,)
-        assert cell in select(cells, every_setting(cell), grid="own")
-
-
-def test_a_lone_cell_needs_no_expression(tmp_path: Path) -> None:
-    (cell,) = cells_of(tmp_path, '[[sweep]]\nbackbone = "hstu"\ncompression = "full"\n')
-    assert selecting(cell, [cell]) == ""
-
-
-def test_values_are_shown_as_select_takes_them() -> None:
-    assert [show(value) for value in (None, True, (0, 4), (), 0.001, "hstu", "my, own|.toml")] == [
-        "none",
-        "true",
-        "0+4",
-        "none",
-        "0.001",
-        "hstu",
-        "my%2C%20own%7C.toml",
-    ]
 
 
 def test_the_order_is_a_permutation_within_each_dataset() -> None:

@@ -18,7 +18,7 @@ def test_list_names_every_dataset(capsys):
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(names.datasets()) == ["synthetic", "ml-1m"]
-    assert "sizes: tiny, small, medium, rounds, titled, long" in lines[0]
+    assert "sizes: tiny, small, medium, rounds, titled, laps, long" in lines[0]
 
 
 def test_prepare_writes_the_cache_that_load_reads(capsys, tmp_path):

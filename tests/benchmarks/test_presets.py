@@ -1,0 +1,111 @@
+import dataclasses
+import itertools
+from collections.abc import Callable
+
+import pytest
+
+from benchmarks.cell import changed_at_evaluation
+from benchmarks.grids import load_grid, preset_names
+from benchmarks.keys import model_key
+from persrec import names
+
+
+@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("dataset", ["synthetic", "ml-1m"])
+def test_presets_hold_up_everywhere(name: str, device: str, dataset: str) -> None:
+    grid = load_grid(name, device=device, dataset=dataset, seeds=(1, 2))
+    assert grid.description
+    assert {cell.dataset for cell in grid.cells} == {dataset}
+    assert {cell.device for cell in grid.cells} == {device}
+    assert len({cell.seed for cell in grid.cells}) == 2
+
+
+def test_smoke_covers_every_part() -> None:
+    cells = load_grid("smoke", device="cpu").cells
+    assert {cell.backbone for cell in cells} == {*names.backbones(), *names.floors()}
+    assert {(cell.backbone, cell.tokens) for cell in cells if cell.compression == "experts"} == {
+        (backbone, tokens) for backbone in names.backbones() for tokens in (0, 4)
+    }
+    assert {cell.compression for cell in cells} == {names.NO_COMPRESSION, *names.compressions()}
+    assert {cell.serving for cell in cells if cell.compression == "full"} == {"recompute", "cache"}
+    assert {0} < {cell.tokens for cell in cells if cell.compression == "experts"}
+    assert len({cell.segments for cell in cells}) > 1
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_profile_and_paper_are_cost_alone_beside_full_attention(device: str) -> None:
+    for name in ("profile", "paper"):
+        cells = load_grid(name, device=device).cells
+        assert {cell.training for cell in cells} == {"none"}
+        recomputed = {cell for cell in cells if cell.compression == "full" and cell.serving == "recompute"}
+        without = {cell for cell in cells if not cell.control}
+        assert recomputed <= without  # they are the control itself
+        assert all(device == "cpu" and cell.history == 16_128 for cell in without - recomputed)  # where it takes minutes
+        assert {(cell.backbone, cell.history) for cell in cells} == {(cell.backbone, cell.history) for cell in recomputed}
+    assert max(cell.history + cell.recent for cell in load_grid("profile", device=device).cells) == 16_384
+
+
+def test_paper_has_the_papers_sizes() -> None:
+    cells = load_grid("paper", device="cuda").cells
+    sizes = {(cell.backbone, cell.layers, cell.heads, cell.width) for cell in cells}
+    assert sizes == {("hstu", 16, 8, 64), ("sasrec", 4, 4, 64), ("hllm", 16, 32, 2048)}
+    assert {(cell.history, cell.recent) for cell in cells} == {(400, 100), (1024, 256)}
+    experts = [cell for cell in cells if cell.compression == "experts"]
+    assert {(cell.tokens, cell.segments) for cell in experts} == {(4, 1), (4, 4)}  # the recent items are the last of 5
+    llamas = {(cell.item_layers, cell.key_value_heads, cell.feed_forward, cell.dtype) for cell in cells if cell.backbone == "hllm"}
+    assert llamas == {(16, 8, 8192, "bfloat16")}
+    counted = {cell.backbone for cell in load_grid("paper", device="cpu").cells if cell.counted_only}
+    assert (counted, any(cell.counted_only for cell in cells)) == ({"hllm"}, False)
+
+
+def rows(count: int) -> Callable[[str, str | None], int]:
+    return lambda name, size: count
+
+
+@pytest.mark.parametrize(
+    ("count", "lengths", "seeds", "models"),
+    [
+        (500_000, (16, 32, 64), {"hstu": 3, "sasrec": 3, "llama": 1, "hllm": 1}, 2 * 3 * 4 + 2 * 2 + 4),
+        (500_001, (46, 92, 184), {"hstu": 1, "sasrec": 1}, 4 + 2),
+    ],
+)
+def test_full_holds_elastic_models_of_every_point_first(count: int, lengths: tuple[int, ...], seeds: dict[str, int], models: int) -> None:
+    cells = [cell for cell in load_grid("full", device="cpu", interactions=rows(count)).cells if not cell.is_floor]
+    plain = [cell for cell in cells if cell.training == "elastic" and cell.segments == 1 and not changed_at_evaluation(cell)]
+    for backbone, runs in seeds.items():
+        of_experts = {(c.tokens, c.history, c.seed) for c in plain if (c.backbone, c.compression) == (backbone, "experts")}
+        assert of_experts == set(itertools.product((0, 1, 2, 4, 8, 16), lengths, range(1, runs + 1)))
+        of_full = {(c.serving, c.history, c.seed) for c in plain if (c.backbone, c.compression) == (backbone, "full")}
+        assert of_full == set(itertools.product(("recompute", "cache"), lengths, range(1, runs + 1)))
+    assert {cell.backbone for cell in cells} == set(seeds)
+    assert len({model_key(cell, dataset_digest="d") for cell in cells}) == models
+
+
+@pytest.mark.parametrize("count", [500_000, 500_001])
+def test_complete_holds_every_backbone_with_every_compression_three_times(count: int) -> None:
+    cells = load_grid("complete", device="cpu", interactions=rows(count)).cells
+    found = {(cell.backbone, cell.compression, cell.seed) for cell in cells if not cell.is_floor}
+    assert found == set(itertools.product(names.backbones(), names.compressions(), (1, 2, 3)))
+
+
+@pytest.mark.parametrize("name", ["quick", "full", "complete", "elastic"])
+@pytest.mark.parametrize("count", [500_000, 500_001])
+def test_compared_models_have_equal_targets_a_step_and_one_bound(name: str, count: int) -> None:
+    cells = [cell for cell in load_grid(name, device="cpu", interactions=rows(count)).cells if not cell.is_floor]
+    assert len({(cell.step_targets, cell.epochs, cell.patience, cell.decays) for cell in cells}) == 1
+
+
+def test_the_grid_elastic_pairs_each_point_of_an_elastic_model_with_a_model_of_its_own() -> None:
+    cells = load_grid("elastic", device="cpu").cells
+    alone = {"training": "separate", "elastic_tokens": (), "elastic_history": ()}
+    elastic = [cell for cell in cells if cell.training == "elastic"]
+    assert {dataclasses.replace(cell, **alone) for cell in elastic} == set(cells) - set(elastic)
+    assert {(cell.backbone, cell.seed) for cell in cells} == {("sasrec", seed) for seed in (1, 2, 3)}
+    points = {(cell.compression, cell.tokens, cell.history) for cell in elastic}
+    assert points == {("full", 0, history) for history in (16, 64)} | {
+        ("experts", tokens, history) for tokens in (0, 1, 4, 16) for history in (16, 64)
+    }
+    models = {model_key(cell, dataset_digest="d") for cell in elastic}
+    assert len(models) == 2 * 3  # of a compression and a seed one
+    assert len({model_key(cell, dataset_digest="d") for cell in cells} - models) == len(elastic)
