@@ -115,9 +115,18 @@ SIZES: dict[str, SyntheticSettings] = {
     "medium": SyntheticSettings(users=4000, shortest=360, longest=480, categories=64, items_per_category=30),
     "rounds": _ROUNDS,
     "titled": dataclasses.replace(_ROUNDS, titled=True),
-    # more interests than tokens in any grid, each seen about twice behind the last 8 items, in few enough events to be learnt in minutes
+    # more interests than the tokens of any grid, each seen about twice before the last 8 items; few enough events to be learnt in minutes
     "laps": SyntheticSettings(
-        users=1500, shortest=110, longest=150, categories=24, items_per_category=8, stay=0.0, follow=0.8, base=100.0, titled=True
+        users=1500,
+        shortest=110,
+        longest=150,
+        categories=24,
+        items_per_category=20,
+        stay=0.0,
+        follow=0.8,
+        base=100.0,
+        repeat=150.0,
+        titled=True,
     ),
     "long": SyntheticSettings(users=24, shortest=12_000, longest=16_384, categories=64, items_per_category=30),
 }
