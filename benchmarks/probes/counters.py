@@ -39,7 +39,7 @@ NOT_PRODUCTS = frozenset(
         "nonzero", "norm", "numpy_T", "ones", "ones_like", "pad", "pow", "reciprocal", "remainder", "repeat",
         "repeat_interleave", "rms_norm", "roll", "rsqrt", "rsub", "scatter", "scatter_add", "scatter_reduce", "sigmoid", "silu",
         "silu_", "sin", "softmax", "sort", "split", "sqrt", "stack", "sub", "sub_", "sum", "tanh", "to", "topk", "tril",
-        "tril_", "triu", "triu_", "type_as", "unbind", "unflatten", "unfold", "where", "zeros", "zeros_like",
+        "tril_", "triu", "triu_", "type_as", "unbind", "unflatten", "unfold", "where", "zero_", "zeros", "zeros_like",
     )
 )
 # fmt: on

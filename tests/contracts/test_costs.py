@@ -172,15 +172,17 @@ def test_a_joint_pass_costs_the_sum_of_its_segments(backbone, case):
 
 
 @pytest.mark.parametrize("backbone", ["hstu", "sasrec"])
-def test_the_full_grid_holds_recent_alone_at_the_tokens_and_at_the_flops_of_experts(backbone):
-    cells = [cell for cell in load_grid("full", device="cpu").cells if cell.backbone == backbone and cell.history + cell.recent == 256]
+@pytest.mark.parametrize(("rows", "window", "recent"), [(1, 72, 8), (500_001, 200, 16)])
+def test_the_complete_grid_holds_recent_alone_at_the_tokens_and_at_the_flops_of_experts(backbone, rows, window, recent):
+    grid = load_grid("complete", device="cpu", interactions=lambda name, size: rows)
+    cells = [cell for cell in grid.cells if cell.backbone == backbone and cell.history + cell.recent == window]
     held = {cell.recent for cell in cells if cell.compression == "recent"}
-    model = build_backbone(backbone, BackboneSettings(width=48, layers=2, heads=1, length=64))
+    model = build_backbone(backbone, BackboneSettings(width=64, layers=2, heads=1, length=80))
 
     def cost(recent, tokens):
         return sum(model.macs(positions=recent, pairs=model.executed_pairs(queries=recent, prefix=tokens)).values())
 
     for tokens in (4, 16):
-        nearest = min(range(32, 49), key=lambda recent: abs(cost(recent, 0) - cost(32, tokens)))
-        assert {32, 32 + tokens, nearest} <= held
-        assert cost(nearest, 0) == pytest.approx(cost(32, tokens), rel=0.01)
+        nearest = min(range(recent, 49), key=lambda wider: abs(cost(wider, 0) - cost(recent, tokens)))
+        assert {recent, recent + tokens, nearest} <= held
+        assert cost(nearest, 0) == pytest.approx(cost(recent, tokens), rel=0.05)

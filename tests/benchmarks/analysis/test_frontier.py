@@ -109,7 +109,7 @@ def test_a_cheaper_and_better_rival_is_named():
     assert standings[2].dominated_by is None
 
 
-@pytest.mark.parametrize("model", [{"converged": False}, {"steps": 50}])
+@pytest.mark.parametrize("model", [{"converged": False}, {"steps": 50, "converged": None}])
 def test_nothing_is_dominated_for_sure_by_what_was_trained_otherwise(model):
     _, standings = stand(three(**model))
     assert standings[1].dominated_by is None
