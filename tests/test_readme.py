@@ -40,12 +40,12 @@ def test_it_fits_two_screens():
     assert len(README.splitlines()) <= MOST_LINES
 
 
-def test_its_shares_stand_in_the_summary_that_it_names():
+def test_its_figures_stand_in_the_summary_that_it_names():
     claim = README[README.index("With one seed, on synthetic interests") : README.index("## Two commands")]
     summary = (PROJECT / re.search(r"`(reports/\S+/summary\.md)`", claim)[1]).read_text()
-    shares = re.findall(r"\d[\d.]*%", claim)
-    assert len(shares) == 3
-    assert [share for share in shares if share not in summary] == []
+    figures = re.findall(r"\d[\d.]*%|0\.\d+|\d[\d.]* KiB", claim)
+    assert len(figures) == 3 + 5 + 2
+    assert [figure for figure in figures if figure not in summary] == []
 
 
 @pytest.mark.parametrize("page", ["README.md", *sorted(path.name for path in (PROJECT / "docs").glob("*.md"))])
