@@ -32,7 +32,11 @@ def test_a_killed_run_leaves_whole_records_and_no_process_and_the_next_one_finis
 
 
 def test_a_second_run_is_refused_and_an_interrupted_one_ends_clean(place: Path) -> None:
-    running = start(place, seconds=900)
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell puts in the background may ignore it
+    try:
+        running = start(place, seconds=900)
+    finally:
+        signal.signal(signal.SIGINT, handler)
     wait_for((place / "did").read_text)
     second = start(place, seconds=0)
     out, err = second.communicate(timeout=LONG_S)
