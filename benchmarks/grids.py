@@ -205,9 +205,8 @@ def _read(path: Path) -> _File:
 def _estimates(path: Path, tables: object) -> dict[str, Durations]:
     """Durations by kind of data."""
     own = dict(_as_table(f"{path}: [estimate]", tables, "a table of seconds"))
-    large = {name: value for name, value in own.items() if name != "large"} | _as_table(
-        f"{path}: [estimate.large]", own.pop("large", {}), "a table of seconds"
-    )
+    more = own.pop("large", {})
+    large = own | _as_table(f"{path}: [estimate.large]", more, "a table of seconds")
     return {"small": _table(f"{path}: [estimate]", own, Durations), "large": _table(f"{path}: [estimate.large]", large, Durations)}
 
 
@@ -274,10 +273,10 @@ def _layered(file: _File, combination: Settings, fixed: Settings, interactions: 
     """The settings of one cell, each layer chosen by what the layers that name it say; and whether its data are small or large."""
     settings = {"dataset": DEFAULT_DATASET} | file.defaults
     chosen = settings | combination | fixed
-    named = file.layers["dataset"].get(chosen["dataset"], {}) | file.layers["backbone"].get(chosen.get("backbone", ""), {}) | combination
-    rows = 0 if interactions is None else interactions(chosen["dataset"], named.get("dataset_size", chosen.get("dataset_size")))
-    chosen["data"] = DATA[rows > LARGE]
     for layer in LAYERS:
+        if layer == "data":  # the layers before it say which data these are
+            size = (settings | combination | fixed).get("dataset_size")
+            chosen["data"] = DATA[interactions is not None and interactions(chosen["dataset"], size) > LARGE]
         settings |= file.layers[layer].get(chosen.get(layer, ""), {})
     return settings | combination | fixed, chosen["data"]
 

@@ -53,12 +53,6 @@ class Contrast:
     recovered: Estimate
 
     @property
-    def worth_unequal(self) -> tuple[str, ...]:
-        """Why the training of the two references is not equal (`benchmarks.analysis.trained.unequal`)."""
-        full, no_token = self.references.full_quality, self.references.no_token
-        return () if full is None or no_token is None else unequal(full, no_token)
-
-    @property
     def all_unequal(self) -> tuple[str, ...]:
         """Why its shares of full history do not rest on equal training: its own, full history's and no token's."""
         held = (self.references.full_quality, self.references.no_token)

@@ -111,6 +111,11 @@ def of_quality(estimate: Estimate, shown: Form = "ratio") -> Entry:
     return Entry(text=value, order=estimate.value, detail=interval.removesuffix(")") or estimate.reason)
 
 
+def of_ratio(value: float | None) -> Entry:
+    """A figure such as NDCG@10 by itself, or that there is none."""
+    return NOTHING if value is None else Entry(text=text.ratio(value), order=value)
+
+
 def of_difference(estimate: Estimate) -> Entry:
     """A signed difference, coloured where several seeds' interval leaves 0 out."""
     entry = of_quality(estimate, "signed")

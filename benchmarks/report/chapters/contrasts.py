@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.references import compare, contrasted
-from benchmarks.analysis.worth import floors_above, worths
+from benchmarks.analysis.worth import Worth, floors_above, worths
 from benchmarks.report.figures.experiments import staleness_figure
 from benchmarks.report.figures.forest import forest_figure
 from benchmarks.report.names import Names
@@ -52,19 +52,19 @@ def _compared(peers: Peers) -> Group:
         caption="PerSRec beside what keeps as many vectors, or recent items in their place, at equal tokens",
     )
     elastic = elastic_table(peers.configurations, peers.names, key=f"elastic-{peers.key}")
-    worth = worth_table(worths(peers.configurations, QUALITY_METRICS[0]), peers.names, key=f"worth-{peers.key}")
+    every = worths(peers.configurations, QUALITY_METRICS[0])
+    worth = worth_table(every, peers.names, key=f"worth-{peers.key}")
     floors = floors_table(floors_above(peers.configurations, QUALITY_METRICS[0]), peers.names, key=f"floors-{peers.key}")
     return Group(
         title=peers.title,
-        points=tuple(_does_history_pay(peers.configurations, peers.names)),
+        points=tuple(_does_history_pay(every, peers.configurations, peers.names)),
         drawings=(forest,) if forest else (),
         tables=tuple(table for table in (worth, floors, *tables, equal, elastic) if table),
     )
 
 
-def _does_history_pay(among: Sequence[Configuration], names: Names) -> list[str]:
-    """What the long history is worth on each backbone, and which floors lie above models."""
-    every = worths(among, QUALITY_METRICS[0])
+def _does_history_pay(every: Sequence[Worth], among: Sequence[Configuration], names: Names) -> list[str]:
+    """What the long history is worth on each backbone, or that nothing tells."""
     if not any(one.is_control or one.cell.compression == "recent" for one in among):
         return ["There is no no-token cell here, so what the tokens carry cannot be told from what the recent items carry."]
     return [worth_in_words(worth, names) for worth in every]

@@ -65,7 +65,7 @@ def ranked_table(among: Sequence[Configuration], frontiers: Frontiers, names: Na
     rows = []
     for rank, one in enumerate(order, start=1):
         entries = [Entry(text=str(rank), order=rank), Entry(text=names(one), family=family(one).key)]
-        entries += [_validated(one)] if by_validation else []
+        entries += [tabular.of_ratio(own_validation(one))] if by_validation else []
         entries += [tabular.of_quality(one.quality(name)) for name in qualities]
         entries += [tabular.of_cost(name, _cost(one, name)) for name in costs]
         if chances:
@@ -99,11 +99,6 @@ def _chosen_last(one: Configuration) -> float:
     """By validation, a floor by its test quality; without a quality last."""
     figure = own_validation(one)
     return _worse_last(one) if figure is None or one.quality(QUALITY_METRICS[0]).value is None else -figure
-
-
-def _validated(one: Configuration) -> Entry:
-    figure = own_validation(one)
-    return tabular.NOTHING if figure is None else Entry(text=text.ratio(figure), order=figure)
 
 
 def _dearer_last(one: Configuration) -> float:

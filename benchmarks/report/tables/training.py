@@ -39,7 +39,6 @@ def _row(one: Configuration, record: Record, names: Names) -> Row | None:
     model = record.model
     if model is None:
         return None
-    best = model.best_validation
     return tabular.row(
         Entry(text=names(one), family=family(one).key),
         _CONVERGED[model.converged],
@@ -48,7 +47,8 @@ def _row(one: Configuration, record: Record, names: Names) -> Row | None:
         _significant(model.train_seconds, " s"),
         _significant(model.seconds_per_million_targets, " s"),
         _significant(model.learning_rate_at_best),
-        *(tabular.NOTHING if figure is None else Entry(text=text.ratio(figure), order=figure) for figure in (best, model.validation)),
+        tabular.of_ratio(model.best_validation),
+        tabular.of_ratio(model.validation),
         Entry(text=model.key[:12], tone="code"),
         family=family(one).name,
         backbone=filter_name(one),

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS
 from benchmarks.analysis.worth import AboveModels, Worth
 from benchmarks.report import tabular
@@ -15,21 +14,19 @@ _SHOWN = METRIC_NAMES[_METRIC]
 
 def worth_table(every: Sequence[Worth], names: Names, *, key: str) -> Table | None:
     """A row a backbone: full history and no token, both the best on validation, their difference and the least that could be told."""
-    rows = []
-    for worth in every:
-        half = worth.gap.half_width
-        rows.append(
-            tabular.row(
-                backbone_name(worth.full),
-                Entry(text=names(worth.full), family=family(worth.full).key),
-                tabular.of_quality(worth.full.quality(_METRIC)),
-                Entry(text=names(worth.no_token), family=family(worth.no_token).key),
-                tabular.of_quality(worth.no_token.quality(_METRIC)),
-                tabular.of_comparison(worth.gap, worth.full, worth.no_token),
-                tabular.NOTHING if half is None else Entry(text=text.ratio(half), order=half),
-                tabular.of_count(len(worth.gap.by_seed)),
-            )
+    rows = [
+        tabular.row(
+            backbone_name(worth.full),
+            Entry(text=names(worth.full), family=family(worth.full).key),
+            tabular.of_quality(worth.full.quality(_METRIC)),
+            Entry(text=names(worth.no_token), family=family(worth.no_token).key),
+            tabular.of_quality(worth.no_token.quality(_METRIC)),
+            tabular.of_comparison(worth.gap, worth.full, worth.no_token),
+            tabular.of_ratio(worth.gap.half_width),
+            tabular.of_count(len(worth.gap.by_seed)),
         )
+        for worth in every
+    ]
     numeric = (f"full history: {_SHOWN}", f"no token: {_SHOWN}", "full minus no token", "smallest difference", "seeds")
     explanations = {
         "full minus no token": tabular.PAIRED,
