@@ -68,8 +68,8 @@ def validation_as_used(subject: Subject, data: LeaveOneOut, *, best: float | Non
     cell = subject.cell
     if cell.training != "elastic":
         return best
-    histories = (cell.history,) if cell.history_lengths else ()
-    figure = validation_figure(subject.model, data, time_bias=cell.time_bias, tokens=cell.tokens, histories=histories)()
+    tokens, histories = (cell.tokens,) if cell.token_counts else (), (cell.history,) if cell.history_lengths else ()
+    figure = validation_figure(subject.model, data, time_bias=cell.time_bias, tokens=tokens, histories=histories)()
     return figure if math.isfinite(figure) else None
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cell import Cell
-from benchmarks.probes.models import build_model, use_tokens
+from benchmarks.probes.models import build_model
 from benchmarks.probes.validation import validation_figure
 from persrec.commandline import duration
 from persrec.data.interactions import InteractionLog
@@ -34,10 +34,8 @@ def train(
     model = build_model(cell, data.num_items, log.item_texts, log.item_categories)
     _drop_foreign_state(state, code_digest)
     report("training")
-    tokens = validation_tokens(cell)
-    if tokens is not None:
-        use_tokens(model, tokens)
-    validate = validation_figure(model, data, time_bias=cell.time_bias, tokens=tokens, histories=validation_histories(cell))
+    tokens, histories = ends(cell.token_counts), ends(cell.history_lengths)
+    validate = validation_figure(model, data, time_bias=cell.time_bias, tokens=tokens, histories=histories)
 
     keeper, settings = StateKeeper(state), recipe(cell)
     teller = Teller(TrainingPhases.of(settings, data.train_ends), report)
@@ -122,16 +120,10 @@ def _drop_foreign_state(state: Path, code_digest: str) -> None:
     write_atomically(mark, code_digest.encode())
 
 
-def validation_tokens(cell: Cell) -> int | None:
-    """The token count that a model is validated with: an elastic one's middle count; None is the model's only one."""
-    return cell.token_counts[len(cell.token_counts) // 2] if cell.token_counts else None
+def ends(served: tuple[int, ...]) -> tuple[int, ...]:
+    """What an elastic model is validated with, of the counts or lengths that it serves: the least and the most.
 
-
-def validation_histories(cell: Cell) -> tuple[int, ...]:
-    """The lengths of the history that a model is validated with: an elastic one's shortest and longest; empty is the whole.
-
-    The weights that are kept are the best on the mean of both, so neither end of a sweep chooses them alone, and the shorter one costs
-    the less.
+    The weights that are kept are the best on the mean, so neither end of a sweep chooses them alone, and the training goes on while
+    either still gains: few tokens are learnt long before many are.
     """
-    lengths = cell.history_lengths
-    return tuple(sorted({lengths[0], lengths[-1]})) if lengths else ()
+    return tuple(sorted({served[0], served[-1]})) if served else ()

@@ -96,5 +96,5 @@ def test_validation_reads_the_catalogue_once(monkeypatch):
     reads = []
     encode = subject.model.items.encode
     monkeypatch.setattr(subject.model.items, "encode", lambda *given: reads.append(len(given[0])) or encode(*given))
-    validation_figure(subject.model, leave_one_out(LOG), time_bias=True, tokens=None)()
+    validation_figure(subject.model, leave_one_out(LOG), time_bias=True)()
     assert reads == [LOG.num_items]

@@ -69,12 +69,11 @@ def test_an_elastic_model_draws_every_length_and_every_count_apart_and_trains_on
     assert all(abs(targets - 4 * 16) < 16 for _, _, targets, _ in drawn)  # a window more or less than 4 whole ones
 
 
-def test_an_elastic_model_is_validated_at_its_middle_count_and_at_both_ends_of_its_histories(monkeypatch):
+def test_an_elastic_model_is_validated_at_both_ends_of_its_counts_and_histories(monkeypatch):
     cell = dataclasses.replace(CELLS["elastic in history"], elastic_tokens=(0, 1, 2), elastic_history=(3, 6, 12))
-    assert (training.validation_tokens(cell), training.validation_histories(cell)) == (1, (3, 12))
-    assert training.validation_histories(dataclasses.replace(cell, elastic_history=(12,))) == (12,)
-    assert training.validation_histories(CELLS["elastic"]) == training.validation_histories(CELLS["experts"]) == ()
-    assert training.validation_tokens(dataclasses.replace(cell, elastic_tokens=())) is None
+    assert (training.ends(cell.token_counts), training.ends(cell.history_lengths)) == ((0, 2), (3, 12))
+    assert training.ends((12,)) == (12,)
+    assert training.ends(()) == ()
 
     model, data = build_model(cell, LOG.num_items), leave_one_out(LOG)
     asked = []
@@ -86,12 +85,13 @@ def test_an_elastic_model_is_validated_at_its_middle_count_and_at_both_ends_of_i
     states = validation.user_states
     monkeypatch.setattr(validation, "user_states", user_states)
     figures = [
-        validation.validation_figure(model, data, time_bias=True, tokens=1, histories=histories)()
-        for histories in ((3, 12), (3,), (12,), ())
+        validation.validation_figure(model, data, time_bias=True, tokens=tokens, histories=histories)()
+        for tokens, histories in (((0, 2), (3, 12)), ((0,), (3, 12)), ((2,), (3,)), ((2,), (12,)), ((), ()))
     ]
-    assert asked == [(1, "validation", history) for history in (3, 12, 3, 12, None)]
-    assert figures[0] == (figures[1] + figures[2]) / 2
-    assert figures[2] == figures[3]
+    pairs = [(0, 3), (0, 12), (2, 3), (2, 12)]
+    assert asked == [(tokens, "validation", history) for tokens, history in [*pairs, *pairs, (2, None)]]
+    assert figures[0] == pytest.approx((2 * figures[1] + figures[2] + figures[3]) / 4)
+    assert figures[3] == figures[4]
 
 
 def test_training_tells_its_phases_and_writes_the_whole_model(tmp_path):
