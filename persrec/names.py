@@ -15,12 +15,16 @@ from importlib import metadata
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
+from persrec.published import PUBLISHED
+
 ENTRY_POINTS = "persrec.parts"
 PACKAGE = "persrec"
+OWN_TABLES = "persrec.data.tables.own:own_table"
 
 PRECISIONS = ("float32", "bfloat16")  # what a model computes in
 CACHE_PRECISIONS = ("float32", "bfloat16", "int8")  # what a cache is stored in; float32 keeps it as it was computed
 Kernel = Literal["segmented", "blocks", "naive"]  # how attention is computed; `persrec.nn.attention` chooses by it
+LEAVE_ONE_OUT, TEMPORAL = SPLITS = ("leave-one-out", "temporal")  # what is trained on, and which targets test
 PLANS = ("equal", "growing")
 TRAININGS = ("separate", "elastic", "none")
 SERVINGS = ("recompute", "cache")
@@ -28,17 +32,11 @@ DEVICES = ("cpu", "cuda")
 CONFIDENCE = 0.95  # of every interval, and of what is said to be sure
 INTERVAL = (2.5, 97.5)  # the percentiles that bound it
 CUTOFFS = (5, 10, 50, 200)  # of Recall and NDCG
-ABLATIONS: Mapping[str, str] = MappingProxyType(
-    {
-        "none": "as trained",
-        "random_tokens": "random tokens",
-        "shuffled_history": "the history shuffled",
-        "other_user": "another user's cache",
-    }
-)
+ABLATIONS: Mapping[str, str] = MappingProxyType({
+    "none": "as trained", "random_tokens": "random tokens", "shuffled_history": "the history shuffled",
+    "other_user": "another user's cache",
+})  # fmt: skip
 OPTIONAL_SIZES = ("key_value_heads", "feed_forward")  # sizes that some backbones alone have
-
-# traits of parts
 ITEM_ENCODERS: Mapping[str, str] = MappingProxyType(
     {"ids": "persrec.items.ids:build", "mapped_ids": "persrec.items.ids:build_mapped", "texts": "persrec.items.texts:build"}
 )
@@ -293,7 +291,7 @@ _COMPRESSIONS = (
 )  # fmt: skip
 _DATASETS = (
     DatasetPart(name="synthetic", title="synthetic", target="persrec.data.synthetic:build", synthetic=True),
-    DatasetPart(name="ml-1m", title="MovieLens-1M", target="persrec.data.movielens:build", needs_files=True),
+    *(DatasetPart(name=name, title=title, target=f"persrec.data.sources.{at}", needs_files=True) for name, title, at in PUBLISHED),
 )
 NO_COMPRESSION = "none"  # what a floor's cell says of its compression
 
@@ -320,12 +318,13 @@ def datasets() -> Mapping[str, DatasetPart]:
     return _declared(DatasetPart, _DATASETS)
 
 
-def find(parts: Mapping[str, AnyPart], name: str) -> AnyPart:
-    """The part called ``name``.
+def dataset_part(name: str) -> DatasetPart:
+    """The declaration of a dataset, or of a table of one's own, which has the name that its TOML gives."""
+    return datasets().get(name) or DatasetPart(name=name, title=name, target=OWN_TABLES, needs_files=True, version=_own_version())
 
-    Raises:
-        ValueError: the name is unknown; the message names the nearest and lists the known.
-    """
+
+def find(parts: Mapping[str, AnyPart], name: str) -> AnyPart:
+    """The part called ``name``; a ValueError names the nearest and lists the known where there is none."""
     if name in parts:
         return parts[name]
     kind = next(iter(parts.values())).kind

@@ -21,7 +21,8 @@ from persrec.compression.recent import Recent
 from persrec.compression.retrieval import Retrieval
 from persrec.compression.strided import Strided
 from persrec.data.interactions import InteractionLog
-from persrec.data.splits import LeaveOneOut, leave_one_out
+from persrec.data.protocol import Protocol
+from persrec.data.splits import Split, leave_one_out
 from persrec.items import ItemSettings, build_items
 from persrec.layout import Segment, SegmentLayout
 from persrec.recommender import SequentialRecommender
@@ -199,7 +200,7 @@ def random_windows(
     return torch.from_numpy(items), torch.from_numpy(times), torch.from_numpy(query_time)
 
 
-def small_split(*, users: int = 12, shortest: int = 4, longest: int = 20, seed: int = 0) -> LeaveOneOut:
+def small_split(*, users: int = 12, shortest: int = 4, longest: int = 20, seed: int = 0) -> Split:
     """Users who walk through the catalogue in steps of one, from an item and with a pace of their own."""
     random = np.random.default_rng(seed)
     lengths = random.integers(shortest, longest + 1, users)
@@ -207,12 +208,11 @@ def small_split(*, users: int = 12, shortest: int = 4, longest: int = 20, seed: 
     places = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     log = InteractionLog(
         name="walks",
-        users=np.repeat(np.arange(users), lengths),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
         items=(starts + places) % (ITEMS - 1) + 1,
         times=1000 + 60 * places * np.repeat(random.integers(1, 50, users), lengths),
-        num_users=users,
         num_items=ITEMS,
-        exclude_seen=False,
+        protocol=Protocol(),
         item_texts=None,
         item_categories=None,
         digest="d",

@@ -6,24 +6,38 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from persrec import names
-from persrec.data.base import Dataset
+from persrec.data.base import Bounds, Dataset
 from persrec.data.errors import NoMatchError, SourceError
 from persrec.data.interactions import InteractionLog
-from persrec.data.prepared import check_cache_dir, default_cache_dir
+from persrec.data.prepared import check_cache_dir, default_cache_dir, is_kept, open_prepared
+from persrec.data.tables.own import own_table
 
 __all__ = [
-    "InteractionLog", "NoMatchError", "SourceError", "check_sources", "dataset", "dataset_digest", "interaction_count", "load_dataset",
+    "InteractionLog", "NoMatchError", "SourceError", "check_sources", "dataset", "dataset_digest", "dataset_name", "interaction_count",
+    "load_dataset",
 ]  # fmt: skip
 
 
 def dataset(name: str) -> Dataset:
-    """The dataset of that name.
+    """The dataset of that name, or the table of one's own that a TOML describes.
 
     Raises:
-        ValueError: it is unknown; the message lists the known.
+        SourceError: the TOML cannot be read, or describes no table.
+        ValueError: the name is unknown; the message lists the known.
     """
+    if name.endswith(".toml"):
+        return own_table(Path(name))
     source: Dataset = names.find(names.datasets(), name).load()()
     return source
+
+
+def dataset_name(given: str) -> str:
+    """What records call the dataset that ``--dataset`` names: of a TOML, the name that it gives.
+
+    Raises:
+        SourceError: the TOML cannot be read, or describes no table.
+    """
+    return own_table(Path(given)).name if given.endswith(".toml") else given
 
 
 def dataset_digest(name: str, *, size: str | None = None, data_dir: str | Path | None = None) -> str:
@@ -58,22 +72,36 @@ def check_sources(name: str, size: str | None, data_dir: str | Path | None, cach
 
 
 def load_dataset(
-    name: str, *, size: str | None = None, data_dir: str | Path | None = None, cache_dir: str | Path | None = None
+    name: str,
+    *,
+    size: str | None = None,
+    data_dir: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+    digest: str | None = None,
+    bounds: Bounds | None = None,
 ) -> InteractionLog:
-    """The interaction log of a dataset, prepared into ``cache_dir`` on first use.
+    """The interaction log of a dataset, prepared into ``cache_dir`` on first use; its columns are mapped from there.
 
     Args:
-        name: of `persrec.names.datasets`.
+        name: of `persrec.names.datasets`, or the path of a TOML.
         size: a named size, where the dataset has sizes; None is its default.
         data_dir: the folder that holds publishers' folders, only read; None is ``$PERSREC_DATA``.
         cache_dir: where prepared data are kept; None is ``$PERSREC_CACHE``, then ``~/.cache/persrec``.
+        digest: as `dataset_digest`, where it is known: where its data are kept, the sources are not read again.
+        bounds: what the preparation may take.
 
     Raises:
         SourceError: a folder or a file is missing or cannot be read, or the cache cannot be written; one line that names it.
         ValueError: unknown dataset or size.
     """
     with _one_line(name):
-        return dataset(name).load(size, _data_dir(data_dir), _cache_dir(cache_dir))
+        source, given, kept = dataset(name), _data_dir(data_dir), _cache_dir(cache_dir)
+        known = digest if digest is not None and is_kept(kept, source.folder(size), digest) else source.digest(size, given)
+
+        def write(folder: Path) -> None:
+            source.prepare(size, given, folder, bounds or Bounds())
+
+        return open_prepared(kept, source.folder(size), known, write)
 
 
 def interaction_count(name: str, size: str | None, *, data_dir: str | Path | None = None, cache_dir: str | Path | None = None) -> int:

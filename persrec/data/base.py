@@ -1,17 +1,36 @@
 """What a dataset offers to the rest of the project."""
 
-import hashlib
-import json
-from collections.abc import Mapping
+import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from persrec.data.errors import SourceError
-from persrec.data.interactions import InteractionLog
+
+MEMORY = "2GB"  # of the engine's buffers; the process takes up to twice that
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bounds:
+    """What a preparation may take; neither changes what it makes.
+
+    Attributes:
+        memory: of the engine's buffers, such as ``"2GB"``.
+        threads: of the engine; None is one a processor.
+    """
+
+    memory: str = MEMORY
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if re.fullmatch(r"[1-9]\d*(\.\d+)?\s*(MB|MiB|GB|GiB)", self.memory) is None:
+            raise ValueError(f"memory: {self.memory!r}; expected a size such as '2GB'")
+        if self.threads is not None and self.threads < 1:
+            raise ValueError(f"threads: {self.threads}; expected at least 1")
 
 
 class Dataset(Protocol):
-    """One source: ``synthetic``, or a publisher's files under the data folder."""
+    """One source: ``synthetic``, a publisher's files under the data folder, or a table of one's own."""
 
     @property
     def name(self) -> str:
@@ -22,40 +41,39 @@ class Dataset(Protocol):
         """Named sizes, () when there are none."""
 
     @property
-    def needs_files(self) -> bool:
-        """Whether the data folder must hold a publisher's files."""
+    def needs(self) -> str:
+        """What must be in the data folder, in a few words; "" for nothing."""
+
+    @property
+    def licence(self) -> str:
+        """On what terms the data may be used, in a few words; "" where no publisher has any."""
 
     def folder(self, size: str | None) -> str:
         """What the names of its prepared folders begin with."""
 
     def digest(self, size: str | None, data_dir: Path | None) -> str:
-        """What the data are keyed by: cheap, nothing is prepared."""
+        """What the data are keyed by: nothing is prepared."""
 
-    def load(self, size: str | None, data_dir: Path | None, cache_dir: Path) -> InteractionLog:
-        """The log, prepared into ``cache_dir`` on first use."""
+    def prepare(self, size: str | None, data_dir: Path | None, folder: Path, bounds: Bounds) -> None:
+        """Writes the prepared data into an empty folder."""
 
 
-def publisher_folder(data_dir: Path | None, name: str, files: tuple[str, ...]) -> Path:
-    """The folder with a publisher's files: ``data_dir/name``, or ``data_dir`` itself if it holds one of ``files``.
+def publisher_folder(data_dir: Path | None, folders: tuple[str, ...], files: tuple[str, ...]) -> Path:
+    """The folder with a publisher's files.
+
+    That is the first of ``folders`` that is in ``data_dir``, or ``data_dir`` itself if it holds one of ``files``.
 
     Raises:
         SourceError: no folder is given, or none is there.
     """
+    name = folders[0]
     if data_dir is None:
         raise SourceError(f"dataset {name!r}: no data folder; name the folder that holds {name}/ with --data-dir or $PERSREC_DATA")
     if not data_dir.is_dir():
         raise SourceError(f"dataset {name!r}: {data_dir} is not a folder (--data-dir, $PERSREC_DATA); expected one that holds {name}/")
-    if (data_dir / name).is_dir():
-        return data_dir / name
-    if any((data_dir / file).is_file() for file in files):
+    found = next((data_dir / folder for folder in folders if (data_dir / folder).is_dir()), None)
+    if found is not None:
+        return found
+    if any((data_dir / file).exists() for file in files):
         return data_dir
     raise SourceError(f"dataset {name!r}: no folder {data_dir / name}; --data-dir or $PERSREC_DATA names the folder that holds {name}/")
-
-
-def sources_digest(files: Mapping[str, Path], settings: Mapping[str, Any]) -> str:
-    """SHA-256 over the contents of source files, by name, and the settings they are prepared with."""
-    whole = hashlib.sha256(json.dumps(dict(settings), sort_keys=True).encode())
-    for name in sorted(files):
-        with files[name].open("rb") as file:
-            whole.update(f"{name}:{hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
-    return whole.hexdigest()

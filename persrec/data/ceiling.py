@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from persrec import names
 from persrec.data.interactions import InteractionLog
-from persrec.data.splits import Part, Sequences, leave_one_out
+from persrec.data.splits import Part, Sequences, Split
 from persrec.data.synthetic import DrawnCatalogue, SyntheticSettings, catalogue, category_probabilities, item_weights, kernel, settings_of
 
 CUTOFFS = names.CUTOFFS[:3]  # of 200 items and fewer the last says nothing
@@ -45,8 +45,8 @@ def expected_metrics(truth: NDArray[np.float64], scores: NDArray[np.float64]) ->
     return recall | {f"ndcg@{k}": gains[:, :k].sum(axis=1) for k in CUTOFFS}
 
 
-def ceiling(log: InteractionLog, *, recent: int, part: Part = "test") -> dict[str, dict[str, float]]:
-    """The ceiling of a synthetic log: expected Recall and NDCG at 5, 10 and 50, mean over the evaluated users.
+def ceiling(log: InteractionLog, data: Split, *, recent: int, part: Part = "test") -> dict[str, dict[str, float]]:
+    """The ceiling of a synthetic log: expected Recall and NDCG at 5, 10 and 50, mean over the targets of a split's part.
 
     ``whole_past`` ranks by the exact distribution. ``last_recent`` ranks by the same predictor given only the last
     ``recent`` items, as if the user began there; the target still follows the whole past. ``last_recent`` is what that
@@ -59,7 +59,7 @@ def ceiling(log: InteractionLog, *, recent: int, part: Part = "test") -> dict[st
         raise ValueError(f"recent: {recent} is less than 1")
     settings = settings_of(log.notes)
     items_of = catalogue(settings)
-    past = leave_one_out(log).past(part)
+    past = data.past(part)
     sums: dict[str, dict[str, float]] = {"whole_past": {}, "last_recent": {}}
     for start in range(0, len(past), USERS_AT_ONCE):
         block = _last(past, np.arange(start, min(start + USERS_AT_ONCE, len(past))), None)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from persrec.data.columns import check_seconds, ids, of_items, seconds, sort_keys
+from persrec.data.protocol import Protocol
 
 PADDING = 0
 UNKNOWN_TIME = 0
@@ -21,12 +22,11 @@ class InteractionLog:
 
     Attributes:
         name: the dataset's name.
-        users: int64 ``[n]``, ``0..num_users-1``, ascending.
-        items: int64 ``[n]``, ``1..num_items-1``.
-        times: int64 ``[n]``, seconds; 0 is unknown. An unknown time keeps its place in the order.
-        num_users: number of users.
+        offsets: int64 ``[U + 1]``, from 0 to ``n``: user ``u`` owns the rows ``offsets[u]:offsets[u + 1]``.
+        items: int32 or int64 ``[n]``, ``1..num_items-1``; may be mapped from a file.
+        times: int64 ``[n]``, seconds; 0 is unknown. An unknown time keeps its place in the order. May be mapped from a file.
         num_items: ``V``, padding included.
-        exclude_seen: whether the protocol leaves a user's known items out of the ranking.
+        protocol: how the dataset is evaluated.
         item_texts: ``V`` texts, ``""`` for padding, or None where the source has none.
         item_categories: int64 ``[V]``, 0 for padding and unknown, or None where the source has none.
         digest: SHA-256 of the sources or of the frozen settings.
@@ -37,26 +37,28 @@ class InteractionLog:
     """
 
     name: str
-    users: NDArray[np.int64]
-    items: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    items: NDArray[Any]
     times: NDArray[np.int64]
-    num_users: int
     num_items: int
-    exclude_seen: bool
+    protocol: Protocol
     item_texts: tuple[str, ...] | None
     item_categories: NDArray[np.int64] | None
     digest: str
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name in ("users", "items", "times"):
+        wanted = {"offsets": ("int64",), "items": ("int32", "int64"), "times": ("int64",)}
+        for name, kinds in wanted.items():
             values = getattr(self, name)
-            if values.dtype != np.int64 or values.ndim != 1 or len(values) != len(self.users):
-                raise ValueError(f"{name}: {values.dtype} of shape {values.shape}; expected int64 of shape ({len(self.users)},)")
-        _within("users", self.users, 0, self.num_users)
+            if values.dtype.name not in kinds or values.ndim != 1 or (name == "times" and len(values) != len(self.items)):
+                shape = f" of shape ({len(self.items)},)" if name == "times" else " of one dimension"
+                raise ValueError(f"{name}: {values.dtype} of shape {values.shape}; expected {' or '.join(kinds)}{shape}")
+        if not len(self.offsets) or self.offsets[0] != 0 or self.offsets[-1] != len(self.items) or np.any(np.diff(self.offsets) < 0):
+            raise ValueError(
+                f"offsets: {len(self.offsets)} numbers; expected them ascending from 0 to {len(self.items)}, the number of rows"
+            )
         _within("items", self.items, 1, self.num_items)
-        if np.any(np.diff(self.users) < 0):
-            raise ValueError("users: not ascending; expected rows grouped by user")
         check_seconds("times", self.times)
         if self.item_texts is not None and (len(self.item_texts) != self.num_items or self.item_texts[PADDING] != ""):
             raise ValueError(f"item_texts: {len(self.item_texts)} texts; expected {self.num_items}, the first one empty")
@@ -71,9 +73,24 @@ class InteractionLog:
         return len(self.items)
 
     @property
+    def num_users(self) -> int:
+        """``U``."""
+        return len(self.offsets) - 1
+
+    @property
     def lengths(self) -> NDArray[np.int64]:
-        """Events of each user, int64 ``[num_users]``."""
-        return np.bincount(self.users, minlength=self.num_users).astype(np.int64)
+        """Events of each user, int64 ``[U]``."""
+        return np.diff(self.offsets)
+
+    @property
+    def users(self) -> NDArray[np.int64]:
+        """The user of each row, int64 ``[n]``: as large as the log itself, so nothing that must stay small asks for it."""
+        return np.repeat(np.arange(self.num_users), self.lengths)
+
+    @property
+    def exclude_seen(self) -> bool:
+        """Whether the protocol leaves a user's known items out of the ranking."""
+        return self.protocol.exclude_seen
 
     @classmethod
     def from_rows(
@@ -83,8 +100,8 @@ class InteractionLog:
         users: NDArray[Any],
         items: NDArray[Any],
         times: NDArray[Any],
-        exclude_seen: bool,
         digest: str,
+        exclude_seen: bool = False,
         order: NDArray[Any] | None = None,
         texts: Mapping[Any, object] | None = None,
         categories: Mapping[Any, object] | None = None,
@@ -101,8 +118,8 @@ class InteractionLog:
             users: ``[n]`` whole numbers or texts.
             items: as ``users``.
             times: ``[n]`` seconds since 1970, 0 where unknown, or ``datetime64`` of any unit.
-            exclude_seen: as the attribute.
             digest: as the attribute.
+            exclude_seen: as the property; the protocol is else the usual one.
             order: ``[n]`` numbers or ``datetime64`` to sort by.
             texts: by raw item id; an item that they miss gets ``""``. ``notes["items_with_text"]`` counts the others.
             categories: names by raw item id; an item that they miss gets category 0. They are numbered from 1 in ascending
@@ -141,12 +158,11 @@ class InteractionLog:
             facts |= {"category_names": ["", *names], "items_with_category": _count(of_each)}
         return cls(
             name=name,
-            users=dense_users[rows].astype(np.int64),
+            offsets=np.concatenate([[0], np.cumsum(np.bincount(dense_users))]).astype(np.int64),
             items=dense_items[rows].astype(np.int64) + 1,
             times=times[rows],
-            num_users=len(raw_users),
             num_items=len(raw_items) + 1,
-            exclude_seen=exclude_seen,
+            protocol=Protocol(seen_items="excluded" if exclude_seen else "kept"),
             item_texts=item_texts,
             item_categories=item_categories,
             digest=digest,
@@ -164,6 +180,6 @@ def _count(texts: Iterable[str]) -> int:
     return sum(bool(text.strip()) for text in texts)
 
 
-def _within(name: str, values: NDArray[np.int64], low: int, stop: int) -> None:
+def _within(name: str, values: NDArray[Any], low: int, stop: int) -> None:
     if len(values) and (values.min() < low or values.max() >= stop):
         raise ValueError(f"{name}: {int(values.min())}..{int(values.max())} leaves {low}..{stop - 1}")

@@ -1,24 +1,32 @@
-"""Prepared data on disk: one folder a digest, arrays without pickles, written aside and renamed."""
+"""Prepared data on disk: one folder a digest, plain columns that are mapped and not read, written aside and renamed."""
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+from numpy.typing import NDArray
 
 from persrec.data.errors import SourceError
 from persrec.data.interactions import InteractionLog
+from persrec.data.protocol import Protocol
+from persrec.data.statistics import statistics
 from persrec.files import WriteError, atomic_folder, is_leftover
 
-_ARRAYS = "log.npz"
-_FACTS = "log.json"
+MANIFEST = "manifest.json"
+COLUMNS = ("offsets", "items", "times")
+USERS, ITEMS = "users.parquet", "items.parquet"  # what a source calls each user and item, and its text and category, by our numbers
 ABANDONED_S = 24 * 3600.0
-_FORMAT = 2  # of the files below and of what is checked first; part of the folder's name, so another format is prepared anew
+_FORMAT = 3  # of the files below and of what is checked first; part of the folder's name, so another format is prepared anew
 
 
 def default_cache_dir() -> Path:
@@ -48,62 +56,222 @@ def check_cache_dir(cache_dir: Path, name: str, digest: str) -> None:
         raise SourceError(f"cache: {cache_dir} cannot be written, {place} is protected; name another with --cache-dir or $PERSREC_CACHE")
 
 
-def prepared(cache_dir: Path, name: str, digest: str, make: Callable[[], InteractionLog]) -> InteractionLog:
-    """The log kept for this digest, or ``make()``, which is then kept.
+def open_prepared(cache_dir: Path, name: str, digest: str, write: Callable[[Path], None]) -> InteractionLog:
+    """The log kept for this digest, which ``write`` first writes into the folder that it is given, where there is none yet.
 
     Raises:
         SourceError: the folder cannot be read or written; the message names it.
     """
     folder = _folder(cache_dir, name, digest)
     _remove_abandoned(folder)
-    if folder.is_dir():
-        log = read_prepared(folder)
-        if log.digest != digest:
-            raise SourceError(f"{folder}: holds data of digest {log.digest}, not {digest}; delete it to have them prepared again")
-        return log
-    check_cache_dir(cache_dir, name, digest)
-    log = make()
-    _keep(log, folder)
+    if not folder.is_dir():
+        check_cache_dir(cache_dir, name, digest)
+        made = [place for place in (cache_dir, *cache_dir.parents) if not place.exists()]
+        try:
+            with atomic_folder(folder, replace=False) as part:  # when another process was first, its copy of the same data stays
+                write(part)
+                _add_statistics(part)
+        except BaseException as error:
+            with contextlib.suppress(OSError):  # data that are refused leave no folder behind
+                for place in made:
+                    place.rmdir()
+            if isinstance(error, WriteError):
+                raise SourceError(f"{error}; name another place with --cache-dir or $PERSREC_CACHE") from error
+            raise
+    log = read_prepared(folder)
+    if log.digest != digest:
+        raise SourceError(f"{folder}: holds data of digest {log.digest}, not {digest}; delete it to have them prepared again")
     return log
+
+
+def is_kept(cache_dir: Path, name: str, digest: str) -> bool:
+    """Whether data of this digest are there."""
+    return _folder(cache_dir, name, digest).is_dir()
 
 
 def _folder(cache_dir: Path, name: str, digest: str) -> Path:
     return cache_dir / f"{name}-{digest[:32]}-v{_FORMAT}"
 
 
+def prepared_folders(cache_dir: Path, name: str) -> list[Path]:
+    """All folders kept for a dataset, whatever its size and sources, by name."""
+    return sorted(path for path in cache_dir.glob(f"{name}-*-v{_FORMAT}") if (path / MANIFEST).is_file())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """What a manifest says beside the columns; attributes as of `InteractionLog`."""
+
+    name: str
+    num_items: int
+    protocol: Protocol
+    digest: str
+    notes: Mapping[str, Any]
+
+
+def write_log(log: InteractionLog, folder: Path) -> None:
+    """Writes a log that is in memory into an empty folder."""
+    columns: dict[str, Any] = {}
+    if log.item_texts is not None:
+        columns["text"] = pa.array(log.item_texts[1:], pa.string())
+    if log.item_categories is not None:
+        columns["category"] = pa.array(log.item_categories[1:], pa.int64())
+    write_columns(
+        folder,
+        facts=Facts(name=log.name, num_items=log.num_items, protocol=log.protocol, digest=log.digest, notes=log.notes),
+        offsets=log.offsets,
+        rows=[(log.items, log.times)],
+        users=[],
+        items=[pa.RecordBatch.from_pydict(columns)] if columns else [],
+    )
+
+
+def write_columns(
+    folder: Path,
+    *,
+    facts: Facts,
+    offsets: NDArray[np.int64],
+    rows: Iterable[tuple[NDArray[Any], NDArray[np.int64]]],
+    users: Iterable[pa.RecordBatch],
+    items: Iterable[pa.RecordBatch],
+) -> None:
+    """Writes prepared data into an empty folder, a block at a time.
+
+    Args:
+        folder: the folder.
+        facts: for the manifest.
+        offsets: ``[U + 1]``.
+        rows: items and times, by user and time, in blocks.
+        users: ``raw`` of each user, in blocks; none where a source has no names for them.
+        items: ``raw``, ``text`` and ``category`` of each item but the padding, as far as a source has them, in blocks.
+    """
+    content: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        shapes: dict[str, tuple[type[np.generic], int]] = {
+            "offsets": (np.int64, len(offsets)),
+            "items": (np.int32, int(offsets[-1])),
+            "times": (np.int64, int(offsets[-1])),
+        }
+        files = {name: stack.enter_context(_ColumnFile(folder / f"{name}.npy", *shape)) for name, shape in shapes.items()}
+        files["offsets"].append(offsets)
+        for items_of, times in rows:
+            files["items"].append(items_of)
+            files["times"].append(times)
+        content |= {f"{name}.npy": file.digest() for name, file in files.items()}
+    for name, batches in ((USERS, users), (ITEMS, items)):
+        if _write_parquet(folder / name, batches):
+            with (folder / name).open("rb") as file:
+                content[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    manifest = {
+        "name": facts.name,
+        "num_items": facts.num_items,
+        "protocol": facts.protocol.to_dict(),
+        "digest": facts.digest,
+        "content": content,
+        "notes": dict(facts.notes),
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def _add_statistics(folder: Path) -> None:
+    """Adds to a manifest's notes what the log is like: read once, when it is prepared, and carried by every record."""
+    figures = statistics(read_prepared(folder))
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    manifest["notes"]["statistics"] = figures
+    (folder / MANIFEST).write_text(json.dumps(manifest, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+class _ColumnFile:
+    """A file of numpy's own form that is written a block at a time, with its SHA-256."""
+
+    def __init__(self, path: Path, dtype: type[np.generic], length: int) -> None:
+        self._path, self._dtype, self._left = path, np.dtype(dtype), length
+        self._sum = hashlib.sha256()
+
+    def __enter__(self) -> "_ColumnFile":
+        self._file = self._path.open("wb")
+        form = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": (self._left,)}
+        np.lib.format.write_array_header_1_0(self._file, form)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def append(self, values: NDArray[Any]) -> None:
+        """Writes the next numbers."""
+        self._left -= len(values)
+        block = np.ascontiguousarray(values, dtype=self._dtype).data.cast("B")
+        self._sum.update(block)
+        self._file.write(block)
+
+    def digest(self) -> str:
+        """SHA-256 of the numbers, once all are there."""
+        assert self._left == 0, f"{self._path}: {self._left} numbers are missing"  # noqa: S101 - an invariant
+        return self._sum.hexdigest()
+
+
+def _write_parquet(path: Path, batches: Iterable[pa.RecordBatch]) -> bool:
+    """Writes a table in blocks; whether there is one."""
+    with contextlib.ExitStack() as stack:
+        writer = None
+        for batch in batches:
+            writer = writer or stack.enter_context(pyarrow.parquet.ParquetWriter(path, batch.schema))
+            writer.write_batch(batch)
+    return writer is not None
+
+
 def read_prepared(folder: Path) -> InteractionLog:
-    """A log that `prepared` kept; nothing is unpickled.
+    """A log that `open_prepared` kept: its columns are mapped, nothing is unpickled.
 
     Raises:
         SourceError: the folder holds something else, or is damaged.
     """
     try:
-        facts: dict[str, Any] = json.loads((folder / _FACTS).read_text(encoding="utf-8"))
-        with (folder / _ARRAYS).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            columns = {name: arrays[name] for name in arrays.files}
-        facts["item_texts"] = None if facts["item_texts"] is None else tuple(facts["item_texts"])
-        return InteractionLog(**facts, **({"item_categories": None} | columns))
+        facts = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in COLUMNS}
+        columns["offsets"] = np.array(columns["offsets"])
+        texts, categories = _of_items(folder, facts["num_items"])
+        return InteractionLog(
+            name=facts["name"],
+            num_items=facts["num_items"],
+            protocol=Protocol.from_dict(facts["protocol"]),
+            item_texts=texts,
+            item_categories=categories,
+            digest=facts["digest"],
+            notes=facts["notes"],
+            **columns,
+        )
     except Exception as error:  # a damaged file fails in any way
         raise SourceError(f"{folder}: cannot be read as prepared data ({error}); delete it to have it prepared again") from error
 
 
-def prepared_folders(cache_dir: Path, name: str) -> list[Path]:
-    """All folders kept for a dataset, whatever its size and sources, by name."""
-    return sorted(path for path in cache_dir.glob(f"{name}-*-v{_FORMAT}") if (path / _FACTS).is_file())
+def _of_items(folder: Path, num_items: int) -> tuple[tuple[str, ...] | None, NDArray[np.int64] | None]:
+    """Texts and categories, with those of the padding."""
+    if not (folder / ITEMS).is_file():
+        return None, None
+    table = pyarrow.parquet.read_table(folder / ITEMS)
+    if len(table) != num_items - 1:
+        raise ValueError(f"{ITEMS}: {len(table)} items; expected {num_items - 1}")
+    texts = ("", *table["text"].to_pylist()) if "text" in table.column_names else None
+    categories = np.concatenate([[0], table["category"].to_numpy()]) if "category" in table.column_names else None
+    return texts, categories
 
 
-def _keep(log: InteractionLog, folder: Path) -> None:
-    """Write the log aside, then rename: a reader sees all of it or nothing."""
-    columns = {"users": log.users, "items": log.items, "times": log.times}
-    if log.item_categories is not None:
-        columns["item_categories"] = log.item_categories
-    facts = {name: getattr(log, name) for name in ("name", "num_users", "num_items", "exclude_seen", "item_texts", "digest")}
-    try:
-        with atomic_folder(folder, replace=False) as part:  # when another process was first, its copy of the same data stays
-            np.savez_compressed(part / _ARRAYS, allow_pickle=False, **columns)
-            (part / _FACTS).write_text(json.dumps(facts | {"notes": dict(log.notes)}, ensure_ascii=False), encoding="utf-8")
-    except WriteError as error:
-        raise SourceError(f"{error}; name another place with --cache-dir or $PERSREC_CACHE") from error
+def raw_ids(folder: Path, of: str) -> list[Any]:
+    """What the source calls each user, or each item from item 1 on, by our numbers.
+
+    Args:
+        folder: of prepared data.
+        of: `USERS` or `ITEMS`.
+
+    Raises:
+        SourceError: the dataset keeps no names of its source, as a generated one.
+    """
+    path = folder / of
+    if not path.is_file() or "raw" not in pyarrow.parquet.read_schema(path).names:
+        raise SourceError(f"{folder}: holds no ids of its source")
+    ids: list[Any] = pyarrow.parquet.read_table(path, columns=["raw"])["raw"].to_pylist()
+    return ids
 
 
 def _remove_abandoned(folder: Path) -> None:

@@ -1,16 +1,33 @@
-"""Leave-one-out: who is evaluated, on which target, and what may be trained on."""
+"""Splits by name: what may be trained on, and which targets validate and test.
 
+``leave-one-out`` takes the last event of each user as the test and the one before as the validation; so it trains on what others did
+later than a user's target. ``temporal`` cuts all users at the same two days, and nothing behind the first is trained on.
+"""
+
+import datetime
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from persrec.data.interactions import InteractionLog
+from persrec.data.interactions import UNKNOWN_TIME, InteractionLog
+from persrec.data.protocol import Protocol
+from persrec.names import LEAVE_ONE_OUT, TEMPORAL
 
 MIN_EVALUATED_EVENTS = 3  # one to train on, one to validate, one to test
+TARGETS_PER_USER = 8  # of the temporal split, the first ones of a period
+TRAINED_SHARE, VALIDATED_SHARE = (
+    0.8,
+    0.9,
+)  # of all events lie before the validation's, and before the test's first day, where no day is given
+DAY = 86_400
+ROWS_AT_ONCE = 1 << 22
+_CHOICE_SEED = 20261128  # of the users who are evaluated where there are more than the protocol asks for
 
 Part = Literal["validation", "test"]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -19,116 +36,249 @@ class Sequences:
 
     Attributes:
         offsets: int64 ``[U + 1]``, from 0 to ``n``.
-        items: int64 ``[n]``.
+        items: int32 or int64 ``[n]``.
         times: int64 ``[n]``, seconds, 0 where unknown.
     """
 
-    offsets: NDArray[np.int64]
-    items: NDArray[np.int64]
-    times: NDArray[np.int64]
+    offsets: Ints
+    items: NDArray[Any]
+    times: Ints
 
     def __len__(self) -> int:
         """Number of users."""
         return len(self.offsets) - 1
 
-    def __getitem__(self, user: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Items and times of one user, oldest first; views, not copies."""
+    def __getitem__(self, user: int) -> tuple[Ints, Ints]:
+        """Items and times of one user, oldest first, int64; of int64 columns they are views."""
         if not 0 <= user < len(self):  # also what ends iteration
             raise IndexError(f"user: {user} leaves 0..{len(self) - 1}")
         rows = slice(int(self.offsets[user]), int(self.offsets[user + 1]))
-        return self.items[rows], self.times[rows]
+        return np.asarray(self.items[rows], dtype=np.int64), self.times[rows]
 
     @property
-    def lengths(self) -> NDArray[np.int64]:
+    def lengths(self) -> Ints:
         """Events of each user, int64 ``[U]``."""
         return np.diff(self.offsets)
 
+    def blocks(self) -> Iterator[tuple[int, int]]:
+        """Ranges of users, first and behind the last, that own about `ROWS_AT_ONCE` rows each: what is read at once of a large log."""
+        start = 0
+        while start < len(self):
+            stop = max(start + 1, int(np.searchsorted(self.offsets, self.offsets[start] + ROWS_AT_ONCE, side="right")) - 1)
+            yield start, stop
+            start = stop
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class LeaveOneOut:
-    """The last item of a user tests, the one before validates, neither is trained on.
-
-    Users with fewer than 3 events are trained on whole and not evaluated.
+class Targets:
+    """What is predicted in one part of a split.
 
     Attributes:
-        sequences: all events of all users.
-        num_items: ``V``, padding included.
-        exclude_seen: whether the protocol leaves a user's known items out of the ranking.
-        evaluated: int64 ``[E]``, users with a validation and a test target, ascending.
+        users: int64 ``[E]``, ascending; a user with several targets occurs as often.
+        positions: int64 ``[E]``, each target's place in the user's own sequence, at least 1. Everything before is the input.
     """
 
+    users: Ints
+    positions: Ints
+
+    def __len__(self) -> int:
+        """Number of targets."""
+        return len(self.users)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Split:
+    """Who is evaluated, on which targets, and what may be trained on.
+
+    Attributes:
+        name: of `persrec.names.SPLITS`.
+        sequences: all events of all users.
+        num_items: ``V``, padding included.
+        protocol: how the dataset is evaluated.
+        train_ends: int64 ``[U]``, how many of each user's first events may be trained on.
+        validation: the targets that a training is stopped by.
+        test: the targets that are reported.
+        days: of the temporal split, the first day of the validation and that of the test, as ISO 8601; empty of the other.
+    """
+
+    name: str
     sequences: Sequences
     num_items: int
-    exclude_seen: bool
-    evaluated: NDArray[np.int64]
+    protocol: Protocol
+    train_ends: Ints
+    validation: Targets
+    test: Targets
+    days: tuple[str, ...] = ()
+
+    @property
+    def exclude_seen(self) -> bool:
+        """Whether the protocol leaves a user's known items out of the ranking."""
+        return self.protocol.exclude_seen
+
+    def of(self, part: Part) -> Targets:
+        """The targets of a part.
+
+        Raises:
+            ValueError: there is no such part.
+        """
+        if part not in ("validation", "test"):
+            raise ValueError(f"part: unknown {part!r}; known: validation, test")
+        return self.validation if part == "validation" else self.test
 
     def check_evaluated(self) -> None:
         """Raises a ValueError where there is nobody to evaluate."""
-        if not len(self.evaluated):
+        for part in ("validation", "test"):
+            if len(self.of(part)):
+                continue
             most = int(self.sequences.lengths.max(initial=0))
-            raise ValueError(
-                f"data: no user has the {MIN_EVALUATED_EVENTS} events that leave-one-out needs, one each to train on, to validate and to "
-                f"test; the longest of {len(self.sequences)} users has {most}"
-            )
+            if self.name == LEAVE_ONE_OUT:
+                raise ValueError(
+                    f"data: no user has the {MIN_EVALUATED_EVENTS} events that leave-one-out needs, one each to train on, to validate and "
+                    f"to test, or the protocol's minimum history; the longest of {len(self.sequences)} users has {most}"
+                )
+            first = self.days[0 if part == "validation" else 1]
+            raise ValueError(f"data: no target of the {part} from {first} on has the protocol's minimum history; expected some")
 
-    @property
-    def train_ends(self) -> NDArray[np.int64]:
-        """How many of each user's first events may be trained on, int64 ``[U]``."""
-        lengths = self.sequences.lengths
-        return np.where(lengths >= MIN_EVALUATED_EVENTS, lengths - 2, lengths)
-
-    def train_end(self, user: int) -> int:
-        """How many of the user's first events may be trained on: n - 2, or all of fewer than 3."""
-        events = len(self.sequences[user][0])
-        return events - 2 if events >= MIN_EVALUATED_EVENTS else events
-
-    def target_positions(self, part: Part) -> NDArray[np.int64]:
-        """Place of each evaluated user's target in the user's own sequence, int64 ``[E]``: n - 2 or n - 1.
-
-        Everything before that place is the input; for the test, the validation item is part of it.
-        """
-        back = {"validation": 2, "test": 1}.get(part)
-        if back is None:
-            raise ValueError(f"part: unknown {part!r}; known: validation, test")
-        return self.sequences.lengths[self.evaluated] - back
-
-    def targets(self, part: Part) -> NDArray[np.int64]:
-        """Target item of each evaluated user, int64 ``[E]``."""
-        targets: NDArray[np.int64] = self.sequences.items[self.sequences.offsets[self.evaluated] + self.target_positions(part)]
-        return targets
+    def targets(self, part: Part) -> Ints:
+        """Target items, int64 ``[E]``."""
+        wanted = self.of(part)
+        return np.asarray(self.sequences.items[self.sequences.offsets[wanted.users] + wanted.positions], dtype=np.int64)
 
     def past(self, part: Part) -> Sequences:
-        """All events before the target, by place in ``evaluated``: the input, and what a user knows already."""
-        ends = self.target_positions(part)
-        rows, offsets = _rows(self.sequences.offsets[self.evaluated], ends)
-        return Sequences(offsets=offsets, items=self.sequences.items[rows], times=self.sequences.times[rows])
+        """All events before each target, in the order of the targets: the input, and what a user knows already."""
+        wanted = self.of(part)
+        rows, offsets = _rows(self.sequences.offsets[wanted.users], wanted.positions)
+        return Sequences(offsets=offsets, items=self.sequences.items[rows].astype(np.int64), times=self.sequences.times[rows])
 
-    def seen(self, part: Part) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    def seen(self, part: Part) -> tuple[Ints, Ints] | None:
         """What ranking leaves out, (offsets ``[E + 1]``, items), beyond the window too; None where seen items are kept."""
         if not self.exclude_seen:
             return None
         past = self.past(part)
         return past.offsets, past.items
 
-    def train_counts(self) -> NDArray[np.int64]:
+    def train_counts(self) -> Ints:
         """Times each item occurs in the training part, int64 ``[V]``."""
-        rows, _ = _rows(self.sequences.offsets[:-1], self.train_ends)
-        return np.bincount(self.sequences.items[rows], minlength=self.num_items).astype(np.int64)
+        counts = np.zeros(self.num_items, dtype=np.int64)
+        for start, stop in self.sequences.blocks():
+            rows, _ = _rows(self.sequences.offsets[start:stop], self.train_ends[start:stop])
+            counts += np.bincount(self.sequences.items[rows], minlength=self.num_items)
+        return counts
 
 
-def leave_one_out(log: InteractionLog) -> LeaveOneOut:
-    """The leave-one-out split of a log; copies nothing."""
+def split_of(log: InteractionLog, name: str) -> Split:
+    """A log's split by name; copies none of its events.
+
+    Raises:
+        ValueError: no such split, or the log's times do not carry it.
+    """
+    if name == LEAVE_ONE_OUT:
+        return leave_one_out(log)
+    if name == TEMPORAL:
+        return temporal(log)
+    raise ValueError(f"split: unknown {name!r}; known: {LEAVE_ONE_OUT}, {TEMPORAL}")
+
+
+def leave_one_out(log: InteractionLog) -> Split:
+    """The last event of a user tests, the one before validates, neither is trained on.
+
+    Users with fewer than 3 events, or with less history than the protocol asks for, are trained on whole and not evaluated.
+    """
     lengths = log.lengths
-    offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
-    return LeaveOneOut(
-        sequences=Sequences(offsets=offsets, items=log.items, times=log.times),
+    evaluated = _chosen(log, lengths >= max(MIN_EVALUATED_EVENTS, log.protocol.minimum_history + 2))
+    train_ends = np.where(lengths >= MIN_EVALUATED_EVENTS, lengths - 2, lengths)
+    return Split(
+        name=LEAVE_ONE_OUT,
+        sequences=_sequences(log),
         num_items=log.num_items,
-        exclude_seen=log.exclude_seen,
-        evaluated=np.flatnonzero(lengths >= MIN_EVALUATED_EVENTS).astype(np.int64),
+        protocol=log.protocol,
+        train_ends=train_ends,
+        validation=Targets(users=evaluated, positions=lengths[evaluated] - 2),
+        test=Targets(users=evaluated, positions=lengths[evaluated] - 1),
     )
 
 
-def _rows(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def temporal(log: InteractionLog) -> Split:
+    """Events before one day are trained on, those from it to a second day validate, and those from there on test.
+
+    A user's first `TARGETS_PER_USER` events of a period are its targets; the input of each is everything before it, events of the period
+    included, as a service would know them. An event without a time counts as of the time before it.
+
+    Raises:
+        ValueError: no time is known, or all events lie in fewer than three days.
+    """
+    sequences = _sequences(log)
+    days = _days(log, sequences)
+    ends = [_events_before(sequences, day * DAY) for day in days]
+    after = sequences.lengths
+    parts = [_first_targets(log, start, stop) for start, stop in ((ends[0], ends[1]), (ends[1], after))]
+    return Split(
+        name=TEMPORAL,
+        sequences=sequences,
+        num_items=log.num_items,
+        protocol=log.protocol,
+        train_ends=ends[0],
+        validation=parts[0],
+        test=parts[1],
+        days=tuple((datetime.date(1970, 1, 1) + datetime.timedelta(days=day)).isoformat() for day in days),
+    )
+
+
+def _sequences(log: InteractionLog) -> Sequences:
+    return Sequences(offsets=log.offsets, items=log.items, times=log.times)
+
+
+def _days(log: InteractionLog, sequences: Sequences) -> tuple[int, int]:
+    """The first days of validation and test, counted from 1970: the protocol's, else those that leave its shares of events before."""
+    first, second = log.protocol.validation_from, log.protocol.test_from
+    if first is not None and second is not None:
+        return (first - datetime.date(1970, 1, 1)).days, (second - datetime.date(1970, 1, 1)).days
+    counts = np.zeros(0, dtype=np.int64)
+    for start, stop in sequences.blocks():
+        times = np.asarray(sequences.times[sequences.offsets[start] : sequences.offsets[stop]])
+        of_block = np.bincount(times[times != UNKNOWN_TIME] // DAY)
+        counts = np.pad(counts, (0, max(0, len(of_block) - len(counts))))
+        counts[: len(of_block)] += of_block
+    if np.count_nonzero(counts) < 3:
+        raise ValueError(
+            f"split: temporal, yet the known times lie in {np.count_nonzero(counts)} days; expected three at least, one each to train, "
+            "to validate and to test"
+        )
+    taken = np.flatnonzero(counts)
+    before = np.cumsum(counts[taken]) - counts[taken]  # events before each day that has any
+    at = int(np.clip(np.searchsorted(before, TRAINED_SHARE * counts.sum()), 1, len(taken) - 2))
+    later = int(np.clip(np.searchsorted(before, VALIDATED_SHARE * counts.sum()), at + 1, len(taken) - 1))
+    return int(taken[at]), int(taken[later])
+
+
+def _events_before(sequences: Sequences, seconds: int) -> Ints:
+    """How many of each user's events come before the first one at ``seconds`` or later, int64 ``[U]``."""
+    ends = sequences.lengths.copy()
+    for start, stop in sequences.blocks():
+        first = int(sequences.offsets[start])
+        later = np.flatnonzero(np.asarray(sequences.times[first : sequences.offsets[stop]]) >= seconds) + first
+        users, at = np.unique(np.searchsorted(sequences.offsets, later, side="right") - 1, return_index=True)
+        ends[users] = later[at] - sequences.offsets[users]
+    return ends
+
+
+def _first_targets(log: InteractionLog, start: Ints, stop: Ints) -> Targets:
+    """The first targets between two places of each user's sequence that have the protocol's history before them."""
+    start = np.maximum(start, log.protocol.minimum_history)
+    users = _chosen(log, stop > start)
+    counts = np.minimum(stop - start, TARGETS_PER_USER)[users]
+    rows, _ = _rows(start[users], counts)
+    return Targets(users=np.repeat(users, counts), positions=rows)
+
+
+def _chosen(log: InteractionLog, can_be: NDArray[np.bool_]) -> Ints:
+    """The users who are evaluated, int64, ascending: all that can be, or as many of them as the protocol asks for, drawn once for all."""
+    users = np.flatnonzero(can_be).astype(np.int64)
+    most = log.protocol.most_users
+    return users if len(users) <= most else np.sort(np.random.default_rng(_CHOICE_SEED).choice(users, most, replace=False))
+
+
+def _rows(starts: Ints, counts: Ints) -> tuple[Ints, Ints]:
     """Row numbers of ``counts[i]`` rows from ``starts[i]`` on, end to end, and the offsets of each run in them."""
     offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
     rows = np.arange(offsets[-1], dtype=np.int64) + np.repeat(starts - offsets[:-1], counts)

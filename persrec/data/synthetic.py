@@ -28,8 +28,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from persrec.data.base import Bounds
 from persrec.data.interactions import InteractionLog
-from persrec.data.prepared import prepared
+from persrec.data.prepared import write_log
+from persrec.data.protocol import Protocol
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -200,12 +202,11 @@ def generate(settings: SyntheticSettings, *, name: str = "synthetic", digest: st
     categories[1:] = items_of.internal[1:] // settings.items_per_category + 1
     return InteractionLog(
         name=name,
-        users=np.repeat(np.arange(settings.users), lengths),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         items=np.concatenate(items),
         times=np.concatenate(times),
-        num_users=settings.users,
         num_items=settings.num_items,
-        exclude_seen=False,
+        protocol=Protocol(),
         item_texts=_texts(settings, items_of),
         item_categories=categories,
         digest=settings_digest(settings) if digest is None else digest,
@@ -241,7 +242,8 @@ class SyntheticDataset:
 
     name: str = "synthetic"
     sizes: tuple[str, ...] = tuple(SIZES)
-    needs_files: bool = False
+    needs: str = ""
+    licence: str = ""
 
     def settings(self, size: str | None) -> SyntheticSettings:
         """The frozen settings of a size.
@@ -261,10 +263,9 @@ class SyntheticDataset:
         """SHA-256 of the settings; generates nothing."""
         return settings_digest(self.settings(size))
 
-    def load(self, size: str | None, data_dir: Path | None, cache_dir: Path) -> InteractionLog:  # noqa: ARG002 - the protocol of all datasets
-        """The log, generated on first use."""
-        settings = self.settings(size)
-        return prepared(cache_dir, self.folder(size), settings_digest(settings), lambda: generate(settings, name=self.name))
+    def prepare(self, size: str | None, data_dir: Path | None, folder: Path, bounds: Bounds) -> None:  # noqa: ARG002 - the protocol of all datasets
+        """Generates the log into an empty folder."""
+        write_log(generate(self.settings(size), name=self.name), folder)
 
 
 def _draw_items(settings: SyntheticSettings, items_of: DrawnCatalogue, random: np.random.Generator, users: int, events: int) -> Ints:

@@ -88,9 +88,9 @@ def build_windows(
     index = np.where(held, (start + ends)[:, None] - back, 0)
     following = np.where(held, index + 1, 0)
     return WindowBatch(
-        items=np.where(held, sequences.items[index], 0),
+        items=np.where(held, sequences.items[index], 0).astype(np.int64),
         times=np.where(held, sequences.times[index], 0),
-        targets=np.where(held, sequences.items[following], 0),
+        targets=np.where(held, sequences.items[following], 0).astype(np.int64),
         query_times=sequences.times[start + ends],
     )
 

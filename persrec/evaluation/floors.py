@@ -58,7 +58,7 @@ def floor_ranks(
 
     Args:
         name: of `persrec.names.floors`.
-        train_counts: int64 ``[V]``, occurrences in the training part, as `LeaveOneOut.train_counts`.
+        train_counts: int64 ``[V]``, occurrences in the training part, as `persrec.data.splits.Split.train_counts`.
         past: the users' events before their targets, (offsets ``[n + 1]``, items), oldest first.
         targets: int64 ``[n]``.
         seen: what is left out of each user's ranking, as in `target_ranks`.

@@ -54,6 +54,25 @@ def metric_values(ranks: NDArray[np.int64]) -> dict[str, Floats]:
     return recall | ndcg | {"mrr": 1.0 / ranks}
 
 
+def is_single(users: NDArray[np.int64]) -> bool:
+    """Whether no user, of ascending ``[n]``, has several targets."""
+    return not bool(np.any(users[1:] == users[:-1]))
+
+
+def user_means(values: Floats, users: NDArray[np.int64]) -> Floats:
+    """The mean over each user's targets, in the order of the users.
+
+    Args:
+        values: ``[n]``, one a target.
+        users: int64 ``[n]``, ascending.
+    """
+    if is_single(users):
+        return values
+    _, first, counts = np.unique(users, return_index=True, return_counts=True)
+    means: Floats = np.add.reduceat(values, first) / counts
+    return means
+
+
 def bootstrap_means(values: Floats, replicates: int = REPLICATES, seed: int = 0) -> Floats:
     """Means over users drawn with replacement.
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from persrec.data.splits import LeaveOneOut, Part
+from persrec.data.splits import Part, Split, Targets
 from persrec.data.windows import WindowBatch, WindowShape, build_windows
 from persrec.evaluation.states import evaluating
 from persrec.names import ABLATIONS
@@ -62,7 +62,7 @@ class Serving:
 
 
 def served_states(
-    model: SequentialRecommender, data: LeaveOneOut, part: Part, *, serving: Serving, time_bias: bool, batch_size: int = 128
+    model: SequentialRecommender, data: Split, part: Part, *, serving: Serving, time_bias: bool, batch_size: int = 128
 ) -> torch.Tensor:
     """Unit vectors ``[E, D]`` as `user_states` gives them, of the same type of numbers, from the recent items and a cache.
 
@@ -72,12 +72,12 @@ def served_states(
     if not model.layout.segments:
         raise ValueError("model: its layout has no history; expected one that a cache is made of")
     batches = _Batches(model=model, data=data, part=part, serving=serving, time_bias=time_bias)
-    users = len(data.evaluated)
-    owner = another(users, serving.seed) if serving.ablation == "other_user" else np.arange(users)
-    order = np.argsort(np.minimum(batches.ends, batches.shape.width), kind="stable")
-    blocks = [order[start : start + batch_size] for start in range(0, users, batch_size)]
+    targets = data.of(part)
+    owner = another(targets.users, serving.seed) if serving.ablation == "other_user" else np.arange(len(targets))
+    order = np.argsort(np.minimum(batches.targets.positions, batches.shape.width), kind="stable")
+    blocks = [order[start : start + batch_size] for start in range(0, len(targets), batch_size)]
     generator = torch.Generator().manual_seed(serving.seed)
-    states = torch.empty(users, model.backbone.width, dtype=next(model.parameters()).dtype, device=batches.device)
+    states = torch.empty(len(targets), model.backbone.width, dtype=next(model.parameters()).dtype, device=batches.device)
     with evaluating(model):
         noise = _Noise.like(batches.cache(rows) for rows in blocks) if serving.ablation == "random_tokens" else None
         for rows in blocks:
@@ -88,18 +88,23 @@ def served_states(
     return states
 
 
-def another(users: int, seed: int) -> Ints:
-    """Another user for each, ``[users]``: one random ring through all, so that nobody gets the own and everybody serves once.
+def another(users: Ints, seed: int) -> Ints:
+    """The first row of another user for each row, ``[E]``: one random ring through all users, so that nobody gets the own.
+
+    Args:
+        users: ``[E]``, the user of each row, ascending.
+        seed: of the ring.
 
     Raises:
         ValueError: there are fewer than two users.
     """
-    if users < 2:
-        raise ValueError(f"users: {users}; expected at least 2, for another user's cache")
-    ring = np.random.default_rng(seed).permutation(users)
-    others = np.empty(users, dtype=np.int64)
+    _, first, of = np.unique(users, return_index=True, return_inverse=True)
+    if len(first) < 2:
+        raise ValueError(f"users: {len(first)}; expected at least 2, for another user's cache")
+    ring = np.random.default_rng(seed).permutation(len(first))
+    others = np.empty(len(first), dtype=np.int64)
     others[ring] = np.roll(ring, 1)
-    return others
+    return first[others[of]]
 
 
 def shuffled(items: Ints, users: Ints, seed: int) -> Ints:
@@ -116,10 +121,10 @@ def shuffled(items: Ints, users: Ints, seed: int) -> Ints:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Batches:
-    """Caches and answers of rows of ``data.evaluated``."""
+    """Caches and answers of some of a part's targets."""
 
     model: SequentialRecommender
-    data: LeaveOneOut
+    data: Split
     part: Part
     serving: Serving
     time_bias: bool
@@ -133,15 +138,15 @@ class _Batches:
         return WindowShape(segments=tuple(s.items for s in self.model.layout.segments), recent=self.model.layout.recent)
 
     @property
-    def ends(self) -> Ints:
-        return self.data.target_positions(self.part)
+    def targets(self) -> Targets:
+        return self.data.of(self.part)
 
     def cache(self, rows: Ints) -> KVCache:
         """The rows' caches, each of as many segments as the history fills, out of the store."""
         history, windows = self.model.layout.history, self._windows(rows)
         items, times = windows.items[:, :history], windows.times[:, :history]
         if self.serving.ablation == "shuffled_history":
-            items = shuffled(items, self.data.evaluated[rows], self.serving.seed)
+            items = shuffled(items, self.targets.users[rows], self.serving.seed)
         store = self.serving.new_caches()
         lengths = history - (items[:, ::-1] != 0).argmax(axis=1)  # to the last item
         lengths[~items.any(axis=1)] = 0
@@ -163,7 +168,7 @@ class _Batches:
         return self.model.user_states(recent, *given, cache=cache)
 
     def _windows(self, rows: Ints) -> WindowBatch:
-        users, ends = self.data.evaluated[rows], self.ends[rows]
+        users, ends = self.targets.users[rows], self.targets.positions[rows]
         return build_windows(self.data.sequences, users, ends, self.shape, gap=self.serving.staleness, history=self.serving.history)
 
     def _on_device(self, values: Ints) -> torch.Tensor:

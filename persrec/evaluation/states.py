@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from persrec.data.splits import LeaveOneOut, Part
+from persrec.data.splits import Part, Split
 from persrec.data.windows import WindowShape, build_windows
 from persrec.recommender import SequentialRecommender
 
@@ -24,9 +24,9 @@ def evaluating(model: SequentialRecommender) -> Iterator[None]:
 
 
 def user_states(
-    model: SequentialRecommender, data: LeaveOneOut, part: Part, *, time_bias: bool, history: int | None = None, batch_size: int = 128
+    model: SequentialRecommender, data: Split, part: Part, *, time_bias: bool, history: int | None = None, batch_size: int = 128
 ) -> torch.Tensor:
-    """Unit vectors ``[E, D]`` of the evaluated users, each from the window before the target, in the order of ``data.evaluated``.
+    """Unit vectors ``[E, D]`` of the users before each target of a part, from the window before it, in the order of the targets.
 
     The request's time is the target's, as in the paper: known when the request comes. Users of like length share a batch. The
     vectors are of the model's own type of numbers.
@@ -41,13 +41,14 @@ def user_states(
     """
     weights = next(model.parameters())
     shape = WindowShape(segments=tuple(s.items for s in model.layout.segments), recent=model.layout.recent)
-    ends = data.target_positions(part)
+    wanted = data.of(part)
+    ends = wanted.positions
     states = torch.empty(len(ends), model.backbone.width, dtype=weights.dtype, device=weights.device)
     order = np.argsort(np.minimum(ends, shape.width), kind="stable")
     with evaluating(model):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            batch = build_windows(data.sequences, data.evaluated[rows], ends[rows], shape, trim=True, history=history)
+            batch = build_windows(data.sequences, wanted.users[rows], ends[rows], shape, trim=True, history=history)
             items, times, query_times = (torch.from_numpy(a).to(weights.device) for a in (batch.items, batch.times, batch.query_times))
             given = (times, query_times) if time_bias else (None, None)
             states[torch.from_numpy(rows).to(weights.device)] = model.user_states(items, *given)

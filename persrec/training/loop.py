@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from persrec.compression.base import Elastic
-from persrec.data.splits import LeaveOneOut
+from persrec.data.splits import Split
 from persrec.data.windows import StepWindows, WindowBatch, WindowShape, build_windows
 from persrec.losses import sampled_softmax
 from persrec.recommender import SequentialRecommender
@@ -83,7 +83,7 @@ class Trainer:
         self,
         *,
         model: SequentialRecommender,
-        data: LeaveOneOut,
+        data: Split,
         recipe: Recipe,
         validate: Callable[[], float],
         on_epoch: Callable[[EpochReport], None] | None = None,

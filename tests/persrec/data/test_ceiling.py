@@ -112,12 +112,13 @@ def test_the_ceiling_is_the_naive_sum(recent, part):
         for name, scores in (("whole_past", truth), ("last_recent", naive_probabilities(SETTINGS, items_of, past[-recent:]))):
             for metric, value in naive_metrics(truth, scores).items():
                 sums[name][metric] = sums[name].get(metric, 0) + value / 40
-    found = ceiling(log, recent=recent, part=part)
+    found = ceiling(log, leave_one_out(log), recent=recent, part=part)
     assert found == {name: pytest.approx(metrics, rel=1e-9) for name, metrics in sums.items()}
 
 
 def test_the_whole_past_is_as_good_as_the_last_items_once_they_are_the_whole_past():
-    found = ceiling(generate(SETTINGS), recent=30)
+    log = generate(SETTINGS)
+    found = ceiling(log, leave_one_out(log), recent=30)
     assert found["last_recent"] == found["whole_past"]
 
 
@@ -131,7 +132,7 @@ def test_expected_metrics_by_hand():
 def test_the_long_past_is_worth_having_and_users_differ():
     settings = dataclasses.replace(SIZES["small"], users=300)
     log = generate(settings)
-    whole, last = ceiling(log, recent=16).values()
+    whole, last = ceiling(log, leave_one_out(log), recent=16).values()
     assert last["ndcg@10"] / whole["ndcg@10"] < 0.85
     assert last["recall@50"] / whole["recall@50"] < 0.6
     data = leave_one_out(log)
@@ -156,6 +157,6 @@ def test_the_predictor_of_the_last_items_is_about_the_best_of_its_kind():
 def test_a_log_that_is_not_synthetic_and_no_recent_items_are_refused():
     log = generate(SETTINGS)
     with pytest.raises(ValueError, match="recent: 0 is less than 1"):
-        ceiling(log, recent=0)
+        ceiling(log, leave_one_out(log), recent=0)
     with pytest.raises(ValueError, match="notes: no settings"):
-        ceiling(dataclasses.replace(log, notes={}), recent=4)
+        ceiling(dataclasses.replace(log, notes={}), leave_one_out(log), recent=4)

@@ -17,7 +17,8 @@ def nowhere(monkeypatch, tmp_path):
 def test_list_names_every_dataset(capsys):
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(names.datasets()) == ["synthetic", "ml-1m"]
+    assert [line.split()[0] for line in lines] == [*names.datasets(), "FILE.toml"]
+    assert all("needs " in line and "licence: " in line for line in lines[1:-1])
     assert "sizes: tiny, small, medium, rounds, titled, laps, long" in lines[0]
 
 
@@ -25,7 +26,7 @@ def test_prepare_writes_the_cache_that_load_reads(capsys, tmp_path):
     assert main(["prepare", "synthetic", "--size", "tiny", "--cache-dir", str(tmp_path / "here")]) == 0
     out = capsys.readouterr().out
     assert dataset_digest("synthetic", size="tiny") in out
-    assert "users         400" in out
+    assert "users              400" in out
     assert len(list((tmp_path / "here").iterdir())) == 1
     assert not (tmp_path / "cache").exists()
 
@@ -33,7 +34,13 @@ def test_prepare_writes_the_cache_that_load_reads(capsys, tmp_path):
 def test_describe_says_what_a_dataset_holds(capsys):
     assert main(["describe", "synthetic", "--size", "tiny"]) == 0
     out = capsys.readouterr().out
-    for line in ("interactions  32,034", "items         288", "times known   100.0%", "seen items    kept", "categories    24"):
+    for line in (
+        "interactions       32,034",
+        "items              288",
+        "times unknown      0.0%",
+        "seen items         kept",
+        "categories         24",
+    ):
         assert line in out
 
 
@@ -44,7 +51,7 @@ def test_describe_says_what_a_dataset_holds(capsys):
         (["lst"], "lst"),
         (["prepare"], "NAME"),
         (["prepare", "synthetic", "--sorce", "x"], "--sorce"),
-        (["prepare", "ml-2m", "--source", "."], "dataset: unknown 'ml-2m' (did you mean 'ml-1m'?); known: synthetic, ml-1m"),
+        (["prepare", "ml-2m", "--source", "."], "dataset: unknown 'ml-2m' (did you mean 'ml-32m'?); known: synthetic, ml-100k, ml-1m"),
         (["describe", "nothing"], "dataset: unknown 'nothing'"),
         (["prepare", "ml-1m"], "no --source"),
         (["prepare", "ml-1m", "--source", "/nowhere"], "/nowhere is not a folder"),

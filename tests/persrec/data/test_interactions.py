@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from persrec.data.interactions import InteractionLog
+from persrec.data.protocol import Protocol
 
 
 def made(**changes):
@@ -65,11 +66,12 @@ def test_bad_rows_are_refused_by_name(changes, message):
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("users", np.array([1, 0]), "users: not ascending"),
-        ("users", np.array([0, 2]), r"users: 0\.\.2 leaves 0\.\.1"),
+        ("offsets", np.array([0, 2, 1]), "offsets: 3 numbers; expected them ascending from 0 to 2"),
+        ("offsets", np.array([0, 3]), "offsets: 2 numbers; expected them ascending from 0 to 2"),
+        ("offsets", np.array([], dtype=np.int64), "offsets: 0 numbers"),
         ("items", np.array([0, 1]), r"items: 0\.\.1 leaves 1\.\.2"),
         ("items", np.array([1, 3]), r"items: 1\.\.3 leaves 1\.\.2"),
-        ("items", np.array([1, 2], dtype=np.int32), "items: int32"),
+        ("items", np.array([1, 2], dtype=np.int16), "items: int16"),
         ("times", np.array([1]), "times: int64 of shape"),
         ("item_texts", ("", "a"), "item_texts: 2 texts; expected 3"),
         ("item_texts", ("x", "a", "b"), "the first one empty"),
@@ -77,7 +79,13 @@ def test_bad_rows_are_refused_by_name(changes, message):
     ],
 )
 def test_a_log_holds_what_it_promises(field, value, message):
-    fields = {"users": np.array([0, 1]), "items": np.array([1, 2]), "times": np.array([0, 0]), "item_texts": None, "item_categories": None}
-    fixed = {"name": "x", "num_users": 2, "num_items": 3, "exclude_seen": False, "digest": "d"}
+    fields = {
+        "offsets": np.array([0, 1, 2]),
+        "items": np.array([1, 2]),
+        "times": np.array([0, 0]),
+        "item_texts": None,
+        "item_categories": None,
+    }
+    fixed = {"name": "x", "num_items": 3, "protocol": Protocol(), "digest": "d"}
     with pytest.raises(ValueError, match=message):
         InteractionLog(**(fixed | fields | {field: value}))

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from persrec.data import synthetic
+from persrec.data import load_dataset, synthetic
 from persrec.data.splits import leave_one_out
-from persrec.data.synthetic import SIZES, SyntheticDataset, SyntheticSettings, catalogue, generate, kernel, settings_digest, settings_of
+from persrec.data.synthetic import SIZES, SyntheticSettings, catalogue, generate, kernel, settings_digest, settings_of
 
 MINI = SyntheticSettings(users=3, shortest=5, longest=9, categories=3, items_per_category=4)
 
@@ -147,7 +147,7 @@ def test_settings_that_describe_no_process_are_refused(changes, message):
 
 def test_an_unknown_size_lists_the_known(tmp_path):
     with pytest.raises(ValueError, match="size: unknown 'huge' of dataset 'synthetic'; known: tiny, small, medium, rounds, .*, long$"):
-        SyntheticDataset().load("huge", None, tmp_path)
+        load_dataset("synthetic", size="huge", cache_dir=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 

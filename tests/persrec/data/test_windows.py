@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persrec.data.interactions import InteractionLog
+from persrec.data.protocol import Protocol
 from persrec.data.splits import Sequences, leave_one_out
 from persrec.data.windows import StepWindows, WindowShape, build_windows, target_counts, window_plan
 from persrec.layout import SegmentLayout
@@ -183,12 +184,11 @@ def test_training_windows_hold_no_validation_and_no_test_item(lengths, shape, ev
     sequences = sequences_of(lengths)
     log = InteractionLog(
         name="x",
-        users=np.repeat(np.arange(len(lengths)), lengths),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
         items=sequences.items,
         times=sequences.times,
-        num_users=len(lengths),
         num_items=1000,
-        exclude_seen=False,
+        protocol=Protocol(),
         item_texts=None,
         item_categories=None,
         digest="d",

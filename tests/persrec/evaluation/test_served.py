@@ -28,9 +28,9 @@ def served(model, *, time_bias=True, dtype="float32", batch_size=5, part="test",
 def joint_of(model, rows, history_of, *, staleness=0):
     """The joint pass over windows whose recent items are the rows' and whose history is that of ``history_of``."""
     shape = WindowShape(segments=tuple(segment.items for segment in model.layout.segments), recent=model.layout.recent)
-    ends = DATA.target_positions("test")
-    own = build_windows(DATA.sequences, DATA.evaluated[rows], ends[rows], shape)
-    other = build_windows(DATA.sequences, DATA.evaluated[history_of], ends[history_of], shape, gap=staleness)
+    ends = DATA.test.positions
+    own = build_windows(DATA.sequences, DATA.test.users[rows], ends[rows], shape)
+    other = build_windows(DATA.sequences, DATA.test.users[history_of], ends[history_of], shape, gap=staleness)
     joined = [
         torch.from_numpy(np.concatenate([theirs[:, : shape.history], ours[:, shape.history :]], axis=1))
         for ours, theirs in ((own.items, other.items), (own.times, other.times))
@@ -62,33 +62,33 @@ def test_a_memorys_states_are_refused_by_name():
 def test_a_stale_cache_holds_the_history_that_ends_so_many_items_before_the_recent_ones(case, staleness):
     """Target, recent items and the request's time stay; from differences.md, point 11."""
     model = build("hstu", CASES[case]())
-    rows = np.arange(len(DATA.evaluated))
+    rows = np.arange(len(DATA.test.users))
     found = served(model, staleness=staleness)
     torch.testing.assert_close(found, joint_of(model, rows, rows, staleness=staleness), **TOLERANCE)
     changed = (found - served(model)).abs().amax(1) > 1e-6
-    older = DATA.target_positions("test") - model.layout.recent > 0
+    older = DATA.test.positions - model.layout.recent > 0
     assert changed.tolist() == older.tolist()  # who has no history has none that could be stale
 
 
 def test_another_users_cache_is_served_with_ones_own_recent_items():
     model = build("sasrec", CASES["unequal plan"]())
-    rows = np.arange(len(DATA.evaluated))
+    rows = np.arange(len(DATA.test.users))
     found = served(model, ablation="other_user", seed=3)
-    torch.testing.assert_close(found, joint_of(model, rows, another(len(rows), 3)), **TOLERANCE)
+    torch.testing.assert_close(found, joint_of(model, rows, another(rows, 3)), **TOLERANCE)
     assert not torch.allclose(found, served(model, ablation="other_user", seed=4))
 
 
 @given(users=st.integers(2, 50), seed=st.integers(0, 100))
 def test_everyone_gets_another_and_everyone_serves_once(users, seed):
-    others = another(users, seed)
+    others = another(np.arange(users), seed)
     assert sorted(others) == list(range(users))
     assert (others != np.arange(users)).all()
-    assert np.array_equal(others, another(users, seed))
+    assert np.array_equal(others, another(np.arange(users), seed))
 
 
 def test_one_user_alone_has_no_other():
     with pytest.raises(ValueError, match=r"^users: 1; expected at least 2, for another user's cache$"):
-        another(1, 0)
+        another(np.zeros(2, dtype=np.int64), 0)
 
 
 @given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=6), seed=st.integers(0, 100))

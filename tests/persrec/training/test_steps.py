@@ -7,7 +7,8 @@ from small_models import CASES, ITEMS, build, elastic, full_users, small_recipe,
 
 from persrec.compression.recent import Recent
 from persrec.data import windows
-from persrec.data.splits import LeaveOneOut, Sequences
+from persrec.data.protocol import Protocol
+from persrec.data.splits import Sequences, Split, Targets
 from persrec.data.windows import build_windows
 from persrec.training import Trainer, loop
 
@@ -209,7 +210,17 @@ def split_of(lengths):
     items = np.arange(sum(lengths)) % (ITEMS - 1) + 1
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     sequences = Sequences(offsets=offsets, items=items, times=60 * np.arange(1, len(items) + 1))
-    return LeaveOneOut(sequences=sequences, num_items=ITEMS, exclude_seen=False, evaluated=np.arange(len(lengths)))
+    ends, users = np.array(lengths), np.arange(len(lengths))
+    validation, test = (Targets(users=users, positions=ends - back) for back in (2, 1))
+    return Split(
+        name="leave-one-out",
+        sequences=sequences,
+        num_items=ITEMS,
+        protocol=Protocol(),
+        train_ends=ends - 2,
+        validation=validation,
+        test=test,
+    )
 
 
 def padding_share(case, lengths, *, targets_per_step):

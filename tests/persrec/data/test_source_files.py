@@ -8,8 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from persrec.data import SourceError, check_sources, dataset_digest, load_dataset, movielens
+from persrec.data import SourceError, check_sources, dataset_digest, load_dataset
 from persrec.data.__main__ import main
+from persrec.data.sources import movielens
+from persrec.data.tables import preparation
 
 LONG = "x" * 300
 
@@ -17,11 +19,13 @@ LONG = "x" * 300
 @pytest.fixture
 def source(tmp_path, monkeypatch):
     """A folder with ``sequences.parquet`` of 2 rows, which is a whole data set here."""
-    monkeypatch.setattr(movielens, "ROWS", 2)
+    monkeypatch.setitem(movielens.ROWS, "ml-1m", 2)
     monkeypatch.delenv("PERSREC_DATA", raising=False)
     folder = tmp_path / "data" / "ml-1m"
     folder.mkdir(parents=True)
-    pq.write_table(pa.table({"user": [1, 1], "item": [5, 6], "ts_est": [7, 8], "ts_src": [0, 0]}), folder / "sequences.parquet")
+    pq.write_table(
+        pa.table({"user": [1, 1], "item": [5, 6], "ts_est": [978_300_007, 978_300_008], "ts_src": [0, 0]}), folder / "sequences.parquet"
+    )
     return folder
 
 
@@ -81,7 +85,7 @@ def test_a_file_that_may_not_be_read_is_named(source, tmp_path, monkeypatch):
 def test_a_cache_that_cannot_be_is_refused_before_anything_is_prepared(source, tmp_path, place, monkeypatch):
     (tmp_path / "file").write_text("mine")
     (tmp_path / "loop").symlink_to("loop")
-    monkeypatch.setattr(movielens, "_read", lambda *_: pytest.fail("prepared"))
+    monkeypatch.setattr(preparation, "write_table", lambda *_: pytest.fail("prepared"))
     for call in calls(source.parent, tmp_path / place):
         with pytest.raises(SourceError, match=place.split("/", maxsplit=1)[0]):
             call()

@@ -1,23 +1,22 @@
-import os
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from persrec.data import dataset_digest, load_dataset, movielens
+from persrec.data import dataset_digest, load_dataset
 from persrec.data.__main__ import main
+from persrec.data.sources import movielens
 
+START = 978_300_000
 # In the order of the file: user, movie, rating, time; the second user's ties keep file order.
-RATINGS = "3::50::5::300\n3::9::4::100\n1::50::3::70\n1::7::2::70\n1::9::2::70\n"
+RATINGS = "3::50::5::978300300\n3::9::4::978300100\n1::50::3::978300070\n1::7::2::978300070\n1::9::2::978300070\n"
 MOVIES = "7::Sept: le film (1999)::Comedy|Drama\n9::Am\u00e9lie (2001)::Romance\n50::Z (1969)::Drama\n60::Unrated (1970)::Western\n"
 
 
 @pytest.fixture
 def source(tmp_path, monkeypatch):
     """A folder of a publisher's files; a complete data set has 5 rows here."""
-    monkeypatch.setattr(movielens, "ROWS", 5)
+    monkeypatch.setitem(movielens.ROWS, "ml-1m", 5)
     folder = tmp_path / "data" / "ml-1m"
     folder.mkdir(parents=True)
     (folder / "ratings.dat").write_text(RATINGS)
@@ -26,8 +25,15 @@ def source(tmp_path, monkeypatch):
 
 
 def sequences(folder):
-    columns = {"user": [1, 1, 1, 3, 3], "item": [50, 7, 9, 9, 50], "ts_est": [70, 70, 71, 100, 300], "ts_src": [0, 2, 1, 4, 3]}
-    pq.write_table(pa.table(columns | {"ts": pa.array([70, None, 71, None, None], pa.int64())}), folder / "sequences.parquet")
+    columns = {
+        "user": [1, 1, 1, 3, 3],
+        "item": [50, 7, 9, 9, 50],
+        "ts_est": [START + 70, START + 70, START + 71, START + 100, START + 300],
+        "ts_src": [0, 2, 1, 4, 3],
+    }
+    pq.write_table(
+        pa.table(columns | {"ts": pa.array([START + 70, None, START + 71, None, None], pa.int64())}), folder / "sequences.parquet"
+    )
 
 
 def load(source):
@@ -38,9 +44,9 @@ def test_ratings_are_read_in_time_order_and_ties_keep_file_order(source):
     log = load(source)
     assert log.users.tolist() == [0, 0, 0, 1, 1]
     assert log.items.tolist() == [3, 1, 2, 2, 3]  # raw 7, 9, 50 are 1, 2, 3
-    assert log.times.tolist() == [70, 70, 70, 100, 300]
+    assert (log.times - START).tolist() == [70, 70, 70, 100, 300]
     assert (log.name, log.num_users, log.num_items, log.exclude_seen) == ("ml-1m", 2, 4, True)
-    assert log.notes["file"] == "ratings.dat"
+    assert list(log.notes["files"]) == ["movies.dat", "ratings.dat"]
 
 
 def test_titles_are_latin_1_and_the_first_genre_is_the_category(source):
@@ -51,22 +57,21 @@ def test_titles_are_latin_1_and_the_first_genre_is_the_category(source):
 
 
 def test_a_half_file_gives_way_to_the_sequences_whose_inexact_times_are_masked_and_keep_their_order(source):
-    (source / "ratings.dat").write_text("3::50::5::300\n")
+    (source / "ratings.dat").write_text("3::50::5::978300300\n")
     sequences(source)
     log = load(source)
-    assert log.notes["file"] == "sequences.parquet"
+    assert list(log.notes["files"]) == ["movies.dat", "sequences.parquet"]
     assert log.items.tolist() == [3, 1, 2, 2, 3]
-    assert log.times.tolist() == [70, 0, 71, 0, 0]
-    assert log.notes["times_unknown"] == 3
+    assert log.times.tolist() == [START + 70, 0, START + 71, 0, 0]
 
 
 def test_complete_ratings_are_preferred(source):
     sequences(source)
-    assert load(source).notes["file"] == "ratings.dat"
+    assert list(load(source).notes["files"]) == ["movies.dat", "ratings.dat"]
 
 
 def test_a_half_file_alone_is_another_data_set(source):
-    (source / "ratings.dat").write_text("3::50::5::300\n")
+    (source / "ratings.dat").write_text("3::50::5::978300300\n")
     with pytest.raises(ValueError, match=r"ratings\.dat: 1 rows; 'ml-1m' has 5"):
         load(source)
     assert not (source.parents[1] / "cache").exists()
@@ -75,7 +80,7 @@ def test_a_half_file_alone_is_another_data_set(source):
 def test_sequences_of_another_length_are_refused(source, monkeypatch):
     (source / "ratings.dat").unlink()
     sequences(source)
-    monkeypatch.setattr(movielens, "ROWS", 6)
+    monkeypatch.setitem(movielens.ROWS, "ml-1m", 6)
     with pytest.raises(ValueError, match=r"sequences\.parquet: 5 rows; 'ml-1m' has 6"):
         load(source)
 
@@ -83,7 +88,9 @@ def test_sequences_of_another_length_are_refused(source, monkeypatch):
 def test_movies_of_another_numbering_are_refused_by_file(source):
     shifted = "".join(f"{int(line.split('::')[0]) + 100_000}::{line.split('::', 1)[1]}\n" for line in MOVIES.splitlines())
     (source / "movies.dat").write_bytes(shifted.encode("latin-1"))
-    with pytest.raises(ValueError, match=r"movies\.dat: of another data set than ratings\.dat; texts: none of the 3 items .*100007"):
+    with pytest.raises(
+        ValueError, match=r"movies\.dat: gives no text and no category for any of the items of .*ratings\.dat; are the ids the same\?"
+    ):
         load(source)
     assert not (source.parents[1] / "cache").exists()
 
@@ -94,14 +101,14 @@ def test_a_table_says_how_many_items_have_a_text_and_a_category(source, capsys):
     assert (notes["items_with_text"], notes["items_with_category"]) == (2, 2)
     assert main(["prepare", "ml-1m", "--source", str(source.parent), "--cache-dir", str(source.parents[1] / "cache")]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert "texts         2 of 3 items" in lines
-    assert "categories    2, of 2 of 3 items" in lines
+    assert "texts              2 of 3 items" in lines
+    assert "categories         2, of 2 of 3 items" in lines
 
 
 def test_without_movies_there_are_no_texts(source):
     (source / "movies.dat").unlink()
     log = load(source)
-    assert (log.item_texts, log.item_categories, log.notes["texts_file"]) == (None, None, None)
+    assert (log.item_texts, log.item_categories, list(log.notes["files"])) == (None, None, ["ratings.dat"])
 
 
 def test_the_folder_itself_may_be_named(source):
@@ -140,15 +147,12 @@ def test_it_has_no_sizes(source):
 
 
 @pytest.mark.real_data
-def test_the_publishers_files(tmp_path):
-    data_dir = Path(os.environ.get("PERSREC_DATA") or Path(__file__).parents[4] / "shared" / "data")
-    path = data_dir / "ml-1m" / "sequences.parquet"
-    if not path.is_file():
-        pytest.skip(f"needs {path}")
+def test_the_publishers_files(tmp_path, at_hand):
+    data_dir = at_hand("ml-1m/sequences.parquet")
     log = load_dataset("ml-1m", data_dir=data_dir, cache_dir=tmp_path)
     assert (len(log), log.num_users, log.num_items - 1) == (1_000_209, 6040, 3706)
     assert (np.median(log.lengths), log.lengths.max()) == (96, 2314)
-    assert log.notes["file"] == "sequences.parquet"
+    assert list(log.notes["files"]) == ["movies.dat", "sequences.parquet"]
     assert np.count_nonzero(log.times == 0) == 137  # interpolated
     assert log.item_texts[1] == "Toy Story (1995). Animation, Children's, Comedy"
     assert len(log.notes["category_names"]) == 19

@@ -1,0 +1,241 @@
+"""A table of one's own: a TOML names its file and columns, which rows count and how it is evaluated."""
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from persrec import names
+from persrec.data.base import Bounds
+from persrec.data.errors import SourceError
+from persrec.data.protocol import Protocol
+from persrec.data.tables.scan import Format, Scan, files_of, format_of
+from persrec.data.tables.source import PublishedDataset
+from persrec.data.tables.sql import joined
+from persrec.data.tables.table import EVENTS, EventTable, Filters, ItemTable, Time
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+class _Strict(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """A part of the TOML; a name that is not known is an error."""
+
+
+class _Columns(_Strict, kw_only=True, frozen=True):
+    user: str
+    item: str
+    time: str
+    event: str | None = None
+    rating: str | None = None
+    text: tuple[str, ...] = ()
+    category: str | None = None
+
+
+class _Csv(_Strict, kw_only=True, frozen=True):
+    delimiter: str | None = None
+    header: bool = True
+    columns: tuple[str, ...] = ()
+    quote: str = '"'
+    encoding: str = "utf-8"
+
+
+class _Items(_Strict, kw_only=True, frozen=True):
+    file: str
+    item: str
+    text: tuple[str, ...] = ()
+    category: str | None = None
+    format: Format | None = None
+    csv: _Csv = _Csv()
+
+
+class _Description(_Strict, kw_only=True, frozen=True):
+    """The whole TOML."""
+
+    name: str | None = None
+    source: str | None = None
+    file: str | None = None
+    format: Format | None = None
+    csv: _Csv = _Csv()
+    columns: _Columns | None = None
+    time: Time = Time()
+    items: _Items | None = None
+    filters: Filters = Filters()
+    protocol: Protocol | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OwnTable:
+    """The dataset that a TOML describes.
+
+    Attributes:
+        path: the TOML; the files that it names lie beside it, or where it says.
+        name: of the dataset.
+        description: what it says.
+    """
+
+    path: Path
+    name: str
+    description: _Description
+    sizes: tuple[str, ...] = ()
+    needs: str = "the files that the TOML names"
+    licence: str = ""
+
+    def folder(self, size: str | None) -> str:
+        """As `persrec.data.base.Dataset` says."""
+        if size is not None:
+            raise ValueError(f"size: {size!r} of dataset {self.name!r}, which has no sizes")
+        return self.name
+
+    def digest(self, size: str | None, data_dir: Path | None) -> str:
+        """SHA-256 of the files and of what the TOML says."""
+        self.folder(size)
+        return self.table(data_dir).digest()
+
+    def prepare(self, size: str | None, data_dir: Path | None, folder: Path, bounds: Bounds) -> None:
+        """As `persrec.data.base.Dataset` says."""
+        from persrec.data.tables.preparation import write_table  # noqa: PLC0415 - the engine is heavy, and what is prepared already needs none
+
+        self.folder(size)
+        table = self.table(data_dir)
+        write_table(table, table.digest(), folder, bounds)
+
+    def table(self, data_dir: Path | None) -> EventTable:
+        """What the files hold.
+
+        Raises:
+            SourceError: a file or a column is missing.
+        """
+        given = self.description
+        if given.source is not None:
+            return self._of_source(given.source, data_dir)
+        assert given.file is not None  # noqa: S101 - checked when it was read
+        assert given.columns is not None  # noqa: S101 - as above
+        columns = given.columns
+        wanted = {
+            **{getattr(columns, name): f"columns.{name}" for name in ("user", "item", "time", "event", "rating", "category")},
+            **dict.fromkeys(columns.text, "columns.text"),
+        }
+        wanted.pop(None, None)
+        events = self._scan(given.file, given.format, given.csv, tuple(wanted))
+        events.check(wanted)
+        return EventTable(
+            name=self.name,
+            scans={EVENTS: events},
+            user=columns.user,
+            item=columns.item,
+            time=columns.time,
+            event=columns.event,
+            rating=columns.rating,
+            times=given.time,
+            text=joined(columns.text) if columns.text else None,
+            category=joined((columns.category,)) if columns.category else None,
+            catalogue=self._catalogue(given.items),
+            filters=given.filters,
+            protocol=given.protocol or Protocol(),
+        )
+
+    def _of_source(self, name: str, data_dir: Path | None) -> EventTable:
+        """A publisher's table, with the filters and the protocol of the TOML."""
+        source = names.find(names.datasets(), name).load()()
+        if not isinstance(source, PublishedDataset):
+            raise SourceError(f"{self.path}: source: {name!r} is read from no publisher's files; expected one that is")
+        table = source.table(None, data_dir)
+        protocol = self.description.protocol or table.protocol
+        return dataclasses.replace(table, name=self.name, filters=self.description.filters, protocol=protocol)
+
+    def _catalogue(self, given: _Items | None) -> ItemTable | None:
+        if given is None:
+            return None
+        wanted = {given.item: "items.item", **dict.fromkeys(given.text, "items.text")}
+        if given.category is not None:
+            wanted[given.category] = "items.category"
+        scan = self._scan(given.file, given.format, given.csv, tuple(wanted))
+        scan.check(wanted)
+        return ItemTable(
+            scan=scan,
+            item=given.item,
+            text=joined(given.text) if given.text else None,
+            category=joined((given.category,)) if given.category else None,
+        )
+
+    def _scan(self, file: str, kind: Format | None, csv: _Csv, wanted: tuple[str, ...]) -> Scan:
+        path = self.path.parent / file
+        kind = kind or format_of(path)
+        delimiter = csv.delimiter or ("\t" if ".tsv" in path.name else ",")
+        return Scan(
+            files=files_of(path, kind),
+            format=kind,
+            delimiter=delimiter,
+            header=csv.header,
+            columns=wanted if kind == "jsonl" else csv.columns,
+            quote=csv.quote,
+            encoding=csv.encoding,
+        )
+
+
+def own_table(path: Path) -> OwnTable:
+    """The dataset that a TOML describes.
+
+    Raises:
+        SourceError: it cannot be read, has a name that is not known, misses one, or a value is not of its kind; one line.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        description = msgspec.convert(values, _Description, dec_hook=None)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError, ValueError) as error:
+        raise SourceError(f"{path}: {_says(error)}") from error
+    name = description.name or path.stem.lower()
+    if NAME.fullmatch(name) is None:
+        raise SourceError(f"{path}: name: {name!r}; expected small letters, digits, '.', '_' and '-', 64 at most")
+    if name in names.datasets():
+        raise SourceError(f"{path}: name: {name!r} is that of a publisher's data set; expected one of your own")
+    if (description.source is None) == (description.file is None):
+        raise SourceError(f"{path}: expected either file, a table of your own, or source, a publisher's data set")
+    if description.file is not None and description.columns is None:
+        raise SourceError(f"{path}: no table [columns]; expected the names of the user, item and time columns")
+    _check_whole(path, description)
+    return OwnTable(path=path, name=name, description=description)
+
+
+def _check_whole(path: Path, given: _Description) -> None:
+    """What one part says of another."""
+    columns, filters = given.columns, given.filters
+    if columns is not None and filters.events and columns.event is None:
+        raise SourceError(f"{path}: filters.events: no column of events; name it in columns.event")
+    if columns is not None and filters.minimum_rating is not None and columns.rating is None:
+        raise SourceError(f"{path}: filters.minimum_rating: no column of ratings; name it in columns.rating")
+    for csv, where in ((given.csv, "csv"), (given.items.csv if given.items else _Csv(), "items.csv")):
+        if not csv.header and not csv.columns:
+            raise SourceError(f"{path}: {where}.columns: none, and no header; expected the names of all columns in the order of the file")
+        if csv.delimiter == "":
+            raise SourceError(f"{path}: {where}.delimiter: ''; expected a character")
+
+
+def _says(error: Exception) -> str:
+    text = str(error)
+    found = re.fullmatch(r"(.*) - at `\$\.?(.*)`", text)
+    return text if found is None or not found.group(2) else f"{found.group(2)}: {found.group(1)}"
+
+
+def described(values: Mapping[str, Any]) -> str:
+    """A TOML of plain values and one level of tables."""
+    lines = [f"{name} = {_toml(value)}" for name, value in values.items() if not isinstance(value, Mapping)]
+    for table, inside in values.items():
+        if isinstance(inside, Mapping):
+            lines += ["", f"[{table}]", *(f"{name} = {_toml(value)}" for name, value in inside.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, str):
+        return msgspec.json.encode(value).decode()  # a TOML's quoted text is a JSON text
+    return str(value)
