@@ -24,7 +24,7 @@ _LEAST = {
 }
 _CHOICES = {
     "training": names.TRAININGS, "serving": names.SERVINGS, "cache_dtype": names.CACHE_PRECISIONS,
-    "ablation": tuple(names.ABLATIONS), "device": names.DEVICES, "dtype": names.PRECISIONS,
+    "ablation": tuple(names.ABLATIONS), "device": names.DEVICES, "dtype": names.PRECISIONS, "split": names.SPLITS,
 }  # fmt: skip
 MOST_SEEDS = 2**63  # what torch and numpy both take
 
@@ -107,6 +107,7 @@ class Cell:
     elastic_history: tuple[int, ...] = ()
     targets_per_step: int | None = None
     recent_weight_steps: int = 1000
+    split: str = names.LEAVE_ONE_OUT
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "item_learning_rate", "temperature", "weight_decay", "recent_weight", "dropout"):
@@ -325,21 +326,11 @@ DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {field.name: field.default for field in dataclasses.fields(Cell) if field.default is not dataclasses.MISSING}
 )
 # settings that came after the first records, and what they were then: a record that does not name them had these
-LATER_FIELDS: Mapping[str, Any] = MappingProxyType(
-    {
-        "key_value_heads": None,
-        "feed_forward": None,
-        "control": False,
-        "counted_only": False,
-        "copying_start": False,
-        "recent_weight": 0.0,
-        "moving_windows": False,
-        "item_learning_rate": None,
-        "elastic_history": (),
-        "targets_per_step": None,
-        "recent_weight_steps": 1000,
-    }
-)
+LATER_FIELDS: Mapping[str, Any] = MappingProxyType({
+    "key_value_heads": None, "feed_forward": None, "control": False, "counted_only": False, "copying_start": False,
+    "recent_weight": 0.0, "moving_windows": False, "item_learning_rate": None, "elastic_history": (), "targets_per_step": None,
+    "recent_weight_steps": 1000, "split": names.LEAVE_ONE_OUT,
+})  # fmt: skip
 EVALUATION_FIELDS = ("cache_dtype", "ablation", "staleness")
 
 

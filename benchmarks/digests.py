@@ -73,7 +73,7 @@ def _parts(cell: Cell, kind: Kind) -> tuple[names.Part, ...]:
         if cell.control and kind in BESIDE_CONTROL:
             parts.append(names.find(names.compressions(), "full"))
     if kind in ("training", "evaluation"):
-        parts.append(names.find(names.datasets(), cell.dataset))
+        parts.append(names.dataset_part(cell.dataset))
     return tuple(parts)
 
 

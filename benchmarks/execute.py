@@ -31,7 +31,7 @@ from persrec.checkpoints import load_facts, save_checkpoint
 from persrec.data import load_dataset
 from persrec.data.ceiling import ceiling
 from persrec.data.interactions import InteractionLog
-from persrec.data.splits import leave_one_out
+from persrec.data.splits import Split, split_of
 from persrec.training import STATE, TrainingResult
 
 ReportPhase = Callable[[str], None]
@@ -72,12 +72,13 @@ def measure_cell_quality(payload: Mapping[str, Any], report_phase: ReportPhase) 
     phases = Phases(report=report_phase)
     with phases.phase("load"):
         log = _load(payload, cell)
-        data = leave_one_out(log)
+        data = split_of(log, cell.split)
         data.check_evaluated()
-        answer: Answer = {"metrics": {}, "replicates": None, "model": None, "dataset": _dataset_facts(log, cell), "raw": {}}
+        answer: Answer = {"metrics": {}, "replicates": None, "model": None, "dataset": _dataset_facts(log, data, cell), "raw": {}}
     if cell.is_floor:
         with phases.phase("quality"):
-            answer["metrics"], answer["replicates"], answer["raw"]["ranks"] = measure_floor(cell, data)
+            quality, answer["raw"]["ranks"] = measure_floor(cell, data)
+            answer |= quality
         return {**answer, "seconds": phases.seconds}
     with phases.phase("load"):
         folder = Path(payload["model_dir"])
@@ -87,7 +88,8 @@ def measure_cell_quality(payload: Mapping[str, Any], report_phase: ReportPhase) 
         facts = _model_facts(folder)
         validation = validation_as_used(subject, data, best=facts["best_validation"])
         answer["model"] = facts | {"cached_joint_gap": gap, "validation": validation}
-        answer["metrics"], answer["replicates"], answer["raw"]["ranks"] = measure_quality(subject, data)
+        quality, answer["raw"]["ranks"] = measure_quality(subject, data)
+        answer |= quality
         answer["metrics"]["padding_share"] = padding_share(answer["model"]["curve"])
     return {**answer, "seconds": phases.seconds}
 
@@ -173,8 +175,14 @@ def _load(payload: Mapping[str, Any], cell: Cell) -> InteractionLog:
     Raises:
         InvalidMeasurementError: the data changed since.
     """
-    log = load_dataset(cell.dataset, size=cell.dataset_size, data_dir=payload["data_dir"], cache_dir=payload["cache_dir"])
     planned = payload.get("dataset_digest")
+    log = load_dataset(
+        payload.get("dataset_file") or cell.dataset,
+        size=cell.dataset_size,
+        data_dir=payload["data_dir"],
+        cache_dir=payload["cache_dir"],
+        digest=planned,
+    )
     if planned is not None and log.digest != planned:
         raise InvalidMeasurementError(
             f"dataset {cell.dataset}: planned with digest {planned[:12]}, loaded {log.digest[:12]}: it changed meanwhile"
@@ -182,8 +190,8 @@ def _load(payload: Mapping[str, Any], cell: Cell) -> InteractionLog:
     return log
 
 
-def _dataset_facts(log: InteractionLog, cell: Cell) -> Answer:
-    synthetic = names.find(names.datasets(), cell.dataset).synthetic
+def _dataset_facts(log: InteractionLog, data: Split, cell: Cell) -> Answer:
+    part = names.dataset_part(cell.dataset)
     return {
         "name": log.name,
         "users": log.num_users,
@@ -191,7 +199,10 @@ def _dataset_facts(log: InteractionLog, cell: Cell) -> Answer:
         "interactions": len(log),
         "exclude_seen": log.exclude_seen,
         "notes": dict(log.notes),
-        "ceiling": ceiling(log, recent=cell.recent) if synthetic else None,
+        "ceiling": ceiling(log, data, recent=cell.recent) if part.synthetic else None,
+        "split": data.name,
+        "days": data.days,
+        "targets": len(data.test),
     }
 
 

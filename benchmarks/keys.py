@@ -18,7 +18,7 @@ MODEL_FIELDS = (
     "time_bias", "learning_rate", "warmup_steps", "decays",
     "weight_decay", "temperature", "negatives", "epochs", "patience", "batch_size", "seed", "device", "dtype",
     "threads", "copying_start", "recent_weight", "moving_windows", "item_learning_rate", "elastic_history",
-    "targets_per_step", "recent_weight_steps",
+    "targets_per_step", "recent_weight_steps", "split",
 )  # fmt: skip
 SERVED_FIELDS = ("tokens", "serving", *EVALUATION_FIELDS)
 SHAPE_FIELDS = (
@@ -62,7 +62,8 @@ def quality_key(cell: Cell, *, dataset_digest: str) -> str:
     """The identity of a quality: a model, or a floor, and what it is served from."""
     measured = versions_of(QUALITY_KINDS)
     if cell.is_floor:
-        return digest({"floor": cell.backbone, "dataset_digest": dataset_digest, "versions": measured})
+        split = {} if cell.split == names.LEAVE_ONE_OUT else {"split": cell.split}  # as the first records had none
+        return digest({"floor": cell.backbone, "dataset_digest": dataset_digest, "versions": measured, **split})
     served = {name: getattr(cell, name) for name in SERVED_FIELDS}
     if cell.history_lengths:
         served["history"] = cell.history

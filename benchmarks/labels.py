@@ -75,7 +75,8 @@ class Titles:
     def dataset(self, cell: Cell) -> str:
         """``synthetic (small)``."""
         title = self._title("dataset", cell.dataset)
-        return f"{title} ({cell.dataset_size})" if cell.dataset_size else title
+        sized = f"{title} ({cell.dataset_size})" if cell.dataset_size else title
+        return sized if cell.split == names.LEAVE_ONE_OUT else f"{sized}, {cell.split} split"
 
     def _title(self, kind: str, name: str) -> str:
         return self.declared.get((kind, name), name)

@@ -32,7 +32,7 @@ from benchmarks.environment import PROJECT, chosen_device, environment, provenan
 from benchmarks.environment.checkout import repository_state
 from benchmarks.findings import Outputs, Sheet, Verdict, add_options, exit_code, show
 from benchmarks.grids import Grid, load_grid, preset_names
-from benchmarks.selection import select
+from benchmarks.grids.selection import select
 from benchmarks.text import change, percent
 from persrec.commandline import NOT_COMPARABLE, Parser, duration, guarded
 

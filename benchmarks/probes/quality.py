@@ -1,5 +1,6 @@
 """Ranking quality over the whole catalogue, with bootstrap intervals over users."""
 
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,13 @@ from numpy.typing import NDArray
 from benchmarks.cell import Cell, InvalidMeasurementError, changed_at_evaluation
 from benchmarks.probes.models import served_model
 from benchmarks.probes.subject import Request, Subject
-from benchmarks.probes.validation import validation_figure
+from benchmarks.probes.validation import Served, validation_figure
 from persrec.checkpoints.folder import load_weights
 from persrec.data.interactions import InteractionLog
-from persrec.data.splits import LeaveOneOut
+from persrec.data.splits import Split
 from persrec.data.windows import WindowShape, build_windows
 from persrec.evaluation.floors import floor_ranks
-from persrec.evaluation.metrics import bootstrap_means, is_share, metric_values, summarise
+from persrec.evaluation.metrics import bootstrap_means, is_share, is_single, metric_values, summarise, user_means
 from persrec.evaluation.ranks import repeat_mask, target_ranks
 from persrec.evaluation.served import Serving, served_states
 from persrec.evaluation.states import user_states
@@ -42,17 +43,17 @@ def trained_subject(cell: Cell, log: InteractionLog, folder: Path) -> Subject:
     return Subject(cell=cell, model=model)
 
 
-def measure_quality(subject: Subject, data: LeaveOneOut) -> tuple[dict[str, Any], dict[str, Any], NDArray[np.int64]]:
-    """Metrics, replicates and ranks of a trained model, from what the cell serves it from."""
+def measure_quality(subject: Subject, data: Split) -> tuple[dict[str, Any], NDArray[np.int64]]:
+    """What `quality_of_ranks` says of a trained model, from what the cell serves it from, and the ranks."""
     model = subject.model
     states = states_before_target(subject.cell, model, data)
     with torch.no_grad():  # so that a text model's vectors are those kept
         features = model.item_features()
     ranks = target_ranks(states, features, data.targets("test"), data.seen("test"))
-    return *quality_of_ranks(ranks, data), ranks
+    return quality_of_ranks(ranks, data), ranks
 
 
-def validation_as_used(subject: Subject, data: LeaveOneOut, *, best: float | None) -> float | None:
+def validation_as_used(subject: Subject, data: Split, *, best: float | None) -> float | None:
     """NDCG@10 on the validation targets of the model as the cell uses it, by which configurations are chosen.
 
     Args:
@@ -68,13 +69,13 @@ def validation_as_used(subject: Subject, data: LeaveOneOut, *, best: float | Non
     cell = subject.cell
     if cell.training != "elastic":
         return best
-    tokens, histories = (cell.tokens,) if cell.token_counts else (), (cell.history,) if cell.history_lengths else ()
-    figure = validation_figure(subject.model, data, time_bias=cell.time_bias, tokens=tokens, histories=histories)()
+    served = Served(tokens=cell.tokens if cell.token_counts else None, history=cell.history if cell.history_lengths else None)
+    figure = validation_figure(subject.model, data, time_bias=cell.time_bias, served=(served,))()
     return figure if math.isfinite(figure) else None
 
 
-def measure_floor(cell: Cell, data: LeaveOneOut) -> tuple[dict[str, Any], dict[str, Any], NDArray[np.int64]]:
-    """Metrics, replicates and ranks of a baseline that learns nothing."""
+def measure_floor(cell: Cell, data: Split) -> tuple[dict[str, Any], NDArray[np.int64]]:
+    """What `quality_of_ranks` says of a baseline that learns nothing, and the ranks."""
     past = data.past("test")
     ranks = floor_ranks(
         cell.backbone,
@@ -83,11 +84,11 @@ def measure_floor(cell: Cell, data: LeaveOneOut) -> tuple[dict[str, Any], dict[s
         targets=data.targets("test"),
         seen=data.seen("test"),
     )
-    return *quality_of_ranks(ranks, data), ranks
+    return quality_of_ranks(ranks, data), ranks
 
 
 @torch.no_grad()
-def check_cache(subject: Subject, data: LeaveOneOut, *, tolerance: float = CACHE_TOLERANCE) -> float | None:
+def check_cache(subject: Subject, data: Split, *, tolerance: float = CACHE_TOLERANCE) -> float | None:
     """Largest gap between scores from the cache and from the joint pass, for some real users; None without a cache.
 
     Raises:
@@ -96,8 +97,8 @@ def check_cache(subject: Subject, data: LeaveOneOut, *, tolerance: float = CACHE
     if not subject.from_cache:
         return None
     shape = WindowShape(segments=tuple(segment.items for segment in subject.layout.segments), recent=subject.layout.recent)
-    users = data.evaluated[:CHECKED_USERS]
-    batch = build_windows(data.sequences, users, data.target_positions("test")[:CHECKED_USERS], shape, history=subject.cell.history)
+    users, ends = data.test.users[:CHECKED_USERS], data.test.positions[:CHECKED_USERS]
+    batch = build_windows(data.sequences, users, ends, shape, history=subject.cell.history)
     items, times, query_times = (torch.from_numpy(part).to(subject.device) for part in (batch.items, batch.times, batch.query_times))
     request = Request(
         items=items, times=times if subject.cell.time_bias else None, query_times=query_times if subject.cell.time_bias else None
@@ -112,15 +113,19 @@ def check_cache(subject: Subject, data: LeaveOneOut, *, tolerance: float = CACHE
     return gap
 
 
-def quality_of_ranks(ranks: np.ndarray, data: LeaveOneOut) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Metrics of test ranks ``[E]``, and the bootstrap means that make records comparable user by user."""
+def quality_of_ranks(ranks: np.ndarray, data: Split) -> dict[str, Any]:
+    """Of test ranks ``[E]``: metrics, the bootstrap means that make records comparable user by user, and users by their history.
+
+    A user's several targets count as their mean, so that every user counts alike.
+    """
     seen = "seen items left out" if data.exclude_seen else "seen items kept"
-    per_user = metric_values(ranks)
-    names = list(per_user)
+    per_target = metric_values(ranks)
+    per_user = {name: user_means(values, data.test.users) for name, values in per_target.items()}
+    names, single = list(per_user), is_single(data.test.users)
     means = bootstrap_means(np.stack([per_user[name] for name in names], axis=1), seed=BOOTSTRAP_SEED)
     metrics = {}
     for column, name in enumerate(names):
-        summary = summarise(per_user[name], share=is_share(name), replicates=means[:, column])
+        summary = summarise(per_user[name], share=is_share(name) and single, replicates=means[:, column])
         metrics[name] = {
             "value": summary.value,
             "low": summary.low,
@@ -129,12 +134,12 @@ def quality_of_ranks(ranks: np.ndarray, data: LeaveOneOut) -> tuple[dict[str, An
             "method": f"full catalogue, {seen}" + (f"; {summary.note}" if summary.note else ""),
         }
     if not data.exclude_seen:
-        metrics.update(_by_novelty(per_user, data))
+        metrics.update(_by_novelty(per_target, data))
     replicates = {name: [round(float(value), DIGITS) for value in means[:, names.index(name)]] for name in REPLICATE_METRICS}
-    return metrics, {"seed": BOOTSTRAP_SEED, "means": replicates}
+    return {"metrics": metrics, "replicates": {"seed": BOOTSTRAP_SEED, "means": replicates}, "groups": _by_history(per_target, data)}
 
 
-def states_before_target(cell: Cell, model: SequentialRecommender, data: LeaveOneOut) -> torch.Tensor:
+def states_before_target(cell: Cell, model: SequentialRecommender, data: Split) -> torch.Tensor:
     """User vectors before the test target: of the joint pass, or from caches where the cell changes what these hold."""
     if not changed_at_evaluation(cell):
         return user_states(model, data, "test", time_bias=cell.time_bias, history=cell.history)
@@ -148,15 +153,41 @@ def states_before_target(cell: Cell, model: SequentialRecommender, data: LeaveOn
     return served_states(model, data, "test", serving=serving, time_bias=cell.time_bias)
 
 
-def _by_novelty(per_user: dict[str, np.ndarray], data: LeaveOneOut) -> dict[str, Any]:
+def _by_novelty(per_target: dict[str, np.ndarray], data: Split) -> dict[str, Any]:
     """Recall and NDCG at 10 over targets that the user had before, and over those that are new."""
     past = data.past("test")
     repeats = repeat_mask(data.targets("test"), (past.offsets, past.items))
-    metrics = {}
+    metrics: dict[str, Any] = {}
     for kind, rows in (("repeat", repeats), ("novel", ~repeats)):
-        for name in ("recall@10", "ndcg@10"):
-            summary = summarise(per_user[name][rows], share=is_share(name))
-            method = "full catalogue, seen items kept" + (f"; {summary.note}" if summary.note else "")
-            method = method if summary.n else f"no user's target is {kind}"
-            metrics[f"{name}_{kind}"] = {"value": summary.value, "low": summary.low, "high": summary.high, "n": summary.n, "method": method}
+        of_kind = _of_rows(per_target, rows, data, seen="seen items kept", nobody=f"no user's target is {kind}")
+        metrics |= {f"{name}_{kind}": metric for name, metric in of_kind.items()}
+    return metrics
+
+
+def _by_history(per_target: dict[str, np.ndarray], data: Split) -> list[dict[str, Any]]:
+    """Recall and NDCG at 10 by how many events come before the target, in the protocol's groups; empty ones are left out."""
+    edges = (1, *(edge for edge in data.protocol.groups if edge > 1))
+    seen = "seen items left out" if data.exclude_seen else "seen items kept"
+    groups = []
+    for least, below in itertools.zip_longest(edges, edges[1:]):
+        rows = (data.test.positions >= least) & (data.test.positions < (below or np.inf))
+        if rows.any():
+            groups.append({"least": least, "below": below, "metrics": _of_rows(per_target, rows, data, seen=seen, nobody="")})
+    return groups
+
+
+def _of_rows(per_target: dict[str, np.ndarray], rows: np.ndarray, data: Split, *, seen: str, nobody: str) -> dict[str, Any]:
+    """Recall and NDCG at 10 over some of the targets, a user's several as their mean."""
+    users = data.test.users[rows]
+    metrics = {}
+    for name in ("recall@10", "ndcg@10"):
+        summary = summarise(user_means(per_target[name][rows], users), share=is_share(name) and is_single(users))
+        method = f"full catalogue, {seen}" + (f"; {summary.note}" if summary.note else "")
+        metrics[name] = {
+            "value": summary.value,
+            "low": summary.low,
+            "high": summary.high,
+            "n": summary.n,
+            "method": method if summary.n else nobody,
+        }
     return metrics

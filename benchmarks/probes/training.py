@@ -7,10 +7,10 @@ from typing import Any
 
 from benchmarks.cell import Cell
 from benchmarks.probes.models import build_model
-from benchmarks.probes.validation import validation_figure
+from benchmarks.probes.validation import Served, validation_figure
 from persrec.commandline import duration
 from persrec.data.interactions import InteractionLog
-from persrec.data.splits import leave_one_out
+from persrec.data.splits import split_of
 from persrec.files import write_atomically
 from persrec.recommender import SequentialRecommender
 from persrec.training import EpochReport, Progress, Recipe, StateError, StateKeeper, Trainer, TrainingPhases, TrainingResult
@@ -30,12 +30,11 @@ def train(
         code_digest: of the code that trains; a state of other code is dropped.
         report: told how far the training is.
     """
-    data = leave_one_out(log)
+    data = split_of(log, cell.split)
     model = build_model(cell, data.num_items, log.item_texts, log.item_categories)
     _drop_foreign_state(state, code_digest)
     report("training")
-    tokens, histories = ends(cell.token_counts), ends(cell.history_lengths)
-    validate = validation_figure(model, data, time_bias=cell.time_bias, tokens=tokens, histories=histories)
+    validate = validation_figure(model, data, time_bias=cell.time_bias, served=validated(cell))
 
     keeper, settings = StateKeeper(state), recipe(cell)
     teller = Teller(TrainingPhases.of(settings, data.train_ends), report)
@@ -120,10 +119,13 @@ def _drop_foreign_state(state: Path, code_digest: str) -> None:
     write_atomically(mark, code_digest.encode())
 
 
-def ends(served: tuple[int, ...]) -> tuple[int, ...]:
-    """What an elastic model is validated with, of the counts or lengths that it serves: the least and the most.
+def validated(cell: Cell) -> tuple[Served, ...]:
+    """What an elastic model is validated with: the least that it serves and the most, of tokens and of history together.
 
     The weights that are kept are the best on the mean, so neither end of a sweep chooses them alone, and the training goes on while
     either still gains: few tokens are learnt long before many are.
     """
-    return tuple(sorted({served[0], served[-1]})) if served else ()
+    counts, lengths = cell.token_counts, cell.history_lengths
+    least = Served(tokens=min(counts, default=None), history=min(lengths, default=None))
+    most = Served(tokens=max(counts, default=None), history=max(lengths, default=None))
+    return (least,) if least == most else (least, most)

@@ -19,7 +19,8 @@ from benchmarks.probes.products import product_peak
 from benchmarks.probes.subject import NOT_RUN, Subject
 from benchmarks.probes.throughput import LEAST, SECONDS, rate
 from benchmarks.probes.training import recipe
-from persrec.data.splits import LeaveOneOut, Sequences
+from persrec.data.protocol import Protocol
+from persrec.data.splits import Sequences, Split, Targets
 from persrec.data.windows import WindowBatch
 from persrec.items.base import ItemEncoder
 from persrec.training import Trainer
@@ -35,11 +36,14 @@ class TrainingSubject(Subject):
     def trainer(self) -> Trainer:
         """A trainer of the model, to time and trace single steps of the cell's own token count."""
         nothing_yet = np.zeros(0, dtype=np.int64)
-        nobody = LeaveOneOut(
+        nobody = Split(
+            name=self.cell.split,
             sequences=Sequences(offsets=np.zeros(1, dtype=np.int64), items=nothing_yet, times=nothing_yet),
             num_items=self.model.items.count,
-            exclude_seen=False,
-            evaluated=nothing_yet,
+            protocol=Protocol(),
+            train_ends=nothing_yet,
+            validation=Targets(users=nothing_yet, positions=nothing_yet),
+            test=Targets(users=nothing_yet, positions=nothing_yet),
         )
         return Trainer(model=self.model, data=nobody, recipe=recipe(self.cell, token_counts=()), validate=lambda: 0.0)
 

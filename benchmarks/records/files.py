@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import msgspec
 
 from benchmarks.cell import LATER_FIELDS, Cell
-from benchmarks.records.types import LATER_FACTS, SCHEMA_VERSION, Cost, Record
+from benchmarks.records.types import LATER_DATA_FACTS, LATER_FACTS, SCHEMA_VERSION, Cost, Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,6 +120,13 @@ def to_dict(record: Record | Cost) -> dict[str, Any]:
     if isinstance(record, Record):
         values["cell"] = record.cell.to_dict()
         values["parts"] = {part.kind: part.to_dict() for part in record.parts.all()}
+        if not record.groups:  # of older records
+            del values["groups"]
+        if record.dataset is not None:
+            facts = values["dataset"]
+            values["dataset"] = {
+                name: value for name, value in facts.items() if name not in LATER_DATA_FACTS or value != LATER_DATA_FACTS[name]
+            }
         if record.model is not None:
             for part in (values["model"], *values["model"]["curve"]):
                 _leave_out_later(part)

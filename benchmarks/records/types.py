@@ -1,13 +1,14 @@
 """The types of a run's records."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, Literal
 
 from benchmarks.cell import Cell
-from persrec.names import BackbonePart, CompressionPart, DatasetPart, FloorPart, Part
+from persrec.names import LEAVE_ONE_OUT, BackbonePart, CompressionPart, DatasetPart, FloorPart, Part
 
 SCHEMA_VERSION = 2
 Half = Literal["quality", "cost"]  # of a cell
@@ -118,9 +119,25 @@ LATER_FACTS = frozenset(
 )  # fmt: skip
 
 
+# of the data, and what they were before records named them
+LATER_DATA_FACTS: Mapping[str, Any] = MappingProxyType({"split": LEAVE_ONE_OUT, "days": (), "targets": None})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupQuality:
+    """Quality of the users who have a history of ``least`` to below ``below`` events before the target; None is without an end."""
+
+    least: int
+    below: int | None
+    metrics: dict[str, Metric]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetFacts:
-    """The data of a cell; ``digest`` is what they are keyed by, ``ceiling`` what an exact predictor reaches, where one is known."""
+    """The data of a cell; ``digest`` is what they are keyed by, ``ceiling`` what an exact predictor reaches, where one is known.
+
+    ``days`` are the first of the validation and of the test, of the temporal split; ``targets`` are those of the test.
+    """
 
     name: str
     size: str | None = None
@@ -130,6 +147,9 @@ class DatasetFacts:
     interactions: int | None = None
     exclude_seen: bool | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+    split: str = LEAVE_ONE_OUT
+    days: tuple[str, ...] = ()
+    targets: int | None = None
     ceiling: dict[str, dict[str, float]] | None = None
 
 
@@ -227,6 +247,7 @@ class Record:
     measure_versions: dict[str, int] = field(default_factory=dict)
     metrics: dict[str, Metric] = field(default_factory=dict)
     replicates: Replicates | None = None
+    groups: tuple[GroupQuality, ...] = ()
     ledger: tuple[LedgerRow, ...] = ()
     model: TrainedModel | None = None
     dataset: DatasetFacts | None = None

@@ -18,6 +18,7 @@ from benchmarks.records import (
     DatasetFacts,
     Environment,
     Failure,
+    GroupQuality,
     LedgerRow,
     Metric,
     Origin,
@@ -33,7 +34,7 @@ from benchmarks.records import (
 from benchmarks.run.plan import Planned, PlannedCost
 from persrec import names
 
-QUALITY_FIELDS = ("metrics", "replicates", "model", "dataset", "seconds")
+QUALITY_FIELDS = ("metrics", "replicates", "groups", "model", "dataset", "seconds")
 COST_FIELDS = ("metrics", "ledger", "load", "seconds")
 
 
@@ -44,6 +45,7 @@ class Quality:
     origin: Origin
     metrics: Mapping[str, Metric]
     replicates: Replicates | None
+    groups: tuple[GroupQuality, ...]
     model: TrainedModel | None
     dataset: DatasetFacts
 
@@ -64,6 +66,7 @@ def quality_of(planned: Planned, outcome: Outcome, *, environment: Environment, 
         ),
         metrics=_metrics(answer.get("metrics", {})),
         replicates=_optional(answer.get("replicates"), Replicates),
+        groups=tuple(typed(group, GroupQuality, where="answer", what="a group's quality") for group in answer.get("groups", ())),
         model=_optional(answer.get("model"), TrainedModel),
         dataset=typed({**facts, **answer.get("dataset", {}), "size": facts["size"]}, DatasetFacts, where="answer", what="the data's facts"),
     )
@@ -77,6 +80,7 @@ def known_quality(record: Record | None) -> Quality | None:
         origin=record.quality,
         metrics=_of_kinds(record.metrics, QUALITY_KINDS),
         replicates=record.replicates,
+        groups=record.groups,
         model=record.model,
         dataset=record.dataset,
     )
@@ -142,6 +146,7 @@ def record_of_halves(planned: Planned, quality: Quality | None, cost: CostHalf |
         measure_versions=versions(control=planned.cell.control),
         metrics=_metrics_of_halves(quality, cost),
         replicates=quality.replicates if quality else None,
+        groups=quality.groups if quality else (),
         ledger=cost.ledger if cost else (),
         model=quality.model if quality else None,
         dataset=quality.dataset if quality else data,
@@ -174,7 +179,7 @@ def parts_of(cell: Cell) -> Parts:
         backbone=names.backbones().get(cell.backbone),
         floor=names.floors().get(cell.backbone),
         compression=names.compressions().get(cell.compression),
-        dataset=names.datasets().get(cell.dataset),
+        dataset=names.dataset_part(cell.dataset),
     )
 
 

@@ -16,6 +16,7 @@ from benchmarks.cell import Cell
 from benchmarks.environment import available_processors, chosen_device, environment
 from benchmarks.environment.portable import portable_argv
 from benchmarks.grids import ORDER_SEED, Durations, Grid, load_grid, preset_names, shuffled
+from benchmarks.grids.selection import select, selecting
 from benchmarks.keys import Catalogue, model_key
 from benchmarks.labels import Labels
 from benchmarks.records import FINDINGS, Origin, Record, load_records
@@ -23,8 +24,8 @@ from benchmarks.run.jobs import SweepSettings, Work
 from benchmarks.run.plan import Data, Plan, Planned, Planner, Reason, model_fault, other_records
 from benchmarks.run.progress import display
 from benchmarks.run.sweep import Sweep
-from benchmarks.selection import select, selecting
 from benchmarks.store import check_out, locked, records_digest, remove_costs, remove_leftovers, remove_records, report_path, write_csv
+from persrec import names
 from persrec.commandline import DONE, INCOMPLETE, Parser, duration, guarded, one_line
 
 PROGRAM = "benchmarks.run"
@@ -59,6 +60,7 @@ class Call:
     device: str
     out: Path
     digests: dict[Data, str]
+    dataset_file: str | None
 
     @property
     def workers(self) -> int:
@@ -94,7 +96,8 @@ def parser() -> Parser:
     options.add_argument(
         "--grid", required=True, metavar="NAME|FILE.toml", help=f"{', '.join(preset_names())}, or a TOML file of one's own"
     )
-    options.add_argument("--dataset", metavar="NAME", help="the dataset of every cell (default: the grid's own, else synthetic)")
+    options.add_argument("--dataset", metavar="NAME|FILE.toml", help="the dataset of every cell (default: the grid's own, else synthetic)")
+    options.add_argument("--split", choices=names.SPLITS, help="the split of every cell (default: the grid's own, else leave-one-out)")
     options.add_argument("--data-dir", metavar="DIR", help="where publishers' folders lie; only read (default: $PERSREC_DATA)")
     options.add_argument("--cache-dir", metavar="DIR", help="where prepared data go (default: $PERSREC_CACHE, then ~/.cache/persrec)")
     options.add_argument("--select", default="", metavar="EXPR", help="only cells that match, as 'backbone=hstu,tokens=0|4'")
@@ -135,24 +138,34 @@ def _command(options: argparse.Namespace, arguments: Sequence[str], work: Work) 
 
 
 def _validated(options: argparse.Namespace) -> Call:
-    def interactions(name: str, size: str | None) -> int:
-        from persrec.data import interaction_count  # noqa: PLC0415 - pandas takes a moment, and a refused call needs none
+    from persrec.data import check_sources, dataset_digest, dataset_name, interaction_count  # noqa: PLC0415 - heavy, and --help needs none
 
-        return interaction_count(name, size, data_dir=options.data_dir, cache_dir=options.cache_dir)
+    own = dataset_name(options.dataset) if options.dataset else None
+    files = {own: options.dataset} if own is not None and own != options.dataset else {}
+
+    def interactions(name: str, size: str | None) -> int:
+        return interaction_count(files.get(name, name), size, data_dir=options.data_dir, cache_dir=options.cache_dir)
 
     device = chosen_device(options.device)
-    grid = load_grid(options.grid, device=device, dataset=options.dataset, seeds=options.seeds, interactions=interactions)
+    grid = load_grid(options.grid, device=device, dataset=own, split=options.split, seeds=options.seeds, interactions=interactions)
     cells = select(grid.cells, options.select, grid=grid.name)
-    from persrec.data import check_sources, dataset_digest  # noqa: PLC0415 - as above
-
     digests: dict[Data, str] = {}
     for name, size in dict.fromkeys((cell.dataset, cell.dataset_size) for cell in cells):
-        check_sources(name, size=size, data_dir=options.data_dir, cache_dir=options.cache_dir)
-        digests[name, size] = dataset_digest(name, size=size, data_dir=options.data_dir)
+        check_sources(files.get(name, name), size=size, data_dir=options.data_dir, cache_dir=options.cache_dir)
+        digests[name, size] = dataset_digest(files.get(name, name), size=size, data_dir=options.data_dir)
     datasets = list(dict.fromkeys(cell.dataset for cell in cells))
     out = options.out or Path("results") / f"{grid.name}-{datasets[0] if len(datasets) == 1 else 'mixed'}-{device}"
     check_out(out)
-    return Call(options=options, grid=grid, cells=cells, labels=Labels.of(grid.cells), device=device, out=out, digests=digests)
+    return Call(
+        options=options,
+        grid=grid,
+        cells=cells,
+        labels=Labels.of(grid.cells),
+        device=device,
+        out=out,
+        digests=digests,
+        dataset_file=next(iter(files.values()), None),
+    )
 
 
 def _run(call: Call, plan: Plan, arguments: Sequence[str], work: Work, dead: int | None) -> int:
@@ -163,6 +176,7 @@ def _run(call: Call, plan: Plan, arguments: Sequence[str], work: Work, dead: int
         out=out,
         data_dir=options.data_dir,
         cache_dir=options.cache_dir,
+        dataset_file=call.dataset_file,
         workers=call.workers,
         limits=call.grid.limits,
         argv=["python", "-m", PROGRAM, *arguments],
@@ -217,16 +231,17 @@ def _catalogues(call: Call) -> dict[Data, Catalogue]:
         ValueError: the data have nobody to evaluate, where a cell has a quality.
     """
     from persrec.data import load_dataset  # noqa: PLC0415 - pandas takes a moment, and a refused call needs none
-    from persrec.data.splits import leave_one_out  # noqa: PLC0415 - as above
+    from persrec.data.splits import split_of  # noqa: PLC0415 - as above
 
     catalogues = {}
-    for name, size in call.digests:
-        log = load_dataset(name, size=size, data_dir=call.options.data_dir, cache_dir=call.options.cache_dir)
+    for (name, size), digest in call.digests.items():
+        given = call.dataset_file or name
+        log = load_dataset(given, size=size, data_dir=call.options.data_dir, cache_dir=call.options.cache_dir, digest=digest)
         cells = [cell for cell in call.cells if (cell.dataset, cell.dataset_size) == (name, size)]
-        if call.options.only != "cost" and any(cell.has_quality for cell in cells):
-            data = leave_one_out(log)
+        for split in dict.fromkeys(cell.split for cell in cells if cell.has_quality and call.options.only != "cost"):
+            data = split_of(log, split)
             data.check_evaluated()
-            if len(data.evaluated) < 2 and any(cell.ablation == "other_user" for cell in cells):
+            if len(set(data.test.users.tolist())) < 2 and any(cell.ablation == "other_user" for cell in cells):
                 raise ValueError(f"ablation: 'other_user' on dataset {name}, which has one user to evaluate; expected two or more")
         texts = None if log.item_texts is None else hashlib.sha256("\0".join(log.item_texts).encode()).hexdigest()
         categories = None if log.item_categories is None else hashlib.sha256(log.item_categories.tobytes()).hexdigest()

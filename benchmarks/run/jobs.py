@@ -47,6 +47,7 @@ class SweepSettings:
     out: Path
     data_dir: str | None
     cache_dir: str | None
+    dataset_file: str | None
     workers: int
     limits: Limits
     argv: Sequence[str]
@@ -114,6 +115,7 @@ def _payload(task: Task, settings: SweepSettings) -> dict[str, Any]:
         "cell": task.planned.cell.to_dict(),
         "data_dir": settings.data_dir,
         "cache_dir": settings.cache_dir,
+        "dataset_file": settings.dataset_file,
         "dataset_digest": task.planned.dataset_digest,
     }
     if isinstance(task, CostOf):

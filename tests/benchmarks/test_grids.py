@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.cell import Cell
 from benchmarks.grids import Limits, load_grid, shuffled
-from benchmarks.selection import select
+from benchmarks.grids.selection import select
 
 
 def write(tmp_path: Path, text: str) -> str:

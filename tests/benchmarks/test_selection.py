@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from benchmarks.cell import Cell
 from benchmarks.grids import SETTINGS, load_grid, preset_names
-from benchmarks.selection import select, selecting, show
+from benchmarks.grids.selection import select, selecting, show
 
 
 def three_each(tmp_path: Path) -> tuple[Cell, ...]:

@@ -17,7 +17,7 @@ from persrec.serving import CacheStore
 
 HISTORY, RECENT = 9, 4
 DATA = small_split(users=17, longest=30)
-ROWS = np.arange(len(DATA.evaluated))
+ROWS = np.arange(len(DATA.test.users))
 SHAPE = WindowShape(segments=(HISTORY,), recent=RECENT)
 
 
@@ -39,7 +39,7 @@ KEPT = [case for case in LAYOUTS if case != "no token"]  # of which something is
 
 def cut_by_hand(history, *, staleness=0, part="test"):
     """Everyone's window with 0 in the slots of the items that are older than the newest ``history`` before the recent ones."""
-    whole = build_windows(DATA.sequences, DATA.evaluated, DATA.target_positions(part), SHAPE, gap=staleness)
+    whole = build_windows(DATA.sequences, DATA.test.users, DATA.of(part).positions, SHAPE, gap=staleness)
     items, times = whole.items.copy(), whole.times.copy()
     items[:, : HISTORY - history] = 0
     times[:, : HISTORY - history] = 0
@@ -86,7 +86,7 @@ def test_a_cache_of_a_shorter_history_answers_as_the_joint_pass_over_it(backbone
 @pytest.mark.parametrize("case", KEPT)
 def test_older_items_change_nothing_and_the_newest_change_everyone_who_has_them(case):
     model = build("hstu", LAYOUTS[case]())
-    older = DATA.target_positions("test") - RECENT  # items before the recent ones
+    older = DATA.test.positions - RECENT  # items before the recent ones
     found = {history: user_states(model, DATA, "test", time_bias=True, history=history) for history in (3, 4, 5)}
     for shorter, longer in ((3, 4), (4, 5)):
         changed = (found[longer] - found[shorter]).abs().amax(1) > 1e-6
@@ -106,7 +106,7 @@ def test_an_ablation_touches_the_shorter_history_alone(ablation):
     """Who has no more items than the shorter history is served alike at both lengths where the others' caches play no part."""
     model = build("sasrec", LAYOUTS["2 tokens"]())
     short, whole = (served(model, history=history, ablation=ablation) for history in (4, None))
-    fits = torch.from_numpy(DATA.target_positions("test") - RECENT <= 4)
+    fits = torch.from_numpy(DATA.test.positions - RECENT <= 4)
     if ablation == "shuffled_history":
         torch.testing.assert_close(short[fits], whole[fits], **TOLERANCE)
     assert not torch.allclose(short[~fits], whole[~fits], atol=1e-4)

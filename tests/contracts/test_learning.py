@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.parametrize("ba
 
 def training_batch(model, data):
     shape = WindowShape(segments=tuple(segment.items for segment in model.layout.segments), recent=model.layout.recent)
-    return build_windows(data.sequences, data.evaluated, data.train_ends[data.evaluated] - 1, shape, trim=True)
+    return build_windows(data.sequences, data.test.users, data.train_ends[data.test.users] - 1, shape, trim=True)
 
 
 def full_softmax_loss(model, batch):

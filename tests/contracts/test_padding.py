@@ -72,11 +72,11 @@ def test_windows_from_the_data_score_alike_trimmed_or_not(backbone, case):
     model = build(backbone, CASES[case]())
     data = small_split(users=9, shortest=3)
     shape = WindowShape(segments=tuple(segment.items for segment in model.layout.segments), recent=model.layout.recent)
-    ends = data.target_positions("test")
+    ends = data.test.positions
     scores = []
     for rows in (ends > 0, ends < 6):
         for trim in (True, False):
-            batch = build_windows(data.sequences, data.evaluated[rows], ends[rows], shape, trim=trim)
+            batch = build_windows(data.sequences, data.test.users[rows], ends[rows], shape, trim=trim)
             parts = (torch.from_numpy(part) for part in (batch.items, batch.times, batch.query_times))
             scores.append(model.score(*parts))
     torch.testing.assert_close(scores[0], scores[1], **TOLERANCE)

@@ -170,7 +170,7 @@ def test_a_segment_that_is_empty_in_every_row_changes_nothing():
     model = build("hstu", CASES["3 segments"]())
     data = small_split(users=6, shortest=5, longest=7)
     shape = WindowShape(segments=tuple(segment.items for segment in model.layout.segments), recent=model.layout.recent)
-    batch = build_windows(data.sequences, data.evaluated, data.target_positions("test"), shape)
+    batch = build_windows(data.sequences, data.test.users, data.test.positions, shape)
     inputs = [torch.from_numpy(part) for part in (batch.items, batch.times, batch.query_times)]
     with torch.no_grad():
         expected = model.score(*inputs)

@@ -8,6 +8,7 @@ from benchmarks.report.figures.frontier import frontier_figure
 from benchmarks.report.names import COST_NAMES, families
 from benchmarks.report.peers import Peers
 from benchmarks.report.sections import Group, Section, section, where_there_is_one
+from benchmarks.report.tables import groups as by_history
 from benchmarks.report.tables import ranking
 from benchmarks.report.tabular import Table
 from benchmarks.report.texts import READING_A_FRONTIER
@@ -47,6 +48,7 @@ def ranking_section(groups_of_peers: Sequence[Peers], ranked: Sequence[Table]) -
         more = (
             ranking.quality_table(peers.configurations, peers.names, key=f"qualities-{peers.key}"),
             ranking.cost_table(peers.configurations, peers.names, key=f"costs-{peers.key}"),
+            by_history.groups_table([one for one in peers.configurations if not one.changed], peers.names, key=f"groups-{peers.key}"),
         )
         groups.append(Group(title=peers.title, tables=(table,), folded=tuple(folded for folded in more if folded)))
     return section("ranking", groups)

@@ -1,6 +1,7 @@
 """Where the numbers come from: machines, data, and the command that measures each cell again."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
@@ -47,10 +48,12 @@ def _software(facts: Environment) -> str:
 
 def dataset_table(records: Sequence[Record]) -> Table | None:
     """Each dataset that was measured on, with its size and what the exact predictor reaches."""
-    data = {record.dataset.digest: record.dataset for record in records if record.dataset is not None}
-    rows = [_dataset(facts) for facts in sorted(data.values(), key=lambda facts: (facts.name, facts.digest))]
+    data = {(record.dataset.digest, record.dataset.split): record.dataset for record in records if record.dataset is not None}
+    rows = [_dataset(facts) for facts in sorted(data.values(), key=lambda facts: (facts.name, facts.digest, facts.split))]
     numeric = ("users", "items", "interactions")
-    headings = tabular.columns("dataset", *numeric, "ceiling of the exact predictor", "notes", "digest", numeric=numeric)
+    headings = tabular.columns(
+        "dataset", "split", *numeric, "what it is like", "ceiling of the exact predictor", "notes", "digest", numeric=numeric
+    )
     return Table(key="datasets", caption="Data", columns=headings, rows=tuple(rows)) if rows else None
 
 
@@ -59,14 +62,37 @@ def _dataset(facts: DatasetFacts) -> Row:
     ceilings = "; ".join(_reached(name, by_metric) for name, by_metric in sorted((facts.ceiling or {}).items()))
     return tabular.row(
         facts.name + (f" ({facts.size})" if facts.size else ""),
+        facts.split + (f", validation from {facts.days[0]}, test from {facts.days[1]}" if facts.days else ""),
         *(
             tabular.NOTHING if number is None else Entry(text=text.exact(number), order=number)
             for number in (facts.users, facts.items, facts.interactions)
         ),
+        Entry(text="; ".join([*_like(facts.notes.get("statistics")), *_ledger(facts.notes.get("ledger"))]) or text.MISSING, tone="long"),
         Entry(text=ceilings or text.MISSING),
         Entry(text=notes or text.MISSING, tone="long"),
         Entry(text=facts.digest[:12], tone="code"),
     )
+
+
+def _like(figures: Mapping[str, Any] | None) -> list[str]:
+    """What a log is like, as `persrec.data.statistics` says it; nothing of a record that is older."""
+    if not figures:
+        return []
+    length, tied = figures["length"], figures["tied_last_share"]
+    said = [
+        f"events a user: median {length['median']:.0f}, 90% have up to {length['p90']:.0f}, most {length['most']:,}",
+        f"repeats {text.percent(figures['repeat_share'])}",
+    ]
+    said += [] if tied is None else [f"last two events tied for {text.percent(tied)} of the users"]
+    return [*said, f"times unknown {text.percent(figures['unknown_time_share'])}"]
+
+
+def _ledger(ledger: Mapping[str, Any] | None) -> list[str]:
+    """What became of the sources' rows."""
+    if not ledger:
+        return []
+    dropped = ", ".join(f"{rows:,} {reason}" for reason, rows in ledger["dropped"].items())
+    return [f"rows read {ledger['rows_in']:,}, kept {ledger['rows_kept']:,}" + (f" (dropped: {dropped})" if dropped else "")]
 
 
 def _reached(name: str, by_metric: Mapping[str, float]) -> str:

@@ -6,11 +6,11 @@ from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration, configurations
 from benchmarks.analysis.estimates import difference, retention
 from benchmarks.analysis.trained import steps
+from benchmarks.grids.selection import select
 from benchmarks.records import Record
 from benchmarks.report import tabular
 from benchmarks.report.names import Names, name_all
 from benchmarks.report.tabular import Table
-from benchmarks.selection import select
 
 _SHOWN = 5
 

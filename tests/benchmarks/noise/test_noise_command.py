@@ -9,10 +9,10 @@ from benchmarks.compare.judge import comparisons_of, timed_cells
 from benchmarks.environment import PROJECT
 from benchmarks.gate.baseline import load_baseline
 from benchmarks.grids import load_grid
+from benchmarks.grids.selection import select
 from benchmarks.noise import command as noise
 from benchmarks.noise.rates import upper_bound
 from benchmarks.noise.record import load_proof
-from benchmarks.selection import select
 
 PASS, REGRESSION, BAD_INPUT, INCOMPLETE = 0, 1, 2, 3
 BASELINE = PROJECT / "results" / "baselines" / "smoke-cpu.json"

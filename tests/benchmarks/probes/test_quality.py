@@ -9,10 +9,12 @@ from tiny_cells import CELLS, COUNTED, LOG, SIZES, measured, subject_of
 
 from benchmarks.cell import Cell, InvalidMeasurementError
 from benchmarks.probes.models import build_model
-from benchmarks.probes.quality import check_cache, states_before_target
+from benchmarks.probes.quality import check_cache, quality_of_ranks, states_before_target
 from benchmarks.probes.validation import validation_figure
 from persrec.checkpoints import load_weights
-from persrec.data.splits import leave_one_out
+from persrec.data.splits import leave_one_out, temporal
+from persrec.data.synthetic import generate, settings_of
+from persrec.evaluation.metrics import LEAST_USERS
 from persrec.evaluation.ranks import target_ranks
 from persrec.evaluation.states import user_states
 
@@ -98,3 +100,33 @@ def test_validation_reads_the_catalogue_once(monkeypatch):
     monkeypatch.setattr(subject.model.items, "encode", lambda *given: reads.append(len(given[0])) or encode(*given))
     validation_figure(subject.model, leave_one_out(LOG), time_bias=True)()
     assert reads == [LOG.num_items]
+
+
+def test_a_users_several_targets_count_as_their_mean_and_groups_part_the_targets():
+    data = temporal(generate(dataclasses.replace(settings_of(LOG.notes), users=80)))
+    assert len(data.test) > len(np.unique(data.test.users)) > LEAST_USERS
+    random = np.random.default_rng(0)
+    ranks = random.integers(1, 30, len(data.test))
+    quality = quality_of_ranks(ranks, data)
+    metric = quality["metrics"]["recall@10"]
+    by_hand = [np.mean(ranks[data.test.users == user] <= 10) for user in np.unique(data.test.users)]
+    assert metric["value"] == pytest.approx(np.mean(by_hand))
+    assert metric["n"] == len(by_hand)
+    assert metric["low"] <= metric["value"] <= metric["high"]
+    edges = [(group["least"], group["below"]) for group in quality["groups"]]
+    assert edges == sorted(edges)
+    for group in quality["groups"]:
+        rows = (data.test.positions >= group["least"]) & (data.test.positions < (group["below"] or np.inf))
+        users = data.test.users[rows]
+        by_hand = [np.mean(ranks[rows][users == user] <= 10) for user in np.unique(users)]
+        assert group["metrics"]["recall@10"]["value"] == pytest.approx(np.mean(by_hand))
+    places = data.test.positions
+    assert sum(np.count_nonzero((places >= least) & (places < (below or np.inf))) for least, below in edges) == len(places)
+
+
+def test_a_floor_is_measured_on_the_temporal_split():
+    answer, _ = measured(Cell(backbone="popularity", compression="none", training="none", split="temporal", **SIZES))
+    facts = answer["dataset"]
+    assert (facts["split"], len(facts["days"])) == ("temporal", 2)
+    assert facts["targets"] == len(answer["raw"]["ranks"]) == len(temporal(LOG).test)
+    assert answer["metrics"]["ndcg@10"]["n"] == len(np.unique(temporal(LOG).test.users))

@@ -12,6 +12,7 @@ from benchmarks.cell import Cell
 from benchmarks.probes import training, validation
 from benchmarks.probes.models import build_model
 from benchmarks.probes.training import Teller, recipe
+from benchmarks.probes.validation import Served
 from persrec.checkpoints import load_facts
 from persrec.data.splits import leave_one_out
 from persrec.training import EpochReport, Progress, Recipe, Trainer, TrainingPhases, loop
@@ -69,11 +70,12 @@ def test_an_elastic_model_draws_every_length_and_every_count_apart_and_trains_on
     assert all(abs(targets - 4 * 16) < 16 for _, _, targets, _ in drawn)  # a window more or less than 4 whole ones
 
 
-def test_an_elastic_model_is_validated_at_both_ends_of_its_counts_and_histories(monkeypatch):
+def test_an_elastic_model_is_validated_with_the_least_and_the_most_that_it_serves(monkeypatch):
     cell = dataclasses.replace(CELLS["elastic in history"], elastic_tokens=(0, 1, 2), elastic_history=(3, 6, 12))
-    assert (training.ends(cell.token_counts), training.ends(cell.history_lengths)) == ((0, 2), (3, 12))
-    assert training.ends((12,)) == (12,)
-    assert training.ends(()) == ()
+    corners = training.validated(cell)
+    assert corners == (Served(tokens=0, history=3), Served(tokens=2, history=12))
+    assert training.validated(dataclasses.replace(cell, elastic_tokens=())) == (Served(history=3), Served(history=12))
+    assert training.validated(CELLS["experts"]) == (Served(),)
 
     model, data = build_model(cell, LOG.num_items), leave_one_out(LOG)
     asked = []
@@ -85,13 +87,12 @@ def test_an_elastic_model_is_validated_at_both_ends_of_its_counts_and_histories(
     states = validation.user_states
     monkeypatch.setattr(validation, "user_states", user_states)
     figures = [
-        validation.validation_figure(model, data, time_bias=True, tokens=tokens, histories=histories)()
-        for tokens, histories in (((0, 2), (3, 12)), ((0,), (3, 12)), ((2,), (3,)), ((2,), (12,)), ((), ()))
+        validation.validation_figure(model, data, time_bias=True, served=served)()
+        for served in (corners, corners[:1], corners[1:], (Served(),))
     ]
-    pairs = [(0, 3), (0, 12), (2, 3), (2, 12)]
-    assert asked == [(tokens, "validation", history) for tokens, history in [*pairs, *pairs, (2, None)]]
-    assert figures[0] == pytest.approx((2 * figures[1] + figures[2] + figures[3]) / 4)
-    assert figures[3] == figures[4]
+    assert asked == [(tokens, "validation", history) for tokens, history in [(0, 3), (2, 12), (0, 3), (2, 12), (2, None)]]
+    assert figures[0] == pytest.approx((figures[1] + figures[2]) / 2)
+    assert figures[2] == figures[3]
 
 
 def test_training_tells_its_phases_and_writes_the_whole_model(tmp_path):

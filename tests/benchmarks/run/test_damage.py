@@ -117,7 +117,7 @@ def test_a_cache_that_cannot_be_written_after_all_is_refused_and_nothing_is_made
 
 def test_a_damaged_cache_is_refused_before_anything_starts(place: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
     call("--select", "backbone=popularity")
-    (facts,) = place.glob("synthetic*/log.json")
+    (facts,) = place.glob("synthetic*/manifest.json")
     facts.write_text("{")
     capsys.readouterr()
     done(place)

@@ -38,7 +38,7 @@ def test_a_second_run_is_refused_and_an_interrupted_one_ends_clean(place: Path) 
     finally:
         signal.signal(signal.SIGINT, handler)
     wait_for((place / "did").read_text)
-    second = start(place, seconds=0)
+    second = start(place, seconds=900)  # the orders are one file, and the first reads it too
     out, err = second.communicate(timeout=LONG_S)
     assert (second.returncode, out) == (2, "")
     assert f"process {running.pid} is writing to it" in err

@@ -16,10 +16,10 @@ from places import ALL, CELLS, COST_KINDS, GRID, MODELS, SHAPES, WITH_COST, Call
 from benchmarks import environment, measures, store
 from benchmarks.cell import Cell
 from benchmarks.grids import load_grid
+from benchmarks.grids.selection import select
 from benchmarks.records import Status, record_files
 from benchmarks.run import command as run
 from benchmarks.run.jobs import Work
-from benchmarks.selection import select
 from persrec import names
 
 
@@ -248,7 +248,7 @@ def test_quiet_says_nothing(call: Call, capsys: pytest.CaptureFixture[str]) -> N
     ("arguments", "pattern"),
     [
         (["--grid", "smok"], "unknown grid 'smok'.*known: smoke, quick, full"),
-        (["--grid", "smoke", "--dataset", "ml-1"], "unknown 'ml-1' .*known: synthetic, ml-1m"),
+        (["--grid", "smoke", "--dataset", "ml-1"], "unknown 'ml-1' .*known: synthetic, ml-100k, ml-1m"),
         (["--grid", "smoke", "--dataset", "ml-1m", "--data-dir", "nowhere"], "nowhere"),
         (
             ["--grid", "smoke", "--select", "backbone=gru"],

@@ -125,7 +125,13 @@ def preset_names() -> list[str]:
 
 
 def load_grid(
-    name: str, *, device: str, dataset: str | None = None, seeds: Sequence[int] = (), interactions: Interactions | None = None
+    name: str,
+    *,
+    device: str,
+    dataset: str | None = None,
+    split: str | None = None,
+    seeds: Sequence[int] = (),
+    interactions: Interactions | None = None,
 ) -> Grid:
     """Reads a built-in grid by name, or a user's by the path of its TOML file.
 
@@ -133,6 +139,7 @@ def load_grid(
         name: a name of ``preset_names`` or a path that ends in ``.toml``.
         device: ``cpu`` or ``cuda``, the device that every cell is for.
         dataset: the dataset of every cell; without it the file's own, or ``synthetic``.
+        split: the split of every cell; without it the file's own, or leave-one-out.
         seeds: every cell once per seed; without them the file's own.
         interactions: counts those of a dataset, asked where the file tells small data from large; without it data are small.
 
@@ -140,7 +147,7 @@ def load_grid(
         ValueError: no such grid, or a field of it that does not hold up; the message names file, sweep and field.
     """
     file = _read(_grid_path(name))
-    fixed: Settings = {"device": device} | ({"dataset": dataset} if dataset else {})
+    fixed: Settings = {"device": device} | ({"dataset": dataset} if dataset else {}) | ({"split": split} if split else {})
     if interactions is not None:
         interactions = functools.cache(interactions) if file.tells_data_apart else None
     cells: dict[Cell, None] = {}
