@@ -1,9 +1,16 @@
 """The examples of the pages run as they stand."""
 
+import datetime
 import re
+import shlex
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from persrec.data import load_dataset
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -48,3 +55,47 @@ def test_the_paths_that_the_page_on_records_names_are_written_by_a_run():
     out = Path("OUT")
     for path in (store.record_path(out, "KEY"), store.cost_path(out, "KEY"), store.raw_path(out, "KEY")):
         assert f"`{path.relative_to(out)}`" in page
+
+
+def commands_of(page: str) -> list[str]:
+    """All command lines of a page that a reader is to type, in order."""
+    blocks = re.findall(r"^```console\n(.*?)^```", (PROJECT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def events(users: int, each: int) -> str:
+    """A table as the page shows it: users who go round a few items, a day apart."""
+    start = datetime.datetime(2024, 3, 1, 9, 0, tzinfo=datetime.UTC)
+    lines = ["customer,sku,ts,kind,title"]
+    for event in range(each):
+        for user in range(users):
+            item = (user + event * (1 + user % 3)) % 23
+            at = start + datetime.timedelta(days=event, seconds=user)
+            lines.append(f"{1000 + user},SKU-{item},{at:%Y-%m-%d %H:%M:%S},view,Thing {item}")
+    return "\n".join(lines) + "\n"
+
+
+def test_five_commands_lead_from_a_csv_to_a_report(tmp_path, monkeypatch):
+    monkeypatch.setenv("PERSREC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    (tmp_path / "events.csv").write_text(events(60, 40))
+    commands = commands_of("docs/your_own_data.md")
+    assert len(commands) == 5
+    for command in commands:
+        words = [sys.executable, *shlex.split(command)[1:]]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (command, done.stdout, done.stderr)
+    toml = tomllib.loads((tmp_path / "events.toml").read_text())
+    assert toml["columns"] == {"user": "customer", "item": "sku", "time": "ts", "event": "kind", "text": ["title"]}
+    [page] = (tmp_path / "reports").glob("*.html")
+    assert "events" in page.read_text()
+
+
+def test_the_toml_of_the_page_describes_its_table(tmp_path, monkeypatch):
+    monkeypatch.setenv("PERSREC_CACHE", str(tmp_path / "cache"))
+    page = (PROJECT / "docs/your_own_data.md").read_text()
+    [toml] = re.findall(r"^```toml\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    (tmp_path / "shop.toml").write_text(toml)
+    (tmp_path / "events.csv").write_text(events(12, 30))
+    log = load_dataset(str(tmp_path / "shop.toml"))
+    assert (log.name, len(log), log.num_users, log.item_texts[1][:6]) == ("shop", 360, 12, "Thing ")

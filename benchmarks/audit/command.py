@@ -1,0 +1,94 @@
+"""What a log's older items could be worth: ``python -m benchmarks.audit ml-1m --data-dir DIR``. Nothing is trained.
+
+It counts for how many test targets the item is among the user's last R events, only among the older ones, or new, and what counters
+rank with and without the older events. A counter's gain is a floor of what the older events are worth to a model, and no bound.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.audit.record import Audit, AuditRecord, to_json
+from benchmarks.environment import provenance
+from benchmarks.environment.portable import portable_argv
+from benchmarks.text import percent, ratio
+from persrec import names
+from persrec.commandline import DONE, Parser, guarded
+from persrec.files import write_atomically
+
+PROGRAM = "benchmarks.audit"
+RECENT = 16
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(PROGRAM, lambda: _run(_parser().parse_args(arguments), arguments))
+
+
+def _parser() -> Parser:
+    parser = Parser(prog=PROGRAM, description="Says what a log's older items could be worth, before anything is trained.")
+    parser.add_argument("name", metavar="NAME", help=f"{', '.join(names.datasets())}, or FILE.toml")
+    parser.add_argument("--size", help="a named size, where the dataset has sizes")
+    parser.add_argument("--split", choices=names.SPLITS, default=names.LEAVE_ONE_OUT, help="default: leave-one-out")
+    parser.add_argument(
+        "--recent", type=int, default=RECENT, metavar="R", help=f"how many of the last events are recent (default: {RECENT})"
+    )
+    parser.add_argument("--data-dir", metavar="DIR", help="where publishers' folders lie; only read (default: $PERSREC_DATA)")
+    parser.add_argument("--cache-dir", metavar="DIR", help="where prepared data go (default: $PERSREC_CACHE, then ~/.cache/persrec)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write the record DIR/audits/NAME-SPLIT.json")
+    return parser
+
+
+def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    if options.recent < 1:
+        raise ValueError(f"--recent: {options.recent}; expected at least 1")
+    from benchmarks.audit.history import audit  # noqa: PLC0415 - torch takes seconds, and a refused call needs none
+    from persrec.data import load_dataset  # noqa: PLC0415 - as above
+    from persrec.data.splits import split_of  # noqa: PLC0415 - as above
+
+    log = load_dataset(options.name, size=options.size, data_dir=options.data_dir, cache_dir=options.cache_dir)
+    split = split_of(log, options.split)
+    split.check_evaluated()
+    found = audit(split, log.item_categories, recent=options.recent)
+    _print(log.name, options.split, found)
+    if options.out is not None:
+        record = AuditRecord(
+            dataset=log.name,
+            size=options.size,
+            split=split.name,
+            days=split.days,
+            digest=log.digest,
+            seen_items=log.protocol.seen_items,
+            statistics=log.notes["statistics"],
+            audit=found,
+            argv=("python", "-m", PROGRAM, *portable_argv(arguments)),
+            commit=provenance(argv=[])["commit"],
+        )
+        path = options.out / "audits" / f"{log.name}-{split.name}.json"
+        write_atomically(path, to_json(record))
+        print(path)
+    return DONE
+
+
+def _print(name: str, split: str, found: Audit) -> None:
+    console = Console(width=140)
+    shares = found.shares
+    console.print(
+        f"{name}, {split}: {found.targets:,} targets of {found.users:,} users, {found.events_before:.0f} events before one (median)"
+    )
+    console.print(
+        f"the target is among the last {found.recent} events for {percent(shares.recent)}, "
+        f"only among older ones for {percent(shares.older)}, "
+        f"and new for {percent(shares.new)}"
+    )
+    table = Table("counter", "metric", "whole past", f"last {found.recent}", "gain (95%)")
+    for counter, values in found.counters.items():
+        for metric, (gain, low, high) in values.gain.items():
+            figures = [ratio(value) if value is not None else "" for value in (values.whole[metric], values.recent[metric])]
+            table.add_row(counter, metric, *figures, f"{gain:+.4f} ({low:+.4f} to {high:+.4f})")
+    console.print(table)

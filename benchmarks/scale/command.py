@@ -1,0 +1,128 @@
+"""How long the preparation of a large log takes, and how much memory: ``python -m benchmarks.scale --rows 100000000``.
+
+Rows are generated, the same each time; then each engine prepares them in a process of its own, whose time and peak memory the
+operating system tells. What an engine cannot do is an entry with the reason.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from benchmarks.environment import environment, provenance
+from benchmarks.text import nbytes
+from persrec.commandline import DONE, Parser, duration, guarded, one_line
+from persrec.data.base import MEMORY, Bounds
+from persrec.files import write_atomically
+
+PROGRAM = "benchmarks.scale"
+ENGINES = ("duckdb", "polars", "pyarrow")
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Taken:
+    """One engine's preparation; seconds and peak bytes of its process, or None and why not."""
+
+    engine: str
+    version: str
+    rows: int
+    seconds: float | None
+    peak_bytes: int | None
+    out_bytes: int | None
+    reason: str = ""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    return guarded(PROGRAM, lambda: _run(_parser().parse_args(arguments), arguments))
+
+
+def _parser() -> Parser:
+    parser = Parser(prog=PROGRAM, description="Measures time and peak memory of preparing a large generated log.")
+    parser.add_argument("--rows", type=int, default=100_000_000, metavar="N", help="events (default: 100,000,000)")
+    parser.add_argument("--engine", choices=ENGINES, action="append", help="one or more (default: duckdb, the project's own)")
+    parser.add_argument("--memory", default=MEMORY, metavar="SIZE", help=f"of buffers, where an engine takes a bound (default: {MEMORY})")
+    parser.add_argument("--threads", type=int, default=2, metavar="N", help="of the engine (default: 2)")
+    parser.add_argument("--work", type=Path, metavar="DIR", help="where rows and results lie meanwhile (default: the system's)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write the record DIR/scale/NAME.json")
+    parser.add_argument("--name", default="prepare", help="of the record (default: prepare)")
+    return parser
+
+
+def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    if options.rows < 1:
+        raise ValueError(f"--rows: {options.rows}; expected at least 1")
+    bounds = Bounds(memory=options.memory, threads=options.threads)
+    from benchmarks.scale.rows import write_rows  # noqa: PLC0415 - a refused call needs none
+
+    with tempfile.TemporaryDirectory(dir=options.work, prefix="persrec-scale-") as folder:
+        rows = Path(folder) / "rows"
+        write_rows(rows, options.rows)
+        print(f"{options.rows:,} rows, {nbytes(_size(rows))} of Parquet")
+        entries = [_measure(engine, rows, Path(folder) / engine, options.rows, bounds) for engine in options.engine or ENGINES[:1]]
+    for entry in entries:
+        print(_line(entry))
+    if options.out is not None:
+        path = options.out / "scale" / f"{options.name}.json"
+        write_atomically(path, _record(options, entries, arguments))
+        print(path)
+    return DONE
+
+
+def _measure(engine: str, rows: Path, out: Path, count: int, bounds: Bounds) -> Taken:
+    try:
+        version = metadata.version(engine)
+    except metadata.PackageNotFoundError:
+        return Taken(engine=engine, version="", rows=count, seconds=None, peak_bytes=None, out_bytes=None, reason="is not installed")
+    words = [sys.executable, "-m", "benchmarks.scale.engines", engine, str(rows), str(out), bounds.memory, str(bounds.threads)]
+    started = time.monotonic()
+    environ = {**os.environ, "POLARS_MAX_THREADS": str(bounds.threads), "OMP_NUM_THREADS": str(bounds.threads)}
+    with tempfile.TemporaryFile() as said, subprocess.Popen(words, stderr=said, env=environ) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.monotonic() - started
+        said.seek(0)
+        lines = said.read().decode(errors="replace").strip().splitlines()
+    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if process.returncode:
+        reason = f"ended with {process.returncode}: {one_line(lines[-1]) if lines else ''}"
+        return Taken(engine=engine, version=version, rows=count, seconds=None, peak_bytes=peak, out_bytes=None, reason=reason)
+    size = _size(out)
+    shutil.rmtree(out)
+    return Taken(engine=engine, version=version, rows=count, seconds=round(seconds, 2), peak_bytes=peak, out_bytes=size)
+
+
+def _line(entry: Taken) -> str:
+    peak = "" if entry.peak_bytes is None else f", peak memory {nbytes(entry.peak_bytes)}"
+    if entry.seconds is None or entry.out_bytes is None:
+        return f"{entry.engine} {entry.version}: {entry.reason}{peak}"
+    return f"{entry.engine} {entry.version}: {duration(entry.seconds)}{peak}, {nbytes(entry.out_bytes)} written"
+
+
+def _record(options: argparse.Namespace, entries: Sequence[Taken], arguments: Sequence[str]) -> bytes:
+    values: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "rows": options.rows,
+        "memory": options.memory,
+        "threads": options.threads,
+        "entries": [dataclasses.asdict(entry) for entry in entries],
+        "environment": environment(device="cpu", threads=options.threads, affinity=()),
+        "provenance": provenance(argv=["python", "-m", PROGRAM, *arguments]),
+    }
+    return (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode()
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

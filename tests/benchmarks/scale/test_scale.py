@@ -1,0 +1,60 @@
+"""Every engine makes the same columns of the same rows, and the command says what each took."""
+
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from benchmarks.scale.command import main
+from benchmarks.scale.engines import LEAST, prepare
+from benchmarks.scale.rows import write_rows
+
+ROWS = 20_000
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("rows") / "rows"
+    write_rows(folder, ROWS)
+    return folder
+
+
+def columns(folder):
+    return {name: np.load(next(folder.rglob(f"{name}.npy"))) for name in ("offsets", "items", "times")}
+
+
+def test_the_rows_are_the_same_each_time_and_in_no_order(rows, tmp_path):
+    write_rows(tmp_path / "again", ROWS)
+    assert pq.read_table(rows).equals(pq.read_table(tmp_path / "again"))
+    users = pq.read_table(rows)["user"].to_numpy()
+    assert len(users) == ROWS
+    assert np.count_nonzero(np.diff(users) < 0) > ROWS / 3
+
+
+def test_the_engines_agree(rows, tmp_path):
+    prepare("duckdb", rows, tmp_path / "ours", memory="1GB", threads=2)
+    prepare("pyarrow", rows, tmp_path / "other", memory="1GB", threads=2)
+    ours, other = columns(tmp_path / "ours"), columns(tmp_path / "other")
+    assert np.diff(ours["offsets"]).min() >= LEAST
+    for name, values in ours.items():
+        assert np.array_equal(values, other[name]), name
+
+
+def test_the_command_writes_what_an_engine_took(tmp_path, capsys):
+    assert main(["--rows", "3000", "--out", str(tmp_path), "--work", str(tmp_path)]) == 0
+    assert "duckdb" in capsys.readouterr().out
+    record = json.loads((tmp_path / "scale" / "prepare.json").read_text())
+    [entry] = record["entries"]
+    assert (entry["engine"], entry["reason"]) == ("duckdb", "")
+    assert min(entry["seconds"], entry["peak_bytes"], entry["out_bytes"]) > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["scale"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"), [(["--rows", "0"], "--rows: 0"), (["--memory", "much"], "memory: 'much'"), (["--threads", "0"], "threads: 0")]
+)
+def test_a_bad_call_is_one_line(capsys, argv, message):
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert (message in error, error.count("\n")) == (True, 1)
