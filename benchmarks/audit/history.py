@@ -1,6 +1,5 @@
 """Where a split's test targets were before, and what counters rank with and without the older items."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,18 +7,14 @@ from numpy.typing import NDArray
 
 from benchmarks.audit.record import Audit, Counter, Shares
 from persrec.data.splits import Sequences, Split
-from persrec.evaluation.floors import frequency
+from persrec.evaluation.floors import Floats, Scores, frequency, popularity, ranks_by
 from persrec.evaluation.metrics import bootstrap_means, is_share, is_single, metric_values, summarise, user_means
-from persrec.evaluation.ranks import Seen, target_ranks_from_scores
 from persrec.names import INTERVAL
 
 METRICS = ("ndcg@10", "recall@10")
-USERS_AT_ONCE = 512
 BOOTSTRAP_SEED = 0
 
 Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Scores = Callable[[Ints, tuple[Ints, Ints]], Floats]  # of the training counts and users' pasts, as `persrec.evaluation.floors`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,26 +78,17 @@ def by_category(categories: Ints) -> Scores:
         rows = np.repeat(np.arange(n), np.diff(offsets))
         taken = np.bincount(rows * kinds + categories[items], minlength=n * kinds).reshape(n, kinds).astype(np.float64)
         taken[:, 0] = 0
-        popular: Floats = train_counts / (train_counts.max() + 1)
-        return taken[:, categories] + popular
+        return taken[:, categories] + popularity(train_counts, past)
 
     return scores
 
 
-def last(past: Sequences, count: int) -> Sequences:
-    """The last ``count`` events of each past."""
-    counts = np.minimum(past.lengths, count)
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    rows = np.arange(offsets[-1]) + np.repeat(past.offsets[1:] - counts - offsets[:-1], counts)
-    return Sequences(offsets=offsets, items=past.items[rows], times=past.times[rows])
-
-
 def _counter(scores: Scores, split: Split, past: Sequences, targets: Ints, recent: int) -> Counter:
     counts, seen, users = split.train_counts(), split.seen("test"), split.test.users
-    short = last(past, recent)
+    short = past.newest(np.arange(len(past)), recent)
     values = {}
     for name, known in (("whole", past), ("recent", short)):
-        metrics = metric_values(_ranks(scores, counts, known, targets, seen))
+        metrics = metric_values(ranks_by(scores, train_counts=counts, past=(known.offsets, known.items), targets=targets, seen=seen))
         values[name] = {metric: user_means(metrics[metric], users) for metric in METRICS}
     gains = {}
     for metric in METRICS:
@@ -114,17 +100,3 @@ def _counter(scores: Scores, split: Split, past: Sequences, targets: Ints, recen
         name: {metric: summarise(of[metric], share=is_share(metric) and single).value for metric in METRICS} for name, of in values.items()
     }
     return Counter(whole=means["whole"], recent=means["recent"], gain=gains)
-
-
-def _ranks(scores: Scores, counts: Ints, past: Sequences, targets: Ints, seen: Seen | None) -> Ints:
-    ranks = [np.empty(0, dtype=np.int64)]
-    for first in range(0, len(targets), USERS_AT_ONCE):
-        stop = min(first + USERS_AT_ONCE, len(targets))
-        left_out = None if seen is None else _slice(np.asarray(seen[0]), np.asarray(seen[1]), first, stop)
-        known = _slice(past.offsets, past.items, first, stop)
-        ranks.append(target_ranks_from_scores(scores(counts, known), targets[first:stop], left_out))
-    return np.concatenate(ranks)
-
-
-def _slice(offsets: Ints, items: Ints, first: int, stop: int) -> tuple[Ints, Ints]:
-    return offsets[first : stop + 1] - offsets[first], items[offsets[first] : offsets[stop]]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import msgspec
 
 from benchmarks.cell import LATER_FIELDS, Cell
-from benchmarks.records.types import LATER_DATA_FACTS, LATER_FACTS, SCHEMA_VERSION, Cost, Record
+from benchmarks.records.types import LATER_DATA_FACTS, LATER_FACTS, LATER_PARTS, SCHEMA_VERSION, Cost, Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,23 +120,19 @@ def to_dict(record: Record | Cost) -> dict[str, Any]:
     if isinstance(record, Record):
         values["cell"] = record.cell.to_dict()
         values["parts"] = {part.kind: part.to_dict() for part in record.parts.all()}
-        if not record.groups:  # of older records
-            del values["groups"]
+        _leave_out(values, LATER_PARTS)
         if record.dataset is not None:
-            facts = values["dataset"]
-            values["dataset"] = {
-                name: value for name, value in facts.items() if name not in LATER_DATA_FACTS or value != LATER_DATA_FACTS[name]
-            }
+            _leave_out(values["dataset"], LATER_DATA_FACTS)
         if record.model is not None:
             for part in (values["model"], *values["model"]["curve"]):
-                _leave_out_later(part)
+                _leave_out(part, LATER_FACTS)
     return values
 
 
-def _leave_out_later(values: dict[str, Any]) -> None:
-    """Facts of a training that came after the first records are left out where they are not known, so that a record keeps its bytes."""
-    for name in LATER_FACTS & values.keys():
-        if values[name] is None:
+def _leave_out(values: dict[str, Any], later: Mapping[str, Any]) -> None:
+    """Leaves out facts that came after the first records where they are as they were then, so that a record keeps its bytes."""
+    for name in later.keys() & values.keys():
+        if values[name] == later[name]:
             del values[name]
 
 

@@ -110,17 +110,13 @@ class TrainedModel:
     curve: tuple[Epoch, ...] = ()
 
 
-# of a trained model and its epochs: an older record that does not name them holds nothing of them
-LATER_FACTS = frozenset(
-    {
-        "converged", "steps", "best_step", "decay_steps", "targets", "learning_rate", "learning_rate_at_best",
-        "seconds_per_million_targets", "validation",
-    }
-)  # fmt: skip
-
-
-# of the data, and what they were before records named them
+# facts that came after the first records, and what they were then: of a trained model and its epochs, of the data, of the record itself
+LATER_FACTS: Mapping[str, Any] = MappingProxyType(dict.fromkeys((
+    "converged", "steps", "best_step", "decay_steps", "targets", "learning_rate", "learning_rate_at_best",
+    "seconds_per_million_targets", "validation",
+)))  # fmt: skip
 LATER_DATA_FACTS: Mapping[str, Any] = MappingProxyType({"split": LEAVE_ONE_OUT, "days": (), "targets": None})
+LATER_PARTS: Mapping[str, Any] = MappingProxyType({"groups": ()})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,7 +10,6 @@ from persrec.data.base import Bounds, Dataset
 from persrec.data.errors import NoMatchError, SourceError
 from persrec.data.interactions import InteractionLog
 from persrec.data.prepared import check_cache_dir, default_cache_dir, is_kept, open_prepared
-from persrec.data.tables.own import own_table
 
 __all__ = [
     "InteractionLog", "NoMatchError", "SourceError", "check_sources", "dataset", "dataset_digest", "dataset_name", "interaction_count",
@@ -25,8 +24,9 @@ def dataset(name: str) -> Dataset:
         SourceError: the TOML cannot be read, or describes no table.
         ValueError: the name is unknown; the message lists the known.
     """
-    if name.endswith(".toml"):
-        return own_table(Path(name))
+    if name.endswith(".toml"):  # found by its name as parts are: what reads tables makes no number of data that need none
+        own: Dataset = names.load(names.OWN_TABLES, name)(Path(name))
+        return own
     source: Dataset = names.find(names.datasets(), name).load()()
     return source
 
@@ -37,7 +37,7 @@ def dataset_name(given: str) -> str:
     Raises:
         SourceError: the TOML cannot be read, or describes no table.
     """
-    return own_table(Path(given)).name if given.endswith(".toml") else given
+    return dataset(given).name if given.endswith(".toml") else given
 
 
 def dataset_digest(name: str, *, size: str | None = None, data_dir: str | Path | None = None) -> str:

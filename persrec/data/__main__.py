@@ -127,6 +127,7 @@ def _description(log: InteractionLog) -> list[str]:
         "texts": "no" if log.item_texts is None else f"{sum(map(bool, map(str.strip, log.item_texts))):,} of {items:,} items",
         "categories": "no" if log.item_categories is None else _categories(log),
     }
+    facts |= {f"{column} from": how for column, how in log.notes.get("converted", {}).items()}
     return [f"{name:<18} {value}" for name, value in (facts | _ledger(log.notes)).items()]
 
 

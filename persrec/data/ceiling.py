@@ -62,19 +62,10 @@ def ceiling(log: InteractionLog, data: Split, *, recent: int, part: Part = "test
     past = data.past(part)
     sums: dict[str, dict[str, float]] = {"whole_past": {}, "last_recent": {}}
     for start in range(0, len(past), USERS_AT_ONCE):
-        block = _last(past, np.arange(start, min(start + USERS_AT_ONCE, len(past))), None)
+        block = past.newest(np.arange(start, min(start + USERS_AT_ONCE, len(past))), None)
         truth = next_item_probabilities(settings, items_of, block)
-        narrow = next_item_probabilities(settings, items_of, _last(block, np.arange(len(block)), recent))
+        narrow = next_item_probabilities(settings, items_of, block.newest(np.arange(len(block)), recent))
         for name, scores in (("whole_past", truth), ("last_recent", narrow)):
             for metric, values in expected_metrics(truth, scores).items():
                 sums[name][metric] = sums[name].get(metric, 0.0) + float(values.sum())
     return {name: {metric: total / len(past) for metric, total in metrics.items()} for name, metrics in sums.items()}
-
-
-def _last(past: Sequences, users: NDArray[np.int64], recent: int | None) -> Sequences:
-    """The last ``recent`` events, or all, of some users."""
-    lengths = past.lengths[users]
-    counts = lengths if recent is None else np.minimum(lengths, recent)
-    offsets = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)])
-    rows = np.arange(offsets[-1]) + np.repeat(past.offsets[users + 1] - counts - offsets[:-1], counts)
-    return Sequences(offsets=offsets, items=past.items[rows], times=past.times[rows])

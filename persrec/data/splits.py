@@ -60,6 +60,13 @@ class Sequences:
         """Events of each user, int64 ``[U]``."""
         return np.diff(self.offsets)
 
+    def newest(self, users: Ints, count: int | None) -> "Sequences":
+        """The last ``count`` events of some users, or all; a copy."""
+        lengths = self.lengths[users]
+        counts = lengths if count is None else np.minimum(lengths, count)
+        rows, offsets = _rows(self.offsets[users + 1] - counts, counts)
+        return Sequences(offsets=offsets, items=self.items[rows], times=self.times[rows])
+
     def blocks(self) -> Iterator[tuple[int, int]]:
         """Ranges of users, first and behind the last, that own about `ROWS_AT_ONCE` rows each: what is read at once of a large log."""
         start = 0
@@ -189,7 +196,7 @@ def leave_one_out(log: InteractionLog) -> Split:
     train_ends = np.where(lengths >= MIN_EVALUATED_EVENTS, lengths - 2, lengths)
     return Split(
         name=LEAVE_ONE_OUT,
-        sequences=_sequences(log),
+        sequences=sequences_of(log),
         num_items=log.num_items,
         protocol=log.protocol,
         train_ends=train_ends,
@@ -207,7 +214,7 @@ def temporal(log: InteractionLog) -> Split:
     Raises:
         ValueError: no time is known, or all events lie in fewer than three days.
     """
-    sequences = _sequences(log)
+    sequences = sequences_of(log)
     days = _days(log, sequences)
     ends = [_events_before(sequences, day * DAY) for day in days]
     after = sequences.lengths
@@ -224,7 +231,8 @@ def temporal(log: InteractionLog) -> Split:
     )
 
 
-def _sequences(log: InteractionLog) -> Sequences:
+def sequences_of(log: InteractionLog) -> Sequences:
+    """A log's events, not copied."""
     return Sequences(offsets=log.offsets, items=log.items, times=log.times)
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from persrec.data.interactions import UNKNOWN_TIME, InteractionLog
-from persrec.data.splits import Sequences
+from persrec.data.splits import sequences_of
 
 LENGTH_STEPS = (1, 2, 3, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 100_000)
 SHARES = (0.01, 0.1, 0.5)  # of the items, the most popular first
@@ -28,8 +28,7 @@ def statistics(log: InteractionLog) -> dict[str, Any]:
     counts = np.zeros(log.num_items, dtype=np.int64)
     repeats, unknown = 0, 0
     first, last = np.iinfo(np.int64).max, UNKNOWN_TIME
-    sequences = Sequences(offsets=log.offsets, items=log.items, times=log.times)
-    for start, stop in sequences.blocks():
+    for start, stop in sequences_of(log).blocks():
         rows = slice(int(log.offsets[start]), int(log.offsets[stop]))
         users = np.repeat(np.arange(stop - start), lengths[start:stop])
         items, times = np.asarray(log.items[rows]), np.asarray(log.times[rows])

@@ -10,6 +10,7 @@ from persrec.evaluation.ranks import Seen, target_ranks_from_scores
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Scores = Callable[[Ints, tuple[Ints, Ints]], Floats]  # of the training counts and of users' pasts
 
 USERS_AT_ONCE = 512
 
@@ -54,10 +55,24 @@ def floor_ranks(
     seen: Seen | None = None,
     block: int = USERS_AT_ONCE,
 ) -> Ints:
-    """Rank of each target by a floor, a block of users at a time.
+    """Rank of each target by a floor; arguments and errors as of `ranks_by`, and an unknown name is a ValueError that lists the known."""
+    scores_of: Scores = names.find(names.floors(), name).load()
+    return ranks_by(scores_of, train_counts=train_counts, past=past, targets=targets, seen=seen, block=block)
+
+
+def ranks_by(
+    scores_of: Scores,
+    *,
+    train_counts: Ints,
+    past: tuple[Ints, Ints],
+    targets: Ints,
+    seen: Seen | None = None,
+    block: int = USERS_AT_ONCE,
+) -> Ints:
+    """Rank of each target by scores that need no training, a block of users at a time.
 
     Args:
-        name: of `persrec.names.floors`.
+        scores_of: gives the scores of some users, as the floors above.
         train_counts: int64 ``[V]``, occurrences in the training part, as `persrec.data.splits.Split.train_counts`.
         past: the users' events before their targets, (offsets ``[n + 1]``, items), oldest first.
         targets: int64 ``[n]``.
@@ -65,9 +80,8 @@ def floor_ranks(
         block: users at once.
 
     Raises:
-        ValueError: an unknown floor; the message lists the known. Otherwise as `target_ranks`.
+        ValueError: as `target_ranks`.
     """
-    scores_of: Callable[[Ints, tuple[Ints, Ints]], Floats] = names.find(names.floors(), name).load()
     ranks = [np.empty(0, dtype=np.int64)]
     for first in range(0, len(targets), block):
         last = min(first + block, len(targets))

@@ -125,7 +125,6 @@ class EventTable:
         filters: which rows stay.
         protocol: how the dataset is evaluated.
         expected_rows: rows that the files have when they are complete: a part of a data set is another one; None is any number.
-        settings: what else decides the digest, such as a version of the SQL.
     """
 
     name: str
@@ -145,7 +144,6 @@ class EventTable:
     filters: Filters = field(default_factory=Filters)
     protocol: Protocol = field(default_factory=Protocol)
     expected_rows: int | None = None
-    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def is_made(self) -> bool:

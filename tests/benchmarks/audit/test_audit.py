@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.audit.command import main
-from benchmarks.audit.history import Places, audit, by_category, last
+from benchmarks.audit.history import Places, audit, by_category
 from benchmarks.audit.table import table
 from persrec.data.interactions import InteractionLog
 from persrec.data.protocol import Protocol
@@ -43,7 +43,7 @@ def test_a_target_is_recent_older_or_new(of_users, recent):
         past, target = items[:-1], items[-1]
         assert places.recent[row] == (target in past[-recent:])
         assert places.older[row] == (target in past[:-recent] and target not in past[-recent:])
-    short = last(split.past("test"), recent)
+    short = split.past("test").newest(np.arange(len(of_users)), recent)
     assert [items.tolist() for items, _ in short] == [items[:-1][-recent:] for items in of_users]
 
 
