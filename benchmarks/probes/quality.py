@@ -18,7 +18,7 @@ from persrec.data.interactions import InteractionLog
 from persrec.data.splits import Split
 from persrec.data.windows import WindowShape, build_windows
 from persrec.evaluation.floors import floor_ranks
-from persrec.evaluation.metrics import bootstrap_means, is_share, is_single, metric_values, summarise, user_means
+from persrec.evaluation.metrics import Summary, bootstrap_means, is_share, is_single, metric_values, summarise, user_means
 from persrec.evaluation.ranks import repeat_mask, target_ranks
 from persrec.evaluation.served import Serving, served_states
 from persrec.evaluation.states import user_states
@@ -126,13 +126,7 @@ def quality_of_ranks(ranks: np.ndarray, data: Split) -> dict[str, Any]:
     metrics = {}
     for column, name in enumerate(names):
         summary = summarise(per_user[name], share=is_share(name) and single, replicates=means[:, column])
-        metrics[name] = {
-            "value": summary.value,
-            "low": summary.low,
-            "high": summary.high,
-            "n": summary.n,
-            "method": f"full catalogue, {seen}" + (f"; {summary.note}" if summary.note else ""),
-        }
+        metrics[name] = _metric(summary, seen)
     if not data.exclude_seen:
         metrics.update(_by_novelty(per_target, data))
     replicates = {name: [round(float(value), DIGITS) for value in means[:, names.index(name)]] for name in REPLICATE_METRICS}
@@ -182,12 +176,11 @@ def _of_rows(per_target: dict[str, np.ndarray], rows: np.ndarray, data: Split, *
     metrics = {}
     for name in ("recall@10", "ndcg@10"):
         summary = summarise(user_means(per_target[name][rows], users), share=is_share(name) and is_single(users))
-        method = f"full catalogue, {seen}" + (f"; {summary.note}" if summary.note else "")
-        metrics[name] = {
-            "value": summary.value,
-            "low": summary.low,
-            "high": summary.high,
-            "n": summary.n,
-            "method": method if summary.n else nobody,
-        }
+        metrics[name] = _metric(summary, seen) if summary.n else _metric(summary, seen) | {"method": nobody}
     return metrics
+
+
+def _metric(summary: Summary, seen: str) -> dict[str, Any]:
+    """A mean over users as a record holds it."""
+    method = f"full catalogue, {seen}" + (f"; {summary.note}" if summary.note else "")
+    return {"value": summary.value, "low": summary.low, "high": summary.high, "n": summary.n, "method": method}

@@ -26,8 +26,7 @@ def _duckdb(rows: Path, out: Path, memory: str, threads: int) -> None:
 
     scan = Scan(files=files_of(rows, "parquet"), format="parquet")
     table = EventTable(name="scale", scans={EVENTS: scan}, times=Time(unit="s"), filters=Filters(minimum_length=LEAST))
-    digest = table.digest()
-    open_prepared(out, "scale", digest, lambda folder: write_table(table, digest, folder, Bounds(memory=memory, threads=threads)))
+    open_prepared(out, "scale", table.digest(), lambda folder: write_table(table, folder, Bounds(memory=memory, threads=threads)))
 
 
 def _polars(rows: Path, out: Path, memory: str, threads: int) -> None:  # noqa: ARG001 - it takes no bound on its memory

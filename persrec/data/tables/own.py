@@ -101,8 +101,7 @@ class OwnTable:
         from persrec.data.tables.preparation import write_table  # noqa: PLC0415 - the engine is heavy, and what is prepared already needs none
 
         self.folder(size)
-        table = self.table(data_dir)
-        write_table(table, table.digest(), folder, bounds)
+        write_table(self.table(data_dir), folder, bounds)
 
     def table(self, data_dir: Path | None) -> EventTable:
         """What the files hold.

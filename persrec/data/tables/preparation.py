@@ -152,7 +152,7 @@ def _keep(engine: Engine, ledger: Ledger, rows: str, reason: str) -> None:
     ledger.drop(reason, before - engine.count("interactions"))
 
 
-def write_table(table: EventTable, digest: str, folder: Path, bounds: Bounds) -> None:
+def write_table(table: EventTable, folder: Path, bounds: Bounds) -> None:
     """Prepares a table into an empty folder.
 
     Raises:
@@ -177,7 +177,7 @@ def write_table(table: EventTable, digest: str, folder: Path, bounds: Bounds) ->
             notes["category_names"] = ["", *categories]
         write_columns(
             folder,
-            facts=Facts(name=table.name, num_items=ready.items + 1, protocol=table.protocol, digest=digest, notes=notes),
+            facts=Facts(name=table.name, num_items=ready.items + 1, protocol=table.protocol, digest=table.digest(), notes=notes),
             offsets=np.concatenate([[0], np.cumsum(ready.lengths())]).astype(np.int64),
             rows=ready.events(),
             users=ready.described("users"),

@@ -50,8 +50,7 @@ class PublishedDataset:
         """As `Dataset` says."""
         from persrec.data.tables.preparation import write_table  # noqa: PLC0415 - the engine is heavy, and what is prepared already needs none
 
-        table = self.table(size, data_dir)
-        write_table(table, table.digest(), folder, bounds)
+        write_table(self.table(size, data_dir), folder, bounds)
 
     def table(self, size: str | None, data_dir: Path | None) -> EventTable:
         """What the files hold.

@@ -33,7 +33,7 @@ def written(path, rows, header=COLUMNS):
 
 
 def prepare(table, cache, **bounds):
-    return open_prepared(cache, "x", table.digest(), lambda folder: write_table(table, table.digest(), folder, Bounds(**bounds)))
+    return open_prepared(cache, "x", table.digest(), lambda folder: write_table(table, folder, Bounds(**bounds)))
 
 
 def by_hand(rows, filters):
