@@ -113,11 +113,15 @@ def imported(roots: Iterable[str]) -> set[str]:
 def _module(module: str) -> tuple[str, tuple[str, ...]]:
     """The digest of a module's code, and the modules that it imports."""
     source = _source(module)
-    if source is None:
-        return "", ()
-    tree = ast.parse(source.read_bytes())
+    return ("", ()) if source is None else _read(source.read_bytes(), module, source.name == "__init__.py")
+
+
+@functools.cache
+def _read(code: bytes, module: str, is_package: bool) -> tuple[str, tuple[str, ...]]:
+    """The same of what stands in the module's file."""
+    tree = ast.parse(code)
     without_docstrings(tree)
-    return hashlib.sha256(_text(tree).encode()).hexdigest(), tuple(_imports(tree, module, is_package=source.name == "__init__.py"))
+    return hashlib.sha256(_text(tree).encode()).hexdigest(), tuple(_imports(tree, module, is_package=is_package))
 
 
 def _text(node: Any) -> str:
