@@ -134,7 +134,7 @@ class StepWindows:
         predicting: the window's columns whose item predicts the next one, ascending.
         targets_per_step: next-item targets of a step; padding does not count.
         moving: whether a user's newest window may end wherever it has one item of history, see `window_plan`.
-        histories: each step draws one of these lengths of the history; empty is always the whole.
+        histories: each step draws one of these lengths of the history by `rank_chances`; empty is always the whole.
         seed: of every draw.
     """
 
@@ -163,10 +163,11 @@ class StepWindows:
 
     def _drawn_steps(self) -> Iterator[tuple[np.ndarray, np.ndarray, int | None]]:
         choices: Sequence[int | None] = self.histories or (None,)
+        chances = rank_chances(self.histories or (0,))
         rounds = [self._steps(history) for history in choices]
         drawn = np.random.default_rng([self.seed, _LENGTHS])
         while True:
-            choice = int(drawn.integers(len(choices)))
+            choice = int(drawn.choice(len(choices), p=chances))
             users, ends = next(rounds[choice])
             yield users, ends, choices[choice]
 
@@ -198,6 +199,19 @@ class StepWindows:
 
     def _counts(self, ends: np.ndarray, history: int | None) -> np.ndarray:
         return target_counts(ends, self.shape, self.predicting, history=history)
+
+
+def rank_chances(sizes: Sequence[int]) -> np.ndarray:
+    """With which chance a step of an elastic model draws each of ``sizes``: in proportion to its rank from the smallest.
+
+    What is larger is learnt later and sees more, so it gets more of the steps: of `0, 1, 2, 4, 8, 16` tokens the last two get half
+    of them, and the model without tokens a twenty-first.
+
+    Args:
+        sizes: all different, in any order.
+    """
+    ranks = np.argsort(np.argsort(sizes)) + 1
+    return np.asarray(ranks / ranks.sum())
 
 
 def window_plan(lengths: np.ndarray, *, shortest: int, stride: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ import torch
 
 from persrec.compression.base import Elastic
 from persrec.data.splits import Split
-from persrec.data.windows import StepWindows, WindowBatch, WindowShape, build_windows
+from persrec.data.windows import StepWindows, WindowBatch, WindowShape, build_windows, rank_chances
 from persrec.losses import sampled_softmax
 from persrec.recommender import SequentialRecommender
 from persrec.training.phases import TrainingPhases
@@ -226,7 +226,8 @@ class Trainer:
     def step(self, batch: WindowBatch) -> torch.Tensor:
         """One optimiser step; returns the loss."""
         if self.recipe.token_counts and isinstance(self.model.compression, Elastic):
-            self.model.compression.use(int(self._rng.choice(self.recipe.token_counts)))
+            counts = self.recipe.token_counts
+            self.model.compression.use(int(self._rng.choice(counts, p=rank_chances(counts))))
         self._set_learning_rates()
         self._optimizer.zero_grad(set_to_none=True)
         loss = self.loss(batch)

@@ -36,9 +36,10 @@ class Recipe:
             of history at least; the others lie back to back before it. Else ends move only where a sequence is longer than a
             window; then, behind a history of one segment, the same few of a user's items are predicted with the tokens in every
             round, and learnt by heart.
-        token_counts: an elastic model draws one of these expert counts per step; empty trains the model's own count.
-        history_lengths: each step draws one of these lengths of the history, and the windows' older items are left out, so that one
-            model serves every length; empty trains with the whole history.
+        token_counts: an elastic model draws one of these expert counts per step, larger ones more often (`rank_chances`); empty
+            trains the model's own count.
+        history_lengths: each step draws one of these lengths of the history, longer ones more often, and the windows' older items are
+            left out, so that one model serves every length; empty trains with the whole history.
         seed: of every random choice.
     """
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from persrec.data.interactions import InteractionLog
 from persrec.data.protocol import Protocol
 from persrec.data.splits import Sequences, leave_one_out
-from persrec.data.windows import StepWindows, WindowShape, build_windows, target_counts, window_plan
+from persrec.data.windows import StepWindows, WindowShape, build_windows, rank_chances, target_counts, window_plan
 from persrec.layout import SegmentLayout
 
 shapes = st.builds(WindowShape, segments=st.lists(st.integers(1, 5), max_size=3).map(tuple), recent=st.integers(1, 5))
@@ -341,6 +341,15 @@ def test_the_whole_history_alone_is_as_if_no_length_were_given():
         strict=True,
     ):
         assert [part.tolist() for part in one[:2]] == [part.tolist() for part in other[:2]]
+
+
+def test_a_longer_history_is_drawn_more_often_by_its_rank():
+    assert rank_chances([16]) == [1]
+    np.testing.assert_allclose(rank_chances([16, 64, 32, 0]), [0.2, 0.4, 0.3, 0.1])
+    windows = step_windows([40, 30, 25, 9], WindowShape(segments=(6, 4), recent=3), targets_per_step=26, histories=(0, 5, 10))
+    drawn = [history for _, _, history in first_steps(windows, 600)]
+    shares = [drawn.count(history) / 600 for history in (0, 5, 10)]
+    np.testing.assert_allclose(shares, [1 / 6, 2 / 6, 3 / 6], atol=0.06)
 
 
 @pytest.mark.parametrize("history", [-1, 11])

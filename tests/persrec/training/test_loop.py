@@ -144,18 +144,18 @@ def test_a_result_is_plain_values():
     ("figures", "epochs", "constant", "best", "converged"),
     [
         # 8 users of 5 targets, 10 a step: 4 steps an epoch
-        ([0.1, 0.5, 0.3, 0.2, 0.4], 9, 16, 8, True),  # two epochs behind the best; the decay has a quarter of 16 steps
-        ([0.1, 0.2, 0.3, 0.1], 3, 12, 12, False),  # the bound; the decay has an epoch at least
-        ([0.5, 0.4, 0.6, 0.1], 3, 12, 12, False),
-        ([0.5, 0.4, 0.3, 0.1], 3, 12, 4, True),  # a plateau at the bound is one
-        ([*(0.01 * epoch for epoch in range(1, 7)), 0.0, 0.0, 0.1, 0.2], 8, 32, 24, True),
+        ([0.1, 0.5, 0.3, 0.2, 0.4, 0.4], 9, 16, 8, True),  # two epochs behind the best; the decay has half of 16 steps
+        ([0.1, 0.2, 0.3, 0.1, 0.1], 3, 12, 12, False),  # the bound; the decay has an epoch and a half
+        ([0.5, 0.4, 0.6, 0.1, 0.2], 3, 12, 12, False),
+        ([0.5, 0.4, 0.3, 0.1, 0.1], 3, 12, 4, True),  # a plateau at the bound is one
+        ([*(0.01 * epoch for epoch in range(1, 7)), 0.0, 0.0, 0.1, 0.2, 0.3, 0.3], 8, 32, 24, True),
     ],
 )
 def test_the_rate_is_constant_until_a_plateau_or_the_bound_and_then_falls_to_zero(steps, figures, epochs, constant, best, converged):
     model = build("hstu", CASES["recent"](), lively=False)
     recipe = small_recipe(targets_per_step=10, warmup_steps=3, learning_rate=0.01, item_learning_rate=0.02, decays=True, epochs=epochs)
     result = Trainer(model=model, data=full_users(users=8, length=6), recipe=recipe, validate=scripted(figures)).run()
-    falling = max(4, math.ceil(constant / 4))
+    falling = max(4, math.ceil(constant / 2))
     left = [1.0] * constant + [1 - step / falling for step in range(1, falling + 1)]
     warm = [min(1.0, step / 3) for step in range(1, constant + falling + 1)]
     assert [step["rates"][0] for step in steps] == pytest.approx([0.02 * share for share in left])
@@ -169,13 +169,13 @@ def test_the_rate_is_constant_until_a_plateau_or_the_bound_and_then_falls_to_zer
 
 
 def test_the_decay_starts_from_the_best_weights_and_the_optimisers_state_beside_them():
-    # 4 steps an epoch: the best behind 4, the plateau at 12, the decay over 4
+    # 4 steps an epoch: the best behind 4, the plateau at 12, the decay over 6
     model = build("hstu", CASES["recent"](), lively=False)
     trainer = Trainer(
         model=model,
         data=full_users(users=8, length=6),
         recipe=small_recipe(targets_per_step=10, decays=True, epochs=9, patience=2),
-        validate=scripted([0.5, 0.4, 0.3, 0.6]),
+        validate=scripted([0.5, 0.4, 0.3, 0.6, 0.6]),
     )
     states = []
     own = trainer.step

@@ -38,12 +38,12 @@ def test_patience_is_in_epochs_and_grows_to_a_fifth_of_the_steps(patience, steps
 
 
 @given(steps_per_epoch=st.integers(1, 50), epochs=st.integers(1, 40), warmup=st.integers(0, 60), ended=st.integers(1, 40))
-def test_the_decay_is_a_quarter_of_the_constant_phase_and_an_epoch_at_least(steps_per_epoch, epochs, warmup, ended):
+def test_the_decay_is_half_of_the_constant_phase_and_an_epoch_at_least(steps_per_epoch, epochs, warmup, ended):
     these = phases(steps_per_epoch=steps_per_epoch, epochs=epochs, warmup_steps=warmup, decays=True)
     constant = min(ended, epochs) * steps_per_epoch
     assert these.bound == epochs * steps_per_epoch
     falling = these.decay_steps(constant)
-    assert falling == max(steps_per_epoch, math.ceil(constant / 4))
+    assert falling == max(steps_per_epoch, math.ceil(constant / 2))
     assert these.most_steps(constant) == constant + falling <= these.most_steps(None)
     rates = [these.rate(step, constant) for step in range(constant + 1, constant + falling + 1)]
     assert rates == pytest.approx([1 - number / falling for number in range(1, falling + 1)])
