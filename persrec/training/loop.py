@@ -146,7 +146,7 @@ class Trainer:
             if self._on_epoch is not None:
                 self._on_epoch(report)
             if progress.constant_steps is None:
-                on_plateau = phases.on_plateau(progress.steps, progress.best_report.steps)
+                on_plateau = phases.on_plateau(progress.steps, progress.gained_step)
                 if on_plateau or progress.steps >= phases.bound:
                     progress.close_constant_phase(self._training(), converged=on_plateau)
             self._keep(epoch_ended=True)

@@ -1,6 +1,7 @@
 """When a training run's rate is constant, when it falls, and when it ends: counted in optimiser steps, alike for every layout."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -10,6 +11,7 @@ from persrec.training.recipe import Recipe
 
 LEAST_PATIENCE_EPOCHS = 2  # one figure that is no better may be chance
 PATIENCE_SHARE = Fraction(1, 5)  # of the steps so far: gains come ever slower, and a fixed patience would call slow ones none
+LEAST_GAIN = 0.01  # of the figure: less, over all the steps of the patience, is what validations of one model differ by, and no gain
 # Of the constant phase's steps: a third of all. Hägele et al., 2024 (arXiv:2405.18392) find that a fall over 20% of the steps comes as
 # far as a cosine schedule of the whole length. This is longer, so that no comparison rests on a fall that was too short: here the
 # fall is where a model gains last, and a constant phase that goes on gains next to nothing.
@@ -46,13 +48,13 @@ class TrainingPhases:
         return self.recipe.epochs * self.steps_per_epoch
 
     def patience(self, steps: int) -> int:
-        """Steps without a better figure, at ``steps``, that make a plateau: a share of the steps so far, but a few epochs at least."""
+        """Steps without a gain, at ``steps``, that make a plateau: a share of the steps so far, but a few epochs at least."""
         epochs = max(self.recipe.patience, LEAST_PATIENCE_EPOCHS)
         return max(epochs * self.steps_per_epoch, math.ceil(PATIENCE_SHARE * steps))
 
-    def on_plateau(self, steps: int, best_step: int) -> bool:
-        """Whether the patience is used up at ``steps``."""
-        return steps - best_step >= self.patience(steps)
+    def on_plateau(self, steps: int, gained_step: int) -> bool:
+        """Whether the patience is used up at ``steps``, where the last gain came at ``gained_step`` (`last_gain`)."""
+        return steps - gained_step >= self.patience(steps)
 
     def decay_steps(self, constant_steps: int) -> int:
         """Steps in which the rate falls: a share of the constant phase's, but an epoch at least; 0 where the recipe does not decay."""
@@ -80,3 +82,17 @@ class TrainingPhases:
     def recent_weight(self, step: int) -> float:
         """Weight of the recent items' loss at ``step``, counted from 1."""
         return self.recipe.recent_weight * min(1.0, step / self.recipe.recent_weight_steps) ** 2
+
+
+def last_gain(figures: Sequence[float], steps: Sequence[int]) -> int:
+    """The steps at which validation last gained: rose above where it gained before by `LEAST_GAIN` of that.
+
+    Args:
+        figures: of each epoch so far, at least one.
+        steps: at the end of each.
+    """
+    gained = 0
+    for epoch, figure in enumerate(figures):
+        if figure - figures[gained] > LEAST_GAIN * abs(figures[gained]):
+            gained = epoch
+    return steps[gained]

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from persrec.files import atomic
-from persrec.training.phases import TrainingPhases
+from persrec.training.phases import TrainingPhases, last_gain
 from persrec.training.recipe import Recipe
 
 STATE = "state.safetensors"
@@ -108,6 +108,11 @@ class Progress:
     def epoch_start(self) -> int:
         """Steps before the epoch under way."""
         return self.curve[-1].steps if self.curve else 0
+
+    @property
+    def gained_step(self) -> int:
+        """Steps at the last gain of the epochs so far."""
+        return last_gain([report.validation for report in self.curve], [report.steps for report in self.curve])
 
     @property
     def best_report(self) -> EpochReport:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_models import small_recipe
 
-from persrec.training.phases import TrainingPhases
+from persrec.training.phases import TrainingPhases, last_gain
 
 
 def phases(*, steps_per_epoch=10, **changes):
@@ -65,3 +65,20 @@ def test_without_a_decay_the_constant_phase_is_all():
 def test_the_recent_items_weight_rises_with_the_square_of_the_steps_until_it_is_reached():
     these = phases(recent_weight=2.0, recent_weight_steps=100)
     assert [these.recent_weight(step) for step in (1, 50, 100, 1000)] == pytest.approx([2e-4, 0.5, 2.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("figures", "epoch"),
+    [
+        ([0.3], 1),
+        ([0.3, 0.3029], 1),  # less than 1% is no gain
+        ([0.3, 0.3031], 2),
+        ([0.3, 0.302, 0.304, 0.306], 3),  # small steps add up: each is held against the last gain
+        ([0.3, 0.2, 0.1], 1),
+        ([0.0, 0.0, 1e-9], 3),
+        ([0.5, 0.4, 0.506], 3),
+    ],
+)
+def test_a_gain_is_more_than_a_hundredth_above_the_gain_before(figures, epoch):
+    steps = [10 * number for number in range(1, len(figures) + 1)]
+    assert last_gain(figures, steps) == 10 * epoch
