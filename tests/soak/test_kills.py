@@ -12,8 +12,8 @@ width = 8
 layers = 1
 negatives = 32
 batch_size = 256
-epochs = 24  # so many that the run still trains when the test comes to look
-patience = 24
+epochs = 16  # so many that the run still trains when the test comes to look
+patience = 16
 dropout = 0.2
 dataset_size = "tiny"
 [[sweep]]
