@@ -175,7 +175,7 @@ class Clock:
 
 
 def told(monkeypatch, *, every_s=30.0):
-    """A teller of 4 epochs of 10 steps and a decay of one, its clock, its progress at 2 s a step, and its lines."""
+    """A teller of 4 epochs of 10 steps and a decay of two, its clock, its progress at 2 s a step, and its lines."""
     clock, lines, progress = Clock(), [], Progress()
     monkeypatch.setattr(training, "time", clock)
     monkeypatch.setattr(training, "EVERY_S", every_s)
@@ -198,7 +198,7 @@ def test_inside_an_epoch_a_line_comes_every_30_seconds_and_no_sooner(monkeypatch
         step(seconds)
     assert lines == []
     step(0.5)
-    assert lines == ["epoch 1 of at most 5, 40% of it done, at most 1 min 32 s left"]  # 46 of 50 steps, of 2 s each
+    assert lines == ["epoch 1 of at most 6, 40% of it done, at most 1 min 52 s left"]  # 56 of 60 steps, of 2 s each
     step(29)
     assert len(lines) == 1
     step(1)
@@ -212,11 +212,11 @@ def test_an_epoch_has_a_line_and_begins_the_30_seconds_anew(monkeypatch):
     report = EpochReport(epoch=1, loss=1.0, validation=0.125, seconds=20.0, padding_share=0.0, steps=10, learning_rate=0.1)
     progress.curve.append(report)
     teller.epoch(report)
-    assert lines == ["epoch 1 of at most 5, validation ndcg@10 0.1250, at most 1 min 20 s left"]
+    assert lines == ["epoch 1 of at most 6, validation ndcg@10 0.1250, at most 1 min 40 s left"]
     step(29)
     assert len(lines) == 1
     step(1)
-    assert lines[1].startswith("epoch 2 of at most 5, 20% of it done, ")
+    assert lines[1].startswith("epoch 2 of at most 6, 20% of it done, ")
 
 
 def test_a_plateau_shortens_what_is_left_to_the_decay(monkeypatch):
@@ -225,7 +225,7 @@ def test_a_plateau_shortens_what_is_left_to_the_decay(monkeypatch):
     progress.curve += [dataclasses.replace(report, epoch=epoch, steps=10 * epoch) for epoch in (1, 2, 3)]
     progress.steps, progress.constant_steps, progress.seconds = 30, 30, 60.0
     step(1)
-    assert lines == ["epoch 4 of at most 4, the rate falling, 10% of it done, at most 18 s left"]  # 9 steps of 2 s
+    assert lines == ["epoch 4 of at most 5, the rate falling, 10% of it done, at most 28 s left"]  # 14 steps of 2 s
 
 
 def test_a_training_tells_each_step_at_most_once_and_how_long_it_takes_at_most(tmp_path, monkeypatch):
