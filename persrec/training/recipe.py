@@ -23,8 +23,8 @@ class Recipe:
         temperature: what cosines are divided by in the loss.
         negatives: items sampled uniformly per step, shared by the batch, at every length the same number.
         epochs: of the constant phase at most. An epoch has as many steps as all next-item targets of the training part fill.
-        patience: epochs without a better validation figure that make a plateau, which ends the constant phase; two at least, and
-            a fifth of the steps so far at least.
+        patience: epochs without a gain on validation that make a plateau, which ends the constant phase; two at least, and a fifth
+            of the steps so far at least. Less than 1% is no gain.
         targets_per_step: next-item targets per step, without padding. Windows that carry fewer share a step in larger number, so
             every layout has as many targets a step and as many steps an epoch. A step holds one window at least.
         time_bias: whether times are given.
