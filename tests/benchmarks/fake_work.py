@@ -80,11 +80,16 @@ def orders(payload: Payload) -> Payload:
     return json.loads((Path(payload["cache_dir"]) / "orders.json").read_text())
 
 
-def write_down(payload: Payload, what: str) -> None:
-    """A line in the file ``did`` of the cache folder: what was done, and for which cell."""
-    cell = payload["cell"]
-    with (Path(payload["cache_dir"]) / "did").open("a") as log:
-        log.write(f"{what} {cell['backbone']} {cell['compression']} {cell['tokens']}\n")
+def write_down(payload: Payload, what: str) -> int:
+    """A line in the file ``did`` of the cache folder: what was done, and for which cell. Returns which of its kind it is, from 1.
+
+    Counted up to the line's own end: two processes that write at once get two numbers, as one that counted the file would not.
+    """
+    cell, did = payload["cell"], Path(payload["cache_dir"]) / "did"
+    with did.open("ab", buffering=0) as log:
+        log.write(f"{what} {cell['backbone']} {cell['compression']} {cell['tokens']}\n".encode())
+        end = log.tell()
+    return did.read_bytes()[:end].count(f"{what} ".encode())
 
 
 class CheckpointError(ValueError):
@@ -115,7 +120,7 @@ def quality(payload: Payload, report_phase: ReportPhase) -> Payload:
 
     cell, wanted = payload["cell"], orders(payload)
     report_phase("quality")
-    write_down(payload, "quality")
+    number = write_down(payload, "quality")
     ndcg = 0.1 + cell["tokens"] / 100
     for how in _failures(wanted, cell["compression"]):
         if how == "nan":
@@ -130,8 +135,7 @@ def quality(payload: Payload, report_phase: ReportPhase) -> Payload:
         if not (folder / "model.json").is_file() or (folder / "weights.safetensors").read_text() != WEIGHTS:
             raise CheckpointError(f"checkpoint: {folder / 'weights.safetensors'} cannot be read")
         model = {"key": folder.name, "epochs": 1, "best_epoch": 1, "best_validation": 0.1, "train_seconds": 2.0}
-    earlier = (Path(payload["cache_dir"]) / "did").read_text().count("quality ")
-    time.sleep(900 if earlier > wanted.get("most_qualities", earlier) else wanted["seconds"])
+    time.sleep(900 if number > wanted.get("most_qualities", number) else wanted["seconds"])
     return {
         "metrics": {"ndcg@10": {"value": ndcg, "method": "full catalogue", "n": 10, "low": ndcg, "high": 0.3}},
         "replicates": {"seed": 0, "means": {"ndcg@10": [0.1, 0.1]}},

@@ -1,18 +1,13 @@
 """A small grid, orders for the stand-ins of `fake_work`, and what they did: for all tests of ``benchmarks.run``."""
 
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from benchmarks.records import RunRecords, load_records
-from tests.soak.kills import MARK
 
-HERE = Path(__file__).parent.parent
-ROOT = HERE.parent.parent
 GRID = """
 [dataset.synthetic]
 dataset_size = "tiny"
@@ -40,6 +35,7 @@ COST_KINDS = ["flops", "memory", "throughput", "latency", "training_cost"]
 LONG_S = 300.0  # until a test gives up: no verdict hangs on how fast the machine is
 
 Call = Callable[..., int]
+Start = Callable[..., subprocess.Popen[str]]
 
 
 def order(place: Path, *, fail: str = "", seconds: float = 0, **more: float) -> None:
@@ -66,14 +62,6 @@ def measured(place: Path) -> list[str]:
 
 def records(place: Path) -> RunRecords:
     return load_records(place / "out")
-
-
-def start(place: Path, *arguments: str, **orders: float) -> subprocess.Popen[str]:
-    """The command line in a process of its own, with the stand-ins."""
-    order(place, **orders)
-    surroundings = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{HERE}", MARK: str(place)}
-    command = [sys.executable, str(HERE / "drive_run.py"), "--grid", "own.toml", "--out", "out", "--cache-dir", str(place), "--no-report"]
-    return subprocess.Popen([*command, *arguments], cwd=place, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(condition: Callable[[], object]) -> None:

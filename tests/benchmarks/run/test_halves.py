@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from places import ALL, CELLS, COST_KINDS, MODELS, WITH_COST, Call, done, of_kind, records, start, wait_for
+from places import ALL, CELLS, COST_KINDS, MODELS, WITH_COST, Call, Start, done, of_kind, records, wait_for
 from tiny_cells import costs_of
 
 from benchmarks import digests, store
@@ -200,8 +200,8 @@ def test_data_that_changed_since_they_were_planned_are_invalid_and_not_tried_aga
     assert "planned with digest 000000000000, loaded" in err
 
 
-def test_a_run_killed_between_quality_and_cost_keeps_the_quality(place: Path) -> None:
-    running = start(place, cost_seconds=600)
+def test_a_run_killed_between_quality_and_cost_keeps_the_quality(place: Path, start: Start) -> None:
+    running = start(cost_seconds=600)
     wait_for(lambda: "cost[" in (place / "did").read_text())
     running.send_signal(signal.SIGKILL)
     running.communicate()
@@ -209,7 +209,7 @@ def test_a_run_killed_between_quality_and_cost_keeps_the_quality(place: Path) ->
     before = {record.cell_key: record.quality for record in load_records(place / "out")}
     assert len(before) == CELLS
     done(place)
-    again = start(place)
+    again = start()
     assert again.communicate(timeout=60)[1] == ""
     assert again.returncode == 0
     assert sorted(done(place)) == [(EVERY_COST, cell) for cell in WITH_COST]
