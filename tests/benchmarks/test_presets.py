@@ -103,9 +103,18 @@ def test_the_grid_elastic_pairs_each_point_of_an_elastic_model_with_a_model_of_i
     assert {dataclasses.replace(cell, **alone) for cell in elastic} == set(cells) - set(elastic)
     assert {(cell.backbone, cell.seed) for cell in cells} == {("sasrec", seed) for seed in (1, 2, 3)}
     points = {(cell.compression, cell.tokens, cell.history) for cell in elastic}
-    assert points == {("full", 0, history) for history in (16, 64)} | {
-        ("experts", tokens, history) for tokens in (0, 1, 4, 16) for history in (16, 64)
-    }
+    assert points == {("full", 0, 16), ("full", 0, 64), ("experts", 4, 16)} | {("experts", tokens, 64) for tokens in (0, 4, 16)}
     models = {model_key(cell, dataset_digest="d") for cell in elastic}
+    assert models < {model_key(cell, dataset_digest="d") for cell in load_grid("full", device="cpu").cells if not cell.is_floor}
     assert len(models) == 2 * 3  # of a compression and a seed one
     assert len({model_key(cell, dataset_digest="d") for cell in cells} - models) == len(elastic)
+
+
+def test_the_grid_twice_has_models_of_full_with_more_patience() -> None:
+    cells = load_grid("twice", device="cpu").cells
+    patience = {cell.patience for cell in load_grid("full", device="cpu").cells}
+    assert len(patience) == 1
+    assert all(cell.patience > 2 * max(patience) for cell in cells)
+    as_full = {model_key(dataclasses.replace(cell, patience=max(patience)), dataset_digest="d") for cell in cells}
+    assert as_full < {model_key(cell, dataset_digest="d") for cell in load_grid("full", device="cpu").cells if not cell.is_floor}
+    assert {cell.backbone for cell in cells} == set(names.backbones())
