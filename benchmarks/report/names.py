@@ -30,7 +30,7 @@ COST_NAMES: Mapping[str, str] = MappingProxyType(
         "cache_bytes": "cache per user",
     }
 )
-CEILINGS = MappingProxyType({"whole_past": "ceiling, whole past", "last_recent": "ceiling, recent only"})
+CEILINGS = MappingProxyType({"whole_past": "ceiling, whole past", "last_recent": "exact predictor, recent only"})
 NOT_CONVERGED, UNEQUAL = "\N{DAGGER}", "\N{DOUBLE DAGGER}"
 MEANINGS: Mapping[str, str] = MappingProxyType(
     {
