@@ -48,6 +48,14 @@ def test_its_figures_stand_in_the_summary_that_it_names():
     assert [figure for figure in figures if figure not in summary] == []
 
 
+def test_the_figures_of_a_report_stand_in_its_summary():
+    rows = re.findall(r"^\| \[.*\]\((reports/\S+/summary\.md)\) \| (.*) \|$", README, re.MULTILINE)
+    assert len(rows) >= 5
+    figures = [(page, figure) for page, text in rows for figure in re.findall(r"\d\.\d+", text)]
+    assert figures
+    assert [(page, figure) for page, figure in figures if figure not in (PROJECT / page).read_text()] == []
+
+
 @pytest.mark.parametrize("page", ["README.md", *sorted(path.name for path in (PROJECT / "docs").glob("*.md"))])
 def test_every_link_to_a_file_leads_somewhere(page):
     path = PROJECT / page if page == "README.md" else PROJECT / "docs" / page
