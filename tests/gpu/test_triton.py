@@ -139,10 +139,14 @@ def test_a_tile_without_a_visible_pair_is_never_read(place, tiles):
         assert gradient[:, :, 32:].isfinite().all()
 
 
-MODELS = ["full", "3 segments", "3 alike segments", "unequal plan", "elastic", "pooling", "memory of 3 segments"]
+INTERPRETED = ["3 alike segments", "unequal plan", "memory of 3 segments"]  # some ten seconds each, for what the others go through too
+MODELS = [
+    *(pytest.param(case, "cpu", id=f"interpreter-{case}") for case in INTERPRETED),
+    *(pytest.param(case, "cuda", marks=pytest.mark.gpu) for case in (*INTERPRETED, "full", "3 segments", "elastic", "pooling")),
+]
 
 
-@pytest.mark.parametrize("case", MODELS)
+@pytest.mark.parametrize(("case", "place"), MODELS, indirect=["place"])
 def test_a_models_states_and_gradients_are_those_of_the_dense_form(case, place):
     model = build("hstu", CASES[case]()).to(place)
     inputs = [part.to(place) for part in random_windows(model.layout)]

@@ -6,9 +6,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks.scale.command import main
+from benchmarks.environment import PROJECT
+from benchmarks.scale.command import ENGINES, main
 from benchmarks.scale.engines import LEAST, prepare
 from benchmarks.scale.rows import write_rows
+from benchmarks.text import nbytes
+from persrec.commandline import duration
 
 ROWS = 20_000
 
@@ -49,6 +52,18 @@ def test_the_command_writes_what_an_engine_took(tmp_path, capsys):
     assert (entry["engine"], entry["reason"]) == ("duckdb", "")
     assert min(entry["seconds"], entry["peak_bytes"], entry["out_bytes"]) > 0
     assert [path.name for path in tmp_path.iterdir()] == ["scale"]
+
+
+def test_the_page_says_what_the_committed_record_says():
+    record = json.loads((PROJECT / "results" / "scale" / "prepare.json").read_text())
+    page = (PROJECT / "docs" / "scaling.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ") and any(name in line for name in ENGINES)]
+    assert f"{record['rows']:,} rows" in page
+    assert len(rows) == len(record["entries"]) == len(ENGINES)
+    for row, entry in zip(rows, record["entries"], strict=True):
+        engine, seconds, peak = (part.strip() for part in row.strip("|").split("|"))
+        assert engine.startswith(f"{entry['engine']} {entry['version']}")
+        assert (seconds, peak) == (duration(entry["seconds"]), nbytes(entry["peak_bytes"]))
 
 
 @pytest.mark.parametrize(
