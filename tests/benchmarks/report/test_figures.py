@@ -164,7 +164,13 @@ def test_tokens_figure_has_ceilings_and_references(among):
     ceiling = {"whole_past": {"ndcg@10": 0.2, "recall@10": 0.3}, "last_recent": {"ndcg@10": 9.0, "recall@10": 0.25}}
     found = curves.tokens_figure(among, families.name_all(among), ceiling=ceiling, key="t", where="here")
     svg = str(found.image.svg)
-    for text in ("full history", "recent only", "ceiling, whole past", "\N{UPWARDS ARROW} exact predictor, recent only 9.0000", "NDCG@10, HSTU"):
+    for text in (
+        "full history",
+        "recent only",
+        "ceiling, whole past",
+        "\N{UPWARDS ARROW} exact predictor, recent only 9.0000",
+        "NDCG@10, HSTU",
+    ):
         assert text in svg
     assert "full history 0." in found.description
 
