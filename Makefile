@@ -8,14 +8,20 @@ BIN := $(VENV)/bin
 smoke: install
 	$(BIN)/python -m benchmarks.run --grid smoke
 
-test: install
+test: $(VENV)/.tox-installed
 	$(BIN)/tox run
 
 install: $(VENV)/.installed
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable . tox
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable .
+	touch $@
+
+# tox makes the environments that tests run in; beside it nothing is needed here
+$(VENV)/.tox-installed: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt tox
 	touch $@
 
 clean:
