@@ -1,0 +1,37 @@
+"""What the page on the protocol says of longer training stands in the committed records."""
+
+import re
+from pathlib import Path
+
+from benchmarks.records import load_records
+from benchmarks.records.types import TrainedModel
+
+PROJECT = Path(__file__).resolve().parent.parent
+ROW = re.compile(r"^\| (\w+) · (.+?) \| ([\d,]+) \| (0\.\d+) \| ([\d,]+) \| (0\.\d+) \| ([+-][\d.]+%) \|$", re.MULTILINE)
+COMPRESSIONS = {"full history": "full", "PerSRec": "experts", "recent only": "recent"}
+
+
+def models(folder: str) -> dict[tuple[str, str], TrainedModel]:
+    """The models of seed 1 by backbone and compression; of elastic ones those of the grids' three histories."""
+    records = load_records(PROJECT / "results" / folder)
+    return {
+        (record.cell.backbone, record.cell.compression): record.model
+        for record in records
+        if record.model is not None and record.cell.seed == 1 and len(record.cell.elastic_history or ()) in (0, 3)
+    }
+
+
+def test_what_longer_training_gains_is_what_the_records_say() -> None:
+    said = {(row[0].lower(), COMPRESSIONS[row[1]]): row[2:] for row in ROW.findall((PROJECT / "docs" / "protocol.md").read_text())}
+    short, long = models("full-synthetic-cpu"), models("twice-synthetic-cpu")
+    assert set(said) == set(long)
+    for key, row in said.items():
+        numbers = []
+        for model in (short[key], long[key]):
+            assert model.converged
+            assert model.steps is not None
+            assert model.best_validation is not None
+            numbers.append((model.steps, model.best_validation))
+        (steps, before), (more, after) = numbers
+        assert row == (f"{steps:,}", f"{before:.4f}", f"{more:,}", f"{after:.4f}", f"{after / before - 1:+.1%}")
+        assert more > 1.9 * steps
