@@ -22,13 +22,13 @@ def models(folder: str) -> dict[tuple[str, str], TrainedModel]:
     }
 
 
-def by_tokens(folder: str) -> dict[int, float]:
-    """NDCG@10 on test by token count, of HSTU's elastic experts of seed 1 behind the longest history, served from the user's own tokens."""
+def by_tokens(folder: str, compression: str = "experts") -> dict[int, float]:
+    """NDCG@10 on test by token count, of HSTU's model of seed 1 behind the longest history, served from the user's own tokens."""
     found = {}
     for record in load_records(PROJECT / "results" / folder):
         cell, value = record.cell, record.value("ndcg@10")
         plain = (cell.ablation, cell.staleness, cell.cache_dtype, cell.seed, cell.history) == ("none", 0, "float32", 1, 64)
-        if plain and (cell.backbone, cell.compression) == ("hstu", "experts") and value is not None:
+        if plain and (cell.backbone, cell.compression) == ("hstu", compression) and value is not None:
             found[cell.tokens] = value
     return found
 
@@ -52,3 +52,6 @@ def test_what_longer_training_gains_is_what_the_records_say() -> None:
     of_tokens = [(str(tokens), f"{then[tokens]:.4f}", f"{now[tokens]:.4f}", f"{now[tokens] / then[tokens] - 1:+.1%}") for tokens in now]
     assert sorted(OF_TOKENS.findall(page)) == sorted(of_tokens)
     assert len(of_tokens) == 4
+    full, recent = (by_tokens("twice-synthetic-cpu", compression)[0] for compression in ("full", "recent"))
+    shares = [f"{(now[tokens] - recent) / (full - recent):.1%}" for tokens in (4, 16)]
+    assert "4 tokens recover {} of what the full history is worth, 16 tokens {}".format(*shares) in page.replace("\n", " ")
