@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from benchmarks.records import load_records
+from benchmarks.records import RunRecords, load_records
 from benchmarks.records.types import TrainedModel
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -12,9 +12,8 @@ OF_TOKENS = re.compile(r"^\| (\d+) \| (0\.\d+) \| (0\.\d+) \| ([+-][\d.]+%) \|$"
 COMPRESSIONS = {"full history": "full", "PerSRec": "experts", "recent only": "recent"}
 
 
-def models(folder: str) -> dict[tuple[str, str], TrainedModel]:
+def models(records: RunRecords) -> dict[tuple[str, str], TrainedModel]:
     """The models of seed 1 by backbone and compression; of elastic ones those of the grids' three histories."""
-    records = load_records(PROJECT / "results" / folder)
     return {
         (record.cell.backbone, record.cell.compression): record.model
         for record in records
@@ -22,10 +21,10 @@ def models(folder: str) -> dict[tuple[str, str], TrainedModel]:
     }
 
 
-def by_tokens(folder: str, compression: str = "experts") -> dict[int, float]:
+def by_tokens(records: RunRecords, compression: str = "experts") -> dict[int, float]:
     """NDCG@10 on test by token count, of HSTU's model of seed 1 behind the longest history, served from the user's own tokens."""
     found = {}
-    for record in load_records(PROJECT / "results" / folder):
+    for record in records:
         cell, value = record.cell, record.value("ndcg@10")
         plain = (cell.ablation, cell.staleness, cell.cache_dtype, cell.seed, cell.history) == ("none", 0, "float32", 1, 64)
         if plain and (cell.backbone, cell.compression) == ("hstu", compression) and value is not None:
@@ -36,7 +35,8 @@ def by_tokens(folder: str, compression: str = "experts") -> dict[int, float]:
 def test_what_longer_training_gains_is_what_the_records_say() -> None:
     page = (PROJECT / "docs" / "protocol.md").read_text()
     said = {(row[0].lower(), COMPRESSIONS[row[1]]): row[2:] for row in ROW.findall(page)}
-    short, long = models("full-synthetic-cpu"), models("twice-synthetic-cpu")
+    full, twice = (load_records(PROJECT / "results" / f"{grid}-synthetic-cpu") for grid in ("full", "twice"))
+    short, long = models(full), models(twice)
     assert set(said) == set(long)
     for key, row in said.items():
         numbers = []
@@ -48,10 +48,10 @@ def test_what_longer_training_gains_is_what_the_records_say() -> None:
         (steps, before), (more, after) = numbers
         assert row == (f"{steps:,}", f"{before:.4f}", f"{more:,}", f"{after:.4f}", f"{after / before - 1:+.1%}")
         assert more > 1.9 * steps
-    then, now = by_tokens("full-synthetic-cpu"), by_tokens("twice-synthetic-cpu")
+    then, now = by_tokens(full), by_tokens(twice)
     of_tokens = [(str(tokens), f"{then[tokens]:.4f}", f"{now[tokens]:.4f}", f"{now[tokens] / then[tokens] - 1:+.1%}") for tokens in now]
     assert sorted(OF_TOKENS.findall(page)) == sorted(of_tokens)
     assert len(of_tokens) == 4
-    full, recent = (by_tokens("twice-synthetic-cpu", compression)[0] for compression in ("full", "recent"))
-    shares = [f"{(now[tokens] - recent) / (full - recent):.1%}" for tokens in (4, 16)]
+    most, least = (by_tokens(twice, compression)[0] for compression in ("full", "recent"))
+    shares = [f"{(now[tokens] - least) / (most - least):.1%}" for tokens in (4, 16)]
     assert "4 tokens recover {} of what the full history is worth, 16 tokens {}".format(*shares) in page.replace("\n", " ")
