@@ -1,14 +1,19 @@
-"""What the page on the protocol says of longer training stands in the committed records."""
+"""What the page on the protocol says of longer training and of elastic models stands in the committed records."""
 
 import re
 from pathlib import Path
 
+from benchmarks.analysis.configurations import configurations
+from benchmarks.analysis.elastic import ElasticPair, elastic_pairs
+from benchmarks.analysis.estimates import Estimate, recovered
+from benchmarks.analysis.trained import models_of
 from benchmarks.records import RunRecords, load_records
 from benchmarks.records.types import TrainedModel
 
 PROJECT = Path(__file__).resolve().parent.parent
 ROW = re.compile(r"^\| (\w+) · (.+?) \| ([\d,]+) \| (0\.\d+) \| ([\d,]+) \| (0\.\d+) \| ([+-][\d.]+%) \|$", re.MULTILINE)
 OF_TOKENS = re.compile(r"^\| (\d+) \| (0\.\d+) \| (0\.\d+) \| ([+-][\d.]+%) \|$", re.MULTILINE)
+POINT = re.compile(r"^\| (full history|\d+) \| (\d+) \| (0\.\d+) \| ([\d, ]+) \| (0\.\d+) \| ([\d, ]+) \| (.+) \|$", re.MULTILINE)
 COMPRESSIONS = {"full history": "full", "PerSRec": "experts", "recent only": "recent"}
 
 
@@ -55,3 +60,34 @@ def test_what_longer_training_gains_is_what_the_records_say() -> None:
     most, least = (by_tokens(twice, compression)[0] for compression in ("full", "recent"))
     shares = [f"{(now[tokens] - least) / (most - least):.1%}" for tokens in (4, 16)]
     assert "4 tokens recover {} of what the full history is worth, 16 tokens {}".format(*shares) in page.replace("\n", " ")
+
+
+def point(pair: ElasticPair) -> tuple[str, ...]:
+    """A row of the page's table, as the records have it."""
+    cell, difference = pair.elastic.cell, pair.difference("ndcg@10")
+    sides = []
+    for one in (pair.separate, pair.elastic):
+        models = models_of(one)
+        assert len(models) == 3
+        assert all(model.converged for model in models)
+        sides += [f"{one.quality('ndcg@10').value:.4f}", ", ".join(f"{model.steps:,}" for model in models)]
+    interval = f"({difference.low:+.4f} to {difference.high:+.4f})"
+    tokens = "full history" if cell.compression == "full" else str(cell.tokens)
+    return tokens, str(cell.history), *sides, f"{difference.value:+.4f} {interval}"
+
+
+def test_what_elastic_training_costs_is_what_the_records_say() -> None:
+    page = (PROJECT / "docs" / "protocol.md").read_text()
+    pairs = elastic_pairs(configurations(load_records(PROJECT / "results" / "elastic-synthetic-cpu")))
+    assert sorted(POINT.findall(page)) == sorted(point(pair) for pair in pairs)
+    assert len(pairs) == 6
+    behind_64 = {(pair.elastic.cell.compression, pair.elastic.cell.tokens): pair for pair in pairs if pair.elastic.cell.history == 64}
+
+    def both(compression: str, tokens: int) -> list[Estimate]:
+        pair = behind_64[compression, tokens]
+        return [one.quality("ndcg@10") for one in (pair.separate, pair.elastic)]
+
+    no_token, full = (max(both(*control), key=lambda quality: quality.value or 0) for control in (("experts", 0), ("full", 0)))
+    own, elastic = (f"{recovered(quality, no_token, full).value:.1%}" for quality in both("experts", 4))
+    assert f"recovers {own} of what the full history is worth" in page.replace("\n", " ")
+    assert f"where the elastic one recovers {elastic}" in page.replace("\n", " ")
