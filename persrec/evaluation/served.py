@@ -142,7 +142,8 @@ class _Batches:
         return self.data.of(self.part)
 
     def cache(self, rows: Ints) -> KVCache:
-        """The rows' caches, each of as many segments as the history fills, out of the store."""
+        """The rows' caches, each of as many segments as the history fills, out of the store; rows may repeat."""
+        wanted, rows = rows, np.unique(rows)
         history, windows = self.model.layout.history, self._windows(rows)
         items, times = windows.items[:, :history], windows.times[:, :history]
         if self.serving.ablation == "shuffled_history":
@@ -158,7 +159,7 @@ class _Batches:
             alike = np.flatnonzero(filled == offset)
             past, seconds = (self._on_device(part[alike, :offset]) for part in (items, times))
             store.put_each(rows[alike].tolist(), self.model.compress(past, seconds if self.time_bias else None))
-        return _on(store.get(rows.tolist()), self.device)
+        return _on(store.get(wanted.tolist()), self.device)
 
     def served(self, rows: Ints, cache: KVCache) -> torch.Tensor:
         """The rows' vectors, from their own recent items."""

@@ -1,6 +1,7 @@
 """Served from a cache everyone is who they were; stale, shuffled, random and others' caches change the history and no more."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_models import BACKBONE_NAMES, CACHED, CASES, PART_OF, TOLERANCE, build, small_recipe, small_split
 
+from persrec.data.splits import Targets
 from persrec.data.windows import WindowShape, build_windows
 from persrec.evaluation.ranks import target_ranks
 from persrec.evaluation.served import Serving, another, served_states, shuffled
@@ -25,12 +27,11 @@ def served(model, *, time_bias=True, dtype="float32", batch_size=5, part="test",
     return served_states(model, DATA, part, serving=serving, time_bias=time_bias, batch_size=batch_size)
 
 
-def joint_of(model, rows, history_of, *, staleness=0):
+def joint_of(model, rows, history_of, *, staleness=0, targets=DATA.test):
     """The joint pass over windows whose recent items are the rows' and whose history is that of ``history_of``."""
     shape = WindowShape(segments=tuple(segment.items for segment in model.layout.segments), recent=model.layout.recent)
-    ends = DATA.test.positions
-    own = build_windows(DATA.sequences, DATA.test.users[rows], ends[rows], shape)
-    other = build_windows(DATA.sequences, DATA.test.users[history_of], ends[history_of], shape, gap=staleness)
+    own = build_windows(DATA.sequences, targets.users[rows], targets.positions[rows], shape)
+    other = build_windows(DATA.sequences, targets.users[history_of], targets.positions[history_of], shape, gap=staleness)
     joined = [
         torch.from_numpy(np.concatenate([theirs[:, : shape.history], ours[:, shape.history :]], axis=1))
         for ours, theirs in ((own.items, other.items), (own.times, other.times))
@@ -76,6 +77,22 @@ def test_another_users_cache_is_served_with_ones_own_recent_items():
     found = served(model, ablation="other_user", seed=3)
     torch.testing.assert_close(found, joint_of(model, rows, another(rows, 3)), **TOLERANCE)
     assert not torch.allclose(found, served(model, ablation="other_user", seed=4))
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS)
+def test_users_of_several_targets_are_served_as_often(ablation):
+    """Of a temporal split: another user's cache serves all of a user's targets, and batches hold it more than once."""
+    model = build("sasrec", CASES["unequal plan"]())
+    users = np.repeat(np.arange(17), 3)
+    targets = Targets(users=users, positions=DATA.test.positions[users] - np.tile([2, 1, 0], 17))
+    several = replace(DATA, test=targets)
+    serving = Serving(new_caches=lambda: CacheStore(layout=model.layout), ablation=ablation, seed=3)
+    found, at_once = (served_states(model, several, "test", serving=serving, time_bias=True, batch_size=size) for size in (5, len(targets)))
+    assert len(found) == 51
+    if ablation in ("none", "shuffled_history", "other_user"):  # random numbers are drawn batch by batch
+        torch.testing.assert_close(found, at_once, **TOLERANCE)
+    if ablation == "other_user":
+        torch.testing.assert_close(found, joint_of(model, np.arange(51), another(users, 3), targets=targets), **TOLERANCE)
 
 
 @given(users=st.integers(2, 50), seed=st.integers(0, 100))
