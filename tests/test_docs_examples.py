@@ -41,7 +41,7 @@ def test_the_example_on_records_reads_a_committed_run(monkeypatch, capsys):
     monkeypatch.chdir(PROJECT)
     names = run("docs/records.md")
     records, table, record = names["run"], names["table"], names["record"]
-    assert len(table) == len(records) == len(list((PROJECT / "results/interests-synthetic-cpu/cells").glob("*.json")))
+    assert len(table) == len(records) == len(list((PROJECT / "results/full-synthetic-cpu/cells").glob("*.json")))
     assert list(names["best"]["ndcg@10"]) == sorted(names["best"]["ndcg@10"], reverse=True)
     assert set(names["best"].columns) == {"compression", "tokens", "ndcg@10", "ndcg@10_low", "ndcg@10_high"}
     assert capsys.readouterr().out.startswith(str(record.metrics["ndcg@10"].value))

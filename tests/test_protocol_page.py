@@ -91,3 +91,16 @@ def test_what_elastic_training_costs_is_what_the_records_say() -> None:
     own, elastic = (f"{recovered(quality, no_token, full).value:.1%}" for quality in both("experts", 4))
     assert f"recovers {own} of what the full history is worth" in page.replace("\n", " ")
     assert f"where the elastic one recovers {elastic}" in page.replace("\n", " ")
+
+
+def test_how_near_full_attention_comes_to_the_ceiling_is_what_the_records_say() -> None:
+    page = (PROJECT / "docs" / "protocol.md").read_text().replace("\n", " ")
+    found: dict[str, list[float]] = {}
+    for record in load_records(PROJECT / "results" / "full-synthetic-cpu"):
+        cell, value = record.cell, record.value("ndcg@10")
+        if (cell.compression, cell.history, cell.serving, cell.staleness) == ("full", 64, "recompute", 0) and value is not None:
+            assert record.dataset is not None
+            found.setdefault(cell.backbone, []).append(value / record.dataset.ceiling["whole_past"]["ndcg@10"])
+    shares = {backbone: f"{sum(values) / len(values):.1%}" for backbone, values in found.items()}
+    said = "reaches {hstu} by HSTU, {sasrec} by SASRec, {llama} by Llama and {hllm} by HLLM in `full`"
+    assert said.format(**shares) in page

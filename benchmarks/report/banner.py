@@ -10,7 +10,7 @@ from benchmarks.analysis.estimates import with_interval
 from benchmarks.analysis.frontier import COSTS
 from benchmarks.analysis.origins import OlderCode, Source, older_code, timings
 from benchmarks.analysis.references import Contrast, best_on_validation, compare, find_references, worth_nothing
-from benchmarks.analysis.trained import Endings, endings, unequal
+from benchmarks.analysis.trained import Endings, endings, steps_in_words, unequal
 from benchmarks.measures import LEDGER_TOLERANCE, WIDE_SPREAD
 from benchmarks.records import FINDINGS, Record, Status
 from benchmarks.report.names import COST_NAMES, Names, backbone_name, dataset_name, is_synthetic, name_all, peers_key
@@ -93,7 +93,8 @@ def _finding(contrast: Contrast, names: Names) -> str:
     counted = f"{tokens} token{'s' if tokens != 1 else ''}"
     reasons = contrast.all_unequal
     sentences = [f"Training is not equal ({'; '.join(reasons)}), so this is no verdict."] if reasons else []
-    sentences.append(f"{names(contrast.configuration)}: {_kept_at_what_cost(contrast, counted)}")
+    seed = " (one seed)" if contrast.quality.of_one_seed else ""
+    sentences.append(f"{names(contrast.configuration)}{seed}: {_kept_at_what_cost(contrast, counted)}")
     if contrast.retention.value is not None:
         sentences.append(f"NDCG@10 is {with_interval(contrast.quality)}.")
     sentences += [*_sizes(contrast), _against_no_token(contrast, names), *_against_recent(contrast)]
@@ -109,13 +110,20 @@ def _finding(contrast: Contrast, names: Names) -> str:
     return " ".join(sentences)
 
 
+def _after(one: Configuration, other: Configuration | None) -> str:
+    """`` (1,000 against 2,000 steps)`` where two models took different steps to their plateaus, else nothing."""
+    steps = "" if other is None else steps_in_words(one, other)
+    return f" ({steps})" if steps else ""
+
+
 def _against_recent(contrast: Contrast) -> list[str]:
     gap, reference = contrast.over_recent, contrast.references.recent
     if gap.value is None or gap.value >= 0 or gap.holds_zero or reference is contrast.references.no_token:
         return []
     reasons = () if reference is None else unequal(contrast.configuration, reference)
     lies = "does better" if gap.sign < 0 and not reasons else "lies higher"
-    said = f" (training is not equal: {'; '.join(reasons)})" if reasons else ""
+    told = "" if reference is None else _after(contrast.configuration, reference)
+    said = f" (training is not equal: {'; '.join(reasons)})" if reasons else told
     return [f"A model trained on the recent items alone{said} {lies}: {with_interval(gap, 'signed')}."]
 
 
@@ -132,7 +140,8 @@ def _kept_at_what_cost(contrast: Contrast, counted: str) -> str:
     if contrast.retention.value is None:
         reached = f"{counted} {'reaches' if one.cell.tokens == 1 else 'reach'} NDCG@10 {with_interval(contrast.quality)}."
         return reached + (f" A request costs {request} of full attention's compute{refreshed}." if request else "")
-    kept = f"{counted} {verb} {with_interval(contrast.retention, 'percent')} of full history's quality"
+    trained = _after(one, contrast.references.full_quality)
+    kept = f"{counted} {verb} {with_interval(contrast.retention, 'percent')} of full history's quality{trained}"
     return f"{kept} at {request} of its compute per request{refreshed}." if request else f"{kept}."
 
 
@@ -149,6 +158,7 @@ def _against_no_token(contrast: Contrast, names: Names) -> str:
     held = "Against the same layout without tokens"
     if control is not None and not control.is_control:
         held = f"Against {names(control)}, the best on validation without tokens"
+    held += _after(contrast.configuration, control)
     if gain.value is None:
         return f"{held}: unknown, {gain.reason}."
     unsure = ""
@@ -194,7 +204,9 @@ def _facts(records: Sequence[Record], every: Sequence[Source], among: Sequence[C
     facts = [("Commit" if len(commits) == 1 else "Commits", listed(commits)), ("Hardware", "; ".join(hardware))]
     if dates:
         facts.append(("Measured (UTC)", dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"))
-    facts.append(("Data", listed(data) + (f", {listed([f'{n:,}' for n in users])} test users" if users else "")))
+    splits = listed(sorted({record.cell.split for record in records if record.cell.has_quality}))
+    of_users = f", {listed([f'{n:,}' for n in users])} test users" if users else ""
+    facts.append(("Data", listed(data) + (f", {splits}{of_users}" if splits else of_users)))
     facts.append(("Configurations", f"{len(among):,}, seed{'s' if len(seeds) > 1 else ''} {listed([str(seed) for seed in seeds])}"))
     return tuple(facts)
 

@@ -128,10 +128,15 @@ def of_comparison(estimate: Estimate, one: Configuration, other: Configuration |
     if estimate.value is None or other is None:
         return entry
     reasons = unequal(one, other)
-    steps = steps_in_words(one, other)
-    if steps and not any(steps in reason for reason in reasons):
-        entry = replace(entry, detail="; ".join(part for part in (entry.detail, steps) if part))
+    if not any(steps_in_words(one, other) in reason for reason in reasons):
+        entry = with_steps(entry, one, other)
     return of_unequal(entry, reasons)
+
+
+def with_steps(entry: Entry, one: Configuration, other: Configuration | None) -> Entry:
+    """The entry, and in its detail the steps of two models where these differ."""
+    steps = "" if other is None or entry.order is None else steps_in_words(one, other)
+    return replace(entry, detail="; ".join((*filter(None, (entry.detail,)), steps))) if steps else entry
 
 
 def of_unequal(entry: Entry, reasons: Sequence[str]) -> Entry:

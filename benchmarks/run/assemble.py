@@ -66,7 +66,7 @@ def quality_of(planned: Planned, outcome: Outcome, *, environment: Environment, 
         ),
         metrics=_metrics(answer.get("metrics", {})),
         replicates=_optional(answer.get("replicates"), Replicates),
-        groups=tuple(typed(group, GroupQuality, where="answer", what="a group's quality") for group in answer.get("groups", ())),
+        groups=tuple(_group(group) for group in answer.get("groups", ())),
         model=_optional(answer.get("model"), TrainedModel),
         dataset=typed({**facts, **answer.get("dataset", {}), "size": facts["size"]}, DatasetFacts, where="answer", what="the data's facts"),
     )
@@ -251,13 +251,18 @@ def _processes_with(kept: Mapping[str, Metric], known: Cost | None) -> list[Proc
     return [process for process in earlier if process.metrics]
 
 
+def _group(values: Mapping[str, Any]) -> GroupQuality:
+    filled = {name: _filled(name, value) for name, value in values["metrics"].items()}
+    return typed({**values, "metrics": filled}, GroupQuality, where="answer", what="a group's quality")
+
+
 def _metrics(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Metric]:
-    return {
-        name: typed(
-            {"unit": MEASURES[name].unit, "direction": MEASURES[name].direction, **value}, Metric, where=f"answer: {name}", what="a metric"
-        )
-        for name, value in values.items()
-    }
+    return {name: typed(_filled(name, value), Metric, where=f"answer: {name}", what="a metric") for name, value in values.items()}
+
+
+def _filled(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """A metric of an answer with its unit and direction, as its measure says."""
+    return {"unit": MEASURES[name].unit, "direction": MEASURES[name].direction, **value}
 
 
 def _optional(value: Any, kind: Any) -> Any:

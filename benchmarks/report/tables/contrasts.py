@@ -52,4 +52,6 @@ def _held(one: Configuration, gap: Estimate, reference: Configuration | None) ->
 
 
 def _share(share: Estimate, contrast: Contrast) -> Entry:
-    return tabular.of_unequal(tabular.of_quality(share, "percent"), contrast.all_unequal)
+    full = contrast.references.full_quality
+    entry = tabular.with_steps(tabular.of_quality(share, "percent"), contrast.configuration, full)
+    return tabular.of_unequal(entry, contrast.all_unequal)

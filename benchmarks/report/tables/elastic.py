@@ -23,7 +23,7 @@ def elastic_table(among: Sequence[Configuration], names: Names, *, key: str) -> 
             for entry in (
                 tabular.of_quality(one.quality(metric)),
                 tabular.of_quality(pair.separate.quality(metric)),
-                tabular.of_difference(pair.difference(metric)),
+                tabular.of_comparison(pair.difference(metric), one, pair.separate),
             )
         ]
         rows.append(

@@ -41,7 +41,7 @@ def test_the_word_follows_the_statuses(statuses, tone, word):
 def test_the_finding_is_about_a_configuration_with_a_control():
     cells = [cell(tokens=0), cell(tokens=1), cell(tokens=16, segments=2)]  # the best has no control of its own layout
     (found,) = findings(configured([fabricate(one) for one in cells]))
-    assert found.startswith("HSTU · PerSRec, 1 token: 1 token reaches NDCG@10 0.")
+    assert found.startswith("HSTU · PerSRec, 1 token (one seed): 1 token reaches NDCG@10 0.")
     assert "Against the same layout without tokens: +" in found
 
 
@@ -127,8 +127,18 @@ def test_a_model_stopped_at_its_bound_is_said_first_and_nothing_is_complete():
     assert found.first[0].startswith("1 of 3 trained models had not converged (HSTU · PerSRec, 4 tokens \N{DAGGER}):")
     assert (found.tone, found.word) == ("warn", "Not converged")
     assert found.findings[0].startswith(
-        "Training is not equal (not converged), so this is no verdict. HSTU · PerSRec, 4 tokens \N{DAGGER}:"
+        "Training is not equal (not converged), so this is no verdict. HSTU · PerSRec, 4 tokens \N{DAGGER} (one seed):"
     )
+
+
+def test_steps_that_differ_are_said_beside_each_comparison():
+    records = trio(seeds=(1, 2), steps=90)
+    (found,) = findings(configured(records))
+    assert "(one seed)" not in found
+    assert "of full history's quality (90 against 100 steps)" in found
+    assert "Against the same layout without tokens (90 against 100 steps): " in found
+    (alike,) = findings(configured(trio(seeds=(1, 2))))
+    assert "steps" not in alike
 
 
 def test_many_models_that_had_not_converged_are_counted_and_not_listed():
@@ -209,4 +219,4 @@ def test_what_is_spoken_of_is_chosen_on_validation_and_quoted_on_test():
     level(flattered, 0.5)["model"]["validation"] = 0.1
     level(chosen, 0.3)["model"]["validation"] = 0.2
     (found,) = findings(configured([flattered, chosen, control]))
-    assert found.startswith("HSTU · PerSRec, 4 tokens: 4 tokens reach NDCG@10 0.3000")
+    assert found.startswith("HSTU · PerSRec, 4 tokens (one seed): 4 tokens reach NDCG@10 0.3000")

@@ -41,7 +41,7 @@ def test_what_spark_writes_is_prepared(spark, tmp_path, monkeypatch):
     code = code.replace("s3://logs/2024/*", str(tmp_path / "logs.json")).replace('parquet("events")', f'parquet("{tmp_path}/events")')
     exec(compile(code, str(PAGE), "exec"), {"spark": spark})  # noqa: S102 - our own page
     assert (tmp_path / "events" / "_SUCCESS").exists()
-    (tmp_path / "shop.toml").write_text(toml + '\n[time]\nformat = "iso"\n')
+    (tmp_path / "shop.toml").write_text(toml)
     log = load_dataset(str(tmp_path / "shop.toml"))
     assert (log.items.tolist(), log.lengths.tolist()) == ([1, 2, 3, 1, 2, 3], [3, 3])
     assert log.notes["ledger"] == {"rows_in": 6, "rows_kept": 6, "dropped": {}}
