@@ -54,7 +54,18 @@ def _prepare(arguments: argparse.Namespace) -> list[str]:
         _download(source, Path(data_dir or "."))
     bounds = Bounds(memory=arguments.memory, threads=arguments.threads)
     log = load_dataset(arguments.name, size=arguments.size, data_dir=data_dir, cache_dir=arguments.cache_dir, bounds=bounds)
-    return [*_description(log), f"{'cache':<18} {_cache_dir(arguments)}"]
+    written = [] if arguments.parquet is None else [f"{'parquet':<18} {_exported(arguments, source, log)}"]
+    return [*_description(log), f"{'cache':<18} {_cache_dir(arguments)}", *written]
+
+
+def _exported(arguments: argparse.Namespace, source: Dataset, log: InteractionLog) -> str:
+    """Writes what was prepared as partitioned Parquet, too."""
+    from persrec.data.export import write_partitions  # noqa: PLC0415 - no other command needs it
+
+    folders = prepared_folders(_cache_dir(arguments), source.folder(arguments.size))
+    prepared = next(folder for folder in folders if read_prepared(folder).digest == log.digest)
+    parts = write_partitions(log, prepared, arguments.parquet)
+    return f"{arguments.parquet}, {parts:,} folder{'s' * (parts != 1)} of {len(log):,} rows"
 
 
 def _download(source: Dataset, data_dir: Path) -> None:
@@ -164,6 +175,7 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--download", action="store_true", help="first load the publisher's archive into --source, checked by its digest")
     prepare.add_argument("--memory", default=MEMORY, metavar="SIZE", help=f"of the engine's buffers (default: {MEMORY})")
     prepare.add_argument("--threads", type=int, metavar="N", help="of the engine (default: one a processor); changes no digest")
+    prepare.add_argument("--parquet", type=Path, metavar="DIR", help="write the prepared events as partitioned Parquet too")
     prepare.set_defaults(command=_prepare)
     describe = commands.add_parser("describe", help="say what a prepared dataset holds", allow_abbrev=False)
     describe.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw lengths, popularity and time")
