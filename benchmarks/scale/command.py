@@ -1,7 +1,8 @@
 """How long the preparation of a large log takes, and how much memory: ``python -m benchmarks.scale --rows 100000000``.
 
 Rows are generated, the same each time; then each engine prepares them in a process of its own, whose time and peak memory the
-operating system tells. What an engine cannot do is an entry with the reason.
+operating system tells. What an engine cannot do is an entry with the reason. With ``--csv`` the rows are one file, and what is timed are
+the commands that lead from it to a report of the floors.
 """
 
 import argparse
@@ -52,18 +53,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> Parser:
     parser = Parser(prog=PROGRAM, description="Measures time and peak memory of preparing a large generated log.")
     parser.add_argument("--rows", type=int, default=100_000_000, metavar="N", help="events (default: 100,000,000)")
+    parser.add_argument("--csv", action="store_true", help="time the commands that lead from a CSV to a report of the floors")
     parser.add_argument("--engine", choices=ENGINES, action="append", help="one or more (default: duckdb, the project's own)")
     parser.add_argument("--memory", default=MEMORY, metavar="SIZE", help=f"of buffers, where an engine takes a bound (default: {MEMORY})")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="of the engine (default: 2)")
     parser.add_argument("--work", type=Path, metavar="DIR", help="where rows and results lie meanwhile (default: the system's)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write the record DIR/scale/NAME.json")
-    parser.add_argument("--name", default="prepare", help="of the record (default: prepare)")
+    parser.add_argument("--name", help="of the record (default: prepare, or csv)")
     return parser
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.rows < 1:
         raise ValueError(f"--rows: {options.rows}; expected at least 1")
+    if options.csv:
+        return _from_csv(options, arguments)
     bounds = Bounds(memory=options.memory, threads=options.threads)
     from benchmarks.scale.rows import write_rows  # noqa: PLC0415 - a refused call needs none
 
@@ -74,11 +78,33 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         entries = [_measure(engine, rows, Path(folder) / engine, options.rows, bounds) for engine in options.engine or ENGINES[:1]]
     for entry in entries:
         print(_line(entry))
-    if options.out is not None:
-        path = options.out / "scale" / f"{options.name}.json"
-        write_atomically(path, _record(options, entries, arguments))
-        print(path)
+    facts = {"memory": options.memory, "threads": options.threads, "entries": [dataclasses.asdict(entry) for entry in entries]}
+    _write(options, options.name or "prepare", facts, arguments)
     return DONE
+
+
+def _from_csv(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    from benchmarks.scale.rows import write_csv  # noqa: PLC0415 - as above
+    from benchmarks.scale.steps import walk  # noqa: PLC0415 - as above
+
+    with tempfile.TemporaryDirectory(dir=options.work, prefix="persrec-scale-") as folder:
+        path = Path(folder) / "events.csv"
+        write_csv(path, options.rows)
+        size = path.stat().st_size
+        print(f"{options.rows:,} rows, {nbytes(size)} of CSV")
+        steps = walk(Path(folder))
+    for step in steps:
+        print(f"{step.seconds:.1f} s: {step.command}")
+    facts = {"bytes": size, "seconds": round(sum(step.seconds for step in steps), 1), "steps": [dataclasses.asdict(step) for step in steps]}
+    _write(options, options.name or "csv", facts, arguments)
+    return DONE
+
+
+def _write(options: argparse.Namespace, name: str, facts: dict[str, Any], arguments: Sequence[str]) -> None:
+    if options.out is not None:
+        path = options.out / "scale" / f"{name}.json"
+        write_atomically(path, _record(options, facts, arguments))
+        print(path)
 
 
 def _measure(engine: str, rows: Path, out: Path, count: int, bounds: Bounds) -> Taken:
@@ -111,13 +137,11 @@ def _line(entry: Taken) -> str:
     return f"{entry.engine} {entry.version}: {duration(entry.seconds)}{peak}, {nbytes(entry.out_bytes)} written"
 
 
-def _record(options: argparse.Namespace, entries: Sequence[Taken], arguments: Sequence[str]) -> bytes:
+def _record(options: argparse.Namespace, facts: dict[str, Any], arguments: Sequence[str]) -> bytes:
     values: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "rows": options.rows,
-        "memory": options.memory,
-        "threads": options.threads,
-        "entries": [dataclasses.asdict(entry) for entry in entries],
+        **facts,
         "environment": environment(device="cpu", threads=options.threads, affinity=()),
         "provenance": provenance(argv=["python", "-m", PROGRAM, *arguments]),
     }

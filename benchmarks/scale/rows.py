@@ -1,9 +1,11 @@
-"""A large log on disk: rows in no order, users and items of unequal length, as Parquet in several files."""
+"""A large log on disk: rows in no order, users and items of unequal length, as Parquet in several files or as one CSV."""
 
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
+import pyarrow.csv
 import pyarrow.parquet as pq
 
 ROWS_AT_ONCE = 1 << 20
@@ -35,6 +37,14 @@ def write_rows(folder: Path, rows: int) -> None:
                     "time": START + random.integers(0, SPAN, count),
                 }
                 writer.write_batch(pa.RecordBatch.from_pydict(columns, schema=_SCHEMA))
+
+
+def write_csv(path: Path, rows: int) -> None:
+    """The same events as a CSV, whose items are texts."""
+    write_rows(path.with_suffix(".parquet"), rows)
+    table = pq.read_table(path.with_suffix(".parquet"))
+    items = pa.compute.binary_join_element_wise("SKU", table["item"].cast(pa.string()), "-")
+    pyarrow.csv.write_csv(table.set_column(1, "item", items), path)
 
 
 _SCHEMA = pa.schema([("user", pa.int64()), ("item", pa.int64()), ("time", pa.int64())])

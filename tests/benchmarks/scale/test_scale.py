@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.environment import PROJECT
+from benchmarks.scale import steps
 from benchmarks.scale.command import ENGINES, main
 from benchmarks.scale.engines import LEAST, prepare
 from benchmarks.scale.rows import write_rows
@@ -73,3 +74,29 @@ def test_a_bad_call_is_one_line(capsys, argv, message):
     assert main(argv) == 2
     error = capsys.readouterr().err
     assert (message in error, error.count("\n")) == (True, 1)
+
+
+def test_the_commands_from_a_csv_are_timed_each(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(steps, "COMMANDS", steps.COMMANDS[:2])
+    assert main(["--csv", "--rows", "3000", "--out", str(tmp_path), "--work", str(tmp_path)]) == 0
+    assert "s: python -m persrec.data prepare events.toml" in capsys.readouterr().out
+    record = json.loads((tmp_path / "scale" / "csv.json").read_text())
+    assert [step["command"].split()[3] for step in record["steps"]] == ["init", "prepare"]
+    assert 0 < min(step["seconds"] for step in record["steps"]) < record["seconds"]
+    assert [path.name for path in tmp_path.iterdir()] == ["scale"]
+
+
+def test_a_command_that_fails_is_named_and_nothing_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(steps, "COMMANDS", (("persrec.data", "prepare", "nothing.toml"),))
+    assert main(["--csv", "--rows", "100", "--out", str(tmp_path), "--work", str(tmp_path)]) == 2
+    assert "python -m persrec.data prepare nothing.toml: exit code 2: " in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_page_on_own_data_says_what_the_commands_took():
+    record = json.loads((PROJECT / "results" / "scale" / "csv.json").read_text())
+    page = (PROJECT / "docs" / "your_own_data.md").read_text().replace("\n", " ")
+    times = [f"{step['seconds']:.1f}" for step in record["steps"]]
+    told = "`init` takes {} s, `prepare` {} s, `audit` {} s and the floors with their report {} s".format(*times)
+    assert f"Of a CSV of {record['rows']:,} rows ({nbytes(record['bytes'])})" in page
+    assert told in page
