@@ -1,5 +1,6 @@
 """What the page on the protocol says of longer training and of elastic models stands in the committed records."""
 
+import json
 import re
 from pathlib import Path
 
@@ -104,3 +105,13 @@ def test_how_near_full_attention_comes_to_the_ceiling_is_what_the_records_say() 
     shares = {backbone: f"{sum(values) / len(values):.1%}" for backbone, values in found.items()}
     said = "reaches {hstu} by HSTU, {sasrec} by SASRec, {llama} by Llama and {hllm} by HLLM in `full`"
     assert said.format(**shares) in page
+
+
+def test_how_much_faster_a_step_is_is_what_the_comparison_says() -> None:
+    page = (PROJECT / "docs" / "protocol.md").read_text().replace("\n ", "")
+    record = json.loads((PROJECT / "results" / "compare" / "step.json").read_text())
+    assert record["base"]["commit"].startswith("a082921")
+    for finding in record["findings"]:
+        effect, backbone = finding["effect"], finding["cell"].split(" ")[0]
+        if finding["metric"] == "train_batch":
+            assert f"{-effect['value']:.1%} less ({-effect['high']:.1%} to {-effect['low']:.1%}) by {backbone}" in page

@@ -90,7 +90,7 @@ def _compare(options: argparse.Namespace, arguments: Sequence[str], start: Start
     comparisons, rule = compare_timings(pairs, cells, margin=options.margin)
     sheet = Sheet(
         program=PROGRAM,
-        subject=f"this checkout beside {options.base}, {len(pairs)} pairs of processes",
+        subject=f"this checkout beside {as_given(options.base)}, {len(pairs)} pairs of processes",
         headings=HEADINGS,
         lines=[comparison.line() for comparison in comparisons],
         notes=_notes(pairs, comparisons, rule),

@@ -49,7 +49,7 @@ def test_a_against_a_passes(base, capsys):
     out = capsys.readouterr().out
     assert "pair 16 of 16" in out
     assert "corrected over" in out
-    assert f"PASS: this checkout beside {base}, 16 pairs of processes: " in " ".join(out.split())
+    assert f"PASS: this checkout beside {base.name}, 16 pairs of processes: " in " ".join(out.split())
 
 
 def test_a_fifth_slower_serving_is_a_regression_of_serving_alone(base):
