@@ -122,8 +122,7 @@ def _against_recent(contrast: Contrast) -> list[str]:
         return []
     reasons = () if reference is None else unequal(contrast.configuration, reference)
     lies = "does better" if gap.sign < 0 and not reasons else "lies higher"
-    told = "" if reference is None else _after(contrast.configuration, reference)
-    said = f" (training is not equal: {'; '.join(reasons)})" if reasons else told
+    said = f" (training is not equal: {'; '.join(reasons)})" if reasons else _after(contrast.configuration, reference)
     return [f"A model trained on the recent items alone{said} {lies}: {with_interval(gap, 'signed')}."]
 
 

@@ -1,6 +1,7 @@
 """From a CSV to a report, command by command, as `docs/your_own_data.md` shows: how long each takes on a large file."""
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -40,7 +41,7 @@ def walk(folder: Path) -> list[Step]:
         started = time.monotonic()
         ran = subprocess.run([sys.executable, "-m", *words], cwd=folder, env=environ, capture_output=True, text=True, check=False)
         seconds = time.monotonic() - started
-        command = " ".join(("python", "-m", *(f"'{word}'" if "|" in word else word for word in words)))
+        command = shlex.join(("python", "-m", *words))
         if ran.returncode:
             said = (ran.stderr or ran.stdout).strip().splitlines()
             raise ValueError(f"{command}: exit code {ran.returncode}: {one_line(said[-1]) if said else ''}")
