@@ -4,6 +4,7 @@ Changing how a number is taken is a change of its measure's version: every cell 
 never compared with one that was taken another way.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -24,9 +25,9 @@ LEDGER_TOLERANCE = 0.01  # of the largest: how far the ways to count FLOPs may b
 class Measure:
     """One measure, taken by the code of its ``kind``.
 
-    ``deterministic`` numbers are gated: worse than the baseline by more than the larger of ``relative_margin`` times the
-    baseline and ``absolute_margin`` is a regression. One ``beside_control`` is taken in cells with a control alone, so that no
-    other cell's key holds its version.
+    ``deterministic`` numbers are gated, and peaks of memory, which have a margin too: worse than the baseline by more than the
+    larger of ``relative_margin`` times the baseline and ``absolute_margin`` is a regression. No number is below 0 or above ``most``.
+    One ``beside_control`` is taken in cells with a control alone, so that no other cell's key holds its version.
     """
 
     unit: str
@@ -39,6 +40,12 @@ class Measure:
     relative_margin: float = 0.0
     absolute_margin: float = 0.0
     beside_control: bool = False
+    most: float = math.inf
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether the gate compares it with a stored baseline; a timing of another hour it never does."""
+        return self.deterministic or self.relative_margin > 0
 
     def margin(self, baseline: float) -> float:
         """How far a number may be from ``baseline``, in the measure's unit."""
@@ -60,6 +67,7 @@ def _quality(description: str, *, relative: float = 0.10, absolute: float) -> Me
         deterministic=True,
         relative_margin=relative,
         absolute_margin=absolute,
+        most=1.0,
     )
 
 
@@ -73,6 +81,19 @@ def _counted(unit: str, description: str, *, kind: Kind = "flops") -> Measure:
 def _timed(unit: str, direction: Direction, description: str, *, kind: Kind) -> Measure:
     """A number that a clock or an allocator gave: kept and shown, gated only by an interleaved comparison."""
     return Measure(unit=unit, direction=direction, group="cost", kind=kind, description=description)
+
+
+def _peak(description: str, *, kind: Kind) -> Measure:
+    """A peak of memory: an allocator's, so it moves a little; one half as large again, and by more than small shapes do, is gated."""
+    return Measure(
+        unit="byte",
+        direction="lower",
+        group="cost",
+        kind=kind,
+        description=description,
+        relative_margin=0.5,
+        absolute_margin=2.0**19,
+    )
 
 
 _PASSES = {
@@ -139,12 +160,13 @@ MEASURES: dict[str, Measure] = {
         deterministic=True,
         relative_margin=0.01,
         absolute_margin=0.001,
+        most=1.0,
     ),
-    # timed costs
-    "train_peak_bytes": _timed("byte", "lower", "peak memory of training above the process's baseline", kind="training_cost"),
-    "serve_peak_bytes": _timed("byte", "lower", "peak memory of serving above the process's baseline", kind="memory"),
-    "compress_peak_bytes": _timed("byte", "lower", "peak memory of compressing above the process's baseline", kind="memory"),
-    "item_peak_bytes": _timed("byte", "lower", "peak memory of computing item vectors above the process's baseline", kind="memory"),
+    # costs that a clock or an allocator gave
+    "train_peak_bytes": _peak("peak memory of training above the process's baseline", kind="training_cost"),
+    "serve_peak_bytes": _peak("peak memory of serving above the process's baseline", kind="memory"),
+    "compress_peak_bytes": _peak("peak memory of compressing above the process's baseline", kind="memory"),
+    "item_peak_bytes": _peak("peak memory of computing item vectors above the process's baseline", kind="memory"),
     "process_gpu_bytes": _timed(
         "byte", "lower", "GPU memory of the process after a training step, as the driver tells it", kind="training_cost"
     ),
@@ -174,9 +196,9 @@ def versions(*, control: bool = False) -> dict[str, int]:
 
 
 def is_gated(name: str, *, device: str) -> bool:
-    """Whether the gate compares ``name`` for a cell on ``device``: counted costs everywhere, quality where it is seeded, on CPU."""
+    """Whether the gate compares ``name`` for a cell on ``device``: costs that are counted and peaks everywhere, quality where it is seeded, on CPU."""
     measure = MEASURES.get(name)
-    return measure is not None and measure.deterministic and (measure.group == "cost" or device == "cpu")
+    return measure is not None and measure.is_gated and (measure.group == "cost" or device == "cpu")
 
 
 def versions_of(kinds: Iterable[Kind], *, control: bool = False) -> dict[str, int]:

@@ -4,7 +4,7 @@
 
     {"schema_version": 1, "utc": "...", "source": {...}, "margins": {"ndcg@10": {"relative": 0.1, "absolute": 0.005}},
      "entries": {"<cell_key>": {"cell": {...}, "status": "ok", "dataset": {...}, "measure_versions": {...},
-                                "metrics": {"ndcg@10": 0.1}}}}
+                                "ledger_rows": 0, "metrics": {"ndcg@10": 0.1}}}}
 """
 
 import dataclasses
@@ -18,10 +18,12 @@ from typing import Any
 
 from benchmarks.cell import Cell
 from benchmarks.environment import utc_now
+from benchmarks.keys import cell_key
 from benchmarks.measures import MEASURES, is_gated, margin_around
 from benchmarks.records import Record, RecordError, Status, check_settings, check_version, read_json, typed
 
 BASELINE_VERSION = 1
+SAME_MACHINE = 1e-9  # of a seeded quality on the machine of its baseline, where it is the same to the bit
 WHAT = "a baseline"
 
 
@@ -65,6 +67,7 @@ class BaselineEntry:
     dataset: DataIdentity
     measure_versions: dict[str, int]
     metrics: dict[str, int | float]
+    ledger_rows: int = 0
 
     def __post_init__(self) -> None:
         for name, value in self.metrics.items():
@@ -81,7 +84,14 @@ class BaselineEntry:
             dataset=DataIdentity.of(record),
             measure_versions=dict(record.measure_versions),
             metrics={name: value for name, value in values.items() if value is not None and as_finite(value) is not None},
+            ledger_rows=len(record.ledger),
         )
+
+    def key(self) -> str | None:
+        """The key that its settings, its data and its measures' versions make; None where it knows no data."""
+        if self.dataset.digest is None:
+            return None
+        return cell_key(self.cell, dataset_digest=self.dataset.digest, versions=self.measure_versions)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,8 +155,13 @@ class Baseline:
         """Whole days since it was written; 0 where this machine's clock is behind."""
         return max(0, (datetime.now(UTC) - datetime.fromisoformat(self.utc)).days)
 
-    def margin(self, metric: str, number: float) -> float:
-        """How far ``metric`` may be from ``number``: by the file, else by the measure."""
+    def margin(self, metric: str, number: float, *, fingerprint: str | None) -> float:
+        """How far ``metric`` may be from ``number``, on the machine of this fingerprint: by the file, else by the measure.
+
+        A seeded quality is the same to the bit on the machine of the baseline; elsewhere processors round otherwise.
+        """
+        if MEASURES[metric].group == "quality" and fingerprint in self.source.fingerprints:
+            return SAME_MACHINE * abs(number)
         margin = self.margins.get(metric) or _own_margin(metric)
         return margin_around(number, relative=margin.relative, absolute=margin.absolute)
 
@@ -178,6 +193,9 @@ def load_baseline(path: Path) -> Baseline:
     baseline = typed(values, Baseline, where=str(path), what=WHAT)
     for key, entry in values["entries"].items():
         check_settings(entry["cell"], where=f"{path}: entries: {key[:12]}")
+    for key, known in baseline.entries.items():
+        if known.key() not in (None, key):
+            raise RecordError(f"{path}: entries: {key[:12]}: this key is not that of its settings, its data and its measures' versions")
     return baseline
 
 
@@ -203,5 +221,6 @@ def _entry_to_dict(entry: BaselineEntry) -> dict[str, Any]:
         "status": entry.status.value,
         "dataset": dataclasses.asdict(entry.dataset),
         "measure_versions": dict(sorted(entry.measure_versions.items())),
+        "ledger_rows": entry.ledger_rows,
         "metrics": dict(sorted(entry.metrics.items())),
     }

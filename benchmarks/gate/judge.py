@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 from benchmarks.findings import Verdict
 from benchmarks.gate.baseline import Baseline, BaselineEntry, DataIdentity, as_finite
+from benchmarks.gate.differences import METRIC, differences
+from benchmarks.gate.validity import faults
 from benchmarks.labels import Labels
 from benchmarks.measures import MEASURES, is_gated
 from benchmarks.records import FINDINGS, Metric, Record, Status
@@ -45,7 +47,8 @@ def judge(baseline: Baseline, records: Sequence[Record]) -> list[Finding]:
         findings += [replace(finding, cell_key=key, cell=names(entry.cell)) for finding in found]
     for key, record in current.items():
         if key not in baseline.entries:
-            findings.append(replace(_unknown(record), cell_key=key, cell=names(record.cell)))
+            findings += [replace(finding, cell_key=key, cell=names(record.cell)) for finding in _unknown(record)]
+    findings += [replace(finding, cell=names(baseline.entries[finding.cell_key].cell)) for finding in _of_differences(baseline, current)]
     return sorted(findings, key=lambda finding: finding.verdict.rank)
 
 
@@ -78,10 +81,28 @@ def _change_of(then: int | None, now: int | None) -> str:
     return f"version {then} then, {now} now"
 
 
-def _unknown(record: Record) -> Finding:
+def _unknown(record: Record) -> list[Finding]:
     if record.status not in FINDINGS:
-        return _finding(Verdict.INVALID, _failure(record))
-    return _finding(Verdict.NEW, f"not in the baseline; its status is {record.status.value}")
+        return [_finding(Verdict.INVALID, _failure(record))]
+    return _of_faults(record) or [_finding(Verdict.NEW, f"not in the baseline; its status is {record.status.value}")]
+
+
+def _of_faults(record: Record) -> list[Finding]:
+    """What of a record cannot be true."""
+    return [_finding(Verdict.INVALID, fault.reason, metric=fault.metric) for fault in faults(record)]
+
+
+def _of_differences(baseline: Baseline, current: Mapping[str, Record]) -> list[Finding]:
+    """Tokens that no longer carry the user."""
+    cells = {key: entry.cell for key, entry in baseline.entries.items() if is_gated(METRIC, device=entry.cell.device)}
+    then = {key: entry.metrics[METRIC] for key, entry in baseline.entries.items() if METRIC in entry.metrics}
+    numbers = {key: record.value(METRIC) for key, record in current.items()}
+    now = {key: number for key, number in numbers.items() if number is not None}
+    return [
+        replace(_finding(Verdict.REGRESSION, one.reason(), metric=METRIC), cell_key=one.key, baseline=one.then, current=one.now)
+        for one in differences(cells, then, now)
+        if one.is_lost
+    ]
 
 
 def _failure(record: Record) -> str:
@@ -100,12 +121,17 @@ def _of_cell(baseline: Baseline, entry: BaselineEntry, record: Record) -> list[F
     if then is not Status.OK:
         verdict = Verdict.PASS if then is now else Verdict.IMPROVED if now is Status.OK else Verdict.AMBIGUOUS
         return [_finding(verdict, f"{then.value} in the baseline, {now.value} now")]
+    invalid = _of_faults(record)
+    if entry.ledger_rows and not record.ledger:
+        invalid.append(_finding(Verdict.MISSING, f"its FLOP ledger is gone; the baseline's had {entry.ledger_rows} rows"))
     gated = {metric for metric in record.metrics if is_gated(metric, device=record.cell.device)}
-    numbers = (_of_number(baseline, entry.metrics.get(name), record.metrics.get(name), name) for name in sorted({*entry.metrics, *gated}))
-    return _weighed_together([finding for finding in numbers if finding is not None])
+    wanted = sorted({*entry.metrics, *gated})
+    machine = record.quality.environment.fingerprint if record.quality is not None else None
+    numbers = (_of_number(baseline, entry.metrics.get(name), record.metrics.get(name), name, machine) for name in wanted)
+    return [*invalid, *_weighed_together([finding for finding in numbers if finding is not None])]
 
 
-def _of_number(baseline: Baseline, then: float | None, metric: Metric | None, name: str) -> Finding | None:
+def _of_number(baseline: Baseline, then: float | None, metric: Metric | None, name: str, machine: str | None) -> Finding | None:
     """One number beside its baseline; ``None`` where neither side has one."""
     finding = _finding(Verdict.PASS, metric=name, baseline=then)
     if name not in MEASURES:
@@ -119,7 +145,7 @@ def _of_number(baseline: Baseline, then: float | None, metric: Metric | None, na
     finding = replace(finding, current=now)
     if then is None:
         return replace(finding, verdict=Verdict.NEW, reason="not in the baseline")
-    margin = baseline.margin(name, then)
+    margin = baseline.margin(name, then, fingerprint=machine)
     worse = now - then if MEASURES[name].direction == "lower" else then - now
     verdict = Verdict.REGRESSION if worse > margin else Verdict.IMPROVED if worse < -margin else Verdict.PASS
     return replace(finding, verdict=verdict, margin=as_finite(margin))

@@ -8,21 +8,26 @@ from typing import Any
 
 from benchmarks.cell import Cell
 from benchmarks.gate import command as gate
-from benchmarks.keys import cell_key
+from benchmarks.keys import cell_key, quality_key
 from benchmarks.measures import versions
 from benchmarks.records import record_files
 
 PASS, REGRESSION, BAD_INPUT, INCOMPLETE, NOT_COMPARABLE = 0, 1, 2, 3, 4
 NUMBERS = {"ndcg@10": 0.2, "recall@10": 0.4, "serve_flops": 1_000_000, "cache_bytes": 4096, "serve_latency_p50_ms": 2.0}
+LEDGER_COUNTS = ("formula_flops", "torch_flops", "fvcore_flops", "visible_flops", "executed_flops")
 COMMIT = "0123456789abcdef"
 Change = Callable[[dict[str, Any]], object]
 
 
 def record(tokens: int, *, dataset: str = "synthetic", device: str = "cpu", measures: dict[str, int] | None = None) -> dict[str, Any]:
     """A record of PerSRec with so many tokens, as its file holds it."""
-    cell = Cell(backbone="hstu", compression="experts", tokens=tokens, dataset=dataset, device=device)
+    return record_of_cell(Cell(backbone="hstu", compression="experts", tokens=tokens, dataset=dataset, device=device), measures=measures)
+
+
+def record_of_cell(cell: Cell, *, measures: dict[str, int] | None = None) -> dict[str, Any]:
+    """A record of any cell, as its file holds it."""
     measures = measures or versions()
-    digest = f"digest of {dataset}"
+    digest = f"digest of {cell.dataset}"
     return {
         "schema_version": 2,
         "cell_key": cell_key(cell, dataset_digest=digest, versions=measures),
@@ -34,9 +39,14 @@ def record(tokens: int, *, dataset: str = "synthetic", device: str = "cpu", meas
             "serve_energy_j": {"value": None, "method": "no NVML device"},
             "compress_flops": {"value": None, "method": "not this cell"},
         },
-        "quality": {"key": "q", "status": "ok", "code": {"training": "code", "evaluation": "code"}},
+        "quality": {
+            "key": quality_key(cell, dataset_digest=digest),
+            "status": "ok",
+            "code": {"training": "code", "evaluation": "code"},
+        },
         "cost": {"key": "c", "status": "ok", "code": {"flops": "code"}},
-        "dataset": {"name": dataset, "size": None, "digest": digest},
+        "ledger": [{"phase": "serve", "part": "total", "agrees": True, **dict.fromkeys(LEDGER_COUNTS, NUMBERS["serve_flops"])}],
+        "dataset": {"name": cell.dataset, "size": None, "digest": digest},
         "error": None,
         "environment": {"fingerprint": "machine", "cpu": "a cpu", "packages": {"torch": "2.13.0"}},
         "provenance": {"commit": COMMIT},
@@ -92,11 +102,14 @@ class GatedRun:
                 path.write_text(json.dumps(values))
 
     def scale(self, tokens: int, **factors: float) -> None:
-        """Multiplies numbers of one record; an underscore before digits stands for the at-sign."""
+        """Multiplies numbers of one record, and FLOPs in its ledger too; ``_at_`` stands for the at-sign."""
 
         def scaled(values: dict[str, Any]) -> None:
             for name, factor in factors.items():
                 values["metrics"][name.replace("_at_", "@")]["value"] *= factor
+                for row in values["ledger"]:
+                    if name == f"{row['phase']}_flops":
+                        row |= {count: round(row[count] * factor) for count in LEDGER_COUNTS}
 
         self.change(tokens, scaled)
 

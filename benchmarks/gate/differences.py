@@ -1,0 +1,66 @@
+"""Whether tokens still carry the user: the difference of PerSRec from what it must beat, beside the baseline's. Pure.
+
+A quality alone does not tell a broken method from a sound one on data where the recent items do all the work. So where the baseline
+shows that tokens matter, their difference from no token, from another user's tokens and from random ones is gated, on any machine.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from benchmarks.cell import Cell
+
+METRIC = "ndcg@10"
+CLEAR = 0.05  # a difference in the baseline from which on tokens matter there
+KEPT = 0.5  # of the baseline's difference: less is a regression
+CONTROLS = ("other_user", "random_tokens")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """What a cell's quality is above another's, in the baseline and now; ``now`` is None where a side has no number."""
+
+    key: str
+    of: str
+    then: float
+    now: float | None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether less is left than must be."""
+        return self.now is not None and self.now < KEPT * self.then
+
+    def reason(self) -> str:
+        """What it says, in words."""
+        now = "no number" if self.now is None else f"{self.now:+.4f}"
+        return f"{METRIC} above {self.of}: {self.then:+.4f} in the baseline, {now} now; expected {KEPT * self.then:+.4f} at least"
+
+
+def differences(cells: Mapping[str, Cell], then: Mapping[str, float], now: Mapping[str, float]) -> list[Difference]:
+    """Every difference that was clear in the baseline.
+
+    Args:
+        cells: the baseline's, by key.
+        then: NDCG@10 by key, in the baseline.
+        now: of the run.
+    """
+    keys = {cell: key for key, cell in cells.items()}
+    found = []
+    for cell, key in keys.items():
+        for of, other in _beaten(cell):
+            other_key = keys.get(other)
+            if other_key is None or key not in then or other_key not in then:
+                continue
+            clear = then[key] - then[other_key]
+            if clear >= CLEAR:
+                left = now[key] - now[other_key] if key in now and other_key in now else None
+                found.append(Difference(key=key, of=of, then=clear, now=left))
+    return found
+
+
+def _beaten(cell: Cell) -> Iterator[tuple[str, Cell]]:
+    """The cells that one of PerSRec, served from its own tokens, must be above; with what they are in words."""
+    if cell.compression != "experts" or cell.tokens < 1 or cell.ablation != "none" or cell.staleness:
+        return
+    yield "no token", replace(cell, tokens=0, cache_dtype="float32")
+    for control in CONTROLS:
+        yield control.replace("_", " "), replace(cell, ablation=control)

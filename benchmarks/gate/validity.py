@@ -1,0 +1,129 @@
+"""Whether a record can be true at all: the gate trusts nothing that a record says of itself. Pure: no file, no torch.
+
+What is told by two numbers is held against both: a key against the settings it is made of, a pass's FLOPs against their ledger, a
+cutoff's recall against the next one's.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+from benchmarks.gate.baseline import as_finite
+from benchmarks.keys import cell_key, model_key, quality_key
+from benchmarks.measures import MEASURES, QUALITY_KINDS, counts_agree, versions_of
+from benchmarks.records import WORST_FIRST, LedgerRow, Record
+from persrec.names import CUTOFFS
+
+GAP = 1e-5  # cosines of float32: what a cache serves and what the joint pass gives differ by rounding alone (METHOD: an identity)
+SLACK = 1e-9  # what two sums of one number may differ by
+PASSES = ("full", "compress", "serve", "score", "train", "item")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fault:
+    """Why a record cannot be true; of one number, or of the record as a whole."""
+
+    reason: str
+    metric: str | None = None
+
+
+def faults(record: Record) -> list[Fault]:
+    """Everything of a record that cannot be so."""
+    values = {name: value for name, metric in record.metrics.items() if (value := as_finite(metric.value)) is not None}
+    return [
+        *_of_keys(record),
+        *_of_statuses(record),
+        *_of_ranges(record),
+        *_of_order(values),
+        *_of_ledger(record, values),
+        *_of_gap(record),
+    ]
+
+
+def _of_keys(record: Record) -> Iterator[Fault]:
+    """Each key is made anew from what it stands for."""
+    digest = record.dataset.digest if record.dataset is not None else ""
+    if not digest:
+        return  # it failed before it had read its data
+    cell = record.cell
+    if cell_key(cell, dataset_digest=digest, versions=record.measure_versions) != record.cell_key:
+        yield Fault(reason="its key is not that of its settings, its data and its measures' versions: one of them was changed under it")
+    of_quality = versions_of(QUALITY_KINDS)
+    if any(record.measure_versions.get(name) != version for name, version in of_quality.items()):
+        return  # a quality measured in another way has another key
+    if record.quality is not None and quality_key(cell, dataset_digest=digest) != record.quality.key:
+        yield Fault(reason="its quality is of another key than its settings and its data make")
+    if record.model is not None and model_key(cell, dataset_digest=digest) != record.model.key:
+        yield Fault(reason="its model is of another key than its settings and its data make")
+
+
+def _of_statuses(record: Record) -> Iterator[Fault]:
+    statuses = [half.status for half in (record.quality, record.cost) if half is not None]
+    if statuses and min(statuses, key=WORST_FIRST.index) is not record.status:
+        yield Fault(reason=f"its status is {record.status.value}, and those of its halves are {', '.join(one.value for one in statuses)}")
+
+
+def _of_ranges(record: Record) -> Iterator[Fault]:
+    for name, metric in record.metrics.items():
+        if name not in MEASURES:
+            continue
+        most = MEASURES[name].most
+        for what, number in (("", metric.value), ("the interval's low end, ", metric.low), ("the interval's high end, ", metric.high)):
+            finite = as_finite(number)
+            if finite is not None and not 0 <= finite <= most:
+                ends = "0 or more" if most == math.inf else f"0 to {most:g}"
+                yield Fault(metric=name, reason=f"{what}{finite:g} is out of range; expected {ends}")
+        if metric.low is not None and metric.high is not None and metric.low > metric.high:
+            yield Fault(metric=name, reason=f"its interval ends before it begins: {metric.low:g} to {metric.high:g}")
+
+
+def _of_order(values: Mapping[str, float]) -> Iterator[Fault]:
+    """Numbers of which one can never be above the other."""
+    for low, high in _ordered():
+        if low in values and high in values and values[low] > values[high] * (1 + SLACK) + SLACK:
+            yield Fault(metric=low, reason=f"{values[low]:g} is above {high}, {values[high]:g}, which it can never be")
+    for of in PASSES:
+        for kind in ("", "visible_"):
+            flops, macs = values.get(f"{of}_{kind}flops"), values.get(f"{of}_{kind}macs")
+            if flops is not None and macs is not None and flops != 2 * macs:
+                yield Fault(metric=f"{of}_{kind}flops", reason=f"{flops:g} is not twice {of}_{kind}macs, {macs:g}")
+
+
+def _ordered() -> Iterator[tuple[str, str]]:
+    for fewer, more in pairwise(CUTOFFS):
+        yield f"recall@{fewer}", f"recall@{more}"
+        yield f"ndcg@{fewer}", f"ndcg@{more}"
+    for cutoff in CUTOFFS:
+        yield f"ndcg@{cutoff}", f"recall@{cutoff}"
+    for of in PASSES:
+        yield f"{of}_visible_flops", f"{of}_flops"
+    for kind in ("serve", "request"):
+        for less, more in pairwise((50, 95, 99)):
+            yield f"{kind}_latency_p{less}_ms", f"{kind}_latency_p{more}_ms"
+
+
+def _of_ledger(record: Record, values: Mapping[str, float]) -> Iterator[Fault]:
+    apart = [row for row in record.ledger if not _agrees(row)]
+    if apart:
+        first = apart[0]
+        yield Fault(
+            reason=f"its ledger disagrees in {len(apart)} of {len(record.ledger)} rows, the first of them {first.phase}, {first.part}: "
+            f"formula {first.formula_flops}, torch {first.torch_flops}, fvcore {first.fvcore_flops}"
+        )
+    for row in record.ledger:
+        name = f"{row.phase}_flops"
+        # of item vectors, the rows of a large catalogue are those of some items
+        counts = (values.get(name), row.executed_flops) if row.part == "total" and row.phase != "item" else ()
+        if not counts_agree(counts):
+            yield Fault(metric=name, reason=f"{values[name]:g}, and the ledger's total is {row.executed_flops:g}")
+
+
+def _agrees(row: LedgerRow) -> bool:
+    return bool(row.agrees) and counts_agree((row.formula_flops, row.torch_flops, row.fvcore_flops))
+
+
+def _of_gap(record: Record) -> Iterator[Fault]:
+    gap = record.model.cached_joint_gap if record.model is not None else None
+    if gap is not None and record.cell.dtype == "float32" and not 0 <= gap <= GAP:
+        yield Fault(reason=f"scores from the cache differ from the joint pass by {gap:g}; expected {GAP:g} at most")
