@@ -151,6 +151,10 @@ class Baseline:
             entries=entries,
         )
 
+    def qualities(self, metric: str) -> dict[str, float]:
+        """A quality by the key of its cell, of the cells that have it."""
+        return {key: entry.metrics[metric] for key, entry in self.entries.items() if metric in entry.metrics}
+
     def age_days(self) -> int:
         """Whole days since it was written; 0 where this machine's clock is behind."""
         return max(0, (datetime.now(UTC) - datetime.fromisoformat(self.utc)).days)

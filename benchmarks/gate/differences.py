@@ -12,7 +12,7 @@ from benchmarks.cell import Cell
 METRIC = "ndcg@10"
 CLEAR = 0.05  # a difference in the baseline from which on tokens matter there
 KEPT = 0.5  # of the baseline's difference: less is a regression
-CONTROLS = ("other_user", "random_tokens")
+CONTROLS = {"another user's cache": "other_user", "random tokens": "random_tokens"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,18 +43,20 @@ def differences(cells: Mapping[str, Cell], then: Mapping[str, float], now: Mappi
         then: NDCG@10 by key, in the baseline.
         now: of the run.
     """
-    keys = {cell: key for key, cell in cells.items()}
-    found = []
+    return [
+        Difference(key=key, of=of, then=then[key] - then[other], now=now[key] - now[other] if key in now and other in now else None)
+        for key, of, other in clear_differences(cells, then)
+    ]
+
+
+def clear_differences(cells: Mapping[str, Cell], then: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:
+    """A cell's key, what it is above by far, and the key of that cell."""
+    keys = {cell: key for key, cell in cells.items() if key in then}
     for cell, key in keys.items():
-        for of, other in _beaten(cell):
-            other_key = keys.get(other)
-            if other_key is None or key not in then or other_key not in then:
-                continue
-            clear = then[key] - then[other_key]
-            if clear >= CLEAR:
-                left = now[key] - now[other_key] if key in now and other_key in now else None
-                found.append(Difference(key=key, of=of, then=clear, now=left))
-    return found
+        for of, beaten in _beaten(cell):
+            other = keys.get(beaten)
+            if other is not None and then[key] - then[other] >= CLEAR:
+                yield key, of, other
 
 
 def _beaten(cell: Cell) -> Iterator[tuple[str, Cell]]:
@@ -62,5 +64,5 @@ def _beaten(cell: Cell) -> Iterator[tuple[str, Cell]]:
     if cell.compression != "experts" or cell.tokens < 1 or cell.ablation != "none" or cell.staleness:
         return
     yield "no token", replace(cell, tokens=0, cache_dtype="float32")
-    for control in CONTROLS:
-        yield control.replace("_", " "), replace(cell, ablation=control)
+    for of, ablation in CONTROLS.items():
+        yield of, replace(cell, ablation=ablation)

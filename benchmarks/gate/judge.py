@@ -95,12 +95,11 @@ def _of_faults(record: Record) -> list[Finding]:
 def _of_differences(baseline: Baseline, current: Mapping[str, Record]) -> list[Finding]:
     """Tokens that no longer carry the user."""
     cells = {key: entry.cell for key, entry in baseline.entries.items() if is_gated(METRIC, device=entry.cell.device)}
-    then = {key: entry.metrics[METRIC] for key, entry in baseline.entries.items() if METRIC in entry.metrics}
     numbers = {key: record.value(METRIC) for key, record in current.items()}
     now = {key: number for key, number in numbers.items() if number is not None}
     return [
         replace(_finding(Verdict.REGRESSION, one.reason(), metric=METRIC), cell_key=one.key, baseline=one.then, current=one.now)
-        for one in differences(cells, then, now)
+        for one in differences(cells, baseline.qualities(METRIC), now)
         if one.is_lost
     ]
 

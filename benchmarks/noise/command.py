@@ -8,8 +8,10 @@ Three questions, answered by measuring:
 - **A planted slow-down.** In cells that a seed draws before anything is measured, serving is also timed with a fifth more
   calls in each sample (``benchmarks/compare/worker.py``): real work, nothing multiplied. Its timing by the head's processes is held
   against the plain timing by the base's, under the rule of its run.
-- **Five percent more FLOPs.** Every FLOP number of a reviewed baseline, one at a time 5% higher, through the gate's own
-  judgement.
+- **Planted faults.** Through the gate's own judgement: every FLOP number of a reviewed baseline 5% higher, every peak of memory
+  doubled, a recall above 1, the quality of random tokens and of another user's cache in PerSRec's place, each alone
+  (`benchmarks/noise/plants.py`). And in each backbone a mask that shows the future, which the law of causality must see
+  (`benchmarks/noise/leak.py`).
 
 It exits 0 where the bound of the false alarms is below 1% and everything planted was found, 1 where not, 3 where a process
 failed.
@@ -35,8 +37,9 @@ from benchmarks.compare.turns import BASE, HEAD, Pair, Start, run_pairs
 from benchmarks.compare.worker import SERVE
 from benchmarks.environment import PROJECT, environment, processors, provenance
 from benchmarks.findings import Verdict
-from benchmarks.gate.baseline import Baseline, BaselineEntry, load_baseline
-from benchmarks.gate.judge import judge
+from benchmarks.gate.baseline import Baseline, load_baseline
+from benchmarks.noise.leak import leaks
+from benchmarks.noise.plants import other_faults, raised_flops
 from benchmarks.noise.rates import lower_bound, upper_bound
 from benchmarks.noise.record import (
     FalseAlarms,
@@ -45,12 +48,11 @@ from benchmarks.noise.record import (
     NoiseProvenance,
     NoiseRule,
     PairSpread,
-    RaisedFlops,
     SlowDowns,
     summary,
     to_json,
 )
-from benchmarks.records import DatasetFacts, Environment, Metric, Record, typed
+from benchmarks.records import Environment, typed
 from persrec.commandline import DONE, INCOMPLETE, REGRESSION, Parser, guarded, one_line
 from persrec.files import write_atomically
 
@@ -58,7 +60,6 @@ PROGRAM = "benchmarks.noise"
 OUT = Path("results") / "noise" / "aa.json"
 BASELINE = Path("results/baselines/smoke-cpu.json")
 COMPARISONS, PLANTED = 300, 20
-MORE_FLOPS = 1.05
 ALARMS = (Verdict.REGRESSION, Verdict.IMPROVED)
 
 
@@ -149,7 +150,7 @@ def _checked(options: argparse.Namespace) -> Baseline:
     if options.out.is_dir():
         raise ValueError(f"--out: {options.out} is a folder; expected the path of a file")
     baseline = load_baseline(options.baseline)
-    if not any(True for entry in baseline.entries.values() for _ in _flops(entry)):
+    if not any(name.endswith("_flops") and value for entry in baseline.entries.values() for name, value in entry.metrics.items()):
         raise ValueError(f"--baseline: {options.baseline} holds no FLOPs to raise; expected a baseline of cells with a model")
     return baseline
 
@@ -172,34 +173,6 @@ def drawn_plants(cells: Sequence[str], *, runs: int, wanted: int, seed: int) -> 
     return [draw.sample(list(cells), share) for share in shares]
 
 
-def raised_flops(baseline: Baseline) -> tuple[int, int]:
-    """How many of a baseline's FLOP numbers the gate calls a regression once they are 5% higher, one at a time; and how many there are."""
-    found = trials = 0
-    for key, entry in baseline.entries.items():
-        alone = dataclasses.replace(baseline, entries={key: entry})
-        for name, value in _flops(entry):
-            verdicts = {(one.metric, one.verdict) for one in judge(alone, [_as_record(key, entry, {name: value * MORE_FLOPS})])}
-            found += (name, Verdict.REGRESSION) in verdicts
-            trials += 1
-    return found, trials
-
-
-def _flops(entry: BaselineEntry) -> list[tuple[str, int | float]]:
-    return [(name, value) for name, value in entry.metrics.items() if name.endswith("_flops") and value]
-
-
-def _as_record(key: str, entry: BaselineEntry, changed: Mapping[str, float]) -> Record:
-    """The record of a run that measured what the baseline says, but for what ``changed`` says."""
-    return Record(
-        cell_key=key,
-        status=entry.status,
-        cell=entry.cell,
-        dataset=DatasetFacts(name=entry.dataset.name, size=entry.dataset.size, digest=entry.dataset.digest or ""),
-        measure_versions=entry.measure_versions,
-        metrics={name: Metric(value=value) for name, value in {**entry.metrics, **changed}.items()},
-    )
-
-
 def _proof(
     options: argparse.Namespace,
     arguments: Sequence[str],
@@ -213,7 +186,7 @@ def _proof(
 ) -> GateProof:
     alarms = sum(one.verdict in ALARMS for one in proof.plain)
     found = sum(one.verdict is Verdict.REGRESSION for one in proof.planted)
-    raised, flops = raised_flops(baseline)
+    named = as_given(options.baseline)
     rule = proof.rule or Rule(comparisons=1)
     spreads = [one.effect.spread for one in proof.plain if one.effect is not None]
     middle = float(np.median(spreads))
@@ -246,7 +219,8 @@ def _proof(
             verdicts=_verdicts(proof.planted),
             effects=tuple(one.effect.value for one in proof.planted if one.effect is not None),
         ),
-        flops=RaisedFlops(planted="5% more, one number at a time", baseline=as_given(options.baseline), trials=flops, found=raised),
+        flops=raised_flops(baseline, named=named),
+        plants=(*other_faults(baseline, named=named), leaks()),
         spread=PairSpread(median=middle, widest=max(spreads)),
         smallest_effect=smallest_effect(spread=middle, pairs=count, rule=rule),
         foreign_cpu_share=ForeignShare(median=float(np.median(shares)), highest=max(shares)) if shares else None,

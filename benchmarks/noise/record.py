@@ -63,8 +63,8 @@ class SlowDowns:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RaisedFlops:
-    """FLOP numbers of a baseline that were raised one at a time, and how many the gate found."""
+class Planted:
+    """A fault that was planted, one place at a time, and how often the gate, or a law of the method, saw it."""
 
     trials: int
     found: int
@@ -103,7 +103,7 @@ class GateProof:
     rule: NoiseRule
     false_alarms: FalseAlarms
     slow_down: SlowDowns
-    flops: RaisedFlops
+    flops: Planted
     spread: PairSpread
     smallest_effect: float | None
     foreign_cpu_share: ForeignShare | None = None
@@ -113,13 +113,14 @@ class GateProof:
     method: str = ""
     comparisons: tuple[dict[str, Any], ...] = ()
     slow_downs: tuple[dict[str, Any], ...] = ()
+    plants: tuple[Planted, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     @property
     def holds(self) -> bool:
         """Whether the gates are proved: fewer alarms than allowed, and all that was planted found."""
-        slow, flops = self.slow_down, self.flops
-        return self.false_alarms.upper_bound < ALLOWED and slow.found == slow.trials > 0 and flops.found == flops.trials > 0
+        planted = (self.slow_down, self.flops, *self.plants)
+        return self.false_alarms.upper_bound < ALLOWED and all(one.found == one.trials > 0 for one in planted)
 
 
 def load_proof(path: Path) -> GateProof | None:
@@ -149,6 +150,7 @@ def summary(proof: GateProof) -> list[str]:
         ),
         f"A fifth more work planted in serving: found in {slow.found} of {slow.trials} (95% lower bound {slow.lower_bound:.0%}).",
         f"5% more FLOPs: found by the gate in {flops.found} of {flops.trials}.",
+        *(f"Planted, {one.planted}: seen in {one.found} of {one.trials}." for one in proof.plants),
         (
             f"A pair's spread: median {percent(proof.spread.median)}, widest {percent(proof.spread.widest)}. At the median {rule.pairs} "
             f"pairs find {effect} with power {rule.power:.0%}, with {rule.comparisons} comparisons corrected together."

@@ -1,0 +1,42 @@
+"""Faults that are planted: the gate, or a law of the method, sees each; and sees nothing where nothing was planted."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.gate import judge as gate_judge
+from benchmarks.gate.baseline import load_baseline
+from benchmarks.noise import leak
+from benchmarks.noise.plants import other_faults, raised_flops
+from persrec import names
+
+BASELINE = Path("results/baselines/smoke-cpu.json")
+
+
+def test_every_planted_fault_is_seen_in_the_committed_baseline():
+    baseline = load_baseline(BASELINE)
+    plants = [raised_flops(baseline, named="baseline"), *other_faults(baseline, named="baseline")]
+    assert [(one.planted, one.found) for one in plants] == [(one.planted, one.trials) for one in plants]
+    assert all(one.trials > 0 for one in plants)
+    assert plants[0].trials > 100
+
+
+def test_a_gate_that_looks_at_nothing_sees_no_plant(monkeypatch):
+    monkeypatch.setattr(gate_judge, "faults", lambda record: [])
+    monkeypatch.setattr(gate_judge, "_of_differences", lambda baseline, current: [])
+    monkeypatch.setattr(gate_judge, "is_gated", lambda name, device: False)
+    monkeypatch.setattr(type(load_baseline(BASELINE)), "margin", lambda self, metric, number, fingerprint: 1e30)
+    baseline = load_baseline(BASELINE)
+    assert all(one.found == 0 for one in (raised_flops(baseline, named=""), *other_faults(baseline, named="")))
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_mask_that_shows_the_next_item_is_seen_in_every_backbone():
+    seen = leak.leaks()
+    assert seen.found == seen.trials == len(names.backbones())
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_law_that_is_broken_before_anything_was_planted_counts_as_missed(monkeypatch):
+    monkeypatch.setattr(leak, "change_before", lambda model: 1.0)
+    assert leak.leaks().found == 0
