@@ -196,7 +196,7 @@ def versions(*, control: bool = False) -> dict[str, int]:
 
 
 def is_gated(name: str, *, device: str) -> bool:
-    """Whether the gate compares ``name`` for a cell on ``device``: costs that are counted and peaks everywhere, quality where it is seeded, on CPU."""
+    """Whether the gate compares ``name`` for a cell on ``device``: counts and peaks everywhere, quality on the CPU, where it is seeded."""
     measure = MEASURES.get(name)
     return measure is not None and measure.is_gated and (measure.group == "cost" or device == "cpu")
 

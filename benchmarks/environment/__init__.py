@@ -24,6 +24,8 @@ from benchmarks.environment.driver import ask, clocks, facts, first_visible, vis
 from benchmarks.environment.portable import portable_argv
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
+CPU_INFO = Path("/proc/cpuinfo")
+VECTORS = ("amx_tile", "avx512f", "avx2", "avx")  # the widest first
 PACKAGES = (
     "torch",
     "numpy",
@@ -160,7 +162,13 @@ def utc_now() -> str:
 
 
 def _cpu_model() -> str | None:
-    return _first_match(Path("/proc/cpuinfo"), r"^model name\s*:\s*(.+)$") or platform.processor() or None
+    """The processor, with its generation and its widest vectors where the system tells: one name may stand for several that round apart."""
+    name = _first_match(CPU_INFO, r"^model name\s*:\s*(.+)$") or platform.processor() or None
+    family, model = (_first_match(CPU_INFO, rf"^{field}\s*:\s*(\d+)$") for field in ("cpu family", "model"))
+    flags = (_first_match(CPU_INFO, r"^flags\s*:\s*(.+)$") or "").split()
+    told = [f"family {family}, model {model}"] if family and model else []
+    told += [next((vectors for vectors in VECTORS if vectors in flags), "no wide vectors")] if flags else []
+    return f"{name} ({', '.join(told)})" if name and told else name
 
 
 def _cpu_mhz() -> float | None:

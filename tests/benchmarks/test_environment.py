@@ -99,3 +99,18 @@ def test_the_harness_imports_light() -> None:
     program = f"import sys, {light}; found = {heavy} & set(sys.modules); sys.exit(str(found) if found else 0)"
     finished = subprocess.run([sys.executable, "-c", program], cwd=env.PROJECT, capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("model name\t: A\ncpu family\t: 25\nmodel\t\t: 1\nflags\t\t: fma avx avx2\n", "A (family 25, model 1, avx2)"),
+        ("model name\t: A\ncpu family\t: 25\nmodel\t\t: 17\nflags\t\t: avx avx2 avx512f\n", "A (family 25, model 17, avx512f)"),
+        ("model name\t: A\nflags\t\t: sse\n", "A (no wide vectors)"),
+        ("model name\t: A\n", "A"),
+    ],
+)
+def test_processors_of_one_name_that_round_apart_have_two_fingerprints(lines, told, tmp_path, monkeypatch) -> None:
+    (tmp_path / "cpuinfo").write_text(lines)
+    monkeypatch.setattr(env, "CPU_INFO", tmp_path / "cpuinfo")
+    assert env._cpu_model() == told
