@@ -15,7 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cell import Cell
-from benchmarks.compare.judge import HEADINGS, Comparison, compare_timings, comparisons_of, load_note, order_of, timed_cells
+from benchmarks.compare.judge import (
+    HEADINGS,
+    Comparison,
+    compare_peaks,
+    compare_timings,
+    comparisons_of,
+    confirmed,
+    load_note,
+    order_of,
+    timed_cells,
+)
 from benchmarks.compare.statistics import (
     ASSUMED_SPREAD,
     EFFECT,
@@ -27,7 +37,7 @@ from benchmarks.compare.statistics import (
     pairs_needed,
     smallest_effect,
 )
-from benchmarks.compare.turns import BASE, HEAD, Pair, Start, checked_root, run_pairs
+from benchmarks.compare.turns import BASE, HEAD, Pair, Start, WorkOrder, checked_root, run_pairs
 from benchmarks.environment import PROJECT, chosen_device, environment, provenance
 from benchmarks.environment.checkout import repository_state
 from benchmarks.findings import Outputs, Sheet, Verdict, add_options, exit_code, show
@@ -82,12 +92,21 @@ def _compare(options: argparse.Namespace, arguments: Sequence[str], start: Start
     cells, grid = chosen_cells(options)
     expected = Rule(comparisons=sum(map(comparisons_of, cells.values())), margin=options.margin)
     count = checked_pairs(options.pairs, expected)
-    order = order_of(cells, grid, data_dir=options.data_dir, cache_dir=options.cache_dir)
     if not options.quiet:
         tell(f"{len(cells)} cells, {count} pairs; {plan(count, expected)}")
-    on_pair = progress(count, quiet=options.quiet)
-    pairs = run_pairs(roots, order, count=count, seed=options.order_seed, on_pair=on_pair, start=start)
-    comparisons, rule = compare_timings(pairs, cells, margin=options.margin)
+    order = order_of(cells, grid, data_dir=options.data_dir, cache_dir=options.cache_dir)
+    pairs, comparisons, rule = _round(options, roots, order, cells, count=count, start=start)
+    suspects = {one.cell_key for one in comparisons if one.verdict is Verdict.REGRESSION}
+    again: list[Pair] = []
+    second: list[Comparison] = []
+    if suspects:
+        if not options.quiet:
+            tell(f"{len(suspects)} of {len(cells)} cells look slower: a second, independent round on them alone")
+        those = {key: cell for key, cell in cells.items() if key in suspects}
+        those_alone = dataclasses.replace(order, cells={key: order.cells[key] for key in those})
+        again, second, _ = _round(options, roots, those_alone, those, count=count, start=start, number=1)
+        comparisons = confirmed(comparisons, second)
+    comparisons = [*comparisons, *compare_peaks(pairs, cells)]
     sheet = Sheet(
         program=PROGRAM,
         subject=f"this checkout beside {as_given(options.base)}, {len(pairs)} pairs of processes",
@@ -102,13 +121,41 @@ def _compare(options: argparse.Namespace, arguments: Sequence[str], start: Start
             "environment": environment(device=next(iter(cells.values())).device, threads=order.threads, affinity=order.affinity),
             "rule": {**dataclasses.asdict(rule), **method_of(rule), "pairs": count},
             "findings": [comparison.to_dict() for comparison in comparisons],
-            "pairs": [{"firsts": pair.firsts, BASE: pair.base, HEAD: pair.head} for pair in pairs],
+            "pairs": _as_json(pairs),
+            "confirmation": {"pairs": _as_json(again), "findings": [comparison.to_dict() for comparison in second]},
         },
         shows_passes=True,
     )
     show(sheet)
     outputs.write(sheet)
     return sheet.exit_code
+
+
+def _round(
+    options: argparse.Namespace,
+    roots: Mapping[str, Path],
+    order: WorkOrder,
+    cells: Mapping[str, Cell],
+    *,
+    count: int,
+    start: Start | None,
+    number: int = 0,
+) -> tuple[list[Pair], list[Comparison], Rule]:
+    """Times these cells in so many pairs of processes of their own; the number of the round draws its orders."""
+    pairs = run_pairs(
+        roots,
+        order,
+        count=count,
+        seed=options.order_seed + number,
+        on_pair=progress(count, quiet=options.quiet),
+        start=start,
+    )
+    comparisons, rule = compare_timings(pairs, cells, margin=options.margin)
+    return pairs, comparisons, rule
+
+
+def _as_json(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
+    return [{"firsts": pair.firsts, BASE: pair.base, HEAD: pair.head} for pair in pairs]
 
 
 def _checkouts(base: Path, roots: Mapping[str, Path]) -> dict[str, Any]:
@@ -184,7 +231,7 @@ def _notes(pairs: Sequence[Pair], comparisons: Sequence[Comparison], rule: Rule)
     notes = [
         f"bounds are one-sided at 99%, corrected over {rule.comparisons} comparisons (Bonferroni); the margin is {rule.margin:.0%}",
     ]
-    spreads = sorted(one.effect.spread for one in comparisons if one.effect is not None)
+    spreads = sorted(one.effect.spread for one in comparisons if one.effect is not None and one.base_ms is not None)
     if spreads:
         middle, widest = spreads[len(spreads) // 2], spreads[-1]
         needed = pairs_needed(EFFECT, spread=widest, rule=rule)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cell import Cell, digest
-from benchmarks.compare.statistics import EFFECT, Effect, Floats, Rule, effect, judge, pairs_needed
+from benchmarks.compare.statistics import EFFECT, MEMORY, TIME, Effect, Floats, Rule, Words, effect, judge, pairs_needed
 from benchmarks.compare.turns import BASE, HEAD, Pair, WorkOrder
 from benchmarks.compare.worker import COMPRESS, PLANTED, SERVE, TRAIN
 from benchmarks.environment import processors
@@ -17,17 +17,20 @@ from benchmarks.findings import Line, Verdict
 from benchmarks.grids import Grid
 from benchmarks.labels import Labels
 from benchmarks.measures import NOTICEABLE_LOAD
-from benchmarks.text import change, milliseconds, percent
+from benchmarks.text import change, milliseconds, nbytes, percent
 from persrec import names
 
 HEADINGS = ("base", "head", "change", "99% low", "99% high", "spread", "pairs for +20%")
 UNSUPPORTED = "UnsupportedError"
 MILLISECOND_DIGITS = 4
+PEAK_MARGIN = 0.5  # a peak is an allocator's: half as much again is a regression
+PEAK_SLACK = 2**19  # bytes on both sides, so that what an allocator does about small shapes weighs nothing
+PEAKS = {SERVE: "serve_peak", COMPRESS: "compress_peak", TRAIN: "train_peak"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """One timing of one cell, or a cell without one where ``metric`` is ``None``. Times are milliseconds a batch."""
+    """One timing or peak of one cell, or a cell without one where ``metric`` is ``None``. Times are milliseconds a batch."""
 
     verdict: Verdict
     cell_key: str
@@ -35,13 +38,16 @@ class Comparison:
     metric: str | None = None
     base_ms: float | None = None
     head_ms: float | None = None
+    base_bytes: float | None = None
+    head_bytes: float | None = None
     effect: Effect | None = None
     needed: int | None = None
     reason: str = ""
 
     def line(self) -> Line:
         """As the outputs show it."""
-        values = (*(_ms(value) for value in (self.base_ms, self.head_ms)), *self._effect_texts())
+        sides = ((self.base_ms, self.base_bytes), (self.head_ms, self.head_bytes))
+        values = (*(_ms(ms) if peak is None else nbytes(peak) for ms, peak in sides), *self._effect_texts())
         return Line(verdict=self.verdict, cell_key=self.cell_key, cell=self.cell, metric=self.metric, values=values, reason=self.reason)
 
     def to_dict(self) -> dict[str, Any]:
@@ -52,7 +58,7 @@ class Comparison:
         if self.effect is None:
             return ("",) * 5
         bounds = ("" if bound is None else change(bound) for bound in (self.effect.low, self.effect.high))
-        needed = "over 200" if self.needed is None else str(self.needed)
+        needed = str(self.needed) if self.needed is not None else "" if self.base_bytes is not None else "over 200"
         return (change(self.effect.value), *bounds, percent(self.effect.spread), needed)
 
 
@@ -141,10 +147,47 @@ def compare_timings(
     return sorted(comparisons, key=lambda one: one.verdict.rank), rule
 
 
-def _judged(one: Comparison, logs: Sequence[float], rule: Rule) -> Comparison:
+def compare_peaks(pairs: Sequence[Pair], cells: Mapping[str, Cell]) -> list[Comparison]:
+    """Every peak of memory that all processes of both checkouts told, the worst verdicts first."""
+    if any(pair.failure is not None for pair in pairs):
+        return []
+    labels = Labels.of(cells.values())
+    found: list[tuple[Comparison, list[float]]] = []
+    for key, cell in cells.items():
+        for timing, metric in PEAKS.items():
+            base, head = (_peaks(pairs, side, key, timing) for side in (BASE, HEAD))
+            if base is not None and head is not None:
+                one = Comparison(verdict=Verdict.PASS, cell_key=key, cell=labels(cell), metric=metric)
+                one = replace(one, base_bytes=float(np.median(base)), head_bytes=float(np.median(head)))
+                found.append((one, np.log((head + PEAK_SLACK) / (base + PEAK_SLACK)).tolist()))
+    rule = Rule(comparisons=max(1, len(found)), margin=PEAK_MARGIN)
+    return sorted((_judged(one, logs, rule, MEMORY) for one, logs in found), key=lambda one: one.verdict.rank)
+
+
+def _peaks(pairs: Sequence[Pair], side: str, key: str, timing: str) -> Floats | None:
+    """Bytes, ``[pairs]``; ``None`` where a process did not tell."""
+    told = [pair.answer(side, key).get("peaks", {}).get(timing) for pair in pairs]
+    return None if not told or any(one is None for one in told) else np.array(told, dtype=np.float64)
+
+
+def confirmed(first: Sequence[Comparison], second: Sequence[Comparison]) -> list[Comparison]:
+    """The first round's findings, in which a regression stands only where a second, independent round finds it too."""
+    again = {(one.cell_key, one.metric): one for one in second}
+    found = [_confirmed(one, again.get((one.cell_key, one.metric))) if one.verdict is Verdict.REGRESSION else one for one in first]
+    return sorted(found, key=lambda one: one.verdict.rank)
+
+
+def _confirmed(one: Comparison, again: Comparison | None) -> Comparison:
+    seen = "was not measured" if again is None or again.effect is None else f"found {change(again.effect.value)}"
+    if again is not None and again.verdict is Verdict.REGRESSION:
+        return replace(one, reason=f"{one.reason}; a second, independent round {seen}")
+    return replace(one, verdict=Verdict.AMBIGUOUS, reason=f"{one.reason}; not confirmed: a second, independent round {seen}")
+
+
+def _judged(one: Comparison, logs: Sequence[float], rule: Rule, words: Words = TIME) -> Comparison:
     measured = effect(logs, rule)
-    verdict, reason = judge(measured, rule)
-    needed = pairs_needed(EFFECT, spread=measured.spread, rule=rule)
+    verdict, reason = judge(measured, rule, words)
+    needed = pairs_needed(EFFECT, spread=measured.spread, rule=rule) if words is TIME else None
     return replace(one, verdict=verdict, reason=reason, effect=measured, needed=needed)
 
 

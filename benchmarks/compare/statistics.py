@@ -81,7 +81,19 @@ def effect(ratios: Sequence[float], rule: Rule) -> Effect:
     )
 
 
-def judge(effect: Effect, rule: Rule) -> tuple[Verdict, str]:
+@dataclass(frozen=True, slots=True)
+class Words:
+    """How more and less of something that is compared are called."""
+
+    more: str
+    less: str
+    increase: str
+
+
+TIME, MEMORY = Words("slower", "faster", "a slow-down"), Words("larger", "smaller", "a growth")
+
+
+def judge(effect: Effect, rule: Rule, words: Words = TIME) -> tuple[Verdict, str]:
     """The verdict of one comparison, and why."""
     slower, faster = rule.margin, 1 / (1 + rule.margin) - 1
     value, low, high = effect.value, effect.low, effect.high
@@ -89,15 +101,15 @@ def judge(effect: Effect, rule: Rule) -> tuple[Verdict, str]:
         least = least_pairs(rule)
         return Verdict.AMBIGUOUS, f"{effect.pairs} pairs carry no 99% bound over {rule.comparisons} comparisons; at least {least} do"
     if value > slower and low > slower:
-        return Verdict.REGRESSION, f"slower by {percent(value)}, with 99% certainty by more than {percent(low)}"
+        return Verdict.REGRESSION, f"{words.more} by {percent(value)}, with 99% certainty by more than {percent(low)}"
     if value < faster and high < faster:
-        return Verdict.IMPROVED, f"faster: {change(value)}, with 99% certainty below {change(high)}"
+        return Verdict.IMPROVED, f"{words.less}: {change(value)}, with 99% certainty below {change(high)}"
     if faster <= value <= slower and high <= slower:
         return Verdict.PASS, ""
     if value < faster and high <= slower:
-        return Verdict.AMBIGUOUS, f"perhaps faster, but its 99% bound, {change(high)}, is not beyond the margin"
+        return Verdict.AMBIGUOUS, f"perhaps {words.less}, but its 99% bound, {change(high)}, is not beyond the margin"
     bounds = f"{change(low)} to {change(high)}"
-    return Verdict.AMBIGUOUS, f"a slow-down by more than {slower:.0%} is neither shown nor ruled out: 99% bounds {bounds}"
+    return Verdict.AMBIGUOUS, f"{words.increase} by more than {slower:.0%} is neither shown nor ruled out: 99% bounds {bounds}"
 
 
 @functools.cache

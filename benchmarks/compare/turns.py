@@ -29,7 +29,7 @@ BASE, HEAD = "base", "head"
 HOOK = "def untrained_subject("
 TURNS = (0, 1, 1, 0) * 4  # of the side that goes first in a cell, and of the other
 
-Answer = Mapping[str, Any]  # of one process on one cell: its ``turns`` and ``readings``, or its ``error``
+Answer = Mapping[str, Any]  # of one process on one cell: its ``turns``, ``peaks`` and ``readings``, or its ``error``
 Start = Callable[[Path, Mapping[str, Any]], Any]
 
 
@@ -128,6 +128,15 @@ class MeasuringProcess:
             ProcessError: it crashed, ran out of time or said nothing that can be read.
         """
         self._send(json.dumps({"cell": key} | ({} if timing is None else {"timing": timing})))
+        return self._receive()
+
+    def peaks(self, key: str) -> Answer:
+        """Has the peak memory of each of a cell's calls taken.
+
+        Raises:
+            ProcessError: it crashed, ran out of time or said nothing that can be read.
+        """
+        self._send(json.dumps({"cell": key, "peaks": True}))
         return self._receive()
 
     def close(self) -> None:
@@ -230,8 +239,12 @@ def _cell(processes: Mapping[str, Any], sides: tuple[str, str], key: str) -> dic
                 errors[side] = answer["error"]
             else:
                 turns[side][name].append(answer["seconds"])
+    peaks = {side: processes[side].peaks(key).get("peaks", {}) for side in sides if side not in errors}
     return {
-        side: {"error": errors[side]} if side in errors else {"turns": turns[side], "readings": built[side]["readings"]} for side in sides
+        side: {"error": errors[side]}
+        if side in errors
+        else {"turns": turns[side], "peaks": peaks[side], "readings": built[side]["readings"]}
+        for side in sides
     }
 
 

@@ -1,22 +1,24 @@
 """One process of a timing comparison: ``python -P worker.py`` in a checkout, with that checkout first on the import path.
 
 Every line is JSON and gets one line of JSON in answer. The first is the order. ``{"cell": KEY}`` has a cell built and warmed up and
-tells what is timed of it; ``{"cell": KEY, "timing": NAME}`` has one of these timed for a moment. Between its turns the process
-waits, so that another one can time the same at nearly the same time. Code and settings under measurement are the checkout's; the
-instruments are this file and others of its own checkout, whichever checkout is measured. So it asks one thing of a checkout, however
-old or new: ``benchmarks.execute.untrained_subject(payload)``, and of the subject that this returns ``cell.batch_size``,
-``cell.device``, ``model``, ``request``, ``training_batch``, ``trainer``, ``server``, ``compress`` and ``compresses``. A sample is a
-bundle of calls, so that a clock's resolution and the loop's own cost are small beside it.
+tells what is timed of it; ``{"cell": KEY, "timing": NAME}`` has one of these timed for a moment; ``{"cell": KEY, "peaks": true}`` has
+the peak memory of each taken. Between its turns the process waits, so that another one can time the same at nearly the same time.
+Code and settings under measurement are the checkout's; the instruments are this file and others of its own checkout, whichever
+checkout is measured. So it asks one thing of a checkout, however old or new: ``benchmarks.execute.untrained_subject(payload)``, and
+of the subject that this returns ``cell.batch_size``, ``cell.device``, ``model``, ``request``, ``training_batch``, ``trainer``,
+``server``, ``compress`` and ``compresses``. A sample is a bundle of calls, so that a clock's resolution and the loop's own cost are
+small beside it; a call that takes long is a sample alone.
 
 Deterministic algorithms stay off, unlike in a cell: loading what they need would take longer than all the measuring.
 """
 
+import contextlib
 import importlib.util
 import json
 import os
 import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +28,7 @@ PLANTED_CALLS = 6  # a fifth more work in a sample: what a comparison must find
 SERVE, COMPRESS, TRAIN = "serve_batch", "compress_batch", "train_batch"
 PLANTED = "planted_serve_batch"
 SAMPLES = 3  # a turn, behind a call that is not timed: of three, one that was disturbed is outvoted
+ALONE_S, ONCE_S = 0.01, 0.1  # from so many seconds a call is a sample alone, and from so many it is a turn alone
 
 Timed = Callable[..., list[float]]
 
@@ -62,6 +65,7 @@ def measurer(order: Mapping[str, Any]) -> Callable[[Mapping[str, str]], dict[str
 
     timed: Timed = instrument("probes/clock").timed
     watch_load = instrument("probes/load").LoadWatch
+    peak_bytes = instrument("probes/peak").peak_bytes
     built: dict[str, Timings] = {}
 
     def measure(line: Mapping[str, str]) -> dict[str, Any]:
@@ -69,12 +73,13 @@ def measurer(order: Mapping[str, Any]) -> Callable[[Mapping[str, str]], dict[str
         try:
             if "timing" in line:
                 return {"seconds": built[key].median(line["timing"])}
+            if "peaks" in line:
+                return {"peaks": built[key].peaks(peak_bytes)}
             built.clear()
             with watch_load() as watch:
                 subject = untrained_subject({**order["payload"], "cell": order["cells"][key]})
                 built[key] = Timings(subject, timed, planted=key in order["planted"])
-                for name in built[key].names:
-                    built[key].median(name)
+                built[key].warm_up()
         except Exception as error:  # noqa: BLE001 - what a cell fails with is its finding
             return {"error": f"{type(error).__name__}: {error}"}
         return {"timings": built[key].names, "readings": watch.readings()}
@@ -94,34 +99,66 @@ class Timings:
         request, batch, trainer = subject.request(size), subject.training_batch(size), subject.trainer()
         with torch.inference_mode():
             server = subject.server(request)
-        self._calls: dict[str, tuple[Callable[[], object], int, int]] = {SERVE: (server, CALLS, CALLS)}
+        self._calls: dict[str, Callable[[], object]] = {SERVE: server}
         if planted:
-            self._calls[PLANTED] = (server, PLANTED_CALLS, CALLS)
+            self._calls[PLANTED] = server
         if subject.compresses:
-            self._calls[COMPRESS] = (lambda: subject.compress(request), CALLS, CALLS)
-        self._calls[TRAIN] = (lambda: trainer.step(batch), 1, 1)
+            self._calls[COMPRESS] = lambda: subject.compress(request)
+        self._calls[TRAIN] = lambda: trainer.step(batch)
+        self._samples = dict.fromkeys(self._calls, SAMPLES)
+        self._bundles = dict.fromkeys(self._calls, CALLS) | {TRAIN: 1}
+        self._planted = planted
 
     @property
     def names(self) -> list[str]:
         """Of the timings."""
         return list(self._calls)
 
+    def warm_up(self) -> None:
+        """Has each done once, and once more to see how many calls a turn holds; where a slow-down is planted, as many as it takes."""
+        for name in self._calls:
+            seconds = self._times(name, calls=1, samples=1)[0]
+            if seconds >= ALONE_S and not self._planted:
+                self._bundles[name] = 1
+            if seconds >= ONCE_S:
+                self._samples[name] = 1
+
     def median(self, name: str) -> float:
         """Seconds a call, by the median of a turn's samples."""
-        import torch  # noqa: PLC0415
+        of = self._bundles[name]
+        calls = PLANTED_CALLS if name == PLANTED else of
+        return statistics.median(self._times(name, calls=calls, samples=self._samples[name])) / of
 
-        call, calls, of = self._calls[name]
+    def peaks(self, peak_bytes: Callable[[Callable[[], object], str], int]) -> dict[str, int]:
+        """Peak bytes of each call above what is resident; none where this system does not tell."""
+        found = {}
+        for name in self._calls:
+            if name != PLANTED:
+                with contextlib.suppress(OSError), self._mode(name):
+                    found[name] = peak_bytes(self._calls[name], self._subject.cell.device)
+        return found
+
+    def _times(self, name: str, *, calls: int, samples: int) -> list[float]:
+        """Seconds of bundles of calls, behind a call that is not timed."""
+        call = self._calls[name]
 
         def bundle() -> None:
             for _ in range(calls):
                 call()
 
+        with self._mode(name):
+            call()
+            return self._timed(bundle, device=self._subject.cell.device, count=samples)
+
+    @contextlib.contextmanager
+    def _mode(self, name: str) -> Iterator[None]:
+        """The model as this call finds it: in training, or without gradients."""
+        import torch  # noqa: PLC0415
+
         trains = name == TRAIN
         self._subject.model.train(trains)
         with torch.inference_mode(mode=not trains):
-            call()
-            samples = self._timed(bundle, device=self._subject.cell.device, count=SAMPLES)
-        return statistics.median(samples) / of
+            yield
 
 
 def instrument(name: str) -> ModuleType:

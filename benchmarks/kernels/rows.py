@@ -25,7 +25,7 @@ from benchmarks.kernels.computations import (
 )
 from benchmarks.kernels.record import KernelRow, KernelSettings
 from benchmarks.probes.clock import interleaved
-from benchmarks.probes.memory import peak_bytes
+from benchmarks.probes.peak import peak_bytes
 from benchmarks.probes.products import PEAK_SIZE, matrix_product, product_peak
 from persrec.names import Kernel
 from persrec.recommender import SequentialRecommender

@@ -11,15 +11,17 @@ from benchmarks.compare.turns import BASE, HEAD, ProcessError, WorkOrder, run_pa
 from benchmarks.environment import PROJECT
 
 SPREAD = 0.01
+PEAK = 4_000_000
 MADE_UP = {worker.SERVE: 1e-3, worker.COMPRESS: 2e-3, worker.TRAIN: 8e-3}
 
 
 class Machine:
     """Starts processes that answer as real ones would: times around a thousandth, with noise."""
 
-    def __init__(self, *, slower=None, fails=None, spread=SPREAD, foreign=0.0):
+    def __init__(self, *, slower=None, larger=None, fails=None, spread=SPREAD, foreign=0.0):
         self.random = np.random.default_rng(3)
         self.slower, self.fails, self.spread, self.foreign = slower or {}, fails or {}, spread, foreign
+        self.larger = larger or {}
         self.started, self.asked, self.turns = [], [], []
 
     def __call__(self, root, order):
@@ -55,6 +57,13 @@ class FakeProcess:
         if key in self.order["planted"]:
             self.medians[worker.PLANTED] = MADE_UP[worker.SERVE] * noise() * 1.2
         return {"timings": list(self.medians), "readings": {"foreign_cpu_share": self.machine.foreign}}
+
+    def peaks(self, key):
+        assert key in self.order["cells"]
+        names = [name for name in self.medians if name != worker.PLANTED]
+        noise = self.machine.random.normal(1, SPREAD, len(names))  # whatever the clock does
+        larger = self.machine.larger
+        return {"peaks": {name: int(PEAK * own * larger.get((self.side, name), 1.0)) for name, own in zip(names, noise, strict=True)}}
 
     def close(self):
         pass

@@ -42,10 +42,17 @@ def verdicts(content):
     return {key: len(cells) for key, cells in found.items()}
 
 
+def peaks_of(content):
+    """The findings on memory."""
+    return [one for one in content["findings"] if one["base_bytes"] is not None]
+
+
 def test_a_against_a_passes(base, capsys):
     code, content = compared(base, Machine())
     assert code == PASS
-    assert content["counts"] == {"PASS": content["rule"]["comparisons"]}
+    assert len(peaks_of(content)) == content["rule"]["comparisons"]
+    assert content["counts"] == {"PASS": 2 * content["rule"]["comparisons"]}
+    assert content["confirmation"] == {"pairs": [], "findings": []}
     out = capsys.readouterr().out
     assert "pair 16 of 16" in out
     assert "corrected over" in out
@@ -59,6 +66,43 @@ def test_a_fifth_slower_serving_is_a_regression_of_serving_alone(base):
     assert (worker.SERVE, "PASS") not in found
     assert (worker.SERVE, "REGRESSION") in found
     assert not any(metric != worker.SERVE and verdict == "REGRESSION" for metric, verdict in found)
+
+
+class Once(Machine):
+    """A machine that is slow while its first processes run, and never again."""
+
+    def __call__(self, root, order):
+        if len(self.started) == 2 * 16:  # the first round's
+            self.slower = {}
+        return super().__call__(root, order)
+
+
+def test_a_slow_down_that_a_second_round_does_not_find_fails_nobody(base):
+    code, content = compared(base, Once(slower={("head", worker.TRAIN): 1.5}))
+    assert (code, verdicts(content)[worker.TRAIN, "AMBIGUOUS"] > 0) == (PASS, True)
+    found = next(one for one in content["findings"] if one["verdict"] == "AMBIGUOUS")
+    assert "; not confirmed: a second, independent round found " in found["reason"]
+    assert len(content["confirmation"]["pairs"]) == 16
+
+
+def test_the_second_round_is_of_what_looks_slower_alone(base):
+    machine = Machine(slower={("head", worker.COMPRESS): 10.0})
+    code, content = compared(base, machine)
+    assert (code, len(machine.started)) == (REGRESSION, 2 * 2 * 16)
+    slower = [one for one in content["findings"] if one["verdict"] == "REGRESSION"]
+    assert {one["metric"] for one in slower} == {worker.COMPRESS}
+    assert all("; a second, independent round found +" in one["reason"] for one in slower)
+    assert {one["cell_key"] for one in content["confirmation"]["findings"]} == {one["cell_key"] for one in slower}
+
+
+@pytest.mark.parametrize(("times", "verdict"), [(1.3, "PASS"), (2.0, "REGRESSION"), (10.0, "REGRESSION"), (0.4, "IMPROVED")])
+def test_a_peak_of_memory_has_a_wide_margin(base, times, verdict):
+    code, content = compared(base, Machine(larger={("head", worker.TRAIN): times}))
+    assert code == (REGRESSION if verdict == "REGRESSION" else PASS)
+    assert {one["verdict"] for one in peaks_of(content) if one["metric"] == "train_peak"} == {verdict}
+    assert {one["verdict"] for one in content["findings"] if one["metric"] != "train_peak"} == {"PASS"}
+    if verdict == "REGRESSION":
+        assert peaks_of(content)[0]["reason"].startswith("larger by ")
 
 
 def test_a_faster_head_is_improved_and_strict_says_so(base):
@@ -75,8 +119,9 @@ def test_a_slow_machine_in_both_is_no_effect(base):
 
 def test_much_noise_is_ambiguous_and_says_how_many_pairs_it_takes(base, capsys):
     code, content = compared(base, Machine(spread=0.4))
-    assert (code, set(content["counts"])) == (PASS, {"AMBIGUOUS"})
-    assert all(one["needed"] is None or one["needed"] > 16 for one in content["findings"])
+    timings = [one for one in content["findings"] if one["base_ms"] is not None]
+    assert (code, {one["verdict"] for one in timings}) == (PASS, {"AMBIGUOUS"})
+    assert all(one["needed"] is None or one["needed"] > 16 for one in timings)
     assert "at the widest takes" in capsys.readouterr().out
 
 
@@ -152,8 +197,8 @@ def test_markdown_holds_every_number(base):
     markdown = base.parent / "compare.md"
     _, content = compared(base, Machine(), "--markdown", str(markdown))
     rows = [line for line in markdown.read_text().splitlines() if line.startswith("| PASS")]
-    assert len(rows) == content["rule"]["comparisons"]
-    assert all(" ms |" in row for row in rows)
+    assert len(rows) == 2 * content["rule"]["comparisons"]
+    assert all(" ms |" in row or " MiB |" in row for row in rows)
 
 
 def test_where_a_comparison_comes_from_is_kept(base):

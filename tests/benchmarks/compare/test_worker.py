@@ -72,6 +72,43 @@ def test_the_planted_slow_down_is_a_fifth_more_real_work():
     ]
 
 
+@pytest.mark.parametrize(("seconds", "calls", "samples"), [(0.002, 5, 3), (0.02, 1, 3), (0.3, 1, 1)])
+def test_a_call_that_takes_long_is_a_sample_alone_and_then_a_turn_alone(seconds, calls, samples):
+    counts = []
+
+    def timed(call, *, device, count):
+        before = subject.calls["serve"]
+        call()
+        done = subject.calls["serve"] - before
+        counts.append((done, count))
+        return [seconds * max(1, done)] * count
+
+    subject = Subject(Cell(backbone="hstu", compression="recent"))
+    of_cell = worker.Timings(subject, timed, planted=False)
+    of_cell.warm_up()
+    assert of_cell.median(worker.SERVE) == pytest.approx(seconds)
+    assert counts[-1] == (calls, samples)
+
+
+def test_peaks_are_of_each_call_once_and_none_where_the_system_does_not_tell():
+    subject = Subject(Cell(backbone="hstu", compression="experts", tokens=4))
+    of_cell = worker.Timings(subject, None, planted=True)
+    seen = []
+
+    def peak_bytes(call, device):
+        call()
+        seen.append(dict(subject.calls))
+        return len(seen)
+
+    assert of_cell.peaks(peak_bytes) == {worker.SERVE: 1, worker.COMPRESS: 2, worker.TRAIN: 3}
+    assert seen[-1] == {"serve": 1, "compress": 1, "train": 1}
+
+    def untold(call, device):
+        raise OSError("no malloc_trim")
+
+    assert of_cell.peaks(untold) == {}
+
+
 def test_a_real_process_times_a_cell_of_this_checkout(tmp_path):
     settings = {"dataset_size": "tiny", "history": 6, "recent": 2, "width": 8, "batch_size": 2, "negatives": 8, "layers": 1}
     good = Cell(backbone="hstu", compression="experts", tokens=2, training="none", **settings)
@@ -83,12 +120,15 @@ def test_a_real_process_times_a_cell_of_this_checkout(tmp_path):
         process.ready()
         bad, answer = process.ask("bad"), process.ask("good")
         turns = [process.ask("good", name) for name in answer["timings"]]
+        peaks = process.peaks("good")["peaks"]
         unknown = process.ask("good", "sleeping")
     finally:
         process.close()
     assert set(answer["timings"]) == {worker.SERVE, worker.PLANTED, worker.COMPRESS, worker.TRAIN}
     assert all(turn["seconds"] > 0 for turn in turns)
     assert len(answer["timings"]) - 1 == comparisons_of(good)
+    assert set(peaks) == {worker.SERVE, worker.COMPRESS, worker.TRAIN}
+    assert all(peak >= 0 for peak in peaks.values())
     assert "sleeping" in unknown["error"]
     assert set(answer["readings"]) == {"load_average_before", "load_average_after", "foreign_cpu_share"}
     assert "backbone: unknown 'nothing'" in bad["error"]
