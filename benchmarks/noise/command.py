@@ -70,6 +70,7 @@ class Proof:
     plain: list[Comparison] = field(default_factory=list)
     planted: list[Comparison] = field(default_factory=list)
     pairs: list[Pair] = field(default_factory=list)
+    runs_with_alarm: int = 0
     rule: Rule | None = None
 
     def add(self, pairs: Sequence[Pair], cells: Mapping[str, Cell], planted: Sequence[str], *, margin: float) -> str:
@@ -78,6 +79,7 @@ class Proof:
         with_plants, _ = compare_timings(pairs, cells, margin=margin, planted=planted)
         self.pairs += pairs
         self.plain += plain
+        self.runs_with_alarm += any(one.verdict in ALARMS for one in plain)
         self.planted += [one for one in with_plants if one.cell_key in planted and one.metric == SERVE]
         return next((f"{one.cell}: {one.reason}" for one in plain if one.effect is None), "")
 
@@ -210,6 +212,8 @@ def _proof(
             rate=alarms / len(proof.plain),
             upper_bound=upper_bound(alarms, len(proof.plain)),
             verdicts=_verdicts(proof.plain),
+            runs_with_alarm=proof.runs_with_alarm,
+            upper_bound_of_runs=upper_bound(proof.runs_with_alarm, runs),
         ),
         slow_down=SlowDowns(
             planted="a fifth more calls in each sample of serving",

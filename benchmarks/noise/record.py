@@ -40,7 +40,11 @@ class NoiseRule:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FalseAlarms:
-    """A against A: how often a comparison found a change where there is none; ``upper_bound`` is Clopper and Pearson's, one-sided."""
+    """A against A: how often a comparison found a change where there is none; ``upper_bound`` is Clopper and Pearson's, one-sided.
+
+    Comparisons of one run share its processes; ``runs_with_alarm`` of the runs, which share nothing, had one at all. None where a
+    record is older than the question.
+    """
 
     comparisons: int
     alarms: int
@@ -48,6 +52,8 @@ class FalseAlarms:
     upper_bound: float
     confidence: float = 0.95
     verdicts: dict[str, int] = field(default_factory=dict)
+    runs_with_alarm: int | None = None
+    upper_bound_of_runs: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,6 +153,7 @@ def summary(proof: GateProof) -> list[str]:
         (
             f"A against A: {alarms.alarms} false alarms in {alarms.comparisons} comparisons, an exact 95% upper bound of "
             f"{alarms.upper_bound:.2%} (allowed: below {ALLOWED:.0%}); verdicts: {_counts(alarms.verdicts)}."
+            f"{_of_runs(proof)}"
         ),
         f"A fifth more work planted in serving: found in {slow.found} of {slow.trials} (95% lower bound {slow.lower_bound:.0%}).",
         f"5% more FLOPs: found by the gate in {flops.found} of {flops.trials}.",
@@ -164,6 +171,17 @@ def summary(proof: GateProof) -> list[str]:
     if others := proof.foreign_cpu_share:
         lines.append(f"Other processes used {others.median:.0%} of the processors meanwhile (at most {others.highest:.0%}).")
     return lines
+
+
+def _of_runs(proof: GateProof) -> str:
+    """What stands behind the bound: processes that share nothing."""
+    alarms = proof.false_alarms
+    if alarms.runs_with_alarm is None or alarms.upper_bound_of_runs is None:
+        return ""
+    return (
+        f" Comparisons of a run share processes; of {proof.runs} independent runs of {proof.processes // proof.runs} processes each, "
+        f"{alarms.runs_with_alarm} had a false alarm at all, a 95% upper bound of {alarms.upper_bound_of_runs:.0%}."
+    )
 
 
 def _counts(verdicts: Mapping[str, int]) -> str:
