@@ -95,7 +95,10 @@ def measure_cell_quality(payload: Mapping[str, Any], report_phase: ReportPhase) 
 
 
 def measure_cost(payload: Mapping[str, Any], report_phase: ReportPhase) -> Answer:
-    """What the shape of ``payload["cell"]`` costs, of the kinds of number in ``payload["kinds"]``, with an untrained model."""
+    """What the shape of ``payload["cell"]`` costs, of the kinds of number in ``payload["kinds"]``, with an untrained model.
+
+    Where several processes measure a shape, all but the first are told the ``train_flops`` that it counted.
+    """
     cell = _prepared(payload)
     phases = Phases(report=report_phase)
     with phases.phase("load"):
@@ -109,7 +112,7 @@ def measure_cost(payload: Mapping[str, Any], report_phase: ReportPhase) -> Answe
             answer["metrics"].update(_not_run(kind))
             continue
         with phases.phase(kind), LoadWatch() as watch, GpuWatch(cell.device if kind in _TIMED else "cpu") as gpu:
-            metrics, ledger, raw = _measured(kind, subject, control)
+            metrics, ledger, raw = _measured(kind, subject, control, train_flops=payload.get("train_flops"))
         if cell.counted_only:
             metrics = _counted_alone(metrics)
         counts = {name: metric for name, metric in metrics.items() if MEASURES[name].deterministic or kind not in _TIMED}
@@ -126,13 +129,15 @@ def untrained_subject(payload: Mapping[str, Any]) -> TrainingSubject:
     return _subject(payload, Cell.from_dict(payload["cell"]))
 
 
-def _measured(kind: Kind, subject: TrainingSubject, control: TrainingSubject | None) -> tuple[Answer, list[Answer], Answer]:
+def _measured(
+    kind: Kind, subject: TrainingSubject, control: TrainingSubject | None, *, train_flops: float | None
+) -> tuple[Answer, list[Answer], Answer]:
     """Metrics, ledger rows and raw samples of one kind of number."""
     if kind == "flops":
         metrics, ledger = count_flops(subject)
         return metrics, ledger, {}
     if kind == "training_cost":
-        return measure_training_cost(subject, control)
+        return measure_training_cost(subject, control, flops=train_flops)
     if kind == "control" and control is not None:
         metrics, raw = measure_control(subject, control)
     else:

@@ -117,13 +117,16 @@ class Configuration:
     def cost(self, metric: str) -> Estimate:
         """The median of a cost over the times that it was measured; seeds that share one cost count once.
 
-        The interval is the range of several measurements, or of one what its record says.
+        The interval is the range of several measurements, or of one what its record says: of what is timed over its processes, and
+        none where it was taken in one.
         """
         measurements: dict[tuple[str, float], Metric] = {}
         seeds = []
         for record in self.measured:
             entry = _entry(record, metric)
             if entry is not None:
+                if not MEASURES[metric].deterministic and not _has_processes(record):
+                    entry = dataclasses.replace(entry, low=None, high=None)
                 measurements.setdefault((record.cost.key if record.cost is not None else record.cell_key, _value(entry)), entry)
                 seeds.append(record.cell.seed)
         if not measurements:
@@ -167,6 +170,11 @@ def configurations(records: Iterable[Record]) -> list[Configuration]:
     return sorted(
         grouped, key=lambda one: (one.cell.dataset, one.cell.backbone, one.window, one.cell.compression, one.cell.tokens, one.key)
     )
+
+
+def _has_processes(record: Record) -> bool:
+    """Whether its timed costs were taken in several processes."""
+    return record.cost is not None and record.cost.processes is not None and record.cost.processes > 1
 
 
 def _one_a_seed(records: Sequence[Record]) -> tuple[Record, ...]:

@@ -1,9 +1,11 @@
 """The cost-versus-quality frontier, and how sure it is.
 
-Costs are taken as points, qualities as bootstrap replicates over users. A configuration whose FLOP ledger disagrees takes no part: it
-can neither be on a frontier nor push another off it.
+Costs that are counted are points, qualities are bootstrap replicates over users. A timed cost varies from process to process: it is drawn
+from its interval beside each replicate, alike for all configurations of one shape, and one that was measured in a single process has no
+interval, so nothing is said of it. A configuration whose FLOP ledger disagrees takes no part: it can neither be on a frontier nor push
+another off it.
 
-How often a point is on the frontier is asked of users alone. That one dominates another with 95% confidence is a verdict between two
+How often a point is on the frontier is asked of users, and of processes, alone. That one dominates another with 95% confidence is a verdict between two
 trained models, so it takes several seeds, equal training, and an interval that holds the variation of seeds.
 """
 
@@ -17,9 +19,12 @@ from numpy.typing import NDArray
 from benchmarks.analysis.configurations import DISAGREES, Configuration
 from benchmarks.analysis.estimates import Estimate, Floats, difference, interval_of
 from benchmarks.analysis.trained import own_validation, unequal
+from benchmarks.measures import MEASURES
 from persrec.names import CONFIDENCE
 
 Flags = NDArray[np.bool_]
+HALF_OF_95 = 1.96  # of a normal distribution, in standard deviations
+DRAWN_BY = 20_261_128
 
 
 def _compress_and_serve(one: Configuration) -> Estimate:
@@ -49,8 +54,9 @@ class Standing:
     """Where a configuration stands: on the frontier of the point values or not, and how sure that is.
 
     ``probability`` is the share of replicates in which nothing dominates it. ``dominated_by`` is the rival, no dearer, that
-    dominates it in at least 95% of the replicates and of which `surely_better` holds (the likeliest one; ``None`` where no single
-    rival does). Of a quality that has no interval nothing is sure: its probability is ``None``.
+    dominates it in at least 95% of the replicates and of which `surely_better` holds, and `surely_no_dearer` where the cost is timed
+    (the likeliest one; ``None`` where no single rival does). Of a quality or a timed cost that has no interval nothing is sure: its
+    probability is ``None``.
     """
 
     configuration: Configuration
@@ -90,15 +96,25 @@ def surely_better(rival: Configuration, one: Configuration, metric: str) -> bool
     return difference(theirs, ours).sign > 0
 
 
+def surely_no_dearer(rival: Estimate, one: Estimate) -> bool:
+    """Whether a rival's timed cost is no higher, by the intervals over processes; two configurations of one shape have one cost."""
+    if rival.high is None or one.low is None:
+        return False
+    return rival.high <= one.low or (rival.value, rival.low, rival.high) == (one.value, one.low, one.high)
+
+
 def non_dominated(costs: Floats, qualities: Floats) -> Flags:
     """Which points no other point dominates; a point dominates when it is no dearer, no worse, and better in one of the two.
 
     Args:
-        costs: ``[n]``, lower is better.
+        costs: ``[n]``, lower is better; or ``[n, B]``, drawn beside the qualities.
         qualities: ``[n]`` or ``[n, B]``, higher is better; each column is judged by itself.
     """
     kept = np.ones(qualities.shape, dtype=bool)
     for i in range(len(costs)):
+        if costs.ndim == 2:
+            kept[i] = ~_dominating(costs, qualities, i).any(axis=0)
+            continue
         cheaper, same = costs < costs[i], costs == costs[i]
         dominated = (qualities[cheaper] >= qualities[i]).any(axis=0) | (qualities[same] > qualities[i]).any(axis=0)
         kept[i] = ~dominated
@@ -106,14 +122,24 @@ def non_dominated(costs: Floats, qualities: Floats) -> Flags:
 
 
 def domination_probability(costs: Floats, replicates: Floats) -> Floats:
-    """``[n, n]``: the share of the replicates ``[n, B]`` in which column's point dominates row's point."""
+    """``[n, n]``: the share of the replicates ``[n, B]`` in which column's point dominates row's point; costs as in `non_dominated`."""
     n = len(costs)
     shares = np.zeros((n, n))
     for i in range(n):
+        if costs.ndim == 2:
+            shares[i] = _dominating(costs, replicates, i).mean(axis=1)
+            continue
         better = np.where((costs < costs[i])[:, None], replicates >= replicates[i], replicates > replicates[i])
         shares[i] = np.where(costs <= costs[i], better.mean(axis=1), 0.0)
     np.fill_diagonal(shares, 0.0)
     return shares
+
+
+def _dominating(costs: Floats, qualities: Floats, i: int) -> Flags:
+    """``[n, B]``: which points dominate point ``i``, draw by draw."""
+    no_worse = (costs <= costs[i]) & (qualities >= qualities[i])
+    dominating: Flags = no_worse & ((costs < costs[i]) | (qualities > qualities[i]))
+    return dominating
 
 
 def hypervolume(costs: Floats, qualities: Floats, *, reference: tuple[float, float], chosen_by: Floats | None = None) -> Floats:
@@ -154,7 +180,7 @@ def frontier(among: Sequence[Configuration], *, cost: str, metric: str, referenc
     The reference of the hypervolume is the dearest configuration's cost (in decades) and a quality of 0, unless given.
     """
     excluded: list[tuple[Configuration, str]] = []
-    entered: list[tuple[Configuration, float, Estimate]] = []
+    entered: list[tuple[Configuration, Estimate, Estimate]] = []
     for one in among:
         price, quality = COSTS[cost](one), one.quality(metric)
         if price.value is None or quality.value is None:
@@ -162,8 +188,8 @@ def frontier(among: Sequence[Configuration], *, cost: str, metric: str, referenc
         elif one.disagreements():
             excluded.append((one, DISAGREES))
         else:
-            entered.append((one, price.value, quality))
-    costs = np.array([price for _, price, _ in entered], dtype=np.float64)
+            entered.append((one, price, quality))
+    costs = np.array([price.value for _, price, _ in entered], dtype=np.float64)
     scaled = decades(costs)
     reference = reference or (float(scaled.max()) if entered else 0.0, 0.0)
     points = np.array([[quality.value] for *_, quality in entered], dtype=np.float64).reshape(len(entered), 1)
@@ -176,7 +202,7 @@ def frontier(among: Sequence[Configuration], *, cost: str, metric: str, referenc
     return Frontier(
         cost=cost,
         metric=metric,
-        standings=_standings(entered, costs, points, replicates, metric),
+        standings=_standings(entered, costs, points, replicates, metric, timed=_is_timed(cost)),
         excluded=tuple(excluded),
         reference=reference,
         hypervolume=Estimate(
@@ -185,22 +211,34 @@ def frontier(among: Sequence[Configuration], *, cost: str, metric: str, referenc
     )
 
 
+def _is_timed(cost: str) -> bool:
+    return cost in MEASURES and not MEASURES[cost].deterministic
+
+
 def _standings(
-    entered: Sequence[tuple[Configuration, float, Estimate]], costs: Floats, points: Floats, replicates: Floats, metric: str
+    entered: Sequence[tuple[Configuration, Estimate, Estimate]],
+    costs: Floats,
+    points: Floats,
+    replicates: Floats,
+    metric: str,
+    *,
+    timed: bool,
 ) -> tuple[Standing, ...]:
     on = non_dominated(costs, points[:, 0])
-    chances = non_dominated(costs, replicates).mean(axis=1) if entered else np.zeros(0)
-    shares = domination_probability(costs, replicates)
+    drawn = _cost_draws([price for _, price, _ in entered], replicates.shape[1]) if timed and entered else costs
+    chances = non_dominated(drawn, replicates).mean(axis=1) if entered else np.zeros(0)
+    shares = domination_probability(drawn, replicates)
     standings = []
     for i, (one, price, quality) in enumerate(entered):
-        unsure = quality.replicates is None
+        unsure = quality.replicates is None or (timed and price.low is None)
         likeliest = np.argsort(-shares[i], kind="stable")
-        rivals = (entered[j][0] for j in likeliest if shares[i, j] >= CONFIDENCE)
-        dominating = next((rival for rival in rivals if surely_better(rival, one, metric)), None)
+        rivals = (entered[j] for j in likeliest if shares[i, j] >= CONFIDENCE)
+        cheaper = (rival for rival, theirs, _ in rivals if not timed or surely_no_dearer(theirs, price))
+        dominating = next((rival for rival in cheaper if surely_better(rival, one, metric)), None)
         standings.append(
             Standing(
                 configuration=one,
-                cost=price,
+                cost=float(costs[i]),
                 quality=quality,
                 on_frontier=bool(on[i]),
                 probability=None if unsure else float(chances[i]),
@@ -208,6 +246,21 @@ def _standings(
             )
         )
     return tuple(standings)
+
+
+def _cost_draws(prices: Sequence[Estimate], size: int) -> Floats:
+    """``[n, size]``: timed costs as their intervals over processes let them be; of one shape the same in every row."""
+    random, drawn = np.random.default_rng(DRAWN_BY), {}
+    for price in prices:
+        known = (price.value, price.low, price.high)
+        if known in drawn or price.value is None:
+            continue
+        if price.low is None or price.high is None or price.low <= 0:
+            drawn[known] = np.full(size, price.value)
+        else:
+            spread = (np.log(price.high) - np.log(price.low)) / (2 * HALF_OF_95)
+            drawn[known] = price.value * np.exp(spread * random.normal(size=size))
+    return np.array([drawn[price.value, price.low, price.high] for price in prices], dtype=np.float64)
 
 
 def _aligned(qualities: Sequence[Estimate]) -> Floats:

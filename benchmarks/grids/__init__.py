@@ -18,7 +18,7 @@ A grid file::
     tokens = [0, 4]
     [estimate]                # optional: seconds of one model and one cell, for --list before anything was measured
     [estimate.large]          # optional: the same on large data
-    [limits]                  # optional: training_seconds, cell_seconds (inf: no limit), address_space_bytes
+    [limits]                  # optional: training_seconds, cell_seconds (inf: no limit), address_space_bytes, processes
 """
 
 import functools
@@ -47,6 +47,7 @@ LARGEST_SIZE = 2**24  # of any whole number but a seed: beyond it lies a mistype
 
 SETTINGS: dict[str, Any] = typing.get_type_hints(Cell)
 LAYERS = ("device", "dataset", "backbone", "data", "compression")
+MOST_PROCESSES = 100
 TABLES = ("description", "defaults", *LAYERS, "sweep", "estimate", "limits")
 LARGE = 500_000  # interactions; data with more are large, and a sweep over many models of them takes days
 DATA = ("small", "large")
@@ -71,16 +72,19 @@ class Durations:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """How far a process may go before it is ended; no limit changes a number, so none is part of a cell.
+    """How far a process may go before it is ended, and how many each timed cost is taken in; no cell's key knows of it.
 
-    Seconds may be infinite: no limit.
+    Seconds may be infinite: no limit. Of one process a timed cost has no interval, and no verdict rests on it.
     """
 
     training_seconds: float = 6 * 3600.0
     cell_seconds: float = 3600.0
     address_space_bytes: int | None = None
+    processes: int = 3
 
     def __post_init__(self) -> None:
+        if not 0 < self.processes <= MOST_PROCESSES:
+            raise ValueError(f"processes: {_shown(self.processes)}; expected 1 to {MOST_PROCESSES}")
         for name in ("training_seconds", "cell_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: {getattr(self, name)}; expected a number above 0, or inf for no limit")

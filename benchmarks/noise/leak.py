@@ -3,8 +3,8 @@
 A model with such a mask trains to a loss near 0 and serves nothing: at a request there is no next item to look at.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from benchmarks.cell import Cell
 from benchmarks.noise.record import Planted
 from benchmarks.probes.models import build_model
 from persrec import names
-from persrec.nn.attention import naive
+from persrec.nn.attention.visible import keys_seen
 from persrec.recommender import SequentialRecommender
 
 ITEMS, USERS, CHANGED = 60, 4, 6  # the last so many items are drawn anew
@@ -61,12 +61,6 @@ def _model(backbone: str) -> SequentialRecommender:
     return model.eval()
 
 
-@contextmanager
-def _leaking() -> Iterator[None]:
+def _leaking() -> AbstractContextManager[object]:
     """While it lasts, each query of the dense mask also sees the key behind its own."""
-    own = naive.keys_seen
-    naive.keys_seen = lambda query, prefix: own(query, prefix) + 1
-    try:
-        yield
-    finally:
-        naive.keys_seen = own
+    return patch("persrec.nn.attention.naive.keys_seen", lambda query, prefix: keys_seen(query, prefix) + 1)

@@ -125,8 +125,9 @@ class GateProof:
     @property
     def holds(self) -> bool:
         """Whether the gates are proved: fewer alarms than allowed, and all that was planted found."""
-        planted = (self.slow_down, self.flops, *self.plants)
-        return self.false_alarms.upper_bound < ALLOWED and all(one.found == one.trials > 0 for one in planted)
+        slow_downs, faults = self.slow_down, (self.flops, *self.plants)
+        seen = slow_downs.found == slow_downs.trials > 0 and all(one.found == one.trials > 0 for one in faults)
+        return self.false_alarms.upper_bound < ALLOWED and seen
 
 
 def load_proof(path: Path) -> GateProof | None:

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 
 WARM_UP_CALLS = 2
+MOST_S, FEWEST = 10.0, 3  # behind so many seconds so few calls are enough
 
 
 def repeat(call: Callable[[], object], *, device: str, seconds: float, least: int) -> np.ndarray:
-    """Seconds of each call, after a warm-up: at least ``least`` calls, then until ``seconds`` have passed.
+    """Seconds of each call, after a warm-up: at least ``least`` calls, then until ``seconds`` have passed; of slow ones, `MOST_S` of them.
 
     On CUDA each call is timed to its end on the device.
     """
@@ -18,7 +19,7 @@ def repeat(call: Callable[[], object], *, device: str, seconds: float, least: in
         call()
     samples: list[float] = []
     total = 0.0
-    while len(samples) < least or total < seconds:
+    while total < seconds or len(samples) < (least if total < MOST_S else FEWEST):
         samples += timed(call, device=device, count=1)
         total += samples[-1]
     return np.array(samples)

@@ -55,16 +55,19 @@ class TrainingSubject(Subject):
         return WindowBatch(items=items[:, :-1], times=np.array(times[:, :-1]), targets=items[:, 1:], query_times=np.array(times[:, -1]))
 
 
-def measure_training_cost(subject: TrainingSubject, control: TrainingSubject | None) -> tuple[Metrics, list[Metrics], Metrics]:
+def measure_training_cost(
+    subject: TrainingSubject, control: TrainingSubject | None, *, flops: float | None = None
+) -> tuple[Metrics, list[Metrics], Metrics]:
     """Metrics, ledger rows and raw seconds of a training step.
 
     Args:
         subject: the cell's; its weights are trained on, so that nothing is to be measured of it afterwards.
         control: full attention's, or None where the cell has no control.
+        flops: of a sequence, where another process counted them; then nothing is counted here.
     """
-    metrics, ledger = count_step(subject)
+    metrics, ledger = count_step(subject) if flops is None else ({}, [])
     raw: Metrics = {}
-    if control is not None:
+    if control is not None and flops is None:
         metrics["train_flops_over_full"] = share_of_flops(_executed_flops(subject) / _executed_flops(control))
     if subject.cell.counted_only:
         names = ["train_peak_bytes", "process_gpu_bytes", "train_sequences_per_second", "train_share_of_peak"]
@@ -73,7 +76,8 @@ def measure_training_cost(subject: TrainingSubject, control: TrainingSubject | N
     metrics |= _memory(subject)
     raw["train_batch_seconds"] = _seconds(subject)
     metrics["train_sequences_per_second"] = rate(raw["train_batch_seconds"], subject.cell.batch_size)
-    metrics["train_share_of_peak"] = _share_of_peak(subject, metrics)
+    flops = metrics["train_flops"]["value"] if flops is None else flops
+    metrics["train_share_of_peak"] = _share_of_peak(subject, metrics["train_sequences_per_second"], flops)
     if control is not None:
         train, full_train = _in_turn(subject, control)
         metrics["train_time_over_full"] = share_of_time(train, full_train, subject.cell.batch_size)
@@ -96,10 +100,9 @@ def _seconds(subject: TrainingSubject) -> np.ndarray:
         return repeat(lambda: trainer.step(batch), device=subject.cell.device, seconds=SECONDS, least=LEAST)
 
 
-def _share_of_peak(subject: TrainingSubject, metrics: Metrics) -> Metrics:
+def _share_of_peak(subject: TrainingSubject, sequences: Metrics, flops: float) -> Metrics:
     """FLOPs a second of a training step over those of a large matrix product in the same process."""
     peak_rate = product_peak(subject.cell.device, next(subject.model.parameters()).dtype)
-    sequences, flops = metrics["train_sequences_per_second"], metrics["train_flops"]["value"]
     return {
         **{name: sequences[name] * flops / peak_rate for name in ("value", "low", "high")},
         "n": sequences["n"],

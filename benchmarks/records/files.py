@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import msgspec
 
 from benchmarks.cell import LATER_FIELDS, Cell
-from benchmarks.records.types import LATER_DATA_FACTS, LATER_FACTS, LATER_PARTS, SCHEMA_VERSION, Cost, Record
+from benchmarks.records.types import LATER_DATA_FACTS, LATER_FACTS, LATER_ORIGIN_FACTS, LATER_PARTS, SCHEMA_VERSION, Cost, Record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,6 +121,8 @@ def to_dict(record: Record | Cost) -> dict[str, Any]:
         values["cell"] = record.cell.to_dict()
         values["parts"] = {part.kind: part.to_dict() for part in record.parts.all()}
         _leave_out(values, LATER_PARTS)
+        for half in (values["quality"], values["cost"]):
+            _leave_out(half or {}, LATER_ORIGIN_FACTS)
         if record.dataset is not None:
             _leave_out(values["dataset"], LATER_DATA_FACTS)
         if record.model is not None:

@@ -31,7 +31,7 @@ FINDINGS = frozenset({Status.OK, Status.OOM, Status.UNSUPPORTED})  # what a fini
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metric:
-    """One number: in ``unit``, of ``n`` observations, with a 95% interval or quartiles where ``method`` says so.
+    """One number: in ``unit``, of ``n`` observations, with a 95% interval; of a single process with quartiles, as ``method`` says.
 
     A number that could not be taken is ``None``, and ``method`` says why.
     """
@@ -110,12 +110,13 @@ class TrainedModel:
     curve: tuple[Epoch, ...] = ()
 
 
-# facts that came after the first records, and what they were then: of a trained model and its epochs, of the data, of the record itself
+# facts that came after the first records, and what they were then: of a model and its epochs, of the data, of a half, of the record
 LATER_FACTS: Mapping[str, Any] = MappingProxyType(dict.fromkeys((
     "converged", "steps", "best_step", "decay_steps", "targets", "learning_rate", "learning_rate_at_best",
     "seconds_per_million_targets", "validation",
 )))  # fmt: skip
 LATER_DATA_FACTS: Mapping[str, Any] = MappingProxyType({"split": LEAVE_ONE_OUT, "days": (), "targets": None})
+LATER_ORIGIN_FACTS: Mapping[str, Any] = MappingProxyType({"processes": None})
 LATER_PARTS: Mapping[str, Any] = MappingProxyType({"groups": ()})
 
 
@@ -207,6 +208,7 @@ class Origin:
     """Where one half of a cell, its quality or its cost, comes from.
 
     ``code`` are the digests of the code that made it, by kind of number (`benchmarks.digests`); ``seconds`` what each phase took.
+    ``processes`` is how many fresh ones a timed cost was taken in; None of a quality, and where a record is older than the question.
     """
 
     key: str
@@ -216,6 +218,7 @@ class Origin:
     environment: Environment = Environment()
     provenance: Provenance = Provenance()
     error: Failure | None = None
+    processes: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -300,5 +303,5 @@ class Cost:
         """As a cell's record names it."""
         return Origin(
             key=self.cost_key, status=self.status, code=self.code, seconds=self.seconds,
-            environment=self.environment, provenance=self.provenance, error=self.error,
+            environment=self.environment, provenance=self.provenance, error=self.error, processes=len(self.processes),
         )  # fmt: skip

@@ -31,7 +31,9 @@ from benchmarks.records import (
     TrainedModel,
     typed,
 )
+from benchmarks.run.jobs import CostOf
 from benchmarks.run.plan import Planned, PlannedCost
+from benchmarks.run.processes import over_processes
 from persrec import names
 
 QUALITY_FIELDS = ("metrics", "replicates", "groups", "model", "dataset", "seconds")
@@ -107,30 +109,53 @@ def known_cost(record: Record | None) -> CostHalf | None:
     return CostHalf(origin=record.cost, metrics=_of_kinds(record.metrics, COST_KINDS), ledger=record.ledger)
 
 
-def cost_of(planned: PlannedCost, outcome: Outcome, *, environment: Environment, provenance: Provenance) -> Cost:
-    """The cost that a process came to; kinds that were not measured again stay as they are known, also where it failed."""
-    ended_well = outcome.status is Status.OK
+def cost_of(task: CostOf, outcome: Outcome, *, before: Cost | None, environment: Environment, provenance: Provenance) -> Cost:
+    """The cost that a process came to, beside those before it.
+
+    Args:
+        task: what it measured.
+        outcome: how it ended.
+        before: the cost by the processes before it, of which `kept_of` left what is not measured again; None before the first.
+        environment: where it ran.
+        provenance: which code and command it was of.
+    """
+    planned, ended_well = task.planned, outcome.status is Status.OK
     answer = outcome.value if ended_well else {}
-    known = planned.known if set(planned.kinds) < set(planned.code) else None  # else nothing of it stays
-    kept, rows = _kept(planned) if known is not None else ({}, ())
-    metrics, seconds = _metrics(answer.get("metrics", {})), _seconds(outcome)
-    load = {**(known.environment.readings.get("load", {}) if known else {}), **answer.get("load", {})}
+    seconds, earlier = _seconds(outcome), before.processes if before else ()
+    load = {**(before.environment.readings.get("load", {}) if before else {}), **answer.get("load", {})}
     loaded = replace(environment, readings={**environment.readings, "load": load})
-    process = Process(metrics=metrics, seconds=seconds, environment=loaded, provenance=provenance)
+    process = Process(metrics=_metrics(answer.get("metrics", {})), seconds=seconds, environment=loaded, provenance=provenance)
+    processes = (*earlier, process) if ended_well else earlier
+    rows = (typed(row, LedgerRow, where="answer", what="a ledger's row") for row in answer.get("ledger", ()))
     return Cost(
         cost_key=planned.key,
         status=outcome.status,
         shape=json.loads(json.dumps(planned.shape)),
         measure_versions=versions_of(COST_KINDS, control=planned.cell.control),
-        metrics={**kept, **metrics},
-        ledger=(*rows, *(typed(row, LedgerRow, where="answer", what="a ledger's row") for row in answer.get("ledger", ()))),
-        processes=(*_processes_with(kept, known), *([process] if ended_well else [])),
-        code=(dict(known.code) if known else {}) | {kind: planned.code[kind] for kind in planned.kinds},
-        seconds=(dict(known.seconds) if known else {}) | seconds,
+        metrics=over_processes([one.metrics for one in processes]),
+        ledger=(*(before.ledger if before else ()), *rows),
+        processes=processes,
+        code=(dict(before.code) if before else {}) | {kind: planned.code[kind] for kind in task.kinds},
+        seconds=_added(before.seconds if before else {}, seconds),
         error=_failure(outcome),
         environment=loaded,
         provenance=provenance,
     )
+
+
+def kept_of(planned: PlannedCost) -> Cost | None:
+    """What stays of a known cost beside the kinds that are measured anew; None where nothing does."""
+    known = planned.known
+    if known is None or set(planned.anew) == set(planned.code):
+        return None
+    kept = [kind for kind in COST_KINDS if kind not in planned.anew]
+    processes = [replace(one, metrics=_of_kinds(one.metrics, kept)) for one in known.processes]
+    rows = tuple(row for row in known.ledger if ("training_cost" if row.phase == "train" else "flops") in kept)
+    return replace(known, processes=tuple(one for one in processes if one.metrics), ledger=rows)
+
+
+def _added(seconds: Mapping[str, float], more: Mapping[str, float]) -> dict[str, float]:
+    return {phase: seconds.get(phase, 0.0) + more.get(phase, 0.0) for phase in {**seconds, **more}}
 
 
 def record_of_halves(planned: Planned, quality: Quality | None, cost: CostHalf | None) -> Record:
@@ -231,24 +256,6 @@ def _of_kinds(metrics: Mapping[str, Metric], kinds: Iterable[Kind]) -> dict[str,
     """The metrics of these kinds of number."""
     wanted = of_kinds(kinds)
     return {name: metric for name, metric in metrics.items() if name in wanted}
-
-
-def _kept(planned: PlannedCost) -> tuple[dict[str, Metric], tuple[LedgerRow, ...]]:
-    """Metrics and ledger rows of the kinds that are not measured again."""
-    if planned.known is None:
-        return {}, ()
-    metrics = _of_kinds(planned.known.metrics, [kind for kind in COST_KINDS if kind not in planned.kinds])
-    rows = [row for row in planned.known.ledger if ("training_cost" if row.phase == "train" else "flops") not in planned.kinds]
-    return metrics, tuple(rows)
-
-
-def _processes_with(kept: Mapping[str, Metric], known: Cost | None) -> list[Process]:
-    """The processes of before, each with those of its metrics that stay."""
-    earlier = [
-        replace(process, metrics={name: metric for name, metric in process.metrics.items() if name in kept})
-        for process in (known.processes if known is not None else ())
-    ]
-    return [process for process in earlier if process.metrics]
 
 
 def _group(values: Mapping[str, Any]) -> GroupQuality:

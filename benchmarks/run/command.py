@@ -219,6 +219,7 @@ def _plan(call: Call, catalogues: Mapping[Data, Catalogue]) -> Plan:
         digests=call.digests,
         catalogues=catalogues,
         fingerprint=fingerprint,
+        processes=call.grid.limits.processes,
     )
     plan = planner.plan(shuffled(call.cells))
     return replace(plan, cells=tuple(replace(planned, rerun=_rerun(call, planned.cell)) for planned in plan.cells))

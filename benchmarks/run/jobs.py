@@ -10,6 +10,7 @@ from benchmarks.digests import part_modules
 from benchmarks.grids import Limits
 from benchmarks.isolation import Isolated, Job
 from benchmarks.labels import Labels
+from benchmarks.measures import Kind
 from benchmarks.run.plan import Planned, PlannedCost
 from benchmarks.store import log_path, model_dir
 
@@ -76,9 +77,12 @@ class QualityOf:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CostOf:
-    """Measures the cost of a shape."""
+    """Measures these ``kinds`` of the cost of a shape, in the process of this number; all but the first are told what it counted."""
 
     planned: PlannedCost
+    kinds: tuple[Kind, ...]
+    number: int = 0
+    train_flops: float | None = None
     kind: Literal["cost"] = "cost"
 
 
@@ -119,7 +123,7 @@ def _payload(task: Task, settings: SweepSettings) -> dict[str, Any]:
         "dataset_digest": task.planned.dataset_digest,
     }
     if isinstance(task, CostOf):
-        return payload | {"kinds": list(task.planned.kinds)}
+        return payload | {"kinds": list(task.kinds), "train_flops": task.train_flops}
     key = task.planned.model_key
     if key is None:
         return payload

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 from benchmarks.cell import Cell
 from benchmarks.digests import cost_digests, cost_kinds, quality_digests
 from benchmarks.keys import Catalogue, cell_key, cell_of_shape, cost_key, cost_shape, model_key, quality_key
-from benchmarks.measures import Kind, versions
+from benchmarks.measures import COST_KINDS, MEASURES, TIMED_KINDS, Kind, versions
 from benchmarks.records import Cost, Half, Record, RecordError, Status, read_cost, read_json, read_record, record_files
 from benchmarks.store import cost_path, model_dir, record_path
 
@@ -16,20 +16,33 @@ Reason = Literal["missing", "stale", "superseded", "failed", "unreadable", "aske
 Resume = Literal["missing", "failed", "always"]
 Data = tuple[str, str | None]  # a dataset and its size
 Read = TypeVar("Read", Record, Cost)
+PROCESSES = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedCost:
-    """The cost of a shape, and which kinds of it are to be measured; ``cell`` is the one to measure it by."""
+    """The cost of a shape; ``cell`` is the one to measure it by.
+
+    ``anew`` are the kinds of number that are measured anew, and ``jobs`` what each process still to run measures: of ``anew`` the first
+    takes all, the others what is timed. ``processes`` is how many a timed number is taken in, ``first`` how many of these were before.
+    """
 
     key: str
     cell: Cell
     shape: Mapping[str, object]
     dataset_digest: str
     code: Mapping[str, str]
-    kinds: tuple[Kind, ...]
+    anew: tuple[Kind, ...]
+    jobs: tuple[tuple[Kind, ...], ...]
+    processes: int
+    first: int
     reason: Reason
     known: Cost | None
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """All kinds that are to be measured."""
+        return tuple(kind for kind in COST_KINDS if any(kind in kinds for kinds in self.jobs))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +85,7 @@ class Plan:
         if planned.measures_quality and planned.quality_reason is not None:
             return planned.quality_reason
         cost = self.costs.get(planned.cost_key or "")
-        if cost is not None and cost.kinds:
+        if cost is not None and cost.jobs:
             return "superseded" if planned.supersedes and cost.reason == "missing" else cost.reason
         return "superseded" if planned.supersedes and planned.known is None else "done"
 
@@ -96,7 +109,7 @@ class Plan:
     def costs_to_measure(self) -> list[PlannedCost]:
         """Those to measure, in the order of the first cell that has them."""
         keys = dict.fromkeys(planned.cost_key for planned in self.cells if planned.cost_key is not None)
-        return [self.costs[key] for key in keys if key in self.costs and self.costs[key].kinds]
+        return [self.costs[key] for key in keys if key in self.costs and self.costs[key].jobs]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,6 +123,7 @@ class Planner:
         digests: of the data, by dataset and size.
         catalogues: what costs depend on of the data.
         fingerprint: this machine's.
+        processes: fresh ones that each timed number is taken in.
     """
 
     out: Path
@@ -118,6 +132,7 @@ class Planner:
     digests: Mapping[Data, str]
     catalogues: Mapping[Data, Catalogue]
     fingerprint: str
+    processes: int = PROCESSES
 
     def plan(self, cells: Iterable[Cell]) -> Plan:
         """The plan for cells in this order.
@@ -147,7 +162,7 @@ class Planner:
         with_cost = next((one for one in readable if one.cost and cost and one.cost.key == cost.key), None)
         reason = None if quality is None else self._quality_reason(code, with_quality, unreadable=unreadable)
         will_have_quality = with_quality is not None or reason not in (None, "done")
-        will_have_cost = with_cost is not None or (cost is not None and (bool(cost.kinds) or cost.known is not None))
+        will_have_cost = with_cost is not None or (cost is not None and (bool(cost.jobs) or cost.known is not None))
         loses = any((one.quality and not will_have_quality) or (one.cost and not will_have_cost) for one in old)
         return Planned(
             cell=cell,
@@ -179,21 +194,30 @@ class Planner:
         if key not in costs:
             known, unreadable = _known(cost_path(self.out, key), read_cost)
             reason: Reason = "unreadable" if unreadable else "missing"
-            code = cost_digests(cell)
+            code, processes = cost_digests(cell), 1 if cell.counted_only else self.processes
             kinds = tuple(kind for kind in cost_kinds(cell) if known is None or known.code.get(kind) != code[kind])
+            jobs, first = _jobs(kinds, processes), 0
             if known is not None:
                 reason = self._reason(known.status, is_of_this_code=not kinds)
-                whole = reason in ("asked", "failed") or (kinds and not self._goes_on_from(known))
-                kinds = cost_kinds(cell) if whole else kinds
+                if reason == "done" and self._goes_on_from(known):
+                    first = _processes_of(known)
+                    jobs = _jobs(cost_kinds(cell), processes)[first:]
+                    reason = "missing" if jobs else reason
+                elif reason in ("asked", "failed") or (kinds and not self._goes_on_from(known)):
+                    kinds = cost_kinds(cell)
+                    jobs = _jobs(kinds, processes)
             if self.only == "quality":
-                kinds, reason = (), "done"
+                kinds, jobs, reason = (), (), "done"
             costs[key] = PlannedCost(
                 key=key,
                 cell=cell_of_shape(cell),
                 shape=shape,
                 dataset_digest=self.digests[cell.dataset, cell.dataset_size],
                 code=code,
-                kinds=kinds,
+                anew=kinds,
+                jobs=jobs,
+                processes=processes,
+                first=first,
                 reason=reason,
                 known=known,
             )
@@ -209,6 +233,19 @@ class Planner:
         if not is_of_this_code:
             return "stale"
         return "failed" if self.resume == "failed" and status is not Status.OK else "done"
+
+
+def _jobs(kinds: Sequence[Kind], processes: int) -> tuple[tuple[Kind, ...], ...]:
+    """What each of so many processes measures of these kinds: the first all, the others what is timed; nothing where there is none."""
+    timed = tuple(kind for kind in kinds if kind in TIMED_KINDS)
+    return tuple(job for job in (tuple(kinds), *(timed,) * (processes - 1)) if job)
+
+
+def _processes_of(known: Cost) -> int:
+    """In how many processes each kind of timed number of a cost was taken, at least."""
+    kinds = {MEASURES[name].kind for name in known.metrics if name in MEASURES} & set(TIMED_KINDS)
+    of_kinds = ([any(MEASURES[name].kind == kind for name in one.metrics if name in MEASURES) for one in known.processes] for kind in kinds)
+    return min((sum(measured) for measured in of_kinds), default=1)
 
 
 def model_fault(out: Path, key: str, *, code: str) -> str | None:

@@ -6,6 +6,7 @@ each has the machine to itself. One thread waits for all workers at once; nothin
 
 import contextlib
 import multiprocessing.connection
+import random
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from benchmarks.run.assemble import (
     cost_of,
     failed_in_training,
     half_of,
+    kept_of,
     known_cost,
     known_quality,
     quality_of,
@@ -61,7 +63,8 @@ class Sweep:
         self._cells = {planned.key: planned for planned in plan.to_do()}
         self._faults = {key: fault for key, code in self._models().items() if (fault := model_fault(settings.out, key, code=code))}
         self._qualities = plan.qualities()
-        self._costs = plan.costs_to_measure()
+        self._costs = _in_rounds(plan.costs_to_measure(), seed=settings.order_seed)
+        self._measured_costs = {cost.key: kept_of(cost) for cost in plan.costs_to_measure()}
         self._done: set[str] = set()
         self._known_qualities = {key: known_quality(planned.with_quality) for key, planned in self._cells.items()}
         self._known_costs = {key: half_of(cost.known) for key, cost in plan.costs.items() if cost.known is not None}
@@ -139,7 +142,13 @@ class Sweep:
             self._qualities.remove(planned)
             self._start(worker, QualityOf(planned=planned))
         elif self._costs and not running and not self._qualities:
-            self._start(worker, CostOf(planned=self._costs.pop(0)))
+            self._start(worker, self._with_counts(self._costs.pop(0)))
+
+    def _with_counts(self, task: CostOf) -> CostOf:
+        """What another process has counted is not counted again."""
+        before = self._measured_costs[task.planned.key]
+        counted = before.metrics.get("train_flops") if before is not None and task.number else None
+        return replace(task, train_flops=None if counted is None else counted.value)
 
     def _give_up_untrained(self, worker: Worker) -> None:
         """Qualities whose model could not be trained fail as the training did."""
@@ -189,7 +198,7 @@ class Sweep:
             case QualityOf():
                 self._finish_quality(task.planned, outcome, worker)
             case CostOf():
-                self._keep_cost(task.planned, outcome, worker)
+                self._keep_cost(task, outcome, worker)
 
     def _finish_training(self, key: str, outcome: Outcome) -> None:
         if outcome.status is Status.OK and not (model_dir(self._settings.out, key) / "model.json").is_file():
@@ -225,14 +234,18 @@ class Sweep:
         if planned.key not in self._done:  # its cost comes later; a run that ends before keeps the quality
             self._write(planned)
 
-    def _keep_cost(self, planned: PlannedCost, outcome: Outcome, worker: Worker) -> None:
-        """Writes what a shape costs, and the records of all cells of that shape."""
+    def _keep_cost(self, task: CostOf, outcome: Outcome, worker: Worker) -> None:
+        """Writes what a shape costs by the processes so far and, behind the last, the records of all cells of that shape."""
+        planned = task.planned
         outcome = self._portable(checked(outcome, COST_FIELDS))
-        self._keep_raw(planned.key, outcome, kinds=planned.kinds)
+        self._keep_raw(planned.key, outcome, kinds=() if task.number else planned.anew, number=task.number)
         environment, provenance = self._origin(planned.cell, worker)
-        cost = cost_of(planned, outcome, environment=environment, provenance=provenance)
+        before = self._measured_costs[planned.key]
+        cost = cost_of(task, outcome, before=before, environment=environment, provenance=provenance)
         write_cost(self._settings.out, cost)
-        self._known_costs[planned.key] = half_of(cost)
+        self._measured_costs[planned.key], self._known_costs[planned.key] = cost, half_of(cost)
+        if cost.status is not Status.OK:
+            self._costs = [other for other in self._costs if other.planned.key != planned.key]
         cells = [one for one in self._cells.values() if one.cost_key == planned.key]
         for one in cells:
             self._seconds[one.key] += outcome.seconds / len(cells)
@@ -247,18 +260,20 @@ class Sweep:
         )
         return replace(outcome, message=message, log_tail=log)
 
-    def _keep_raw(self, key: str, outcome: Outcome, *, kinds: Sequence[str] = ()) -> None:
+    def _keep_raw(self, key: str, outcome: Outcome, *, kinds: Sequence[str] | None = None, number: int = 0) -> None:
         """Raw samples of a measurement that went well; of one that did not, none are left.
 
-        Samples are named ``KIND/NAME``. Of a cost, those of kinds other than ``kinds``, which are not measured again, stay.
+        Samples are named ``KIND/NAME``, those of a shape's second process ``KIND/NAME/1``, and so on. Of a cost, those of kinds other
+        than ``kinds``, which are measured anew, stay.
         """
         path, samples = raw_path(self._settings.out, key), {}
-        if kinds and path.is_file():
+        if kinds is not None and path.is_file():
             unreadable = (OSError, ValueError, zipfile.BadZipFile)
             # numpy leaves a path that is no archive open
             with contextlib.suppress(*unreadable), path.open("rb") as file, np.load(file, allow_pickle=False) as earlier:
                 samples = {name: earlier[name] for name in earlier.files if name.partition("/")[0] not in kinds}
-        samples |= (outcome.value.get("raw") or {}) if outcome.status is Status.OK else {}
+        taken = (outcome.value.get("raw") or {}) if outcome.status is Status.OK else {}
+        samples |= {f"{name}/{number}" if number else name: array for name, array in taken.items()}
         if samples or outcome.status is Status.OK:
             write_raw(self._settings.out, key, samples)
         else:
@@ -276,7 +291,7 @@ class Sweep:
         tasks = [worker.task for worker in self._workers if worker.task is not None]
         qualities = {planned.key for planned in self._qualities}
         qualities |= {task.planned.key for task in tasks if isinstance(task, QualityOf)}
-        costs = {cost.key for cost in self._costs} | {task.planned.key for task in tasks if isinstance(task, CostOf)}
+        costs = {cost.planned.key for cost in self._costs} | {task.planned.key for task in tasks if isinstance(task, CostOf)}
         for planned in self._cells.values():
             if planned.key in self._done or planned.key in qualities or planned.cost_key in costs:
                 continue
@@ -344,6 +359,19 @@ class Sweep:
             "cost": len(self._costs) * len(self._workers),
         }
         return sum(count * self._paces[kind].mean() for kind, count in counts.items()) / len(self._workers)
+
+
+def _in_rounds(costs: Sequence[PlannedCost], *, seed: int) -> list[CostOf]:
+    """The processes of all shapes, spread over the run: each round measures every shape once, in an order of its own."""
+    draw, tasks = random.Random(seed), []  # noqa: S311 - an order, not a secret
+    for number in range(max((len(cost.jobs) for cost in costs), default=0)):
+        this_round = [
+            CostOf(planned=cost, kinds=cost.jobs[number], number=cost.first + number) for cost in costs if number < len(cost.jobs)
+        ]
+        if number:
+            draw.shuffle(this_round)  # the first has the order of the cells, which was drawn, too
+        tasks += this_round
+    return tasks
 
 
 def _may_be_bad_luck(outcome: Outcome) -> bool:

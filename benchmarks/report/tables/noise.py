@@ -18,7 +18,7 @@ def noise_tables(among: Sequence[Configuration], names: Names) -> list[Table]:
 
 
 def timing_spreads(among: Sequence[Configuration]) -> dict[str, dict[str, float]]:
-    """By timing and key of configuration: the interval of a timing (the range, where there are several seeds) over its value."""
+    """By timing and key of configuration: the interval of a timing over its processes, over its value."""
     spreads: dict[str, dict[str, float]] = {}
     for metric in (name for name, measure in MEASURES.items() if measure.group == "cost" and not measure.deterministic):
         for one in among:
@@ -42,7 +42,7 @@ def _timings_table(among: Sequence[Configuration], names: Names) -> Table | None
             )
         )
     numeric = ("configurations", "median spread", "widest", f"wider than {WIDE_SPREAD:.0%}")
-    explanations = {"median spread": "the interval of a timing (the range, where there are several seeds) over its value"}
+    explanations = {"median spread": "the 95% interval over the processes that measured one shape, over its value"}
     headings = tabular.columns("measure", *numeric, numeric=numeric, explanations=explanations)
     return Table(key="noise-timings", caption="Spread of timings and memory", columns=headings, rows=tuple(rows)) if rows else None
 

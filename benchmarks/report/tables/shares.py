@@ -29,7 +29,7 @@ def shares_table(among: Sequence[Configuration], names: Names, *, key: str, capt
     last = "request: time over FLOPs"
     numeric = [*(f"{shown}: {of}" for shown in _PASSES.values() for of in ("time", "FLOPs")), last]
     explanations = {last: "1 where a request takes as much of full attention's time as of its FLOPs"}
-    explanations |= {f"{shown}: time": "median of the ratios of calls timed in turn; their quartiles below" for shown in _PASSES.values()}
+    explanations |= {f"{shown}: time": "calls timed in turn; the interval over processes below" for shown in _PASSES.values()}
     headings = tabular.columns("configuration", *numeric, numeric=numeric, explanations=explanations)
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True)
 
@@ -37,10 +37,10 @@ def shares_table(among: Sequence[Configuration], names: Names, *, key: str, capt
 def _share(share: Estimate) -> Entry:
     if share.value is None:
         return Entry(text=text.MISSING, detail=share.reason, tone="muted")
-    quartiles = ""
+    interval = ""
     if share.low is not None and share.high is not None:
-        quartiles = f"{text.percent(share.low)} to {text.percent(share.high)}"
-    return Entry(text=text.percent(share.value), order=share.value, detail=quartiles)
+        interval = f"{text.percent(share.low)} to {text.percent(share.high)}"
+    return Entry(text=text.percent(share.value), order=share.value, detail=interval)
 
 
 def _beyond(time: Estimate, flops: Estimate) -> Entry:

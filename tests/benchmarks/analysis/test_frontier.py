@@ -198,3 +198,52 @@ def test_it_is_the_same_every_time_and_in_every_order():
     summary = [[(s.configuration.key, s.on_frontier, s.probability) for s in found.standings] for found in (first, second)]
     assert summary[0] == summary[1]
     assert first.hypervolume.low == second.hypervolume.low
+
+
+# Timed costs
+
+
+@given(points(), st.integers(0, 9))
+def test_with_costs_that_are_drawn_each_draw_is_judged_by_itself(drawn, seed):
+    costs, qualities = drawn
+    rows = np.random.default_rng(seed).permuted(np.repeat(costs[:, None], qualities.shape[1], axis=1), axis=0)
+    n, draws = qualities.shape
+    dominated = np.zeros((n, n, draws), dtype=bool)
+    for i, j, b in itertools.product(range(n), range(n), range(draws)):
+        dominated[i, j, b] = dominates(rows[j, b], qualities[j, b], rows[i, b], qualities[i, b])
+    assert non_dominated(rows, qualities).tolist() == (~dominated.any(axis=1)).tolist()
+    assert domination_probability(rows, qualities) == pytest.approx(dominated.mean(axis=2))
+
+
+def timed(quality, milliseconds, *, half, processes=3, **settings):
+    """Three seeds of a cell with this request time, and an interval of so much to both sides."""
+    records = []
+    for seed in (1, 2, 3):
+        record = made(quality, seed=seed, **settings)
+        record["cost"]["processes"] = processes
+        record["metrics"]["serve_latency_p50_ms"] |= {"value": milliseconds, "low": milliseconds - half, "high": milliseconds + half}
+        records.append(record)
+    return records
+
+
+@pytest.mark.parametrize(
+    ("half", "processes", "verdict", "said"),
+    [(0.1, 3, True, True), (1.5, 3, False, True), (0.1, 1, False, False), (0.1, None, False, False)],
+)
+def test_another_dominates_on_a_timed_cost_only_where_its_whole_interval_is_no_dearer(half, processes, verdict, said):
+    records = [
+        *timed(0.5, 1.0, half=half, processes=processes, tokens=4),
+        *timed(0.3, 3.0, half=half, processes=processes, tokens=8),
+    ]
+    found = frontier(configured(records), cost="serve_latency_p50_ms", metric="ndcg@10")
+    worse = next(standing for standing in found.standings if standing.configuration.cell.tokens == 8)
+    assert (worse.dominated_by is not None) == verdict
+    assert (worse.probability is not None) == said
+    if half > 1:
+        assert 0 < worse.probability < 0.5  # with times that overlap so, nobody knows
+
+
+def test_equal_shapes_have_one_time_in_every_draw():
+    records = [*timed(0.5, 2.0, half=1.0, tokens=4), *timed(0.3, 2.0, half=1.0, tokens=8)]
+    found = frontier(configured(records), cost="serve_latency_p50_ms", metric="ndcg@10")
+    assert {standing.configuration.cell.tokens: standing.probability for standing in found.standings} == {4: 1.0, 8: 0.0}
