@@ -5,8 +5,8 @@ from its interval beside each replicate, alike for all configurations of one sha
 interval, so nothing is said of it. A configuration whose FLOP ledger disagrees takes no part: it can neither be on a frontier nor push
 another off it.
 
-How often a point is on the frontier is asked of users, and of processes, alone. That one dominates another with 95% confidence is a verdict between two
-trained models, so it takes several seeds, equal training, and an interval that holds the variation of seeds.
+How often a point is on the frontier is asked of users, and of processes, alone. That one dominates another with 95% confidence is a
+verdict between two trained models, so it takes several seeds, equal training, and an interval that holds the variation of seeds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
