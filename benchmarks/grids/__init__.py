@@ -18,7 +18,7 @@ A grid file::
     tokens = [0, 4]
     [estimate]                # optional: seconds of one model and one cell, for --list before anything was measured
     [estimate.large]          # optional: the same on large data
-    [limits]                  # optional: training_seconds, cell_seconds (inf: no limit), address_space_bytes, processes
+    [limits]                  # optional: training_seconds, cell_seconds (inf: no limit), address_space_bytes, processes, costs_alone
 """
 
 import functools
@@ -74,13 +74,15 @@ class Durations:
 class Limits:
     """How far a process may go before it is ended, and how many each timed cost is taken in; no cell's key knows of it.
 
-    Seconds may be infinite: no limit. Of one process a timed cost has no interval, and no verdict rests on it.
+    Seconds may be infinite: no limit. Of one process a timed cost has no interval, and no verdict rests on it. Costs that are not taken
+    ``alone`` are counted as well, and timed badly: for a grid that asks whether things run.
     """
 
     training_seconds: float = 6 * 3600.0
     cell_seconds: float = 3600.0
     address_space_bytes: int | None = None
     processes: int = 3
+    costs_alone: bool = True
 
     def __post_init__(self) -> None:
         if not 0 < self.processes <= MOST_PROCESSES:

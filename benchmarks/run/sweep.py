@@ -1,7 +1,7 @@
 """Works through a plan: trains the models, ranks with them, measures what shapes cost, and writes each cell's record as it is known.
 
 Three kinds of jobs, each in a process of its own. Trainings and qualities run side by side, one a worker. Costs are timed, so
-each has the machine to itself. One thread waits for all workers at once; nothing spins. A job that fails becomes a record, too.
+each has the machine to itself, unless the grid says that they need not. One thread waits for all workers at once; nothing spins. A job that fails becomes a record, too.
 """
 
 import contextlib
@@ -130,7 +130,8 @@ class Sweep:
     def _give_work(self, worker: Worker) -> None:
         """Starts the first task that may start: a training, then a quality whose model is there, then, alone, a cost."""
         running = [other.task for other in self._workers if other.task is not None]
-        if any(isinstance(task, CostOf) for task in running):
+        alone = self._settings.limits.costs_alone
+        if alone and any(isinstance(task, CostOf) for task in running):
             return
         self._give_up_untrained(worker)
         in_training = {task.planned.model_key for task in running if isinstance(task, TrainingOf)}
@@ -141,7 +142,7 @@ class Sweep:
         elif (planned := next(trained, None)) is not None:
             self._qualities.remove(planned)
             self._start(worker, QualityOf(planned=planned))
-        elif self._costs and not running and not self._qualities:
+        elif self._costs and not self._qualities and not (alone and running):
             self._start(worker, self._with_counts(self._costs.pop(0)))
 
     def _with_counts(self, task: CostOf) -> CostOf:

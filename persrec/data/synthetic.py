@@ -130,6 +130,18 @@ SIZES: dict[str, SyntheticSettings] = {
         repeat=150.0,
         titled=True,
     ),
+    # the same in a size that two layers learn in seconds: six interests, of which the last 4 items never show the next one
+    "tiny-laps": SyntheticSettings(
+        users=400,
+        shortest=40,
+        longest=60,
+        categories=6,
+        items_per_category=8,
+        stay=0.0,
+        follow=0.9,
+        base=20.0,
+        repeat=100.0,
+    ),
     "long": SyntheticSettings(users=24, shortest=12_000, longest=16_384, categories=64, items_per_category=30),
 }
 DEFAULT_SIZE = "small"

@@ -19,7 +19,7 @@ def test_list_names_every_dataset(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == [*names.datasets(), "FILE.toml"]
     assert all("needs " in line and "licence: " in line for line in lines[1:-1])
-    assert "sizes: tiny, small, medium, rounds, titled, laps, long" in lines[0]
+    assert "sizes: tiny, small, medium, rounds, titled, laps, tiny-laps, long" in lines[0]
 
 
 def test_prepare_writes_the_cache_that_load_reads(capsys, tmp_path):
