@@ -1,7 +1,8 @@
 """Works through a plan: trains the models, ranks with them, measures what shapes cost, and writes each cell's record as it is known.
 
 Three kinds of jobs, each in a process of its own. Trainings and qualities run side by side, one a worker. Costs are timed, so
-each has the machine to itself, unless the grid says that they need not. One thread waits for all workers at once; nothing spins. A job that fails becomes a record, too.
+each has the machine to itself, unless the grid says that they need not. One thread waits for all workers at once; nothing spins.
+A job that fails becomes a record, too.
 """
 
 import contextlib
