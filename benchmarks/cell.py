@@ -18,7 +18,7 @@ _LEAST = {
     for least, settings in (
         (0, ("history", "tokens", "seed", "warmup_steps", "staleness")),
         (1, ("recent", "segments", "layers", "heads", "item_layers", "width", "negatives", "epochs", "patience", "batch_size", "threads")),
-        (1, ("recent_weight_steps", "targets_per_step", *names.OPTIONAL_SIZES)),
+        (1, ("recent_weight_steps", "targets_per_step", "catalogue", *names.OPTIONAL_SIZES)),
     )
     for name in settings
 }
@@ -58,8 +58,8 @@ class Cell:
 
     Settings of training are as in `persrec.training.Recipe`; ``targets_per_step`` None is as many as ``batch_size`` windows have items.
 
-    ``control`` also times full attention of the same shape in the same process, in turn. ``counted_only``, of cost alone, counts
-    FLOPs and bytes of a Llama whose weights have no storage, and runs nothing.
+    ``control`` also times full attention of the same shape in the same process, in turn. Of cost alone, ``catalogue`` is how many items
+    are scored (None: the data's), and ``counted_only`` counts FLOPs and bytes of a Llama whose weights have no storage, and runs nothing.
     """
 
     backbone: str
@@ -108,6 +108,7 @@ class Cell:
     targets_per_step: int | None = None
     recent_weight_steps: int = 1000
     split: str = names.LEAVE_ONE_OUT
+    catalogue: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "item_learning_rate", "temperature", "weight_decay", "recent_weight", "dropout"):
@@ -281,6 +282,7 @@ class Cell:
         if self.control and (self.is_floor or not self.history):
             came = f"backbone {self.backbone!r}" if self.is_floor else "history 0"
             raise ValueError(f"control: true with {came}; expected a backbone and a history for full attention to see")
+        self._check_catalogue(compression)
         if not self.counted_only:
             return
         backbone = names.backbones().get(self.backbone)
@@ -294,6 +296,13 @@ class Cell:
             raise ValueError(f"counted_only: true with training {self.training!r}, which has to run; expected 'none'")
         if self.cache_dtype != DEFAULTS["cache_dtype"]:
             raise ValueError(f"counted_only: true with cache_dtype {self.cache_dtype!r}; expected 'float32', kept as computed")
+
+    def _check_catalogue(self, compression: names.CompressionPart | None) -> None:
+        backbone = names.backbones().get(self.backbone)
+        of_data = (backbone is not None and backbone.items == "texts") or (compression is not None and compression.needs_categories)
+        if self.catalogue is not None and (self.training != "none" or self.is_floor or of_data):
+            came = f"{self.catalogue} with training {self.training!r}, {self.backbone!r} and {self.compression!r}"
+            raise ValueError(f"catalogue: {came}; expected cost alone, of parts that read nothing else of the items")
 
     def to_dict(self) -> dict[str, Any]:
         """The cell as plain JSON values, tuples as lists.
@@ -329,7 +338,7 @@ DEFAULTS: Mapping[str, Any] = MappingProxyType(
 LATER_FIELDS: Mapping[str, Any] = MappingProxyType({
     "key_value_heads": None, "feed_forward": None, "control": False, "counted_only": False, "copying_start": False,
     "recent_weight": 0.0, "moving_windows": False, "item_learning_rate": None, "elastic_history": (), "targets_per_step": None,
-    "recent_weight_steps": 1000, "split": names.LEAVE_ONE_OUT,
+    "recent_weight_steps": 1000, "split": names.LEAVE_ONE_OUT, "catalogue": None,
 })  # fmt: skip
 EVALUATION_FIELDS = ("cache_dtype", "ablation", "staleness")
 

@@ -30,6 +30,7 @@ PROBES: dict[Kind, str] = {
     "memory": "benchmarks.probes.memory",
     "throughput": "benchmarks.probes.throughput",
     "latency": "benchmarks.probes.latency",
+    "request": "benchmarks.probes.request",
     "control": "benchmarks.probes.control",
     "training_cost": "benchmarks.probes.training_cost",
 }

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from benchmarks.cell import Cell, InvalidMeasurementError
@@ -22,7 +23,8 @@ from benchmarks.probes.memory import measure_memory
 from benchmarks.probes.models import build_control, served_model, set_up
 from benchmarks.probes.nvml import GpuWatch
 from benchmarks.probes.quality import check_cache, measure_floor, measure_quality, trained_subject, validation_as_used
-from benchmarks.probes.subject import NOT_RUN
+from benchmarks.probes.request import measure_request
+from benchmarks.probes.subject import NOT_RUN, Subject
 from benchmarks.probes.throughput import measure_throughput
 from benchmarks.probes.training import padding_share, train
 from benchmarks.probes.training_cost import TrainingSubject, measure_training_cost
@@ -36,7 +38,10 @@ from persrec.training import STATE, TrainingResult
 
 ReportPhase = Callable[[str], None]
 Answer = dict[str, Any]
-_TIMED = frozenset({"throughput", "latency", "control", "training_cost"})
+_TIMED = frozenset({"throughput", "latency", "request", "control", "training_cost"})
+_OF_SERVING: Mapping[Kind, Callable[[Subject], tuple[Answer, Answer]]] = MappingProxyType(
+    {"memory": measure_memory, "throughput": measure_throughput, "latency": measure_latency, "request": measure_request}
+)
 
 
 @dataclass(slots=True)
@@ -141,8 +146,7 @@ def _measured(
     if kind == "control" and control is not None:
         metrics, raw = measure_control(subject, control)
     else:
-        probe = {"memory": measure_memory, "throughput": measure_throughput, "latency": measure_latency}[kind]
-        metrics, raw = probe(subject)
+        metrics, raw = _OF_SERVING[kind](subject)
     return metrics, [], raw
 
 

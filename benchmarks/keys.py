@@ -24,7 +24,7 @@ SERVED_FIELDS = ("tokens", "serving", *EVALUATION_FIELDS)
 SHAPE_FIELDS = (
     "backbone", "compression", "history", "recent", "segments", "tokens", "plan", "serving", "cache_dtype", "layers", "heads",
     "item_layers", "width", "key_value_heads", "feed_forward", "dropout", "time_bias", "negatives", "batch_size", "device",
-    "dtype", "threads", "control", "counted_only",
+    "dtype", "threads", "control", "counted_only", "catalogue",
 )  # fmt: skip
 
 
@@ -40,7 +40,7 @@ class Catalogue:
         """What of it a cell's cost depends on."""
         backbone, compression = names.backbones().get(cell.backbone), names.compressions().get(cell.compression)
         reads, pools = backbone is not None and backbone.items == "texts", compression is not None and compression.needs_categories
-        return {"items": self.items, "texts": self.texts if reads else None, "categories": self.categories if pools else None}
+        return {"items": self.items if cell.catalogue is None else cell.catalogue + 1, "texts": self.texts if reads else None, "categories": self.categories if pools else None}
 
 
 def cell_key(cell: Cell, *, dataset_digest: str, versions: Mapping[str, int]) -> str:
@@ -75,7 +75,7 @@ def cost_shape(cell: Cell, catalogue: Catalogue) -> dict[str, Any]:
 
     A model that is elastic in history runs as many items as the cell's history has, so its cost is that of a model of this history.
     """
-    settings = {name: getattr(cell, name) for name in SHAPE_FIELDS}
+    settings = {name: getattr(cell, name) for name in SHAPE_FIELDS if name != "catalogue"}
     return settings | {"elastic_tokens": list(cell.token_counts), "catalogue": catalogue.shape(cell)}
 
 

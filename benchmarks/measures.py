@@ -13,9 +13,9 @@ from persrec.names import CUTOFFS
 
 Direction = Literal["higher", "lower"]
 Group = Literal["quality", "cost"]
-Kind = Literal["training", "evaluation", "flops", "memory", "throughput", "latency", "control", "training_cost"]
+Kind = Literal["training", "evaluation", "flops", "memory", "throughput", "latency", "request", "control", "training_cost"]
 QUALITY_KINDS: tuple[Kind, ...] = ("training", "evaluation")
-COST_KINDS: tuple[Kind, ...] = ("flops", "memory", "throughput", "latency", "control", "training_cost")
+COST_KINDS: tuple[Kind, ...] = ("flops", "memory", "throughput", "latency", "request", "control", "training_cost")
 TIMED_KINDS: tuple[Kind, ...] = tuple(kind for kind in COST_KINDS if kind != "flops")  # another in every process
 NOTICEABLE_LOAD = 0.10  # of the processors' time: what others used above it is said where a timing stands
 WIDE_SPREAD = 0.10  # of the median: an interquartile range above it is said where the number stands
@@ -102,6 +102,7 @@ _PASSES = {
     "compress": "what is computed before a request",
     "serve": "what is computed at a request, catalogue scoring apart",
     "score": "scoring the whole catalogue for one user",
+    "request": "what is computed at a request and scoring the whole catalogue",
     "train": "one training sequence, forward and backward, with its share of the item vectors that a step computes",
     "item": "the vectors of the whole catalogue, once, where they are computed",
 }
@@ -184,6 +185,11 @@ MEASURES: dict[str, Measure] = {
     "serve_latency_p50_ms": _timed("ms", "lower", "one request alone, median", kind="latency"),
     "serve_latency_p95_ms": _timed("ms", "lower", "one request alone, 95th percentile", kind="latency"),
     "serve_latency_p99_ms": _timed("ms", "lower", "one request alone, 99th percentile", kind="latency"),
+    **{
+        f"request_latency_p{percentile}_ms": _timed("ms", "lower", f"one whole request alone, {what}", kind="request")
+        for percentile, what in ((50, "median"), (95, "95th percentile"), (99, "99th percentile"))
+    },
+    "requests_per_second": _timed("1/s", "higher", "whole requests a second, in batches", kind="request"),
     "serve_energy_j": _timed("joule", "lower", "energy of 1,000 requests, where the device reports it", kind="latency"),
     # beside full attention, for cells with a control
     **{f"{name}_time_over_full": _share(name, of="time") for name in _SHARES},

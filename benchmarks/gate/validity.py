@@ -17,7 +17,7 @@ from persrec.names import CUTOFFS
 
 GAP = 1e-5  # cosines of float32: what a cache serves and what the joint pass gives differ by rounding alone (METHOD: an identity)
 SLACK = 1e-9  # what two sums of one number may differ by
-PASSES = ("full", "compress", "serve", "score", "train", "item")
+PASSES = ("full", "compress", "serve", "score", "request", "train", "item")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +88,9 @@ def _of_order(values: Mapping[str, float]) -> Iterator[Fault]:
             flops, macs = values.get(f"{of}_{kind}flops"), values.get(f"{of}_{kind}macs")
             if flops is not None and macs is not None and flops != 2 * macs:
                 yield Fault(metric=f"{of}_{kind}flops", reason=f"{flops:g} is not twice {of}_{kind}macs, {macs:g}")
+    parts = [values.get(f"{of}_flops") for of in ("serve", "score", "request")]
+    if None not in parts and parts[0] + parts[1] != parts[2]:
+        yield Fault(metric="request_flops", reason=f"{parts[2]:g} is not serve_flops and score_flops, {parts[0]:g} and {parts[1]:g}")
 
 
 def _ordered() -> Iterator[tuple[str, str]]:

@@ -49,13 +49,16 @@ def count_flops(subject: Subject) -> tuple[dict[str, Any], list[dict[str, Any]]]
     metrics: dict[str, Any] = {}
     ledger: list[dict[str, Any]] = []
     subject.keep_item_vectors()
+    macs: dict[str, tuple[Macs, Macs]] = {}
     for phase, passed in passes_of(subject).items():
-        executed, visible = macs_of(subject, passed)
+        executed, visible = macs[phase] = macs_of(subject, passed)
         ledger += ledger_rows(phase, executed, visible, *_counted(subject, phase))
         metrics.update(flop_metrics(phase, executed, visible, method=FORMULA))
     scoring = {SCORING: subject.model.items.count * subject.model.backbone.width}
     ledger += ledger_rows("score", scoring, scoring, *_counted(subject, "score"))
     metrics.update(flop_metrics("score", scoring, scoring, method=FORMULA))
+    whole = [{**serve, SCORING: serve[SCORING] + scoring[SCORING]} for serve in macs["serve"]]
+    metrics.update(flop_metrics("request", *whole, method="a request's serving and the scoring of the catalogue, as counted above"))
     item_metrics, rows = _item_vectors(subject)
     metrics.update(item_metrics)
     ledger += rows

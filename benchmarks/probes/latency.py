@@ -20,18 +20,24 @@ def measure_latency(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
         before, _ = energy_mj() if cuda else NOT_CUDA
         seconds = repeat(subject.server(subject.request(1)), device=subject.cell.device, seconds=SECONDS, least=LEAST)
         after, how = energy_mj() if cuda else NOT_CUDA
+    metrics = percentiles("serve_latency", seconds)
+    metrics["serve_energy_j"] = _energy(before, after, how, len(seconds) + WARM_UP_CALLS)
+    return metrics, {"serve_request_seconds": seconds}
+
+
+def percentiles(name: str, seconds: np.ndarray) -> dict[str, Any]:
+    """The percentiles of requests one after the other, in milliseconds, as metrics ``NAME_pNN_ms``."""
     quick, slow = np.percentile(seconds, [25, 75]) * 1e3
-    metrics: dict[str, Any] = {}
-    for percentile in PERCENTILES:
-        metrics[f"serve_latency_p{percentile}_ms"] = {
+    return {
+        f"{name}_p{percentile}_ms": {
             "value": float(np.percentile(seconds, percentile) * 1e3),
             "low": float(quick) if percentile == 50 else None,
             "high": float(slow) if percentile == 50 else None,
             "n": len(seconds),
             "method": f"batch 1, {len(seconds)} requests" + (", low and high are quartiles" if percentile == 50 else ""),
         }
-    metrics["serve_energy_j"] = _energy(before, after, how, len(seconds) + WARM_UP_CALLS)
-    return metrics, {"serve_request_seconds": seconds}
+        for percentile in PERCENTILES
+    }
 
 
 def _energy(before_mj: int | None, after_mj: int | None, how: str, requests: int) -> dict[str, Any]:

@@ -28,7 +28,8 @@ def set_up(cell: Cell) -> None:
 
 def served_model(cell: Cell, log: InteractionLog) -> SequentialRecommender:
     """The untrained model of a cell as it is served: of an elastic one, with the cell's own count of tokens."""
-    model = build_model(cell, log.num_items, log.item_texts, log.item_categories)
+    items = log.num_items if cell.catalogue is None else cell.catalogue + 1  # padding is one more
+    model = build_model(cell, items, log.item_texts, log.item_categories)
     if cell.token_counts:
         use_tokens(model, cell.tokens)
     return model.eval()

@@ -25,7 +25,7 @@ OTHER = {
     "item_layers": 3, "plan": "growing", "cache_dtype": "int8", "ablation": "other_user", "staleness": 16,
     "key_value_heads": 1, "feed_forward": 96, "control": True, "counted_only": True,
     "copying_start": True, "recent_weight": 5e-324, "moving_windows": True, "item_learning_rate": 1e-4, "elastic_history": (224,),
-    "targets_per_step": 7, "recent_weight_steps": 7, "split": "temporal",
+    "targets_per_step": 7, "recent_weight_steps": 7, "split": "temporal", "catalogue": 50,
 }  # fmt: skip
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
@@ -84,6 +84,7 @@ def test_every_setting_is_part_of_the_key(name: str) -> None:
         "key_value_heads": dataclasses.replace(CELL, backbone="llama"),
         "feed_forward": dataclasses.replace(CELL, backbone="sasrec"),
         "counted_only": dataclasses.replace(CELL, backbone="llama", training="none"),
+        "catalogue": dataclasses.replace(CELL, training="none"),
     }.get(name, CELL)
     assert key(dataclasses.replace(cell, **{name: OTHER[name]})) != key(cell)
 
@@ -108,7 +109,7 @@ def test_settings_that_came_later_leave_the_keys_before_them_as_they_were() -> N
 THEN = {
     "key_value_heads": None, "feed_forward": None, "control": False, "counted_only": False, "copying_start": False,
     "recent_weight": 0.0, "moving_windows": False, "item_learning_rate": None, "elastic_history": (),
-    "targets_per_step": None, "recent_weight_steps": 1000, "split": "leave-one-out",
+    "targets_per_step": None, "recent_weight_steps": 1000, "split": "leave-one-out", "catalogue": None,
 }  # fmt: skip
 
 
@@ -116,7 +117,8 @@ THEN = {
 def test_a_later_setting_is_left_out_as_it_was_before_it_came_and_is_read_so(name: str) -> None:
     """Whatever its default is by now: what a record's key stands for never changes."""
     assert dict(LATER_FIELDS) == THEN
-    backbone, training = ("llama", "none") if name == "counted_only" else ("llama" if name == "key_value_heads" else "sasrec", "separate")
+    backbone = "llama" if name in ("counted_only", "key_value_heads") else "sasrec"
+    training = "none" if name in ("counted_only", "catalogue") else "separate"
     cell = dataclasses.replace(CELL, backbone=backbone, training=training, **{name: OTHER[name]})
     assert cell.to_dict()[name] == json.loads(json.dumps(OTHER[name]))
     then = dataclasses.replace(cell, **{name: THEN[name]})

@@ -32,6 +32,7 @@ def test_a_model_is_keyed_by_every_setting_but_what_measuring_alone_reads() -> N
         "serving",
         "control",
         "counted_only",
+        "catalogue",
         *EVALUATION_FIELDS,
     }
     assert model(dataclasses.replace(CELL, serving="recompute")) == model(CELL)
@@ -141,3 +142,10 @@ def test_the_keys_of_committed_records_are_those_of_their_cells() -> None:
         cell = Cell.from_dict(record["cell"])
         key = cell_key(cell, dataset_digest=record["dataset"]["digest"], versions=record["measure_versions"])
         assert key == record["cell_key"] == path.stem, path
+
+
+def test_a_catalogue_of_its_own_takes_the_place_of_the_datas() -> None:
+    cell = dataclasses.replace(CELL, training="none")
+    own = dataclasses.replace(cell, catalogue=CATALOGUE.items - 1)  # padding is one more
+    assert cost(own) == cost(cell) != cost(dataclasses.replace(cell, catalogue=10))
+    assert cell_of_shape(own).catalogue == own.catalogue

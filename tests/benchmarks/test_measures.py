@@ -18,7 +18,7 @@ def test_the_names_that_others_rely_on_are_there() -> None:
     }
     names |= {
         f"{phase}{kind}"
-        for phase in ("full", "compress", "serve", "score", "train", "item")
+        for phase in ("full", "compress", "serve", "score", "request", "train", "item")
         for kind in ("_flops", "_visible_flops", "_macs", "_visible_macs")
     }
     names |= {"train_peak_bytes", "serve_peak_bytes", "compress_peak_bytes", "item_peak_bytes", "serve_energy_j"}
@@ -29,7 +29,7 @@ def test_the_names_that_others_rely_on_are_there() -> None:
         "serve_users_per_second",
         "item_vectors_per_second",
     }
-    names |= {f"serve_latency_p{percent}_ms" for percent in (50, 95, 99)}
+    names |= {f"{kind}_latency_p{percent}_ms" for kind in ("serve", "request") for percent in (50, 95, 99)} | {"requests_per_second"}
     names |= {f"{kind}@10_{part}" for kind in ("recall", "ndcg") for part in ("repeat", "novel")}
     names |= {f"{kind}_{of}_over_full" for kind in ("serve", "compress", "compress_serve", "train") for of in ("time", "flops")}
     assert set(MEASURES) == names
@@ -43,6 +43,7 @@ def test_quality_is_better_higher_and_costs_say_which_way() -> None:
         "compress_users_per_second",
         "serve_users_per_second",
         "item_vectors_per_second",
+        "requests_per_second",
     ]
 
 
@@ -52,6 +53,8 @@ def test_only_what_repeats_is_gated() -> None:
     assert is_gated("ndcg@10", device="cpu")
     assert not is_gated("ndcg@10", device="cuda")
     assert not is_gated("serve_latency_p50_ms", device="cpu")
+    assert is_gated("serve_peak_bytes", device="cpu")
+    assert is_gated("train_peak_bytes", device="cuda")
     assert not is_gated("unheard_of", device="cpu")
     assert is_gated("serve_flops_over_full", device="cuda")
     assert not is_gated("serve_time_over_full", device="cuda")

@@ -1,15 +1,19 @@
 """Timed probes take the path that a cell is served by, and leave its weights as they were."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from tiny_cells import CELLS, subject_of
 
 from benchmarks.probes.latency import measure_latency
 from benchmarks.probes.memory import measure_memory
+from benchmarks.probes.request import BEST, asking, measure_request
 from benchmarks.probes.throughput import measure_throughput
 from benchmarks.probes.training_cost import measure_training_cost
+from persrec.serving import CacheStore
 
-PROBES = {"memory": measure_memory, "throughput": measure_throughput, "latency": measure_latency}
+PROBES = {"memory": measure_memory, "throughput": measure_throughput, "latency": measure_latency, "request": measure_request}
 pytestmark = pytest.mark.usefixtures("measuring")
 
 
@@ -55,3 +59,38 @@ def test_a_timed_request_takes_the_path_that_the_cell_serves_by(name, probe, mon
         assert set(compressed) == {12}
         # compressing is timed apart: were it part of a request, there would be one for each
         assert probe != "latency" or len(compressed) == 1 < len(requests)
+
+
+@pytest.mark.parametrize("name", ["experts in 2 segments", "full", "pooling", "no token", "full recomputed", "recent"])
+def test_a_whole_request_gives_the_best_items_that_the_user_has_not_seen(name):
+    subject = subject_of(CELLS[name])
+    model, request = subject.model, subject.request(3)
+    with torch.inference_mode():
+        ids, scores = asking(subject, 3)()
+        products = model.score(request.items, request.times, request.query_times)
+    for row in range(3):
+        unseen = set(range(1, model.items.count)) - set(request.items[row].tolist())
+        expected = sorted(unseen, key=lambda item: -float(products[row, item]))[:BEST]
+        told = scores[row].isfinite()
+        torch.testing.assert_close(scores[row, told], products[row, expected], atol=1e-5, rtol=0)
+        assert set(ids[row, told].tolist()) <= unseen
+
+
+def test_a_request_reads_its_cache_at_the_precision_of_the_cell(monkeypatch):
+    cell = replace(CELLS["experts in 2 segments"], cache_dtype="int8")
+    subject, read = subject_of(cell), []
+    own = CacheStore.get
+
+    def get(self, users, *, device="cpu"):
+        read.append(self.nbytes)
+        return own(self, users, device=device)
+
+    monkeypatch.setattr(CacheStore, "get", get)
+    with torch.inference_mode():
+        asking(subject, 1)()
+        asking(subject_of(replace(cell, cache_dtype="float32")), 1)()
+    assert len(read) == 2
+    assert read[0] < read[1]
+    metrics, raw = measure_request(subject)
+    assert metrics["requests_per_second"]["value"] > 0
+    assert metrics["request_latency_p50_ms"]["n"] == len(raw["request_seconds"]) >= 67

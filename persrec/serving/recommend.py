@@ -1,0 +1,35 @@
+"""The last step of a request: the best items of the catalogue for a user state, without those that the user has had."""
+
+import torch
+
+PADDING = 0
+
+
+@torch.no_grad()
+def recommend(
+    states: torch.Tensor, features: torch.Tensor, *, seen: torch.Tensor | None = None, count: int = 100
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The items with the highest scores, best first.
+
+    Args:
+        states: ``[B, D]`` unit vectors, as `SequentialRecommender.user_states` gives them.
+        features: ``[V, D]`` unit rows, as `SequentialRecommender.item_features` gives them; row 0 is padding and never recommended.
+        seen: ``[B, s]`` int64 ids that are left out of a user's list, 0 pads; None leaves nothing out.
+        count: items wanted; of a smaller catalogue all.
+
+    Returns:
+        Ids and cosine scores, ``[B, count]`` each. Where a user has seen so many that fewer are left, the rest have the score -inf.
+
+    Raises:
+        ValueError: ``count`` is below 1, or ``seen`` is not shaped as the users are.
+    """
+    if count < 1:
+        raise ValueError(f"count: {count}; expected at least 1")
+    if seen is not None and (seen.dim() != 2 or seen.dtype != torch.int64 or len(seen) != len(states)):
+        raise ValueError(f"seen: {seen.dtype} of shape {list(seen.shape)}; expected int64 [{len(states)}, items]")
+    scores = states @ features.T
+    scores[:, PADDING] = -torch.inf
+    if seen is not None:
+        scores.scatter_(1, seen, -torch.inf)
+    best = scores.topk(min(count, len(features) - 1), dim=1)
+    return best.indices, best.values
