@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from persrec.items import ItemEncoder, TextEncoder
 from persrec.layout import SegmentLayout
 from persrec.names import Kernel
 from persrec.nn.cache import Chunk, KVCache, empty_cache
+from persrec.nn.cache_checks import KeptSizes, check_cache, check_kept
 from persrec.schedule import is_side_by_side, joint_runs
 
 
@@ -122,6 +124,8 @@ class SequentialRecommender(nn.Module):
             self._check_cache(cache, items.shape[0], times)
             if items.shape[1] > self.layout.recent:
                 raise ValueError(f"items: {items.shape[1]} recent items with a cache; expected at most {self.layout.recent}")
+            if cache.recent:
+                raise ValueError(f"cache: holds {cache.recent} recent items; expected one of the history alone, or a call of append")
             _check_rows_hold_items(items)
             cache = self._with_empty_segments(cache, item_features)
             chunk = self._recent_chunk(self._slots(items, times, item_features), query_time)
@@ -206,12 +210,75 @@ class SequentialRecommender(nn.Module):
         self._check_compresses("segment")
         self._check_items("segment", segment, times, item_features)
         self._check_cache(cache, segment.shape[0], times)
+        if cache.recent:
+            raise ValueError(f"cache: holds {cache.recent} recent items; expected the one that the history was kept in")
         if cache.segments == len(self.layout.segments):
             raise ValueError(f"cache: holds all {cache.segments} segments of the layout; compress a moved window instead")
         expected = self.layout.segments[cache.segments].items
         if segment.shape[1] != expected:
             raise ValueError(f"segment: {segment.shape[1]} items wide; expected {expected}, segment {cache.segments + 1} of the plan")
         return self._run_history(cache, segment, times, item_features)
+
+    def append(
+        self,
+        items: torch.Tensor,
+        times: torch.Tensor | None = None,
+        query_time: torch.Tensor | None = None,
+        *,
+        cache: KVCache,
+        item_features: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, KVCache]:
+        """Serves a request from what is kept of the history and of the recent items before, and keeps what is settled.
+
+        Between two refreshes a server keeps recent items too, and computes the new one alone. With times, HSTU tells an item when the
+        next one came, which the last item does not know yet: so the last is not kept, and is given again with the item behind it.
+
+        Args:
+            items: ``[B, m]`` int64, the recent items that are not kept yet, the newest last; every user has as many, none is padding.
+            times: seconds, shaped as ``items``, 0 unknown.
+            query_time: ``[B]`` seconds, the time of the request.
+            cache: the history from `compress` or `extend`, or what `append` gave; `with_room` saves the copying.
+            item_features: as `score`.
+
+        Returns:
+            Unit vectors ``[B, D]``, as `user_states` gives them from all recent items, and the cache for the next request: with all of
+            these items behind without times, with all but the last with them.
+
+        Raises:
+            ValueError: a shape, an id or a cache that does not fit, or more recent items than the layout has: refresh the history.
+        """
+        self._check_compresses("cache")
+        self._check_items("items", items, times, item_features)
+        self._check_cache(cache, items.shape[0], times)
+        count = items.shape[1]
+        if cache.recent + count > self.layout.recent:
+            raise ValueError(
+                f"items: {count} behind {cache.recent} recent ones; expected {self.layout.recent} in all at most, then a refresh"
+            )
+        if bool((items == 0).any()):
+            raise ValueError("items: padding among them; expected as many recent items of every user")
+        cache = cache if cache.recent else self._with_empty_segments(cache, item_features)
+        slots, last = self._slots(items, times, item_features), len(self.layout.segments)
+        chunk = item_chunk(self.layout, last, slots, kept=count, query_time=query_time, after=cache.recent)
+        base = cache
+        if cache.states is not None and not cache.keyed:  # a memory's states are run with the first recent items, and kept as keys
+            start = self.layout.starts[last]
+            behind = chunk.behind(cache, torch.arange(start - cache.length, start, device=items.device))
+            chunk, base = replace(behind, kept=behind.width), replace(cache.without_positions(), states=cache.states)
+        hidden, layers = self.backbone(chunk, base)
+        settled = chunk.width - (0 if times is None else 1)
+        return F.normalize(hidden[:, -1], dim=-1), base.with_recent(chunk, layers, count=settled)
+
+    def with_room(self, cache: KVCache) -> KVCache:
+        """The cache with room for the recent items: requests without gradients then copy nothing of the history.
+
+        They write their keys and values behind the history's, so one request at a time uses it, and one chain of `append`.
+        """
+        heads, width = self.backbone.cache_heads()
+        states = cache.length - cache.keyed
+        like = cache.states if cache.states is not None else next(iter(cache.tensors), next(self.backbone.parameters()))
+        positions = self.layout.recent - cache.recent + states
+        return cache.with_room(positions, layers=len(self.backbone.layers), heads=heads, width=width, like=like)
 
     def _run_history(self, cache: KVCache, items: torch.Tensor, times: torch.Tensor | None, item_features: torch.Tensor | None) -> KVCache:
         """Runs the segments that ``items`` fill, from the cache's next one on."""
@@ -284,34 +351,12 @@ class SequentialRecommender(nn.Module):
                 f"{name}: {kind} chooses by the recent items, so nothing can be kept; expected a whole window, without a cache"
             )
 
-    def _check_kept(self, cache: KVCache) -> None:
-        """Keys and values, or a memory's states, are of this kind of backbone and of its sizes."""
-        kind, (heads, width) = type(self.backbone).__name__, self.backbone.cache_heads()
-        if cache.backbone not in ("", kind):
-            raise ValueError(f"cache: computed by a {cache.backbone}; expected one of a {kind}, as the model is")
-        if cache.states is not None and cache.states.shape[2] != self.backbone.width:
-            raise ValueError(f"cache: states of width {cache.states.shape[2]}; expected {self.backbone.width}, as the model's")
-        expected = _sizes(len(self.backbone.layers), heads, width)
-        for tensor in itertools.chain.from_iterable(cache.layers):
-            sizes = _sizes(len(cache.layers), tensor.shape[1], tensor.shape[3])
-            if sizes != expected:
-                raise ValueError(f"cache: {sizes}; expected {expected}, as the model keeps")
-
     def _check_cache(self, cache: KVCache, users: int, times: torch.Tensor | None) -> None:
-        if cache.layout != layout_id(self.layout):
-            raise ValueError(f"cache: of layout {cache.layout}; expected {layout_id(self.layout)}, the model's")
+        check_cache(cache, layout=layout_id(self.layout), users=users, timed=times is not None)
         if cache.tensors:
-            self._check_kept(cache)
-        if cache.valid.shape[0] != users:
-            raise ValueError(f"cache: {cache.valid.shape[0]} users; expected {users}, as the items")
-        if (cache.times is None) != (times is None):
-            raise ValueError(
-                f"times: {'missing' if times is None else 'given'}, but the cache was made {'with' if times is None else 'without'} times"
-            )
-
-
-def _sizes(layers: int, heads: int, width: int) -> str:
-    return f"{layers} layers of {heads} heads of width {width}"
+            heads, width = self.backbone.cache_heads()
+            sizes = KeptSizes(layers=len(self.backbone.layers), heads=heads, width=width, states=self.backbone.width)
+            check_kept(cache, kind=type(self.backbone).__name__, sizes=sizes)
 
 
 def layout_id(layout: SegmentLayout) -> str:

@@ -10,7 +10,7 @@ from persrec.backbones.base import Backbone, BackboneSettings, start_copying
 from persrec.names import Kernel
 from persrec.nn.attention import pointwise_attention
 from persrec.nn.attention.pointwise import Bias
-from persrec.nn.cache import Chunk, KeysValues, KVCache, kept_keys_values
+from persrec.nn.cache import Chunk, KeysValues, KVCache, Past, kept_keys_values
 from persrec.nn.context import Context
 from persrec.nn.positions import PairFeatures, RelativeBias
 
@@ -71,7 +71,7 @@ class HSTULayer(nn.Module):
             self.bias.distance.add_(START_BIAS)
 
     def forward(
-        self, x: torch.Tensor, past: KeysValues | None, context: Context, pairs: PairFeatures | None, kernel: Kernel
+        self, x: torch.Tensor, past: Past | None, context: Context, pairs: PairFeatures | None, kernel: Kernel
     ) -> tuple[torch.Tensor, KeysValues]:
         """``x`` ``[B, n, D]``; returns the output and all of the chunk's own keys and values."""
         normed = self._norm(x)  # a product each: activations of a wide product's columns, and their gradients, would not lie together
@@ -123,7 +123,7 @@ class HSTU(Backbone):
         pairs = PairFeatures(context) if self.config.relative_bias else None
         own = []
         for index, layer in enumerate(self.layers):
-            x, (k, v) = layer(x, cache.layers[index] if cache.layers else None, context, pairs, self.kernel)
+            x, (k, v) = layer(x, cache.past(index), context, pairs, self.kernel)
             own.append(kept_keys_values(k, v, chunk))
         return x, tuple(own)
 

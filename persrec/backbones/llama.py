@@ -169,7 +169,7 @@ class Llama(Backbone):
         own: list[KeysValues] = []
 
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            past = cache.layers[len(own)] if cache.layers else None
+            past = cache.past(len(own))
             own.append(kept_keys_values(k, v, chunk))
             q, k, v = context.rows(q, (k, v), past)
             k, v = self._repeated(k), self._repeated(v)

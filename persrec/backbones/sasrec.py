@@ -9,7 +9,7 @@ from torch import nn
 from persrec.backbones.base import Backbone, BackboneSettings, start_copying
 from persrec.names import Kernel
 from persrec.nn.attention import softmax_attention
-from persrec.nn.cache import Chunk, KeysValues, KVCache, kept_keys_values
+from persrec.nn.cache import Chunk, KeysValues, KVCache, Past, kept_keys_values
 from persrec.nn.context import Context
 
 
@@ -49,7 +49,7 @@ class SASRecLayer(nn.Module):
         self.expand, self.shrink = nn.Linear(config.width, config.inner), nn.Linear(config.inner, config.width)
         self.feed_forward_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
 
-    def forward(self, x: torch.Tensor, past: KeysValues | None, context: Context, kernel: Kernel) -> tuple[torch.Tensor, KeysValues]:
+    def forward(self, x: torch.Tensor, past: Past | None, context: Context, kernel: Kernel) -> tuple[torch.Tensor, KeysValues]:
         """``x`` ``[B, n, D]``; returns the output and all of the chunk's own keys and values."""
         q, k, v = (self._heads(part(x)) for part in (self.query, self.key, self.value))
         queries, keys, values = context.rows(q, (k, v), past)
@@ -93,7 +93,7 @@ class SASRec(Backbone):
         x = F.dropout(self.input_norm(chunk.inputs + self.positions(chunk.positions)), self.config.dropout, self.training)
         context, own = Context(chunk, cache), []
         for index, layer in enumerate(self.layers):
-            x, (k, v) = layer(x, cache.layers[index] if cache.layers else None, context, self.kernel)
+            x, (k, v) = layer(x, cache.past(index), context, self.kernel)
             own.append(kept_keys_values(k, v, chunk))
         return x, tuple(own)
 

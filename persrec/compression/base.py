@@ -100,14 +100,16 @@ def next_times(items: ItemSlots, query_time: torch.Tensor | None = None) -> torc
     return torch.where(following < width, items.times.gather(1, following.clamp(max=width - 1)), own)
 
 
-def item_chunk(layout: SegmentLayout, segment: int, items: ItemSlots, *, kept: int, query_time: torch.Tensor | None = None) -> Chunk:
+def item_chunk(
+    layout: SegmentLayout, segment: int, items: ItemSlots, *, kept: int, query_time: torch.Tensor | None = None, after: int = 0
+) -> Chunk:
     """A segment's items as they are.
 
     A history segment narrower than the plan's stands at its right end: what is missing is padding. A recent segment that
-    is not full yet takes the first of its positions.
+    is not full yet takes the first of its positions, or those behind ``after`` items that are kept already.
     """
     count = items.ids.shape[1]
-    start = layout.starts[segment]
+    start = layout.starts[segment] + after
     if segment < len(layout.segments):
         start += layout.segments[segment].items - count
     return Chunk(

@@ -116,8 +116,11 @@ class KVCache:
         times: ``[B, p]`` seconds, or None without times.
         segments: how many segments of the layout it holds.
         layout: identity of the layout that it belongs to.
-        states: ``[B, p, D]``, or None: what a recurrent memory keeps; ``layers`` is empty then.
+        states: ``[B, p, D]``, or None: what a recurrent memory keeps; ``layers`` is empty then, until recent items are kept too.
         backbone: the kind that it was computed by, "" where that is not known.
+        recent: how many of its last positions are recent items, kept between two refreshes.
+        rooms: per layer, tensors of which ``layers`` are the first positions, with free ones behind, or empty: a pass without
+            gradients writes its own keys and values there and copies nothing else. One pass at a time uses them.
     """
 
     layers: tuple[KeysValues, ...]
@@ -128,6 +131,8 @@ class KVCache:
     layout: str
     states: torch.Tensor | None = None
     backbone: str = ""
+    recent: int = 0
+    rooms: tuple[KeysValues, ...] = ()
 
     @property
     def length(self) -> int:
@@ -165,6 +170,59 @@ class KVCache:
             valid=torch.cat([self.valid, chunk.of_kept(chunk.valid, 1)], dim=1),
             times=times,
             segments=self.segments + chunk.segments,
+            rooms=(),
+        )
+
+    def past(self, layer: int) -> "Past | None":
+        """What a layer's queries see before their own segment."""
+        if not self.layers:
+            return None
+        return Past(own=self.layers[layer], room=self.rooms[layer] if self.rooms and not torch.is_grad_enabled() else None)
+
+    @property
+    def keyed(self) -> int:
+        """Positions that there are keys of: all, but of a memory whose states no segment has run yet."""
+        return sum(keys.shape[2] for keys, _ in self.layers[:1])
+
+    def with_room(self, positions: int, *, layers: int, heads: int, width: int, like: torch.Tensor) -> Self:
+        """The cache with free positions behind.
+
+        Args:
+            positions: so many.
+            layers: of the backbone, each with keys and values of ``heads`` x ``width``.
+            heads: see ``layers``.
+            width: of a head.
+            like: a tensor of the type and on the device that keys have.
+        """
+        shape = (self.valid.shape[0], heads, self.keyed + positions, width)
+        rooms = tuple((like.new_empty(shape), like.new_empty(shape)) for _ in range(layers))
+        for room, own in zip(rooms, self.layers, strict=False):
+            for into, kept in zip(room, own, strict=True):
+                into[:, :, : self.keyed] = kept
+        return replace(self, layers=_first(rooms, self.keyed), rooms=rooms)
+
+    def with_recent(self, chunk: Chunk, layers: tuple[KeysValues, ...], *, count: int) -> Self:
+        """The cache with the first ``count`` positions of a chunk behind, of whose positions ``layers`` are all keys and values.
+
+        Those of recent items count as such: of a chunk that begins with a memory's states, the positions behind these.
+        """
+        ahead = chunk.width - chunk.items
+        length = self.length + count
+        joined = (
+            _first(self.rooms, length)
+            if self.rooms
+            else tuple(
+                (_joined(old_k, new_k[:, :, :count]), _joined(old_v, new_v[:, :, :count]))
+                for (old_k, old_v), (new_k, new_v) in zip(self.layers or ((None, None),) * len(layers), layers, strict=True)
+            )
+        )
+        return replace(
+            self,
+            layers=joined,
+            positions=torch.cat([self.positions, chunk.positions[:count]]),
+            valid=torch.cat([self.valid, chunk.valid[:, :count]], dim=1),
+            times=_behind(self.times, None if chunk.key_times is None else chunk.key_times[:, :count]),
+            recent=self.recent + count - ahead,
         )
 
     def remember(self, chunk: Chunk, hidden: torch.Tensor) -> Self:
@@ -190,7 +248,7 @@ class KVCache:
     def detached_from_segments(self) -> Self:
         """The cache with tensors that hold nothing but themselves: a view would keep all positions of a segment in memory."""
         states = None if self.states is None else _own(self.states)
-        return replace(self, layers=tuple((_own(keys), _own(values)) for keys, values in self.layers), states=states)
+        return replace(self, layers=tuple((_own(keys), _own(values)) for keys, values in self.layers), states=states, rooms=())
 
     def of_users(self, rows: torch.Tensor) -> Self:
         """The caches of some users alone, ``rows`` ``[b]`` int64, with tensors of their own."""
@@ -200,11 +258,37 @@ class KVCache:
             valid=self.valid[rows],
             times=None if self.times is None else self.times[rows],
             states=None if self.states is None else self.states[rows],
+            rooms=(),
         )
 
     def skip(self, segments: int) -> Self:
         """The cache after so many segments of which nothing is kept."""
         return replace(self, segments=self.segments + segments)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Past:
+    """A layer's keys and values of the positions before a segment; ``room`` begins with them and has free positions behind."""
+
+    own: KeysValues
+    room: KeysValues | None
+
+    def followed_by(self, own: KeysValues) -> KeysValues:
+        """Keys and values ``[B, H, p + n, d]`` with those of the segment's own positions ``[B, H, n, d]`` behind."""
+        if self.room is None:
+            return torch.cat([self.own[0], own[0]], dim=2), torch.cat([self.own[1], own[1]], dim=2)
+        length, stop = self.own[0].shape[2], self.own[0].shape[2] + own[0].shape[2]
+        for room, behind in zip(self.room, own, strict=True):
+            room[:, :, length:stop] = behind
+        return self.room[0][:, :, :stop], self.room[1][:, :, :stop]
+
+
+def _first(rooms: tuple[KeysValues, ...], positions: int) -> tuple[KeysValues, ...]:
+    return tuple((keys[:, :, :positions], values[:, :, :positions]) for keys, values in rooms)
+
+
+def _joined(earlier: torch.Tensor | None, own: torch.Tensor) -> torch.Tensor:
+    return own if earlier is None else torch.cat([earlier, own], dim=2)
 
 
 def kept_keys_values(keys: torch.Tensor, values: torch.Tensor, chunk: Chunk) -> KeysValues:

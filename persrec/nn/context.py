@@ -7,7 +7,7 @@ Axis legend:  B users   S segments side by side, 1 where one runs alone   R = B 
 import torch
 import torch.nn.functional as F
 
-from persrec.nn.cache import Chunk, KeysValues, KVCache
+from persrec.nn.cache import Chunk, KeysValues, KVCache, Past
 
 
 class Context:
@@ -42,11 +42,11 @@ class Context:
         self.query_positions = own[-1]
         self.key_positions = torch.cat([cache.positions, own[:-1, own.shape[1] - chunk.kept :].flatten(), own[-1]])
 
-    def rows(self, q: torch.Tensor, own: KeysValues, past: KeysValues | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def rows(self, q: torch.Tensor, own: KeysValues, past: Past | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries ``[R, H, n, d]``, keys and values ``[R, H, p + n, d]`` from the chunk's ``[B, H, S n, d]`` and the cache's, if any."""
-        past_k, past_v = (None, None) if past is None else past
-        queries = q if self._chunk.segments == 1 else self._apart(q).flatten(0, 1)
-        return queries, self._keyed(own[0], past_k), self._keyed(own[1], past_v)
+        if self._chunk.segments == 1:
+            return q, *(own if past is None else past.followed_by(own))
+        return self._apart(q).flatten(0, 1), self._keyed(own[0], None), self._keyed(own[1], None)
 
     def merged(self, attended: torch.Tensor) -> torch.Tensor:
         """``[R, H, n, d]`` as ``[B, S n, H d]``, the form of what layers pass on."""
