@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Self
 
+from benchmarks.plans import blocks_of
 from persrec import names
 
 ELASTIC_FIELDS = ("elastic_tokens", "elastic_history")  # what an elastic model is trained with, in any order
@@ -43,11 +43,12 @@ class Cell:
 
     A name of a part that is not installed here is taken, so that a record of it can be read; `check_parts` refuses it.
     ``history`` + ``recent`` is the window ``L``. ``tokens`` is the number of vectors a user's history is kept as, over
-    all ``segments`` together. ``serving`` says what a request costs: ``recompute`` runs the whole window, ``cache`` runs
-    the recent items against what ``compress`` kept. ``training`` is ``separate`` (a model for this very token count),
-    ``elastic`` (one model that was trained with every count of ``elastic_tokens`` and every length of ``elastic_history``) or
-    ``none`` (cost alone, and floors). A model that is elastic in history has the layout of the longest; a cell's ``history`` says how
-    many of the newest items before the recent ones it sees, and what a request costs.
+    all ``segments`` together. ``serving`` says what a request costs: ``recompute`` runs the whole window, ``cache`` all
+    recent items against what is kept of the history, ``append`` the new item against that and the kept recent items.
+    ``training`` is ``separate`` (a model for this very token count), ``elastic`` (one model that was trained with every count of
+    ``elastic_tokens`` and every length of ``elastic_history``) or ``none`` (cost alone, and floors). A model that is elastic in history
+    has the layout of the longest; a cell's ``history`` says how many of the newest items before the recent ones it sees, and what a
+    request costs.
     ``item_layers`` are those of the Llama that reads item texts, of ``hllm`` alone. ``key_value_heads`` and ``feed_forward`` (the
     width inside the feed-forward) are as the backbone has them where None.
 
@@ -245,8 +246,7 @@ class Cell:
             raise ValueError(f"segments: {self.segments} with {came}, which takes the history whole; expected 1")
         if self.plan in names.PLANS and self.tokens % self.segments and part.spreads_tokens:
             raise ValueError(f"tokens: {self.tokens} cannot be spread evenly over {self.segments} segments")
-        if self.serving == "cache" and part.chooses_at_request:
-            raise ValueError(f"serving: 'cache' with {came}, which chooses when a request comes; expected 'recompute'")
+        self._check_serving(part)
         if self.plan != "equal" and (not part.takes_plans or self.training == "elastic"):
             came = "training 'elastic'" if part.takes_plans else came
             raise ValueError(f"plan: {self.plan!r} with {came}; expected 'equal', or experts of a model of their own")
@@ -256,6 +256,13 @@ class Cell:
         ):
             if values and not getattr(part, trait):
                 raise ValueError(f"{name}: {list(values)} with {came}; expected one of {_having(trait)}")
+
+    def _check_serving(self, part: names.CompressionPart) -> None:
+        came = f"{self.serving!r} with compression {part.name!r}"
+        if self.serving != "recompute" and part.chooses_at_request:
+            raise ValueError(f"serving: {came}, which chooses when a request comes; expected 'recompute'")
+        if self.serving == "append" and (part.keeps == "nothing" or self.cache_dtype != DEFAULTS["cache_dtype"]):
+            raise ValueError(f"serving: {came} and cache_dtype {self.cache_dtype!r}; expected a history that is kept, as computed")
 
     def _check_variant(self, part: names.CompressionPart | None) -> None:
         """What changes a cache needs one, and what changes a quality needs one; a floor has no compression, and so no cache."""
@@ -358,22 +365,6 @@ def check_parts(cell: Cell) -> None:
 def changed_at_evaluation(cell: Cell) -> dict[str, Any]:
     """The settings of `EVALUATION_FIELDS` that are not as they are by default."""
     return {name: value for name in EVALUATION_FIELDS if (value := getattr(cell, name)) != DEFAULTS[name]}
-
-
-def blocks_of(plan: str) -> tuple[tuple[int, int], ...]:
-    """Offsets and counts of ``100:2+180:4``.
-
-    Raises:
-        ValueError: the text is no such list, or its offsets do not rise from above 0.
-    """
-    parts = [tuple(part.split(":")) for part in plan.split("+")]
-    if not all(len(part) == 2 and all(number.isdecimal() for number in part) for part in parts):
-        raise ValueError(f"plan: {plan!r}; expected {', '.join(names.PLANS)}, or offsets with counts such as 100:2+180:4")
-    blocks = tuple((int(offset), int(count)) for offset, count in parts)
-    offsets = [0, *(offset for offset, _ in blocks)]
-    if any(later <= earlier for earlier, later in itertools.pairwise(offsets)):
-        raise ValueError(f"plan: {plan!r}; expected offsets that rise from above 0")
-    return blocks
 
 
 def canonical(values: Mapping[str, Any]) -> str:

@@ -40,7 +40,11 @@ class Catalogue:
         """What of it a cell's cost depends on."""
         backbone, compression = names.backbones().get(cell.backbone), names.compressions().get(cell.compression)
         reads, pools = backbone is not None and backbone.items == "texts", compression is not None and compression.needs_categories
-        return {"items": self.items if cell.catalogue is None else cell.catalogue + 1, "texts": self.texts if reads else None, "categories": self.categories if pools else None}
+        return {
+            "items": self.items if cell.catalogue is None else cell.catalogue + 1,
+            "texts": self.texts if reads else None,
+            "categories": self.categories if pools else None,
+        }
 
 
 def cell_key(cell: Cell, *, dataset_digest: str, versions: Mapping[str, int]) -> str:

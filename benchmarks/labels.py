@@ -18,7 +18,7 @@ FLOOR, CONTROL, ELASTIC, FULL_CACHED = "floor", "control", "experts-elastic", "f
 _BRIEF = MappingProxyType({"full": "full", FULL_CACHED: "full KV", CONTROL: "no token", "recent": "recent"})
 _WORDS: Mapping[str, Mapping[Any, str]] = MappingProxyType(
     {
-        "serving": {"recompute": "recomputed", "cache": "from cache"},
+        "serving": {"recompute": "recomputed", "cache": "from cache", "append": "appended"},
         "moving_windows": {True: "moving windows", False: "fixed windows"},
         "copying_start": {True: "copying start", False: "plain start"},
         "time_bias": {True: "time bias", False: "no time bias"},
@@ -40,7 +40,7 @@ def kind_of(cell: Cell) -> str:
         if not cell.tokens:
             return CONTROL
         return ELASTIC if cell.training == "elastic" else "experts"
-    if cell.compression == "full" and cell.serving == "cache":
+    if cell.compression == "full" and cell.serving != "recompute":
         return FULL_CACHED
     return cell.compression
 

@@ -27,7 +27,7 @@ Kernel = Literal["segmented", "blocks", "naive"]  # how attention is computed; `
 LEAVE_ONE_OUT, TEMPORAL = SPLITS = ("leave-one-out", "temporal")  # what is trained on, and which targets test
 PLANS = ("equal", "growing")
 TRAININGS = ("separate", "elastic", "none")
-SERVINGS = ("recompute", "cache")
+SERVINGS = ("recompute", "cache", "append")
 DEVICES = ("cpu", "cuda")
 CONFIDENCE = 0.95  # of every interval, and of what is said to be sure
 INTERVAL = (2.5, 97.5)  # the percentiles that bound it

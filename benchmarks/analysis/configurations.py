@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.analysis.estimates import Estimate, Floats, interval_over
-from benchmarks.cell import ELASTIC_FIELDS, EVALUATION_FIELDS, Cell, blocks_of, canonical, changed_at_evaluation
+from benchmarks.cell import ELASTIC_FIELDS, EVALUATION_FIELDS, Cell, canonical, changed_at_evaluation
 from benchmarks.measures import LEDGER_TOLERANCE, MEASURES, counts_agree
+from benchmarks.plans import blocks_of
 from benchmarks.records import LedgerRow, Metric, Parts, Record
 from persrec import names
 

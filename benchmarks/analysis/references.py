@@ -107,7 +107,7 @@ def find_references(one: Configuration, among: Sequence[Configuration]) -> Refer
     no_token = best_on_validation([c for c in (strongest(controls), recent) if c is not None])
     return References(
         full=strongest(other for other in full if other.cell.serving == "recompute"),
-        full_cached=strongest(other for other in full if other.cell.serving == "cache"),
+        full_cached=strongest(other for other in full if other.cell.serving == ("append" if one.cell.serving == "append" else "cache")),
         no_token=no_token,
         recent=recent,
         not_trained=_not_trained(controls, full, recent),

@@ -97,8 +97,18 @@ def passes_of(subject: Subject) -> dict[str, Passed]:
             positions=window, executed_pairs=backbone.executed_pairs(queries=window, prefix=0), visible_pairs=window * (window + 1) // 2
         ),
         "compress": _sum(kept) if subject.compresses else Passed(positions=0, executed_pairs=0, visible_pairs=0),
-        "serve": segments[-1] if subject.from_cache else joint_pass(subject),
+        "serve": _at_request(subject, single_calls(layout)[-1]) if subject.from_cache else joint_pass(subject),
     }
+
+
+def _at_request(subject: Subject, call: AttentionCall) -> Passed:
+    """All recent items against what is kept, or the new one alone, which HSTU's bias by time makes two: the one before it, too."""
+    if subject.cell.serving == "cache":
+        return _passed(subject, call)
+    seen, new = call.prefix + call.queries, min(subject.layout.recent, 2 if subject.cell.time_bias else 1)
+    pairs = new * (seen - new) + new * (new + 1) // 2
+    executed = subject.model.backbone.executed_pairs(queries=new, prefix=seen - new)
+    return Passed(positions=new, executed_pairs=executed, visible_pairs=pairs)
 
 
 def _passed(subject: Subject, call: AttentionCall) -> Passed:
@@ -158,6 +168,9 @@ def _forward(subject: Subject, phase: str) -> tuple[Callable[[torch.Tensor], tor
     if not subject.from_cache:
         return lambda items: model.user_states(items, request.times, request.query_times), request.items
     with torch.no_grad():
+        if subject.cell.serving == "append":
+            kept, new, new_times = subject.appended(request)
+            return lambda items: model.append(items, new_times, request.query_times, cache=kept)[0], new
         cache = subject.compress(request)
     recent, times = request.columns(split, subject.layout.window)
     return lambda items: model.user_states(items, times, request.query_times, cache=cache), recent
@@ -249,6 +262,8 @@ def _cache_bytes(subject: Subject) -> dict[str, Any]:
         return {"value": 0, "method": "nothing is kept between requests", "n": 1}
     with torch.no_grad():
         cache = subject.compress(subject.request(1))
+    if subject.cell.serving == "append":
+        return _appended_bytes(subject)
     numbers = subject.layout.kept * _kept_width(subject)
     without_storage = subject.cell.counted_only and cache.tensors
     if without_storage or subject.layout.recurrent:
@@ -265,3 +280,24 @@ def _cache_bytes(subject: Subject) -> dict[str, Any]:
     if stored != formula:
         raise InvalidMeasurementError(f"a user's cache holds {stored} bytes; the formula says {formula}")
     return {"value": stored, "method": method, "n": 1}
+
+
+def _appended_bytes(subject: Subject) -> dict[str, Any]:
+    """Bytes of one user's cache with the recent items that the last request finds there.
+
+    Raises:
+        InvalidMeasurementError: the formula does not agree.
+    """
+    backbone, layout = subject.model.backbone, subject.layout
+    with torch.no_grad():
+        cache, _, _ = subject.appended(subject.request(1))
+    kept = layout.kept + cache.recent
+    formula = kept * backbone.cache_width() + (layout.kept * backbone.width if layout.recurrent else 0)
+    formula *= cache.tensors[0].element_size() if cache.tensors else 0
+    if cache.nbytes_per_user != formula:
+        raise InvalidMeasurementError(f"a user's cache holds {cache.nbytes_per_user} bytes; the formula says {formula}")
+    return {
+        "value": formula,
+        "method": f"keys and values of {layout.kept} positions and {cache.recent} recent items; the formula agrees",
+        "n": 1,
+    }

@@ -28,7 +28,8 @@ def measure_request(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
 def asking(subject: Subject, users: int) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
     """What a batch of requests does; the store is filled, and the catalogue's unit vectors are there, beforehand.
 
-    The store keeps caches at the cell's precision, in the CPU's memory: on a GPU the way there is part of a request.
+    The store keeps caches at the cell's precision, in the CPU's memory: on a GPU the way there is part of a request. Where recent items
+    are kept as well, the cache stays in place with room behind, since each request writes to it.
     """
     request, model, device = subject.request(users), subject.model, subject.cell.device
     features = model.item_features()
@@ -36,9 +37,17 @@ def asking(subject: Subject, users: int) -> Callable[[], tuple[torch.Tensor, tor
         return lambda: recommend(
             model.user_states(request.items, request.times, request.query_times), features, seen=request.items, count=BEST
         )
+    if subject.cell.serving == "append":
+        kept, new, new_times = subject.appended(request)
+        return lambda: recommend(model.append(new, new_times, request.query_times, cache=kept)[0], features, seen=request.items, count=BEST)
+    recent, times = request.columns(subject.layout.history, subject.layout.window)
+    if subject.layout.recurrent:  # a memory's states, which the store does not take
+        states = subject.compress(request)
+        return lambda: recommend(
+            model.user_states(recent, times, request.query_times, cache=states), features, seen=request.items, count=BEST
+        )
     store, everyone = CacheStore(layout=subject.layout, dtype=subject.cell.cache_dtype), list(range(users))
     store.put_each(everyone, subject.compress(request))
-    recent, times = request.columns(subject.layout.history, subject.layout.window)
 
     def ask() -> tuple[torch.Tensor, torch.Tensor]:
         cache = store.get(everyone, device=device)

@@ -54,7 +54,7 @@ class Subject:
     @property
     def from_cache(self) -> bool:
         """Whether a request is served from what `compress` kept."""
-        return self.cell.serving == "cache" and bool(self.layout.segments)
+        return self.cell.serving != "recompute" and bool(self.layout.segments)
 
     @property
     def compresses(self) -> bool:
@@ -91,15 +91,28 @@ class Subject:
         return self.model.compress(history, times)
 
     def server(self, request: Request) -> Callable[[], torch.Tensor]:
-        """What a batch of requests costs, catalogue scoring apart; the caches are made beforehand.
+        """What a batch of requests costs, catalogue scoring apart; the caches are made beforehand, with room for the recent items.
 
         A cache kept at another precision than the model's is read back at each request, as it would be.
         """
         if not self.from_cache:
             return lambda: self.model.user_states(request.items, request.times, request.query_times)
+        if self.cell.serving == "append":
+            kept, items, times = self.appended(request)
+            return lambda: self.model.append(items, times, request.query_times, cache=kept)[0]
         cache = self.compress(request)
         recent, times = request.columns(self.layout.history, self.layout.window)
         if self.cell.cache_dtype != "float32":
             packed = pack(cache, self.cell.cache_dtype)
             return lambda: self.model.user_states(recent, times, request.query_times, cache=packed.unpack())
-        return lambda: self.model.user_states(recent, times, request.query_times, cache=cache)
+        room = self.model.with_room(cache)
+        return lambda: self.model.user_states(recent, times, request.query_times, cache=room)
+
+    def appended(self, request: Request) -> tuple[KVCache, torch.Tensor, torch.Tensor | None]:
+        """The cache before the last request that the recent items have room for, and the items and times that it brings."""
+        cache = self.model.with_room(self.compress(request))
+        recent, times = request.columns(self.layout.history, self.layout.window)
+        before = recent.shape[1] - 1
+        if before:
+            _, cache = self.model.append(recent[:, :before], None if times is None else times[:, :before], cache=cache)
+        return cache, recent[:, cache.recent :], None if times is None else times[:, cache.recent :]

@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from benchmarks.cell import EVALUATION_FIELDS, Cell, blocks_of, changed_at_evaluation
+from benchmarks.cell import EVALUATION_FIELDS, Cell, changed_at_evaluation
+from benchmarks.plans import blocks_of
 from benchmarks.keys import MODEL_FIELDS, cell_key, model_key
 from persrec import names
 
