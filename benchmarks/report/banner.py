@@ -127,21 +127,31 @@ def _against_recent(contrast: Contrast) -> list[str]:
 
 
 def _kept_at_what_cost(contrast: Contrast, counted: str) -> str:
-    """The sentence ``4 tokens keep 96% of full history's quality at 6% of its compute per request; counting one refresh ..., 102%``."""
-    one, full = contrast.configuration, contrast.references.full
-    shares = []
-    for cost in ("serve_flops", "compress_serve_flops"):
-        ours, theirs = COSTS[cost](one).value, COSTS[cost](full).value if full else None
-        shares.append(text.percent(ours / theirs) if ours is not None and theirs else "")
-    request, with_refresh = shares
-    refreshed = f"; counting one refresh per request, {with_refresh}" if request and with_refresh else ""
-    verb = "keeps" if one.cell.tokens == 1 else "keep"
+    """The quality that is kept; then what a request costs of full attention served the same way, and last of recomputing the window."""
+    one, references, single = contrast.configuration, contrast.references, contrast.configuration.cell.tokens == 1
     if contrast.retention.value is None:
-        reached = f"{counted} {'reaches' if one.cell.tokens == 1 else 'reach'} NDCG@10 {with_interval(contrast.quality)}."
-        return reached + (f" A request costs {request} of full attention's compute{refreshed}." if request else "")
-    trained = _after(one, contrast.references.full_quality)
-    kept = f"{counted} {verb} {with_interval(contrast.retention, 'percent')} of full history's quality{trained}"
-    return f"{kept} at {request} of its compute per request{refreshed}." if request else f"{kept}."
+        kept = f"{counted} {'reaches' if single else 'reach'} NDCG@10 {with_interval(contrast.quality)}."
+    else:
+        share = with_interval(contrast.retention, "percent")
+        trained = _after(one, contrast.references.full_quality)
+        kept = f"{counted} {'keeps' if single else 'keep'} {share} of full history's quality{trained}."
+    alike = [
+        f"{share} of the {what}"
+        for cost, what in (("serve_flops", "compute"), ("serve_latency_p50_ms", "time"))
+        if (share := _share(cost, one, references.full_cached))
+    ]
+    costs = [f"{listed(alike)} of full attention served the same way, from its own cache"] if alike else []
+    if anew := _share("serve_flops", one, references.full):
+        refreshed = _share("compress_serve_flops", one, references.full)
+        with_refresh = f" (counting one refresh per request, {refreshed})" if refreshed else ""
+        costs.append(f"{anew} of the compute of recomputing the window at each request{with_refresh}")
+    return f"{kept} A request costs {'; '.join(costs)}." if costs else kept
+
+
+def _share(cost: str, one: Configuration, other: Configuration | None) -> str:
+    """A cost over that of another configuration, or nothing where it is not known."""
+    ours, theirs = COSTS[cost](one).value, COSTS[cost](other).value if other is not None else None
+    return text.percent(ours / theirs) if ours is not None and theirs else ""
 
 
 def _sizes(contrast: Contrast) -> list[str]:

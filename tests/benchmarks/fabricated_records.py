@@ -200,6 +200,7 @@ def fabricate(
             code={"flops": code, "latency": code},
             seconds={"flops": 0.9, "memory": 0.6, "throughput": 2.2, "latency": 1.1, "overhead": 0.3},
         )
+        | {"processes": 3}
         if cell.compression != "none"
         else None,
         "metrics": metrics,

@@ -55,12 +55,30 @@ def test_the_finding_names_what_full_history_costs():
     records = [fabricate(one) for one in cells]
     (found,) = findings(configured(records))
     flops = {record["cell"]["compression"] + record["cell"]["serving"]: record["metrics"]["serve_flops"]["value"] for record in records}
-    share = 100 * flops["expertscache"] / flops["fullrecompute"]
-    assert re.search(
-        rf"4 tokens keep [0-9.]+% \([^)]+\) of full history's quality at {share:.1f}% of its compute per request; counting one", found
+    times = {
+        record["cell"]["compression"] + record["cell"]["serving"]: record["metrics"]["serve_latency_p50_ms"]["value"] for record in records
+    }
+    alike, anew, time = (
+        f"{100 * costs['expertscache'] / costs[other]:.1f}%"
+        for costs, other in ((flops, "fullcache"), (flops, "fullrecompute"), (times, "fullcache"))
     )
+    assert re.search(r"4 tokens keep [0-9.]+% \([^)]+\) of full history's quality\. A request costs ", found)
+    assert (
+        f"A request costs {alike} of the compute and {time} of the time of full attention served the same way, from its own cache; "
+        in found
+    )
+    assert f"; {anew} of the compute of recomputing the window at each request (counting one refresh per request, " in found
     # 2 layers x (48 + 48) x 4 bytes a kept position
     assert "It keeps 3.00 KiB of a user; full history's KV cache keeps 168 KiB." in found
+
+
+def test_what_is_served_by_appending_is_held_against_full_attention_that_appends():
+    cells = [cell(serving="append"), cell("full", serving="cache"), cell("full", serving="append")]
+    records = [fabricate(one) for one in cells]
+    records[2]["metrics"]["serve_flops"]["value"] = 4 * records[0]["metrics"]["serve_flops"]["value"]
+    (found,) = findings(configured(records))
+    assert "A request costs 25.0% of the compute and " in found
+    assert "recomputing" not in found
 
 
 def test_a_better_model_of_the_recent_items_alone_is_not_hidden():
