@@ -41,7 +41,8 @@ def test_profile_and_paper_are_cost_alone_beside_full_attention(device: str) -> 
         recomputed = {cell for cell in cells if cell.compression == "full" and cell.serving == "recompute"}
         without = {cell for cell in cells if not cell.control}
         assert recomputed <= without  # they are the control itself
-        others = {cell for cell in without - recomputed if cell.serving != "append" and cell.catalogue is None}  # full attention is served alike
+        # full attention is served alike beside the others
+        others = {cell for cell in without - recomputed if cell.serving != "append" and cell.catalogue is None}
         assert all(device == "cpu" and cell.history == 16_128 for cell in others)  # where it takes minutes
         assert {(cell.backbone, cell.history) for cell in cells} == {(cell.backbone, cell.history) for cell in recomputed}
     assert max(cell.history + cell.recent for cell in load_grid("profile", device=device).cells) == 16_384
