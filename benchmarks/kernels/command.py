@@ -44,7 +44,7 @@ def parser() -> Parser:
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads to compute with (default: 2)")
-    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="measurements of each side (default: 5)")
+    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="measurements of each side (default: 9)")
     parser.add_argument("--layers", type=int, default=16, metavar="N", help="layers of the HSTU (default: 16, the paper's)")
     parser.add_argument("--only", default="", metavar="TEXT", help="only rows whose name holds this; writes nothing")
     return parser

@@ -55,7 +55,9 @@ class KernelRow:
 
     Attributes:
         name: what is compared.
-        ratio: of the medians.
+        ratio: the median over pairs of samples that were taken one behind the other; of peaks, the one ratio.
+        low: the lower end of its 95% interval by the sign test; ``None`` of peaks, of fewer than 6 pairs, and in older records.
+        high: the upper end.
         bound: what is asked of the ratio, if anything is.
         higher_is_better: whether the bound is a lower one.
         share_of_flops: the FLOPs of one side over those of the other; 1 where both do the same.
@@ -75,6 +77,8 @@ class KernelRow:
     unit: Literal["s", "byte"]
     ours: tuple[float, ...]
     other: tuple[float, ...]
+    low: float | None = None
+    high: float | None = None
     largest_difference: float | None = None
     tolerance: float | None = None
 

@@ -1,18 +1,21 @@
-"""What the attention kernels cost beside their naive dense form and beside each other, as ratios in one process."""
+"""What the attention kernels cost beside plain forms of attention and beside each other, as ratios in one process."""
 
 import ctypes
+import shutil
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from scipy.stats import binom
 
 from benchmarks.cell import InvalidMeasurementError
 from benchmarks.kernels.computations import (
     RANKED_ITEMS,
     RANKED_USERS,
     Computation,
+    Group,
     both,
     build_model,
     causal_softmax,
@@ -23,6 +26,7 @@ from benchmarks.kernels.computations import (
     serving,
     training,
 )
+from benchmarks.kernels.plain import COMPILED, FORMS, Form, plain
 from benchmarks.kernels.record import KernelRow, KernelSettings
 from benchmarks.probes.clock import interleaved
 from benchmarks.probes.peak import peak_bytes
@@ -35,7 +39,8 @@ FAST: Kernel = "segmented"
 PLAIN: Kernel = "naive"
 TOLERANCE = 1e-4  # of float32 numbers that are summed in another order; measured: up to 1e-5
 TOLERANCE_BFLOAT16 = 0.5  # through 16 layers of numbers of 8 bits; measured: 0.2, and 1 without attention
-KEPT = "hstu, serving, naive over segmented, freed memory kept by the process"
+KEPT = "freed memory kept by the process"
+COMPILERS = ("c++", "g++", "clang++")  # what `torch.compile` takes on a CPU; without one its rows are not there
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of the GNU C library's mallopt
 
 
@@ -52,6 +57,7 @@ class Sides:
         inverse: whether the ratio is ours over other.
         bound: what is asked of the ratio.
         memory: whether peaks of memory are compared, not times.
+        form: the plain form that the other side attends by; None is our reference.
     """
 
     ours: Callable[[], object]
@@ -62,16 +68,25 @@ class Sides:
     inverse: bool = False
     bound: float | None = None
     memory: bool = False
+    form: Form | None = None
 
     @classmethod
-    def fast_beside_plain(cls, computation: Computation, **options: Any) -> "Sides":
-        """One computation by the fast kernels and by the plain form."""
-        return cls(ours=lambda: computation(FAST), other=lambda: computation(PLAIN), checks=(computation,), **options)
+    def fast_beside_plain(cls, computation: Computation, *, form: Form | None = None, **options: Any) -> "Sides":
+        """One computation by the fast kernels and by a plain form."""
+        return cls(ours=lambda: computation(FAST), other=lambda: by_form(computation, form), checks=(computation,), form=form, **options)
 
     @classmethod
     def one_beside_another(cls, ours: Computation, other: Computation, **options: Any) -> "Sides":
         """Two computations, both by the fast kernels."""
         return cls(ours=lambda: ours(FAST), other=lambda: other(FAST), checks=(ours, other), inverse=True, **options)
+
+
+def by_form(computation: Computation, form: Form | None) -> tuple[Group, ...]:
+    """A computation with attention in a plain form, our reference where it is None."""
+    if form is None:
+        return computation(PLAIN)
+    with plain(form):
+        return computation(PLAIN)
 
 
 def names(device: str) -> list[str]:
@@ -92,7 +107,8 @@ def check_row(payload: Mapping[str, Any], report_phase: Callable[[str], None]) -
     """
     report_phase("compare")
     sides = _sides(payload)
-    difference = max(largest_difference(check(FAST), check(PLAIN)) for check in sides.checks)
+    forms = (None,) if sides.form is None else (None, sides.form)
+    difference = max(largest_difference(check(FAST), by_form(check, form)) for check in sides.checks for form in forms)
     if not difference <= sides.tolerance:
         raise InvalidMeasurementError(f"outputs differ from the plain form by {difference:.3g}; expected at most {sides.tolerance:g}")
     return {"largest_difference": difference, "tolerance": sides.tolerance}
@@ -104,9 +120,12 @@ def measure_row(payload: Mapping[str, Any], report_phase: Callable[[str], None])
     settings: KernelSettings = payload["settings"]
     sides = _sides(payload)
     ratio, ours, other = (_peaks if sides.memory else _times)(sides, settings)
+    low, high = (None, None) if sides.memory else interval_of_pairs(_ratios(ours, other, sides))
     return KernelRow(
         name=payload["name"],
         ratio=ratio,
+        low=low,
+        high=high,
         bound=sides.bound,
         higher_is_better=not sides.inverse,
         share_of_flops=sides.share,
@@ -131,8 +150,22 @@ def _sides(payload: Mapping[str, Any]) -> Sides:
 
 def _times(sides: Sides, settings: KernelSettings) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
     ours, other = interleaved([sides.ours, sides.other], rounds=settings.rounds, device=settings.device)
-    ratio = statistics.median(other) / statistics.median(ours)
-    return (1 / ratio if sides.inverse else ratio) / sides.share, tuple(ours), tuple(other)
+    return statistics.median(_ratios(ours, other, sides)), tuple(ours), tuple(other)
+
+
+def _ratios(ours: Sequence[float], other: Sequence[float], sides: Sides) -> list[float]:
+    """Of the two samples of each round, which were taken one behind the other."""
+    ratios = [theirs / own for own, theirs in zip(ours, other, strict=True)]
+    return [(1 / ratio if sides.inverse else ratio) / sides.share for ratio in ratios]
+
+
+def interval_of_pairs(ratios: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
+    """The 95% interval of the median of pairs by the sign test, whatever their distribution; None with fewer than 6 pairs."""
+    below = int(binom.ppf(0.025, len(ratios), 0.5))
+    if below < 1:
+        return None, None
+    ordered = sorted(ratios)
+    return ordered[below - 1], ordered[-below]
 
 
 def _peaks(sides: Sides, settings: KernelSettings) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
@@ -151,14 +184,26 @@ def _with_freed_memory_kept(sides: Sides) -> Sides:
     return sides
 
 
-def _full(settings: KernelSettings, make: Callable[..., Computation], *, bound: float, memory: bool = False) -> Sides:
-    """Full attention over the window, by the fast kernels and by the plain form."""
-    return Sides.fast_beside_plain(make(settings, build_model(settings, "full")), bound=bound, memory=memory, inverse=memory)
+def _full(
+    settings: KernelSettings, make: Callable[..., Computation], *, bound: float, memory: bool = False, form: Form | None = None
+) -> Sides:
+    """Full attention over the window, by the fast kernels and by a plain form."""
+    return Sides.fast_beside_plain(make(settings, build_model(settings, "full")), form=form, bound=bound, memory=memory, inverse=memory)
 
 
-def _served(settings: KernelSettings) -> Sides:
-    """Serving with tokens, by the fast kernels and by the plain form."""
-    return Sides.fast_beside_plain(serving(settings, build_model(settings, "experts", tokens=settings.tokens)), bound=3.0)
+def _served(settings: KernelSettings, form: Form) -> Sides:
+    """Serving with tokens, by the fast kernels and by a plain form."""
+    return Sides.fast_beside_plain(serving(settings, build_model(settings, "experts", tokens=settings.tokens)), form=form, bound=3.0)
+
+
+def _of_forms() -> Iterator[tuple[str, Callable[[KernelSettings], Sides]]]:
+    """Rows of each plain form: a forward pass, a training step, serving, and serving with memory at hand."""
+    for name, form in FORMS.items():
+        ours = f"{name} over segmented"
+        yield f"hstu, full forward, {ours}", lambda s, form=form: _full(s, forward, bound=2.5, form=form)
+        yield f"hstu, full training step, {ours}", lambda s, form=form: _full(s, training, bound=2.5, form=form)
+        yield f"hstu, serving, {ours}", lambda s, form=form: _served(s, form)
+        yield f"hstu, serving, {ours}, {KEPT}", lambda s, form=form: _with_freed_memory_kept(_served(s, form))
 
 
 def _long_training(settings: KernelSettings, *, timed: bool = False, memory: bool = False) -> Sides:
@@ -231,10 +276,7 @@ def _ranking(settings: KernelSettings, width: int, bound: float) -> Sides:
 
 
 _ROWS: tuple[tuple[str, Callable[[KernelSettings], Sides]], ...] = (
-    ("hstu, full forward, naive over segmented", lambda s: _full(s, forward, bound=10.0)),
-    ("hstu, full training step, naive over segmented", lambda s: _full(s, training, bound=6.0)),
-    ("hstu, serving, naive over segmented", _served),
-    (KEPT, lambda s: _with_freed_memory_kept(_served(s))),
+    *_of_forms(),
     ("hstu, peak bytes of a forward, segmented over naive", lambda s: _full(s, forward, bound=1 / 8, memory=True)),
     ("hstu, peak bytes of a training step, segmented over naive", lambda s: _full(s, training, bound=1 / 8, memory=True)),
     ("hstu, serve over full, time over FLOPs", lambda s: _share(s, "serve")),
@@ -263,4 +305,6 @@ _GPU_ROWS: tuple[tuple[str, Callable[[KernelSettings], Sides]], ...] = (
 
 def _rows(device: str) -> tuple[tuple[str, Callable[[KernelSettings], Sides]], ...]:
     rows = _ROWS + _GPU_ROWS if device == "cuda" else _ROWS
-    return rows if hasattr(ctypes.CDLL(None), "mallopt") else tuple(row for row in rows if row[0] != KEPT)
+    compiles = device == "cuda" or any(map(shutil.which, COMPILERS))
+    keeps = hasattr(ctypes.CDLL(None), "mallopt")
+    return tuple(row for row in rows if (keeps or KEPT not in row[0]) and (compiles or COMPILED not in row[0]))

@@ -32,10 +32,14 @@ def _entries(row: KernelRow) -> tuple[Entry, ...]:
     tone = "" if bound is None else "fine" if (ratio >= bound if higher else ratio <= bound) else "warn"
     asked = "" if bound is None else f"{'at least' if higher else 'at most'} {text.significant(bound)}"
     return (
-        Entry(text=text.significant(ratio), order=ratio, tone=tone),
+        Entry(text=text.significant(ratio), order=ratio, tone=tone, detail=_interval(row)),
         Entry(text=asked, order=bound),
         *(_median(samples, row.unit) for samples in (row.ours, row.other)),
     )
+
+
+def _interval(row: KernelRow) -> str:
+    return "" if row.low is None or row.high is None else f"{text.significant(row.low)} to {text.significant(row.high)}"
 
 
 def _median(samples: Sequence[float], unit: str) -> Entry:

@@ -72,14 +72,14 @@ def test_a_row_without_an_answer_is_named_and_nothing_is_written(tmp_path, monke
     assert kernels.main(["--out", str(tmp_path)]) == 3
     err = capsys.readouterr().err
     assert "where it was" in err
-    assert "hstu, full forward, naive over segmented: crash: MemoryError: no more; nothing was written" in err
+    assert "hstu, full forward, dense einsum over segmented: crash: MemoryError: no more; nothing was written" in err
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        (["--only", "nothing like it"], "hstu, full forward, naive over segmented"),
+        (["--only", "nothing like it"], "hstu, full forward, dense einsum over segmented"),
         (["--rounds", "0"], "--rounds: 0; expected at least 1"),
         (["--out", "{tmp}/file"], "{tmp}/file is a file; expected a folder"),
         (["--out", "{tmp}/taken"], "{tmp}/taken/kernels is a file; expected a folder"),
