@@ -1,15 +1,13 @@
 """A cell: one configuration to measure, and the identity under which its record is kept."""
 
 import dataclasses
-import hashlib
-import json
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Self
 
-from benchmarks.plans import blocks_of
 from persrec import names
 
 ELASTIC_FIELDS = ("elastic_tokens", "elastic_history")  # what an elastic model is trained with, in any order
@@ -367,14 +365,20 @@ def changed_at_evaluation(cell: Cell) -> dict[str, Any]:
     return {name: value for name in EVALUATION_FIELDS if (value := getattr(cell, name)) != DEFAULTS[name]}
 
 
-def canonical(values: Mapping[str, Any]) -> str:
-    """The one JSON text of ``values``: keys sorted, no spaces, floats by ``repr``."""
-    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+def blocks_of(plan: str) -> tuple[tuple[int, int], ...]:
+    """Offsets and counts of ``100:2+180:4``.
 
-
-def digest(values: Mapping[str, Any]) -> str:
-    """SHA-256 of the canonical JSON."""
-    return hashlib.sha256(canonical(values).encode()).hexdigest()
+    Raises:
+        ValueError: the text is no such list, or its offsets do not rise from above 0.
+    """
+    parts = [tuple(part.split(":")) for part in plan.split("+")]
+    if not all(len(part) == 2 and all(number.isdecimal() for number in part) for part in parts):
+        raise ValueError(f"plan: {plan!r}; expected {', '.join(names.PLANS)}, or offsets with counts such as 100:2+180:4")
+    blocks = tuple((int(offset), int(count)) for offset, count in parts)
+    offsets = [0, *(offset for offset, _ in blocks)]
+    if any(later <= earlier for earlier, later in itertools.pairwise(offsets)):
+        raise ValueError(f"plan: {plan!r}; expected offsets that rise from above 0")
+    return blocks
 
 
 def _having(trait: str) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.cell import EVALUATION_FIELDS, Cell, digest
+from benchmarks.cell import EVALUATION_FIELDS, Cell
 from benchmarks.measures import COST_KINDS, QUALITY_KINDS, versions_of
+from benchmarks.text import digest
 from persrec import names
 
 MODEL_FIELDS = (

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from benchmarks.cell import Cell, digest
+from benchmarks.cell import Cell
+from benchmarks.text import digest
 from persrec import names
 from persrec.names import Part
 

@@ -1,11 +1,15 @@
 """Numbers and texts as people read them: SI for FLOPs, binary units for bytes, as many digits as mean something.
 
-The one home for every command: the terminal, Markdown and the page print the same value alike. Imports nothing of the project.
+The one home for every command: the terminal, Markdown and the page print the same value alike. Beside them the one JSON text of values,
+which keys are digests of. Imports nothing of the project.
 """
 
+import hashlib
+import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 MISSING = "\N{EN DASH}"
 _SI = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
@@ -145,3 +149,13 @@ def sentence(text: str) -> str:
 
 def _not_finite(value: float) -> str:
     return "not a number" if math.isnan(value) else f"{MINUS if value < 0 else ''}infinite"
+
+
+def canonical(values: Mapping[str, Any]) -> str:
+    """The one JSON text of ``values``: keys sorted, no spaces, floats by ``repr``."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def digest(values: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical JSON."""
+    return hashlib.sha256(canonical(values).encode()).hexdigest()

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.analysis.estimates import Estimate, Floats, interval_over
-from benchmarks.cell import ELASTIC_FIELDS, EVALUATION_FIELDS, Cell, canonical, changed_at_evaluation
+from benchmarks.cell import ELASTIC_FIELDS, EVALUATION_FIELDS, Cell, blocks_of, changed_at_evaluation
 from benchmarks.measures import LEDGER_TOLERANCE, MEASURES, counts_agree
-from benchmarks.plans import blocks_of
 from benchmarks.records import LedgerRow, Metric, Parts, Record
+from benchmarks.text import canonical
 from persrec import names
 
 QUALITY_METRICS = ("ndcg@10", "recall@10")

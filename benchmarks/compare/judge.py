@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.cell import Cell, digest
+from benchmarks.cell import Cell
 from benchmarks.compare.statistics import EFFECT, MEMORY, TIME, Effect, Floats, Rule, Words, effect, judge, pairs_needed
 from benchmarks.compare.turns import BASE, HEAD, Pair, WorkOrder
 from benchmarks.compare.worker import COMPRESS, PLANTED, SERVE, TRAIN
@@ -17,7 +17,7 @@ from benchmarks.findings import Line, Verdict
 from benchmarks.grids import Grid
 from benchmarks.labels import Labels
 from benchmarks.measures import NOTICEABLE_LOAD
-from benchmarks.text import change, milliseconds, nbytes, percent
+from benchmarks.text import change, digest, milliseconds, nbytes, percent
 from persrec import names
 
 HEADINGS = ("base", "head", "change", "99% low", "99% high", "spread", "pairs for +20%")

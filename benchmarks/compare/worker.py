@@ -38,7 +38,7 @@ def main() -> int:
     order = json.loads(sys.stdin.readline())
     with os.fdopen(os.dup(1), "w", buffering=1) as answers:
         os.dup2(2, 1)  # what the measured code prints is no answer
-        instrument("tether").end_with_parent()
+        instrument("isolation/tether").end_with_parent()
         if hasattr(os, "sched_setaffinity"):  # Linux's
             os.sched_setaffinity(0, order["affinity"])
         measure = measurer(order)

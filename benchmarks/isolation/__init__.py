@@ -28,8 +28,8 @@ from typing import Any
 
 from benchmarks.cell import UnsupportedError
 from benchmarks.isolation.failures import meaning_of
+from benchmarks.isolation.tether import end_with_parent
 from benchmarks.records import Status
-from benchmarks.tether import end_with_parent
 
 ReportPhase = Callable[[str], None]
 
@@ -39,7 +39,7 @@ LOG_TAIL_LINES = 40
 LOG_TAIL_BYTES = 64 * 1024
 GRACE_SECONDS = 5.0  # for a process that has answered to come to its end
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-TETHERED = "benchmarks.tethered"
+TETHERED = "benchmarks.isolation.tethered"
 LONGEST_WAIT_S = 86400.0  # the system calls that wait take no much longer time; whoever waits looks again and waits on
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 

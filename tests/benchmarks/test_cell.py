@@ -11,9 +11,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from benchmarks.cell import DEFAULTS, LATER_FIELDS, Cell, canonical, digest
+from benchmarks.cell import DEFAULTS, LATER_FIELDS, Cell
 from benchmarks.keys import cell_key
 from benchmarks.measures import MEASURES, versions
+from benchmarks.text import canonical, digest
 
 CELL = Cell(backbone="hstu", compression="experts", history=224, tokens=4, segments=2, dropout=0.2)
 OTHER = {
@@ -172,7 +173,8 @@ def test_no_number_without_a_json_word_gets_a_key() -> None:
 
 
 def test_a_key_is_the_same_in_every_process() -> None:
-    code = "from benchmarks.cell import *; print(digest(Cell(backbone='hstu', compression='full', elastic_tokens=(1, 2)).to_dict()))"
+    cell = "Cell(backbone='hstu', compression='full', elastic_tokens=(1, 2))"
+    code = f"from benchmarks.cell import *; from benchmarks.text import *; print(digest({cell}.to_dict()))"
     found = {
         subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed, "PYTHONPATH": "."}

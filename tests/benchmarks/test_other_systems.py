@@ -58,7 +58,7 @@ def test_peak_memory_is_null_with_a_reason(tmp_path: Path) -> None:
 ISOLATED = """
 from pathlib import Path
 from benchmarks.isolation import Job, _apply_limits, _kernel_oom_kills
-from benchmarks.tether import end_with_parent
+from benchmarks.isolation.tether import end_with_parent
 end_with_parent()
 _apply_limits(Job(function="odd_jobs:wait", payload={}, log_path=Path("log"), affinity=(0,)))
 print(_kernel_oom_kills())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_isolation import gone
 
-from benchmarks import tether
+from benchmarks.isolation import tether
 
 TETHER = Path(tether.__file__)
 

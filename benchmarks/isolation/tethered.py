@@ -4,6 +4,6 @@ A fork server is told modules to import and no function to call, so the call hap
 after its parent only once it serves; what it imports before that takes seconds.
 """
 
-from benchmarks.tether import end_with_parent
+from benchmarks.isolation.tether import end_with_parent
 
 end_with_parent()

@@ -1,0 +1,1 @@
+"""The command that fills the records of one GPU in a few minutes."""
