@@ -9,10 +9,10 @@ from torch import nn
 from persrec.backbones.base import Backbone, BackboneSettings, start_copying
 from persrec.names import Kernel
 from persrec.nn.attention import pointwise_attention
-from persrec.nn.attention.pointwise import Bias
+from persrec.nn.attention.bias import Bias, Pairs
 from persrec.nn.cache import Chunk, KeysValues, KVCache, Past, kept_keys_values
 from persrec.nn.context import Context
-from persrec.nn.positions import PairFeatures, RelativeBias
+from persrec.nn.positions import RelativeBias, pairs_of
 
 START_SCALE, START_BIAS = 0.2, 1.0  # of queries and keys, and of every distance, where a model starts by copying
 
@@ -71,7 +71,7 @@ class HSTULayer(nn.Module):
             self.bias.distance.add_(START_BIAS)
 
     def forward(
-        self, x: torch.Tensor, past: Past | None, context: Context, pairs: PairFeatures | None, kernel: Kernel
+        self, x: torch.Tensor, past: Past | None, context: Context, pairs: Pairs | None, kernel: Kernel
     ) -> tuple[torch.Tensor, KeysValues]:
         """``x`` ``[B, n, D]``; returns the output and all of the chunk's own keys and values."""
         normed = self._norm(x)  # a product each: activations of a wide product's columns, and their gradients, would not lie together
@@ -120,7 +120,7 @@ class HSTU(Backbone):
         """As `Backbone` says."""
         x = F.dropout(chunk.inputs + self.positions(chunk.positions), self.config.dropout, self.training)
         context = Context(chunk, cache)
-        pairs = PairFeatures(context) if self.config.relative_bias else None
+        pairs = pairs_of(context) if self.config.relative_bias else None
         own = []
         for index, layer in enumerate(self.layers):
             x, (k, v) = layer(x, cache.past(index), context, pairs, self.kernel)

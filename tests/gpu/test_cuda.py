@@ -11,7 +11,7 @@ from persrec.data.windows import WindowShape, build_windows
 from persrec.evaluation.states import user_states
 from persrec.names import CACHE_PRECISIONS
 from persrec.nn.attention import pointwise_attention, softmax_attention
-from persrec.nn.positions import time_buckets
+from persrec.nn.attention.bias import time_buckets
 from persrec.serving import CacheStore, pack
 from persrec.training import Trainer
 

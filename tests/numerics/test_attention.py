@@ -1,26 +1,28 @@
+import itertools
 import math
 from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
-from attention_inputs import attention_inputs, outputs_and_gradients
+from attention_inputs import TIMES, attention_inputs, outputs_and_gradients, random_pairs, with_unknown
 from hypothesis import given
 from hypothesis import strategies as st
 from small_models import CASES, build, random_windows
 
 from persrec.nn import attention as attention_module
+from persrec.nn.attention import bias as bias_module
 from persrec.nn.attention import blocks as blocks_module
 from persrec.nn.attention import executed_pairs, pointwise_attention, softmax_attention
 from persrec.nn.attention import pointwise as pointwise_module
 from persrec.nn.attention import softmax as softmax_module
+from persrec.nn.attention.bias import BUCKET_WIDTH, TIME_BUCKETS, UNKNOWN_TIME, Bias, Pairs, TableGradients, bucket_starts, time_buckets
 from persrec.nn.attention.fused import fused_softmax
 from persrec.nn.attention.naive import causal_mask
-from persrec.nn.attention.pointwise import Bias
 from persrec.nn.attention.visible import first_query, keys_seen, sees
 from persrec.nn.cache import Chunk, empty_cache
 from persrec.nn.context import Context
-from persrec.nn.positions import BUCKET_WIDTH, TIME_BUCKETS, UNKNOWN_TIME, PairFeatures, RelativeBias, time_buckets
+from persrec.nn.positions import RelativeBias, pairs_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -31,16 +33,31 @@ CLOSE = {"rtol": 0, "atol": 1e-6}  # in float64, so that no sum's order matters
 
 @pytest.fixture(params=["as shipped", "small blocks"])
 def blocks(request, monkeypatch):
-    """Small blocks: 4 query rows at a time, of a few users or of some heads of one."""
+    """Small blocks: 4 query rows at a time, of a few users or of some heads of one; and buckets by their runs, however few pairs."""
     if request.param == "small blocks":
+        monkeypatch.setattr(bias_module, "FEW", 0)
         monkeypatch.setattr(blocks_module, "QUERY_ROWS", 4)
         monkeypatch.setitem(blocks_module.BLOCK_ELEMENTS, "cpu", 200)
+
+
+def bias_by_loops(bias, users):
+    """The definition of METHOD, pair by pair."""
+    pairs = bias.pairs
+    out = torch.zeros(users, len(pairs.query_positions), len(pairs.key_positions), dtype=bias.distance.dtype)
+    for user, row, key in itertools.product(*(range(size) for size in out.shape)):
+        slots = max(0, int(pairs.query_positions[row] - pairs.key_positions[key]))
+        out[user, row, key] = bias.distance[slots]
+        if bias.interval is not None:
+            times = pairs.query_times[user, row], pairs.key_times[user, key]
+            out[user, row, key] += bias.interval[int(time_buckets(*(time.view(1, 1) for time in times)))]
+    return out
 
 
 def pointwise_by_loops(q, k, v, *, prefix, valid, bias, divisor):
     """The formula of METHOD, pair by pair."""
     users, heads, queries, _ = q.shape
     out = torch.zeros(users, heads, queries, v.shape[-1], dtype=q.dtype)
+    dense_bias = None if bias is None else bias_by_loops(bias, users)
     for user in range(users):
         for head in range(heads):
             for row in range(queries):
@@ -49,11 +66,60 @@ def pointwise_by_loops(q, k, v, *, prefix, valid, bias, divisor):
                         continue
                     score = q[user, head, row] @ k[user, head, key]
                     if bias is not None:
-                        score = score + bias.distance[bias.distances[row, key]]
-                        if bias.interval is not None:
-                            score = score + bias.interval[int(bias.buckets[user, row, key])]
+                        score = score + dense_bias[min(user, len(dense_bias) - 1), row, key]
                     out[user, head, row] += score * torch.sigmoid(score) / divisor * v[user, head, key]
     return out
+
+
+@given(
+    users=st.integers(1, 3),
+    queries=st.integers(1, 40),
+    prefix=st.integers(0, 20),
+    kind=st.sampled_from((None, *TIMES)),
+    step=st.integers(1, 2),
+    gap=st.booleans(),
+    seed=st.integers(0, 9999),
+    data=st.data(),
+)
+def test_a_block_of_the_bias_and_its_gradients_are_those_of_the_definition(users, queries, prefix, kind, step, gap, seed, data):
+    random = torch.Generator().manual_seed(seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bias_module, "FEW", 0)
+        pairs = random_pairs(users, queries, prefix, random=random, kind=kind, step=step)
+        if gap and prefix:  # as tokens of an earlier segment stand in front of a segment's slots
+            moved = pairs.key_positions.clone()
+            moved[prefix:] += 7
+            pairs = Pairs.of(moved[prefix:], moved, pairs.query_times, pairs.key_times)
+        assert (pairs.runs is not None) == (kind in ("ascending", "unknown")) or kind == "any"
+        tables = [torch.randn(200, generator=random, dtype=torch.float64), torch.randn(TIME_BUCKETS, generator=random, dtype=torch.float64)]
+        leaves = [table.requires_grad_() for table in tables]
+        bias = Bias(distance=leaves[0], interval=None if kind is None else with_unknown(leaves[1]), pairs=pairs)
+        rows = data.draw(st.integers(0, queries - 1))
+        rows = slice(rows, data.draw(st.integers(rows + 1, queries)))
+        some = data.draw(st.integers(0, users - 1))
+        some = slice(some, data.draw(st.integers(some + 1, users)))
+        keys = slice(0, keys_seen(rows.stop - 1, prefix))
+        dense = bias.dense()
+        expected = (dense if len(dense) == 1 else dense[some])[:, rows, keys]
+        seen = causal_mask(queries, prefix, torch.device("cpu"))[rows, keys]
+        torch.testing.assert_close(bias.block(some, rows, keys) * seen, expected * seen, **CLOSE)
+        slope = torch.randn(some.stop - some.start, 2, *seen.shape, generator=random, dtype=torch.float64) * seen
+        sums = TableGradients(bias)
+        sums.add(slope, some, rows, keys)
+        gradients = torch.autograd.grad((expected[:, None] * slope).sum(), leaves, allow_unused=True)
+        torch.testing.assert_close(sums.distance, gradients[0], **CLOSE)
+        if kind is not None:
+            torch.testing.assert_close(sums.interval[:TIME_BUCKETS], gradients[1], **CLOSE)
+
+
+def test_a_bucket_starts_where_the_function_says():
+    starts = torch.tensor(bucket_starts())
+    assert starts.tolist() == sorted(starts.tolist())
+    at, before = (time_buckets(torch.tensor([[1]]) + difference, torch.tensor([[1]])).item() for difference in (starts[37], starts[37] - 1))
+    assert (at, before) == (37, 36)
+    everywhere = starts[:60]
+    zero = torch.ones(1, 1, dtype=torch.int64)
+    assert time_buckets(zero + everywhere, zero)[0, :, 0].tolist() == [int((starts <= start).sum()) - 1 for start in everywhere]
 
 
 @given(queries=st.integers(1, 9), prefix=st.integers(0, 9))
@@ -102,7 +168,7 @@ def test_the_segmented_kernels_gradients_are_those_of_finite_differences():
     leaves, valid, tables = attention_inputs((2, 1, 5, 2, 2))
 
     def call(q, k, v, distance, interval):
-        bias = Bias(distance=distance, distances=tables.distances, interval=interval, buckets=tables.buckets)
+        bias = Bias(distance=distance, interval=with_unknown(interval), pairs=tables.pairs)
         return pointwise_attention(q, k, v, prefix=2, valid=valid, bias=bias, divisor=3.0, kernel="segmented")
 
     assert torch.autograd.gradcheck(call, leaves)
@@ -296,9 +362,7 @@ def test_executed_pairs_are_the_scores_that_the_kernel_computes(module, name, qu
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float16, 1e-2), (torch.bfloat16, 1e-1)])
 def test_attention_keeps_the_precision_it_is_given(kernel, dtype, tolerance):
     (q, k, v, *_), valid, tables = attention_inputs((2, 2, 7, 2, 3))
-    rounded = Bias(
-        distance=tables.distance.to(dtype), distances=tables.distances, interval=tables.interval.to(dtype), buckets=tables.buckets
-    )
+    rounded = Bias(distance=tables.distance.to(dtype), interval=tables.interval.to(dtype), pairs=tables.pairs)
     with torch.no_grad():
         given_precision = [tensor.to(dtype) for tensor in (q, k, v)]
         hstu = pointwise_attention(*given_precision, prefix=2, valid=valid, bias=rounded, divisor=10.0, kernel=kernel)
@@ -365,7 +429,7 @@ def test_the_bias_is_by_slot_distance_and_by_bucket_and_nothing_for_an_unknown_t
         kept=0,
         items=3,
     )
-    pairs = PairFeatures(Context(chunk, empty_cache(users=1, layout="", timed=True, device=torch.device("cpu"))))
+    pairs = pairs_of(Context(chunk, empty_cache(users=1, layout="", timed=True, device=torch.device("cpu"))))
     block = bias(pairs).block(slice(None), slice(None), slice(3))[0]
     # below the diagonal and on it: 100 times the distance of slots, plus 1 + bucket where both times are known
     day = bucket(90_000, 1000)

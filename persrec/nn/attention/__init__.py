@@ -13,10 +13,11 @@ from importlib.util import find_spec
 import torch
 
 from persrec.names import Kernel
+from persrec.nn.attention.bias import Bias
 from persrec.nn.attention.blocks import row_blocks
 from persrec.nn.attention.fused import fused_softmax
 from persrec.nn.attention.naive import causal_mask, naive_pointwise, naive_softmax
-from persrec.nn.attention.pointwise import Bias, PointwiseBlocks
+from persrec.nn.attention.pointwise import PointwiseBlocks
 from persrec.nn.attention.recomputed import Attention, recomputed
 from persrec.nn.attention.softmax import SoftmaxBlocks
 from persrec.nn.attention.visible import keys_seen
@@ -38,7 +39,7 @@ def pointwise_attention(
     """Pointwise attention of a segment's queries ``[B, H, n, d]`` over ``m = prefix + n`` keys, ``valid`` ``[B, m]``."""
     if kernel == "naive":
         mask = causal_mask(q.shape[2], prefix, q.device) & valid[:, None, None, :]
-        everything = None if bias is None else bias.block(slice(None), slice(None), slice(None))[:, None]
+        everything = None if bias is None else bias.dense()[:, None]
         return naive_pointwise(q, k, v, mask, everything, divisor)
     v = v * (valid[:, None, :, None].to(v.dtype) / divisor)  # an unseen key weighs nothing, so no mask is needed on the scores
     tables = (None, None) if bias is None else (bias.distance, bias.interval)

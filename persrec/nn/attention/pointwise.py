@@ -12,36 +12,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from persrec.nn.attention.bias import Bias, TableGradients
 from persrec.nn.attention.blocks import Block, blocks, grouped, room_for, room_for_output, ungrouped
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Bias:
-    """Relative attention bias of one layer, shared by its heads.
-
-    Attributes:
-        distance: ``[N]`` by the distance of slots.
-        distances: ``[n, m]`` int32 slot distance of query and key; where the key lies later, any valid index.
-        interval: ``[buckets + 1]`` by bucketed time difference, the last entry for an unknown time; or None.
-        buckets: ``[B, n, m]`` uint8 indices into ``interval``; or None.
-    """
-
-    distance: torch.Tensor
-    distances: torch.Tensor
-    interval: torch.Tensor | None
-    buckets: torch.Tensor | None
-
-    def block(self, users: slice, rows: slice, keys: slice) -> torch.Tensor:
-        """The bias of some users' query rows against some keys, ``[B or 1, rows, keys]``."""
-        by_distance = _taken(self.distance, self.distances[rows, keys])[None]
-        if self.interval is None or self.buckets is None:
-            return by_distance
-        return _taken(self.interval, self.buckets[users, rows, keys].int()).add_(by_distance)
-
-
-def _taken(table: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
-    """Entries of a table ``[n]``, shaped as ``indices``; on a CPU several times faster than indexing."""
-    return table.index_select(0, indices.flatten()).view(indices.shape)
 
 
 def _scores(q: torch.Tensor, k: torch.Tensor, block: Block, bias: Bias | None, room: torch.Tensor) -> torch.Tensor:
@@ -81,7 +53,7 @@ class PointwiseBlocks:
         parts, heads = blocks(q, self.prefix), q.shape[1]
         q, k, v, grad_out = grouped(q, k, v, grad)
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        tables = _TableGradients(self.bias)
+        tables = TableGradients(self.bias)
         room, room_of_gates, room_of_slopes = (room_for(parts, q) for _ in range(3))
         one = q.new_ones(())
         for block in parts:
@@ -95,28 +67,5 @@ class PointwiseBlocks:
             grad_v[groups, keys].add_(torch.bmm(weights.transpose(1, 2), out))
             grad_q[groups, rows] = torch.bmm(slope, k[groups, keys])
             grad_k[groups, keys].add_(torch.bmm(slope.transpose(1, 2), q[groups, rows]))
-            tables.add(slope, block)
+            tables.add(block.per_user(slope), block.users, block.rows, block.keys)
         return *(ungrouped(part, heads) for part in (grad_q, grad_k, grad_v)), tables.distance, tables.interval
-
-
-class _TableGradients:
-    """Sums the scores' gradients into the bias tables."""
-
-    def __init__(self, bias: Bias | None) -> None:
-        self._bias = bias
-        self.distance = None if bias is None else torch.zeros_like(bias.distance)
-        self.interval = None if bias is None or bias.interval is None else torch.zeros_like(bias.interval)
-
-    def add(self, slope: torch.Tensor, block: Block) -> None:
-        """Adds a block's, ``[G, r, c]``."""
-        if self._bias is None or self.distance is None:
-            return
-        if self.interval is None or self._bias.buckets is None:
-            per_pair = slope.sum(0)
-        else:
-            per_user = block.per_user(slope).sum(1)
-            per_pair = per_user.sum(0)
-            buckets = self._bias.buckets[block.users, block.rows, block.keys].flatten()
-            self.interval += torch.bincount(buckets, weights=per_user.flatten(), minlength=len(self.interval)).to(self.interval.dtype)
-        indices = self._bias.distances[block.rows, block.keys].flatten()
-        self.distance.index_add_(0, indices, per_pair.flatten().to(self.distance.dtype))

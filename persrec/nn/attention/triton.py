@@ -16,7 +16,7 @@ import torch
 import triton
 import triton.language as tl
 
-from persrec.nn.attention.pointwise import Bias
+from persrec.nn.attention.bias import Bias
 from persrec.nn.attention.visible import first_query, keys_seen, sees
 
 ROWS = 64
@@ -226,10 +226,12 @@ class TritonPointwise:
         bias = self.bias
         if bias is None:
             return None, None, None, None
-        distance, distances = bias.distance.contiguous(), bias.distances.contiguous()
-        if bias.interval is None or bias.buckets is None:
+        everything = slice(None)
+        distance, distances = bias.distance.contiguous(), bias.pairs.distances(everything, everything)
+        buckets = bias.pairs.buckets(everything, everything, everything)
+        if bias.interval is None or buckets is None:
             return distance, distances, None, None
-        return distance, distances, bias.interval.contiguous(), bias.buckets.contiguous()
+        return distance, distances, bias.interval.contiguous(), buckets
 
     def _sizes(self, q: torch.Tensor, v: torch.Tensor) -> tuple[int, ...]:
         return q.shape[2], v.shape[2], self.prefix, q.shape[3], v.shape[3]

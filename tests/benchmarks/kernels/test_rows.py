@@ -144,7 +144,7 @@ def test_a_gpus_rows_compare_the_dense_form_in_bfloat16(options, monkeypatch):
     attend = hstu.pointwise_attention
 
     def noted(q, k, v, *, kernel, bias, **rest):
-        calls.append((kernel, q.dtype, k.shape[2], bias.buckets is not None))
+        calls.append((kernel, q.dtype, k.shape[2], bias.interval is not None))
         return attend(q, k, v, kernel=kernel, bias=bias, **rest)
 
     monkeypatch.setattr(hstu, "pointwise_attention", noted)
