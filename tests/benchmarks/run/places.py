@@ -11,6 +11,8 @@ from benchmarks.records import RunRecords, load_records
 GRID = """
 [dataset.synthetic]
 dataset_size = "tiny"
+[limits]
+processes = 1
 [[sweep]]
 backbone = "hstu"
 compression = ["full", "recent"]
@@ -30,7 +32,7 @@ MODELS = 3  # the two expert cells share an elastic one, the floor has none
 SHAPES = 4  # the floor has none
 WITH_COST = ["hstu full 0", "hstu recent 0", "sasrec experts 0", "sasrec experts 4"]
 ALL = sorted([*WITH_COST, "popularity none 0"])
-COST_KINDS = ["flops", "memory", "throughput", "latency", "training_cost"]
+COST_KINDS = ["flops", "memory", "throughput", "latency", "request", "training_cost"]
 
 LONG_S = 300.0  # until a test gives up: no verdict hangs on how fast the machine is
 

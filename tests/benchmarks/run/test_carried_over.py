@@ -14,6 +14,8 @@ from benchmarks import digests, measures, store
 from benchmarks.records import Metric, Record
 
 TWO_SEEDS = """
+[limits]
+processes = 1
 [[sweep]]
 dataset_size = "tiny"
 backbone = "hstu"

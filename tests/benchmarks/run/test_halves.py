@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from places import ALL, CELLS, COST_KINDS, MODELS, WITH_COST, Call, Start, done, of_kind, records, wait_for
+from places import ALL, CELLS, COST_KINDS, LONG_S, MODELS, SHAPES, WITH_COST, Call, Start, done, of_kind, records, wait_for
 from tiny_cells import costs_of
 
 from benchmarks import digests, store
@@ -129,6 +129,8 @@ def test_one_half_is_measured_and_the_other_stays_and_a_plain_run_completes(
 
 
 SHARED = """
+[limits]
+processes = 1
 [defaults]
 dataset_size = "tiny"
 backbone = "hstu"
@@ -210,7 +212,7 @@ def test_a_run_killed_between_quality_and_cost_keeps_the_quality(place: Path, st
     assert len(before) == CELLS
     done(place)
     again = start()
-    assert again.communicate(timeout=60)[1] == ""
+    assert again.communicate(timeout=LONG_S)[1] == ""
     assert again.returncode == 0
     assert sorted(done(place)) == [(EVERY_COST, cell) for cell in WITH_COST]
     assert {record.cell_key: record.quality for record in records(place)} == before
@@ -242,3 +244,66 @@ def test_records_hold_no_folder_of_this_machine(place: Path, call: Call) -> None
 )
 def test_what_ends_the_same_way_again_is_tried_once(outcome: Outcome, again: bool) -> None:
     assert sweep._may_be_bad_luck(outcome) == again
+
+
+# Several processes of a shape
+
+
+def with_processes(place: Path, count: int) -> None:
+    grid = place / "own.toml"
+    grid.write_text(grid.read_text().replace("processes = 1", f"processes = {count}"))
+
+
+def test_each_timed_cost_is_taken_in_as_many_processes_as_the_grid_says_round_by_round(place: Path, call: Call) -> None:
+    with_processes(place, 3)
+    assert call() == 0
+    costs = [(kind, cell) for kind, cell in done(place) if kind.startswith("cost")]
+    first, second, third = (costs[start : start + SHAPES] for start in range(0, 3 * SHAPES, SHAPES))
+    assert {kind for kind, _ in first} == {EVERY_COST}
+    assert {kind for kind, _ in second + third} == {f"cost[{','.join(kind for kind in COST_KINDS if kind != 'flops')}]"}
+    assert all(sorted(cell for _, cell in one) == WITH_COST for one in (first, second, third))
+    for record in records(place):
+        if record.cost is not None:
+            assert record.cost.processes == 3
+            assert record.metrics["serve_latency_p50_ms"].method.startswith("median of 3 processes, ")
+    assert all(len(cost.processes) == 3 for cost in costs_of(place / "out").values())
+    assert call() == 0
+    assert done(place) == []
+
+
+def test_processes_that_are_missing_are_added_to_those_that_are_there(place: Path, call: Call) -> None:
+    assert call() == 0
+    before = costs_of(place / "out")
+    done(place)
+    with_processes(place, 3)
+    assert call() == 0
+    added = done(place)
+    assert len(added) == 2 * SHAPES
+    assert not any("flops" in kind for kind, _ in added)
+    for key, cost in costs_of(place / "out").items():
+        assert cost.processes[0] == before[key].processes[0]
+        assert len(cost.processes) == 3
+        assert cost.metrics["serve_flops"] == before[key].metrics["serve_flops"]
+
+
+def test_a_run_killed_between_two_processes_goes_on_with_those_that_are_missing(place: Path, start: Start) -> None:
+    with_processes(place, 2)
+    running = start(most_costs=SHAPES + 1)  # the next one never comes to its end
+    wait_for(lambda: (place / "did").read_text().count("cost[") == SHAPES + 2)
+    running.send_signal(signal.SIGKILL)
+    running.communicate()
+    wait_for(lambda: not relatives(place))
+    known = sum(len(cost.processes) for cost in costs_of(place / "out").values())
+    assert SHAPES < known < 2 * SHAPES
+    done(place)
+    again = start()
+    assert again.communicate(timeout=LONG_S)[1] == ""
+    assert len(done(place)) == 2 * SHAPES - known
+    assert all(len(cost.processes) == 2 for cost in costs_of(place / "out").values())
+
+
+def test_a_process_that_fails_fails_its_shape_and_no_other_is_started_of_it(place: Path, call: Call) -> None:
+    with_processes(place, 3)
+    assert call(fail="cost-memory:full") == 0  # out of memory is a finding
+    failing = [cell for kind, cell in done(place) if kind.startswith("cost") and cell == "hstu full 0"]
+    assert len(failing) == 1
