@@ -4,6 +4,7 @@ A computation draws its inputs once. Called with a kernel it computes by that ke
 be compared with each other before they are timed. With ``naive`` it is the plain form.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from benchmarks.kernels.record import KernelSettings
 from persrec.backbones import BackboneSettings, build_backbone
@@ -28,6 +30,7 @@ SMALL = 1e-3  # of the largest norm in a group; what is smaller may be rounding 
 
 Group = tuple[torch.Tensor, ...]  # tensors of one kind, such as the gradients of all parameters
 Computation = Callable[[Kernel], tuple[Group, ...]]
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def build_model(
@@ -109,18 +112,33 @@ def both(first: Computation, second: Computation) -> Computation:
     return lambda kernel: (*first(kernel), *second(kernel))
 
 
-def causal_softmax(settings: KernelSettings, *, backward: bool) -> Computation:
-    """Causal softmax attention and, where ``backward``, the gradients of its inputs; the plain form is the framework's fused kernel."""
+def fused_causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """The framework's fused causal attention, ``[B, H, n, d]`` as its inputs."""
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+
+
+def flex_causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """The same by FlexAttention, compiled; its mask's blocks are found once."""
+    flex, blocks = _flex(q.shape[2], q.device)
+    out: torch.Tensor = flex(q, k, v, block_mask=blocks)
+    return out
+
+
+@functools.cache
+def _flex(length: int, device: torch.device) -> tuple[Callable[..., torch.Tensor], BlockMask]:
+    blocks = create_block_mask(lambda _user, _head, query, key: query >= key, None, None, length, length, device=device)
+    return torch.compile(flex_attention, dynamic=False), blocks
+
+
+def causal_softmax(settings: KernelSettings, *, backward: bool, plain: Attend = fused_causal) -> Computation:
+    """Causal softmax attention and, where ``backward``, the gradients of its inputs; the plain form is one of the framework's."""
     shape = (settings.users, settings.window, settings.heads, settings.width // settings.heads)
     q, k, v = (torch.randn(shape, device=settings.device).transpose(1, 2).requires_grad_(backward) for _ in range(3))
     valid = torch.ones(settings.users, settings.window, dtype=torch.bool, device=settings.device)
 
     def compute(kernel: Kernel) -> tuple[Group, ...]:
         with torch.inference_mode(mode=not backward):
-            if kernel == "naive":
-                out = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-            else:
-                out = softmax_attention(q, k, v, prefix=0, valid=valid, kernel=kernel)
+            out = plain(q, k, v) if kernel == "naive" else softmax_attention(q, k, v, prefix=0, valid=valid, kernel=kernel)
         return ((out.detach(),), torch.autograd.grad(out.sum(), (q, k, v))) if backward else ((out,),)
 
     return compute

@@ -14,13 +14,16 @@ from benchmarks.cell import InvalidMeasurementError
 from benchmarks.kernels.computations import (
     RANKED_ITEMS,
     RANKED_USERS,
+    Attend,
     Computation,
     Group,
     both,
     build_model,
     causal_softmax,
     compressing,
+    flex_causal,
     forward,
+    fused_causal,
     largest_difference,
     ranking,
     serving,
@@ -40,6 +43,7 @@ PLAIN: Kernel = "naive"
 TOLERANCE = 1e-4  # of float32 numbers that are summed in another order; measured: up to 1e-5
 TOLERANCE_BFLOAT16 = 0.5  # through 16 layers of numbers of 8 bits; measured: 0.2, and 1 without attention
 KEPT = "freed memory kept by the process"
+FLEX = "FlexAttention, compiled"  # its gradients need a GPU
 COMPILERS = ("c++", "g++", "clang++")  # what `torch.compile` takes on a CPU; without one its rows are not there
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of the GNU C library's mallopt
 
@@ -258,9 +262,9 @@ def _compress_segments(settings: KernelSettings, segments: int) -> Sides:
     return Sides.one_beside_another(compressing(settings, many), compressing(settings, one), share=float(segments))
 
 
-def _fused_softmax(settings: KernelSettings, *, backward: bool) -> Sides:
-    """Our softmax kernel over the framework's fused causal attention."""
-    return Sides.fast_beside_plain(causal_softmax(settings, backward=backward), inverse=True, bound=1.0)
+def _softmax(settings: KernelSettings, beside: Attend, *, backward: bool = False) -> Sides:
+    """Our softmax kernel over a causal attention of the framework's."""
+    return Sides.fast_beside_plain(causal_softmax(settings, backward=backward, plain=beside), inverse=True, bound=1.0)
 
 
 def _ranking(settings: KernelSettings, width: int, bound: float) -> Sides:
@@ -286,8 +290,9 @@ _ROWS: tuple[tuple[str, Callable[[KernelSettings], Sides]], ...] = (
     ("hstu, serving behind 16384 items over 256", lambda s: _serve_at(s, 16_384)),
     ("hstu, compressing 4 segments over 1, a segment", lambda s: _compress_segments(s, 4)),
     ("hstu, compressing 16 segments over 1, a segment", lambda s: _compress_segments(s, 16)),
-    ("softmax, full forward over the fused causal kernel", lambda s: _fused_softmax(s, backward=False)),
-    ("softmax, full forward and backward over the fused causal kernel", lambda s: _fused_softmax(s, backward=True)),
+    ("softmax, full forward over the fused causal kernel", lambda s: _softmax(s, fused_causal)),
+    ("softmax, full forward and backward over the fused causal kernel", lambda s: _softmax(s, fused_causal, backward=True)),
+    (f"softmax, full forward over {FLEX}", lambda s: _softmax(s, flex_causal)),
     ("sasrec, serve over full, time over FLOPs", lambda s: _share(s, "serve", backbone="sasrec")),
     ("sasrec, compress + serve over full, time over FLOPs", lambda s: _share(s, "both", backbone="sasrec")),
     ("sasrec, training step of 5 equal segments over full, time over FLOPs", lambda s: _share(s, "train", backbone="sasrec", segments=4)),
@@ -305,6 +310,6 @@ _GPU_ROWS: tuple[tuple[str, Callable[[KernelSettings], Sides]], ...] = (
 
 def _rows(device: str) -> tuple[tuple[str, Callable[[KernelSettings], Sides]], ...]:
     rows = _ROWS + _GPU_ROWS if device == "cuda" else _ROWS
-    compiles = device == "cuda" or any(map(shutil.which, COMPILERS))
-    keeps = hasattr(ctypes.CDLL(None), "mallopt")
-    return tuple(row for row in rows if (keeps or KEPT not in row[0]) and (compiles or COMPILED not in row[0]))
+    lacking = [] if device == "cuda" or any(map(shutil.which, COMPILERS)) else [COMPILED, FLEX]
+    lacking += [] if hasattr(ctypes.CDLL(None), "mallopt") else [KEPT]
+    return tuple(row for row in rows if not any(part in row[0] for part in lacking))
