@@ -30,7 +30,10 @@ PEAKS = {SERVE: "serve_peak", COMPRESS: "compress_peak", TRAIN: "train_peak"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """One timing or peak of one cell, or a cell without one where ``metric`` is ``None``. Times are milliseconds a batch."""
+    """One timing or peak of one cell, or a cell without one where ``metric`` is ``None``. Times are milliseconds a batch.
+
+    ``ratios`` are of head over base, one a pair: what the effect and the verdict are made from, so that both can be made again.
+    """
 
     verdict: Verdict
     cell_key: str
@@ -41,6 +44,7 @@ class Comparison:
     base_bytes: float | None = None
     head_bytes: float | None = None
     effect: Effect | None = None
+    ratios: tuple[float, ...] = ()
     needed: int | None = None
     reason: str = ""
 
@@ -188,7 +192,7 @@ def _judged(one: Comparison, logs: Sequence[float], rule: Rule, words: Words = T
     measured = effect(logs, rule)
     verdict, reason = judge(measured, rule, words)
     needed = pairs_needed(EFFECT, spread=measured.spread, rule=rule) if words is TIME else None
-    return replace(one, verdict=verdict, reason=reason, effect=measured, needed=needed)
+    return replace(one, verdict=verdict, reason=reason, effect=measured, ratios=tuple(map(math.exp, logs)), needed=needed)
 
 
 def _fault(pairs: Sequence[Pair], key: str) -> tuple[Verdict, str] | None:
