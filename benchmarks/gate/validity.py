@@ -88,9 +88,9 @@ def _of_order(values: Mapping[str, float]) -> Iterator[Fault]:
             flops, macs = values.get(f"{of}_{kind}flops"), values.get(f"{of}_{kind}macs")
             if flops is not None and macs is not None and flops != 2 * macs:
                 yield Fault(metric=f"{of}_{kind}flops", reason=f"{flops:g} is not twice {of}_{kind}macs, {macs:g}")
-    parts = [values.get(f"{of}_flops") for of in ("serve", "score", "request")]
-    if None not in parts and parts[0] + parts[1] != parts[2]:
-        yield Fault(metric="request_flops", reason=f"{parts[2]:g} is not serve_flops and score_flops, {parts[0]:g} and {parts[1]:g}")
+    serve, score, request = (values.get(f"{of}_flops") for of in ("serve", "score", "request"))
+    if serve is not None and score is not None and request is not None and serve + score != request:
+        yield Fault(metric="request_flops", reason=f"{request:g} is not serve_flops and score_flops, {serve:g} and {score:g}")
 
 
 def _ordered() -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ import shutil
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -195,19 +196,21 @@ def _full(
     return Sides.fast_beside_plain(make(settings, build_model(settings, "full")), form=form, bound=bound, memory=memory, inverse=memory)
 
 
-def _served(settings: KernelSettings, form: Form) -> Sides:
-    """Serving with tokens, by the fast kernels and by a plain form."""
-    return Sides.fast_beside_plain(serving(settings, build_model(settings, "experts", tokens=settings.tokens)), form=form, bound=3.0)
+def _served(settings: KernelSettings, form: Form, *, kept: bool = False) -> Sides:
+    """Serving with tokens, by the fast kernels and by a plain form; with freed memory ``kept``, if asked."""
+    model = build_model(settings, "experts", tokens=settings.tokens)
+    sides = Sides.fast_beside_plain(serving(settings, model), form=form, bound=3.0)
+    return _with_freed_memory_kept(sides) if kept else sides
 
 
 def _of_forms() -> Iterator[tuple[str, Callable[[KernelSettings], Sides]]]:
     """Rows of each plain form: a forward pass, a training step, serving, and serving with memory at hand."""
     for name, form in FORMS.items():
         ours = f"{name} over segmented"
-        yield f"hstu, full forward, {ours}", lambda s, form=form: _full(s, forward, bound=2.5, form=form)
-        yield f"hstu, full training step, {ours}", lambda s, form=form: _full(s, training, bound=2.5, form=form)
-        yield f"hstu, serving, {ours}", lambda s, form=form: _served(s, form)
-        yield f"hstu, serving, {ours}, {KEPT}", lambda s, form=form: _with_freed_memory_kept(_served(s, form))
+        yield f"hstu, full forward, {ours}", partial(_full, make=forward, bound=2.5, form=form)
+        yield f"hstu, full training step, {ours}", partial(_full, make=training, bound=2.5, form=form)
+        yield f"hstu, serving, {ours}", partial(_served, form=form)
+        yield f"hstu, serving, {ours}, {KEPT}", partial(_served, form=form, kept=True)
 
 
 def _long_training(settings: KernelSettings, *, timed: bool = False, memory: bool = False) -> Sides:
