@@ -188,7 +188,7 @@ class Staging:
                 "is no time in ISO 8601" if times.format == "iso" else f"is no time of the format {times.format!r}",
             )
         elif times.unit is not None:
-            value, says = _microseconds(given, times.unit), f"is no number of {_UNIT_NAMES[times.unit]}"
+            value, says = _microseconds(given, times.unit, whole=kind in _WHOLE), f"is no number of {_UNIT_NAMES[times.unit]}"
         else:
             raise SourceError(
                 f"{self.scan.place}: column {column!r} is of type {kind}; say the unit of its numbers or the format of its texts"
@@ -237,9 +237,15 @@ _NEGATIVE = "is negative; expected ids from 0 on (name it in filters.missing if 
 _UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 
 
-def _microseconds(given: str, unit: str) -> str:
-    """SQL of a number of ``unit`` since 1970 as whole microseconds, NULL where it is no number."""
+def _microseconds(given: str, unit: str, *, whole: bool) -> str:
+    """SQL of a number of ``unit`` since 1970 as whole microseconds, NULL where it is no number.
+
+    A column of ``whole`` numbers of 64 bits or less goes without exact decimals, which take thirty times as long.
+    """
     parts = UNITS[unit]
+    if whole:
+        exact = f"CAST({given} AS HUGEINT)"
+        return f"{exact} // {parts // MICROSECONDS}" if parts > MICROSECONDS else f"{exact} * {MICROSECONDS // parts}"
     if parts > MICROSECONDS:
         return f"CAST(TRY_CAST({given} AS DECIMAL(30, 0)) AS HUGEINT) // {parts // MICROSECONDS}"
     scale = {1: 6, 10**3: 3, 10**6: 0}[parts]

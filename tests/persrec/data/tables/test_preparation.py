@@ -1,5 +1,6 @@
 """Laws of preparation: rows in are rows kept and rows dropped, ties keep the files' order, ids come back, threads change nothing."""
 
+import datetime
 import json
 from collections import Counter
 from pathlib import Path
@@ -136,6 +137,28 @@ def test_units_become_seconds_and_finer_parts_sort(tmp_path, unit, times):
     log = prepare(EventTable(name="x", scans={"events": scan}, times=Time(unit=unit)), tmp_path / "cache")
     assert log.times.tolist() == [START, START + 1]
     assert log.items.tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(("unit", "parts"), [("s", 1), ("ms", 10**3), ("us", 10**6), ("ns", 10**9)])
+@pytest.mark.parametrize("kind", [pa.int64(), pa.uint64()])
+def test_whole_numbers_are_the_times_that_their_texts_are(tmp_path, unit, parts, kind):
+    times = [START * parts, (START + 1) * parts, START * parts + (parts + 1) // 2]
+    pq.write_table(pa.table({"user": [1] * 3, "item": list("acb"), "time": pa.array(times, kind)}), tmp_path / "rows.parquet")
+    scan = Scan(files=(tmp_path / "rows.parquet",), format="parquet")
+    numbers = prepare(EventTable(name="x", scans={"events": scan}, times=Time(unit=unit)), tmp_path / "cache")
+    scan = Scan(files=(written(tmp_path / "rows.csv", [(1, *row) for row in zip("acb", times, strict=True)]),), format="csv")
+    texts = prepare(EventTable(name="x", scans={"events": scan}, times=Time(unit=unit)), tmp_path / "cache")
+    assert numbers.items.tolist() == texts.items.tolist() == ([1, 3, 2] if unit == "s" else [1, 2, 3])
+    assert numbers.times.tolist() == texts.times.tolist() == ([START, START + 1, START + 1] if unit == "s" else [START, START, START + 1])
+
+
+@pytest.mark.parametrize("time", [2**63 - 1, -(2**63), 253_402_300_800])
+def test_whole_numbers_beyond_all_times_are_refused_and_never_moved(tmp_path, time):
+    pq.write_table(pa.table({"user": [1, 1], "item": [1, 2], "time": [START, time]}), tmp_path / "rows.parquet")
+    times = Time(unit="s", earliest=datetime.date(1, 1, 1), latest=datetime.date(9999, 12, 31))
+    table = EventTable(name="x", scans={"events": Scan(files=(tmp_path / "rows.parquet",), format="parquet")}, times=times)
+    with pytest.raises(SourceError, match=f"row 2, column 'time': '{time}' is (not )?before"):
+        prepare(table, tmp_path / "cache")
 
 
 @pytest.mark.parametrize(
