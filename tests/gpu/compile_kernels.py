@@ -12,7 +12,7 @@ from triton.compiler import ASTSource
 
 from persrec.nn.attention import triton as kernels
 
-INDICES = {"distances": "*i32", "buckets": "*u8"}
+INDICES = dict.fromkeys(("query_positions", "key_positions", "query_times", "key_times", "starts"), "*i64")
 SIZES = ("users", "heads", "n", "m", "p", "d", "e", "entries")
 
 

@@ -111,6 +111,24 @@ def test_half_precision_inputs_are_summed_in_float32(dtype, place):
         torch.testing.assert_close(found.double() / size, expected / size, rtol=0, atol=8 * torch.finfo(dtype).eps)
 
 
+def test_buckets_begin_and_end_at_the_very_second(place, tiles):
+    from persrec.nn.attention import triton as triton_pointwise
+    from persrec.nn.attention.bias import UNKNOWN_TIME, Bias, Pairs, bucket_starts, time_buckets
+
+    now = 2**60
+    edges = [now - start + before for start in bucket_starts()[1:] for before in (0, 1)]
+    times = torch.tensor([[*edges, now, 0, now + 5]], device=place)  # keys; the last is the query's own
+    positions = torch.arange(times.shape[1], device=place)
+    pairs = Pairs.of(positions[-1:], positions, torch.tensor([[now]], device=place), times)
+    interval = torch.arange(1.0, UNKNOWN_TIME + 2, device=place)  # told apart by what each adds to a score
+    bias = Bias(distance=torch.zeros(times.shape[1], device=place), interval=interval, pairs=pairs)
+    values = torch.eye(times.shape[1], device=place)[None, None]
+    nothing = torch.zeros(1, 1, times.shape[1], 1, device=place)
+    found = triton_pointwise.TritonPointwise(prefix=times.shape[1] - 1, bias=bias).forward(nothing[:, :, :1], nothing, values)
+    expected = torch.nn.functional.silu(1.0 + time_buckets(torch.tensor([[now]]), times.cpu())[0, 0])
+    torch.testing.assert_close(found[0, 0, 0].cpu(), expected)
+
+
 def test_users_that_share_out_the_tables_gradients_lose_none(place, monkeypatch):
     from persrec.nn.attention import triton as triton_pointwise
 

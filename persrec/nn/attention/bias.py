@@ -114,8 +114,8 @@ class Pairs:
         query_times: ``[B, n]`` seconds, 0 unknown, or None without times.
         key_times: ``[B, m]`` seconds, or None.
         strided: from which key on positions follow each other by 1, as those of the queries do; ``m`` where they do not.
-        runs: of time buckets; None without times, where these do not ascend, and of few pairs.
-        few: of few pairs, their buckets ``[B, n, m]``, once for all layers.
+        runs: of time buckets; None without times, where these do not ascend, of few pairs, and on a GPU.
+        few: of few pairs, their buckets ``[B, n, m]``, once for all layers; None on a GPU.
     """
 
     query_positions: torch.Tensor
@@ -138,9 +138,11 @@ class Pairs:
         runs = few = None
         if query_times is None or key_times is None:
             query_times = key_times = None
+        elif key_times.device.type != "cpu":
+            pass  # a GPU's kernel computes buckets where it needs them
         elif query_times.numel() * key_times.shape[1] <= FEW:
             few = time_buckets(query_times, key_times)
-        elif key_times.device.type == "cpu":  # a GPU's kernel computes buckets where it needs them
+        else:
             runs = TimeRuns.of(query_times, key_times, prefix=len(key_positions) - len(query_positions))
         return cls(
             query_positions=query_positions,

@@ -1,13 +1,15 @@
 """HSTU's pointwise attention of one segment as Triton kernels, over tiles that hold a visible pair alone.
 
 Forward, and a backward pass that computes the scores again: one kernel a tile of queries (gradients of q), one a tile of
-keys (of k and v), one a pair of tiles (of the bias tables: summed over heads and users before anything is written). Sums
-are float32 whatever the inputs are. Under ``TRITON_INTERPRET=1`` the same kernels run on a CPU, slowly.
+keys (of k and v), one a pair of tiles (of the bias tables: summed over heads and users before anything is written). The distance and
+the bucket of a pair are computed where they are used; nothing per pair is in memory. Sums are float32 whatever the inputs are. Under
+``TRITON_INTERPRET=1`` the same kernels run on a CPU, slowly.
 
 Axis legend:  B users or `Context` rows   H heads   n queries   p prefix keys, seen by every query   m = p + n keys
               d, e widths of a head's keys and values   G = B * H users' heads, users first   [ROWS, KEYS] a tile   D, E widths rounded up
 """
 
+import functools
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -16,7 +18,7 @@ import torch
 import triton
 import triton.language as tl
 
-from persrec.nn.attention.bias import Bias
+from persrec.nn.attention.bias import BUCKET_WIDTH, TIME_BUCKETS, UNKNOWN_TIME, Bias, bucket_starts
 from persrec.nn.attention.visible import first_query, keys_seen, sees
 
 ROWS = 64
@@ -25,6 +27,7 @@ NARROW_BYTES = 256  # of a head: tiles of wider ones are half as high and wide, 
 LEAST_WIDTH = 16  # of a product's inner side
 TABLE_PROGRAMS = 1024  # about as many share out the tables' gradients: enough for every GPU's processors
 LAUNCH = {"num_warps": 4, "num_stages": 2}
+WIDTH, LAST, UNKNOWN = (tl.constexpr(number) for number in (BUCKET_WIDTH, TIME_BUCKETS - 1, UNKNOWN_TIME))
 
 # the same code with this file's names around it: the interpreter looks for ``tl`` among them
 _sees, _keys_seen, _first_query = (
@@ -53,14 +56,36 @@ def _visible(rows, keys, n, m, p):
 
 
 @triton.jit
-def _scores(q, k, visible, user, rows, keys, distance, distances, interval, buckets, n, m, PRECISION: tl.constexpr):
+def _distances(query_positions, key_positions, rows, keys, n, m):
+    """Slots from key to query of a tile, 0 where the key lies later."""
+    own, seen = tl.load(query_positions + rows, mask=rows < n, other=0), tl.load(key_positions + keys, mask=keys < m, other=0)
+    return tl.maximum(own[:, None] - seen[None, :], 0)
+
+
+@triton.jit
+def _buckets(query_times, key_times, starts, user, rows, keys, n, m):
+    """Buckets of a tile's time differences: a logarithm's guess, made exact by where the buckets start."""
+    own = tl.load(query_times + user * n + rows, mask=rows < n, other=0)
+    seen = tl.load(key_times + user * m + keys, mask=keys < m, other=0)
+    gap = tl.abs(own[:, None] - seen[None, :])
+    guess = tl.minimum((tl.log(tl.maximum(gap, 1).to(tl.float32)) / WIDTH).to(tl.int32), LAST)
+    guess -= (gap < tl.load(starts + guess)).to(tl.int32)
+    guess += (gap >= tl.load(starts + guess + 1)).to(tl.int32)
+    return tl.where((own == 0)[:, None] | (seen == 0)[None, :], UNKNOWN, guess)
+
+
+@triton.jit
+def _scores(
+    q, k, visible, user, rows, keys, distance, query_positions, key_positions, interval, query_times, key_times, starts, n, m,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
     """``q k^T + bias`` of a tile."""
     scores = tl.dot(q, tl.trans(k), input_precision=PRECISION)
-    at = rows[:, None] * m + keys[None, :]
     if distance is not None:
-        scores += tl.load(distance + tl.load(distances + at, mask=visible, other=0), mask=visible, other=0.0).to(tl.float32)
+        entries = _distances(query_positions, key_positions, rows, keys, n, m)
+        scores += tl.load(distance + entries, mask=visible, other=0.0).to(tl.float32)
     if interval is not None:
-        entries = tl.load(buckets + user * n * m + at, mask=visible, other=0).to(tl.int32)
+        entries = _buckets(query_times, key_times, starts, user, rows, keys, n, m)
         scores += tl.load(interval + entries, mask=visible, other=0.0).to(tl.float32)
     return scores
 
@@ -77,7 +102,7 @@ def _slope(scores, visible, grad, v, PRECISION: tl.constexpr):
 
 @triton.jit
 def _forward(
-    q, k, v, out, distance, distances, interval, buckets, heads, n, m, p, d, e,
+    q, k, v, out, distance, query_positions, key_positions, interval, query_times, key_times, starts, heads, n, m, p, d, e,
     ROWS: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, E: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """A program a user's head and tile of queries."""
@@ -89,7 +114,10 @@ def _forward(
         keys = first_key + tl.arange(0, KEYS)
         key_tile, values = _tile(k + group * m * d, keys, wide, m, d), _tile(v + group * m * e, keys, deep, m, e)
         visible = _visible(rows, keys, n, m, p)
-        scores = _scores(queries, key_tile, visible, group // heads, rows, keys, distance, distances, interval, buckets, n, m, PRECISION)
+        scores = _scores(
+            queries, key_tile, visible, group // heads, rows, keys,
+            distance, query_positions, key_positions, interval, query_times, key_times, starts, n, m, PRECISION,
+        )  # fmt: skip
         weights = tl.where(visible, scores * tl.sigmoid(scores), 0.0)
         total += tl.dot(weights.to(values.dtype), values, input_precision=PRECISION)
     _put(out + group * n * e, rows, deep, n, e, total)
@@ -97,7 +125,7 @@ def _forward(
 
 @triton.jit
 def _backward_queries(
-    q, k, v, grad, grad_q, distance, distances, interval, buckets, heads, n, m, p, d, e,
+    q, k, v, grad, grad_q, distance, query_positions, key_positions, interval, query_times, key_times, starts, heads, n, m, p, d, e,
     ROWS: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, E: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """A program a user's head and tile of queries."""
@@ -109,7 +137,10 @@ def _backward_queries(
         keys = first_key + tl.arange(0, KEYS)
         key_tile, values = _tile(k + group * m * d, keys, wide, m, d), _tile(v + group * m * e, keys, deep, m, e)
         visible = _visible(rows, keys, n, m, p)
-        scores = _scores(queries, key_tile, visible, group // heads, rows, keys, distance, distances, interval, buckets, n, m, PRECISION)
+        scores = _scores(
+            queries, key_tile, visible, group // heads, rows, keys,
+            distance, query_positions, key_positions, interval, query_times, key_times, starts, n, m, PRECISION,
+        )  # fmt: skip
         _, slope = _slope(scores, visible, grad_tile, values, PRECISION)
         total += tl.dot(slope.to(key_tile.dtype), key_tile, input_precision=PRECISION)
     _put(grad_q + group * n * d, rows, wide, n, d, total)
@@ -117,7 +148,7 @@ def _backward_queries(
 
 @triton.jit
 def _backward_keys(
-    q, k, v, grad, grad_k, grad_v, distance, distances, interval, buckets, heads, n, m, p, d, e,
+    q, k, v, grad, grad_k, grad_v, distance, query_positions, key_positions, interval, query_times, key_times, starts, heads, n, m, p, d, e,
     ROWS: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, E: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """A program a user's head and tile of keys; rows before the first that sees one of them are left out."""
@@ -129,7 +160,10 @@ def _backward_keys(
         rows = first_row + tl.arange(0, ROWS)
         queries, grad_tile = _tile(q + group * n * d, rows, wide, n, d), _tile(grad + group * n * e, rows, deep, n, e)
         visible = _visible(rows, keys, n, m, p)
-        scores = _scores(queries, key_tile, visible, group // heads, rows, keys, distance, distances, interval, buckets, n, m, PRECISION)
+        scores = _scores(
+            queries, key_tile, visible, group // heads, rows, keys,
+            distance, query_positions, key_positions, interval, query_times, key_times, starts, n, m, PRECISION,
+        )  # fmt: skip
         weights, slope = _slope(scores, visible, grad_tile, values, PRECISION)
         total_v += tl.dot(tl.trans(weights).to(grad_tile.dtype), grad_tile, input_precision=PRECISION)
         total_k += tl.dot(tl.trans(slope).to(queries.dtype), queries, input_precision=PRECISION)
@@ -139,14 +173,15 @@ def _backward_keys(
 
 @triton.jit
 def _backward_tables(
-    q, k, v, grad, grad_distance, grad_interval, distance, distances, interval, buckets, users, heads, n, m, p, d, e, entries,
+    q, k, v, grad, grad_distance, grad_interval, distance, query_positions, key_positions, interval, query_times, key_times, starts,
+    users, heads, n, m, p, d, e, entries,
     ROWS: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, E: tl.constexpr, PRECISION: tl.constexpr, ENTRIES: tl.constexpr,
 ):  # fmt: skip
     """A program a tile and share of the users."""
     first_row, first_key = tl.program_id(0) * ROWS, tl.program_id(1) * KEYS
     rows, keys = first_row + tl.arange(0, ROWS), first_key + tl.arange(0, KEYS)
     wide, deep, table = tl.arange(0, D), tl.arange(0, E), tl.arange(0, ENTRIES)
-    visible, at = _visible(rows, keys, n, m, p), rows[:, None] * m + keys[None, :]
+    visible = _visible(rows, keys, n, m, p)
     total, by_entry = tl.zeros([ROWS, KEYS], dtype=tl.float32), tl.zeros([ENTRIES], dtype=tl.float32)
     share, shares = tl.program_id(2).to(tl.int64), tl.num_programs(2)
     turns = tl.where(_sees(first_row + ROWS - 1, first_key, p), tl.cdiv(users - share, shares), 0)  # else nothing of it is visible
@@ -156,18 +191,20 @@ def _backward_tables(
             group = user * heads + head
             queries, grad_tile = _tile(q + group * n * d, rows, wide, n, d), _tile(grad + group * n * e, rows, deep, n, e)
             key_tile, values = _tile(k + group * m * d, keys, wide, m, d), _tile(v + group * m * e, keys, deep, m, e)
-            scores = _scores(queries, key_tile, visible, user, rows, keys, distance, distances, interval, buckets, n, m, PRECISION)
+            scores = _scores(
+                queries, key_tile, visible, user, rows, keys,
+                distance, query_positions, key_positions, interval, query_times, key_times, starts, n, m, PRECISION,
+            )  # fmt: skip
             _, slope = _slope(scores, visible, grad_tile, values, PRECISION)
             own += slope
         total += own
         if interval is not None:
-            bucket_tile = tl.load(buckets + user * n * m + at, mask=visible, other=0).to(tl.int32)
-            bucket_tile = tl.where(visible, bucket_tile, ENTRIES)
+            bucket_tile = tl.where(visible, _buckets(query_times, key_times, starts, user, rows, keys, n, m), ENTRIES)
             entry = tl.min(bucket_tile)
             while entry < ENTRIES:  # as often as there are buckets in the tile: few, away from the diagonal
                 by_entry += tl.where(table == entry, tl.sum(tl.where(bucket_tile == entry, own, 0.0)), 0.0)
                 entry = tl.min(tl.where(bucket_tile > entry, bucket_tile, ENTRIES))
-    tl.atomic_add(grad_distance + tl.load(distances + at, mask=visible, other=0), total, mask=visible)
+    tl.atomic_add(grad_distance + _distances(query_positions, key_positions, rows, keys, n, m), total, mask=visible)
     if interval is not None:
         tl.atomic_add(grad_interval + table, by_entry, mask=table < entries)
 
@@ -208,7 +245,8 @@ class TritonPointwise:
         if self.bias is None:
             return None, None
         users, heads, n, _ = q.shape
-        distance, distances, interval, buckets = self._bias()
+        facts = self._bias()
+        interval = facts[3]
         by_distance = torch.zeros_like(self.bias.distance, dtype=torch.float32)
         by_interval = None if interval is None else torch.zeros_like(interval, dtype=torch.float32)
         entries = 1 if interval is None else len(interval)
@@ -216,25 +254,30 @@ class TritonPointwise:
         rows, keys = triton.cdiv(n, tiles["ROWS"]), triton.cdiv(v.shape[2], tiles["KEYS"])
         shares = max(1, min(users, TABLE_PROGRAMS // (rows * keys)))
         _backward_tables[rows, keys, shares](
-            *flat, by_distance, by_interval, distance, distances, interval, buckets,
+            *flat, by_distance, by_interval, *facts,
             users, heads, *self._sizes(q, v), entries, **tiles, ENTRIES=triton.next_power_of_2(entries),
         )  # fmt: skip
         return by_distance.to(self.bias.distance.dtype), None if interval is None or by_interval is None else by_interval.to(interval.dtype)
 
     def _bias(self) -> tuple[torch.Tensor | None, ...]:
-        """The tables and the indices into them, as the kernels take them."""
-        bias = self.bias
-        if bias is None:
-            return None, None, None, None
-        everything = slice(None)
-        distance, distances = bias.distance.contiguous(), bias.pairs.distances(everything, everything)
-        buckets = bias.pairs.buckets(everything, everything, everything)
-        if bias.interval is None or buckets is None:
-            return distance, distances, None, None
-        return distance, distances, bias.interval.contiguous(), buckets
+        """The tables, and the facts of queries and keys that choose their entries, as the kernels take them."""
+        if self.bias is None:
+            return (None,) * 7
+        pairs, interval = self.bias.pairs, self.bias.interval
+        slots = (self.bias.distance.contiguous(), pairs.query_positions.contiguous(), pairs.key_positions.contiguous())
+        if interval is None or pairs.query_times is None or pairs.key_times is None:
+            return *slots, None, None, None, None
+        times = pairs.query_times.contiguous(), pairs.key_times.contiguous()
+        return *slots, interval.contiguous(), *times, _starts(interval.device)
 
     def _sizes(self, q: torch.Tensor, v: torch.Tensor) -> tuple[int, ...]:
         return q.shape[2], v.shape[2], self.prefix, q.shape[3], v.shape[3]
+
+
+@functools.cache
+def _starts(device: torch.device) -> torch.Tensor:
+    """Where each bucket starts, and a difference behind all buckets."""
+    return torch.tensor([*bucket_starts(), torch.iinfo(torch.int64).max], device=device)
 
 
 def _flat(*tensors: torch.Tensor) -> list[torch.Tensor]:
