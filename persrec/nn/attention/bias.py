@@ -11,6 +11,7 @@ Axis legend:  B users or `Context` rows   H heads   n queries   p prefix keys, s
 import functools
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -91,17 +92,36 @@ class TimeRuns:
         """``K``: buckets that there are."""
         return self.ends.shape[2]
 
-    def passed(self, users: slice, rows: slice, keys: slice) -> torch.Tensor:
-        """``[b, r, c]`` uint8: ends at or before each key, 0 where the time is unknown; the block's keys begin with the first."""
-        ends = self.ends[users, rows].clamp(max=keys.stop)
-        marks = torch.zeros(*ends.shape[:2], keys.stop + 1, dtype=torch.uint8, device=ends.device)
-        marks.scatter_add_(2, ends, torch.ones_like(ends, dtype=torch.uint8))
-        passed = marks[..., : keys.stop].cumsum(2, dtype=torch.uint8)
-        return passed if self.unknown is None else passed.masked_fill_(self.unknown[users, None, keys], 0)
+    def spread(self, interval: torch.Tensor, users: slice, rows: slice, keys: slice) -> torch.Tensor:
+        """``[b, r, c]`` a table's entry for each pair; the block's keys begin with the first.
 
-    def ordered(self, interval: torch.Tensor) -> torch.Tensor:
-        """A table ``[buckets + 1]`` in the order of `passed`: 0 for an unknown time, then its entries from bucket ``K - 1`` down to 0."""
-        return torch.cat([interval.new_zeros(1), interval[: self.count].flip(0)])
+        NumPy copies an entry along its run at the speed of memory; torch would look up every pair.
+        """
+        lengths = self._lengths(users, rows, keys)
+        entries = _wide(torch.cat([interval.new_zeros(1), interval[: self.count].flip(0)])).expand(lengths.shape)
+        spread = torch.from_numpy(np.repeat(entries.flatten().numpy(), lengths.flatten().numpy())).to(interval.dtype)
+        spread = spread.view(*lengths.shape[:2], keys.stop)
+        return spread if self.unknown is None else spread.masked_fill_(self.unknown[users, None, keys], 0)
+
+    def summed(self, slope: torch.Tensor, users: slice, rows: slice, keys: slice) -> torch.Tensor:
+        """``[K]`` sums of ``[b, r, c]`` by bucket, from bucket 0 on; what is of an unknown time is left out."""
+        lengths = self._lengths(users, rows, keys).flatten()
+        if self.unknown is not None:
+            slope = slope.masked_fill(self.unknown[users, None, keys], 0)
+        filled = torch.nonzero(lengths).flatten()
+        starts = (lengths.cumsum(0) - lengths)[filled]
+        sums = torch.from_numpy(np.add.reduceat(_wide(slope).flatten().numpy(), starts.numpy()))
+        return torch.bincount(filled % (self.count + 1), weights=sums, minlength=self.count + 1)[1:].flip(0)
+
+    def _lengths(self, users: slice, rows: slice, keys: slice) -> torch.Tensor:
+        """``[b, r, K + 1]`` how many of the block's keys are of each run: of unknown time, then of the buckets ``K - 1``, ..., 0."""
+        ends = self.ends[users, rows].clamp(max=keys.stop)
+        return torch.diff(ends, dim=2, prepend=ends.new_zeros(*ends.shape[:2], 1), append=ends.new_full((*ends.shape[:2], 1), keys.stop))
+
+
+def _wide(tensor: torch.Tensor) -> torch.Tensor:
+    """In a precision that NumPy has, and that sums may be taken in."""
+    return tensor.float() if tensor.element_size() < 4 else tensor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -199,7 +219,7 @@ class Bias:
         return self.interval[buckets.long()] + by_distance
 
     def block(self, users: slice, rows: slice, keys: slice) -> torch.Tensor:
-        """The bias of some users' query rows against the first keys, ``[b or 1, r, c]``."""
+        """The bias of some users' query rows against the first keys, ``[b or 1, r, c]``; gradients are `TableGradients`' to sum."""
         by_distance = self._by_distance(rows, keys)[None]
         if self.interval is None or self.pairs.key_times is None:
             return by_distance
@@ -223,14 +243,15 @@ class Bias:
             buckets = self.pairs.buckets(users, rows, keys)
             assert buckets is not None  # noqa: S101 - there are times
             return _taken(interval, buckets.int())
-        return _taken(runs.ordered(interval), runs.passed(users, rows, keys).int())
+        return runs.spread(interval, users, rows, keys)
 
 
 def _band(distance: torch.Tensor, offset: int, rows: int, keys: int) -> torch.Tensor:
     """``[rows, keys]`` of a table, where the last row's first key is ``offset`` slots away and a key further or a row up is one nearer."""
     ahead = max(0, keys - 1 - offset + rows)  # keys behind their query, whose entry nobody looks at
     backwards = F.pad(distance[: offset + 1].flip(0), (0, ahead))
-    return backwards.as_strided((rows, keys), (1, 1)).flip(0)
+    upwards = torch.arange(rows - 1, -1, -1, device=distance.device)
+    return backwards.as_strided((rows, keys), (1, 1)).index_select(0, upwards)  # a flip would lay columns side by side
 
 
 def _taken(table: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
@@ -264,9 +285,7 @@ class TableGradients:
             assert buckets is not None  # noqa: S101 - there are times
             into += torch.bincount(buckets.flatten(), weights=slope.flatten(), minlength=len(into)).to(into.dtype)
             return
-        passed = runs.passed(users, rows, keys).flatten()
-        sums = torch.bincount(passed, weights=slope.flatten(), minlength=runs.count + 1).to(into.dtype)
-        into[: runs.count] += sums[1:].flip(0)
+        into[: runs.count] += runs.summed(slope, users, rows, keys).to(into.dtype)
 
     def _add_by_distance(self, into: torch.Tensor, slope: torch.Tensor, rows: slice, keys: slice) -> None:
         assert self._bias is not None  # noqa: S101 - as above
