@@ -12,7 +12,7 @@ A grid file::
     [data.large]              # small or large: data of up to or above 500,000 interactions
     layers = 2
     [[sweep]]                 # lists are crossed; a list of lists where the setting itself is a list
-    only = "cuda"             # optional: a sweep for one device alone, or for small or large data alone
+    only = "cuda"             # optional: for one device alone, for small or large data, or for the grid's own dataset (own)
     backbone = ["hstu", "sasrec"]
     compression = "experts"
     tokens = [0, 4]
@@ -51,6 +51,7 @@ MOST_PROCESSES = 100
 TABLES = ("description", "defaults", *LAYERS, "sweep", "estimate", "limits")
 LARGE = 500_000  # interactions; data with more are large, and a sweep over many models of them takes days
 DATA = ("small", "large")
+OWN = "own"  # of a sweep: for the grid's own dataset, and for no other
 
 Typed = typing.TypeVar("Typed")
 Settings = dict[str, Any]
@@ -153,6 +154,7 @@ def load_grid(
         ValueError: no such grid, or a field of it that does not hold up; the message names file, sweep and field.
     """
     file = _read(_grid_path(name))
+    is_own = dataset in (None, file.defaults.get("dataset", DEFAULT_DATASET))
     fixed: Settings = {"device": device} | ({"dataset": dataset} if dataset else {}) | ({"split": split} if split else {})
     if interactions is not None:
         interactions = functools.cache(interactions) if file.tells_data_apart else None
@@ -165,9 +167,9 @@ def load_grid(
         count = math.prod(len(axis) for axis in axes) * max(1, len(seeds))
         if len(cells) + count > MOST_CELLS:
             raise ValueError(f"{where}: {count} cells; expected at most {MOST_CELLS} in a grid")
-        for combination in itertools.product(*axes) if only in (None, device, *DATA) else ():
+        for combination in itertools.product(*axes) if only in (None, device, *DATA) or (only == OWN and is_own) else ():
             settings, data = _layered(file, dict(combination), fixed, interactions)
-            if only in (None, device, data):
+            if only in (None, device, data, OWN):
                 cells |= dict.fromkeys(_cells(where, settings, seeds))
                 largest = max(largest, data, key=DATA.index)
     if not cells:
@@ -261,11 +263,11 @@ def _settings(where: str, settings: object) -> Settings:
 
 
 def _only(where: str, sweep: object) -> tuple[Settings, str | None]:
-    """A sweep without its ``only``, and the device or kind of data that it is for; None is all."""
+    """A sweep without its ``only``, and the device or the data that it is for; None is all."""
     settings = dict(_as_table(where, sweep, "a table of cell settings"))
-    only = settings.pop("only", None)
-    if only is not None and only not in (*names.DEVICES, *DATA):
-        raise ValueError(f"{where}: only: {_shown(only)}; expected one of: {', '.join((*names.DEVICES, *DATA))}")
+    only, known = settings.pop("only", None), (*names.DEVICES, *DATA, OWN)
+    if only is not None and only not in known:
+        raise ValueError(f"{where}: only: {_shown(only)}; expected one of: {', '.join(known)}")
     return settings, only
 
 

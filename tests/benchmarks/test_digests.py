@@ -92,10 +92,10 @@ def test_code_that_makes_no_number_of_a_cell_ages_none(copy: Path, name: str) ->
 @pytest.mark.parametrize(
     ("name", "kinds"),
     [
-        ("benchmarks/probes/latency.py", {"latency"}),
+        ("benchmarks/probes/latency.py", {"latency", "request"}),
         ("benchmarks/probes/quality.py", {"evaluation"}),
         ("benchmarks/probes/training_cost.py", {"training_cost"}),
-        ("benchmarks/probes/clock.py", {"throughput", "latency", "control", "training_cost"}),
+        ("benchmarks/probes/clock.py", {"throughput", "latency", "request", "control", "training_cost"}),
         ("persrec/training/loop.py", {"training", "training_cost"}),
         ("persrec/layout.py", set(KINDS)),
         ("persrec/items/ids.py", set(KINDS)),  # no module imports it: a backbone's declaration names it
@@ -121,8 +121,8 @@ def test_code_of_a_part_ages_the_cells_of_that_part_alone(copy: Path) -> None:
     ("lines", "kinds"),
     [
         ("if TYPE_CHECKING:\n    from benchmarks.report.page import render_report\n", set()),
-        ("if TYPE_CHECKING:\n    pass\nelse:\n    pass\nfrom benchmarks.report.page import render_report\n", {"latency"}),
-        ("def render():\n    from benchmarks.report.page import render_report\n", {"latency"}),
+        ("if TYPE_CHECKING:\n    pass\nelse:\n    pass\nfrom benchmarks.report.page import render_report\n", {"latency", "request"}),
+        ("def render():\n    from benchmarks.report.page import render_report\n", {"latency", "request"}),
     ],
 )
 def test_what_is_imported_for_its_type_alone_ages_nothing(copy: Path, lines: str, kinds: set[str]) -> None:
@@ -137,7 +137,7 @@ def test_a_changed_line_is_seen_wherever_it_stands(copy: Path) -> None:
     path = copy / "benchmarks/probes/latency.py"
     before = taken()
     path.write_text(path.read_text().replace("SECONDS, LEAST = 0.5, 50", "SECONDS, LEAST = 0.5, 51"))
-    assert aged(before) == {cell: {"latency"} for cell in CELLS}
+    assert aged(before) == {cell: {"latency", "request"} for cell in CELLS}
 
 
 def declared(monkeypatch: pytest.MonkeyPatch, change: Callable[[names.CompressionPart], names.CompressionPart]) -> None:

@@ -16,7 +16,7 @@ def test_a_control_is_full_attention_in_the_same_process(name):
     cell = dataclasses.replace(CELLS[name], training="none", control=True)
     answer, phases = measured(cell)
     metrics, raw = answer["metrics"], answer["raw"]
-    assert phases["cost"][-3:] == ["latency", "control", "training_cost"]
+    assert phases["cost"][-4:] == ["latency", "request", "control", "training_cost"]
     full, _ = measured(dataclasses.replace(CELLS["full recomputed"], backbone=cell.backbone, training="none"))
     whole = {phase: full["metrics"][f"{phase}_flops"]["value"] for phase in ("serve", "train")}
     own = {phase: metrics[f"{phase}_flops"]["value"] for phase in ("serve", "compress", "train")}

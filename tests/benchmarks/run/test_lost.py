@@ -61,7 +61,7 @@ def test_a_number_that_is_not_finite_is_invalid(place: Path, call: Call) -> None
 
 
 def test_a_cell_out_of_time_is_a_record_and_the_sweep_goes_on(place: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
-    (place / "own.toml").write_text(GRID + "[limits]\ncell_seconds = 0.5\n")
+    (place / "own.toml").write_text(GRID.replace("[limits]\n", "[limits]\ncell_seconds = 0.5\n"))
     order(place, seconds=900)
     arguments = ["--grid", "own.toml", "--out", "out", "--cache-dir", str(place), "--no-report", "--select", "backbone=hstu"]
     assert run.main(arguments, work=FAKE) == 3
