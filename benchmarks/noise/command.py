@@ -1,6 +1,6 @@
 """Lets the gates prove themselves: ``python -m benchmarks.noise`` writes ``results/noise/aa.json``.
 
-Three questions, answered by measuring:
+Four questions, answered by measuring:
 
 - **A against A.** Runs of ``benchmarks.compare`` of this checkout against itself, as many as hold the wanted number of
   comparisons. Each run has processes of its own and each comparison pairs of its own: a process's timing is used once. The
@@ -12,9 +12,10 @@ Three questions, answered by measuring:
   doubled, a recall above 1, the quality of random tokens and of another user's cache in PerSRec's place, each alone
   (`benchmarks/noise/plants.py`). And in each backbone a mask that shows the future, which the law of causality must see
   (`benchmarks/noise/leak.py`).
+- **Other processors.** The smoke grid's qualities by older instructions, against the gate's margins (`benchmarks/noise/instructions.py`).
 
-It exits 0 where the bound of the false alarms is below 1% and everything planted was found, 1 where not, 3 where a process
-failed.
+It exits 0 where the bound of the false alarms is below 1%, everything planted was found and no quality left its margin, 1 where not, 3
+where a process failed.
 """
 
 import argparse
@@ -38,6 +39,7 @@ from benchmarks.compare.worker import SERVE
 from benchmarks.environment import PROJECT, environment, processors, provenance
 from benchmarks.findings import Verdict
 from benchmarks.gate.baseline import Baseline, load_baseline
+from benchmarks.noise.instructions import Measured, quality_spreads
 from benchmarks.noise.leak import leaks
 from benchmarks.noise.plants import other_faults, raised_flops
 from benchmarks.noise.rates import lower_bound, upper_bound
@@ -48,6 +50,7 @@ from benchmarks.noise.record import (
     NoiseProvenance,
     NoiseRule,
     PairSpread,
+    QualitySpread,
     SlowDowns,
     summary,
     to_json,
@@ -84,15 +87,16 @@ class Proof:
         return next((f"{one.cell}: {one.reason}" for one in plain if one.effect is None), "")
 
 
-def main(argv: Sequence[str] | None = None, *, start: Start | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, start: Start | None = None, measured: Measured | None = None) -> int:
     """The command line; returns the exit code.
 
     Args:
         argv: the arguments without the program's name; the process's own by default.
         start: starts a process; tests put another in its place.
+        measured: measures qualities under other instructions; as above.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(PROGRAM, lambda: _prove(parser().parse_args(arguments), arguments, start))
+    return guarded(PROGRAM, lambda: _prove(parser().parse_args(arguments), arguments, start, measured))
 
 
 def parser() -> Parser:
@@ -108,7 +112,7 @@ def parser() -> Parser:
     return parser
 
 
-def _prove(options: argparse.Namespace, arguments: Sequence[str], start: Start | None) -> int:
+def _prove(options: argparse.Namespace, arguments: Sequence[str], start: Start | None, measured: Measured | None) -> int:
     baseline = _checked(options)
     cells, grid = chosen_cells(options)
     expected = Rule(comparisons=sum(map(comparisons_of, cells.values())), margin=options.margin)
@@ -132,7 +136,10 @@ def _prove(options: argparse.Namespace, arguments: Sequence[str], start: Start |
         if fault:
             sys.stderr.write(f"{PROGRAM}: {one_line(fault)}; nothing was written\n")
             return INCOMPLETE
-    shown = _proof(options, arguments, proof, baseline, cells, runs=runs, count=count, seconds=time.monotonic() - began)
+    qualities = quality_spreads(measured)
+    shown = _proof(
+        options, arguments, proof, baseline, cells, runs=runs, count=count, qualities=qualities, seconds=time.monotonic() - began
+    )
     write_atomically(options.out, to_json(shown))
     for line in summary(shown):
         tell(line)
@@ -184,6 +191,7 @@ def _proof(
     *,
     runs: int,
     count: int,
+    qualities: tuple[QualitySpread, ...],
     seconds: float,
 ) -> GateProof:
     alarms = sum(one.verdict in ALARMS for one in proof.plain)
@@ -225,6 +233,7 @@ def _proof(
         ),
         flops=raised_flops(baseline, named=named),
         plants=(*other_faults(baseline, named=named), leaks()),
+        qualities=qualities,
         spread=PairSpread(median=middle, widest=max(spreads)),
         smallest_effect=smallest_effect(spread=middle, pairs=count, rule=rule),
         foreign_cpu_share=ForeignShare(median=float(np.median(shares)), highest=max(shares)) if shares else None,

@@ -87,6 +87,27 @@ class PairSpread:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class QualitySpread:
+    """How far a quality of the smoke grid moves where the processor's newer instructions are not used.
+
+    Attributes:
+        metric: its name.
+        numbers: cells and sets of instructions, crossed.
+        moved: how many of them are not the same to the bit.
+        widest: the widest move.
+        widest_share: the widest, as a share of the number.
+        beyond_margin: how many moved by more than the measure's margin, each a false alarm of the gate on such a processor.
+    """
+
+    metric: str
+    numbers: int
+    moved: int
+    widest: float
+    widest_share: float
+    beyond_margin: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ForeignShare:
     """The share of the processors that other processes used meanwhile."""
 
@@ -120,14 +141,15 @@ class GateProof:
     comparisons: tuple[dict[str, Any], ...] = ()
     slow_downs: tuple[dict[str, Any], ...] = ()
     plants: tuple[Planted, ...] = ()
+    qualities: tuple[QualitySpread, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     @property
     def holds(self) -> bool:
-        """Whether the gates are proved: fewer alarms than allowed, and all that was planted found."""
+        """Whether the gates are proved: fewer alarms than allowed, all that was planted found, no margin too narrow elsewhere."""
         slow_downs, faults = self.slow_down, (self.flops, *self.plants)
         seen = slow_downs.found == slow_downs.trials > 0 and all(one.found == one.trials > 0 for one in faults)
-        return self.false_alarms.upper_bound < ALLOWED and seen
+        return self.false_alarms.upper_bound < ALLOWED and seen and not any(one.beyond_margin for one in self.qualities)
 
 
 def load_proof(path: Path) -> GateProof | None:
@@ -168,6 +190,11 @@ def summary(proof: GateProof) -> list[str]:
             f"{' with uncommitted changes' if proof.provenance.dirty else ''}, {proof.environment.cpu or 'unknown processor'}, "
             f"{proof.provenance.utc[:10]}."
         ),
+    ]
+    lines += [
+        f"Without the processor's newer instructions, {one.metric} moves in {one.moved} of {one.numbers}, by {one.widest:.4f} at most "
+        f"({percent(one.widest_share)} of a number at most); {one.beyond_margin} lie beyond the gate's margin."
+        for one in proof.qualities
     ]
     if others := proof.foreign_cpu_share:
         lines.append(f"Other processes used {others.median:.0%} of the processors meanwhile (at most {others.highest:.0%}).")
