@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.environment import PROJECT
@@ -21,7 +21,7 @@ INSTRUCTIONS: dict[str, dict[str, str]] = {
     "AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
     "SSE 4": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
 }
-Measured = Callable[[Mapping[str, str], Path], list[Record]]
+Measured = Callable[[Mapping[str, str], Path], Sequence[Record]]
 
 
 def quality_spreads(measured: Measured | None = None) -> tuple[QualitySpread, ...]:
@@ -40,7 +40,7 @@ def quality_spreads(measured: Measured | None = None) -> tuple[QualitySpread, ..
     return tuple(_spread(metric, own, others) for metric in sorted({metric for _, metric in own}))
 
 
-def _measured(variables: Mapping[str, str], out: Path) -> list[Record]:
+def _measured(variables: Mapping[str, str], out: Path) -> Sequence[Record]:
     command = [sys.executable, "-m", "benchmarks.run", "--grid", GRID, "--only", "quality", "--no-report", "--quiet", "--out", str(out)]
     ran = subprocess.run(command, cwd=PROJECT, env=os.environ | variables, capture_output=True, text=True, check=False)
     if ran.returncode:
@@ -48,7 +48,7 @@ def _measured(variables: Mapping[str, str], out: Path) -> list[Record]:
     return load_records(out)
 
 
-def _qualities(records: list[Record]) -> dict[tuple[str, str], float]:
+def _qualities(records: Sequence[Record]) -> dict[tuple[str, str], float]:
     """By the key of a cell and the name of a gated quality."""
     return {
         (record.cell_key, name): metric.value

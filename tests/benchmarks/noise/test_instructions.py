@@ -3,11 +3,14 @@
 from dataclasses import replace
 
 import pytest
-from fabricated_records import CELL, fabricate
+from fabricated_records import fabricate
 
+from benchmarks.cell import Cell
 from benchmarks.measures import MEASURES
 from benchmarks.noise import instructions
 from benchmarks.records import record_of
+
+CELL = Cell(backbone="hstu", compression="experts", tokens=4)
 
 
 def test_the_widest_moves_and_what_lies_beyond_the_margin():
