@@ -31,7 +31,7 @@ def quality_spreads(measured: Measured | None = None) -> tuple[QualitySpread, ..
         measured: measures the grid's qualities under some environment variables; tests put another in its place.
 
     Raises:
-        RuntimeError: the grid did not run to its end.
+        ValueError: the grid did not run to its end.
     """
     measured = measured or _measured
     with tempfile.TemporaryDirectory() as folder:
@@ -44,7 +44,7 @@ def _measured(variables: Mapping[str, str], out: Path) -> Sequence[Record]:
     command = [sys.executable, "-m", "benchmarks.run", "--grid", GRID, "--only", "quality", "--no-report", "--quiet", "--out", str(out)]
     ran = subprocess.run(command, cwd=PROJECT, env=os.environ | variables, capture_output=True, text=True, check=False)
     if ran.returncode:
-        raise RuntimeError(f"the qualities of {GRID} under {dict(variables)}: exit code {ran.returncode}: {ran.stderr.strip()[-300:]}")
+        raise ValueError(f"the qualities of {GRID} under {dict(variables)}: exit code {ran.returncode}: {ran.stderr.strip()[-300:]}")
     return load_records(out)
 
 

@@ -16,7 +16,7 @@ from persrec.commandline import DONE, Parser, guarded
 from persrec.data import dataset, load_dataset
 from persrec.data.base import MEMORY, Bounds, Dataset
 from persrec.data.interactions import InteractionLog
-from persrec.data.prepared import default_cache_dir, prepared_folders, read_prepared
+from persrec.data.prepared import default_cache_dir, prepared_folder, prepared_folders, read_prepared
 from persrec.data.tables.ledger import Ledger
 from persrec.files import write_atomically
 
@@ -62,8 +62,7 @@ def _exported(arguments: argparse.Namespace, source: Dataset, log: InteractionLo
     """Writes what was prepared as partitioned Parquet, too."""
     from persrec.data.export import write_partitions  # noqa: PLC0415 - no other command needs it
 
-    folders = prepared_folders(_cache_dir(arguments), source.folder(arguments.size))
-    prepared = next(folder for folder in folders if read_prepared(folder).digest == log.digest)
+    prepared = prepared_folder(_cache_dir(arguments), source.folder(arguments.size), log.digest)
     parts = write_partitions(log, prepared, arguments.parquet)
     return f"{arguments.parquet}, {parts:,} folder{'s' * (parts != 1)} of {len(log):,} rows"
 

@@ -47,7 +47,7 @@ def check_cache_dir(cache_dir: Path, name: str, digest: str) -> None:
     Raises:
         SourceError: it is no folder, or cannot be written; the message names it.
     """
-    if _folder(cache_dir, name, digest).is_dir():
+    if prepared_folder(cache_dir, name, digest).is_dir():
         return
     place = next(path for path in (cache_dir, *cache_dir.absolute().parents) if os.path.lexists(path))
     if not place.is_dir():
@@ -62,7 +62,7 @@ def open_prepared(cache_dir: Path, name: str, digest: str, write: Callable[[Path
     Raises:
         SourceError: the folder cannot be read or written; the message names it.
     """
-    folder = _folder(cache_dir, name, digest)
+    folder = prepared_folder(cache_dir, name, digest)
     _remove_abandoned(folder)
     if not folder.is_dir():
         check_cache_dir(cache_dir, name, digest)
@@ -86,10 +86,11 @@ def open_prepared(cache_dir: Path, name: str, digest: str, write: Callable[[Path
 
 def is_kept(cache_dir: Path, name: str, digest: str) -> bool:
     """Whether data of this digest are there."""
-    return _folder(cache_dir, name, digest).is_dir()
+    return prepared_folder(cache_dir, name, digest).is_dir()
 
 
-def _folder(cache_dir: Path, name: str, digest: str) -> Path:
+def prepared_folder(cache_dir: Path, name: str, digest: str) -> Path:
+    """Where data of this digest are, or will be."""
     return cache_dir / f"{name}-{digest[:32]}-v{_FORMAT}"
 
 

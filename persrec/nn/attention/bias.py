@@ -1,6 +1,6 @@
 """HSTU's relative attention bias (arXiv 2402.17152), block by block: by slot distance and by bucketed time difference.
 
-Nothing is kept per pair. A table's entries by distance lie in a row of it, one further for each query, so a block is read as one view.
+Nothing is kept per pair, but of few pairs their buckets. A table's entries by distance lie in a row of it, one further for each query, so a block is read as one view.
 Times ascend along a window, so along a query's keys its buckets come in runs: where each run ends is found once for all layers, and a
 block's buckets are counted from these ends. Where times do not ascend, buckets are computed pair by pair, as the definition says.
 
@@ -18,7 +18,7 @@ import torch.nn.functional as F
 TIME_BUCKETS = 128
 UNKNOWN_TIME = TIME_BUCKETS
 BUCKET_WIDTH = 0.301
-FEW = 1 << 15  # pairs whose buckets are kept: less work than finding runs
+FEW = 1 << 20  # pairs whose buckets are kept, a byte each: runs are too short there to be worth finding
 LONGEST = 2**61  # seconds; a longer difference is in the last bucket, as this is
 
 
