@@ -1,8 +1,9 @@
 """HSTU's relative attention bias (arXiv 2402.17152), block by block: by slot distance and by bucketed time difference.
 
-Nothing is kept per pair, but of few pairs their buckets. A table's entries by distance lie in a row of it, one further for each query, so a block is read as one view.
-Times ascend along a window, so along a query's keys its buckets come in runs: where each run ends is found once for all layers, and a
-block's buckets are counted from these ends. Where times do not ascend, buckets are computed pair by pair, as the definition says.
+Nothing is kept per pair, but of few pairs their buckets. A table's entries by distance lie in a row of it, one further for each query,
+so a block is read as one view. Times ascend along a window, so along a query's keys its buckets come in runs: where each run ends is
+found once for all layers, and a block's buckets are counted from these ends. Where times do not ascend, buckets are computed pair by
+pair, as the definition says.
 
 Axis legend:  B users or `Context` rows   H heads   n queries   p prefix keys, seen by every query   m = p + n keys
               r rows of a block   c keys of a block   b users of a block
