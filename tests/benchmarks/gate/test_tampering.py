@@ -123,6 +123,13 @@ def test_a_fall_of_every_quality_is_a_regression_on_the_machine_of_the_baseline(
     assert sweep.gate() == REGRESSION
 
 
+@pytest.mark.parametrize("factor", [0.905, 0.94])
+def test_a_fall_of_every_quality_is_a_regression_on_any_machine(sweep: Sweep, factor: float) -> None:
+    sweep.elsewhere()
+    sweep.change(scaled(factor))
+    assert sweep.gate() == REGRESSION
+
+
 def test_tokens_that_lost_half_of_what_they_carried_are_a_regression_with_the_reason(sweep: Sweep) -> None:
     sweep.elsewhere()
 

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.gate import judge as gate_judge
 from benchmarks.gate.baseline import load_baseline
 from benchmarks.noise import leak
-from benchmarks.noise.plants import other_faults, raised_flops
+from benchmarks.noise.plants import _is_seen, other_faults, raised_flops
 from persrec import names
 
 BASELINE = Path("results/baselines/smoke-cpu.json")
@@ -19,6 +19,11 @@ def test_every_planted_fault_is_seen_in_the_committed_baseline():
     assert [(one.planted, one.found) for one in plants] == [(one.planted, one.trials) for one in plants]
     assert all(one.trials > 0 for one in plants)
     assert plants[0].trials > 100
+
+
+def test_what_was_not_changed_is_not_seen():
+    baseline = load_baseline(BASELINE)
+    assert not any(_is_seen(baseline, key, {}) for key in baseline.entries)
 
 
 def test_a_gate_that_looks_at_nothing_sees_no_plant(monkeypatch):
