@@ -80,9 +80,9 @@ def _counted(unit: str, description: str, *, kind: Kind = "flops") -> Measure:
     )
 
 
-def _timed(unit: str, direction: Direction, description: str, *, kind: Kind) -> Measure:
+def _timed(unit: str, direction: Direction, description: str, *, kind: Kind, version: int = 1) -> Measure:
     """A number that a clock or an allocator gave: kept and shown, gated only by an interleaved comparison."""
-    return Measure(unit=unit, direction=direction, group="cost", kind=kind, description=description)
+    return Measure(unit=unit, direction=direction, group="cost", kind=kind, description=description, version=version)
 
 
 def _peak(description: str, *, kind: Kind) -> Measure:
@@ -184,8 +184,8 @@ MEASURES: dict[str, Measure] = {
     "serve_users_per_second": _timed("1/s", "higher", "requests served a second, in batches", kind="throughput"),
     "item_vectors_per_second": _timed("1/s", "higher", "item vectors computed a second, where they are computed", kind="throughput"),
     "serve_latency_p50_ms": _timed("ms", "lower", "one request alone, median", kind="latency"),
-    "serve_latency_p95_ms": _timed("ms", "lower", "one request alone, 95th percentile", kind="latency"),
-    "serve_latency_p99_ms": _timed("ms", "lower", "one request alone, 99th percentile", kind="latency"),
+    "serve_latency_p95_ms": _timed("ms", "lower", "one request alone, 95th percentile", kind="latency", version=2),
+    "serve_latency_p99_ms": _timed("ms", "lower", "one request alone, 99th percentile", kind="latency", version=2),
     **{
         f"request_latency_p{percentile}_ms": _timed("ms", "lower", f"one whole request alone, {what}", kind="request")
         for percentile, what in ((50, "median"), (95, "95th percentile"), (99, "99th percentile"))

@@ -108,8 +108,7 @@ class SequentialRecommender(nn.Module):
     ) -> torch.Tensor:
         """Unit vectors ``[B, D]`` at each row's last item; arguments as `score`."""
         self._check_items("items", items, times, item_features)
-        if query_time is not None and (query_time.dtype != torch.int64 or query_time.shape != items.shape[:1]):
-            raise ValueError(f"query_time: {query_time.dtype} of shape {list(query_time.shape)}; expected int64 [{items.shape[0]}]")
+        _check_query_time(query_time, items)
         if cache is None:
             missing = self.layout.window - items.shape[1]
             if missing < 0:
@@ -124,7 +123,7 @@ class SequentialRecommender(nn.Module):
             self._check_cache(cache, items.shape[0], times)
             if items.shape[1] > self.layout.recent:
                 raise ValueError(f"items: {items.shape[1]} recent items with a cache; expected at most {self.layout.recent}")
-            if cache.recent:
+            if cache.of_requests:
                 raise ValueError(f"cache: holds {cache.recent} recent items; expected one of the history alone, or a call of append")
             _check_rows_hold_items(items)
             cache = self._with_empty_segments(cache, item_features)
@@ -210,7 +209,7 @@ class SequentialRecommender(nn.Module):
         self._check_compresses("segment")
         self._check_items("segment", segment, times, item_features)
         self._check_cache(cache, segment.shape[0], times)
-        if cache.recent:
+        if cache.of_requests:
             raise ValueError(f"cache: holds {cache.recent} recent items; expected the one that the history was kept in")
         if cache.segments == len(self.layout.segments):
             raise ValueError(f"cache: holds all {cache.segments} segments of the layout; compress a moved window instead")
@@ -230,8 +229,9 @@ class SequentialRecommender(nn.Module):
     ) -> tuple[torch.Tensor, KVCache]:
         """Serves a request from what is kept of the history and of the recent items before, and keeps what is settled.
 
-        Between two refreshes a server keeps recent items too, and computes the new one alone. With times, HSTU tells an item when the
-        next one came, which the last item does not know yet: so the last is not kept, and is given again with the item behind it.
+        Between two refreshes a server keeps recent items too, and computes the new one alone. A backbone that reads times tells an item
+        when the next one came, which the last item does not know yet: so with times HSTU's last is not kept, and is given again with the
+        item behind it.
 
         Args:
             items: ``[B, m]`` int64, the recent items that are not kept yet, the newest last; every user has as many, none is padding.
@@ -242,13 +242,14 @@ class SequentialRecommender(nn.Module):
 
         Returns:
             Unit vectors ``[B, D]``, as `user_states` gives them from all recent items, and the cache for the next request: with all of
-            these items behind without times, with all but the last with them.
+            these items behind, or all but the last where the backbone reads the times given; ``cache.recent`` tells.
 
         Raises:
             ValueError: a shape, an id or a cache that does not fit, or more recent items than the layout has: refresh the history.
         """
         self._check_compresses("cache")
         self._check_items("items", items, times, item_features)
+        _check_query_time(query_time, items)
         self._check_cache(cache, items.shape[0], times)
         count = items.shape[1]
         if cache.recent + count > self.layout.recent:
@@ -266,13 +267,14 @@ class SequentialRecommender(nn.Module):
             behind = chunk.behind(cache, torch.arange(start - cache.length, start, device=items.device))
             chunk, base = replace(behind, kept=behind.width), replace(cache.without_positions(), states=cache.states)
         hidden, layers = self.backbone(chunk, base)
-        settled = chunk.width - (0 if times is None else 1)
+        settled = chunk.width - (1 if times is not None and self.backbone.reads_times else 0)
         return F.normalize(hidden[:, -1], dim=-1), base.with_recent(chunk, layers, count=settled)
 
     def with_room(self, cache: KVCache) -> KVCache:
         """The cache with room for the recent items: requests without gradients then copy nothing of the history.
 
-        They write their keys and values behind the history's, so one request at a time uses it, and one chain of `append`.
+        They write their keys and values behind the history's, so one request at a time uses it, and one chain of `append`. What is made
+        in torch's inference mode is used in it alone.
         """
         heads, width = self.backbone.cache_heads()
         states = cache.length - cache.keyed
@@ -374,6 +376,11 @@ def _columns(slots: ItemSlots, start: int, stop: int) -> ItemSlots:
 def _known_empty(slots: ItemSlots) -> bool:
     """Whether no row has an item here; asked on the CPU alone, for a GPU would have to wait for the answer."""
     return slots.ids.device.type == "cpu" and not bool(slots.ids.any())
+
+
+def _check_query_time(query_time: torch.Tensor | None, items: torch.Tensor) -> None:
+    if query_time is not None and (query_time.dtype != torch.int64 or query_time.shape != items.shape[:1]):
+        raise ValueError(f"query_time: {query_time.dtype} of shape {list(query_time.shape)}; expected int64 [{items.shape[0]}]")
 
 
 def _check_rows_hold_items(items: torch.Tensor) -> None:

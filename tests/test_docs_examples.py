@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.measures import COST_KINDS
 from persrec.data import load_dataset
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -45,7 +46,8 @@ def test_the_example_on_records_reads_a_committed_run(monkeypatch, capsys):
     assert list(names["best"]["ndcg@10"]) == sorted(names["best"]["ndcg@10"], reverse=True)
     assert set(names["best"].columns) == {"compression", "tokens", "ndcg@10", "ndcg@10_low", "ndcg@10_high"}
     assert capsys.readouterr().out.startswith(str(record.metrics["ndcg@10"].value))
-    assert names["stale"] <= set(record.cost.code)
+    assert names["stale"] <= set(COST_KINDS)
+    assert set(names["cost_digests"](record.cell)) - set(record.cost.code) <= names["stale"]  # what a record lacks is stale
 
 
 def test_the_paths_that_the_page_on_records_names_are_written_by_a_run():

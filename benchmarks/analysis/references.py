@@ -5,6 +5,7 @@ of that alone, so each reference is the better on validation of those that were 
 """
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -21,12 +22,14 @@ _SETTINGS = tuple(setting.name for setting in dataclasses.fields(Cell))
 class References:
     """What a configuration is held against; ``None`` where the run has no such cell.
 
+    ``full_alike`` is full attention that is served as the configuration is: its ``serving`` is the same.
     ``no_token`` is the best on validation of what carries no token: the experts' layout at 0 tokens, of an elastic model or of a
     model of its own, and ``recent``. ``not_trained`` names those of the candidates, and of those for full history, that are missing.
     """
 
     full: Configuration | None
     full_cached: Configuration | None
+    full_alike: Configuration | None
     no_token: Configuration | None
     recent: Configuration | None
     not_trained: tuple[str, ...] = ()
@@ -108,6 +111,7 @@ def find_references(one: Configuration, among: Sequence[Configuration]) -> Refer
     return References(
         full=strongest(other for other in full if other.cell.serving == "recompute"),
         full_cached=strongest(other for other in full if other.cell.serving == ("append" if one.cell.serving == "append" else "cache")),
+        full_alike=strongest(other for other in full if other.cell.serving == one.cell.serving),
         no_token=no_token,
         recent=recent,
         not_trained=_not_trained(controls, full, recent),
@@ -155,6 +159,32 @@ def compare(one: Configuration, among: Sequence[Configuration], metric: str) -> 
         retention=_NOTHING_TO_KEEP if worth_nothing(worth) else retention(ours, full),
         recovered=recovered(ours, no_token, full),
     )
+
+
+def timed_share(cost: str, one: Configuration, other: Configuration) -> Estimate:
+    """A timed cost over another configuration's, with a 95% interval; no value where a side was not taken in several processes.
+
+    The two sides are measured apart, so what is uncertain of each adds up in quadrature, on the scale of logarithms: the upper end lies
+    above the ratio by the root of the sum of two squares, of our way from the value up to ``high`` and of theirs from the value down to
+    ``low``. The lower end has the other two ways.
+    """
+    ours, theirs = _of_processes(cost, one), _of_processes(cost, other)
+    if ours is None or theirs is None:
+        return Estimate(value=None, reason="not timed in several processes on both sides")
+    (value, low, high), (their_value, their_low, their_high) = ours, theirs
+    up = math.hypot(math.log(high / value), math.log(their_value / their_low))
+    down = math.hypot(math.log(value / low), math.log(their_high / their_value))
+    share = value / their_value
+    return Estimate(value=share, low=share * math.exp(-down), high=share * math.exp(up))
+
+
+def _of_processes(cost: str, one: Configuration) -> tuple[float, float, float] | None:
+    """A cost above 0 with its interval over processes; None where it was measured in a single one, or that is not known."""
+    found = one.cost(cost)
+    if found.value is None or found.low is None or found.high is None or min(found.value, found.low) <= 0:
+        return None
+    several = all(record.cost is not None and (record.cost.processes or 1) > 1 for record in one.measured)
+    return (found.value, found.low, found.high) if several else None
 
 
 def reference_quality(reference: Configuration | None, metric: str, absent: str) -> Estimate:

@@ -88,7 +88,7 @@ def comparisons_of(cell: Cell) -> int:
     """How many timings a cell has at most: serving, training and, where something is kept for a request, compressing."""
     part = names.compressions().get(cell.compression)
     keeps = part is None or (part.keeps != "nothing" and (part.keeps_without_tokens or cell.tokens > 0))
-    return 3 if keeps and cell.serving == "cache" else 2
+    return 3 if keeps and cell.serving != "recompute" else 2
 
 
 def order_of(
@@ -175,15 +175,25 @@ def _peaks(pairs: Sequence[Pair], side: str, key: str, timing: str) -> Floats | 
 
 
 def confirmed(first: Sequence[Comparison], second: Sequence[Comparison]) -> list[Comparison]:
-    """The first round's findings, in which a regression stands only where a second, independent round finds it too."""
+    """The first round's findings, in which a regression stands only where a second, independent round finds it too.
+
+    Where the second round has no timing, nothing was confirmed or disproved: the finding is invalid.
+    """
     again = {(one.cell_key, one.metric): one for one in second}
-    found = [_confirmed(one, again.get((one.cell_key, one.metric))) if one.verdict is Verdict.REGRESSION else one for one in first]
+    failed = {one.cell_key: one for one in second if one.verdict is Verdict.INVALID}
+    found = [
+        _confirmed(one, again.get((one.cell_key, one.metric)), failed.get(one.cell_key)) if one.verdict is Verdict.REGRESSION else one
+        for one in first
+    ]
     return sorted(found, key=lambda one: one.verdict.rank)
 
 
-def _confirmed(one: Comparison, again: Comparison | None) -> Comparison:
-    seen = "was not measured" if again is None or again.effect is None else f"found {change(again.effect.value)}"
-    if again is not None and again.verdict is Verdict.REGRESSION:
+def _confirmed(one: Comparison, again: Comparison | None, failed: Comparison | None) -> Comparison:
+    if again is None or again.effect is None:
+        why = f": {failed.reason}" if failed is not None else ""
+        return replace(one, verdict=Verdict.INVALID, reason=f"{one.reason}; the second round, which was to confirm it, has no timing{why}")
+    seen = f"found {change(again.effect.value)}"
+    if again.verdict is Verdict.REGRESSION:
         return replace(one, reason=f"{one.reason}; a second, independent round {seen}")
     return replace(one, verdict=Verdict.AMBIGUOUS, reason=f"{one.reason}; not confirmed: a second, independent round {seen}")
 

@@ -6,7 +6,8 @@ every two pairs. Its bounds come from the exact distribution of Wilcoxon's signe
 makes a pair's number symmetric around 0, whatever the distribution of the timings is. So the bounds hold exactly, for few pairs
 too. A t interval would need normal numbers, far out in their tails.
 
-Each bound is one-sided at 99%, corrected over all comparisons of a call by Bonferroni: all bounds hold together with 99%.
+Each bound is one-sided at 99%, corrected by Bonferroni over all timings of a call, and over all its peaks of memory: the bounds of
+either kind hold together with 99%. Numbers of pairs and powers are those of one round.
 So a bound exists only from ``log2(comparisons / 0.01)`` pairs on: 6 pairs cannot carry 20 comparisons, 11 can.
 """
 

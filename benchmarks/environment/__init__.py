@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +26,22 @@ from benchmarks.environment.portable import portable_argv
 PROJECT = Path(__file__).resolve().parent.parent.parent
 CPU_INFO = Path("/proc/cpuinfo")
 VECTORS = ("amx_tile", "avx512f", "avx2", "avx")  # the widest first
+ROUNDING_VARIABLES = (  # of the environment, by which torch and the libraries below it choose instructions: one processor then rounds apart
+    "ATEN_CPU_CAPABILITY",
+    "DNNL_CPU_ISA_HINTS",
+    "DNNL_DEFAULT_FPMATH_MODE",
+    "DNNL_MAX_CPU_ISA",
+    "GLIBC_TUNABLES",
+    "MKL_CBWR",
+    "MKL_DEBUG_CPU_TYPE",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NPY_DISABLE_CPU_FEATURES",
+    "ONEDNN_CPU_ISA_HINTS",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_CORETYPE",
+)
+HASHED_FACTS = ("python", "packages", "system", "cpu", "cores", "memory_bytes", "gpu", "gpu_memory_bytes", "driver")
 PACKAGES = (
     "torch",
     "numpy",
@@ -58,9 +74,12 @@ def environment(*, device: str, threads: int, affinity: Sequence[int]) -> dict[s
     }
 
 
-def fingerprint(stable: dict[str, Any]) -> str:
-    """SHA-256 over the stable facts; memory counts in whole GiB, as kernels reserve a little more or less at each boot."""
-    hashed = {name: value for name, value in stable.items() if not name.endswith("_reason")}
+def fingerprint(stable: Mapping[str, Any]) -> str:
+    """SHA-256 over `HASHED_FACTS`; memory counts in whole GiB, as kernels reserve a little more or less at each boot.
+
+    A record holds these facts, so that anyone can make its fingerprint anew.
+    """
+    hashed = {name: stable[name] for name in HASHED_FACTS}
     hashed["memory_bytes"] = round(stable["memory_bytes"] / 2**30) if stable["memory_bytes"] else None
     return hashlib.sha256(json.dumps(hashed, sort_keys=True).encode()).hexdigest()
 
@@ -162,13 +181,17 @@ def utc_now() -> str:
 
 
 def _cpu_model() -> str | None:
-    """The processor, with its generation and its widest vectors where the system tells: one name may stand for several that round apart."""
+    """The processor, with its generation and its widest vectors where the system tells: one name may stand for several that round apart.
+
+    So may one processor: the variables that choose its instructions (`ROUNDING_VARIABLES`) stand behind, where any is set.
+    """
     name = _first_match(CPU_INFO, r"^model name\s*:\s*(.+)$") or platform.processor() or None
     family, model = (_first_match(CPU_INFO, rf"^{field}\s*:\s*(\d+)$") for field in ("cpu family", "model"))
     flags = (_first_match(CPU_INFO, r"^flags\s*:\s*(.+)$") or "").split()
     told = [f"family {family}, model {model}"] if family and model else []
     told += [next((vectors for vectors in VECTORS if vectors in flags), "no wide vectors")] if flags else []
-    return f"{name} ({', '.join(told)})" if name and told else name
+    told += [f"{variable}={os.environ[variable]}" for variable in ROUNDING_VARIABLES if os.environ.get(variable)]
+    return f"{name or 'unknown processor'} ({', '.join(told)})" if told else name
 
 
 def _cpu_mhz() -> float | None:

@@ -4,7 +4,7 @@
 
     {"schema_version": 1, "utc": "...", "source": {...}, "margins": {"ndcg@10": {"relative": 0.1, "absolute": 0.005}},
      "entries": {"<cell_key>": {"cell": {...}, "status": "ok", "dataset": {...}, "measure_versions": {...},
-                                "ledger_rows": 0, "metrics": {"ndcg@10": 0.1}}}}
+                                "ledger_rows": 0, "holds": ["quality", ...], "metrics": {"ndcg@10": 0.1}}}}
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.cell import Cell
 from benchmarks.environment import utc_now
@@ -25,6 +25,7 @@ from benchmarks.records import Record, RecordError, Status, check_settings, chec
 BASELINE_VERSION = 1
 SAME_MACHINE = 1e-9  # of a seeded quality on the machine of its baseline, where it is the same to the bit
 WHAT = "a baseline"
+Held = Literal["quality", "cost", "model", "gap"]  # of a record, beside its numbers and its ledger
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +61,10 @@ class DataIdentity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaselineEntry:
-    """One cell: its gated numbers, and what they depend on."""
+    """One cell: its gated numbers, what they depend on, and what else its record held that the gate examines.
+
+    ``holds`` is empty where the baseline is older than the question.
+    """
 
     cell: Cell
     status: Status
@@ -68,6 +72,7 @@ class BaselineEntry:
     measure_versions: dict[str, int]
     metrics: dict[str, int | float]
     ledger_rows: int = 0
+    holds: tuple[Held, ...] = ()
 
     def __post_init__(self) -> None:
         for name, value in self.metrics.items():
@@ -85,7 +90,12 @@ class BaselineEntry:
             measure_versions=dict(record.measure_versions),
             metrics={name: value for name, value in values.items() if value is not None and as_finite(value) is not None},
             ledger_rows=len(record.ledger),
+            holds=held_by(record),
         )
+
+    def numbers_alone(self) -> "BaselineEntry":
+        """Without what else the record held: for a record that is made of the numbers alone."""
+        return dataclasses.replace(self, ledger_rows=0, holds=())
 
     def key(self) -> str | None:
         """The key that its settings, its data and its measures' versions make; None where it knows no data."""
@@ -117,7 +127,7 @@ class BaselineSource:
         return cls(
             commits=every(lambda record: record.provenance.commit),
             code_digests=tuple(sorted({digest for origin in origins for digest in origin.code.values()})),
-            fingerprints=every(lambda record: record.environment.fingerprint),
+            fingerprints=every(quality_machine),
             cpus=every(lambda record: record.environment.cpu),
             gpus=every(lambda record: record.environment.gpu),
             pythons=every(lambda record: record.environment.python),
@@ -198,6 +208,8 @@ def load_baseline(path: Path) -> Baseline:
     for key, entry in values["entries"].items():
         check_settings(entry["cell"], where=f"{path}: entries: {key[:12]}")
     for key, known in baseline.entries.items():
+        if known.status is Status.OK and known.key() is None:
+            raise RecordError(f"{path}: entries: {key[:12]}: dataset: no digest; expected that of the data which its numbers are of")
         if known.key() not in (None, key):
             raise RecordError(f"{path}: entries: {key[:12]}: this key is not that of its settings, its data and its measures' versions")
     return baseline
@@ -214,6 +226,23 @@ def as_finite(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def held_by(record: Record) -> tuple[Held, ...]:
+    """What a record holds beside its numbers and its ledger."""
+    there: dict[Held, bool] = {
+        "quality": record.quality is not None,
+        "cost": record.cost is not None,
+        "model": record.model is not None,
+        "gap": record.model is not None and record.model.cached_joint_gap is not None,
+    }
+    return tuple(name for name, is_there in there.items() if is_there)
+
+
+def quality_machine(record: Record) -> str | None:
+    """The fingerprint of the machine that a record's quality is of, or of the record where it has no quality."""
+    origin = record.quality or record
+    return origin.environment.fingerprint
+
+
 def _own_margin(metric: str) -> Margin:
     measure = MEASURES[metric]
     return Margin(relative=measure.relative_margin, absolute=measure.absolute_margin)
@@ -226,5 +255,6 @@ def _entry_to_dict(entry: BaselineEntry) -> dict[str, Any]:
         "dataset": dataclasses.asdict(entry.dataset),
         "measure_versions": dict(sorted(entry.measure_versions.items())),
         "ledger_rows": entry.ledger_rows,
+        **({"holds": list(entry.holds)} if entry.holds else {}),  # so that an older baseline keeps its bytes
         "metrics": dict(sorted(entry.metrics.items())),
     }

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import utc_now
-from benchmarks.findings import Line, Outputs, Sheet, Verdict, add_options, exit_code, show
-from benchmarks.gate.baseline import Baseline, load_baseline
+from benchmarks.findings import Line, Outputs, Sheet, add_options, exit_code, show
+from benchmarks.gate.baseline import Baseline, load_baseline, quality_machine
 from benchmarks.gate.judge import Finding, judge
+from benchmarks.gate.validity import faults
 from benchmarks.records import FINDINGS, Record, load_records
 from benchmarks.text import change, exact
 from persrec.commandline import DONE, INCOMPLETE, NOT_COMPARABLE, Parser, guarded
@@ -56,7 +57,7 @@ def _gate(options: argparse.Namespace) -> int:
         findings=findings,
         notes=_notes(None if is_new else baseline, records),
         strict=options.strict,
-        exit_code=INCOMPLETE if unmeasured else DONE if accepted else _exit_code(baseline, findings, strict=options.strict),
+        exit_code=INCOMPLETE if unmeasured else DONE if accepted else _exit_code(baseline, records, findings, strict=options.strict),
         accepted=accepted,
     )
     outputs.write(judgement.sheet())
@@ -67,26 +68,27 @@ def _gate(options: argparse.Namespace) -> int:
 
 
 def _unmeasured(records: Sequence[Record]) -> str:
-    """Why records cannot become a baseline: what was not measured is not what is expected. Empty where they can."""
+    """Why records cannot become a baseline: what was not measured, or cannot be so, is not what is expected. Empty where they can."""
     lost = [record for record in records if record.status not in FINDINGS]
     if lost:
         return f"{len(lost)} of {len(records)} cells have no measurement, the first of them {lost[0].cell_key}"
+    wrong = [(record, fault) for record in records for fault in faults(record)[:1]]
+    if wrong:
+        record, fault = wrong[0]
+        return f"{len(wrong)} of {len(records)} records cannot be true, the first of them {record.cell_key}: {fault.reason}"
     return "" if records else "nothing was measured"
 
 
-def _exit_code(baseline: Baseline, findings: Sequence[Finding], *, strict: bool) -> int:
+def _exit_code(baseline: Baseline, records: Sequence[Record], findings: Sequence[Finding], *, strict: bool) -> int:
     """The gate's exit code: that of the verdicts, unless the results and the baseline share no cell."""
-    absent = {
-        finding.cell_key for finding in findings if finding.metric is None and finding.verdict in (Verdict.MISSING, Verdict.INCOMPARABLE)
-    }
-    if findings and not set(baseline.entries) - absent:
+    if findings and baseline.entries.keys().isdisjoint(record.cell_key for record in records):
         return NOT_COMPARABLE
     return exit_code([finding.verdict for finding in findings], strict=strict)
 
 
 def _notes(baseline: Baseline | None, records: Sequence[Record]) -> list[str]:
     notes = []
-    if baseline is not None and any(str(record.environment.fingerprint) not in baseline.source.fingerprints for record in records):
+    if baseline is not None and any(str(quality_machine(record)) not in baseline.source.fingerprints for record in records):
         notes.append(
             "the baseline is from another machine or other package versions: counts must agree all the same, quality within its margin"
         )

@@ -1,16 +1,23 @@
 """What each number of a run is beside the reviewed baseline. Pure: no file, no command line, no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from benchmarks.findings import Verdict
-from benchmarks.gate.baseline import Baseline, BaselineEntry, DataIdentity, as_finite
+from benchmarks.gate.baseline import Baseline, BaselineEntry, DataIdentity, Held, as_finite, held_by, quality_machine
 from benchmarks.gate.differences import METRIC, differences
 from benchmarks.gate.validity import faults
 from benchmarks.labels import Labels
 from benchmarks.measures import MEASURES, is_gated
 from benchmarks.records import FINDINGS, Metric, Record, Status
 
+HELD: Mapping[Held, str] = MappingProxyType({
+    "quality": "its quality half",
+    "cost": "its cost half",
+    "model": "its trained model",
+    "gap": "the difference of scores from the cache and from the joint pass",
+})  # fmt: skip
 NOTICEABLE = 0.5  # of the margin: a quality loss this large, beside a cheaper cell, deserves a look
 
 
@@ -117,17 +124,38 @@ def _of_cell(baseline: Baseline, entry: BaselineEntry, record: Record) -> list[F
     then, now = entry.status, record.status
     if now not in FINDINGS or (then is Status.OK and now is not Status.OK):
         return [_finding(Verdict.INVALID, f"{then.value} in the baseline, now {_failure(record)}")]
-    if then is not Status.OK:
+    findings = [*_of_identity(entry, record), *_of_faults(record), *_of_gone(entry, record)]
+    wanted = set(entry.metrics)
+    if then is Status.OK:
+        wanted |= {metric for metric in record.metrics if is_gated(metric, device=record.cell.device)}
+    else:
         verdict = Verdict.PASS if then is now else Verdict.IMPROVED if now is Status.OK else Verdict.AMBIGUOUS
-        return [_finding(verdict, f"{then.value} in the baseline, {now.value} now")]
-    invalid = _of_faults(record)
-    if entry.ledger_rows and not record.ledger:
-        invalid.append(_finding(Verdict.MISSING, f"its FLOP ledger is gone; the baseline's had {entry.ledger_rows} rows"))
-    gated = {metric for metric in record.metrics if is_gated(metric, device=record.cell.device)}
-    wanted = sorted({*entry.metrics, *gated})
-    machine = record.quality.environment.fingerprint if record.quality is not None else None
-    numbers = (_of_number(baseline, entry.metrics.get(name), record.metrics.get(name), name, machine) for name in wanted)
-    return [*invalid, *_weighed_together([finding for finding in numbers if finding is not None])]
+        findings.append(_finding(verdict, f"{then.value} in the baseline, {now.value} now"))
+    machine = quality_machine(record)
+    numbers = (_of_number(baseline, entry.metrics.get(name), record.metrics.get(name), name, machine) for name in sorted(wanted))
+    return [*findings, *_weighed_together([finding for finding in numbers if finding is not None])]
+
+
+def _of_identity(entry: BaselineEntry, record: Record) -> Iterator[Finding]:
+    """Whether a record is of the settings and the data that the baseline has under its key."""
+    if record.cell != entry.cell:
+        was, now = entry.cell.to_dict(), record.cell.to_dict()
+        changed = sorted(name for name in {*was, *now} if was.get(name) != now.get(name))
+        moves = ", ".join(f"{name} {was.get(name)} then, {now.get(name)} now" for name in changed[:3])
+        yield _finding(Verdict.INVALID, f"other settings than the baseline's under one key: {moves}")
+    data = DataIdentity.of(record)
+    if entry.dataset.digest is not None and data != entry.dataset:
+        yield _finding(Verdict.INVALID, f"other data than the baseline's under one key: {entry.dataset} then, {data} now")
+
+
+def _of_gone(entry: BaselineEntry, record: Record) -> Iterator[Finding]:
+    """What the gate examined in the baseline's record, and this one lacks: nothing passes because it is not there."""
+    rows = len(record.ledger)
+    if rows < entry.ledger_rows:
+        now = f"has {rows} rows" if rows else "is gone"
+        yield _finding(Verdict.MISSING, f"its FLOP ledger {now}; the baseline's had {entry.ledger_rows} rows")
+    for name in sorted(set(entry.holds) - set(held_by(record))):
+        yield _finding(Verdict.MISSING, f"{HELD[name]} is gone; the baseline's record has it")
 
 
 def _of_number(baseline: Baseline, then: float | None, metric: Metric | None, name: str, machine: str | None) -> Finding | None:

@@ -1,23 +1,27 @@
 """Whether a record can be true at all: the gate trusts nothing that a record says of itself. Pure: no file, no torch.
 
-What is told by two numbers is held against both: a key against the settings it is made of, a pass's FLOPs against their ledger, a
-cutoff's recall against the next one's.
+What is told by two numbers is held against both: a key against the settings it is made of, a fingerprint against the machine's facts,
+a pass's FLOPs against their ledger, a cutoff's recall against the next one's. What is needed for that must be there.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
+from benchmarks.environment import HASHED_FACTS, fingerprint
 from benchmarks.gate.baseline import as_finite
 from benchmarks.keys import cell_key, model_key, quality_key
 from benchmarks.measures import MEASURES, QUALITY_KINDS, counts_agree, versions_of
-from benchmarks.records import WORST_FIRST, LedgerRow, Record
+from benchmarks.records import WORST_FIRST, Environment, LedgerRow, Record
 from persrec.names import CUTOFFS
 
 GAP = 1e-5  # cosines of float32: what a cache serves and what the joint pass gives differ by rounding alone (METHOD: an identity)
 SLACK = 1e-9  # what two sums of one number may differ by
 PASSES = ("full", "compress", "serve", "score", "request", "train", "item")
+LEDGER_PASSES = tuple(name for name in PASSES if name != "request")  # a request is serving and scoring, which have rows of their own
+WITHOUT_FVCORE = "train"  # it counts no backward pass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +38,7 @@ def faults(record: Record) -> list[Fault]:
     return [
         *_of_keys(record),
         *_of_statuses(record),
+        *_of_machines(record),
         *_of_ranges(record),
         *_of_order(values),
         *_of_ledger(record, values),
@@ -43,25 +48,44 @@ def faults(record: Record) -> list[Fault]:
 
 def _of_keys(record: Record) -> Iterator[Fault]:
     """Each key is made anew from what it stands for."""
-    digest = record.dataset.digest if record.dataset is not None else ""
-    if not digest:
+    cell, data = record.cell, record.dataset
+    if data is None or not data.digest:
+        if record.ok:
+            yield Fault(reason="it has numbers, and no digest of the data that they are of")
         return  # it failed before it had read its data
-    cell = record.cell
+    digest = data.digest
+    if (data.name, data.size) != (cell.dataset, cell.dataset_size):
+        yield Fault(reason=f"its data are {data.name} (size {data.size}), its cell's {cell.dataset} (size {cell.dataset_size})")
     if cell_key(cell, dataset_digest=digest, versions=record.measure_versions) != record.cell_key:
         yield Fault(reason="its key is not that of its settings, its data and its measures' versions: one of them was changed under it")
+    if record.model is not None and model_key(cell, dataset_digest=digest) != record.model.key:
+        yield Fault(reason="its model is of another key than its settings and its data make")
     of_quality = versions_of(QUALITY_KINDS)
     if any(record.measure_versions.get(name) != version for name, version in of_quality.items()):
         return  # a quality measured in another way has another key
     if record.quality is not None and quality_key(cell, dataset_digest=digest) != record.quality.key:
         yield Fault(reason="its quality is of another key than its settings and its data make")
-    if record.model is not None and model_key(cell, dataset_digest=digest) != record.model.key:
-        yield Fault(reason="its model is of another key than its settings and its data make")
 
 
 def _of_statuses(record: Record) -> Iterator[Fault]:
     statuses = [half.status for half in (record.quality, record.cost) if half is not None]
     if statuses and min(statuses, key=WORST_FIRST.index) is not record.status:
         yield Fault(reason=f"its status is {record.status.value}, and those of its halves are {', '.join(one.value for one in statuses)}")
+
+
+def _of_machines(record: Record) -> Iterator[Fault]:
+    """Each fingerprint is made anew from the facts beside it: it decides how far a quality may be from the baseline."""
+    halves = {name: half.environment for name, half in (("quality", record.quality), ("cost", record.cost)) if half is not None}
+    for name, environment in {"record": record.environment, **halves}.items():
+        if environment.fingerprint is None:
+            if name in halves:
+                yield Fault(reason=f"its {name} does not say which machine it is of")
+        elif environment.fingerprint != _fingerprint_of(environment):
+            yield Fault(reason=f"the fingerprint of its {name}, {environment.fingerprint[:12]}, is not that of the facts beside it")
+
+
+def _fingerprint_of(environment: Environment) -> str:
+    return fingerprint({name: getattr(environment, name) for name in HASHED_FACTS})
 
 
 def _of_ranges(record: Record) -> Iterator[Fault]:
@@ -111,19 +135,51 @@ def _of_ledger(record: Record, values: Mapping[str, float]) -> Iterator[Fault]:
     if apart:
         first = apart[0]
         yield Fault(
-            reason=f"its ledger disagrees in {len(apart)} of {len(record.ledger)} rows, the first of them {first.phase}, {first.part}: "
-            f"formula {first.formula_flops}, torch {first.torch_flops}, fvcore {first.fvcore_flops}"
+            reason=f"its ledger's counts disagree or are not there in {len(apart)} of {len(record.ledger)} rows, the first of them "
+            f"{first.phase}, {first.part}: formula {first.formula_flops}, torch {first.torch_flops}, fvcore {first.fvcore_flops}, "
+            f"executed {first.executed_flops}, visible {first.visible_flops}"
         )
-    for row in record.ledger:
-        name = f"{row.phase}_flops"
-        # of item vectors, the rows of a large catalogue are those of some items
-        counts = (values.get(name), row.executed_flops) if row.part == "total" and row.phase != "item" else ()
-        if not counts_agree(counts):
-            yield Fault(metric=name, reason=f"{values[name]:g}, and the ledger's total is {row.executed_flops:g}")
+    unknown = sorted({row.phase for row in record.ledger} - set(LEDGER_PASSES))
+    if unknown:
+        yield Fault(reason=f"its ledger has rows of {unknown[0]!r}; expected one of {', '.join(LEDGER_PASSES)}")
+    twice = [place for place, rows in Counter((row.phase, row.part) for row in record.ledger).items() if rows > 1]
+    if twice:
+        yield Fault(reason=f"its ledger has several rows of {', '.join(twice[0])}")
+    for name in LEDGER_PASSES:
+        yield from _of_pass(record, values, name)
 
 
 def _agrees(row: LedgerRow) -> bool:
-    return bool(row.agrees) and counts_agree((row.formula_flops, row.torch_flops, row.fvcore_flops))
+    """Whether every count that the row's pass has is there, and all are the same."""
+    needed = (row.formula_flops, row.torch_flops, row.executed_flops, row.visible_flops)
+    if None in needed or (row.fvcore_flops is None and row.phase != WITHOUT_FVCORE):
+        return False
+    return bool(row.agrees) and counts_agree((*needed[:3], row.fvcore_flops))
+
+
+def _of_pass(record: Record, values: Mapping[str, float], of: str) -> Iterator[Fault]:
+    """One pass's total beside its parts, and beside the metrics."""
+    parts = {row.part: row for row in record.ledger if row.phase == of}
+    total = parts.pop("total", None)
+    if total is None:
+        if parts or (f"{of}_flops" in values and (record.ledger or record.cost is not None)):
+            yield Fault(metric=f"{of}_flops", reason=f"its ledger has no total of {of}")
+        return
+    for kind in ("executed", "visible"):
+        whole, metric = getattr(total, f"{kind}_flops"), f"{of}_{'visible_' if kind == 'visible' else ''}flops"
+        if whole is None:
+            continue  # it is not there: said above
+        together = sum(getattr(row, f"{kind}_flops") or 0 for row in parts.values())
+        if not _is_same(together, whole):
+            yield Fault(metric=metric, reason=f"the parts in its ledger come to {together:g}, and their total is {whole:g}")
+        told = values.get(metric)
+        # of item vectors, the rows of a large catalogue are those of some items
+        if told is not None and not (_is_same(told, whole) or (of == "item" and whole < told)):
+            yield Fault(metric=metric, reason=f"{told:g}, and the ledger's total is {whole:g}")
+
+
+def _is_same(one: float, other: float) -> bool:
+    return abs(one - other) <= SLACK * max(abs(one), abs(other))
 
 
 def _of_gap(record: Record) -> Iterator[Fault]:

@@ -26,7 +26,7 @@ ENDED_BY_US = "out of time"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Step:
+class CardStep:
     """What a step runs with this Python, and its part of the time."""
 
     name: str
@@ -35,11 +35,11 @@ class Step:
 
 
 STEPS = (
-    Step(name="GPU tests", arguments=("-m", "pytest", "tests/gpu", "-q", "-x"), share=0.25),
-    Step(name="kernels", arguments=("-m", "benchmarks.kernels", "--device", "cuda"), share=0.2),
-    Step(name="profile", arguments=(*RUN, "--grid", "profile", "--select", "history=1024|4096,backbone=hstu|sasrec"), share=0.25),
-    Step(name="paper", arguments=(*RUN, "--grid", "paper", "--select", "backbone=hstu"), share=0.15),
-    Step(name="a sweep that trains", arguments=(*RUN, "--grid", "smoke"), share=0.15),
+    CardStep(name="GPU tests", arguments=("-m", "pytest", "tests/gpu", "-q", "-x"), share=0.25),
+    CardStep(name="kernels", arguments=("-m", "benchmarks.kernels", "--device", "cuda"), share=0.2),
+    CardStep(name="profile", arguments=(*RUN, "--grid", "profile", "--select", "history=1024|4096,backbone=hstu|sasrec"), share=0.25),
+    CardStep(name="paper", arguments=(*RUN, "--grid", "paper", "--select", "backbone=hstu"), share=0.15),
+    CardStep(name="a sweep that trains", arguments=(*RUN, "--grid", "smoke"), share=0.15),
 )
 Call = Callable[[Sequence[str], float], str]
 

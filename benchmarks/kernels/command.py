@@ -1,18 +1,24 @@
-"""Attention that costs what it sees: ``python -m benchmarks.kernels`` times it against the naive dense form and itself.
+"""Attention that costs what it sees: ``python -m benchmarks.kernels`` times it against plain forms and itself.
 
-Before a row is timed, the outputs of what is timed are compared with those of the plain form; where a training step is timed, so
-are the gradients. A row that differs is refused, and nothing is written. Then, in a process of its own, the two sides are measured
-in turn: a row is the ratio of two medians or, where it compares the kernels' memory, of two peaks. Absolute times stand beside the
-ratios and do not travel between machines.
+Before any row is timed, the outputs of what each times are compared with those of the plain form; where a training step is timed, so
+are the gradients. A row that differs is refused, and nothing is written. Then all rows are measured in one round after another, each
+row in a process of its own each time, so that a row's processes are spread over the run. In a process the two sides are measured in
+turn; its ratio is the median of the ratios of pairs or, where memory is compared, the ratio of two peaks. A row is the median over its
+processes, with an interval over them. Absolute times stand beside the ratios and do not travel between machines.
 """
 
 import argparse
 import dataclasses
+import itertools
+import math
+import statistics
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from scipy.special import stdtrit
 
 from benchmarks.environment import chosen_device, environment, processors, provenance
 from benchmarks.isolation import Job, preload, run_isolated
@@ -24,6 +30,7 @@ from persrec.files import write_atomically
 
 PROGRAM = "benchmarks.kernels"
 ROWS = "benchmarks.kernels.rows"
+PROCESSES = {"cpu": 3, "cuda": 1}  # of a row; on a GPU a process takes seconds to start
 
 
 class RowError(Exception):
@@ -38,13 +45,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> Parser:
     """The options."""
-    parser = Parser(prog=PROGRAM, description="Times the attention kernels against their naive form, as ratios, and writes a record.")
+    parser = Parser(prog=PROGRAM, description="Times the attention kernels against plain forms, as ratios, and writes a record.")
     parser.add_argument(
         "--out", type=Path, default=Path("results"), metavar="DIR", help="where kernels/DEVICE.json goes (default: results)"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads to compute with (default: 2)")
-    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="measurements of each side (default: 9)")
+    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="measurements of each side, over all processes (default: 9)")
+    parser.add_argument("--processes", type=int, metavar="N", help="fresh processes of each row (default: 3; on a GPU 1)")
     parser.add_argument("--layers", type=int, default=16, metavar="N", help="layers of the HSTU (default: 16, the paper's)")
     parser.add_argument("--only", default="", metavar="TEXT", help="only rows whose name holds this; writes nothing")
     return parser
@@ -60,11 +68,9 @@ def _measure(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     names = [name for name in known if options.only in name]
     if not names:
         raise ValueError(f"--only: no row's name holds {options.only!r}; known: {', '.join(known)}")
-    rows: list[KernelRow] = []
+    count = PROCESSES[options.device] if options.processes is None else options.processes
     try:
-        for row in _measured(settings, names):
-            rows.append(row)
-            print(_line(row), flush=True)
+        rows = _measured(settings, names, count)
     except RowError as error:
         sys.stderr.write(f"{PROGRAM}: {one_line(str(error))}; nothing was written\n")
         return INCOMPLETE
@@ -75,7 +81,7 @@ def _measure(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     timings = KernelTimings(
         settings=settings,
         machine=KernelMachine(matrix_product_flops_per_second=probe.matrix_product_peak(settings)),
-        rows=tuple(rows),
+        rows=rows,
         environment=typed(machine, Environment, where=PROGRAM, what="an environment"),
         provenance=typed(source, Provenance, where=PROGRAM, what="a provenance"),
     )
@@ -93,6 +99,8 @@ def _check(options: argparse.Namespace, path: Path) -> None:
     for name in ("threads", "rounds", "layers"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name}: {getattr(options, name)}; expected at least 1")
+    if options.processes is not None and not 1 <= options.processes <= options.rounds:
+        raise ValueError(f"--processes: {options.processes}; expected at least 1 and at most the {options.rounds} of --rounds")
     chosen_device(options.device)
     for folder in (options.out, path.parent):
         if folder.exists() and not folder.is_dir():
@@ -101,17 +109,47 @@ def _check(options: argparse.Namespace, path: Path) -> None:
         raise ValueError(f"--out: {path} is a folder; expected room for a file")
 
 
-def _measured(settings: KernelSettings, names: Sequence[str]) -> Iterator[KernelRow]:
-    """Rows as they are compared and measured, both in fresh processes: what one allocates makes the next one's memory cheap, or dear.
+def _measured(settings: KernelSettings, names: Sequence[str], count: int) -> tuple[KernelRow, ...]:
+    """Rows, each compared in one fresh process and measured in ``count``: what one allocates makes the next one's memory cheap, or dear.
 
     Raises:
         RowError: a row was not measured, or its outputs differ; the end of its log is printed.
     """
     preload([ROWS], threads=settings.threads)
+    part = dataclasses.replace(settings, rounds=-(-settings.rounds // count))
+    parts: dict[str, list[KernelRow]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder:
-        for name in names:
-            check, row = (_in_a_process(function, settings, name, Path(folder) / "log") for function in ("check_row", "measure_row"))
-            yield dataclasses.replace(row, **check)
+        log = Path(folder) / "log"
+        checks = {name: _in_a_process("check_row", part, name, log) for name in names}
+        for number, name in itertools.product(range(1, count + 1), names):
+            parts[name].append(_in_a_process("measure_row", part, name, log))
+            print(_line(over_processes(parts[name]), f"process {number} of {count}"), flush=True)
+    return tuple(dataclasses.replace(over_processes(parts[name]), **checks[name]) for name in names)
+
+
+def over_processes(parts: Sequence[KernelRow]) -> KernelRow:
+    """One row of what its processes gave: the median of their ratios, an interval over them, and all samples."""
+    ratios = [row.ratio for row in parts]
+    low, high = interval(ratios)
+    return dataclasses.replace(
+        parts[0],
+        ratio=statistics.median(ratios),
+        low=low,
+        high=high,
+        ours=tuple(itertools.chain.from_iterable(row.ours for row in parts)),
+        other=tuple(itertools.chain.from_iterable(row.other for row in parts)),
+        processes=len(parts),
+    )
+
+
+def interval(ratios: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
+    """The 95% interval over processes, by Student's t of the logarithms, with their median in it; none of one process."""
+    if len(ratios) < 2 or min(ratios) <= 0:
+        return None, None
+    logs = [math.log(ratio) for ratio in ratios]
+    half = float(stdtrit(len(logs) - 1, 0.975)) * statistics.stdev(logs) / math.sqrt(len(logs))
+    middle, median = statistics.fmean(logs), statistics.median(logs)
+    return math.exp(min(middle - half, median)), math.exp(max(middle + half, median))
 
 
 def _in_a_process(function: str, settings: KernelSettings, name: str, log: Path) -> Any:
@@ -129,6 +167,6 @@ def _in_a_process(function: str, settings: KernelSettings, name: str, log: Path)
     return outcome.value
 
 
-def _line(row: KernelRow) -> str:
+def _line(row: KernelRow, when: str) -> str:
     asked = "" if row.bound is None else f", asked {'at least' if row.higher_is_better else 'at most'} {significant(row.bound)}"
-    return f"{row.name}: {significant(row.ratio)}{asked}"
+    return f"{row.name}: {significant(row.ratio)}{asked} ({when})"

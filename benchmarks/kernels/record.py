@@ -20,7 +20,7 @@ class KernelSettings:
     Attributes:
         device: ``cpu`` or ``cuda``.
         threads: threads to compute with.
-        rounds: measurements of each side.
+        rounds: measurements of each side, over all processes.
         layers: of the HSTU and the SASRec.
         users: at once.
         heads: of a layer.
@@ -55,15 +55,18 @@ class KernelRow:
 
     Attributes:
         name: what is compared.
-        ratio: the median over pairs of samples that were taken one behind the other; of peaks, the one ratio.
-        low: the lower end of its 95% interval by the sign test; ``None`` of peaks, of fewer than 6 pairs, and in older records.
+        ratio: of a process, the median over pairs of samples that were taken one behind the other, or the ratio of two peaks; of several
+            processes, the median of theirs.
+        low: the lower end of its 95% interval over processes; ``None`` of one process, where how far it would differ is not known.
         high: the upper end.
         bound: what is asked of the ratio, if anything is.
         higher_is_better: whether the bound is a lower one.
         share_of_flops: the FLOPs of one side over those of the other; 1 where both do the same.
         unit: ``s`` or ``byte``.
-        ours: the samples of one side.
+        ours: the samples of one side, process by process.
         other: those of the other.
+        form: the plain form that the kernels are measured against, where the row has one of `benchmarks.kernels.plain`.
+        processes: fresh processes that the samples were taken in.
         largest_difference: the distance of outputs, and of gradients where a training step is timed, from those of the plain form,
             as a share of their norm; ``None`` in records that are older than the check.
         tolerance: what the difference may be.
@@ -79,6 +82,8 @@ class KernelRow:
     other: tuple[float, ...]
     low: float | None = None
     high: float | None = None
+    form: str | None = None
+    processes: int = 1
     largest_difference: float | None = None
     tolerance: float | None = None
 

@@ -1,4 +1,4 @@
-"""What the attention kernels cost beside plain forms of attention and beside each other, as ratios in one process."""
+"""What the attention kernels cost beside plain forms of attention and beside each other, as ratios within one process."""
 
 import ctypes
 import shutil
@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from scipy.stats import binom
 
 from benchmarks.cell import InvalidMeasurementError
 from benchmarks.kernels.computations import (
@@ -30,7 +29,7 @@ from benchmarks.kernels.computations import (
     serving,
     training,
 )
-from benchmarks.kernels.plain import COMPILED, FORMS, Form, plain
+from benchmarks.kernels.plain import AUTOGRAD_LOOP, COMPILED, FORMS, plain
 from benchmarks.kernels.record import KernelRow, KernelSettings
 from benchmarks.probes.clock import interleaved
 from benchmarks.probes.peak import peak_bytes
@@ -62,7 +61,7 @@ class Sides:
         inverse: whether the ratio is ours over other.
         bound: what is asked of the ratio.
         memory: whether peaks of memory are compared, not times.
-        form: the plain form that the other side attends by; None is our reference.
+        form: the plain form of `FORMS` that the other side attends by; None is our reference.
     """
 
     ours: Callable[[], object]
@@ -73,10 +72,10 @@ class Sides:
     inverse: bool = False
     bound: float | None = None
     memory: bool = False
-    form: Form | None = None
+    form: str | None = None
 
     @classmethod
-    def fast_beside_plain(cls, computation: Computation, *, form: Form | None = None, **options: Any) -> "Sides":
+    def fast_beside_plain(cls, computation: Computation, *, form: str | None = None, **options: Any) -> "Sides":
         """One computation by the fast kernels and by a plain form."""
         return cls(ours=lambda: computation(FAST), other=lambda: by_form(computation, form), checks=(computation,), form=form, **options)
 
@@ -86,11 +85,11 @@ class Sides:
         return cls(ours=lambda: ours(FAST), other=lambda: other(FAST), checks=(ours, other), inverse=True, **options)
 
 
-def by_form(computation: Computation, form: Form | None) -> tuple[Group, ...]:
+def by_form(computation: Computation, form: str | None) -> tuple[Group, ...]:
     """A computation with attention in a plain form, our reference where it is None."""
     if form is None:
         return computation(PLAIN)
-    with plain(form):
+    with plain(FORMS[form]):
         return computation(PLAIN)
 
 
@@ -120,23 +119,21 @@ def check_row(payload: Mapping[str, Any], report_phase: Callable[[str], None]) -
 
 
 def measure_row(payload: Mapping[str, Any], report_phase: Callable[[str], None]) -> KernelRow:
-    """One row, as a job of `benchmarks.isolation`: ``payload`` has the ``settings`` and the row's ``name``."""
+    """One process's part of a row, as a job of `benchmarks.isolation`: ``payload`` has the ``settings`` and the row's ``name``."""
     report_phase("measure")
     settings: KernelSettings = payload["settings"]
     sides = _sides(payload)
     ratio, ours, other = (_peaks if sides.memory else _times)(sides, settings)
-    low, high = (None, None) if sides.memory else interval_of_pairs(_ratios(ours, other, sides))
     return KernelRow(
         name=payload["name"],
         ratio=ratio,
-        low=low,
-        high=high,
         bound=sides.bound,
         higher_is_better=not sides.inverse,
         share_of_flops=sides.share,
         unit="byte" if sides.memory else "s",
         ours=ours,
         other=other,
+        form=sides.form,
     )
 
 
@@ -164,15 +161,6 @@ def _ratios(ours: Sequence[float], other: Sequence[float], sides: Sides) -> list
     return [(1 / ratio if sides.inverse else ratio) / sides.share for ratio in ratios]
 
 
-def interval_of_pairs(ratios: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
-    """The 95% interval of the median of pairs by the sign test, whatever their distribution; None with fewer than 6 pairs."""
-    below = int(binom.ppf(0.025, len(ratios), 0.5))
-    if below < 1:
-        return None, None
-    ordered = sorted(ratios)
-    return ordered[below - 1], ordered[-below]
-
-
 def _peaks(sides: Sides, settings: KernelSettings) -> tuple[float, tuple[float, ...], tuple[float, ...]]:
     ours, other = (peak_bytes(call, settings.device) for call in (sides.ours, sides.other))
     return ours / max(1, other), (ours,), (other,)
@@ -190,27 +178,35 @@ def _with_freed_memory_kept(sides: Sides) -> Sides:
 
 
 def _full(
-    settings: KernelSettings, make: Callable[..., Computation], *, bound: float, memory: bool = False, form: Form | None = None
+    settings: KernelSettings, make: Callable[..., Computation], *, bound: float, memory: bool = False, form: str | None = None
 ) -> Sides:
     """Full attention over the window, by the fast kernels and by a plain form."""
     return Sides.fast_beside_plain(make(settings, build_model(settings, "full")), form=form, bound=bound, memory=memory, inverse=memory)
 
 
-def _served(settings: KernelSettings, form: Form, *, kept: bool = False) -> Sides:
-    """Serving with tokens, by the fast kernels and by a plain form; with freed memory ``kept``, if asked."""
+def _served(settings: KernelSettings, form: str) -> Sides:
+    """Serving with tokens, by the fast kernels and by a plain form."""
     model = build_model(settings, "experts", tokens=settings.tokens)
-    sides = Sides.fast_beside_plain(serving(settings, model), form=form, bound=3.0)
-    return _with_freed_memory_kept(sides) if kept else sides
+    return Sides.fast_beside_plain(serving(settings, model), form=form, bound=3.0)
 
 
 def _of_forms() -> Iterator[tuple[str, Callable[[KernelSettings], Sides]]]:
-    """Rows of each plain form: a forward pass, a training step, serving, and serving with memory at hand."""
-    for name, form in FORMS.items():
-        ours = f"{name} over segmented"
-        yield f"hstu, full forward, {ours}", partial(_full, make=forward, bound=2.5, form=form)
-        yield f"hstu, full training step, {ours}", partial(_full, make=training, bound=2.5, form=form)
-        yield f"hstu, serving, {ours}", partial(_served, form=form)
-        yield f"hstu, serving, {ours}, {KEPT}", partial(_served, form=form, kept=True)
+    """Rows of each plain form: a forward pass, a training step and serving, each as memory comes and with freed memory kept."""
+    for form in FORMS:
+        kinds: dict[str, Callable[[KernelSettings], Sides]] = {
+            "hstu, full forward": partial(_full, make=forward, bound=2.5, form=form),
+            "hstu, full training step": partial(_full, make=training, bound=2.5, form=form),
+            "hstu, serving": partial(_served, form=form),
+        }
+        for kind, sides in kinds.items():
+            if form == AUTOGRAD_LOOP and "training" not in kind:
+                continue  # without gradients it is the loop in place, but for the place
+            yield f"{kind}, {form} over segmented", sides
+            yield f"{kind}, {form} over segmented, {KEPT}", partial(_kept, sides)
+
+
+def _kept(sides: Callable[[KernelSettings], Sides], settings: KernelSettings) -> Sides:
+    return _with_freed_memory_kept(sides(settings))
 
 
 def _long_training(settings: KernelSettings, *, timed: bool = False, memory: bool = False) -> Sides:
@@ -314,5 +310,5 @@ _GPU_ROWS: tuple[tuple[str, Callable[[KernelSettings], Sides]], ...] = (
 def _rows(device: str) -> tuple[tuple[str, Callable[[KernelSettings], Sides]], ...]:
     rows = _ROWS + _GPU_ROWS if device == "cuda" else _ROWS
     lacking = [] if device == "cuda" or any(map(shutil.which, COMPILERS)) else [COMPILED, FLEX]
-    lacking += [] if hasattr(ctypes.CDLL(None), "mallopt") else [KEPT]
+    lacking += [] if device == "cpu" and hasattr(ctypes.CDLL(None), "mallopt") else [KEPT]  # torch keeps a GPU's freed memory anyway
     return tuple(row for row in rows if not any(part in row[0] for part in lacking))

@@ -1,4 +1,4 @@
-"""How far seeded qualities move on processors that round otherwise: the libraries are told to compute by older instructions.
+"""How far seeded qualities move where the processor rounds otherwise: the libraries are told to compute by older instructions.
 
 Sums come in another order there, as they do on another processor, and a training carries the difference on. The gate's margins away
 from the machine of a baseline are held against what is seen here (`benchmarks.measures`).
@@ -37,6 +37,7 @@ def quality_spreads(measured: Measured | None = None) -> tuple[QualitySpread, ..
     with tempfile.TemporaryDirectory() as folder:
         own = _qualities(measured({}, Path(folder) / "own"))
         others = [_qualities(measured(variables, Path(folder) / name)) for name, variables in INSTRUCTIONS.items()]
+        others = [other for other in others if other != own] or others  # instructions that the processor has no newer ones than
     return tuple(_spread(metric, own, others) for metric in sorted({metric for _, metric in own}))
 
 

@@ -76,9 +76,9 @@ def _exchanged(baseline: Baseline, of: str) -> Iterator[tuple[Baseline, str, Map
 def _is_seen(baseline: Baseline, key: str, changed: Mapping[str, float]) -> bool:
     """Whether the gate says of this cell that it is worse than it was, or cannot be so.
 
-    A baseline keeps no ledger, only its length, so none is asked for: a gate that misses the ledger would see every fault.
+    A baseline keeps numbers alone, so no ledger, model or half is asked for: a gate that misses these would see every fault.
     """
-    entries = {one: dataclasses.replace(entry, ledger_rows=0) for one, entry in baseline.entries.items()}
+    entries = {one: entry.numbers_alone() for one, entry in baseline.entries.items()}
     records = [as_record(one, entry, changed if one == key else {}) for one, entry in entries.items()]
     found = judge(dataclasses.replace(baseline, entries=entries), records)
     return any(finding.cell_key == key and finding.verdict in SEEN for finding in found)

@@ -178,7 +178,10 @@ def summary(proof: GateProof) -> list[str]:
             f"{alarms.upper_bound:.2%} (allowed: below {ALLOWED:.0%}); verdicts: {_counts(alarms.verdicts)}."
             f"{_of_runs(proof)}"
         ),
-        f"A fifth more work planted in serving: found in {slow.found} of {slow.trials} (95% lower bound {slow.lower_bound:.0%}).",
+        (
+            f"A fifth more work planted in serving: found by one round in {slow.found} of {slow.trials} "
+            f"(95% lower bound {slow.lower_bound:.0%})."
+        ),
         f"5% more FLOPs: found by the gate in {flops.found} of {flops.trials}.",
         *(f"Planted, {one.planted}: seen in {one.found} of {one.trials}." for one in proof.plants),
         (
@@ -192,8 +195,8 @@ def summary(proof: GateProof) -> list[str]:
         ),
     ]
     lines += [
-        f"Without the processor's newer instructions, {one.metric} moves in {one.moved} of {one.numbers}, by {one.widest:.4f} at most "
-        f"({percent(one.widest_share)} of a number at most); {one.beyond_margin} lie beyond the gate's margin."
+        f"On this processor without its newer instructions, {one.metric} moves in {one.moved} of {one.numbers}, by {one.widest:.4f} at "
+        f"most ({percent(one.widest_share)} of a number at most); {one.beyond_margin} lie beyond the gate's margin."
         for one in proof.qualities
     ]
     if others := proof.foreign_cpu_share:

@@ -102,12 +102,13 @@ def passes_of(subject: Subject) -> dict[str, Passed]:
 
 
 def _at_request(subject: Subject, call: AttentionCall) -> Passed:
-    """All recent items against what is kept, or the new one alone, which HSTU's bias by time makes two: the one before it, too."""
+    """All recent items against what is kept, or the new one alone, which a backbone that reads times makes two: the one before, too."""
     if subject.cell.serving == "cache":
         return _passed(subject, call)
-    seen, new = call.prefix + call.queries, min(subject.layout.recent, 2 if subject.cell.time_bias else 1)
+    backbone = subject.model.backbone
+    seen, new = call.prefix + call.queries, min(subject.layout.recent, 1 + (subject.cell.time_bias and backbone.reads_times))
     pairs = new * (seen - new) + new * (new + 1) // 2
-    executed = subject.model.backbone.executed_pairs(queries=new, prefix=seen - new)
+    executed = backbone.executed_pairs(queries=new, prefix=seen - new)
     return Passed(positions=new, executed_pairs=executed, visible_pairs=pairs)
 
 

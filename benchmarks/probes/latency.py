@@ -11,6 +11,7 @@ from benchmarks.probes.subject import Subject
 
 SECONDS, LEAST = 0.5, 67  # three processes then have the 200 requests that a 95th percentile takes
 PERCENTILES = (50, 95, 99)
+KEPT = 300  # times of single requests in a process's record, from which percentiles over all processes are taken
 
 
 def measure_latency(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -26,9 +27,9 @@ def measure_latency(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def percentiles(name: str, seconds: np.ndarray) -> dict[str, Any]:
-    """The percentiles of requests one after the other, in milliseconds, as metrics ``NAME_pNN_ms``."""
+    """The percentiles of requests one after the other, in milliseconds, as metrics ``NAME_pNN_ms``; the median has the samples."""
     quick, slow = np.percentile(seconds, [25, 75]) * 1e3
-    return {
+    metrics: dict[str, Any] = {
         f"{name}_p{percentile}_ms": {
             "value": float(np.percentile(seconds, percentile) * 1e3),
             "low": float(quick) if percentile == 50 else None,
@@ -38,6 +39,14 @@ def percentiles(name: str, seconds: np.ndarray) -> dict[str, Any]:
         }
         for percentile in PERCENTILES
     }
+    metrics[f"{name}_p50_ms"]["samples"] = _samples(seconds)
+    return metrics
+
+
+def _samples(seconds: np.ndarray) -> list[float]:
+    """All times, ascending, in milliseconds; of more than `KEPT`, as many of evenly spaced ranks."""
+    ranks = np.linspace(0, 1, min(len(seconds), KEPT))
+    return [float(f"{one:.5g}") for one in np.quantile(seconds, ranks) * 1e3]
 
 
 def _energy(before_mj: int | None, after_mj: int | None, how: str, requests: int) -> dict[str, Any]:

@@ -91,26 +91,37 @@ def measure_floor(cell: Cell, data: Split) -> tuple[dict[str, Any], NDArray[np.i
 def check_cache(subject: Subject, data: Split, *, tolerance: float = CACHE_TOLERANCE) -> float | None:
     """Largest gap between scores from the cache and from the joint pass, for some real users; None without a cache.
 
+    A server that keeps recent items is held to it on full windows of random items, since not every user has so many.
+
     Raises:
         InvalidMeasurementError: the gap is above ``tolerance``.
     """
     if not subject.from_cache:
         return None
-    shape = WindowShape(segments=tuple(segment.items for segment in subject.layout.segments), recent=subject.layout.recent)
-    users, ends = data.test.users[:CHECKED_USERS], data.test.positions[:CHECKED_USERS]
-    batch = build_windows(data.sequences, users, ends, shape, history=subject.cell.history)
-    items, times, query_times = (torch.from_numpy(part).to(subject.device) for part in (batch.items, batch.times, batch.query_times))
-    request = Request(
-        items=items, times=times if subject.cell.time_bias else None, query_times=query_times if subject.cell.time_bias else None
-    )
+    if subject.cell.serving == "append":
+        request = subject.request(CHECKED_USERS)
+        served = subject.server(request)()
+    else:  # at full precision, whatever the cell keeps caches at
+        request = _of_real_users(subject, data)
+        recent, recent_times = request.columns(subject.layout.history, subject.layout.window)
+        served = subject.model.user_states(recent, recent_times, request.query_times, cache=subject.compress(request))
     joint = subject.model.user_states(request.items, request.times, request.query_times)
     features = subject.model.item_features()
-    recent, recent_times = request.columns(subject.layout.history, subject.layout.window)
-    served = subject.model.user_states(recent, recent_times, request.query_times, cache=subject.compress(request))
     gap = float(((served - joint) @ features.T).abs().max())
     if not gap <= tolerance:
         raise InvalidMeasurementError(f"scores from the cache differ from the joint pass by {gap:.1e}, above {tolerance:.0e}")
     return gap
+
+
+def _of_real_users(subject: Subject, data: Split) -> Request:
+    """The first users' windows before their test targets."""
+    shape = WindowShape(segments=tuple(segment.items for segment in subject.layout.segments), recent=subject.layout.recent)
+    users, ends = data.test.users[:CHECKED_USERS], data.test.positions[:CHECKED_USERS]
+    batch = build_windows(data.sequences, users, ends, shape, history=subject.cell.history)
+    items, times, query_times = (torch.from_numpy(part).to(subject.device) for part in (batch.items, batch.times, batch.query_times))
+    if not subject.cell.time_bias:
+        return Request(items=items, times=None, query_times=None)
+    return Request(items=items, times=times, query_times=query_times)
 
 
 def quality_of_ranks(ranks: np.ndarray, data: Split) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""A whole request: fetch the user's cache from the store, serve, score the catalogue, leave out seen items, take the best 100."""
+"""A whole request: fetch what is kept of the user, serve, score the catalogue, leave out seen items, take the best 100."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from benchmarks.probes.clock import repeat
 from benchmarks.probes.latency import percentiles
 from benchmarks.probes.subject import Subject
 from benchmarks.probes.throughput import rate
+from persrec.nn.cache import KVCache
 from persrec.serving import CacheStore, recommend
 
 SECONDS, LEAST = 0.5, 67  # as of a request's serving alone
@@ -28,8 +30,9 @@ def measure_request(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
 def asking(subject: Subject, users: int) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
     """What a batch of requests does; the store is filled, and the catalogue's unit vectors are there, beforehand.
 
-    The store keeps caches at the cell's precision, in the CPU's memory: on a GPU the way there is part of a request. Where recent items
-    are kept as well, the cache stays in place with room behind, since each request writes to it.
+    What is kept of the users lies in the CPU's memory, at the cell's precision, and each request fetches it: on a GPU the way there is part
+    of a request. The store takes caches of the history alone. A memory's states, and a cache of recent items as well, are kept beside it:
+    these with room for the new item, which comes along.
     """
     request, model, device = subject.request(users), subject.model, subject.cell.device
     features = model.item_features()
@@ -38,13 +41,16 @@ def asking(subject: Subject, users: int) -> Callable[[], tuple[torch.Tensor, tor
             model.user_states(request.items, request.times, request.query_times), features, seen=request.items, count=BEST
         )
     if subject.cell.serving == "append":
-        kept, new, new_times = subject.appended(request)
-        return lambda: recommend(model.append(new, new_times, request.query_times, cache=kept)[0], features, seen=request.items, count=BEST)
+        cache, new, new_times = subject.appended(request)
+        kept = copied(cache, "cpu")
+        return lambda: recommend(
+            model.append(new, new_times, request.query_times, cache=copied(kept, device))[0], features, seen=request.items, count=BEST
+        )
     recent, times = request.columns(subject.layout.history, subject.layout.window)
     if subject.layout.recurrent:  # a memory's states, which the store does not take
-        states = subject.compress(request)
+        states = copied(subject.compress(request), "cpu")
         return lambda: recommend(
-            model.user_states(recent, times, request.query_times, cache=states), features, seen=request.items, count=BEST
+            model.user_states(recent, times, request.query_times, cache=copied(states, device)), features, seen=request.items, count=BEST
         )
     store, everyone = CacheStore(layout=subject.layout, dtype=subject.cell.cache_dtype), list(range(users))
     store.put_each(everyone, subject.compress(request))
@@ -54,3 +60,22 @@ def asking(subject: Subject, users: int) -> Callable[[], tuple[torch.Tensor, tor
         return recommend(model.user_states(recent, times, request.query_times, cache=cache), features, seen=request.items, count=BEST)
 
     return ask
+
+
+def copied(cache: KVCache, device: str) -> KVCache:
+    """The cache with tensors of its own on a device; one with room keeps it."""
+
+    def own(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(device, copy=True)
+
+    rooms = tuple((own(keys), own(values)) for keys, values in cache.rooms)
+    layers = tuple((own(keys), own(values)) for keys, values in cache.layers if not rooms)
+    return replace(
+        cache,
+        layers=layers or tuple((keys[:, :, : cache.keyed], values[:, :, : cache.keyed]) for keys, values in rooms),
+        positions=own(cache.positions),
+        valid=own(cache.valid),
+        times=None if cache.times is None else own(cache.times),
+        states=None if cache.states is None else own(cache.states),
+        rooms=rooms,
+    )

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import msgspec
 
 from benchmarks.cell import LATER_FIELDS, Cell
-from benchmarks.records.types import LATER_DATA_FACTS, LATER_FACTS, LATER_ORIGIN_FACTS, LATER_PARTS, SCHEMA_VERSION, Cost, Record
+from benchmarks.records.types import (
+    LATER_DATA_FACTS,
+    LATER_FACTS,
+    LATER_METRIC_FACTS,
+    LATER_ORIGIN_FACTS,
+    LATER_PARTS,
+    SCHEMA_VERSION,
+    Cost,
+    Record,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,6 +126,9 @@ def to_json(record: Record | Cost) -> bytes:
 def to_dict(record: Record | Cost) -> dict[str, Any]:
     """Plain JSON values."""
     values: dict[str, Any] = msgspec.to_builtins(record)
+    for part in (values, *values.get("groups", ()), *values.get("processes", ())):
+        for metric in part["metrics"].values():
+            _leave_out(metric, LATER_METRIC_FACTS)
     if isinstance(record, Record):
         values["cell"] = record.cell.to_dict()
         values["parts"] = {part.kind: part.to_dict() for part in record.parts.all()}

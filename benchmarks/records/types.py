@@ -33,7 +33,8 @@ FINDINGS = frozenset({Status.OK, Status.OOM, Status.UNSUPPORTED})  # what a fini
 class Metric:
     """One number: in ``unit``, of ``n`` observations, with a 95% interval; of a single process with quartiles, as ``method`` says.
 
-    A number that could not be taken is ``None``, and ``method`` says why.
+    A number that could not be taken is ``None``, and ``method`` says why. ``samples`` are what a later number is taken from, ascending:
+    the single requests of one process.
     """
 
     value: int | float | None
@@ -43,6 +44,7 @@ class Metric:
     n: int = 0
     low: float | None = None
     high: float | None = None
+    samples: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,7 +112,7 @@ class TrainedModel:
     curve: tuple[Epoch, ...] = ()
 
 
-# facts that came after the first records, and what they were then: of a model and its epochs, of the data, of a half, of the record
+# facts that came after the first records, and what they were then: of a model and its epochs, the data, a half, the record, a metric
 LATER_FACTS: Mapping[str, Any] = MappingProxyType(dict.fromkeys((
     "converged", "steps", "best_step", "decay_steps", "targets", "learning_rate", "learning_rate_at_best",
     "seconds_per_million_targets", "validation",
@@ -118,6 +120,7 @@ LATER_FACTS: Mapping[str, Any] = MappingProxyType(dict.fromkeys((
 LATER_DATA_FACTS: Mapping[str, Any] = MappingProxyType({"split": LEAVE_ONE_OUT, "days": (), "targets": None})
 LATER_ORIGIN_FACTS: Mapping[str, Any] = MappingProxyType({"processes": None})
 LATER_PARTS: Mapping[str, Any] = MappingProxyType({"groups": ()})
+LATER_METRIC_FACTS: Mapping[str, Any] = MappingProxyType({"samples": ()})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,7 @@ from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import with_interval
 from benchmarks.analysis.frontier import COSTS
 from benchmarks.analysis.origins import OlderCode, Source, older_code, timings
-from benchmarks.analysis.references import Contrast, best_on_validation, compare, find_references, worth_nothing
+from benchmarks.analysis.references import Contrast, best_on_validation, compare, find_references, timed_share, worth_nothing
 from benchmarks.analysis.trained import Endings, endings, steps_in_words, unequal
 from benchmarks.measures import LEDGER_TOLERANCE, WIDE_SPREAD
 from benchmarks.records import FINDINGS, Record, Status
@@ -21,6 +21,11 @@ from benchmarks.text import listed
 
 _METRIC = QUALITY_METRICS[0]
 _STATUS_ORDER = (Status.OK, Status.OOM, Status.UNSUPPORTED, Status.TIMEOUT, Status.CRASH, Status.INVALID)
+_SERVED_ALIKE = {
+    "recompute": "recomputing the window at each request",
+    "cache": "from its own cache",
+    "append": "from its own cache, the new item alone",
+}
 _HALVES = {"quality": "qualities", "cost": "costs"}
 
 
@@ -135,17 +140,22 @@ def _kept_at_what_cost(contrast: Contrast, counted: str) -> str:
         share = with_interval(contrast.retention, "percent")
         trained = _after(one, contrast.references.full_quality)
         kept = f"{counted} {'keeps' if single else 'keep'} {share} of full history's quality{trained}."
-    alike = [
-        f"{share} of the {what}"
-        for cost, what in (("serve_flops", "compute"), ("serve_latency_p50_ms", "time"))
-        if (share := _share(cost, one, references.full_cached))
-    ]
-    costs = [f"{listed(alike)} of full attention served the same way, from its own cache"] if alike else []
-    if anew := _share("serve_flops", one, references.full):
+    alike = _alike(one, references.full_alike)
+    costs = [f"{listed(alike)} of full attention served the same way, {_SERVED_ALIKE[one.cell.serving]}"] if alike else []
+    if one.cell.serving != "recompute" and (anew := _share("serve_flops", one, references.full)):
         refreshed = _share("compress_serve_flops", one, references.full)
         with_refresh = f" (counting one refresh per request, {refreshed})" if refreshed else ""
         costs.append(f"{anew} of the compute of recomputing the window at each request{with_refresh}")
     return f"{kept} A request costs {'; '.join(costs)}." if costs else kept
+
+
+def _alike(one: Configuration, other: Configuration | None) -> list[str]:
+    """Shares of what a request costs of another configuration; of its time only with the interval over processes."""
+    if other is None:
+        return []
+    compute, time = _share("serve_flops", one, other), timed_share("serve_latency_p50_ms", one, other)
+    told = [f"{compute} of the compute"] if compute else []
+    return [*told, f"{with_interval(time, 'percent')} of the time"] if time.value is not None else told
 
 
 def _share(cost: str, one: Configuration, other: Configuration | None) -> str:
@@ -155,9 +165,10 @@ def _share(cost: str, one: Configuration, other: Configuration | None) -> str:
 
 
 def _sizes(contrast: Contrast) -> list[str]:
-    cached = contrast.references.full_cached
-    kept, rival = contrast.configuration.cost("cache_bytes").value, cached.cost("cache_bytes").value if cached else None
-    if kept is None or rival is None:
+    """What is kept of a user, beside full attention's; nothing of what is recomputed, which keeps nothing."""
+    one, cached = contrast.configuration, contrast.references.full_cached
+    kept, rival = one.cost("cache_bytes").value, cached.cost("cache_bytes").value if cached else None
+    if kept is None or rival is None or one.cell.serving == "recompute":
         return []
     return [f"It keeps {text.nbytes(kept)} of a user; full history's KV cache keeps {text.nbytes(rival)}."]
 

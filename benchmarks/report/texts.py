@@ -109,8 +109,9 @@ ALWAYS_LIMITED = (
         "cost, for the models whose ages were measured."
     ),
     (
-        "Costs enter the frontier as points; only quality is resampled. Many configurations are compared at once, without a correction "
-        "for that."
+        "On the frontier quality is drawn anew over users, and a timed cost or a peak of memory over processes, from its interval. Counted "
+        "costs are points, and nothing is sure of what was timed in one process. Many configurations are compared at once, without a "
+        "correction for that."
     ),
     (
         "FLOPs are of the backbone for one user; scoring the catalogue costs the same for every configuration and is kept apart, and so is "

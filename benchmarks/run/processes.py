@@ -3,6 +3,9 @@
 A process has its own memory layout, its own place on the machine and its own moment; equal shapes differed up to twofold when each was
 measured in one. So a timed value is the median of the processes' own, and its interval is over them: Student's t of their logarithms,
 which knows nothing of how calls spread inside one process. Counts are the same in every process, and taken in the first.
+
+A 95th or 99th percentile is that of the requests of all processes together: one slow process of three makes a third of all requests slow,
+which the median of the processes' own percentiles would hide.
 """
 
 import math
@@ -16,7 +19,8 @@ from benchmarks.measures import MEASURES
 from benchmarks.records import Metric
 
 SHARE = 0.975  # of Student's t below the upper end of a 95% interval
-SAMPLES_OF = {"_p95_": 200, "_p99_": 1000}  # what a percentile takes, over all processes
+PERCENTILES = {"_p95_": (95, 200), "_p99_": (99, 1000)}  # and how many requests each takes, over all processes
+MEDIAN = "_p50_"  # whose metric holds a process's samples
 
 
 def over_processes(processes: Sequence[Mapping[str, Metric]]) -> dict[str, Metric]:
@@ -25,7 +29,12 @@ def over_processes(processes: Sequence[Mapping[str, Metric]]) -> dict[str, Metri
     for metrics in processes:
         for name, metric in metrics.items():
             found.setdefault(name, []).append(metric)
-    return {name: _merged(name, metrics) for name, metrics in found.items()}
+    return {name: _over_processes(name, metrics, processes) for name, metrics in found.items()}
+
+
+def _over_processes(name: str, metrics: Sequence[Metric], processes: Sequence[Mapping[str, Metric]]) -> Metric:
+    part = next((part for part in PERCENTILES if part in name), None)
+    return _merged(name, metrics) if part is None else _pooled(name, part, processes)
 
 
 def _merged(name: str, metrics: Sequence[Metric]) -> Metric:
@@ -33,14 +42,38 @@ def _merged(name: str, metrics: Sequence[Metric]) -> Metric:
     if MEASURES[name].deterministic or not told:
         return metrics[0]
     values = [float(metric.value) for metric in told if metric.value is not None]
-    samples = sum(metric.n for metric in told)
-    needed = next((count for part, count in SAMPLES_OF.items() if part in name), 0)
-    if samples < needed:
-        return replace(metrics[0], value=None, low=None, high=None, n=samples, method=f"{samples} requests; it takes {needed} at least")
     value = float(np.median(values))
     low, high = interval(values) if len(values) > 1 else (None, None)
-    middle = told[int(np.argmin([abs(one - value) for one in values]))]
-    return replace(middle, value=_as_told(value, told), low=low, high=high, n=samples, method=f"{_how(len(values))}; each: {middle.method}")
+    middle, n = _nearest(told, value), sum(metric.n for metric in told)
+    method = f"{_how(len(values))}; each: {middle.method}"
+    return replace(middle, value=_as_told(value, told), low=low, high=high, n=n, method=method, samples=())
+
+
+def _pooled(name: str, part: str, processes: Sequence[Mapping[str, Metric]]) -> Metric:
+    """A percentile of the requests of all processes; it has no interval, since few processes say little of the next one's tail."""
+    percentile, needed = PERCENTILES[part]
+    told = [one for one in processes if name in one and one[name].value is not None]
+    if not told:
+        return next(one[name] for one in processes if name in one)
+    metrics = [one[name] for one in told]
+    samples = [one[median].samples if (median := name.replace(part, MEDIAN)) in one else () for one in told]
+    n = sum(metric.n for metric in metrics)
+    untold = replace(metrics[0], value=None, low=None, high=None, n=n)
+    if n < needed:
+        return replace(untold, method=f"{n} requests; it takes {needed} at least")
+    if len(told) == 1:
+        return replace(metrics[0], low=None, high=None, method=f"{_how(1)}; each: {metrics[0].method}")
+    if not all(samples):
+        return replace(untold, method="single requests were not kept in every process, so the processes cannot be pooled")
+    value, own = float(np.percentile(np.concatenate(samples), percentile)), [float(metric.value or 0.0) for metric in metrics]
+    how = f"of the requests of {len(told)} processes together, whose own are {min(own):.3g} to {max(own):.3g}: no interval"
+    middle = _nearest(metrics, value)
+    return replace(middle, value=value, low=None, high=None, n=n, method=f"{how}; each: {middle.method}")
+
+
+def _nearest(told: Sequence[Metric], value: float) -> Metric:
+    """The metric whose value is nearest."""
+    return min(told, key=lambda metric: abs(float(metric.value or 0.0) - value))
 
 
 def _how(count: int) -> str:

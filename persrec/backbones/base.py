@@ -69,6 +69,7 @@ class Backbone(nn.Module, ABC):
         backward_products: matrix products of the attention's backward pass, the scores computed again among them; the forward
             pass has two.
         feed_forward: names of a layer's modules that are its feed-forward.
+        reads_times: whether the times of items change its numbers, as its part in `persrec.names` declares.
     """
 
     width: int
@@ -77,6 +78,7 @@ class Backbone(nn.Module, ABC):
     kernel: Kernel
     backward_products: ClassVar[int] = 5
     feed_forward: ClassVar[tuple[str, ...]] = ()
+    reads_times: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, tuple[KeysValues, ...]]:

@@ -1,6 +1,7 @@
 """HSTU (arXiv 2402.17152, section 3): pointwise attention with a gate, and a relative bias by distance and time."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -105,6 +106,8 @@ class HSTU(Backbone):
     Differs: attention is divided by the joint layout's length everywhere, so a cached pass equals the joint one (the
     public code divides by the number of queries at hand).
     """
+
+    reads_times: ClassVar[bool] = True
 
     def __init__(self, config: HSTUConfig) -> None:
         super().__init__()

@@ -180,6 +180,11 @@ class KVCache:
         return Past(own=self.layers[layer], room=self.rooms[layer] if self.rooms and not torch.is_grad_enabled() else None)
 
     @property
+    def of_requests(self) -> bool:
+        """Whether `SequentialRecommender.append` has kept anything of a request here, be it a memory's states as keys alone."""
+        return self.recent > 0 or (self.states is not None and self.keyed > 0)
+
+    @property
     def keyed(self) -> int:
         """Positions that there are keys of: all, but of a memory whose states no segment has run yet."""
         return sum(keys.shape[2] for keys, _ in self.layers[:1])
@@ -207,10 +212,10 @@ class KVCache:
         Those of recent items count as such: of a chunk that begins with a memory's states, the positions behind these.
         """
         ahead = chunk.width - chunk.items
-        length = self.length + count
+        rooms = () if torch.is_grad_enabled() else self.rooms  # with gradients nothing was written there
         joined = (
-            _first(self.rooms, length)
-            if self.rooms
+            _first(rooms, self.length + count)
+            if rooms
             else tuple(
                 (_joined(old_k, new_k[:, :, :count]), _joined(old_v, new_v[:, :, :count]))
                 for (old_k, old_v), (new_k, new_v) in zip(self.layers or ((None, None),) * len(layers), layers, strict=True)
@@ -223,6 +228,7 @@ class KVCache:
             valid=torch.cat([self.valid, chunk.valid[:, :count]], dim=1),
             times=_behind(self.times, None if chunk.key_times is None else chunk.key_times[:, :count]),
             recent=self.recent + count - ahead,
+            rooms=rooms,
         )
 
     def remember(self, chunk: Chunk, hidden: torch.Tensor) -> Self:

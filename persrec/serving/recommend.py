@@ -2,8 +2,6 @@
 
 import torch
 
-PADDING = 0
-
 
 @torch.no_grad()
 def recommend(
@@ -28,8 +26,7 @@ def recommend(
     if seen is not None and (seen.dim() != 2 or seen.dtype != torch.int64 or len(seen) != len(states)):
         raise ValueError(f"seen: {seen.dtype} of shape {list(seen.shape)}; expected int64 [{len(states)}, items]")
     scores = states @ features.T
-    scores[:, PADDING] = -torch.inf
     if seen is not None:
         scores.scatter_(1, seen, -torch.inf)
-    best = scores.topk(min(count, len(features) - 1), dim=1)
-    return best.indices, best.values
+    best = scores[:, 1:].topk(min(count, len(features) - 1), dim=1)
+    return best.indices + 1, best.values

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cell import Cell
+from benchmarks.environment import HASHED_FACTS, fingerprint
 from benchmarks.gate import command as gate
 from benchmarks.keys import cell_key, quality_key
 from benchmarks.measures import versions
@@ -17,6 +18,12 @@ NUMBERS = {"ndcg@10": 0.2, "recall@10": 0.4, "serve_flops": 1_000_000, "cache_by
 LEDGER_COUNTS = ("formula_flops", "torch_flops", "fvcore_flops", "visible_flops", "executed_flops")
 COMMIT = "0123456789abcdef"
 Change = Callable[[dict[str, Any]], object]
+
+
+def machine(cpu: str = "a cpu", **others: Any) -> dict[str, Any]:
+    """The facts of a machine and their fingerprint, as a record holds them."""
+    facts = {**dict.fromkeys(HASHED_FACTS), "packages": {"torch": "2.13.0"}, "memory_bytes": 2**33, "cpu": cpu, **others}
+    return {**facts, "fingerprint": fingerprint(facts)}
 
 
 def record(tokens: int, *, dataset: str = "synthetic", device: str = "cpu", measures: dict[str, int] | None = None) -> dict[str, Any]:
@@ -43,21 +50,25 @@ def record_of_cell(cell: Cell, *, measures: dict[str, int] | None = None) -> dic
             "key": quality_key(cell, dataset_digest=digest),
             "status": "ok",
             "code": {"training": "code", "evaluation": "code"},
+            "environment": machine(),
         },
-        "cost": {"key": "c", "status": "ok", "code": {"flops": "code"}},
-        "ledger": [{"phase": "serve", "part": "total", "agrees": True, **dict.fromkeys(LEDGER_COUNTS, NUMBERS["serve_flops"])}],
+        "cost": {"key": "c", "status": "ok", "code": {"flops": "code"}, "environment": machine()},
+        "ledger": [
+            {"phase": "serve", "part": part, "agrees": True, **dict.fromkeys(LEDGER_COUNTS, NUMBERS["serve_flops"])}
+            for part in ("attention", "total")
+        ],
         "dataset": {"name": cell.dataset, "size": None, "digest": digest},
         "error": None,
-        "environment": {"fingerprint": "machine", "cpu": "a cpu", "packages": {"torch": "2.13.0"}},
+        "environment": machine(),
         "provenance": {"commit": COMMIT},
     }
 
 
 def fail(status: str) -> Change:
-    """A cell that ended so."""
+    """A cell whose cost ended so."""
 
     def failing(values: dict[str, Any]) -> None:
-        values["status"], values["metrics"] = status, {}
+        values["status"], values["cost"]["status"], values["metrics"] = status, status, {}
         values["error"] = {"phase": "flops", "type": "ValueError", "message": "an op without a price", "log_tail": None}
 
     return failing
@@ -100,6 +111,11 @@ class GatedRun:
             if values["cell"]["tokens"] == tokens:
                 change(values)
                 path.write_text(json.dumps(values))
+
+    def elsewhere(self) -> None:
+        """As if every quality were of a machine that the baseline does not know."""
+        for tokens in (0, 4, 8):
+            self.change(tokens, lambda values: values["quality"].update(environment=machine("another cpu")))
 
     def scale(self, tokens: int, **factors: float) -> None:
         """Multiplies numbers of one record, and FLOPs in its ledger too; ``_at_`` stands for the at-sign."""

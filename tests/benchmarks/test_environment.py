@@ -93,6 +93,26 @@ def test_why_there_is_no_cuda_device(monkeypatch: pytest.MonkeyPatch, torch_vers
     assert reason in why
 
 
+def test_a_fingerprint_is_of_facts_that_a_record_holds() -> None:
+    assert set(env._stable_facts()) == {*env.HASHED_FACTS, "gpu_reason"}
+    facts = env.environment(device="cpu", threads=1, affinity=[0])
+    held = msgspec.convert(facts, Environment)
+    assert env.fingerprint({name: getattr(held, name) for name in env.HASHED_FACTS}) == facts["fingerprint"]
+
+
+@pytest.mark.parametrize("variable", env.ROUNDING_VARIABLES)
+@pytest.mark.parametrize("cpu", ["A", None])
+def test_one_processor_has_two_fingerprints_where_its_instructions_are_chosen(monkeypatch, variable: str, cpu: str | None) -> None:
+    for name in env.ROUNDING_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(env, "_first_match", lambda path, pattern: cpu if "model name" in pattern else None)
+    monkeypatch.setattr(env.platform, "processor", lambda: "")
+    monkeypatch.setenv(variable, "")  # as if it were not set
+    assert env._cpu_model() == cpu
+    monkeypatch.setenv(variable, "some")
+    assert env._cpu_model() == f"{cpu or 'unknown processor'} ({variable}=some)"
+
+
 def test_the_harness_imports_light() -> None:
     heavy = {"torch", "pandas", "matplotlib", "persrec.recommender", "persrec.data"}
     light = "benchmarks.grids, benchmarks.store, benchmarks.environment, benchmarks.isolation"

@@ -28,7 +28,8 @@ def test_smoke_covers_every_part() -> None:
         (backbone, tokens) for backbone in names.backbones() for tokens in (0, 4)
     }
     assert {cell.compression for cell in cells} == {names.NO_COMPRESSION, *names.compressions()}
-    assert {cell.serving for cell in cells if cell.compression == "full"} == {"recompute", "cache"}
+    assert {cell.serving for cell in cells if cell.compression == "full"} == {"recompute", "cache", "append"}
+    assert {cell.backbone for cell in cells if cell.serving == "append" and cell.tokens} == {*names.backbones()}
     assert {0} < {cell.tokens for cell in cells if cell.compression == "experts"}
     assert len({cell.segments for cell in cells}) > 1
 

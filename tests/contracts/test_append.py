@@ -50,7 +50,7 @@ def assert_every_request_is_the_joint_pass(model, items, times, *, at_once=1, ro
         expected = joint(model, items, times, (number + 1) * at_once)
         torch.testing.assert_close(states[:, number], expected, **TOLERANCE)
     served = model.layout.recent // at_once * at_once
-    assert kept.recent == served - (0 if times is None else 1)
+    assert kept.recent == served - (times is not None and model.backbone.reads_times)
     assert kept.length == cache.length + kept.recent
 
 
@@ -62,6 +62,14 @@ def test_every_request_is_the_joint_pass(backbone, case, room, timed):
     model = build(backbone, CASES[case]())
     items, times = full_recent(model.layout)
     assert_every_request_is_the_joint_pass(model, items, times if timed else None, room=room)
+
+
+@pytest.mark.parametrize("timed", [False, True])
+@pytest.mark.parametrize("case", CACHED)
+def test_a_room_is_left_alone_where_there_are_gradients(backbone, case, timed):
+    model = build(backbone, CASES[case]())
+    items, times = full_recent(model.layout)
+    assert_every_request_is_the_joint_pass(model, items, times if timed else None, room=True)
 
 
 @pytest.mark.parametrize("timed", [False, True])
@@ -114,3 +122,17 @@ def test_what_does_not_fit_is_refused(backbone):
         model.score(recent[:, :1], cache=kept)
     with pytest.raises(ValueError, match="^cache: holds "):
         model.extend(kept, items[:, : layout.segments[0].items])
+    with pytest.raises(ValueError, match=r"^query_time: torch.float32 of shape \[1\]; expected int64 \["):
+        model.append(recent[:, :1], query_time=torch.ones(1), cache=cache)
+
+
+@torch.no_grad()
+def test_a_memory_whose_states_alone_are_keyed_is_no_history_any_more(backbone):
+    model = build(backbone, CASES["memory"]())
+    items, times = full_recent(model.layout)
+    history = model.layout.history
+    cache = model.compress(items[:, :history], times[:, :history])
+    new, new_times = items[:, history : history + 1], times[:, history : history + 1]
+    _, kept = model.append(new, new_times, cache=cache)
+    with pytest.raises(ValueError, match="^cache: holds [01] recent items; expected one of the history alone, or a call of append$"):
+        model.score(new, new_times, cache=kept)

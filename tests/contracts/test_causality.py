@@ -21,6 +21,7 @@ from small_models import (
     random_windows,
 )
 
+from benchmarks.noise import leak
 from persrec import names
 from persrec.schedule import joint_runs
 
@@ -185,3 +186,12 @@ def test_experts_are_personal(backbone):
     assert (keys[0] - keys[1]).abs().max() > 1e-3  # two users' histories
     first = cache.layers[0][0]
     torch.testing.assert_close(first[0], first[1], **TOLERANCE)  # the same token for all, before it has attended
+
+
+def test_the_part_declares_whether_the_backbone_reads_times(backbone):
+    assert build(backbone, CASES["3 segments"]()).backbone.reads_times == names.backbones()[backbone].reads_times
+
+
+@pytest.mark.parametrize("kernel", leak.KERNELS)
+def test_the_law_that_a_planted_leak_is_held_against_holds(backbone, kernel):
+    assert leak.change_before(leak.small_model(backbone, kernel)) <= leak.TOLERANCE

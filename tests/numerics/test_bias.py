@@ -64,6 +64,18 @@ def test_a_block_of_the_bias_and_its_gradients_are_those_of_the_definition(users
             torch.testing.assert_close(sums.interval[:TIME_BUCKETS], gradients[1], **CLOSE)
 
 
+@pytest.mark.parametrize("times", [[-100, -50, 0, 30, 40_000], [0, 0, -7, 5, 6], [5, 6, 7, -1, 9]])
+def test_times_before_1970_are_bucketed_pair_by_pair(monkeypatch, times):
+    monkeypatch.setattr(bias_module, "FEW", 0)
+    positions, seconds = torch.arange(5), torch.tensor([times])
+    pairs = Pairs.of(positions, positions, seconds, seconds)
+    assert pairs.runs is None
+    bias = Bias(distance=torch.randn(5), interval=with_unknown(torch.randn(TIME_BUCKETS)), pairs=pairs)
+    seen = causal_mask(5, 0, torch.device("cpu"))
+    everything = slice(0, 1), slice(0, 5), slice(0, 5)
+    torch.testing.assert_close(bias.block(*everything) * seen, bias.dense() * seen, **CLOSE)
+
+
 def test_a_bucket_starts_where_the_function_says():
     starts = torch.tensor(bucket_starts())
     assert starts.tolist() == sorted(starts.tolist())

@@ -120,7 +120,7 @@ def name_of(number: int) -> str:
 def outcome(out: Path) -> dict[str, Any]:
     """What is the same however often a run is killed, by the key of its cell or model."""
     from benchmarks import store
-    from benchmarks.measures import is_gated
+    from benchmarks.measures import MEASURES
     from benchmarks.records import load_records
 
     found: dict[str, Any] = {}
@@ -131,7 +131,7 @@ def outcome(out: Path) -> dict[str, Any]:
                 ranks = arrays["ranks"].tolist()
         found[f"cell {record.cell_key}"] = {
             "status": record.status,
-            "metrics": {name: metric.value for name, metric in record.metrics.items() if is_gated(name, device="cpu")},
+            "metrics": {name: metric.value for name, metric in record.metrics.items() if MEASURES[name].deterministic},
             "replicates": record.replicates,
             "ledger": record.ledger,
             "ranks": ranks,

@@ -1,4 +1,4 @@
-"""Ratios of attention kernels, taken in turn in one process by ``benchmarks.kernels``."""
+"""Ratios of attention kernels, taken in turn within a process by ``benchmarks.kernels``."""
 
 import statistics
 from collections.abc import Sequence
@@ -8,23 +8,50 @@ from benchmarks.kernels.record import KernelRow, KernelTimings
 from benchmarks.report import tabular
 from benchmarks.report.tabular import Entry, Table
 
-_SIDES = {"first": "median of ours", "second": "median of the other"}
+_SIDES = {
+    "ratio": "median over processes; below it the 95% interval over them, where there are several",
+    "first": "median of ours",
+    "second": "median of the other",
+}
+FASTEST = "the fastest plain form"
 
 
 def kernel_table(timings: KernelTimings) -> Table:
     """A row per ratio: what was measured, what was asked, and the medians behind it."""
-    rows = [tabular.row(Entry(text=row.name, tone="long"), *_entries(row)) for row in timings.rows]
+    fastest = _fastest_forms(timings.rows)
+    rows = [
+        tabular.row(Entry(text=row.name, tone="long", detail=FASTEST if row.name in fastest else ""), *_entries(row))
+        for row in timings.rows
+    ]
     sizes, peak = timings.settings, timings.machine.matrix_product_flops_per_second / 1e9
     numeric = ("ratio", "asked", "first", "second")
     return Table(
         key=f"kernels-{sizes.device}",
         caption=(
             f"{sizes.device.upper()}, {sizes.threads} threads: {sizes.layers} layers, {sizes.heads} heads, width {sizes.width}, "
-            f"{sizes.users} users, {sizes.history} + {sizes.recent} items; matrix products reach {text.significant(peak)} GFLOP/s here"
+            f"{sizes.users} users, {sizes.history} + {sizes.recent} items; {_processes(timings.rows)}; "
+            f"matrix products reach {text.significant(peak)} GFLOP/s here"
         ),
         columns=tabular.columns("what", *numeric, numeric=numeric, explanations=_SIDES),
         rows=tuple(rows),
     )
+
+
+def _processes(rows: Sequence[KernelRow]) -> str:
+    counts = sorted({row.processes for row in rows})
+    if counts in ([], [1]):
+        return "each row within one process, so without an interval over processes"
+    return f"each row in {' or '.join(map(str, counts))} processes"
+
+
+def _fastest_forms(rows: Sequence[KernelRow]) -> set[str]:
+    """The rows of the plain form that is fastest beside ours, among those that differ in the form alone."""
+    fastest: dict[str, KernelRow] = {}
+    for row in rows:
+        if row.form is not None:
+            kind = row.name.replace(row.form, "")
+            fastest[kind] = min(fastest.get(kind, row), row, key=lambda one: one.ratio)
+    return {row.name for row in fastest.values()}
 
 
 def _entries(row: KernelRow) -> tuple[Entry, ...]:

@@ -69,13 +69,13 @@ class TimeRuns:
 
     @classmethod
     def of(cls, query_times: torch.Tensor, key_times: torch.Tensor, *, prefix: int) -> "TimeRuns | None":
-        """The runs; None where a key's time lies before an earlier key's, or behind that of a query that sees it."""
+        """The runs; None where a key's time lies before an earlier key's, or behind that of a query that sees it, or before 1970."""
         known = key_times != 0
         latest = key_times.cummax(dim=1).values
         queries = query_times.shape[1]
         asked = query_times != 0
         ascend = ((latest == key_times) | ~known).all() & ((latest[:, prefix : prefix + queries] <= query_times) | ~asked).all()
-        if not bool(ascend):
+        if not bool(ascend & (query_times >= 0).all() & (key_times >= 0).all()):
             return None
         first = (latest == 0).sum(dim=1)[:, None, None]
         oldest = torch.where(known, key_times, LONGEST).amin(dim=1) if key_times.shape[1] else query_times.amax(dim=1)

@@ -5,7 +5,7 @@ from fabricated_records import configured, fabricate, grid_cells
 
 from benchmarks.analysis.configurations import OF_ITS_OWN
 from benchmarks.analysis.frontier import frontier
-from benchmarks.analysis.references import compare, find_references, untouched
+from benchmarks.analysis.references import compare, find_references, timed_share, untouched
 from benchmarks.cell import Cell
 
 
@@ -98,6 +98,31 @@ def test_full_history_from_its_cache_stands_in_where_it_alone_was_measured():
     assert references.full is None
     assert references.full_quality is references.full_cached
     assert compare(ours, found, "ndcg@10").retention.value is not None
+
+
+@pytest.mark.parametrize("serving", ["recompute", "cache", "append"])
+def test_full_history_is_served_alike_where_its_serving_is_the_same(serving):
+    full = [cell(compression="full", tokens=0, serving=one) for one in ("recompute", "cache", "append")]
+    found = configured([fabricate(one) for one in (cell(serving=serving), *full)])
+    ours = next(one for one in found if one.is_tokens)
+    assert find_references(ours, found).full_alike.cell.serving == serving
+    others = [one for one in found if one.is_tokens or one.cell.serving != serving]
+    assert find_references(ours, others).full_alike is None
+
+
+def test_the_share_of_a_time_has_the_interval_of_both_sides():
+    records = [fabricate(cell()), fabricate(cell(compression="full", tokens=0))]
+    for record, (value, low, high) in zip(records, ((3.0, 2.0, 4.0), (6.0, 6.0, 6.0)), strict=True):
+        record["metrics"]["serve_latency_p50_ms"] |= {"value": value, "low": low, "high": high}
+    ours, full = sorted(configured(records), key=lambda one: not one.is_tokens)
+    share = timed_share("serve_latency_p50_ms", ours, full)
+    assert (share.value, share.low, share.high) == pytest.approx((1 / 2, 1 / 3, 2 / 3))  # a side that is sure adds nothing
+    back = timed_share("serve_latency_p50_ms", full, ours)
+    assert (back.value, back.low, back.high) == pytest.approx((2, 3 / 2, 3))
+    for processes in (1, None):
+        records[1]["cost"]["processes"] = processes
+        ours, full = sorted(configured(records), key=lambda one: not one.is_tokens)
+        assert timed_share("serve_latency_p50_ms", ours, full).reason == "not timed in several processes on both sides"
 
 
 def test_a_comparison_adds_up():

@@ -85,6 +85,23 @@ def test_a_slow_down_that_a_second_round_does_not_find_fails_nobody(base):
     assert len(content["confirmation"]["pairs"]) == 16
 
 
+class Breaking(Machine):
+    """A machine whose head fails in the second round."""
+
+    def __call__(self, root, order):
+        if len(self.started) == 2 * 16:
+            self.fails = {"head": ("TimeoutError: no answer", None)}
+        return super().__call__(root, order)
+
+
+def test_a_slow_down_whose_second_round_fails_is_invalid(base):
+    code, content = compared(base, Breaking(slower={("head", worker.TRAIN): 1.5}))
+    assert code == INCOMPLETE
+    found = [one for one in content["findings"] if one["metric"] == worker.TRAIN]
+    assert {one["verdict"] for one in found} == {"INVALID"}
+    assert found[0]["reason"].endswith("; the second round, which was to confirm it, has no timing: head: TimeoutError: no answer")
+
+
 def test_the_second_round_is_of_what_looks_slower_alone(base):
     machine = Machine(slower={("head", worker.COMPRESS): 10.0})
     code, content = compared(base, machine)

@@ -84,6 +84,9 @@ def test_a_file_that_is_none_is_refused(place: GatedRun, capsys: pytest.CaptureF
         (lambda content: content["margins"]["ndcg@10"].update(relative=-0.1), "relative: -0.1"),
         (lambda content: content["margins"]["ndcg@10"].pop("absolute"), "`absolute`"),
         (lambda content: first(content).update(dataset=None), "dataset`"),
+        (lambda content: first(content)["dataset"].update(digest=None), "dataset: no digest"),
+        (lambda content: first(content)["dataset"].update(digest=""), "this key is not that of its settings"),
+        (lambda content: first(content).update(holds=["luck"]), "'luck'"),
         (lambda content: first(content).update(status="well"), "'well'"),
         (lambda content: first(content)["metrics"].update({"ndcg@10": 10**400}), "beyond"),
         (lambda content: first(content)["metrics"].update({"ndcg@10": "0.1"}), "got `str`"),
@@ -96,6 +99,13 @@ def test_a_value_that_cannot_be_is_named(place: GatedRun, capsys: pytest.Capture
     change(content)
     place.baseline.write_text(json.dumps(content))
     assert part in refused(place, capsys)
+
+
+def test_a_baseline_from_before_it_said_what_records_hold_keeps_its_bytes(place: GatedRun) -> None:
+    content = json.loads(place.baseline.read_text())
+    assert [entry.pop("holds") for entry in content["entries"].values()] == [["quality", "cost"]] * 3
+    place.baseline.write_bytes(json.dumps(content, indent=1).encode() + b"\n")
+    assert load_baseline(place.baseline).to_json() == place.baseline.read_bytes()
 
 
 def first(content: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gated_run import BAD_INPUT, COMMIT, INCOMPLETE, NOT_COMPARABLE, PASS, REGRESSION, GatedRun, fail, record
+from gated_run import BAD_INPUT, COMMIT, INCOMPLETE, NOT_COMPARABLE, PASS, REGRESSION, GatedRun, fail, machine, record
 
 from benchmarks.environment import PROJECT
 from benchmarks.gate import command as gate
@@ -44,6 +44,7 @@ def test_lower_quality_beyond_its_margin_is_a_regression(place: GatedRun) -> Non
 
 
 def test_quality_inside_its_margin_passes(place: GatedRun) -> None:
+    place.elsewhere()
     place.scale(4, ndcg_at_10=0.96)
     place.scale(8, ndcg_at_10=1.04)
     assert place.findings() == (PASS, [])
@@ -81,6 +82,7 @@ def test_a_saving_bought_with_quality_is_a_regression(place: GatedRun) -> None:
 
 
 def test_a_saving_beside_a_small_loss_is_ambiguous(place: GatedRun) -> None:
+    place.elsewhere()
     place.scale(4, serve_flops=0.5, ndcg_at_10=0.97)  # 0.006 of a margin of 0.01
     assert place.findings() == (PASS, [("AMBIGUOUS", 4, "serve_flops")])
     place.scale(8, serve_flops=0.5, ndcg_at_10=0.98)  # 0.004
@@ -106,8 +108,8 @@ def test_a_new_cell_is_shown(place: GatedRun) -> None:
 
 
 def test_a_new_number_is_shown(place: GatedRun) -> None:
-    place.change(4, lambda values: values["metrics"]["compress_flops"].update(value=5))
-    assert place.findings() == (PASS, [("NEW", 4, "compress_flops")])
+    place.change(4, lambda values: values["metrics"].update(parameters={"value": 5}))
+    assert place.findings() == (PASS, [("NEW", 4, "parameters")])
 
 
 @pytest.mark.parametrize("status", ["crash", "timeout", "invalid", "oom", "unsupported"])
@@ -127,7 +129,7 @@ def test_a_finding_of_the_baseline_is_expected(place: GatedRun) -> None:
     place.change(4, fail("oom"))
     assert place.gate("--update") == PASS
     assert place.findings() == (PASS, [])
-    place.change(4, lambda values: values.update(status="unsupported"))
+    place.change(4, fail("unsupported"))
     assert place.findings() == (PASS, [("AMBIGUOUS", 4, None)])
     place.add(record(4))
     assert place.findings() == (PASS, [("IMPROVED", 4, None)])
@@ -250,6 +252,16 @@ def test_every_output_of_an_update_that_is_refused_says_so(place: GatedRun, caps
     assert place.baseline.read_bytes() == before
 
 
+def test_records_that_cannot_be_true_make_no_baseline(place: GatedRun, capsys: pytest.CaptureFixture[str]) -> None:
+    before = place.baseline.read_bytes()
+    place.change(4, lambda values: values["metrics"]["recall@10"].update(value=1.7))
+    assert outcome(place, "--update")[0] == INCOMPLETE
+    err = capsys.readouterr().err
+    assert "left as it is: 1 of 3 records cannot be true, the first of them " in err
+    assert "1.7 is out of range; expected 0 to 1" in err
+    assert place.baseline.read_bytes() == before
+
+
 def test_nothing_makes_no_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run").mkdir()
     place = GatedRun(folder=tmp_path / "run", baseline=tmp_path / "run.json")
@@ -285,7 +297,7 @@ def test_the_age_of_the_baseline_is_shown(place: GatedRun, capsys: pytest.Captur
 
 
 def test_another_machine_is_noted(place: GatedRun, capsys: pytest.CaptureFixture[str]) -> None:
-    place.change(4, lambda values: values["environment"].update(fingerprint="another"))
+    place.change(4, lambda values: values["quality"].update(environment=machine("another cpu")))
     place.gate()
     assert "the baseline is from another machine" in capsys.readouterr().out
 

@@ -1,5 +1,6 @@
 """The command that times the kernels: a process for each row, outputs compared before, and nothing written of a run that failed."""
 
+import dataclasses
 import json
 
 import pytest
@@ -40,28 +41,57 @@ def jobs(monkeypatch):
 
 def test_the_record_is_written_with_what_the_outputs_differ_by(tmp_path, jobs, monkeypatch, capsys):
     monkeypatch.setattr(rows, "matrix_product_peak", lambda settings: 5e10)
-    assert kernels.main(["--out", str(tmp_path), "--threads", "1", "--rounds", "1"]) == 0
+    assert kernels.main(["--out", str(tmp_path), "--threads", "1", "--rounds", "1", "--processes", "1"]) == 0
     path = tmp_path / "kernels" / "cpu.json"
     assert str(path) in capsys.readouterr().out
     timings = load_kernels(path)
     assert len(timings.rows) == len(rows.names("cpu"))
+    assert {(row.processes, row.ratio, row.low, row.high) for row in timings.rows} == {(1, 2.0, None, None)}
     assert {(row.largest_difference, row.tolerance) for row in timings.rows} == {(2e-6, 1e-4)}
     assert timings.machine.matrix_product_flops_per_second == 5e10
     assert timings.provenance.argv[:3] == ("python", "-m", "benchmarks.kernels")
     assert timings.environment.fingerprint
 
 
-def test_each_row_is_compared_first_and_both_in_processes_of_their_own(jobs):
+def test_all_rows_are_compared_first_and_measured_in_processes_that_are_spread_over_the_run(jobs):
     # in one process, a row would find the memory that the plain form or the row before has freed
     assert kernels.main(["--only", "hstu, serving"]) == 0
     names = [name for name in rows.names("cpu") if name.startswith("hstu, serving")]
     assert len(names) > 3
-    assert jobs == [(function, name) for name in names for function in ("check_row", "measure_row")]
+    assert jobs == [(function, name) for function in ("check_row", *["measure_row"] * 3) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("options", "processes", "rounds"), [([], 3, 3), (["--rounds", "7"], 3, 3), (["--processes", "1"], 1, 9), (["--processes", "2"], 2, 5)]
+)
+def test_the_rounds_are_shared_by_the_processes(options, processes, rounds, jobs, monkeypatch):
+    asked = []
+    run = kernels.run_isolated
+    monkeypatch.setattr(kernels, "run_isolated", lambda job: asked.append(job.payload["settings"].rounds) or run(job))
+    assert kernels.main(["--only", "hstu, serving, dense einsum over segmented, freed", *options]) == 0
+    assert asked == [rounds] * (1 + processes)
+
+
+def test_a_row_is_the_median_of_its_processes_with_an_interval_over_them():
+    parts = [dataclasses.replace(ROW, ratio=ratio, other=(0.002 * ratio,)) for ratio in (1.0, 4.0, 2.0)]
+    row = kernels.over_processes(parts)
+    assert (row.ratio, row.processes, row.name) == (2.0, 3, ROW.name)
+    assert row.ours == ROW.ours * 3
+    assert row.other == (0.002, 0.008, 0.004)
+    # the logarithms to base 2 are 0, 2, 1: mean 1, deviation 1; Student's t of 2 degrees of freedom is 4.303
+    assert (row.low, row.high) == (pytest.approx(2 ** (1 - 4.3027 / 3**0.5), rel=1e-4), pytest.approx(2 ** (1 + 4.3027 / 3**0.5), rel=1e-4))
+    assert kernels.interval([2.0]) == kernels.interval([0.0, 1.0]) == (None, None)
+    low, high = kernels.interval([1.0, 1.0, 1.0, 1.0, 9.0])
+    assert low <= 1.0 <= high
 
 
 def test_a_row_is_compared_and_measured_in_its_processes(capsys):
-    assert kernels.main(["--only", "softmax, full forward over", "--threads", "1", "--rounds", "1", "--layers", "1"]) == 0
-    assert capsys.readouterr().out.startswith("softmax, full forward over the fused causal kernel: ")
+    assert (
+        kernels.main(["--only", "softmax, full forward over", "--threads", "1", "--rounds", "2", "--processes", "2", "--layers", "1"]) == 0
+    )
+    lines = [line for line in capsys.readouterr().out.splitlines() if "the fused causal kernel" in line]
+    assert [line.startswith("softmax, full forward over the fused causal kernel: ") for line in lines] == [True] * 2
+    assert [line.rpartition(" (")[2] for line in lines] == ["process 1 of 2)", "process 2 of 2)"]
 
 
 @pytest.mark.parametrize("function", ["check_row", "measure_row"])
@@ -81,6 +111,8 @@ def test_a_row_without_an_answer_is_named_and_nothing_is_written(tmp_path, monke
     [
         (["--only", "nothing like it"], "hstu, full forward, dense einsum over segmented"),
         (["--rounds", "0"], "--rounds: 0; expected at least 1"),
+        (["--processes", "0"], "--processes: 0; expected at least 1"),
+        (["--processes", "10"], "--processes: 10; expected at least 1 and at most the 9 of --rounds"),
         (["--out", "{tmp}/file"], "{tmp}/file is a file; expected a folder"),
         (["--out", "{tmp}/taken"], "{tmp}/taken/kernels is a file; expected a folder"),
         (["--out", "{tmp}/there"], "{tmp}/there/kernels/cpu.json is a folder"),

@@ -8,12 +8,13 @@ import torch
 from benchmarks.cell import InvalidMeasurementError
 from benchmarks.kernels import computations, rows
 from benchmarks.kernels import plain as plain_forms
-from benchmarks.kernels.plain import COMPILED
+from benchmarks.kernels.plain import AUTOGRAD_LOOP, COMPILED, FORMS, IN_PLACE_LOOP
 from benchmarks.kernels.record import KernelSettings
 from persrec.backbones import hstu, sasrec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+EVERY = [name for name in dict.fromkeys((*rows.names("cpu"), *rows.names("cuda"))) if "16384" not in name and "compiled" not in name]
 SETTINGS = KernelSettings(device="cpu", threads=1, rounds=1, layers=2, users=2, heads=2, width=8, history=24, recent=8, tokens=4)
 
 
@@ -35,7 +36,7 @@ def phase(name):
     pass
 
 
-@pytest.mark.parametrize("name", [name for name in rows.names("cuda") if "16384" not in name and "compiled" not in name])
+@pytest.mark.parametrize("name", EVERY)
 def test_what_a_row_times_agrees_with_its_plain_form(name):
     check = rows.check_row(job(name), phase)
     assert 0 <= check["largest_difference"] <= check["tolerance"]
@@ -46,6 +47,7 @@ def test_what_a_row_times_agrees_with_its_plain_form(name):
     [
         "hstu, full forward, dense einsum over segmented",
         "hstu, full training step, head by head, causal half over segmented",
+        f"hstu, full training step, {IN_PLACE_LOOP} over segmented",
         "hstu, serving, head by head, in place over segmented",
         "hstu, serve over full, time over FLOPs",
         "hstu, training step of 5 equal segments over full, time over FLOPs",
@@ -157,12 +159,33 @@ def test_a_gpus_rows_compare_the_dense_form_in_bfloat16(options, monkeypatch):
         assert max(keys for _, _, keys, _ in calls) == 24
 
 
-@pytest.mark.parametrize(
-    ("pairs", "low", "high"),
-    [(range(1, 6), None, None), (range(1, 7), 1, 6), (range(1, 10), 2, 8), ([5.0] * 9, 5.0, 5.0), (range(1, 14), 3, 11)],
-)
-def test_the_interval_of_pairs_is_that_of_the_sign_test(pairs, low, high):
-    assert rows.interval_of_pairs(list(pairs)) == (low, high)
+def test_every_row_of_a_plain_form_names_it_and_has_what_is_asked():
+    known = rows.names("cpu")
+    for form in FORMS:
+        kinds = ["full training step"] if form == AUTOGRAD_LOOP else ["full forward", "full training step", "serving"]
+        names = [f"hstu, {kind}, {form} over segmented{kept}" for kind in kinds for kept in ("", f", {rows.KEPT}")]
+        assert [name for name, _ in rows._of_forms() if f", {form} over" in name] == names
+        if form == COMPILED:
+            continue  # without a compiler it has no rows here
+        assert set(names) <= set(known)
+        for name in names:
+            sides = rows._sides(job(name))
+            assert (sides.form, sides.bound, sides.share) == (form, 3.0 if "serving" in name else 2.5, 1.0)
+
+
+def test_a_row_of_a_plain_form_times_that_form_and_says_so(monkeypatch):
+    calls = []
+    loop = FORMS[IN_PLACE_LOOP]
+    monkeypatch.setattr(rows, "FORMS", {**FORMS, IN_PLACE_LOOP: lambda *inputs: calls.append(1) or loop(*inputs)})
+    row = rows.measure_row(job(f"hstu, full training step, {IN_PLACE_LOOP} over segmented"), phase)
+    assert row.form == IN_PLACE_LOOP
+    assert len(calls) == SETTINGS.layers * (1 + SETTINGS.rounds)  # a warm-up and the rounds
+    assert rows.measure_row(job("hstu, serve over full, time over FLOPs"), phase).form is None
+
+
+def test_a_gpu_has_no_rows_of_freed_memory_kept():
+    assert any(rows.KEPT in name for name in rows.names("cpu"))
+    assert not any(rows.KEPT in name for name in rows.names("cuda"))
 
 
 def test_a_plain_form_that_gives_something_else_is_refused(monkeypatch):

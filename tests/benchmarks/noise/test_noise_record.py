@@ -32,7 +32,7 @@ def test_the_committed_record_proves_the_gates_and_says_so():
         "A against A: 0 false alarms in 300 comparisons, an exact 95% upper bound of 0.99% (allowed: below 1%); "
         "verdicts: 106 AMBIGUOUS and 194 PASS."
     )
-    assert lines[1].endswith("found in 20 of 20 (95% lower bound 86%).")
+    assert lines[1].endswith("in 20 of 20 (95% lower bound 86%).")
     assert lines[-1].startswith("Other processes used 50% of the processors")
 
 

@@ -67,8 +67,9 @@ def test_repeat_last_ranks_the_last_item_first():
     assert np.array_equal(answer["raw"]["ranks"] == 1, last == data.targets("test"))
 
 
-def test_a_cache_that_strays_from_the_joint_pass_makes_a_cell_invalid(monkeypatch):
-    subject, data = subject_of(CELLS["experts"]), leave_one_out(LOG)
+@pytest.mark.parametrize("serving", ["cache", "append"])
+def test_a_cache_that_strays_from_the_joint_pass_makes_a_cell_invalid(monkeypatch, serving):
+    subject, data = subject_of(dataclasses.replace(CELLS["experts"], serving=serving)), leave_one_out(LOG)
     model = subject.model
     assert check_cache(subject, data, tolerance=1e-5) <= 1e-5
     own = model.compress

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tiny_cells import CELLS, subject_of
+from tiny_cells import CELLS, SIZES, subject_of
 
+from benchmarks.cell import Cell
 from benchmarks.probes.latency import measure_latency
 from benchmarks.probes.memory import measure_memory
 from benchmarks.probes.request import BEST, asking, measure_request
@@ -13,6 +14,12 @@ from benchmarks.probes.throughput import measure_throughput
 from benchmarks.probes.training_cost import measure_training_cost
 from persrec.serving import CacheStore
 
+BESIDE_THE_STORE = {
+    "appended": replace(CELLS["experts in 2 segments"], serving="append"),
+    "full appended": replace(CELLS["full"], serving="append"),
+    "memory": Cell(backbone="hstu", compression="memory", tokens=2, **SIZES),
+    "memory appended": Cell(backbone="sasrec", compression="memory", tokens=2, serving="append", **SIZES),
+}
 PROBES = {"memory": measure_memory, "throughput": measure_throughput, "latency": measure_latency, "request": measure_request}
 pytestmark = pytest.mark.usefixtures("measuring")
 
@@ -61,9 +68,9 @@ def test_a_timed_request_takes_the_path_that_the_cell_serves_by(name, probe, mon
         assert probe != "latency" or len(compressed) == 1 < len(requests)
 
 
-@pytest.mark.parametrize("name", ["experts in 2 segments", "full", "pooling", "no token", "full recomputed", "recent"])
+@pytest.mark.parametrize("name", ["experts in 2 segments", "full", "pooling", "no token", "full recomputed", "recent", *BESIDE_THE_STORE])
 def test_a_whole_request_gives_the_best_items_that_the_user_has_not_seen(name):
-    subject = subject_of(CELLS[name])
+    subject = subject_of((CELLS | BESIDE_THE_STORE)[name])
     model, request = subject.model, subject.request(3)
     with torch.inference_mode():
         ids, scores = asking(subject, 3)()
@@ -74,6 +81,30 @@ def test_a_whole_request_gives_the_best_items_that_the_user_has_not_seen(name):
         told = scores[row].isfinite()
         torch.testing.assert_close(scores[row, told], products[row, expected], atol=1e-5, rtol=0)
         assert set(ids[row, told].tolist()) <= unseen
+
+
+@pytest.mark.parametrize("name", BESIDE_THE_STORE)
+def test_a_request_fetches_what_is_kept_where_the_store_does_not_take_it(name, monkeypatch):
+    subject = subject_of(BESIDE_THE_STORE[name])
+    model, fetched = subject.model, []
+    called = "append" if subject.cell.serving == "append" else "user_states"
+    own = getattr(model, called)
+
+    def served(*args, cache, **settings):
+        fetched.append(cache)
+        return own(*args, cache=cache, **settings)
+
+    with torch.inference_mode():
+        ask = asking(subject, 2)  # which appends the recent items before
+        monkeypatch.setattr(model, called, served)
+        first, second = ask(), ask()
+    assert torch.equal(first[1], second[1])
+    one, other = fetched
+    assert one.tensors
+    assert bool(one.rooms) == (subject.cell.serving == "append")
+    for tensor, again in zip(one.tensors, other.tensors, strict=True):
+        assert torch.equal(tensor, again)
+        assert tensor.untyped_storage().data_ptr() != again.untyped_storage().data_ptr()
 
 
 def test_a_request_reads_its_cache_at_the_precision_of_the_cell(monkeypatch):

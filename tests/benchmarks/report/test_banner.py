@@ -1,4 +1,5 @@
 import dataclasses
+import math
 import re
 
 import pytest
@@ -53,15 +54,14 @@ def test_without_any_control_that_is_said():
 def test_the_finding_names_what_full_history_costs():
     cells = [cell(), cell("full", serving="recompute"), cell("full", serving="cache")]
     records = [fabricate(one) for one in cells]
+    for record, (value, low, high) in zip(records, ((2.0, 1.0, 4.0), (9.0, 8.0, 10.0), (8.0, 4.0, 12.0)), strict=True):
+        record["metrics"]["serve_latency_p50_ms"] |= {"value": value, "low": low, "high": high}
     (found,) = findings(configured(records))
     flops = {record["cell"]["compression"] + record["cell"]["serving"]: record["metrics"]["serve_flops"]["value"] for record in records}
-    times = {
-        record["cell"]["compression"] + record["cell"]["serving"]: record["metrics"]["serve_latency_p50_ms"]["value"] for record in records
-    }
-    alike, anew, time = (
-        f"{100 * costs['expertscache'] / costs[other]:.1f}%"
-        for costs, other in ((flops, "fullcache"), (flops, "fullrecompute"), (times, "fullcache"))
-    )
+    alike, anew = (f"{100 * flops['expertscache'] / flops[other]:.1f}%" for other in ("fullcache", "fullrecompute"))
+    # 2 / 8, and in logarithms: down by the root of (log 2)^2 + (log 1.5)^2, up by that of (log 2)^2 + (log 2)^2
+    down, up = (math.exp(math.hypot(math.log(2), math.log(other))) for other in (1.5, 2))
+    time = f"25.0% ({25 / down:.1f}% to {25 * up:.1f}%)"
     assert re.search(r"4 tokens keep [0-9.]+% \([^)]+\) of full history's quality\. A request costs ", found)
     assert (
         f"A request costs {alike} of the compute and {time} of the time of full attention served the same way, from its own cache; "
@@ -72,12 +72,44 @@ def test_the_finding_names_what_full_history_costs():
     assert "It keeps 3.00 KiB of a user; full history's KV cache keeps 168 KiB." in found
 
 
+@pytest.mark.parametrize("single", [(0,), (1,), (0, 1)])
+def test_time_is_not_quoted_where_either_side_was_timed_in_one_process(single):
+    records = [fabricate(one) for one in (cell(), cell("full", serving="cache"))]
+    (found,) = findings(configured(records))
+    assert " of the time of full attention" in found
+    for place in single:
+        records[place]["cost"]["processes"] = 1
+    (found,) = findings(configured(records))
+    assert "of the compute of full attention served the same way" in found
+    assert "of the time" not in found
+
+
+def test_what_is_recomputed_at_each_request_is_held_against_full_attention_that_is_too():
+    records = [fabricate(one) for one in (cell(serving="recompute"), cell("full", serving="cache"))]
+    (found,) = findings(configured(records))
+    assert "served the same way" not in found
+    assert "KV cache" not in found
+    records.append(fabricate(cell("full", serving="recompute")))
+    records[2]["metrics"]["serve_flops"]["value"] = 2 * records[0]["metrics"]["serve_flops"]["value"]
+    (found,) = findings(configured(records))
+    assert "A request costs 50.0% of the compute and " in found
+    assert "of full attention served the same way, recomputing the window at each request. " in found
+    assert "its own cache" not in found
+
+
+def test_the_limits_say_which_costs_are_drawn_anew():
+    _, found = said([fabricate(cell())])
+    assert not [text for text in found if "only quality is resampled" in text]
+    assert any(text.startswith("On the frontier quality is drawn anew over users, and a timed cost") for text in found)
+
+
 def test_what_is_served_by_appending_is_held_against_full_attention_that_appends():
     cells = [cell(serving="append"), cell("full", serving="cache"), cell("full", serving="append")]
     records = [fabricate(one) for one in cells]
     records[2]["metrics"]["serve_flops"]["value"] = 4 * records[0]["metrics"]["serve_flops"]["value"]
     (found,) = findings(configured(records))
     assert "A request costs 25.0% of the compute and " in found
+    assert "served the same way, from its own cache, the new item alone." in found
     assert "recomputing" not in found
 
 

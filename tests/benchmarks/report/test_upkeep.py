@@ -79,7 +79,7 @@ def test_the_report_shows_overhead_and_the_proof_that_lies_beside_the_runs(tmp_p
     path.write_text(json.dumps(PROOF))
     text = render_report(results, page).read_text()
     assert "0 false alarms in 300 comparisons, an exact 95% upper bound of 0.99%" in text
-    assert "found in 20 of 20" in text
+    assert "in 20 of 20" in text
     assert "a &lt;processor&gt;" in text
     assert records_digest(results) != without  # so that a run renders its page anew
 

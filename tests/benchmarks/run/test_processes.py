@@ -1,5 +1,6 @@
 """A timed cost is that of several fresh processes: their median, and the interval over them."""
 
+import json
 import math
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.records import Metric
+from benchmarks.probes.latency import percentiles
+from benchmarks.records import Cost, Metric, Process, Status, to_json, typed
 from benchmarks.run.processes import interval, over_processes
 
 P50, P95, P99 = (f"serve_latency_p{percentile}_ms" for percentile in (50, 95, 99))
@@ -33,13 +35,69 @@ def test_one_process_gives_no_interval_and_says_so():
     assert metric.method.startswith("one process, so no interval; ")
 
 
+def process(milliseconds, *, name="serve_latency"):
+    """What a process tells of its requests, as a record holds it."""
+    metrics = percentiles(name, np.array(milliseconds) / 1e3)
+    return {of: typed({"unit": "ms", **metric}, Metric, where="test", what="a metric") for of, metric in metrics.items()}
+
+
 @pytest.mark.parametrize(("name", "n", "needed"), [(P95, 66, 200), (P99, 333, 1000)])
 def test_a_percentile_takes_its_samples(name, n, needed):
-    (metric,) = over_processes([{name: timed(1.0, n=n)}] * 3).values()
+    metric = over_processes([process([1.0] * n)] * 3)[name]
     assert (metric.value, metric.low, metric.high) == (None, None, None)
     assert metric.method == f"{3 * n} requests; it takes {needed} at least"
-    (metric,) = over_processes([{name: timed(1.0, n=n + 1)}] * 3).values()
-    assert metric.value == 1.0
+    assert over_processes([process([1.0] * (n + 1))] * 3)[name].value == 1.0
+
+
+@pytest.mark.parametrize("of", ["serve_latency", "request_latency"])
+def test_a_high_percentile_is_that_of_the_requests_of_all_processes(of):
+    """One process of three is twice as slow: the median of the processes' own percentiles would not know."""
+    random = np.random.default_rng(0)
+    requests = [random.normal(slowness, 0.02, 67) for slowness in (1.0, 1.0, 2.0)]
+    metric = over_processes([process(one, name=of) for one in requests])[f"{of}_p95_ms"]
+    assert metric.value == pytest.approx(np.percentile(np.concatenate(requests), 95), rel=1e-4)
+    assert metric.value > 2
+    assert np.median([np.percentile(one, 95) for one in requests]) < 1.1
+    assert (metric.n, metric.low, metric.high) == (201, None, None)
+    assert metric.method.startswith("of the requests of 3 processes together, whose own are 1.03 to 2.03: no interval; each: batch 1")
+
+
+def test_a_record_keeps_few_samples_and_a_percentile_is_hardly_another():
+    requests = [np.random.default_rng(seed).lognormal(0, 0.5, 5000) for seed in range(3)]
+    processes = [process(one) for one in requests]
+    assert [len(one[P50].samples) for one in processes] == [300, 300, 300]
+    found = over_processes(processes)
+    for name, percentile in ((P95, 95), (P99, 99)):
+        pooled = np.concatenate(requests)
+        low, high = np.percentile(pooled, [percentile - 0.2, percentile + 0.2])
+        assert low < found[name].value < high
+    assert found[P50].samples == ()
+
+
+def test_processes_that_kept_no_samples_are_not_pooled():
+    """As those of older files."""
+    metric = over_processes([{P50: timed(1.0), P95: timed(1.1)}, *[process([1.0] * 100)] * 2])[P95]
+    assert (metric.value, metric.n) == (None, 300)
+    assert metric.method == "single requests were not kept in every process, so the processes cannot be pooled"
+
+
+def test_of_one_process_the_percentile_is_its_own():
+    metric = over_processes([process(np.arange(1, 402))])[P95]
+    assert (metric.value, metric.n) == (pytest.approx(381.0), 401)
+    assert metric.method.startswith("one process, so no interval; ")
+    untold = Metric(value=None, method="not told")
+    assert over_processes([{P95: untold}] * 2)[P95] == untold
+
+
+def test_samples_are_in_a_costs_file_and_a_metric_without_any_has_the_bytes_of_before():
+    told = process([2.0, 1.0])
+    cost = Cost(cost_key="k", status=Status.OK, shape={}, metrics=over_processes([told]), processes=(Process(metrics=told),))
+    values = json.loads(to_json(cost))
+    (kept,) = values["processes"]
+    assert kept["metrics"][P50]["samples"] == [1.0, 2.0]
+    assert not [name for name in (P95, P99) if "samples" in kept["metrics"][name]]
+    assert not [name for name, metric in values["metrics"].items() if "samples" in metric]
+    assert typed(values, Cost, where="test", what="a cost") == cost
 
 
 def test_counts_are_those_of_the_process_that_counted():

@@ -31,6 +31,7 @@ def test_where_everything_was_seen_nothing_has_a_score():
     ids, scores = recommend(torch.ones(1, 1), torch.ones(4, 1), seen=torch.tensor([[1, 2, 3]]), count=3)
     assert ids.shape == (1, 3)
     assert scores.isneginf().all()
+    assert not (recommend(torch.ones(1, 1), torch.ones(5, 1), seen=torch.tensor([[1, 2, 3]]), count=4)[0] == 0).any()
 
 
 @pytest.mark.parametrize(
