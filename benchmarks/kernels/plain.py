@@ -143,7 +143,7 @@ def _compiled() -> Form:
 
 
 class _InPlaceLoop(torch.autograd.Function):
-    """``silu(q k^T + bias) v`` of ``[G, n, d]``, causal. One buffer holds any block's scores, another, behind it, their gradients."""
+    """``silu(q k^T + bias) v`` of ``[G, n, d]``, causal. A buffer holds any block's scores, a second one, backward, their gradients."""
 
     @staticmethod
     def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor | None, heads: int) -> torch.Tensor:

@@ -3,8 +3,10 @@
 A model with such a mask trains to a loss near 0 and serves nothing: at a request there is no next item to look at.
 """
 
+import pkgutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -15,8 +17,6 @@ from benchmarks.noise.record import Planted
 from benchmarks.probes.models import build_model
 from persrec import names
 from persrec.names import Kernel
-from persrec.nn.attention.blocks import Block
-from persrec.nn.attention.softmax import _Hidden
 from persrec.nn.attention.visible import keys_seen
 from persrec.recommender import SequentialRecommender
 
@@ -74,18 +74,20 @@ def small_model(backbone: str, kernel: Kernel) -> SequentialRecommender:
 @contextmanager
 def _leaking() -> Iterator[None]:
     """While it lasts, each query also sees the key behind its own, whichever kernel computes."""
-    write = _Hidden.write
+    attention = "persrec.nn.attention"
+    start = pkgutil.resolve_name(f"{attention}.softmax:_Hidden").write
 
-    def show_next(block: Block, values: torch.Tensor) -> torch.Tensor:
+    def show_next(block: Any, values: torch.Tensor) -> torch.Tensor:
         values[..., block.own].tril_(1)
         return values
 
-    def start_with_next(hidden: _Hidden, block: Block, scores: torch.Tensor) -> torch.Tensor:
-        write(hidden, block, scores)[..., block.own].diagonal(offset=1, dim1=1, dim2=2).zero_()
+    def start_with_next(hidden: Any, block: Any, scores: torch.Tensor) -> torch.Tensor:
+        start(hidden, block, scores)[..., block.own].diagonal(offset=1, dim1=1, dim2=2).zero_()
         return scores
 
-    with ExitStack() as leaks:
-        leaks.enter_context(patch("persrec.nn.attention.naive.keys_seen", lambda query, prefix: keys_seen(query, prefix) + 1))
-        leaks.enter_context(patch.object(Block, "hide_later", show_next))
-        leaks.enter_context(patch.object(_Hidden, "write", start_with_next))
+    with (
+        patch(f"{attention}.naive.keys_seen", lambda query, prefix: keys_seen(query, prefix) + 1),
+        patch(f"{attention}.blocks.Block.hide_later", show_next),
+        patch(f"{attention}.softmax._Hidden.write", start_with_next),
+    ):
         yield

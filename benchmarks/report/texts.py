@@ -29,7 +29,7 @@ TITLES: Mapping[str, str] = MappingProxyType(
 LEADS: Mapping[str, str] = MappingProxyType(
     {
         "kernels": (
-            "Ratios of medians, measured in turn in one process by benchmarks.kernels. They belong to the machine, not to this run. "
+            "Medians of ratios, measured in turn by benchmarks.kernels. They belong to the machine, not to this run. "
             "Time over FLOPs is 1 where a part takes the same share of the time as of the floating-point operations."
         ),
         "frontier": "Quality on the next item, ranked over the full catalogue, against what a request costs.",
