@@ -63,6 +63,7 @@ def _beaten(cell: Cell) -> Iterator[tuple[str, Cell]]:
     """The cells that one of PerSRec, served from its own tokens, must be above; with what they are in words."""
     if cell.compression != "experts" or cell.tokens < 1 or cell.ablation != "none" or cell.staleness:
         return
-    yield "no token", replace(cell, tokens=0, cache_dtype="float32")
+    served = replace(cell, serving="cache")  # as controls are, whose quality is the same however a request is computed
+    yield "no token", replace(served, tokens=0, cache_dtype="float32")
     for of, ablation in CONTROLS.items():
-        yield of, replace(cell, ablation=ablation)
+        yield of, replace(served, ablation=ablation)
