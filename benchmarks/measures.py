@@ -19,7 +19,7 @@ COST_KINDS: tuple[Kind, ...] = ("flops", "memory", "throughput", "latency", "req
 TIMED_KINDS: tuple[Kind, ...] = tuple(kind for kind in COST_KINDS if kind != "flops")  # another in every process
 NOTICEABLE_LOAD = 0.10  # of the processors' time: what others used above it is said where a timing stands
 WIDE_SPREAD = 0.10  # of the median: an interquartile range above it is said where the number stands
-QUALITY_MARGIN = 0.05  # of a seeded quality on another processor: twice what `benchmarks.noise` saw it move by older instructions
+QUALITY_MARGIN = 0.05  # of a seeded quality on another processor; `benchmarks.noise` holds it against older instructions
 LEDGER_TOLERANCE = 0.01  # of the largest: how far the ways to count FLOPs may be apart
 
 

@@ -13,6 +13,7 @@ Deterministic algorithms stay off, unlike in a cell: loading what they need woul
 """
 
 import contextlib
+import gc
 import importlib.util
 import json
 import os
@@ -63,6 +64,7 @@ def measurer(order: Mapping[str, Any]) -> Callable[[Mapping[str, str]], dict[str
             raise ImportError(f"{package.__name__} was imported from {package.__file__}, expected from under {root}")
     from benchmarks.execute import untrained_subject  # noqa: PLC0415
 
+    gc.freeze()  # what is imported is no garbage: looking through it before each peak would take longer than all timings
     timed: Timed = instrument("probes/clock").timed
     watch_load = instrument("probes/load").LoadWatch
     peak_bytes = instrument("probes/peak").peak_bytes
