@@ -44,7 +44,7 @@ def test_its_figures_stand_in_the_summary_that_it_names():
     claim = README[README.index("Over three seeds, on synthetic interests") : README.index("## Two commands")]
     summary = (PROJECT / re.search(r"`(reports/\S+/summary\.md)`", claim)[1]).read_text()
     figures = re.findall(r"\d[\d.]*%|0\.\d+|\d[\d.]* KiB", claim)
-    assert len(figures) == 6 + 4 + 2
+    assert len(figures) == 6 + 5 + 2
     assert [figure for figure in figures if figure not in summary] == []
 
 

@@ -18,10 +18,12 @@ def test_the_committed_record_is_read_and_written_again_alike(tmp_path):
     path.write_bytes(to_json(record))
     assert load_proof(path) == record
     written, committed = json.loads(path.read_text()), json.loads(COMMITTED.read_text())
-    assert {name: written[name] for name in committed if name != "provenance"} == {
-        name: value for name, value in committed.items() if name != "provenance"
-    }
-    assert written["provenance"].items() >= committed["provenance"].items()
+    assert written.keys() >= committed.keys()
+    for name, value in committed.items():  # a record that is older than a fact is written with it as unknown
+        if isinstance(value, dict):
+            assert written[name].items() >= value.items()
+        else:
+            assert written[name] == value
 
 
 def test_the_committed_record_proves_the_gates_and_says_so():
