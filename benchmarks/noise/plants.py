@@ -16,7 +16,7 @@ from benchmarks.noise.record import Planted
 from benchmarks.records import DatasetFacts, Metric, Record
 
 MORE_FLOPS, MORE_MEMORY, IMPOSSIBLE_RECALL = 1.05, 2.0, 1.7
-LEAST_PEAK = 600 * 2**10
+LEAST_PEAK = 5 * 2**20
 SEEN = (Verdict.REGRESSION, *UNMEASURED)
 Changes = Iterator[tuple[str, Mapping[str, float]]]  # a cell's key, and what of its metrics is another number
 
@@ -31,7 +31,7 @@ def other_faults(baseline: Baseline, *, named: str) -> tuple[Planted, ...]:
     return (
         *(_planted(f"the quality of {of} in PerSRec's place", named, _exchanged(baseline, of)) for of in CONTROLS),
         _planted(
-            f"a doubled peak of memory, of {LEAST_PEAK // 2**10} KiB or more",  # smaller ones are an allocator's whim
+            f"a doubled peak of memory, of {LEAST_PEAK // 2**20} MiB or more",  # smaller ones are an allocator's whim
             named,
             _alone(baseline, _scaled(baseline, "_peak_bytes", MORE_MEMORY, least=LEAST_PEAK)),
         ),

@@ -28,7 +28,7 @@ def test_every_metric_is_there_and_is_a_number_or_says_why_not(answer_of, name):
     metrics = answer["metrics"]
     assert set(QUALITY + BY_NOVELTY + COUNTED + TIMED) <= set(metrics) <= set(MEASURES)
     for key, metric in metrics.items():
-        assert set(metric) <= {"value", "low", "high", "n", "method"}, key
+        assert set(metric) <= {"value", "low", "high", "n", "method", "samples"}, key
         assert metric["method"], key
         if metric["value"] is None:
             assert metric["n"] == 0, key

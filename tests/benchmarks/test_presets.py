@@ -29,7 +29,7 @@ def test_smoke_covers_every_part() -> None:
     }
     assert {cell.compression for cell in cells} == {names.NO_COMPRESSION, *names.compressions()}
     assert {cell.serving for cell in cells if cell.compression == "full"} == {"recompute", "cache", "append"}
-    assert {cell.backbone for cell in cells if cell.serving == "append" and cell.tokens} == {*names.backbones()}
+    assert {cell.backbone for cell in cells if cell.serving == "append" and cell.tokens} == {"hstu", "sasrec", "llama"}
     assert {0} < {cell.tokens for cell in cells if cell.compression == "experts"}
     assert len({cell.segments for cell in cells}) > 1
 

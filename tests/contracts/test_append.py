@@ -65,7 +65,7 @@ def test_every_request_is_the_joint_pass(backbone, case, room, timed):
 
 
 @pytest.mark.parametrize("timed", [False, True])
-@pytest.mark.parametrize("case", CACHED)
+@pytest.mark.parametrize("case", ["full", "3 segments", "memory"])
 def test_a_room_is_left_alone_where_there_are_gradients(backbone, case, timed):
     model = build(backbone, CASES[case]())
     items, times = full_recent(model.layout)
