@@ -126,7 +126,7 @@ class Configuration:
         for record in self.measured:
             entry = _entry(record, metric)
             if entry is not None:
-                if not MEASURES[metric].deterministic and not _has_processes(record):
+                if not MEASURES[metric].deterministic and not has_processes(record):
                     entry = dataclasses.replace(entry, low=None, high=None)
                 measurements.setdefault((record.cost.key if record.cost is not None else record.cell_key, _value(entry)), entry)
                 seeds.append(record.cell.seed)
@@ -173,8 +173,8 @@ def configurations(records: Iterable[Record]) -> list[Configuration]:
     )
 
 
-def _has_processes(record: Record) -> bool:
-    """Whether its timed costs were taken in several processes."""
+def has_processes(record: Record) -> bool:
+    """Whether a record's timed costs were taken in several processes."""
     return record.cost is not None and record.cost.processes is not None and record.cost.processes > 1
 
 

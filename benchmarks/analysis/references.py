@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
+from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration, has_processes
 from benchmarks.analysis.estimates import Estimate, difference, recovered, retention
 from benchmarks.analysis.trained import unequal, validation
 from benchmarks.cell import Cell
@@ -183,8 +183,7 @@ def _of_processes(cost: str, one: Configuration) -> tuple[float, float, float] |
     found = one.cost(cost)
     if found.value is None or found.low is None or found.high is None or min(found.value, found.low) <= 0:
         return None
-    several = all(record.cost is not None and (record.cost.processes or 1) > 1 for record in one.measured)
-    return (found.value, found.low, found.high) if several else None
+    return (found.value, found.low, found.high) if all(map(has_processes, one.measured)) else None
 
 
 def reference_quality(reference: Configuration | None, metric: str, absent: str) -> Estimate:

@@ -64,8 +64,9 @@ class Sweep:
         self._cells = {planned.key: planned for planned in plan.to_do()}
         self._faults = {key: fault for key, code in self._models().items() if (fault := model_fault(settings.out, key, code=code))}
         self._qualities = plan.qualities()
-        self._costs = _in_rounds(plan.costs_to_measure(), seed=settings.order_seed)
-        self._measured_costs = {cost.key: kept_of(cost) for cost in plan.costs_to_measure()}
+        costs = plan.costs_to_measure()
+        self._costs = _in_rounds(costs, seed=settings.order_seed)
+        self._measured_costs = {cost.key: kept_of(cost) for cost in costs}
         self._done: set[str] = set()
         self._known_qualities = {key: known_quality(planned.with_quality) for key, planned in self._cells.items()}
         self._known_costs = {key: half_of(cost.known) for key, cost in plan.costs.items() if cost.known is not None}
