@@ -22,7 +22,7 @@ _LEAST = {
 }
 _CHOICES = {
     "training": names.TRAININGS, "serving": names.SERVINGS, "cache_dtype": names.CACHE_PRECISIONS,
-    "ablation": tuple(names.ABLATIONS), "device": names.DEVICES, "dtype": names.PRECISIONS, "split": names.SPLITS,
+    "ablation": tuple(names.ABLATIONS), "device": names.DEVICES, "dtype": names.PRECISIONS, "split": names.SPLITS, "counts": names.COUNTS,
 }  # fmt: skip
 MOST_SEEDS = 2**63  # what torch and numpy both take
 
@@ -54,6 +54,8 @@ class Cell:
     (``growing``), or at offsets with counts of their own, ``100:2+180:4``. ``cache_dtype``, ``ablation`` and ``staleness`` change what
     a trained model is served from: the precision of what is kept (``float32`` as computed), something else in its place, and by how
     many items the history ends before the recent ones begin.
+
+    ``counts`` says of which of a user's own items the output adds counts (`persrec.counting`); those of history's are kept beside its cache.
 
     Settings of training are as in `persrec.training.Recipe`; ``targets_per_step`` None is as many as ``batch_size`` windows have items.
 
@@ -108,6 +110,7 @@ class Cell:
     recent_weight_steps: int = 1000
     split: str = names.LEAVE_ONE_OUT
     catalogue: int | None = None
+    counts: str = "none"
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "item_learning_rate", "temperature", "weight_decay", "recent_weight", "dropout"):
@@ -189,6 +192,8 @@ class Cell:
             floors = ", ".join(names.floors())
             came = f"{self.compression!r} with backbone {self.backbone!r}"
             raise ValueError(f"compression: {came}; 'none' goes with the floors {floors} and with nothing else")
+        if is_floor and self.counts != "none":
+            raise ValueError(f"counts: {self.counts!r} with backbone {self.backbone!r}, which has no output to add to; expected 'none'")
         if is_floor and self.training != "none":
             raise ValueError(f"training: {self.training!r} with backbone {self.backbone!r}, which learns nothing; expected 'none'")
         for name in names.OPTIONAL_SIZES:
@@ -343,7 +348,7 @@ DEFAULTS: Mapping[str, Any] = MappingProxyType(
 LATER_FIELDS: Mapping[str, Any] = MappingProxyType({
     "key_value_heads": None, "feed_forward": None, "control": False, "counted_only": False, "copying_start": False,
     "recent_weight": 0.0, "moving_windows": False, "item_learning_rate": None, "elastic_history": (), "targets_per_step": None,
-    "recent_weight_steps": 1000, "split": names.LEAVE_ONE_OUT, "catalogue": None,
+    "recent_weight_steps": 1000, "split": names.LEAVE_ONE_OUT, "catalogue": None, "counts": "none",
 })  # fmt: skip
 EVALUATION_FIELDS = ("cache_dtype", "ablation", "staleness")
 

@@ -19,13 +19,13 @@ MODEL_FIELDS = (
     "time_bias", "learning_rate", "warmup_steps", "decays",
     "weight_decay", "temperature", "negatives", "epochs", "patience", "batch_size", "seed", "device", "dtype",
     "threads", "copying_start", "recent_weight", "moving_windows", "item_learning_rate", "elastic_history",
-    "targets_per_step", "recent_weight_steps", "split",
+    "targets_per_step", "recent_weight_steps", "split", "counts",
 )  # fmt: skip
 SERVED_FIELDS = ("tokens", "serving", *EVALUATION_FIELDS)
 SHAPE_FIELDS = (
     "backbone", "compression", "history", "recent", "segments", "tokens", "plan", "serving", "cache_dtype", "layers", "heads",
     "item_layers", "width", "key_value_heads", "feed_forward", "dropout", "time_bias", "negatives", "batch_size", "device",
-    "dtype", "threads", "control", "counted_only", "catalogue",
+    "dtype", "threads", "control", "counted_only", "catalogue", "counts",
 )  # fmt: skip
 
 
@@ -80,7 +80,9 @@ def cost_shape(cell: Cell, catalogue: Catalogue) -> dict[str, Any]:
 
     A model that is elastic in history runs as many items as the cell's history has, so its cost is that of a model of this history.
     """
-    settings = {name: getattr(cell, name) for name in SHAPE_FIELDS if name != "catalogue"}
+    settings = {name: getattr(cell, name) for name in SHAPE_FIELDS if name not in ("catalogue", "counts")}
+    if cell.counts != "none":  # the first costs did not name it
+        settings["counts"] = cell.counts
     return settings | {"elastic_tokens": list(cell.token_counts), "catalogue": catalogue.shape(cell)}
 
 

@@ -15,8 +15,8 @@ from benchmarks.text import digest
 from persrec import names
 from persrec.names import Part
 
-FLOOR, CONTROL, ELASTIC, FULL_CACHED = "floor", "control", "experts-elastic", "full-cached"  # no compressions of their own
-_BRIEF = MappingProxyType({"full": "full", FULL_CACHED: "full KV", CONTROL: "no token", "recent": "recent"})
+FLOOR, CONTROL, COUNTS_ONLY, ELASTIC, FULL_CACHED = KINDS = ("floor", "control", "counts-only", "experts-elastic", "full-cached")
+_BRIEF = MappingProxyType({"full": "full", FULL_CACHED: "full KV", CONTROL: "no token", COUNTS_ONLY: "counts only", "recent": "recent"})
 _WORDS: Mapping[str, Mapping[Any, str]] = MappingProxyType(
     {
         "serving": {"recompute": "recomputed", "cache": "from cache", "append": "appended"},
@@ -27,6 +27,7 @@ _WORDS: Mapping[str, Mapping[Any, str]] = MappingProxyType(
         "control": {True: "with control", False: "without control"},
         "counted_only": {True: "counted only", False: "run"},
         "device": {"cpu": "CPU", "cuda": "CUDA"},
+        "counts": {"none": "nothing counted", "recent": "recent items counted", "all": "all items counted"},
     }
 )
 _TRAINED_WITH = MappingProxyType({"elastic_tokens": "{} tokens", "elastic_history": "{} items of history"})
@@ -39,7 +40,7 @@ def kind_of(cell: Cell) -> str:
         return FLOOR
     if cell.compression == "experts":
         if not cell.tokens:
-            return CONTROL
+            return COUNTS_ONLY if cell.counts == "all" else CONTROL
         return ELASTIC if cell.training == "elastic" else "experts"
     if cell.compression == "full" and cell.serving != "recompute":
         return FULL_CACHED
@@ -69,8 +70,8 @@ class Titles:
         key = kind_of(cell)
         if key == FLOOR:
             return "floor"
-        if key == CONTROL:
-            return "no token"
+        if key in (CONTROL, COUNTS_ONLY):
+            return _BRIEF[key]
         return self._title("compression", cell.compression) + {ELASTIC: ", elastic", FULL_CACHED: ", KV cache"}.get(key, "")
 
     def dataset(self, cell: Cell) -> str:

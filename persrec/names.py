@@ -28,6 +28,7 @@ LEAVE_ONE_OUT, TEMPORAL = SPLITS = ("leave-one-out", "temporal")  # what is trai
 PLANS = ("equal", "growing")
 TRAININGS = ("separate", "elastic", "none")
 SERVINGS = ("recompute", "cache", "append")
+COUNTS = ("none", "recent", "all")  # of which of a user's own items the output adds counts
 DEVICES = ("cpu", "cuda")
 CONFIDENCE = 0.95  # of every interval, and of what is said to be sure
 INTERVAL = (2.5, 97.5)  # the percentiles that bound it

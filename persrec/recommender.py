@@ -11,6 +11,8 @@ from torch import nn
 
 from persrec.backbones import Backbone
 from persrec.compression.base import Compression, ItemSlots, Searching, item_chunk
+from persrec.counting import CountingOutput
+from persrec.inputs import at_last_item, check_items, check_query_time, check_rows_hold_items, columns_of, known_empty
 from persrec.items import ItemEncoder, TextEncoder
 from persrec.layout import SegmentLayout
 from persrec.names import Kernel
@@ -20,7 +22,7 @@ from persrec.schedule import is_side_by_side, joint_runs
 
 
 class SequentialRecommender(nn.Module):
-    """Predicts the next item of a window; scores are cosines over the whole catalogue.
+    """Predicts the next item of a window; scores are cosines over the whole catalogue, and of a model that counts a sum beside them.
 
     The joint pass, `compress`, `extend` and serving from a cache all are chains of one call of `Backbone`, so they are the same
     numbers (arXiv 2601.03479, section 3; METHOD "Serving"). `compress` and `extend` run one segment a call. The joint pass runs
@@ -28,17 +30,26 @@ class SequentialRecommender(nn.Module):
 
     Shapes: ``B`` users, ``L`` items of a window, ``V`` items of the catalogue (0 pads), ``D`` width.
 
+    Args:
+        items: the item encoder.
+        backbone: the sequence model.
+        compression: how a history is kept.
+        counting: what is added to the scores of a user's own items (`persrec.counting`), or None: scores then are cosines.
+
     Raises:
         ValueError: the backbone has fewer positions than the layout has slots.
     """
 
-    def __init__(self, *, items: ItemEncoder, backbone: Backbone, compression: Compression) -> None:
+    def __init__(
+        self, *, items: ItemEncoder, backbone: Backbone, compression: Compression, counting: CountingOutput | None = None
+    ) -> None:
         super().__init__()
         if backbone.length < compression.layout.length:
             raise ValueError(f"backbone: positions for {backbone.length} slots; expected {compression.layout.length}, as the layout has")
         self.items = items
         self.backbone = backbone
         self.compression = compression
+        self.counting = counting
 
     @property
     def layout(self) -> SegmentLayout:
@@ -77,7 +88,7 @@ class SequentialRecommender(nn.Module):
         cache: KVCache | None = None,
         item_features: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Cosine scores of every item as the next one.
+        """Scores of every item as the next one: cosines, and for a model that counts what `repeats` adds.
 
         Args:
             items: ``[B, L]`` int64, 0 pads; a narrower window is padded on its left. With ``cache``: the recent items
@@ -95,7 +106,49 @@ class SequentialRecommender(nn.Module):
         """
         users = self.user_states(items, times, query_time, cache=cache, item_features=item_features)
         features = self.item_features() if item_features is None else F.normalize(item_features, dim=-1)
-        return users @ features.T
+        scores, repeats = users @ features.T, self.repeats(users, items, cache=cache)
+        return scores if repeats is None else scores.scatter_add(1, *repeats)
+
+    def repeats(
+        self, users: torch.Tensor, items: torch.Tensor, *, cache: KVCache | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """What a model that counts adds to the cosines of the users' own items; None of one that does not.
+
+        Args:
+            users: ``[B, D]``, as `user_states` or `append` gave them.
+            items: as they took them.
+            cache: as they took it.
+
+        Returns:
+            Ids ``[B, n]``, 0 pads, and what is added ``[B, n]``.
+        """
+        if self.counting is None:
+            return None
+        if cache is None:
+            own = items if self.counting.counts_history else items[:, -self.layout.recent :]
+        else:
+            own = items if cache.items is None else torch.cat([cache.items.long(), items], dim=1)
+        added: tuple[torch.Tensor, torch.Tensor] = self.counting(users, own)
+        return added
+
+    def repeats_in_window(self, states: torch.Tensor, items: torch.Tensor, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What is added at several positions of a window, as `CountingOutput.at_positions` says.
+
+        Args:
+            states: ``[B, c, D]`` unit vectors of the positions at ``columns``.
+            items: ``[B, n]``, as `hidden_states` took them.
+            columns: ``[c]``.
+
+        Raises:
+            ValueError: the model does not count.
+        """
+        if self.counting is None:
+            raise ValueError("model: it has no counting output; expected one that counts")
+        missing = self.layout.window - items.shape[1]
+        offsets = torch.tensor(self.layout.offsets, device=items.device)
+        places = torch.arange(missing, self.layout.window, device=items.device)
+        added: tuple[torch.Tensor, torch.Tensor] = self.counting.at_positions(states, items, columns, torch.bucketize(places, offsets, right=True))
+        return added
 
     def user_states(
         self,
@@ -108,7 +161,7 @@ class SequentialRecommender(nn.Module):
     ) -> torch.Tensor:
         """Unit vectors ``[B, D]`` at each row's last item; arguments as `score`."""
         self._check_items("items", items, times, item_features)
-        _check_query_time(query_time, items)
+        check_query_time(query_time, items)
         if cache is None:
             missing = self.layout.window - items.shape[1]
             if missing < 0:
@@ -125,11 +178,11 @@ class SequentialRecommender(nn.Module):
                 raise ValueError(f"items: {items.shape[1]} recent items with a cache; expected at most {self.layout.recent}")
             if cache.of_requests:
                 raise ValueError(f"cache: holds {cache.recent} recent items; expected one of the history alone, or a call of append")
-            _check_rows_hold_items(items)
+            check_rows_hold_items(items)
             cache = self._with_empty_segments(cache, item_features)
             chunk = self._recent_chunk(self._slots(items, times, item_features), query_time)
             hidden, _ = self._run(len(self.layout.segments), chunk, cache)
-        return F.normalize(_at_last_item(hidden, items), dim=-1)
+        return F.normalize(at_last_item(hidden, items), dim=-1)
 
     def hidden_states(
         self,
@@ -163,10 +216,10 @@ class SequentialRecommender(nn.Module):
             raise ValueError(f"items: {items.shape[1]} wide; expected {layout.window}, or less by a part of the first segment")
         slots, last = self._slots(items, times, item_features), len(layout.segments)
         edges = [*(max(0, edge - missing) for edge in (0, *layout.offsets)), int(items.shape[1])]
-        parts = [_columns(slots, start, stop) for start, stop in itertools.pairwise(edges)]
+        parts = [columns_of(slots, start, stop) for start, stop in itertools.pairwise(edges)]
         cache = self._empty_cache(items, times)
         states, columns = [], []
-        empty = [segment for segment in range(last) if layout.hide_empty_experts and _known_empty(parts[segment])]
+        empty = [segment for segment in range(last) if layout.hide_empty_experts and known_empty(parts[segment])]
         for run in joint_runs(layout, self.backbone.kernel, left_out=missing, empty=empty):
             chunks = [self._joint_chunk(segment, parts, query_time) for segment in run]
             at_once = Chunk.side_by_side(chunks) if is_side_by_side(layout, run) else Chunk.joined(chunks)
@@ -183,7 +236,7 @@ class SequentialRecommender(nn.Module):
         if segment == recent:
             return self._recent_chunk(parts[recent], query_time)
         if isinstance(self.compression, Searching):
-            asking = _columns(parts[recent], 0, self.layout.query_items)
+            asking = columns_of(parts[recent], 0, self.layout.query_items)
             return self.compression.history_chunk(segment, self.compression.chosen(parts[segment], asking))
         return self.compression.history_chunk(segment, parts[segment])
 
@@ -249,7 +302,7 @@ class SequentialRecommender(nn.Module):
         """
         self._check_compresses("cache")
         self._check_items("items", items, times, item_features)
-        _check_query_time(query_time, items)
+        check_query_time(query_time, items)
         self._check_cache(cache, items.shape[0], times)
         count = items.shape[1]
         if cache.recent + count > self.layout.recent:
@@ -268,7 +321,10 @@ class SequentialRecommender(nn.Module):
             chunk, base = replace(behind, kept=behind.width), replace(cache.without_positions(), states=cache.states)
         hidden, layers = self.backbone(chunk, base)
         settled = chunk.width - (1 if times is not None and self.backbone.reads_times else 0)
-        return F.normalize(hidden[:, -1], dim=-1), base.with_recent(chunk, layers, count=settled)
+        kept = base.with_recent(chunk, layers, count=settled)
+        if self.counting is not None:
+            kept = kept.with_items(items[:, : kept.recent - cache.recent])
+        return F.normalize(hidden[:, -1], dim=-1), kept
 
     def with_room(self, cache: KVCache) -> KVCache:
         """The cache with room for the recent items: requests without gradients then copy nothing of the history.
@@ -289,11 +345,13 @@ class SequentialRecommender(nn.Module):
             segment = cache.segments
             stop = start + self.layout.segments[segment].items
             if self.layout.segments[segment].kept:
-                chunk = self.compression.history_chunk(segment, _columns(slots, start, stop))
+                chunk = self.compression.history_chunk(segment, columns_of(slots, start, stop))
                 _, cache = self._run(segment, chunk, cache)
             else:  # nothing of it will be seen
                 cache = cache.skip(1)
             start = stop
+        if self.counting is not None and self.counting.counts_history:
+            cache = cache.with_items(items)
         return cache.detached_from_segments()
 
     def _with_empty_segments(self, cache: KVCache, item_features: torch.Tensor | None) -> KVCache:
@@ -337,14 +395,7 @@ class SequentialRecommender(nn.Module):
             if item_features.dim() != 2 or item_features.shape[1] != width:
                 raise ValueError(f"item_features: shape {list(item_features.shape)}; expected [items, {width}]")
             count = len(item_features)
-        if items.dim() != 2 or items.dtype != torch.int64 or items.shape[1] == 0:
-            raise ValueError(f"{name}: {items.dtype} of shape {list(items.shape)}; expected int64 [users, items]")
-        if items.numel() and (items.amin() < 0 or items.amax() >= count):
-            raise ValueError(f"{name}: ids from {items.amin()} to {items.amax()}; expected 0 to {count - 1}")
-        if times is not None and times.dtype != torch.int64:
-            raise ValueError(f"times: {times.dtype}; expected int64 seconds")
-        if times is not None and times.shape != items.shape:
-            raise ValueError(f"times: shape {list(times.shape)}; expected {list(items.shape)}, as {name}")
+        check_items(name, items, times, count=count)
 
     def _check_compresses(self, name: str) -> None:
         if self.layout.query_items:
@@ -355,6 +406,8 @@ class SequentialRecommender(nn.Module):
 
     def _check_cache(self, cache: KVCache, users: int, times: torch.Tensor | None) -> None:
         check_cache(cache, layout=layout_id(self.layout), users=users, timed=times is not None)
+        if self.counting is not None and self.counting.counts_history and cache.items is None:
+            raise ValueError("cache: holds no ids of the history's items; expected one of a model that counts them")
         if cache.tensors:
             heads, width = self.backbone.cache_heads()
             sizes = KeptSizes(layers=len(self.backbone.layers), heads=heads, width=width, states=self.backbone.width)
@@ -366,33 +419,3 @@ def layout_id(layout: SegmentLayout) -> str:
     segments = [(s.items, s.experts, s.slots_for_experts, s.stays_visible, s.summaries) for s in layout.segments]
     facts = (segments, layout.recent, layout.hide_empty_experts, layout.recurrent, layout.query_items)
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
-
-
-def _columns(slots: ItemSlots, start: int, stop: int) -> ItemSlots:
-    times = None if slots.times is None else slots.times[:, start:stop]
-    return ItemSlots(ids=slots.ids[:, start:stop], vectors=slots.vectors[:, start:stop], times=times)
-
-
-def _known_empty(slots: ItemSlots) -> bool:
-    """Whether no row has an item here; asked on the CPU alone, for a GPU would have to wait for the answer."""
-    return slots.ids.device.type == "cpu" and not bool(slots.ids.any())
-
-
-def _check_query_time(query_time: torch.Tensor | None, items: torch.Tensor) -> None:
-    if query_time is not None and (query_time.dtype != torch.int64 or query_time.shape != items.shape[:1]):
-        raise ValueError(f"query_time: {query_time.dtype} of shape {list(query_time.shape)}; expected int64 [{items.shape[0]}]")
-
-
-def _check_rows_hold_items(items: torch.Tensor) -> None:
-    """A request is answered at its last recent item, so there must be one: a cache holds no state of the history's last."""
-    empty = torch.nonzero((items == 0).all(1)).flatten().tolist()
-    if empty:
-        raise ValueError(f"items: no recent item in row {empty[0]}; expected at least one in each row that is served from a cache")
-
-
-def _at_last_item(hidden: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-    """Hidden states at each row's last item that is not padding, ``[B, D]``; a row of padding alone gives its last slot."""
-    count = items.shape[1]
-    order = torch.arange(1, count + 1, device=items.device) * (items != 0)
-    last = torch.where(order.amax(1) > 0, order.argmax(1), count - 1)
-    return hidden[torch.arange(len(items), device=items.device), last]

@@ -20,6 +20,7 @@ from persrec.compression.random import Random
 from persrec.compression.recent import Recent
 from persrec.compression.retrieval import Retrieval
 from persrec.compression.strided import Strided
+from persrec.counting import CountingOutput
 from persrec.data.interactions import InteractionLog
 from persrec.data.protocol import Protocol
 from persrec.data.splits import Split, leave_one_out
@@ -153,14 +154,15 @@ def build(
     heads: int = 2,
     dropout: float = 0.0,
     lively: bool = True,
+    counts: str = "none",
 ) -> SequentialRecommender:
     """A model with weights of trained-like size: fresh ones are zero where they would let a wrong path pass unseen."""
     torch.manual_seed(seed)
     settings = ItemSettings(count=ITEMS, width=WIDTH, layers=1, heads=2, texts=TEXTS)
     sizes = BackboneSettings(width=WIDTH, layers=layers, heads=heads, length=compression.layout.length, dropout=dropout)
-    model = SequentialRecommender(
-        items=build_items(backbone, settings), backbone=build_backbone(backbone, sizes), compression=compression
-    ).eval()
+    counting = None if counts == "none" else CountingOutput(width=WIDTH, counted=counts)
+    parts = {"items": build_items(backbone, settings), "backbone": build_backbone(backbone, sizes), "compression": compression}
+    model = SequentialRecommender(**parts, counting=counting).eval()
     if lively:
         with torch.no_grad():
             for name, weight in model.named_parameters():

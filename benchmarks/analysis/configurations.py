@@ -22,7 +22,7 @@ _LARGEST_COST = 1e30  # what no machine takes; a number beyond it is a mistake
 OF_ITS_OWN = frozenset(
     {
         "compression", "history", "recent", "segments", "tokens", "plan", "serving", *EVALUATION_FIELDS, "training", *ELASTIC_FIELDS,
-        "learning_rate", "warmup_steps", "decays", "temperature", "epochs", "patience", "seed", "control", "counted_only",
+        "learning_rate", "warmup_steps", "decays", "temperature", "epochs", "patience", "seed", "control", "counted_only", "counts",
     }
 )  # fmt: skip
 _SETTINGS = tuple(setting.name for setting in dataclasses.fields(Cell))
@@ -37,7 +37,8 @@ class Configuration:
     Attributes:
         cell: its seed is 0.
         shared: the data and all settings that two configurations must share to be compared: whatever changes what is learnt or how
-            much. What a compression is, what it keeps and how it was tuned (rates, epochs, temperature) is its own.
+            much. What a compression is, what it keeps and how it was tuned (rates, epochs, temperature) is its own. Whether the output
+            counts at all is shared, and of which items is not.
         served_from: the data and all settings of its trained model and its layout; what else it is served from is left out.
     """
 
@@ -50,8 +51,9 @@ class Configuration:
     _qualities: dict[str, Estimate] = field(default_factory=dict, repr=False)  # each metric is resampled once
 
     def __post_init__(self) -> None:
+        counts = self.cell.counts != "none"
         for name, settings in (("shared", _SHARED), ("served_from", _OF_A_MODEL)):
-            object.__setattr__(self, name, (self.dataset_digest, *(getattr(self.cell, setting) for setting in settings)))
+            object.__setattr__(self, name, (self.dataset_digest, counts, *(getattr(self.cell, setting) for setting in settings)))
 
     @property
     def window(self) -> int:
@@ -85,8 +87,13 @@ class Configuration:
 
     @property
     def is_control(self) -> bool:
-        """Whether it is the experts' layout with no token in it."""
-        return self.cell.compression == "experts" and self.cell.tokens == 0
+        """Whether it is the experts' layout with no token in it, and without counts of the history."""
+        return self.cell.compression == "experts" and self.cell.tokens == 0 and self.cell.counts != "all"
+
+    @property
+    def is_counts_only(self) -> bool:
+        """Whether it is the experts' layout with no token in it, and with counts of the history."""
+        return self.cell.compression == "experts" and self.cell.tokens == 0 and self.cell.counts == "all"
 
     @property
     def is_tokens(self) -> bool:

@@ -24,7 +24,8 @@ class References:
 
     ``full_alike`` is full attention that is served as the configuration is: its ``serving`` is the same.
     ``no_token`` is the best on validation of what carries no token: the experts' layout at 0 tokens, of an elastic model or of a
-    model of its own, and ``recent``. ``not_trained`` names those of the candidates, and of those for full history, that are missing.
+    model of its own, and ``recent``. Where the output counts items, full attention counts all of them and no token the recent ones alone;
+    ``counts_only`` is no token with counts of the history: what tokens are worth beside counts is held against it. ``not_trained`` names those of the candidates, and of those for full history, that are missing.
     """
 
     full: Configuration | None
@@ -32,6 +33,7 @@ class References:
     full_alike: Configuration | None
     no_token: Configuration | None
     recent: Configuration | None
+    counts_only: Configuration | None = None
     not_trained: tuple[str, ...] = ()
 
     @property
@@ -51,6 +53,7 @@ class Contrast:
     over_no_token: Estimate
     over_full: Estimate
     over_recent: Estimate
+    over_counts_only: Estimate
     full_over_no_token: Estimate
     retention: Estimate
     recovered: Estimate
@@ -102,7 +105,10 @@ def find_references(one: Configuration, among: Sequence[Configuration]) -> Refer
         alike = [c for c in nearest if c.trained == one.trained and c.measured]
         return best_on_validation(alike or nearest)
 
-    full = [other for other in same if other.cell.compression == "full" and other.window == one.window]
+    full = [
+        other for other in same if other.cell.compression == "full" and other.window == one.window and other.cell.counts != "recent"
+    ]
+    counting = [other for other in same if other.is_counts_only and _layout(other) == _layout(one)]
     controls = [other for other in same if other.is_control and _layout(other) == _layout(one)]
     alone = [other for other in same if other.cell.compression == "recent" and other.cell.recent == one.cell.recent]
     recent = strongest([other for other in alone if other.window == one.window and other.measured] or alone)  # a window bounds the steps
@@ -114,6 +120,7 @@ def find_references(one: Configuration, among: Sequence[Configuration]) -> Refer
         full_alike=strongest(other for other in full if other.cell.serving == one.cell.serving),
         no_token=no_token,
         recent=recent,
+        counts_only=strongest(counting),
         not_trained=_not_trained(controls, full, recent),
     )
 
@@ -155,6 +162,7 @@ def compare(one: Configuration, among: Sequence[Configuration], metric: str) -> 
         over_no_token=difference(ours, no_token),
         over_full=difference(ours, full),
         over_recent=difference(ours, recent),
+        over_counts_only=difference(ours, reference_quality(references.counts_only, metric, "no cell of counts alone")),
         full_over_no_token=worth,
         retention=_NOTHING_TO_KEEP if worth_nothing(worth) else retention(ours, full),
         recovered=recovered(ours, no_token, full),

@@ -18,7 +18,7 @@ from benchmarks.measures import LEDGER_TOLERANCE
 from benchmarks.probes.counters import Count, count_by_fvcore, count_by_torch
 from benchmarks.probes.parts import ITEM_ENCODER, PARTS, SCORING
 from benchmarks.probes.subject import NO_ITEMS, Subject
-from persrec.nn.cache import Chunk, empty_cache
+from persrec.nn.cache import Chunk, KVCache, empty_cache
 from persrec.schedule import AttentionCall, joint_calls, single_calls
 from persrec.serving import pack
 
@@ -54,7 +54,7 @@ def count_flops(subject: Subject) -> tuple[dict[str, Any], list[dict[str, Any]]]
         executed, visible = macs[phase] = macs_of(subject, passed)
         ledger += ledger_rows(phase, executed, visible, *_counted(subject, phase))
         metrics.update(flop_metrics(phase, executed, visible, method=FORMULA))
-    scoring = {SCORING: subject.model.items.count * subject.model.backbone.width}
+    scoring = {SCORING: (subject.model.items.count + counting_weights(subject)) * subject.model.backbone.width}
     ledger += ledger_rows("score", scoring, scoring, *_counted(subject, "score"))
     metrics.update(flop_metrics("score", scoring, scoring, method=FORMULA))
     whole = [{**serve, SCORING: serve[SCORING] + scoring[SCORING]} for serve in macs["serve"]]
@@ -65,6 +65,11 @@ def count_flops(subject: Subject) -> tuple[dict[str, Any], list[dict[str, Any]]]
     metrics["parameters"] = {"value": sum(p.numel() for p in subject.model.parameters()), "method": "all trainable tensors", "n": 1}
     metrics["cache_bytes"] = _cache_bytes(subject)
     return metrics, ledger
+
+
+def counting_weights(subject: Subject) -> int:
+    """Weights of counts that a counting output reads from a state; 0 of a model that does not count."""
+    return 0 if subject.model.counting is None else subject.model.counting.weights.out_features
 
 
 def macs_of(subject: Subject, passed: Passed) -> tuple[Macs, Macs]:
@@ -162,7 +167,7 @@ def _forward(subject: Subject, phase: str) -> tuple[Callable[[torch.Tensor], tor
     if phase == "score":
         with torch.no_grad():
             states, features = model.user_states(request.items, request.times, request.query_times), model.item_features()
-        return lambda users: users @ features.T, states
+        return _scored(subject, request.items, features), states
     if phase == "compress":
         history, times = request.columns(0, split)
         return (_compressed(subject, times), history) if subject.compresses else (None, history)
@@ -175,6 +180,17 @@ def _forward(subject: Subject, phase: str) -> tuple[Callable[[torch.Tensor], tor
         cache = subject.compress(request)
     recent, times = request.columns(split, subject.layout.window)
     return lambda items: model.user_states(items, times, request.query_times, cache=cache), recent
+
+
+def _scored(subject: Subject, items: torch.Tensor, features: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The scores of the catalogue, with what a counting output adds behind them, so that a tracer drops neither."""
+
+    def call(users: torch.Tensor) -> torch.Tensor:
+        repeats = subject.model.repeats(users, items)
+        scores = users @ features.T
+        return scores if repeats is None else torch.cat([scores, repeats[1]], dim=1)
+
+    return call
 
 
 def _compressed(subject: Subject, times: torch.Tensor | None) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -268,19 +284,25 @@ def _cache_bytes(subject: Subject) -> dict[str, Any]:
     numbers = subject.layout.kept * _kept_width(subject)
     without_storage = subject.cell.counted_only and cache.tensors
     if without_storage or subject.layout.recurrent:
-        stored, formula = cache.nbytes_per_user, numbers * cache.tensors[0].element_size()
+        stored, formula = cache.nbytes_per_user, numbers * cache.tensors[0].element_size() + _counted_bytes(cache)
         what = "tensors without storage; numbers of a position" if without_storage else "states as stored; width"
         method = f"{what} x positions x element size agrees"
     else:
         packed = pack(cache, subject.cell.cache_dtype)
-        stored, formula = packed.nbytes_per_user, numbers * packed.values.element_size()
+        stored, formula = packed.nbytes_per_user, numbers * packed.values.element_size() + _counted_bytes(cache)
         method = "keys and values as stored; layers x (K + V width) x positions x element size agrees"
         if packed.scales is not None and packed.form is not None:
             formula += subject.layout.kept * packed.form.heads * packed.scales.element_size()
             method = f"{method}, with a scale for each key and value of a head"
+    if cache.items is not None:
+        method = f"{method}, and 4 bytes for each of {cache.items.shape[1]} items that are counted"
     if stored != formula:
         raise InvalidMeasurementError(f"a user's cache holds {stored} bytes; the formula says {formula}")
     return {"value": stored, "method": method, "n": 1}
+
+
+def _counted_bytes(cache: KVCache) -> int:
+    return 0 if cache.items is None else 4 * cache.items.shape[1]
 
 
 def _appended_bytes(subject: Subject) -> dict[str, Any]:
@@ -295,6 +317,7 @@ def _appended_bytes(subject: Subject) -> dict[str, Any]:
     kept = layout.kept + cache.recent
     formula = kept * backbone.cache_width() + (layout.kept * backbone.width if layout.recurrent else 0)
     formula *= cache.tensors[0].element_size() if cache.tensors else 0
+    formula += _counted_bytes(cache)
     if cache.nbytes_per_user != formula:
         raise InvalidMeasurementError(f"a user's cache holds {cache.nbytes_per_user} bytes; the formula says {formula}")
     return {

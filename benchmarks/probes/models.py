@@ -13,6 +13,7 @@ from persrec import names
 from persrec.backbones import Backbone, BackboneSettings, build_backbone
 from persrec.compression import CompressionSettings, build_compression
 from persrec.compression.base import Compression, Elastic
+from persrec.counting import CountingOutput
 from persrec.data.interactions import InteractionLog
 from persrec.items import ItemSettings, build_items
 from persrec.items.base import ItemEncoder
@@ -61,7 +62,7 @@ def build_model(
             copying_start=cell.copying_start,
         )
         backbone, items = _backbone_of(cell, compression), build_items(cell.backbone, of_items)
-        model = SequentialRecommender(items=items, backbone=backbone, compression=compression)
+        model = SequentialRecommender(items=items, backbone=backbone, compression=compression, counting=_counting_of(cell))
     return _placed(model, cell)
 
 
@@ -73,7 +74,8 @@ def build_control(cell: Cell, items: ItemEncoder) -> tuple[Cell, SequentialRecom
     )  # fmt: skip
     with _weights(control):
         compression = _compression_of(control, None)
-        model = SequentialRecommender(items=items, backbone=_backbone_of(control, compression), compression=compression)
+        backbone = _backbone_of(control, compression)
+        model = SequentialRecommender(items=items, backbone=backbone, compression=compression, counting=_counting_of(control))
     return control, _placed(model, control).eval()
 
 
@@ -109,6 +111,10 @@ def _compression_of(cell: Cell, categories: NDArray[np.int64] | None) -> Compres
         categories=categories,
     )
     return build_compression(cell.compression, settings)
+
+
+def _counting_of(cell: Cell) -> CountingOutput | None:
+    return None if cell.counts == "none" else CountingOutput(width=cell.width, counted=cell.counts)
 
 
 def _backbone_of(cell: Cell, compression: Compression) -> Backbone:

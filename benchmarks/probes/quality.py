@@ -21,7 +21,7 @@ from persrec.evaluation.floors import floor_ranks
 from persrec.evaluation.metrics import Summary, bootstrap_means, is_share, is_single, metric_values, summarise, user_means
 from persrec.evaluation.ranks import repeat_mask, target_ranks
 from persrec.evaluation.served import Serving, served_states
-from persrec.evaluation.states import user_states
+from persrec.evaluation.states import repeats, user_states
 from persrec.recommender import SequentialRecommender
 from persrec.serving import CacheStore
 
@@ -49,7 +49,8 @@ def measure_quality(subject: Subject, data: Split) -> tuple[dict[str, Any], NDAr
     states = states_before_target(subject.cell, model, data)
     with torch.no_grad():  # so that a text model's vectors are those kept
         features = model.item_features()
-    ranks = target_ranks(states, features, data.targets("test"), data.seen("test"))
+    added = repeats(model, states, data, "test", history=subject.cell.history, gap=subject.cell.staleness)
+    ranks = target_ranks(states, features, data.targets("test"), data.seen("test"), added=added)
     return quality_of_ranks(ranks, data), ranks
 
 

@@ -36,30 +36,40 @@ def asking(subject: Subject, users: int) -> Callable[[], tuple[torch.Tensor, tor
     """
     request, model, device = subject.request(users), subject.model, subject.cell.device
     features = model.item_features()
+
+    def best(states: torch.Tensor, items: torch.Tensor, cache: KVCache | None) -> tuple[torch.Tensor, torch.Tensor]:
+        return recommend(states, features, seen=request.items, count=BEST, repeats=model.repeats(states, items, cache=cache))
+
     if not subject.from_cache:
-        return lambda: recommend(
-            model.user_states(request.items, request.times, request.query_times), features, seen=request.items, count=BEST
-        )
+        return lambda: best(model.user_states(request.items, request.times, request.query_times), request.items, None)
     if subject.cell.serving == "append":
-        cache, new, new_times = subject.appended(request)
-        kept = copied(cache, "cpu")
-        return lambda: recommend(
-            model.append(new, new_times, request.query_times, cache=copied(kept, device))[0], features, seen=request.items, count=BEST
-        )
+        appended, new, new_times = subject.appended(request)
+        kept = copied(appended, "cpu")
+
+        def ask_of_new() -> tuple[torch.Tensor, torch.Tensor]:
+            cache = copied(kept, device)
+            return best(model.append(new, new_times, request.query_times, cache=cache)[0], new, cache)
+
+        return ask_of_new
     recent, times = request.columns(subject.layout.history, subject.layout.window)
-    if subject.layout.recurrent:  # a memory's states, which the store does not take
-        states = copied(subject.compress(request), "cpu")
-        return lambda: recommend(
-            model.user_states(recent, times, request.query_times, cache=copied(states, device)), features, seen=request.items, count=BEST
-        )
-    store, everyone = CacheStore(layout=subject.layout, dtype=subject.cell.cache_dtype), list(range(users))
-    store.put_each(everyone, subject.compress(request))
+    fetch = _fetching(subject, subject.compress(request))
 
     def ask() -> tuple[torch.Tensor, torch.Tensor]:
-        cache = store.get(everyone, device=device)
-        return recommend(model.user_states(recent, times, request.query_times, cache=cache), features, seen=request.items, count=BEST)
+        cache = fetch()
+        return best(model.user_states(recent, times, request.query_times, cache=cache), recent, cache)
 
     return ask
+
+
+def _fetching(subject: Subject, cache: KVCache) -> Callable[[], KVCache]:
+    """What a request fetches of a batch of users; the store does not take a memory's states, which are copied."""
+    device = subject.cell.device
+    if subject.layout.recurrent:
+        states = copied(cache, "cpu")
+        return lambda: copied(states, device)
+    store, everyone = CacheStore(layout=subject.layout, dtype=subject.cell.cache_dtype), list(range(len(cache.valid)))
+    store.put_each(everyone, cache)
+    return lambda: store.get(everyone, device=device)
 
 
 def copied(cache: KVCache, device: str) -> KVCache:
@@ -78,4 +88,5 @@ def copied(cache: KVCache, device: str) -> KVCache:
         times=None if cache.times is None else own(cache.times),
         states=None if cache.states is None else own(cache.states),
         rooms=rooms,
+        items=None if cache.items is None else own(cache.items),
     )

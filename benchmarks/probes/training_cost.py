@@ -11,7 +11,7 @@ import torch
 from benchmarks.probes.clock import repeat
 from benchmarks.probes.control import in_turn, nothing, share_of_flops, share_of_time
 from benchmarks.probes.counters import Count, count_by_torch
-from benchmarks.probes.flops import Macs, flop_metrics, joint_pass, ledger_rows, macs_of, share
+from benchmarks.probes.flops import Macs, counting_weights, flop_metrics, joint_pass, ledger_rows, macs_of, share
 from benchmarks.probes.memory import peak
 from benchmarks.probes.nvml import NOT_CUDA, process_bytes
 from benchmarks.probes.parts import ATTENTION, ITEM_ENCODER, SCORING, replaced
@@ -160,11 +160,14 @@ def _training(subject: TrainingSubject, forward: Macs, sequences: int, reading: 
     """Forward and backward of a step; every map costs three of itself, attention what its kernel's backward does."""
     backbone = subject.model.backbone
     predicting = len(subject.layout.predicting_columns)
+    scored = subject.cell.negatives + counting_weights(subject)  # at each position
+    if subject.model.counting is not None:
+        scored += subject.layout.window  # the user's own items
     return {
         **{part: TRAINING_PRODUCTS * sequences * macs for part, macs in forward.items() if part != ATTENTION},
         ATTENTION: sequences * forward[ATTENTION] * (2 + backbone.backward_products) // 2,
         ITEM_ENCODER: TRAINING_PRODUCTS * sum(reading.values()),
-        SCORING: TRAINING_PRODUCTS * sequences * predicting * subject.cell.negatives * backbone.width
+        SCORING: TRAINING_PRODUCTS * sequences * predicting * scored * backbone.width
         + sequences * forward[SCORING],  # the search, which has no backward pass
     }
 

@@ -8,7 +8,7 @@ from benchmarks.probes.models import use_tokens
 from persrec.data.splits import Split
 from persrec.evaluation.metrics import metric_values, user_means
 from persrec.evaluation.ranks import target_ranks
-from persrec.evaluation.states import evaluating, user_states
+from persrec.evaluation.states import evaluating, repeats, user_states
 from persrec.recommender import SequentialRecommender
 
 
@@ -44,7 +44,8 @@ def validation_figure(
         features = model.item_features()
         if not bool(states.isfinite().all() and features.isfinite().all()):
             return math.nan
-        ranks = target_ranks(states, features, data.targets("validation"), data.seen("validation"))
+        added = repeats(model, states, data, "validation", history=one.history)
+        ranks = target_ranks(states, features, data.targets("validation"), data.seen("validation"), added=added)
         return float(user_means(metric_values(ranks)["ndcg@10"], data.validation.users).mean())
 
     return validate

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.analysis.trained import not_converged
-from benchmarks.labels import CONTROL, ELASTIC, FLOOR, FULL_CACHED, Labels, Titles, kind_of
+from benchmarks.labels import CONTROL, COUNTS_ONLY, ELASTIC, FLOOR, FULL_CACHED, Labels, Titles, kind_of
 from persrec import names
 from persrec.names import CompressionPart, Part
 
@@ -67,6 +67,7 @@ _VARIANTS: Mapping[str, tuple[str, str, str, str, str]] = MappingProxyType(
     {  # families that are no compression of their own: marker, glyph, colour on light paper, on dark paper, explanation
         ELASTIC: ("h", "⬢", "#0068a6", "#60b3f1", "expert tokens, one model for every token count"),
         CONTROL: ("P", "✚", "#8e3b87", "#de8fd6", "the experts' layout without a token: the history is hidden"),
+        COUNTS_ONLY: ("8", "\N{BLACK SMALL SQUARE}", "#6d28a8", "#c08bf0", "no token, and the counts of the history's items"),
         FULL_CACHED: ("D", "◆", "#c3420d", "#ff8e58", "full attention, the history's keys and values kept"),
         FLOOR: ("d", "♦", "#5c6670", "#a0aab4", "a baseline that learns nothing"),
     }
@@ -102,7 +103,7 @@ def _family(kind: str, compression: str, recorded: CompressionPart | None, title
 @functools.cache
 def _places() -> Mapping[str, int]:
     """The order of the families: as compressions are declared, each variant behind its compression, floors last."""
-    behind = {"experts": (ELASTIC, CONTROL), "full": (FULL_CACHED,)}
+    behind = {"experts": (ELASTIC, CONTROL, COUNTS_ONLY), "full": (FULL_CACHED,)}
     order = [kind for name in names.compressions() for kind in (name, *behind.get(name, ()))]
     return MappingProxyType({kind: place for place, kind in enumerate([*order, FLOOR])})
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Seen = tuple[NDArray[np.int64] | Tensor, NDArray[np.int64] | Tensor]
+Added = Callable[[slice], tuple[Tensor, Tensor]]
 
 USERS_AT_ONCE = 1024
 # items at once, by device: on a CPU few enough that their scores stay in its caches, on a GPU bounded in memory alone
@@ -35,6 +36,7 @@ def target_ranks(
     *,
     block: int = USERS_AT_ONCE,
     item_block: int | None = None,
+    added: Added | None = None,
 ) -> NDArray[np.int64]:
     """Rank of each target, 1 is first, by the product of user and item vectors; item 0, padding, is never ranked.
 
@@ -48,6 +50,7 @@ def target_ranks(
             items and padding among them do no harm.
         block: users at once.
         item_block: items at once, `ITEMS_AT_ONCE` by default; scores in memory are ``block * item_block`` numbers.
+        added: of some users' rows, ids ``[b, m]`` and what is added to the scores of these items ``[b, m]``; 0 of what is padding.
 
     Returns:
         int64 ``[n]``, on the CPU.
@@ -63,11 +66,19 @@ def target_ranks(
     users, items = users.float(), items.float()
 
     def own(rows: slice, of: Tensor) -> Tensor:
-        return (users[rows] * items[of]).sum(1)
+        cosines = (users[rows] * items[of]).sum(1)
+        if added is None:
+            return cosines
+        ids, more = added(rows)
+        return cosines + (more * (ids == of[:, None])).sum(1)
 
     def write(rows: slice, columns: slice, out: Tensor) -> None:
         with torch.autocast(users.device.type, enabled=False):
             torch.mm(users[rows], items[columns].T, out=out)
+        if added is not None:
+            ids, more = added(rows)
+            inside = (ids >= columns.start) & (ids < columns.stop)
+            out.scatter_add_(1, torch.where(inside, ids - columns.start, 0), torch.where(inside, more, 0.0))
 
     if len(users) != len(targets):
         raise ValueError(f"users: {len(users)} for {len(targets)} targets; expected one each")

@@ -214,4 +214,5 @@ def _on(cache: KVCache, device: torch.device) -> KVCache:
         positions=cache.positions.to(device),
         valid=cache.valid.to(device),
         times=None if cache.times is None else cache.times.to(device),
+        items=None if cache.items is None else cache.items.to(device),
     )

@@ -1,5 +1,6 @@
 """User vectors of everyone who is evaluated."""
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,6 +9,7 @@ import torch
 
 from persrec.data.splits import Part, Split
 from persrec.data.windows import WindowShape, build_windows
+from persrec.evaluation.ranks import Added
 from persrec.recommender import SequentialRecommender
 
 
@@ -53,3 +55,34 @@ def user_states(
             given = (times, query_times) if time_bias else (None, None)
             states[torch.from_numpy(rows).to(weights.device)] = model.user_states(items, *given)
     return states
+
+
+def repeats(
+    model: SequentialRecommender, states: torch.Tensor, data: Split, part: Part, *, history: int | None = None, gap: int = 0
+) -> Added | None:
+    """What a model that counts adds to the scores of the users' own items, as `target_ranks` takes it; None of one that does not.
+
+    The items are the users' own whatever a cache holds: an ablation that puts other tokens in their place leaves the counts true.
+
+    Args:
+        model: the model.
+        states: ``[E, D]`` unit vectors before each target.
+        data: the split.
+        part: which targets.
+        history: as in `user_states`.
+        gap: items before the recent ones that are counted by nothing, as of a cache of that age.
+    """
+    if model.counting is None:
+        return None
+    shape = WindowShape(segments=tuple(s.items for s in model.layout.segments), recent=model.layout.recent)
+    wanted = data.of(part)
+
+    @functools.lru_cache(maxsize=1)  # a block of users is asked for once per block of items
+    def added(start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = slice(start, stop)
+        batch = build_windows(data.sequences, wanted.users[rows], wanted.positions[rows], shape, history=history, gap=gap)
+        found = model.repeats(states[rows], torch.from_numpy(batch.items).to(states.device))
+        assert found is not None  # noqa: S101 - the model counts
+        return found
+
+    return lambda rows: added(rows.start, rows.stop)

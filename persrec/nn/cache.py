@@ -121,6 +121,7 @@ class KVCache:
         recent: how many of its last positions are recent items, kept between two refreshes.
         rooms: per layer, tensors of which ``layers`` are the first positions, with free ones behind, or empty: a pass without
             gradients writes its own keys and values there and copies nothing else. One pass at a time uses them.
+        items: ``[B, m]`` int32, the ids that a counting output reads, oldest first, 0 pads; None where nothing is counted.
     """
 
     layers: tuple[KeysValues, ...]
@@ -133,6 +134,7 @@ class KVCache:
     backbone: str = ""
     recent: int = 0
     rooms: tuple[KeysValues, ...] = ()
+    items: torch.Tensor | None = None
 
     @property
     def length(self) -> int:
@@ -143,10 +145,11 @@ class KVCache:
     def nbytes_per_user(self) -> int:
         """Bytes per user of keys and values, layers x (K + V width, after grouping heads) x positions x element size.
 
-        Of a memory's states: width x positions x element size.
+        Of a memory's states: width x positions x element size. Of items that are counted: 4 each.
         """
         users = max(1, self.valid.shape[0])
-        return sum(tensor.numel() * tensor.element_size() for tensor in self.tensors) // users
+        kept = self.tensors if self.items is None else (*self.tensors, self.items)
+        return sum(tensor.numel() * tensor.element_size() for tensor in kept) // users
 
     @property
     def tensors(self) -> tuple[torch.Tensor, ...]:
@@ -246,6 +249,11 @@ class KVCache:
             self, states=states, positions=chunk.of_kept(chunk.positions, 0), valid=valid, times=times, segments=self.segments + 1
         )
 
+    def with_items(self, items: torch.Tensor) -> Self:
+        """The cache with more ids ``[B, m]`` that are counted behind those it has."""
+        ids = items.int()
+        return replace(self, items=ids if self.items is None else torch.cat([self.items, ids], dim=1))
+
     def without_positions(self) -> Self:
         """The cache of which a segment sees no key."""
         times = None if self.times is None else self.times[:, :0]
@@ -265,6 +273,7 @@ class KVCache:
             times=None if self.times is None else self.times[rows],
             states=None if self.states is None else self.states[rows],
             rooms=(),
+            items=None if self.items is None else self.items[rows],
         )
 
     def skip(self, segments: int) -> Self:

@@ -76,6 +76,7 @@ class PackedCache:
         times: ``[B, p]`` seconds, or None.
         segments: how many segments of the layout it holds.
         layout: identity of the layout.
+        items: ``[B, m]`` int32, the ids that a counting output reads, or None.
     """
 
     values: torch.Tensor
@@ -87,11 +88,12 @@ class PackedCache:
     times: torch.Tensor | None
     segments: int
     layout: str
+    items: torch.Tensor | None = None
 
     @property
     def nbytes_per_user(self) -> int:
-        """Bytes of keys, values and scales per user; the counterpart of `KVCache.nbytes_per_user`."""
-        tensors = [self.values, *([] if self.scales is None else [self.scales])]
+        """Bytes of keys, values, scales and counted ids per user; the counterpart of `KVCache.nbytes_per_user`."""
+        tensors = [tensor for tensor in (self.values, self.scales, self.items) if tensor is not None]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors) // max(1, len(self.values))
 
     def unpack(self) -> KVCache:
@@ -104,6 +106,7 @@ class PackedCache:
             segments=self.segments,
             layout=self.layout,
             backbone="" if self.form is None else self.form.backbone,
+            items=self.items,
         )
 
 
@@ -143,6 +146,7 @@ def pack(cache: KVCache, dtype: str) -> PackedCache:
         times=cache.times,
         segments=cache.segments,
         layout=cache.layout,
+        items=cache.items,
     )
 
 

@@ -5,7 +5,12 @@ import torch
 
 @torch.no_grad()
 def recommend(
-    states: torch.Tensor, features: torch.Tensor, *, seen: torch.Tensor | None = None, count: int = 100
+    states: torch.Tensor,
+    features: torch.Tensor,
+    *,
+    seen: torch.Tensor | None = None,
+    count: int = 100,
+    repeats: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The items with the highest scores, best first.
 
@@ -14,9 +19,10 @@ def recommend(
         features: ``[V, D]`` unit rows, as `SequentialRecommender.item_features` gives them; row 0 is padding and never recommended.
         seen: ``[B, s]`` int64 ids that are left out of a user's list, 0 pads; None leaves nothing out.
         count: items wanted; of a smaller catalogue all.
+        repeats: what is added to the scores of the users' own items, as `SequentialRecommender.repeats` gives it.
 
     Returns:
-        Ids and cosine scores, ``[B, count]`` each. Where a user has seen so many that fewer are left, the rest have the score -inf.
+        Ids and scores, ``[B, count]`` each. Where a user has seen so many that fewer are left, the rest have the score -inf.
 
     Raises:
         ValueError: ``count`` is below 1, or ``seen`` is not shaped as the users are.
@@ -26,6 +32,8 @@ def recommend(
     if seen is not None and (seen.dim() != 2 or seen.dtype != torch.int64 or len(seen) != len(states)):
         raise ValueError(f"seen: {seen.dtype} of shape {list(seen.shape)}; expected int64 [{len(states)}, items]")
     scores = states @ features.T
+    if repeats is not None:
+        scores.scatter_add_(1, *repeats)
     if seen is not None:
         scores.scatter_(1, seen, -torch.inf)
     best = scores[:, 1:].topk(min(count, len(features) - 1), dim=1)

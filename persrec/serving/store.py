@@ -20,24 +20,25 @@ from persrec.recommender import layout_id
 from persrec.serving.precision import STORED_DTYPES, CacheForm, PackedCache, pack
 
 User = int | str
-VERSION = 2  # 2: says by which kind of backbone the caches were computed
+VERSION = 3  # 2: says by which kind of backbone the caches were computed; 3: holds the ids that a counting output reads
 METADATA = "store"  # of the file: what is not a tensor, as JSON
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _StoredUser:
-    """One user's cache, packed: ``values`` ``[p, W]``, ``scales`` ``[p, S]``, ``valid`` and ``times`` ``[p]``."""
+    """One user's cache, packed: ``values`` ``[p, W]``, ``scales`` ``[p, S]``, ``valid`` and ``times`` ``[p]``, ``items`` ``[m]``."""
 
     values: torch.Tensor
     scales: torch.Tensor | None
     valid: torch.Tensor
     times: torch.Tensor | None
+    items: torch.Tensor | None
     segments: int
 
     @property
     def nbytes(self) -> int:
         """Bytes of all its tensors."""
-        tensors = [tensor for tensor in (self.values, self.scales, self.valid, self.times) if tensor is not None]
+        tensors = [tensor for tensor in (self.values, self.scales, self.valid, self.times, self.items) if tensor is not None]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
@@ -68,6 +69,7 @@ class CacheStore:
         self._nbytes = 0
         self._form: CacheForm | None = None
         self._timed: bool | None = None
+        self._counted: bool | None = None
 
     @property
     def users(self) -> tuple[User, ...]:
@@ -76,7 +78,7 @@ class CacheStore:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all that is kept of the users: keys, values, scales, which positions are valid, times."""
+        """Bytes of all that is kept of the users: keys, values, scales, which positions are valid, times, ids that are counted."""
         return self._nbytes
 
     def __len__(self) -> int:
@@ -107,7 +109,7 @@ class CacheStore:
         for user, entry in zip(names, entries, strict=True):
             if self.budget_bytes is not None and entry.nbytes > self.budget_bytes:
                 raise ValueError(f"cache: {entry.nbytes} bytes of user {user!r}; expected at most the budget, {self.budget_bytes}")
-        self._form, self._timed = form, cache.times is not None
+        self._form, self._timed, self._counted = form, cache.times is not None, cache.items is not None
         evicted: list[User] = []
         for user, entry in zip(names, entries, strict=True):
             self._remove(user)
@@ -176,6 +178,7 @@ class CacheStore:
             "dtype": self.dtype,
             "form": None if self._form is None else dataclasses.asdict(self._form),
             "timed": self._timed,
+            "counted": self._counted,
             "users": [[user, entry.segments] for user, entry in self._entries.items()],
         }
         tensors = {"valid": torch.cat([torch.zeros(0, dtype=torch.bool), *(entry.valid for entry in entries)])}
@@ -187,6 +190,9 @@ class CacheStore:
         if self._timed:
             times = [entry.times for entry in entries if entry.times is not None]
             tensors["times"] = torch.cat([torch.zeros(0, dtype=torch.int64), *times])
+        if self._counted:
+            ids = [entry.items for entry in entries if entry.items is not None]
+            tensors["items"] = torch.cat([torch.zeros(0, dtype=torch.int32), *ids])
         try:
             with atomic(path) as file:
                 save_file(tensors, file.name, metadata={METADATA: json.dumps(facts)})
@@ -214,31 +220,33 @@ class CacheStore:
     def _fill(self, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
         """Takes the users of a file; see `save` for what it holds."""
         form = facts["form"]
-        self._timed = facts["timed"]
+        self._timed, self._counted = facts["timed"], facts["counted"]
         if form is not None:
             vectors = tuple((int(heads), int(width)) for heads, width in form["vectors"])
             self._form = CacheForm(dtype=form["dtype"], vectors=vectors, backbone=str(form["backbone"]))
         users = [(_checked_user(user), int(segments)) for user, segments in facts["users"]]
         counts = [len(self.layout.kept_positions(segments)) for _, segments in users]
-        self._check_tensors(tensors, sum(counts))
-        start = 0
-        for (user, segments), count in zip(users, counts, strict=True):
-            rows = slice(start, start + count)
-            part = {name: tensor[rows].clone() for name, tensor in tensors.items()}  # a view would keep the whole file in memory
+        widths = [(0, *self.layout.offsets)[segments] for _, segments in users]
+        self._check_tensors(tensors, sum(counts), sum(widths))
+        start = first = 0
+        for (user, segments), count, width in zip(users, counts, widths, strict=True):
+            rows = {name: slice(first, first + width) if name == "items" else slice(start, start + count) for name in tensors}
+            part = {name: tensor[rows[name]].clone() for name, tensor in tensors.items()}  # a view would keep the whole file in memory
             entry = _StoredUser(
                 values=part.get("values", torch.zeros(count, 0, dtype=torch.float32)),
                 scales=part.get("scales"),
                 valid=part["valid"],
                 times=part.get("times"),
+                items=part.get("items"),
                 segments=segments,
             )
             self._entries[user] = entry
             self._nbytes += entry.nbytes
-            start += count
+            start, first = start + count, first + width
         if self.budget_bytes is not None:
             self.evict(self.budget_bytes)
 
-    def _check_tensors(self, tensors: Mapping[str, torch.Tensor], positions: int) -> None:
+    def _check_tensors(self, tensors: Mapping[str, torch.Tensor], positions: int, items: int) -> None:
         expected: dict[str, tuple[tuple[int, ...], torch.dtype]] = {"valid": ((positions,), torch.bool)}
         if self._form is not None:
             expected["values"] = ((positions, self._form.width), self._no_values().dtype)
@@ -246,6 +254,8 @@ class CacheStore:
                 expected["scales"] = ((positions, self._form.heads), torch.float32)
         if self._timed:
             expected["times"] = ((positions,), torch.int64)
+        if self._counted:
+            expected["items"] = ((items,), torch.int32)
         came = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
         for name in sorted(expected.keys() | came.keys()):
             if came.get(name) != expected.get(name):
@@ -271,9 +281,13 @@ class CacheStore:
         form, timed = CacheForm.of(cache), cache.times is not None
         if form is not None and self._form is not None and form != self._form:
             raise ValueError(f"cache: of {form}; expected {self._form}, as the others")
-        if self._timed is not None and timed != self._timed:
-            came, wanted = ("with" if has else "without" for has in (timed, self._timed))
-            raise ValueError(f"cache: {came} times; expected it {wanted}, as the others")
+        for what, has, others_have in (("times", timed, self._timed), ("ids that are counted", cache.items is not None, self._counted)):
+            if others_have is not None and has != others_have:
+                came, wanted = ("with" if one else "without" for one in (has, others_have))
+                raise ValueError(f"cache: {came} {what}; expected it {wanted}, as the others")
+        width = (0, *self.layout.offsets)[cache.segments]
+        if cache.items is not None and cache.items.shape[1] != width:
+            raise ValueError(f"cache: ids of {cache.items.shape[1]} items; expected {width}, those of its {cache.segments} segments")
 
     def _remove(self, user: User) -> None:
         entry = self._entries.pop(user, None)
@@ -289,7 +303,14 @@ def _row(packed: PackedCache, row: int) -> _StoredUser:
     values, valid = own(packed.values), own(packed.valid)
     assert values is not None  # noqa: S101 - always there
     assert valid is not None  # noqa: S101
-    return _StoredUser(values=values, scales=own(packed.scales), valid=valid, times=own(packed.times), segments=packed.segments)
+    return _StoredUser(
+        values=values,
+        scales=own(packed.scales),
+        valid=valid,
+        times=own(packed.times),
+        items=own(packed.items),
+        segments=packed.segments,
+    )
 
 
 def _joined(entries: Sequence[_StoredUser], store: CacheStore, device: torch.device) -> PackedCache:
@@ -325,7 +346,17 @@ def _joined(entries: Sequence[_StoredUser], store: CacheStore, device: torch.dev
         times=None if times is None else times.to(device),
         segments=segments,
         layout=layout_id(store.layout),
+        items=_ids_of(entries, (0, *store.layout.offsets)[segments], device) if store._counted else None,
     )
+
+
+def _ids_of(entries: Sequence[_StoredUser], width: int, device: torch.device) -> torch.Tensor:
+    """The entries' counted ids ``[B, width]``, those of shorter histories with padding behind."""
+    ids = torch.zeros(len(entries), width, dtype=torch.int32)
+    for row, entry in zip(ids, entries, strict=True):
+        if entry.items is not None:
+            row[: len(entry.items)] = entry.items
+    return ids.to(device)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from persrec.compression.base import Elastic
 from persrec.data.splits import Split
 from persrec.data.windows import StepWindows, WindowBatch, WindowShape, build_windows, rank_chances
-from persrec.losses import sampled_softmax
+from persrec.losses import OwnItems, sampled_softmax
 from persrec.recommender import SequentialRecommender
 from persrec.training.phases import TrainingPhases
 from persrec.training.recipe import Recipe
@@ -263,14 +264,32 @@ class Trainer:
             self._predicted = int(predicts.sum())
             target_ids = targets[predicts]
             positives, negatives = self.model.items.lookup(target_ids), self.model.items.lookup(negative_ids)
+            own = self._own_items(hidden, items, targets, columns)
         states, weight = hidden[predicts], self.phases.recent_weight(self.progress.steps)
-        loss = sampled_softmax(states, positives, negatives, target_ids, negative_ids, temperature=self.recipe.temperature)
+        temperature = self.recipe.temperature
+        loss = sampled_softmax(states, positives, negatives, target_ids, negative_ids, temperature=temperature, own_items=own)
         if not weight:
             return loss
         late = torch.arange(len(columns), device=self._device) >= len(columns) - self.shape.recent
         rows = late.expand_as(predicts)[predicts]  # every window ends with an item, so there is one at least
         of_recent = states[rows], positives[rows], negatives, target_ids[rows], negative_ids
-        return (loss + weight * sampled_softmax(*of_recent, temperature=self.recipe.temperature)) / (1 + weight)
+        own = None if own is None else own.of(rows)
+        return (loss + weight * sampled_softmax(*of_recent, temperature=temperature, own_items=own)) / (1 + weight)
+
+    def _own_items(
+        self, hidden: torch.Tensor, items: torch.Tensor, targets: torch.Tensor, columns: torch.Tensor
+    ) -> OwnItems | None:
+        """What the positions that have a target score of the window's items, in a model that counts; see `hidden_states` for the shapes."""
+        if self.model.counting is None:
+            return None
+        states, vectors = F.normalize(hidden, dim=-1), F.normalize(self.model.items.lookup(items), dim=-1)
+        counted, added = self.model.repeats_in_window(states, items, columns)
+        is_target, predicts = items[:, None, :] == targets[:, :, None], targets > 0
+        return OwnItems(
+            scores=(states @ vectors.transpose(1, 2) + added)[predicts],
+            others=(counted & ~is_target)[predicts],
+            added=(added * (counted & is_target)).sum(2)[predicts],
+        )
 
 
 def _check_finite(epoch: int, name: str, value: float) -> None:

@@ -29,14 +29,14 @@ EVERY_LEDGER = [
 measured = pytest.mark.parametrize("backbone", BACKBONE_NAMES)
 
 
-def subject_of(backbone, case, *, serving="cache"):
-    model = build(backbone, CASES[case]())
+def subject_of(backbone, case, *, serving="cache", counts="none"):
+    model = build(backbone, CASES[case](), counts=counts)
     layout = model.layout
     part = PART_OF[case]
     sizes = {"history": layout.history, "recent": layout.recent, "layers": 2, "heads": 2, "width": WIDTH, "batch_size": 2}
     tokens = 3 if part.tokens == "some" else 0
     serving = "recompute" if part.chooses_at_request else serving
-    cell = Cell(backbone=backbone, compression=part.name, tokens=tokens, serving=serving, **sizes)
+    cell = Cell(backbone=backbone, compression=part.name, tokens=tokens, serving=serving, counts=counts, **sizes)
     return TrainingSubject(cell=replace(cell, negatives=16), model=model)
 
 
@@ -113,6 +113,22 @@ def test_the_ledger_agrees_in_every_phase_and_part(backbone, case):
     assert not subject.model.training
     assert all(weight.grad is None for weight in subject.model.parameters())
     assert all(torch.equal(weight, weights[name]) for name, weight in subject.model.state_dict().items())
+
+
+@pytest.mark.parametrize("counts", ["recent", "all"])
+@pytest.mark.parametrize(("backbone", "case", "serving"), [
+    ("hstu", "3 alike segments", "cache"), ("sasrec", "full", "append"), ("sasrec", "memory", "cache"), ("llama", "pooling", "cache"),
+    ("sasrec", "recent", "recompute"),
+])  # fmt: skip
+def test_counting_is_in_the_ledger_and_in_the_bytes(backbone, case, serving, counts):
+    plain, counting = (subject_of(backbone, case, serving=serving, counts=wanted) for wanted in ("none", counts))
+    (without, _), (metrics, ledger) = counted(plain), counted(counting)
+    assert all(row["agrees"] and row["torch_flops"] == row["formula_flops"] for row in ledger)
+    assert metrics["score_macs"]["value"] == without["score_macs"]["value"] + 4 * WIDTH  # a weight for each of four counts
+    assert metrics["train_macs"]["value"] > without["train_macs"]["value"]
+    kept = (counting.layout.history if counts == "all" else 0) + (counting.layout.recent - 1 if serving == "append" else 0)
+    more = 0 if serving == "recompute" else 4 * kept
+    assert metrics["cache_bytes"]["value"] == without["cache_bytes"]["value"] + more
 
 
 @pytest.mark.parametrize("backbone", COMPUTE_ITEMS)
