@@ -55,7 +55,7 @@ class Cell:
     a trained model is served from: the precision of what is kept (``float32`` as computed), something else in its place, and by how
     many items the history ends before the recent ones begin.
 
-    ``counts`` says of which of a user's own items the output adds counts (`persrec.counting`); those of history's are kept beside its cache.
+    ``counts`` says of which of a user's own items the output adds counts (`persrec.counting`); the history's are kept beside its cache.
 
     Settings of training are as in `persrec.training.Recipe`; ``targets_per_step`` None is as many as ``batch_size`` windows have items.
 

@@ -85,11 +85,12 @@ class CountingOutput(nn.Module):
         earlier = place[:, None] >= place[None, :]  # and itself
         if not self.counts_history:
             earlier &= segments[:, None] == segments[None, :]
-        same = (items[:, :, None] == items[:, None, :]) & real[:, None, :] & earlier  # [B, n, n]: an item, and its occurrences until then
+        same = (items[:, :, None] == items[:, None, :]) & real[:, None, :] & earlier  # [B, n, n]: an item, and itself until then
         rank = real.cumsum(1)
         between = (rank[:, :, None] - rank[:, None, :]).clamp_min(0)
         until = [(_left_of_one(between, h, states.dtype) * same).sum(2) for h in HALF_LIVES]  # [B, n]: the counts at each item itself
-        again = torch.where(same.transpose(1, 2) & (place[:, None] < place[None, :]), place, len(place)).amin(2)  # where the item comes next
+        later = same.transpose(1, 2) & (place[:, None] < place[None, :])
+        again = torch.where(later, place, len(place)).amin(2)  # [B, n]: where the item comes next
         stands = earlier[columns] & real[:, None, :] & (again[:, None, :] > columns[:, None])
         since = between[:, columns]
         counts = [_left_of_one(since, h, states.dtype) * count[:, None, :] for h, count in zip(HALF_LIVES, until, strict=True)]

@@ -40,9 +40,7 @@ class SequentialRecommender(nn.Module):
         ValueError: the backbone has fewer positions than the layout has slots.
     """
 
-    def __init__(
-        self, *, items: ItemEncoder, backbone: Backbone, compression: Compression, counting: CountingOutput | None = None
-    ) -> None:
+    def __init__(self, *, items: ItemEncoder, backbone: Backbone, compression: Compression, counting: CountingOutput | None = None) -> None:
         super().__init__()
         if backbone.length < compression.layout.length:
             raise ValueError(f"backbone: positions for {backbone.length} slots; expected {compression.layout.length}, as the layout has")
@@ -146,9 +144,8 @@ class SequentialRecommender(nn.Module):
             raise ValueError("model: it has no counting output; expected one that counts")
         missing = self.layout.window - items.shape[1]
         offsets = torch.tensor(self.layout.offsets, device=items.device)
-        places = torch.arange(missing, self.layout.window, device=items.device)
-        added: tuple[torch.Tensor, torch.Tensor] = self.counting.at_positions(states, items, columns, torch.bucketize(places, offsets, right=True))
-        return added
+        segments = torch.bucketize(torch.arange(missing, self.layout.window, device=items.device), offsets, right=True)
+        return self.counting.at_positions(states, items, columns, segments)
 
     def user_states(
         self,

@@ -25,7 +25,8 @@ class References:
     ``full_alike`` is full attention that is served as the configuration is: its ``serving`` is the same.
     ``no_token`` is the best on validation of what carries no token: the experts' layout at 0 tokens, of an elastic model or of a
     model of its own, and ``recent``. Where the output counts items, full attention counts all of them and no token the recent ones alone;
-    ``counts_only`` is no token with counts of the history: what tokens are worth beside counts is held against it. ``not_trained`` names those of the candidates, and of those for full history, that are missing.
+    ``counts_only`` is no token with counts of the history: what tokens are worth beside counts is held against it.
+    ``not_trained`` names those of the candidates, and of those for full history, that are missing.
     """
 
     full: Configuration | None
@@ -105,9 +106,7 @@ def find_references(one: Configuration, among: Sequence[Configuration]) -> Refer
         alike = [c for c in nearest if c.trained == one.trained and c.measured]
         return best_on_validation(alike or nearest)
 
-    full = [
-        other for other in same if other.cell.compression == "full" and other.window == one.window and other.cell.counts != "recent"
-    ]
+    full = [other for other in same if other.cell.compression == "full" and other.window == one.window and other.cell.counts != "recent"]
     counting = [other for other in same if other.is_counts_only and _layout(other) == _layout(one)]
     controls = [other for other in same if other.is_control and _layout(other) == _layout(one)]
     alone = [other for other in same if other.cell.compression == "recent" and other.cell.recent == one.cell.recent]

@@ -276,9 +276,7 @@ class Trainer:
         own = None if own is None else own.of(rows)
         return (loss + weight * sampled_softmax(*of_recent, temperature=temperature, own_items=own)) / (1 + weight)
 
-    def _own_items(
-        self, hidden: torch.Tensor, items: torch.Tensor, targets: torch.Tensor, columns: torch.Tensor
-    ) -> OwnItems | None:
+    def _own_items(self, hidden: torch.Tensor, items: torch.Tensor, targets: torch.Tensor, columns: torch.Tensor) -> OwnItems | None:
         """What the positions that have a target score of the window's items, in a model that counts; see `hidden_states` for the shapes."""
         if self.model.counting is None:
             return None

@@ -37,6 +37,7 @@ def test_what_differs_is_said():
         ({"layers": 8, "width": 256}, ("2 x 48", "8 x 256")),
         ({"moving_windows": True}, ("fixed windows", "moving windows")),
         ({"learning_rate": 0.01}, ("learning rate 0.001", "learning rate 0.01")),
+        ({"counts": "all"}, ("nothing counted", "all items counted")),
         ({"serving": "recompute"}, ("from cache", "recomputed")),
         ({"dropout": 0.1, "heads": 2}, ("1 head, dropout 0.2", "2 heads, dropout 0.1")),
         ({"item_learning_rate": 0.1}, ("item learning rate by default", "item learning rate 0.1")),
@@ -47,6 +48,13 @@ def test_what_differs_is_said():
 def test_what_parts_two_namesakes_is_added(changes, said):
     other = dataclasses.replace(ONE, **changes)
     assert labels_of(ONE, other) == [f"HSTU · PerSRec, 4 tokens · {words}" for words in said]
+
+
+def test_no_token_with_counts_of_the_history_is_counts_only():
+    nothing = dataclasses.replace(ONE, tokens=0)
+    cells = [dataclasses.replace(nothing, counts=counts) for counts in ("recent", "all")]
+    assert labels_of(*cells) == ["HSTU · no token", "HSTU · counts only"]
+    assert [Labels.of(cells).brief(cell) for cell in cells] == ["no token", "counts only"]
 
 
 def test_a_configuration_has_no_seed():

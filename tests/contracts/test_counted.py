@@ -61,7 +61,8 @@ def test_appended_requests_count_as_the_joint_pass_does(backbone, case, timed, c
 @pytest.mark.parametrize("case", ["full", "1 expert", "memory"])
 @torch.no_grad()
 def test_a_cache_holds_the_history_s_ids_where_they_are_counted(case):
-    plain, recent, whole = (build("sasrec", CASES[case](), counts=counts).compress(torch.ones(2, 9).long()) for counts in ("none", "recent", "all"))
+    history = torch.ones(2, 9).long()
+    plain, recent, whole = (build("sasrec", CASES[case](), counts=counts).compress(history) for counts in ("none", "recent", "all"))
     assert plain.items is None
     assert recent.items is None
     assert whole.nbytes_per_user == plain.nbytes_per_user + 4 * 9
@@ -109,7 +110,9 @@ def test_ranks_with_counts_are_those_of_the_scores(item_block):
     items, _, _ = random_windows(model.layout, holes=False)
     users, targets = model.user_states(items), np.array([3, 7, 1, 22])
     ids, values = model.repeats(users, items)
-    found = target_ranks(users, model.item_features(), targets, added=lambda rows: (ids[rows], values[rows]), item_block=item_block, block=3)
+    found = target_ranks(
+        users, model.item_features(), targets, added=lambda rows: (ids[rows], values[rows]), item_block=item_block, block=3
+    )
     assert found.tolist() == target_ranks_from_scores(model.score(items), targets).tolist()
 
 

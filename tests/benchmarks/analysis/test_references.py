@@ -148,7 +148,8 @@ def test_what_a_compression_is_tuned_by_may_be_its_own(own):
 
 def test_every_setting_is_either_shared_or_a_compressions_own():
     ours, other = configured([fabricate(cell())])[0].cell, dict.fromkeys(field.name for field in dataclasses.fields(Cell))
-    assert len(configured([fabricate(ours)])[0].shared) - 1 + len(OF_ITS_OWN) == len(other)
+    # beside the settings stand the data, and whether the output counts at all
+    assert len(configured([fabricate(ours)])[0].shared) - 2 + len(OF_ITS_OWN) == len(other)
 
 
 def few_users(users: int, qualities: dict[int, float]):
@@ -228,6 +229,27 @@ def test_test_quality_chooses_no_reference():
     flattered, chosen_one = with_validation(cell(tokens=0), 0.1), with_validation(cell(tokens=0, **ELASTIC), 0.2)
     flattered["metrics"]["ndcg@10"]["value"] = 0.9
     assert chosen([fabricate(cell()), flattered, chosen_one], "no_token").training == "elastic"
+
+
+def test_a_model_that_counts_is_held_against_models_that_count():
+    """Full attention counts all items, no token the recent ones; counts only stands apart and is no control."""
+    full = {"compression": "full", "tokens": 0}
+    cells = {
+        "ours": cell(counts="all"), "full": cell(**full, counts="all"), "no token": cell(tokens=0, counts="recent"),
+        "counts only": cell(tokens=0, counts="all"),
+    }  # fmt: skip
+    others = [cell(), cell(tokens=0), cell(**full), cell(**full, counts="recent")]
+    found = configured([fabricate(one) for one in (*cells.values(), *others)])
+    ours = next(one for one in found if one.is_tokens and one.cell.counts == "all")
+    references = find_references(ours, found)
+    assert references.full_quality.cell == dataclasses.replace(cells["full"], seed=0)
+    assert references.no_token.cell == dataclasses.replace(cells["no token"], seed=0)
+    assert references.counts_only.cell == dataclasses.replace(cells["counts only"], seed=0)
+    contrast = compare(ours, found, "ndcg@10")
+    assert contrast.over_counts_only.value == pytest.approx(ours.quality("ndcg@10").value - references.counts_only.quality("ndcg@10").value)
+    plain = find_references(next(one for one in found if one.is_tokens and one.cell.counts == "none"), found)
+    assert {plain.full_quality.cell.counts, plain.no_token.cell.counts} == {"none"}
+    assert plain.counts_only is None
 
 
 def test_what_was_not_trained_is_named():
