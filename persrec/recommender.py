@@ -310,7 +310,7 @@ class SequentialRecommender(nn.Module):
             behind = chunk.behind(cache, torch.arange(start - cache.length, start, device=items.device))
             chunk, base = replace(behind, kept=behind.width), replace(cache.without_positions(), states=cache.states)
         hidden, layers = self.backbone(chunk, base)
-        settled = chunk.width - (1 if times is not None and self.backbone.reads_times else 0)
+        settled = chunk.width - (1 if times is not None and self.backbone.reads_next_times else 0)
         kept = base.with_recent(chunk, layers, count=settled)
         if self.counting is not None:
             kept = kept.with_items(items[:, : kept.recent - cache.recent])
