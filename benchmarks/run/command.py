@@ -19,12 +19,13 @@ from benchmarks.grids import ORDER_SEED, Durations, Grid, load_grid, preset_name
 from benchmarks.grids.selection import select, selecting
 from benchmarks.keys import Catalogue, model_key
 from benchmarks.labels import Labels
+from benchmarks.lock import Holder, locked
 from benchmarks.records import FINDINGS, Origin, Record, load_records
 from benchmarks.run.jobs import SweepSettings, Work
 from benchmarks.run.plan import Data, Plan, Planned, Planner, Reason, model_fault, other_records
 from benchmarks.run.progress import display
 from benchmarks.run.sweep import Sweep
-from benchmarks.store import check_out, locked, records_digest, remove_costs, remove_leftovers, remove_records, report_path, write_csv
+from benchmarks.store import check_out, records_digest, remove_costs, remove_leftovers, remove_records, report_path, write_csv
 from persrec import names
 from persrec.commandline import DONE, INCOMPLETE, Parser, duration, guarded, one_line
 
@@ -168,7 +169,7 @@ def _validated(options: argparse.Namespace) -> Call:
     )
 
 
-def _run(call: Call, plan: Plan, arguments: Sequence[str], work: Work, dead: int | None) -> int:
+def _run(call: Call, plan: Plan, arguments: Sequence[str], work: Work, dead: Holder | None) -> int:
     options, out = call.options, call.out
     to_do = plan.to_do()
     progress = display(total=len(to_do), workers=call.workers, quiet=options.quiet)
@@ -188,7 +189,7 @@ def _run(call: Call, plan: Plan, arguments: Sequence[str], work: Work, dead: int
     )
     try:
         if dead is not None:
-            progress.note(f"{out}: took over from process {dead}, which ended without a word")
+            progress.note(f"{out}: took over from {dead}, which ended without a word")
         for line in [*_reason_lines(plan, options.only), *_strange_lines(call, plan)]:
             progress.note(line)
         working_on = {planned.key for planned in to_do}
