@@ -130,7 +130,7 @@ def _link(own: Path, path: Path) -> bool:
         os.link(own, path)
     except FileExistsError:
         with contextlib.suppress(FileNotFoundError):
-            return own.samefile(path)
+            return bool(own.samefile(path))
         return False
     except FileNotFoundError as error:
         raise LockedError(f"{path.parent}: another run has just begun to write to it; wait for it or choose another --out") from error
@@ -156,7 +156,7 @@ def _runs(holder: Holder) -> bool:
     """Whether a process of this machine is the one that took the lock: ids are used again."""
     try:
         process = psutil.Process(holder.process)
-        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - holder.started) < START_TOLERANCE_S
+        return bool(process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - holder.started) < START_TOLERANCE_S)
     except psutil.AccessDenied:
         return True
     except psutil.NoSuchProcess:

@@ -7,7 +7,7 @@ Every file is written by `persrec.files`, so a run that is ended at any moment l
 import hashlib
 import re
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from persrec.files import atomic, is_leftover, write_atomically
 
 _KEY = "[0-9a-f]{64}"
 _TABLE = "results.csv"
+JOBS = "slurm"  # what the jobs of a cluster and the run tell each other
 _TABLE_START = b"cell_key,"
 _RECORDS = {"cells": re.compile(rf"{_KEY}\.json"), "costs": re.compile(rf"{_KEY}\.json")}
 _FOLDERS = {
@@ -26,6 +27,10 @@ _FOLDERS = {
     "raw": re.compile(rf"{_KEY}\.npz"),
     "logs": re.compile(rf"([a-z]+-)?{_KEY}(-[0-9]+)?\.log"),
     "models": re.compile(_KEY),
+    JOBS: re.compile(
+        rf"queue|{_KEY}\.answers|[0-9a-f]{{32}}\.pkl|\.submission_file_[0-9a-f]{{32}}\.sh"
+        r"|[0-9]+(_[0-9]+)*_(submission\.sh|submitted\.pkl|result\.pkl|log\.(out|err))(\.save_tmp)?"
+    ),
 }
 
 
