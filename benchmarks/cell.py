@@ -16,7 +16,7 @@ _LEAST = {
     for least, settings in (
         (0, ("history", "tokens", "seed", "warmup_steps", "staleness")),
         (1, ("recent", "segments", "layers", "heads", "item_layers", "width", "negatives", "epochs", "patience", "batch_size", "threads")),
-        (1, ("recent_weight_steps", "targets_per_step", "catalogue", *names.OPTIONAL_SIZES)),
+        (1, ("recent_weight_steps", "targets_per_step", "catalogue", "world_size", "accumulation", *names.OPTIONAL_SIZES)),
     )
     for name in settings
 }
@@ -55,7 +55,8 @@ class Cell:
     a trained model is served from: the precision of what is kept (``float32`` as computed), something else in its place, and by how
     many items the history ends before the recent ones begin.
 
-    Settings of training are as in `persrec.training.Recipe`; ``targets_per_step`` None is as many as ``batch_size`` windows have items.
+    Settings of training are as in `persrec.training.Recipe`, by ``world_size`` processes; ``targets_per_step`` None is as many as
+    ``batch_size`` windows have items.
 
     ``control`` also times full attention of the same shape in the same process, in turn. Of cost alone, ``catalogue`` is how many items
     are scored (None: the data's), and ``counted_only`` counts FLOPs and bytes of a Llama whose weights have no storage, and runs nothing.
@@ -108,6 +109,9 @@ class Cell:
     recent_weight_steps: int = 1000
     split: str = names.LEAVE_ONE_OUT
     catalogue: int | None = None
+    world_size: int = 1
+    accumulation: int = 1
+    autocast: bool = False
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "item_learning_rate", "temperature", "weight_decay", "recent_weight", "dropout"):
@@ -343,7 +347,7 @@ DEFAULTS: Mapping[str, Any] = MappingProxyType(
 LATER_FIELDS: Mapping[str, Any] = MappingProxyType({
     "key_value_heads": None, "feed_forward": None, "control": False, "counted_only": False, "copying_start": False,
     "recent_weight": 0.0, "moving_windows": False, "item_learning_rate": None, "elastic_history": (), "targets_per_step": None,
-    "recent_weight_steps": 1000, "split": names.LEAVE_ONE_OUT, "catalogue": None,
+    "recent_weight_steps": 1000, "split": names.LEAVE_ONE_OUT, "catalogue": None, "world_size": 1, "accumulation": 1, "autocast": False,
 })  # fmt: skip
 EVALUATION_FIELDS = ("cache_dtype", "ablation", "staleness")
 

@@ -283,10 +283,11 @@ class ClusterExecutor:
         assert self._queue is not None  # noqa: S101 - nothing is submitted before `prepare`
         request = self._request.lane(lane)
         cells = [Cell.from_dict(one.payload["cell"]) for allocation in allocations for one in allocation.jobs]
-        gpus = request.gpus if request.gpus is not None else max(int(cell.device == "cuda") for cell in cells)
+        processes = {cell: cell.world_size if lane == "training" else 1 for cell in cells}
+        gpus = request.gpus if request.gpus is not None else max(number * (cell.device == "cuda") for cell, number in processes.items())
         wanted = {
             "time": minutes,
-            "cpus_per_task": request.cpus or max(cell.threads for cell in cells),
+            "cpus_per_task": request.cpus or max(cell.threads * number for cell, number in processes.items()),
             "gpus_per_node": gpus or None,
             "mem": None if request.mem_gb is None else f"{round(request.mem_gb * 1024)}MB",
             "exclusive": _exclusive(lane, request) or None,

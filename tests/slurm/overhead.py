@@ -53,8 +53,8 @@ def main() -> int:
             left = _jobs_after_ctrl_c(place, cluster, cells)
         own = run_s / cells + node_s - submitit_s
         sys.stdout.write(
-            f"{cells} cells in {wall_s:.0f} s; processor time a cell: {run_s / cells:.3f} s of the run and {node_s:.3f} s of the job, of which "
-            f"Python and submitit take {submitit_s:.3f} s: {own:.3f} s are our own; jobs left after Ctrl-C: {left}\n"
+            f"{cells} cells in {wall_s:.0f} s; processor time a cell: {run_s / cells:.3f} s of the run and {node_s:.3f} s of the job, "
+            f"of which Python and submitit take {submitit_s:.3f} s: {own:.3f} s are our own; jobs left after Ctrl-C: {left}\n"
         )
         return int(own >= 0.5 or left > 0)
 
