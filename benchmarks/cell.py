@@ -16,7 +16,7 @@ _LEAST = {
     for least, settings in (
         (0, ("history", "tokens", "seed", "warmup_steps", "staleness")),
         (1, ("recent", "segments", "layers", "heads", "item_layers", "width", "negatives", "epochs", "patience", "batch_size", "threads")),
-        (1, ("recent_weight_steps", "targets_per_step", "catalogue", *names.OPTIONAL_SIZES)),
+        (1, ("recent_weight_steps", "targets_per_step", "catalogue", "world_size", "accumulation", *names.OPTIONAL_SIZES)),
     )
     for name in settings
 }
@@ -57,7 +57,8 @@ class Cell:
     ``counts`` says of which of a user's own items the output adds counts (`persrec.counting`); the history's are kept beside its cache.
     ``request_time`` says whether a backbone that reads times is told when a request comes; without, it is time-free.
 
-    Settings of training are as in `persrec.training.Recipe`; ``targets_per_step`` None is as many as ``batch_size`` windows have items.
+    Settings of training are as in `persrec.training.Recipe`, by ``world_size`` processes; ``targets_per_step`` None is as many as
+    ``batch_size`` windows have items.
 
     ``control`` also times full attention of the same shape in the same process, in turn. Of cost alone, ``catalogue`` is how many items
     are scored (None: the data's), and ``counted_only`` counts FLOPs and bytes of a Llama whose weights have no storage, and runs nothing.
@@ -112,6 +113,9 @@ class Cell:
     catalogue: int | None = None
     counts: str = "none"
     request_time: bool = True
+    world_size: int = 1
+    accumulation: int = 1
+    autocast: bool = False
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "item_learning_rate", "temperature", "weight_decay", "recent_weight", "dropout"):
@@ -349,8 +353,8 @@ DEFAULTS: Mapping[str, Any] = MappingProxyType(
 LATER_FIELDS: Mapping[str, Any] = MappingProxyType({
     "key_value_heads": None, "feed_forward": None, "control": False, "counted_only": False, "copying_start": False,
     "recent_weight": 0.0, "moving_windows": False, "item_learning_rate": None, "elastic_history": (), "targets_per_step": None,
-    "recent_weight_steps": 1000, "split": names.LEAVE_ONE_OUT, "catalogue": None, "counts": "none",
-    "request_time": True,
+    "recent_weight_steps": 1000, "split": names.LEAVE_ONE_OUT, "catalogue": None, "counts": "none", "request_time": True,
+    "world_size": 1, "accumulation": 1, "autocast": False,
 })  # fmt: skip
 EVALUATION_FIELDS = ("cache_dtype", "ablation", "staleness")
 

@@ -24,6 +24,7 @@ from benchmarks.probes.models import build_control, served_model, set_up
 from benchmarks.probes.nvml import GpuWatch
 from benchmarks.probes.quality import check_cache, measure_floor, measure_quality, trained_subject, validation_as_used
 from benchmarks.probes.request import measure_request
+from benchmarks.probes.several import train_on_several
 from benchmarks.probes.subject import NOT_RUN, Subject
 from benchmarks.probes.throughput import measure_throughput
 from benchmarks.probes.training import padding_share, train
@@ -65,6 +66,8 @@ def train_model(payload: Mapping[str, Any], report_phase: ReportPhase) -> Answer
     cell = _prepared(payload)
     report_phase("load")
     log = _load(payload, cell)
+    if cell.world_size > 1:
+        return {"epochs": train_on_several(payload, report_phase)}
     folder = Path(payload["model_dir"])
     model, result = train(cell, log, folder / STATE, code_digest=payload["code_digest"], report=report_phase)
     save_checkpoint(folder, model, {**result.to_dict(), "cell": cell.to_dict(), "code_digest": payload["code_digest"]})

@@ -19,7 +19,7 @@ MODEL_FIELDS = (
     "time_bias", "learning_rate", "warmup_steps", "decays",
     "weight_decay", "temperature", "negatives", "epochs", "patience", "batch_size", "seed", "device", "dtype",
     "threads", "copying_start", "recent_weight", "moving_windows", "item_learning_rate", "elastic_history",
-    "targets_per_step", "recent_weight_steps", "split", "counts", "request_time",
+    "targets_per_step", "recent_weight_steps", "split", "counts", "request_time", "world_size", "accumulation", "autocast",
 )  # fmt: skip
 SERVED_FIELDS = ("tokens", "serving", *EVALUATION_FIELDS)
 SHAPE_FIELDS = (

@@ -1,28 +1,25 @@
-"""What a run leaves on disk: records and costs, raw samples, the flat table, and the lock that keeps a second run out.
+"""What a run leaves on disk: records and costs, raw samples, and the flat table.
 
 Every file is written by `persrec.files`, so a run that is ended at any moment leaves whole files. Records are read by
 `benchmarks.records`. Nothing is deleted or replaced here but what a run wrote, told by its name (`check_out`).
 """
 
-import contextlib
-import fcntl
 import hashlib
-import os
 import re
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.lock import LOCK, is_lock
 from benchmarks.records import Cost, Record, RunRecords, record_files, to_json
-from persrec.files import atomic, is_leftover, write_atomically, writing
+from persrec.files import atomic, is_leftover, write_atomically
 
 _KEY = "[0-9a-f]{64}"
-_LOCK = ".lock"
-_LOCK_TEXT = re.compile(rb"persrec run, process ([0-9]+)\n")
 _TABLE = "results.csv"
+JOBS = "slurm"  # what the jobs of a cluster and the run tell each other
 _TABLE_START = b"cell_key,"
 _RECORDS = {"cells": re.compile(rf"{_KEY}\.json"), "costs": re.compile(rf"{_KEY}\.json")}
 _FOLDERS = {
@@ -30,11 +27,11 @@ _FOLDERS = {
     "raw": re.compile(rf"{_KEY}\.npz"),
     "logs": re.compile(rf"([a-z]+-)?{_KEY}(-[0-9]+)?\.log"),
     "models": re.compile(_KEY),
+    JOBS: re.compile(
+        rf"queue|{_KEY}\.answers|[0-9a-f]{{32}}\.pkl|\.submission_file_[0-9a-f]{{32}}\.sh"
+        r"|[0-9]+(_[0-9]+)*_(submission\.sh|submitted\.pkl|result\.pkl|log\.(out|err))(\.save_tmp)?"
+    ),
 }
-
-
-class LockedError(ValueError):
-    """Another run that is alive writes to this folder."""
 
 
 def record_path(out: Path, cell_key: str) -> Path:
@@ -93,9 +90,9 @@ def check_out(out: Path) -> None:
             _check_absent(out)
             return
         entries = sorted(out.iterdir())
-        own = [path for path in (out / _LOCK, out / _TABLE) if path.is_file() and not _is_ours(path)]
+        own = [path for path in (out / LOCK, out / _TABLE) if path.is_file() and not _is_ours(path)]
         strange = next((path for path in entries if not _is_ours(path)), None)
-        of_a_run = _is_lock(out / _LOCK) or any(_is_record(path) for name in _RECORDS for path in _children(out / name))
+        of_a_run = is_lock(out / LOCK) or any(_is_record(path) for name in _RECORDS for path in _children(out / name))
     except OSError as error:
         raise ValueError(f"--out: {out}: {error.strerror or error}") from error
     if own:
@@ -174,30 +171,6 @@ def records_digest(out: Path) -> str:
     return hasher.hexdigest()
 
 
-@contextlib.contextmanager
-def locked(out: Path) -> Iterator[int | None]:
-    """Holds the folder's lock; yields the process id of a dead run whose lock is taken over, else ``None``.
-
-    Raises:
-        LockedError: another run holds the lock.
-        WriteError: the folder may not be written.
-    """
-    path = out / _LOCK
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
-        lock = _acquire(path)
-    try:
-        previous = _holder(lock)
-        with writing(path):
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, f"persrec run, process {os.getpid()}\n".encode(), 0)
-        yield previous
-    finally:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        os.close(lock)
-
-
 def remove_leftovers(out: Path) -> None:
     """Removes the unfinished files and folders of a run that was killed while it wrote; only the holder of the lock may."""
     models = [path for path in _children(out / "models") if _FOLDERS["models"].fullmatch(path.name)]
@@ -222,8 +195,8 @@ def _is_ours(path: Path) -> bool:
     """Whether a run wrote an entry of its folder; of a folder, whether it wrote all that lies in it."""
     if is_leftover(path):
         return True
-    if path.name == _LOCK:
-        return _is_lock(path) or (path.is_file() and not path.stat().st_size)  # the run ended between its making and its filling
+    if path.name == LOCK:
+        return is_lock(path)
     if path.name == _TABLE:
         with path.open("rb") as file:
             return file.read(len(_TABLE_START)) == _TABLE_START
@@ -244,36 +217,9 @@ def _is_record(path: Path) -> bool:
     return _RECORDS[path.parent.name].fullmatch(path.name) is not None and path.is_file()
 
 
-def _is_lock(path: Path) -> bool:
-    return path.is_file() and _LOCK_TEXT.fullmatch(path.read_bytes()[:64]) is not None
-
-
 def _children(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
 def _cost_files(out: Path) -> list[Path]:
     return [path for path in _children(out / "costs") if path.suffix == ".json" and not path.name.startswith(".")]
-
-
-def _acquire(path: Path) -> int:
-    """The descriptor of the locked file; the kernel lets go of it when its process ends, however it ends."""
-    while True:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = _holder(lock) or "unknown"
-            os.close(lock)
-            raise LockedError(f"{path.parent}: process {holder} is writing to it; wait for it or choose another --out") from error
-        # the run before may have removed the file between our opening and locking it
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(lock), path.stat()):
-                return lock
-        os.close(lock)
-
-
-def _holder(lock: int) -> int | None:
-    """The process that a lock names."""
-    match = _LOCK_TEXT.fullmatch(os.pread(lock, 64, 0))
-    return int(match.group(1)) if match else None

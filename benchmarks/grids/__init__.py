@@ -21,6 +21,7 @@ A grid file::
     [estimate]                # optional: seconds of one model and one cell, for --list before anything was measured
     [estimate.large]          # optional: the same on large data
     [limits]                  # optional: training_seconds, cell_seconds (inf: no limit), address_space_bytes, processes, costs_alone
+    [slurm]                   # optional: what a cluster is asked for (`benchmarks.grids.cluster`)
 """
 
 import functools
@@ -31,13 +32,14 @@ import tomllib
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from benchmarks.cell import Cell, check_parts
+from benchmarks.grids.cluster import LANES, ClusterRequest, LaneRequest
 from persrec import names
 from persrec.names import nearest
 
@@ -50,7 +52,7 @@ LARGEST_SIZE = 2**24  # of any whole number but a seed: beyond it lies a mistype
 SETTINGS: dict[str, Any] = typing.get_type_hints(Cell)
 LAYERS = ("device", "dataset", "backbone", "data", "compression")
 MOST_PROCESSES = 100
-TABLES = ("description", "defaults", *LAYERS, "sweep", "estimate", "limits")
+TABLES = ("description", "defaults", *LAYERS, "sweep", "estimate", "limits", "slurm")
 LARGE = 500_000  # interactions; data with more are large, and a sweep over many models of them takes days
 DATA = ("small", "large")
 REPEATS = "repeats"  # data whose users may take an item again, other than the grid's own
@@ -117,6 +119,7 @@ class Grid:
     cells: tuple[Cell, ...]
     estimate: Durations = Durations()
     limits: Limits = Limits()
+    cluster: ClusterRequest = field(default_factory=ClusterRequest)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,6 +133,7 @@ class _File:
     sweeps: Sequence[object]
     estimate: Mapping[str, Durations]
     limits: Limits
+    cluster: ClusterRequest
 
     @property
     def tells_data_apart(self) -> bool:
@@ -187,7 +191,14 @@ def load_grid(
                 largest = max(largest, data[0], key=DATA.index)
     if not cells:
         raise ValueError(f"{file.path}: every [[sweep]] is for another device than {device} or for other data, so the grid holds no cell")
-    return Grid(name=file.path.stem, description=file.description, cells=tuple(cells), estimate=file.estimate[largest], limits=file.limits)
+    return Grid(
+        name=file.path.stem,
+        description=file.description,
+        cells=tuple(cells),
+        estimate=file.estimate[largest],
+        limits=file.limits,
+        cluster=file.cluster,
+    )
 
 
 def shuffled(cells: Sequence[Cell], *, seed: int = ORDER_SEED) -> tuple[Cell, ...]:
@@ -227,6 +238,7 @@ def _read(path: Path) -> _File:
         sweeps=sweeps,
         estimate=_estimates(path, content.get("estimate", {})),
         limits=_table(f"{path}: [limits]", content.get("limits", {}), Limits),
+        cluster=_cluster(path, content.get("slurm", {})),
     )
 
 
@@ -236,6 +248,14 @@ def _estimates(path: Path, tables: object) -> dict[str, Durations]:
     more = own.pop("large", {})
     large = own | _as_table(f"{path}: [estimate.large]", more, "a table of seconds")
     return {"small": _table(f"{path}: [estimate]", own, Durations), "large": _table(f"{path}: [estimate.large]", large, Durations)}
+
+
+def _cluster(path: Path, tables: object) -> ClusterRequest:
+    """What is asked for in each lane: its own table over that of all lanes."""
+    common = dict(_as_table(f"{path}: [slurm]", tables, "a table of what a cluster is asked for"))
+    own = {lane: (where := f"{path}: [slurm.{lane}]", _as_table(where, common.pop(lane, {}), "a table")) for lane in LANES}
+    _table(f"{path}: [slurm]", common, LaneRequest)
+    return ClusterRequest(**{lane: _table(where, common | table, LaneRequest) for lane, (where, table) in own.items()})
 
 
 def _toml(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Trains the model of a cell."""
 
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,13 +14,14 @@ from persrec.data.interactions import InteractionLog
 from persrec.data.splits import split_of
 from persrec.files import write_atomically
 from persrec.recommender import SequentialRecommender
-from persrec.training import EpochReport, Progress, Recipe, StateError, StateKeeper, Trainer, TrainingPhases, TrainingResult
+from persrec.training import EpochReport, Progress, Recipe, StateError, StateKeeper, Team, Trainer, TrainingPhases, TrainingResult
+from persrec.training.sharded import ShardedKeeper
 
 EVERY_S = 30.0
 
 
 def train(
-    cell: Cell, log: InteractionLog, state: Path, *, code_digest: str, report: Callable[[str], None]
+    cell: Cell, log: InteractionLog, state: Path, *, code_digest: str, report: Callable[[str], None], team: Team | None = None
 ) -> tuple[SequentialRecommender, TrainingResult]:
     """The cell's trained model, and how the training went.
 
@@ -29,22 +31,31 @@ def train(
         state: the file that holds the state of the training meanwhile, from which a run that was stopped goes on.
         code_digest: of the code that trains; a state of other code is dropped.
         report: told how far the training is.
+        team: the processes that train it together; of several, ``state`` is a folder for their shards.
     """
     data = split_of(log, cell.split)
     model = build_model(cell, data.num_items, log.item_texts, log.item_categories)
-    _drop_foreign_state(state, code_digest)
+    team = team or Team()
+    if team.rank == 0:
+        _drop_foreign_state(state, code_digest)
+    team.wait()
     report("training")
     validate = validation_figure(model, data, time_bias=cell.time_bias, served=validated(cell))
 
-    keeper, settings = StateKeeper(state), recipe(cell)
+    keeper = StateKeeper(state) if team.size == 1 else ShardedKeeper(state, team)
+    settings = recipe(cell)
     teller = Teller(TrainingPhases.of(settings, data.train_ends), report)
-    trainer = Trainer(model=model, data=data, recipe=settings, validate=validate, on_epoch=teller.epoch, on_step=teller.step, keeper=keeper)
+    trainer = Trainer(
+        model=model, data=data, recipe=settings, validate=validate, on_epoch=teller.epoch, on_step=teller.step, keeper=keeper, team=team
+    )
     teller.progress = trainer.progress
     try:
         return model, trainer.run()
     except StateError as error:
         report(f"training anew, {error}")
-        keeper.path.unlink()
+        team.wait()
+        keeper.path.unlink(missing_ok=True)
+        team.wait()
         return model, trainer.run()
 
 
@@ -106,6 +117,8 @@ def recipe(cell: Cell, *, token_counts: tuple[int, ...] | None = None) -> Recipe
         moving_windows=cell.moving_windows,
         token_counts=cell.token_counts if token_counts is None else token_counts,
         history_lengths=cell.history_lengths,
+        accumulation=cell.accumulation,
+        autocast=cell.autocast,
         seed=cell.seed,
     )
 
@@ -115,7 +128,10 @@ def _drop_foreign_state(state: Path, code_digest: str) -> None:
     mark = state.with_name("code_digest")
     if not mark.is_file() or mark.read_text() != code_digest:
         for path in (state, state.with_name("model.json")):
-            path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
     write_atomically(mark, code_digest.encode())
 
 

@@ -6,11 +6,9 @@ import hashlib
 import shlex
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
-from typing import NoReturn
 
 from benchmarks.cell import Cell
 from benchmarks.environment import available_processors, chosen_device, environment
@@ -19,12 +17,16 @@ from benchmarks.grids import ORDER_SEED, DataSize, Durations, Grid, load_grid, p
 from benchmarks.grids.selection import select, selecting
 from benchmarks.keys import Catalogue, model_key
 from benchmarks.labels import Labels
+from benchmarks.lock import Holder, locked
 from benchmarks.records import FINDINGS, Origin, Record, load_records
 from benchmarks.run.jobs import SweepSettings, Work
+from benchmarks.run.local import Executor, LocalExecutor
 from benchmarks.run.plan import Data, Plan, Planned, Planner, Reason, model_fault, other_records
 from benchmarks.run.progress import display
+from benchmarks.run.signals import Interrupted, ending_on_signals
+from benchmarks.run.slurm import ClusterExecutor, check_slurm, end_jobs_of_earlier_run
 from benchmarks.run.sweep import Sweep
-from benchmarks.store import check_out, locked, records_digest, remove_costs, remove_leftovers, remove_records, report_path, write_csv
+from benchmarks.store import check_out, records_digest, remove_costs, remove_leftovers, remove_records, report_path, write_csv
 from persrec import names
 from persrec.commandline import DONE, INCOMPLETE, Parser, duration, guarded, one_line
 
@@ -38,15 +40,6 @@ REASONS: dict[Reason, str] = {
     "asked": "measured again as asked",
     "done": "done already",
 }
-
-
-class Interrupted(BaseException):
-    """A signal asks the run to end."""
-
-    def __init__(self, number: int) -> None:
-        """The signal's number."""
-        super().__init__(number)
-        self.number = number
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,10 +56,17 @@ class Call:
     dataset_file: str | None
 
     @property
+    def on_cluster(self) -> bool:
+        """Whether jobs of Slurm do the work."""
+        return bool(self.options.executor == "slurm")
+
+    @property
     def workers(self) -> int:
-        """How many models are trained side by side."""
+        """How many models are trained side by side; on a cluster, how many jobs are in its queue at once."""
         if self.options.workers is not None:
             return int(self.options.workers)
+        if self.on_cluster:
+            return self.grid.cluster.jobs
         threads = max(cell.threads for cell in self.cells)
         return 1 if self.device == "cuda" else max(1, len(available_processors()) // threads)
 
@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None, *, work: Work = EXECUTE) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = parser().parse_args(arguments)
     try:
-        with _ending_on_signals():
+        with ending_on_signals():
             return guarded(PROGRAM, lambda: _command(options, arguments, work))
     except Interrupted as interruption:
         sys.stderr.write(
@@ -112,10 +112,14 @@ def parser() -> Parser:
     )
     options.add_argument("--only", choices=("quality", "cost"), help="measure this half of each cell, and leave the other as it is")
     options.add_argument(
+        "--executor", choices=("local", "slurm"), default="local", help="where processes run (default: local, on this machine)"
+    )
+    options.add_argument(
         "--workers",
         type=_at_least_one,
         metavar="N",
-        help="models trained side by side; costs are measured one at a time (default: as many as the processors carry, 1 on a GPU)",
+        help="models trained side by side; costs are measured one at a time (default: as many as the processors carry, 1 on a GPU); "
+        "with --executor slurm, jobs in the queue at once (default: 100, or as the grid says)",
     )
     options.add_argument("--list", action="store_true", help="print the cells and an estimate; run nothing")
     options.add_argument("--no-report", action="store_true", help="render no report")
@@ -147,7 +151,10 @@ def _validated(options: argparse.Namespace) -> Call:
         count, repeats = size_of(files.get(name, name), size, data_dir=options.data_dir, cache_dir=options.cache_dir)
         return DataSize(interactions=count, repeats=repeats)
 
-    device = chosen_device(options.device)
+    on_cluster = options.executor == "slurm"
+    if on_cluster and not options.list:
+        check_slurm()
+    device = options.device if on_cluster and options.device != "auto" else chosen_device(options.device)  # a login node may have no GPU
     grid = load_grid(options.grid, device=device, dataset=own, split=options.split, seeds=options.seeds, sizes=sizes)
     cells = select(grid.cells, options.select, grid=grid.name)
     digests: dict[Data, str] = {}
@@ -169,10 +176,10 @@ def _validated(options: argparse.Namespace) -> Call:
     )
 
 
-def _run(call: Call, plan: Plan, arguments: Sequence[str], work: Work, dead: int | None) -> int:
+def _run(call: Call, plan: Plan, arguments: Sequence[str], work: Work, dead: Holder | None) -> int:
     options, out = call.options, call.out
     to_do = plan.to_do()
-    progress = display(total=len(to_do), workers=call.workers, quiet=options.quiet)
+    progress = display(total=len(to_do), workers=0 if call.on_cluster else call.workers, quiet=options.quiet)
     settings = SweepSettings(
         out=out,
         data_dir=options.data_dir,
@@ -189,14 +196,14 @@ def _run(call: Call, plan: Plan, arguments: Sequence[str], work: Work, dead: int
     )
     try:
         if dead is not None:
-            progress.note(f"{out}: took over from process {dead}, which ended without a word")
+            progress.note(f"{out}: took over from {dead}, which ended without a word")
         for line in [*_reason_lines(plan, options.only), *_strange_lines(call, plan)]:
             progress.note(line)
         working_on = {planned.key for planned in to_do}
         for planned in plan.cells:
             if planned.known is not None and planned.key not in working_on:  # a run ended between a new record and the old one's removal
                 remove_records(out, planned.supersedes)
-        Sweep(plan, settings, progress).run()
+        Sweep(plan, settings, progress, _executor(call, settings)).run()
     finally:
         progress.close()
     records = load_records(out)
@@ -209,10 +216,19 @@ def _run(call: Call, plan: Plan, arguments: Sequence[str], work: Work, dead: int
     return _verdict([record for record in records if record.cell_key in keys], call)
 
 
+def _executor(call: Call, settings: SweepSettings) -> Executor:
+    """Where the tasks run."""
+    if call.on_cluster:
+        return ClusterExecutor(settings, call.grid.cluster, places=call.workers, anew=call.options.resume == "always")
+    end_jobs_of_earlier_run(call.out)
+    threads = max(cell.threads for cell in call.cells)
+    return LocalExecutor(settings, places=call.workers, threads=threads)
+
+
 def _plan(call: Call, catalogues: Mapping[Data, Catalogue]) -> Plan:
     """Every cell in the order to measure in, with its keys and why it is measured, or that it is done."""
     options = call.options
-    fingerprint = str(environment(device=call.device, threads=1, affinity=())["fingerprint"])
+    fingerprint = None if call.on_cluster else str(environment(device=call.device, threads=1, affinity=())["fingerprint"])
     planner = Planner(
         out=call.out,
         resume=options.resume,
@@ -375,24 +391,3 @@ def _at_least_one(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number from 1")
     return int(text)
-
-
-@contextlib.contextmanager
-def _ending_on_signals() -> Iterator[None]:
-    """An interrupt or a termination becomes an exception, once: the cleaning up that follows is not interrupted."""
-
-    def end(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - the signature of a handler
-        for other in before:
-            signal.signal(other, signal.SIG_IGN)
-        raise Interrupted(number)
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    if before[signal.SIGHUP] is signal.SIG_IGN:
-        del before[signal.SIGHUP]  # started by nohup: to outlive its terminal is what was asked for
-    for number in before:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

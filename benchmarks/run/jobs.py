@@ -1,20 +1,20 @@
 """The jobs of a sweep: what runs in a process of its own, with what payload, and on which processors."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from benchmarks.cell import Cell
 from benchmarks.digests import part_modules
+from benchmarks.environment import environment, utc_now
 from benchmarks.grids import Limits
-from benchmarks.isolation import Isolated, Job
+from benchmarks.grids.cluster import Lane
+from benchmarks.isolation import Job, Outcome
 from benchmarks.labels import Labels
 from benchmarks.measures import Kind
 from benchmarks.run.plan import Planned, PlannedCost
 from benchmarks.store import log_path, model_dir
-
-TaskKind = Literal["training", "quality", "cost"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +30,7 @@ class Work:
     cost: str = "benchmarks.execute:measure_cost"
     preload: tuple[str, ...] = ("torch._inductor",)
 
-    def function(self, kind: TaskKind) -> str:
+    def function(self, kind: Lane) -> str:
         """The function of a kind of task."""
         return {"training": self.train, "quality": self.quality, "cost": self.cost}[kind]
 
@@ -86,20 +86,86 @@ class CostOf:
     kind: Literal["cost"] = "cost"
 
 
-Task = TrainingOf | QualityOf | CostOf
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CostsOf:
+    """Measures costs that are held against each other, one after the other in one allocation of a cluster: all of them, or none."""
+
+    costs: tuple[CostOf, ...]
+    kind: Literal["cost"] = "cost"
+
+
+Task = TrainingOf | QualityOf | CostOf | CostsOf
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where and when a process ran: here and now, unless ``facts`` and ``utc`` say otherwise."""
+
+    affinity: tuple[int, ...] = ()
+    facts: Mapping[str, Any] | None = None
+    utc: str | None = None
+
+    def environment(self, cell: Cell) -> dict[str, Any]:
+        """The facts of its machine, for a record."""
+        if self.facts is not None:
+            return dict(self.facts)
+        return environment(device=cell.device, threads=cell.threads, affinity=self.affinity)
+
+    def when(self) -> str:
+        """The time, as records write it."""
+        return self.utc or utc_now()
+
+
+class Running(Protocol):
+    """A task that runs."""
+
+    @property
+    def phase(self) -> str:
+        """What it is at."""
+
+    @property
+    def place(self) -> Place:
+        """Where it ran, once it has an outcome."""
+
+    def poll(self) -> Outcome | None:
+        """The outcome once there is one; of `CostsOf`, its value is a list of `Answer`."""
+
+    def new_phases(self) -> list[str]:
+        """The phases that began since the last call, in order."""
+
+    def kill(self) -> None:
+        """Ends it, and what it started."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """How a process ended, and where."""
+
+    outcome: Outcome
+    place: Place
 
 
 @dataclass(slots=True)
 class Worker:
-    """One of the places where jobs run, with its own processors."""
+    """One of the tasks that run side by side."""
 
     slot: int
-    affinity: tuple[int, ...]
-    running: Isolated | None = None
+    running: Running | None = None
     task: Task | None = None
+    attempt: int = 1
 
 
-def job(task: Task, settings: SweepSettings, *, affinity: tuple[int, ...], attempt: int) -> Job:
+def first_of(task: Task) -> TrainingOf | QualityOf | CostOf:
+    """The task itself, or the first of several costs."""
+    return task.costs[0] if isinstance(task, CostsOf) else task
+
+
+def costs_of(task: Task | None) -> tuple[CostOf, ...]:
+    """The costs that a task measures."""
+    return task.costs if isinstance(task, CostsOf) else (task,) if isinstance(task, CostOf) else ()
+
+
+def job(task: TrainingOf | QualityOf | CostOf, settings: SweepSettings, *, affinity: tuple[int, ...], attempt: int) -> Job:
     """The process that a task runs in."""
     limits = settings.limits
     return Job(
@@ -114,7 +180,7 @@ def job(task: Task, settings: SweepSettings, *, affinity: tuple[int, ...], attem
     )
 
 
-def _payload(task: Task, settings: SweepSettings) -> dict[str, Any]:
+def _payload(task: TrainingOf | QualityOf | CostOf, settings: SweepSettings) -> dict[str, Any]:
     payload: dict[str, Any] = {
         "cell": task.planned.cell.to_dict(),
         "data_dir": settings.data_dir,
@@ -130,7 +196,7 @@ def _payload(task: Task, settings: SweepSettings) -> dict[str, Any]:
     return payload | {"model_dir": str(model_dir(settings.out, key).absolute()), "code_digest": task.planned.code["training"]}
 
 
-def _log_name(task: Task) -> str:
+def _log_name(task: TrainingOf | QualityOf | CostOf) -> str:
     if isinstance(task, CostOf):
         return f"cost-{task.planned.key}"
     return f"model-{task.planned.model_key}" if isinstance(task, TrainingOf) else task.planned.key

@@ -122,7 +122,7 @@ class Planner:
         only: measure this half alone, and leave the other as it is.
         digests: of the data, by dataset and size.
         catalogues: what costs depend on of the data.
-        fingerprint: this machine's.
+        fingerprint: of the machine that will measure; None where a cluster chooses it.
         processes: fresh ones that each timed number is taken in.
     """
 
@@ -131,7 +131,7 @@ class Planner:
     only: Half | None
     digests: Mapping[Data, str]
     catalogues: Mapping[Data, Catalogue]
-    fingerprint: str
+    fingerprint: str | None
     processes: int = PROCESSES
 
     def plan(self, cells: Iterable[Cell]) -> Plan:
@@ -203,9 +203,10 @@ class Planner:
                     first = _processes_of(known)
                     jobs = _jobs(cost_kinds(cell), processes)[first:]
                     reason = "missing" if jobs else reason
-                elif reason in ("asked", "failed") or (kinds and not self._goes_on_from(known)):
+                elif reason in ("asked", "failed") or ((kinds or self._stopped_midway(known, processes)) and not self._goes_on_from(known)):
                     kinds = cost_kinds(cell)
                     jobs = _jobs(kinds, processes)
+                    reason = "missing" if reason == "done" else reason
             if self.only == "quality":
                 kinds, jobs, reason = (), (), "done"
             costs[key] = PlannedCost(
@@ -226,6 +227,10 @@ class Planner:
     def _goes_on_from(self, known: Cost) -> bool:
         """Whether some kinds may be taken anew beside those that are known: they ended well, on this very machine."""
         return known.status is Status.OK and known.environment.fingerprint == self.fingerprint
+
+    def _stopped_midway(self, known: Cost, processes: int) -> bool:
+        """Whether a cluster took a cost in too few processes; others may come from another machine, so all are taken anew."""
+        return self.fingerprint is None and known.status is Status.OK and _processes_of(known) < processes
 
     def _reason(self, status: Status, *, is_of_this_code: bool) -> Reason:
         if self.resume == "always":

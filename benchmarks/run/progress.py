@@ -123,7 +123,12 @@ class TerminalDisplay:
         self._progress.console.print(escape(text))
 
     def working(self, slot: int, text: str) -> None:
-        """What the worker ``slot`` is at; its clock starts anew with every cell, not with every phase."""
+        """What the worker ``slot`` is at; its clock starts anew with every cell, not with every phase.
+
+        Of jobs in a cluster's queue, which may be hundreds, nothing is drawn: there are no lines for them.
+        """
+        if slot >= len(self._slots):
+            return
         task, subject = self._slots[slot], text.partition(":")[0]
         if self._shown.get(slot) != subject:
             self._progress.reset(task)

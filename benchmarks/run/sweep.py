@@ -1,12 +1,11 @@
 """Works through a plan: trains the models, ranks with them, measures what shapes cost, and writes each cell's record as it is known.
 
-Three kinds of jobs, each in a process of its own. Trainings and qualities run side by side, one a worker. Costs are timed, so
-each has the machine to itself, unless the grid says that they need not. One thread waits for all workers at once; nothing spins.
-A job that fails becomes a record, too.
+Three kinds of tasks, each in a process of its own. Trainings and qualities run side by side, one a worker. Costs are timed, so
+each has the machine to itself, unless the grid says that they need not. Where tasks run is an executor's business (`benchmarks.run.local`,
+`benchmarks.run.slurm`); here is which of them may start. A task that fails becomes a record, too.
 """
 
 import contextlib
-import multiprocessing.connection
 import random
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -15,9 +14,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from benchmarks.cell import Cell
-from benchmarks.environment import environment, processors, provenance, utc_now
+from benchmarks.environment import provenance
 from benchmarks.environment.portable import without_paths
-from benchmarks.isolation import ATTEMPTS, Isolated, Outcome, preload
+from benchmarks.isolation import ATTEMPTS, Outcome
 from benchmarks.records import Environment, Order, Provenance, Record, Status, typed
 from benchmarks.run.assemble import (
     COST_FIELDS,
@@ -33,7 +32,20 @@ from benchmarks.run.assemble import (
     record_of_halves,
     with_cost,
 )
-from benchmarks.run.jobs import CostOf, QualityOf, SweepSettings, Task, TrainingOf, Worker, job
+from benchmarks.run.jobs import (
+    Answer,
+    CostOf,
+    CostsOf,
+    Place,
+    QualityOf,
+    SweepSettings,
+    Task,
+    TrainingOf,
+    Worker,
+    costs_of,
+    first_of,
+)
+from benchmarks.run.local import Executor
 from benchmarks.run.plan import Plan, Planned, PlannedCost, model_fault, other_records
 from benchmarks.run.progress import CellDone, Display, shown_metrics
 from benchmarks.store import copy_raw, model_dir, raw_path, remove_records, write_cost, write_raw, write_record
@@ -58,14 +70,14 @@ class Pace:
 class Sweep:
     """The measuring of a plan; ``run`` returns when each of its cells has its record."""
 
-    def __init__(self, plan: Plan, settings: SweepSettings, display: Display) -> None:
+    def __init__(self, plan: Plan, settings: SweepSettings, display: Display, executor: Executor) -> None:
         """Starts nothing yet."""
-        self._plan, self._settings, self._display = plan, settings, display
+        self._plan, self._settings, self._display, self._executor = plan, settings, display, executor
         self._cells = {planned.key: planned for planned in plan.to_do()}
         self._faults = {key: fault for key, code in self._models().items() if (fault := model_fault(settings.out, key, code=code))}
         self._qualities = plan.qualities()
         costs = plan.costs_to_measure()
-        self._costs = _in_rounds(costs, seed=settings.order_seed)
+        self._costs = executor.grouped(_in_rounds(costs, seed=settings.order_seed))
         self._measured_costs = {cost.key: kept_of(cost) for cost in costs}
         self._done: set[str] = set()
         self._known_qualities = {key: known_quality(planned.with_quality) for key, planned in self._cells.items()}
@@ -76,8 +88,7 @@ class Sweep:
         self._seconds: dict[str, float] = dict.fromkeys(self._cells, 0.0)
         self._training_seconds: dict[str, float] = {}
         self._paces = {"training": Pace(settings.seconds_per_model), "quality": Pace(1.0), "cost": Pace(settings.seconds_per_cell)}
-        self._threads = max((planned.cell.threads for planned in self._cells.values()), default=1)
-        self._workers = [Worker(slot=slot, affinity=processors(slot, self._threads)) for slot in range(settings.workers)]
+        self._workers = [Worker(slot=slot) for slot in range(executor.places)]
         self._provenance = typed(provenance(argv=settings.argv), Provenance, where="provenance", what="a provenance")
         self._position = 0
 
@@ -96,16 +107,14 @@ class Sweep:
             return
         self._tell_of_faults()
         if self._qualities or self._costs:
-            # a fresh process reads the program's main module again: with what that imports at hand, it takes no time
-            cells = [planned.cell for planned in self._cells.values()]
-            preload([*self._settings.work.modules(cells), __name__], threads=self._threads)
+            self._executor.prepare([planned.cell for planned in self._cells.values()])
         try:
             self._finish_cells()
             while self._qualities or self._costs or any(worker.running for worker in self._workers):
                 for worker in self._workers:
                     if worker.running is None:
                         self._give_work(worker)
-                self._wait()
+                self._executor.wait([worker.running for worker in self._workers if worker.running is not None])
                 for worker in self._workers:
                     self._look_at(worker)
             self._renew_others()
@@ -113,6 +122,7 @@ class Sweep:
             for worker in self._workers:
                 if worker.running is not None:
                     worker.running.kill()
+            self._executor.end()
             self._display.close()
 
     def _models(self) -> dict[str, str]:
@@ -132,10 +142,10 @@ class Sweep:
     def _give_work(self, worker: Worker) -> None:
         """Starts the first task that may start: a training, then a quality whose model is there, then, alone, a cost."""
         running = [other.task for other in self._workers if other.task is not None]
-        alone = self._settings.limits.costs_alone
-        if alone and any(isinstance(task, CostOf) for task in running):
+        alone = self._executor.costs_alone
+        if alone and any(costs_of(task) for task in running):
             return
-        self._give_up_untrained(worker)
+        self._give_up_untrained()
         in_training = {task.planned.model_key for task in running if isinstance(task, TrainingOf)}
         to_train = (planned for planned in self._qualities if planned.model_key in self._faults and planned.model_key not in in_training)
         trained = (planned for planned in self._qualities if planned.model_key not in self._faults)
@@ -144,36 +154,27 @@ class Sweep:
         elif (planned := next(trained, None)) is not None:
             self._qualities.remove(planned)
             self._start(worker, QualityOf(planned=planned))
-        elif self._costs and not self._qualities and not (alone and running):
+        elif self._costs and not (self._qualities and self._executor.costs_wait) and not (alone and running):
             self._start(worker, self._with_counts(self._costs.pop(0)))
 
-    def _with_counts(self, task: CostOf) -> CostOf:
-        """What another process has counted is not counted again."""
+    def _with_counts(self, task: CostOf | CostsOf) -> CostOf | CostsOf:
+        """What another process has counted is not counted again; of several costs, the allocation sees to it."""
+        if isinstance(task, CostsOf):
+            return task
         before = self._measured_costs[task.planned.key]
         counted = before.metrics.get("train_flops") if before is not None and task.number else None
         return replace(task, train_flops=None if counted is None else counted.value)
 
-    def _give_up_untrained(self, worker: Worker) -> None:
+    def _give_up_untrained(self) -> None:
         """Qualities whose model could not be trained fail as the training did."""
         for planned in [waiting for waiting in self._qualities if waiting.model_key in self._training_failures]:
             self._qualities.remove(planned)
-            self._keep_quality(planned, failed_in_training(self._training_failures[str(planned.model_key)]), worker)
+            self._keep_quality(planned, failed_in_training(self._training_failures[str(planned.model_key)]), Place())
 
     def _start(self, worker: Worker, task: Task, *, attempt: int = 1) -> None:
-        worker.task = task
-        worker.running = Isolated(job(task, self._settings, affinity=worker.affinity, attempt=attempt))
+        worker.task, worker.attempt = task, attempt
+        worker.running = self._executor.start(task, slot=worker.slot, attempt=attempt)
         self._show(worker, worker.running.phase)
-
-    def _wait(self) -> None:
-        """Sleeps until a process has news or has run out of time."""
-        running = [worker.running for worker in self._workers if worker.running is not None]
-        if not running:
-            return
-        patience = [seconds for isolated in running if (seconds := isolated.remaining_s()) is not None]
-        multiprocessing.connection.wait(
-            [waitable for isolated in running for waitable in isolated.waitables()],
-            timeout=min(patience, default=None),
-        )
 
     def _look_at(self, worker: Worker) -> None:
         running, task = worker.running, worker.task
@@ -188,20 +189,28 @@ class Sweep:
         name = self._name(task)
         if outcome.disk_is_at_fault:
             raise WriteError(f"{self._settings.out}: {name}: in {outcome.phase}: {one_line(str(outcome.message))}")
-        attempt = running.job.attempt
-        if _may_be_bad_luck(outcome) and attempt < ATTEMPTS:
-            self._display.note(f"{name}: {one_line(str(outcome.message))}; trying again ({attempt + 1} of {ATTEMPTS})")
-            self._start(worker, task, attempt=attempt + 1)
+        if _may_be_bad_luck(outcome) and worker.attempt < ATTEMPTS:
+            self._display.note(f"{name}: {one_line(str(outcome.message))}; trying again ({worker.attempt + 1} of {ATTEMPTS})")
+            self._start(worker, task, attempt=worker.attempt + 1)
             return
         self._display.working(worker.slot, "")
         self._paces[task.kind].taken.append(outcome.seconds)
+        self._take_in(task, outcome, running.place)
+
+    def _take_in(self, task: Task, outcome: Outcome, place: Place) -> None:
+        """Keeps what a task came to."""
         match task:
             case TrainingOf():
                 self._finish_training(str(task.planned.model_key), outcome)
             case QualityOf():
-                self._finish_quality(task.planned, outcome, worker)
+                self._finish_quality(task.planned, outcome, place)
             case CostOf():
-                self._keep_cost(task, outcome, worker)
+                self._keep_cost(task, outcome, place)
+                self._finish_cells()
+            case CostsOf():
+                for cost, answer in _answers(task, outcome, place):
+                    self._keep_cost(cost, answer.outcome, answer.place)
+                self._finish_cells()
 
     def _finish_training(self, key: str, outcome: Outcome) -> None:
         if outcome.status is Status.OK and not (model_dir(self._settings.out, key) / "model.json").is_file():
@@ -213,10 +222,10 @@ class Sweep:
         else:
             self._training_failures[key] = outcome
 
-    def _finish_quality(self, planned: Planned, outcome: Outcome, worker: Worker) -> None:
+    def _finish_quality(self, planned: Planned, outcome: Outcome, place: Place) -> None:
         key = planned.model_key
         if key is None or outcome.type != DAMAGED or planned.key in self._sent_back:
-            self._keep_quality(planned, outcome, worker)
+            self._keep_quality(planned, outcome, place)
             return
         self._sent_back.add(planned.key)
         if key not in self._retrained:  # else another cell of this model was first to see it
@@ -226,33 +235,32 @@ class Sweep:
             (model_dir(self._settings.out, key) / "model.json").unlink(missing_ok=True)
         self._qualities.insert(0, planned)
 
-    def _keep_quality(self, planned: Planned, outcome: Outcome, worker: Worker) -> None:
+    def _keep_quality(self, planned: Planned, outcome: Outcome, place: Place) -> None:
         """Writes what a quality came to: its raw samples and, with what is known of its cost, the cell's record."""
         outcome = self._portable(checked(outcome, QUALITY_FIELDS))
         self._keep_raw(planned.key, outcome)
-        origin = self._origin(planned.cell, worker)
+        origin = self._origin(planned.cell, place)
         self._known_qualities[planned.key] = quality_of(planned, outcome, environment=origin[0], provenance=origin[1])
         self._seconds[planned.key] += outcome.seconds
         self._finish_cells()
         if planned.key not in self._done:  # its cost comes later; a run that ends before keeps the quality
             self._write(planned)
 
-    def _keep_cost(self, task: CostOf, outcome: Outcome, worker: Worker) -> None:
-        """Writes what a shape costs by the processes so far and, behind the last, the records of all cells of that shape."""
+    def _keep_cost(self, task: CostOf, outcome: Outcome, place: Place) -> None:
+        """Writes what a shape costs by the processes so far."""
         planned = task.planned
         outcome = self._portable(checked(outcome, COST_FIELDS))
         self._keep_raw(planned.key, outcome, kinds=() if task.number else planned.anew, number=task.number)
-        environment, provenance = self._origin(planned.cell, worker)
+        environment, provenance = self._origin(planned.cell, place)
         before = self._measured_costs[planned.key]
         cost = cost_of(task, outcome, before=before, environment=environment, provenance=provenance)
         write_cost(self._settings.out, cost)
         self._measured_costs[planned.key], self._known_costs[planned.key] = cost, half_of(cost)
         if cost.status is not Status.OK:
-            self._costs = [other for other in self._costs if other.planned.key != planned.key]
+            self._costs = [other for other in self._costs if isinstance(other, CostsOf) or other.planned.key != planned.key]
         cells = [one for one in self._cells.values() if one.cost_key == planned.key]
         for one in cells:
             self._seconds[one.key] += outcome.seconds / len(cells)
-        self._finish_cells()
 
     def _portable(self, outcome: Outcome) -> Outcome:
         """An outcome that holds no folder of this machine, as records keep it."""
@@ -294,7 +302,7 @@ class Sweep:
         tasks = [worker.task for worker in self._workers if worker.task is not None]
         qualities = {planned.key for planned in self._qualities}
         qualities |= {task.planned.key for task in tasks if isinstance(task, QualityOf)}
-        costs = {cost.planned.key for cost in self._costs} | {task.planned.key for task in tasks if isinstance(task, CostOf)}
+        costs = {cost.planned.key for task in (*self._costs, *tasks) for cost in costs_of(task)}
         for planned in self._cells.values():
             if planned.key in self._done or planned.key in qualities or planned.cost_key in costs:
                 continue
@@ -312,19 +320,19 @@ class Sweep:
         write_record(self._settings.out, record)
         return record
 
-    def _origin(self, cell: Cell, worker: Worker) -> tuple[Environment, Provenance]:
+    def _origin(self, cell: Cell, place: Place) -> tuple[Environment, Provenance]:
         """The machine and the code behind what was just measured."""
         self._position += 1
-        facts = environment(device=cell.device, threads=cell.threads, affinity=worker.affinity)
         order = Order(seed=self._settings.order_seed, position=self._position)
-        origin = replace(self._provenance, utc=utc_now(), order=order, workers=self._settings.workers)
-        return typed(facts, Environment, where="environment", what="an environment"), origin
+        origin = replace(self._provenance, utc=place.when(), order=order, workers=self._settings.workers)
+        return typed(place.environment(cell), Environment, where="environment", what="an environment"), origin
 
     def _name(self, task: Task) -> str:
         """The label of what a task is about: a cell, or the first cell of a shape."""
-        if not isinstance(task, CostOf):
-            return self._settings.labels(task.planned.cell)
-        key = task.planned.key
+        first = first_of(task)
+        if not isinstance(first, CostOf):
+            return self._settings.labels(first.planned.cell)
+        key = first.planned.key
         return next((self._settings.labels(one.cell) for one in self._cells.values() if one.cost_key == key), key[:12])
 
     def _show(self, worker: Worker, phase: str) -> None:
@@ -359,7 +367,7 @@ class Sweep:
         counts: Mapping[str, int] = {
             "training": len(self.models_to_train()),
             "quality": len(self._qualities),
-            "cost": len(self._costs) * len(self._workers),
+            "cost": len(self._costs) * (len(self._workers) if self._executor.costs_alone else 1),
         }
         return sum(count * self._paces[kind].mean() for kind, count in counts.items()) / len(self._workers)
 
@@ -375,6 +383,14 @@ def _in_rounds(costs: Sequence[PlannedCost], *, seed: int) -> list[CostOf]:
             draw.shuffle(this_round)  # the first has the order of the cells, which was drawn, too
         tasks += this_round
     return tasks
+
+
+def _answers(task: CostsOf, outcome: Outcome, place: Place) -> list[tuple[CostOf, Answer]]:
+    """Each cost with its own answer; where the allocation as a whole came to nothing, its end is that of each shape."""
+    if outcome.status is Status.OK:
+        return list(zip(task.costs, outcome.value, strict=True))
+    firsts = {cost.planned.key: cost for cost in reversed(task.costs)}
+    return [(cost, Answer(outcome=outcome, place=place)) for cost in firsts.values()]
 
 
 def _may_be_bad_luck(outcome: Outcome) -> bool:

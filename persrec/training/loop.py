@@ -8,16 +8,16 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from persrec.compression.base import Elastic
 from persrec.data.splits import Split
 from persrec.data.windows import StepWindows, WindowBatch, WindowShape, build_windows, rank_chances
-from persrec.losses import OwnItems, sampled_softmax
 from persrec.recommender import SequentialRecommender
+from persrec.training.objective import Loss, Objective, backward_in_parts
 from persrec.training.phases import TrainingPhases
 from persrec.training.recipe import Recipe
 from persrec.training.state import EpochReport, Progress, StateKeeper, Training
+from persrec.training.team import Team, own_part
 
 BETAS = (0.9, 0.98)  # as the public HSTU recipe
 
@@ -78,6 +78,7 @@ class Trainer:
         on_epoch: told of every epoch.
         on_step: told how far the training is, after every step.
         keeper: keeps the state, and puts back the one that it holds; without one, a run that is stopped begins anew.
+        team: the processes that train it together, each of which runs all of this; each step's windows are shared among them.
     """
 
     def __init__(
@@ -90,12 +91,14 @@ class Trainer:
         on_epoch: Callable[[EpochReport], None] | None = None,
         on_step: Callable[[Progress], None] | None = None,
         keeper: StateKeeper | None = None,
+        team: Team | None = None,
     ) -> None:
         self.model, self.data, self.recipe = model, data, recipe
         self._validate, self._on_epoch, self._on_step, self._keeper = validate, on_epoch, on_step, keeper
         self._rng = np.random.default_rng(recipe.seed)
-        device = next(model.parameters()).device
-        self._device = torch.device("cpu") if device.type == "meta" else device  # ids have values, also where weights have none
+        self._team = team or Team()
+        self._objective = Objective(model, recipe)
+        self._wrapped = self._team.wrapped(self._objective, model)
         layout = model.layout
         self.shape = WindowShape(segments=tuple(s.items for s in layout.segments), recent=layout.recent)
         self.phases = TrainingPhases.of(recipe, data.train_ends)
@@ -127,7 +130,7 @@ class Trainer:
             StateError: the keeper's state cannot be read or is of another training run; nothing was trained.
         """
         self.data.check_evaluated()
-        torch.manual_seed(self.recipe.seed)
+        torch.manual_seed(self.recipe.seed + self._team.rank)  # of dropout: windows of two processes lose other values
         progress, phases = self.progress, self.phases
         if self._keeper is not None:
             self._keeper.restore(self._training())
@@ -192,9 +195,10 @@ class Trainer:
             self._keep(epoch_ended=False)
         self.model.eval()
         for name, weight in self.model.named_parameters():
-            if not bool(weight.isfinite().all()):
+            if not self._is_finite(weight):
                 raise DivergedError(f"training: diverged in epoch {epoch}, {name} holds numbers that are not finite")
-        validation = self._validate()
+        with self._team.whole(self._wrapped):
+            validation = self._team.first(self._validate())
         _check_finite(epoch, "validation figure", validation)
         self._count_seconds(since=lap, of_steps=False)
         return EpochReport(
@@ -229,8 +233,13 @@ class Trainer:
             self.model.compression.use(int(self._rng.choice(counts, p=rank_chances(counts))))
         self._set_learning_rates()
         self._optimizer.zero_grad(set_to_none=True)
-        loss = self.loss(batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        if self._team.size == self.recipe.accumulation == 1:
+            loss = self.loss(batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+        else:
+            loss = self._taken_note_of(
+                backward_in_parts(self._wrapped, self._objective, self._team, batch, *self._drawn(), parts=self.recipe.accumulation)
+            )
         self._optimizer.step()
         return loss.detach()
 
@@ -251,43 +260,19 @@ class Trainer:
 
     def loss(self, batch: WindowBatch) -> torch.Tensor:
         """The loss of a batch of windows, over all positions that have a next item."""
-        items, targets = (torch.from_numpy(part).to(self._device) for part in (batch.items, batch.targets))
-        times = query_times = None
-        if self.recipe.time_bias:
-            times, query_times = (torch.from_numpy(part).to(self._device) for part in (batch.times, batch.query_times))
-        negative_ids = torch.from_numpy(self._rng.integers(1, self.model.items.count, self.recipe.negatives)).to(self._device)
-        with self.model.items.read_once(torch.cat([items.flatten(), targets.flatten(), negative_ids])):
-            hidden, columns = self.model.hidden_states(items, times, query_times)
-            self._computed = len(items) * len(columns)
-            targets = targets[:, columns]
-            predicts = targets > 0
-            self._predicted = int(predicts.sum())
-            target_ids = targets[predicts]
-            positives, negatives = self.model.items.lookup(target_ids), self.model.items.lookup(negative_ids)
-            own = self._own_items(hidden, items, targets, columns)
-        states, weight = hidden[predicts], self.phases.recent_weight(self.progress.steps)
-        temperature = self.recipe.temperature
-        loss = sampled_softmax(states, positives, negatives, target_ids, negative_ids, temperature=temperature, own_items=own)
-        if not weight:
-            return loss
-        late = torch.arange(len(columns), device=self._device) >= len(columns) - self.shape.recent
-        rows = late.expand_as(predicts)[predicts]  # every window ends with an item, so there is one at least
-        of_recent = states[rows], positives[rows], negatives, target_ids[rows], negative_ids
-        own = None if own is None else own.of(rows)
-        return (loss + weight * sampled_softmax(*of_recent, temperature=temperature, own_items=own)) / (1 + weight)
+        return self._taken_note_of(self._objective(batch, *self._drawn()))
 
-    def _own_items(self, hidden: torch.Tensor, items: torch.Tensor, targets: torch.Tensor, columns: torch.Tensor) -> OwnItems | None:
-        """What the positions that have a target score of the window's items, in a model that counts; see `hidden_states` for the shapes."""
-        if self.model.counting is None:
-            return None
-        states, vectors = F.normalize(hidden, dim=-1), F.normalize(self.model.items.lookup(items), dim=-1)
-        counted, added = self.model.repeats_in_window(states, items, columns)
-        is_target, predicts = items[:, None, :] == targets[:, :, None], targets > 0
-        return OwnItems(
-            scores=(states @ vectors.transpose(1, 2) + added)[predicts],
-            others=(counted & ~is_target)[predicts],
-            added=(added * (counted & is_target)).sum(2)[predicts],
-        )
+    def _drawn(self) -> tuple[torch.Tensor, float]:
+        """A step's negatives, the same in every process, and the weight of its recent items."""
+        negative_ids = torch.from_numpy(self._rng.integers(1, self.model.items.count, self.recipe.negatives)).to(self._objective.device)
+        return negative_ids, self.phases.recent_weight(self.progress.steps)
+
+    def _taken_note_of(self, loss: Loss) -> torch.Tensor:
+        self._computed, self._predicted = loss.computed, loss.predicted
+        return loss.value
+
+    def _is_finite(self, weight: torch.Tensor) -> bool:
+        return not self._team.sum((~own_part(weight).isfinite()).any().float())
 
 
 def _groups(model: SequentialRecommender) -> tuple[list[torch.nn.Parameter], ...]:

@@ -41,6 +41,9 @@ class Recipe:
             trains the model's own count.
         history_lengths: each step draws one of these lengths of the history, longer ones more often, and the windows' older items are
             left out, so that one model serves every length; empty trains with the whole history.
+        accumulation: parts that a process takes its windows of a step in, one after the other; the step's numbers stay the same but
+            for rounding.
+        autocast: whether the joint pass and what reads texts compute in bfloat16, from weights in float32.
         seed: of every random choice.
     """
 
@@ -61,10 +64,12 @@ class Recipe:
     moving_windows: bool = False
     token_counts: tuple[int, ...] = ()
     history_lengths: tuple[int, ...] = ()
+    accumulation: int = 1
+    autocast: bool = False
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("negatives", "epochs", "patience", "targets_per_step", "recent_weight_steps"):
+        for name in ("negatives", "epochs", "patience", "targets_per_step", "recent_weight_steps", "accumulation"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)}; expected at least 1")
         for name in ("learning_rate", "item_learning_rate", "expert_learning_rate", "temperature"):

@@ -200,13 +200,20 @@ class StateKeeper:
         Raises:
             OSError: it cannot be written; the state before is still there.
         """
-        start = self._clock()
-        since = start - self._kept_at
-        if since * MOST_SHARE < self._took or (since < self._every_s and not epoch_ended):
-            return
-        save_state(self.path, training)
+        if self.is_due(epoch_ended=epoch_ended):
+            start = self._clock()
+            save_state(self.path, training)
+            self.kept(since=start)
+
+    def is_due(self, *, epoch_ended: bool) -> bool:
+        """Whether it is time to keep the state."""
+        since = self._clock() - self._kept_at
+        return since * MOST_SHARE >= self._took and (epoch_ended or since >= self._every_s)
+
+    def kept(self, *, since: float) -> None:
+        """A state was written, which was begun at ``since``."""
         self._kept_at = self._clock()
-        self._took = self._kept_at - start
+        self._took = self._kept_at - since
 
 
 def save_state(path: Path, training: Training) -> None:
@@ -215,6 +222,19 @@ def save_state(path: Path, training: Training) -> None:
     Raises:
         OSError: it cannot be written.
     """
+    tensors, facts = state_tensors(training), state_facts(training)
+    tensors |= {f"{_GENERATOR}{name}": state for name, state in _generator_states(training.device).items()}
+    with atomic(path) as file:
+        try:
+            save_file(
+                {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file.name, {_FACTS: json.dumps(facts)}
+            )
+        except SafetensorError as error:
+            raise OSError(f"{path}: cannot be written: {error}") from error
+
+
+def state_tensors(training: Training) -> dict[str, torch.Tensor]:
+    """The tensors of a state but for generators, by name: as they are in this process, where several hold a part each."""
     tensors = {f"{_MODEL}{name}": tensor for name, tensor in training.model.state_dict().items()}
     tensors |= {f"{_BEST}{name}": tensor for name, tensor in (training.progress.best_weights or {}).items()}
     for prefix, moments in (
@@ -223,21 +243,18 @@ def save_state(path: Path, training: Training) -> None:
     ):
         for number, slots in moments.items():
             tensors |= {f"{prefix}{number}.{name}": tensor for name, tensor in slots.items()}
-    tensors |= {f"{_GENERATOR}{name}": state for name, state in _generator_states(training.device).items()}
+    return tensors
+
+
+def state_facts(training: Training) -> dict[str, Any]:
+    """The rest of a state, as JSON."""
     progress = {name: getattr(training.progress, name) for name in _plain_fields()}
-    facts = {
+    return {
         "recipe": dataclasses.asdict(training.recipe),
         "rng": training.rng.bit_generator.state,
         "progress": progress | {"curve": [dataclasses.asdict(report) for report in training.progress.curve]},
         "totals": dataclasses.asdict(training.progress.totals),
     }
-    with atomic(path) as file:
-        try:
-            save_file(
-                {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, file.name, {_FACTS: json.dumps(facts)}
-            )
-        except SafetensorError as error:
-            raise OSError(f"{path}: cannot be written: {error}") from error
 
 
 def load_state(path: Path, training: Training) -> None:
@@ -248,17 +265,32 @@ def load_state(path: Path, training: Training) -> None:
             as it was then.
     """
     facts, tensors = _read(path)
-    recipe = json.loads(json.dumps(dataclasses.asdict(training.recipe)))
-    for name in recipe:
-        if facts["recipe"].get(name) != recipe[name]:
-            raise StateError(f"state: {path} was trained with {name} {facts['recipe'].get(name)!r}; expected {recipe[name]!r}")
+    check_recipe(path, facts, training.recipe)
     weights, best = _under(_MODEL, tensors), _under(_BEST, tensors)
     for state in (weights, best) if best else (weights,):
         _check_tensors(path, state, training.model)
-    training.model.load_state_dict(weights)
+    take_state(training, tensors, facts)
+    _set_generators(_under(_GENERATOR, tensors), training.device)
+
+
+def check_recipe(path: Path, facts: Mapping[str, Any], expected: Recipe) -> None:
+    """Refuses the state of another recipe.
+
+    Raises:
+        StateError: it is.
+    """
+    recipe = json.loads(json.dumps(dataclasses.asdict(expected)))
+    for name in recipe:
+        if facts["recipe"].get(name) != recipe[name]:
+            raise StateError(f"state: {path} was trained with {name} {facts['recipe'].get(name)!r}; expected {recipe[name]!r}")
+
+
+def take_state(training: Training, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
+    """Puts ``training`` into a state, as `state_tensors` and `state_facts` gave it."""
+    best = _under(_BEST, tensors)
+    training.model.load_state_dict(_under(_MODEL, tensors))
     _load_moments(training.optimizer, _moments(_under(_OPTIMISER, tensors)))
     training.rng.bit_generator.state = facts["rng"]
-    _set_generators(_under(_GENERATOR, tensors), training.device)
     progress = training.progress
     for name in _plain_fields():
         setattr(progress, name, facts["progress"][name])

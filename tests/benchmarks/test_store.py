@@ -120,32 +120,6 @@ def test_the_digest_follows_the_bytes_of_the_records(tmp_path: Path) -> None:
     assert store.records_digest(tmp_path) != digests[2]
 
 
-def test_the_lock_keeps_a_second_run_out(tmp_path: Path) -> None:
-    with store.locked(tmp_path) as dead:
-        assert dead is None
-        with pytest.raises(store.LockedError, match=f"process {os.getpid()} is writing"), store.locked(tmp_path):
-            pass
-    assert not (tmp_path / ".lock").exists()
-    with store.locked(tmp_path) as dead:
-        assert dead is None
-
-
-HOLD_AND_DIE = """
-import os, pathlib, signal, sys
-from benchmarks.store import locked
-with locked(pathlib.Path(sys.argv[1])):
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def test_the_lock_of_a_dead_run_is_taken_over(tmp_path: Path) -> None:
-    holder = subprocess.Popen([sys.executable, "-c", HOLD_AND_DIE, str(tmp_path)])
-    assert holder.wait() == -9
-    assert (tmp_path / ".lock").exists()
-    with store.locked(tmp_path) as dead:
-        assert dead == holder.pid
-
-
 WRITE_ON = """
 import dataclasses, itertools, pathlib, sys
 from benchmarks import records, store
@@ -261,6 +235,14 @@ def test_a_place_where_no_folder_can_be_is_refused(tmp_path: Path) -> None:
     for name in ("file", "file/out", "loop", "nowhere", "n" * 300):
         with pytest.raises(ValueError, match=f"^--out: [^\n]*{name[:20]}"):
             store.check_out(tmp_path / name)
+
+
+HOLD_AND_DIE = """
+import os, pathlib, signal, sys
+from benchmarks.lock import locked
+with locked(pathlib.Path(sys.argv[1])):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 def test_the_folder_of_a_run_that_died_before_it_wrote_anything_is_a_runs(tmp_path: Path) -> None:

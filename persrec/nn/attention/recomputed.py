@@ -19,7 +19,13 @@ class Attention(Protocol):
 
 
 def recomputed(attention: Attention, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *tables: torch.Tensor | None) -> torch.Tensor:
-    """``attention`` of q, k and v; ``tables`` are what else gets a gradient of its backward pass."""
+    """``attention`` of q, k and v; ``tables`` are what else gets a gradient of its backward pass.
+
+    On a CPU it computes in float32 under autocast, too: it works in rooms of one type, and rotated keys have another than values.
+    """
+    if q.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        with torch.autocast("cpu", enabled=False):
+            return recomputed(attention, q.float(), k.float(), v.float(), *tables)
     if torch.is_grad_enabled():
         return _Recomputed.apply(attention, q, k, v, *tables)  # type: ignore[no-any-return, no-untyped-call]
     return attention.forward(q, k, v)

@@ -1,0 +1,332 @@
+"""Runs a sweep's tasks as jobs of Slurm, submitted by submitit as arrays, a lane for each kind of task.
+
+Slurm schedules. Here is what may be submitted, how many jobs at once, and what a job's end means. Jobs and the run meet in the run's
+folder alone, so a run can be taken up again from another login node: what dead runs left in the queue is ended, and answers that their
+jobs left are taken in.
+"""
+
+import contextlib
+import importlib.util
+import itertools
+import os
+import pickle
+import secrets
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from benchmarks.cell import Cell
+from benchmarks.grids.cluster import LANES, ClusterRequest, Lane, LaneRequest
+from benchmarks.isolation import LOG_TAIL_LINES, Outcome
+from benchmarks.records import Status
+from benchmarks.run.allocation import ALLOCATION, WARNING_S, Allocation, code_stamp
+from benchmarks.run.jobs import CostOf, CostsOf, Place, Running, SweepSettings, Task, TrainingOf, costs_of, first_of, job
+from benchmarks.store import JOBS
+from benchmarks.text import digest
+from persrec.files import write_atomically
+
+LOOK_S = 10.0  # between two questions to Slurm
+GRACE_S = 5.0  # until the answers of a job that has ended are to be seen here
+END_S = 60.0  # until cancelled jobs are gone
+MOST_ELEMENTS = 1000  # of an array, as Slurm has it by default
+ANSWERS = ".answers"
+# what makes two shapes no rivals: costs that differ in anything else are never divided by each other
+FAMILY = ("backbone", "history", "recent", "layers", "heads", "item_layers", "width", "key_value_heads", "feed_forward", "dtype", "device")
+ENDED: Mapping[str, tuple[Status, bool]] = MappingProxyType({
+    "TIMEOUT": (Status.TIMEOUT, False), "DEADLINE": (Status.TIMEOUT, False), "OUT_OF_MEMORY": (Status.OOM, False),
+    "CANCELLED": (Status.CRASH, False), "COMPLETED": (Status.CRASH, True), "FAILED": (Status.CRASH, True),
+    "NODE_FAIL": (Status.CRASH, True), "BOOT_FAIL": (Status.CRASH, True), "PREEMPTED": (Status.CRASH, True), "GONE": (Status.CRASH, True),
+})  # fmt: skip
+
+
+def check_slurm() -> None:
+    """Refuses where no job can be submitted.
+
+    Raises:
+        ValueError: Slurm's commands or submitit are not here.
+    """
+    missing = next((name for name in ("sbatch", "squeue", "scancel") if shutil.which(name) is None), None)
+    if missing is not None:
+        raise ValueError(f"--executor: slurm: no {missing} on this machine")
+    if importlib.util.find_spec("submitit") is None:
+        raise ValueError("--executor: slurm: submitit is not installed; pip install 'persrec[slurm]'")
+
+
+def end_jobs_of_earlier_run(out: Path) -> None:
+    """Ends what a run that died left in Slurm's queue, before another writes to the folder from this machine alone.
+
+    Raises:
+        ValueError: that cannot be done here.
+    """
+    if not (out / JOBS / "queue").is_file():
+        return
+    queue = SlurmQueue(out / JOBS)
+    if shutil.which("scancel") is None:
+        raise ValueError(f"--out: {out}: jobs named {queue.name} may still write to it; end them with scancel, and remove {out / JOBS}")
+    queue.cancel()
+    shutil.rmtree(out / JOBS, ignore_errors=True)
+
+
+class SlurmQueue:
+    """The jobs of one run in Slurm's queue, told by a name that is kept in the run's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Of the folder ``slurm`` of a run."""
+        path = folder / "queue"
+        self.is_of_earlier_run = path.is_file()
+        if not self.is_of_earlier_run:
+            write_atomically(path, f"persrec-{secrets.token_hex(4)}".encode())
+        self.name = path.read_text().strip()
+
+    def states(self) -> dict[str, str] | None:
+        """The state of each job that Slurm still knows, by id; ``None`` where Slurm does not answer."""
+        command = ["squeue", "--noheader", "--array", "--states=all", "--format=%i %T", *self._ours()]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+        return None if answer.returncode else dict(line.split(maxsplit=1) for line in answer.stdout.splitlines())
+
+    def cancel(self) -> None:
+        """Ends all jobs, and waits until they are gone.
+
+        Raises:
+            ValueError: they are not.
+        """
+        # those that run are killed: they bear what Slurm otherwise sends, as a preemption begins with it
+        for how in (["--state=PENDING"], ["--signal=KILL", "--full"], []):
+            subprocess.run(["scancel", "--quiet", *how, *self._ours()], capture_output=True, check=False)
+        end = time.monotonic() + END_S
+        while time.monotonic() < end:
+            states = self.states()
+            if states is not None and all(state in ENDED for state in states.values()):
+                return
+            time.sleep(0.2)
+        raise ValueError(f"--executor: slurm: jobs named {self.name} are still in the queue; end them with scancel --name={self.name}")
+
+    def _ours(self) -> list[str]:
+        return [f"--name={self.name}", f"--user={os.getuid()}"]
+
+
+class ClusterRunning:
+    """A task that waits or runs in Slurm's queue."""
+
+    phase = "in the queue"
+
+    def __init__(self, task: Task, allocation: Allocation) -> None:
+        """Not submitted yet."""
+        self.task, self.allocation = task, allocation
+        self.place, self.job_id = Place(), ""
+        self.state, self._ended_at, self._began = "", 0.0, time.monotonic()
+        self.is_answered = False
+
+    def poll(self) -> Outcome | None:
+        """The outcome once there is one."""
+        if self.is_answered:
+            return self._outcome()
+        if self.has_failed():
+            status, retry = ENDED[self.state]
+            state = self.state.lower().replace("_", " ")
+            message, log = f"Slurm's job {self.job_id} ended without an answer: {state}", self._log_tail()
+            return Outcome(status=status, phase=ALLOCATION, type="SlurmJob", message=message, log_tail=log, retry=retry)
+        return None
+
+    def has_failed(self) -> bool:
+        """Whether the job has ended, and its answers would be here if there were any."""
+        return self.state in ENDED and time.monotonic() - self._ended_at > GRACE_S
+
+    def tell(self, state: str) -> None:
+        """What Slurm says of it now."""
+        if state not in ENDED or self.state not in ENDED:
+            self._ended_at = time.monotonic()
+        self.state = state
+
+    def new_phases(self) -> list[str]:
+        """None: a node tells of none."""
+        return []
+
+    def kill(self) -> None:
+        """All jobs of a run are cancelled together."""
+
+    def _outcome(self) -> Outcome:
+        answers = pickle.loads(self.allocation.answers.read_bytes())  # noqa: S301 - written by our own job in our own folder
+        self.place = answers[0].place
+        if isinstance(self.task, TrainingOf):  # a network file system remembers that there was no model, until its folder is listed
+            with contextlib.suppress(OSError):
+                list(Path(self.allocation.jobs[0].payload["model_dir"]).iterdir())
+        if isinstance(self.task, CostsOf):
+            return Outcome(status=Status.OK, value=answers, seconds=sum(answer.outcome.seconds for answer in answers))
+        outcome: Outcome = answers[0].outcome
+        return outcome
+
+    def _log_tail(self) -> str | None:
+        log = self.allocation.answers.parent / f"{self.job_id}_0_log.err"
+        with contextlib.suppress(OSError):
+            return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]) or None
+        return None
+
+
+class ClusterExecutor:
+    """Runs tasks as jobs of Slurm."""
+
+    costs_wait = costs_alone = False
+
+    def __init__(self, settings: SweepSettings, request: ClusterRequest, *, places: int, anew: bool) -> None:
+        """With so many jobs in the queue at once; ``anew`` takes in no answer of an earlier run."""
+        self.places, self._settings, self._request, self._anew = places, settings, request, anew
+        self._folder = (settings.out / JOBS).absolute()
+        self._queue: SlurmQueue | None = None
+        self._code = code_stamp()
+        self._to_submit: list[tuple[Lane, ClusterRunning]] = []
+        self._taken_in: set[Path] = set()
+        self._asked = time.monotonic()
+
+    def prepare(self, cells: Sequence[Cell]) -> None:  # noqa: ARG002 - a node imports what it needs
+        """Ends what an earlier run left in the queue."""
+        self._queue = SlurmQueue(self._folder)
+        if self._queue.is_of_earlier_run:
+            self._queue.cancel()
+        self._remove(answers=self._anew)
+
+    def grouped(self, costs: Sequence[CostOf]) -> list[CostOf | CostsOf]:
+        """Costs that may be divided by each other share an allocation, in their order."""
+        families: dict[str, list[CostOf]] = {}
+        for cost in costs:
+            family = digest({name: cost.planned.shape.get(name) for name in FAMILY})
+            families.setdefault(family, []).append(cost)
+        return [CostsOf(costs=tuple(family)) for family in families.values()]
+
+    def start(self, task: Task, *, slot: int, attempt: int) -> Running:  # noqa: ARG002 - Slurm chooses the place, a job the attempt
+        """Submits a task at the next `wait`, unless an earlier run's job left its answers."""
+        lane: Lane = task.kind
+        running = ClusterRunning(task, self._allocation(lane, task))
+        answers = running.allocation.answers
+        if answers in self._taken_in:  # this very run measures it again
+            self._taken_in.remove(answers)
+            answers.unlink()
+        running.is_answered = answers.is_file()
+        if not running.is_answered:
+            self._to_submit.append((lane, running))
+        return running
+
+    def wait(self, running: Sequence[Running]) -> None:
+        """Submits what was started, and sleeps until one of the jobs has news."""
+        for path in self._taken_in:  # their records are written by now
+            path.unlink(missing_ok=True)
+        self._taken_in.clear()
+        self._submit()
+        ours = [one for one in running if isinstance(one, ClusterRunning)]
+        pause = 0.05
+        while not self._look(ours):
+            time.sleep(pause)
+            pause = min(1.0, pause * 1.5)
+            if time.monotonic() - self._asked > LOOK_S:
+                self._ask(ours)
+
+    def end(self) -> None:
+        """No job is left in the queue, and no file but answers that nobody took in."""
+        if self._queue is None:
+            return
+        self._queue.cancel()
+        for path in self._taken_in:
+            path.unlink(missing_ok=True)
+        self._remove(answers=False)
+        if not any(path.suffix == ANSWERS for path in self._folder.iterdir()):
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _allocation(self, lane: Lane, task: Task) -> Allocation:
+        request, limits = self._request.lane(lane), self._settings.limits
+        tasks = costs_of(task) or (first_of(task),)
+        jobs = tuple(job(one, self._settings, affinity=(), attempt=1) for one in tasks)
+        keys = tuple(one.planned.key for one in tasks)
+        seconds = limits.training_seconds if lane == "training" else limits.cell_seconds * len(jobs)
+        codes = [dict(one.planned.code) for one in tasks]
+        identity = digest({"jobs": [[one.function, dict(one.payload)] for one in jobs], "keys": keys, "codes": codes})
+        return Allocation(
+            answers=self._folder / f"{identity}{ANSWERS}",
+            jobs=jobs,
+            keys=keys,
+            preload=tuple(self._settings.work.modules(())),
+            exclusive=_exclusive(lane, request),
+            minutes=request.minutes_for(seconds),
+            requeues=request.requeues,
+            code=self._code,
+        )
+
+    def _submit(self) -> None:
+        """Hands what was started to Slurm, an array for each lane.
+
+        Raises:
+            ValueError: Slurm refuses it.
+        """
+        import submitit  # noqa: PLC0415 - an extra
+
+        waiting, self._to_submit = self._to_submit, []
+        for (number, minutes), group in itertools.groupby(sorted(waiting, key=_place_in_line), key=_place_in_line):
+            lane = LANES[number]
+            executor = submitit.SlurmExecutor(folder=self._folder, max_num_timeout=self._request.lane(lane).requeues)
+            runnings = [running for _, running in group]
+            executor.update_parameters(**self._parameters(lane, minutes, [running.allocation for running in runnings]))
+            for start in range(0, len(runnings), MOST_ELEMENTS):
+                part = runnings[start : start + MOST_ELEMENTS]
+                try:
+                    jobs = executor.submit_array([running.allocation for running in part])
+                except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+                    raise ValueError(f"--executor: slurm: [slurm.{lane}]: {str(error).strip().splitlines()[-1]}") from error
+                for running, submitted in zip(part, jobs, strict=True):
+                    running.job_id = submitted.job_id
+
+    def _parameters(self, lane: Lane, minutes: int, allocations: Iterable[Allocation]) -> dict[str, Any]:
+        """What sbatch is asked for."""
+        assert self._queue is not None  # noqa: S101 - nothing is submitted before `prepare`
+        request = self._request.lane(lane)
+        cells = [Cell.from_dict(one.payload["cell"]) for allocation in allocations for one in allocation.jobs]
+        processes = {cell: cell.world_size if lane == "training" else 1 for cell in cells}
+        gpus = request.gpus if request.gpus is not None else max(number * (cell.device == "cuda") for cell, number in processes.items())
+        wanted = {
+            "time": minutes,
+            "cpus_per_task": request.cpus or max(cell.threads * number for cell, number in processes.items()),
+            "gpus_per_node": gpus or None,
+            "mem": None if request.mem_gb is None else f"{round(request.mem_gb * 1024)}MB",
+            "exclusive": _exclusive(lane, request) or None,
+        }
+        named = {name: value for name, value in asdict(request).items() if name in ("partition", "constraint", "account", "qos")}
+        given = {name: value for name, value in (wanted | named).items() if value is not None}
+        return given | {"job_name": self._queue.name, "signal_delay_s": WARNING_S, "array_parallelism": request.parallel}
+
+    def _look(self, running: Sequence[ClusterRunning]) -> bool:
+        """Whether one of them has an answer or failed."""
+        names = {entry.name for entry in os.scandir(self._folder)}
+        for one in running:
+            if not one.is_answered and one.allocation.answers.name in names:
+                one.is_answered = True
+            if one.is_answered:
+                self._taken_in.add(one.allocation.answers)
+        return any(one.is_answered or one.has_failed() for one in running)
+
+    def _ask(self, running: Sequence[ClusterRunning]) -> None:
+        """Asks Slurm for the state of all jobs."""
+        assert self._queue is not None  # noqa: S101 - nothing runs before `prepare`
+        self._asked = time.monotonic()
+        states = self._queue.states()
+        if states is not None:
+            for one in running:
+                one.tell(states.get(one.job_id, "GONE"))
+
+    def _remove(self, *, answers: bool) -> None:
+        """Removes what submissions left, and with ``answers`` what jobs answered."""
+        for path in list(self._folder.iterdir()):
+            if path.name != "queue" and (answers or path.suffix != ANSWERS):
+                path.unlink(missing_ok=True)
+
+
+def _exclusive(lane: Lane, request: LaneRequest) -> bool:
+    return lane == "cost" if request.exclusive is None else request.exclusive
+
+
+def _place_in_line(waiting: tuple[Lane, ClusterRunning]) -> tuple[int, int]:
+    """Trainings first."""
+    lane, running = waiting
+    return LANES.index(lane), running.allocation.minutes

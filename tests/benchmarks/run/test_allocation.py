@@ -1,0 +1,162 @@
+"""What a cluster's job runs on its node, and what the run makes of a job's end, without a cluster."""
+
+import pickle
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from drive_run import FAKE
+from places import order
+
+from benchmarks.cell import Cell
+from benchmarks.grids import load_grid
+from benchmarks.grids.cluster import ClusterRequest, LaneRequest
+from benchmarks.isolation import Job
+from benchmarks.records import Status
+from benchmarks.run import allocation as node
+from benchmarks.run import slurm
+from benchmarks.run.allocation import Allocation, code_stamp
+from benchmarks.run.jobs import Answer, CostsOf
+
+CELL = Cell(backbone="hstu", compression="recent", training="none")
+
+
+@pytest.fixture
+def costs(tmp_path: Path) -> Allocation:
+    """The costs of two shapes, two processes each, in turn."""
+    order(tmp_path)
+    (tmp_path / "did").write_text("")
+    cells = [CELL, replace(CELL, compression="full")] * 2
+    jobs = [
+        Job(
+            function=FAKE.cost,
+            payload={"cell": cell.to_dict(), "cache_dir": str(tmp_path), "kinds": ["flops", "training_cost"], "train_flops": None},
+            log_path=tmp_path / "log",
+        )
+        for cell in cells
+    ]
+    keys = tuple(cell.compression for cell in cells)
+    return Allocation(
+        answers=tmp_path / "x.answers",
+        jobs=tuple(jobs),
+        keys=keys,
+        preload=(),
+        exclusive=True,
+        minutes=60,
+        requeues=1,
+        code=code_stamp(),
+    )
+
+
+def answers(allocation: Allocation) -> list[Answer]:
+    return list(pickle.loads(allocation.answers.read_bytes()))
+
+
+def test_costs_run_in_turn_on_processors_of_their_own_and_answer_together(costs: Allocation, tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(costs))()
+    assert [answer.outcome.status for answer in answers(costs)] == [Status.OK] * 4
+    assert [line.split()[2] for line in (tmp_path / "did").read_text().splitlines()] == ["recent", "full"] * 2
+    places = [answer.place for answer in answers(costs)]
+    assert all(place.facts is not None and len(place.affinity) == 1 and place.utc for place in places)
+
+
+def test_a_shape_that_fails_is_not_tried_by_its_other_processes_and_fails_alone(costs: Allocation, tmp_path: Path) -> None:
+    order(tmp_path, fail="cost-memory:recent")
+    costs()
+    assert [answer.outcome.status for answer in answers(costs)] == [Status.OOM, Status.OK] * 2
+    assert [line.split()[2] for line in (tmp_path / "did").read_text().splitlines()] == ["recent", "full", "full"]
+
+
+def test_what_may_be_bad_luck_is_tried_again_on_the_node(costs: Allocation, tmp_path: Path) -> None:
+    order(tmp_path, fail="cost-signal:recent")
+    replace(costs, jobs=costs.jobs[:1], keys=costs.keys[:1])()
+    (answer,) = answers(costs)
+    assert (answer.outcome.status, answer.outcome.retry) == (Status.CRASH, False)
+    assert len((tmp_path / "did").read_text().splitlines()) == 3
+
+
+def test_code_that_was_edited_meanwhile_measures_nothing(costs: Allocation, tmp_path: Path) -> None:
+    replace(costs, code="another")()
+    assert {answer.outcome.status for answer in answers(costs)} == {Status.INVALID}
+    assert (tmp_path / "did").read_text() == ""
+
+
+def test_the_stamp_of_the_code_changes_with_an_edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "persrec").mkdir()
+    (tmp_path / "persrec" / "a.py").write_text("1\n")
+    monkeypatch.setattr(node, "PROJECT", tmp_path)
+    before = code_stamp()
+    assert before == code_stamp()
+    (tmp_path / "persrec" / "a.py").write_text("12\n")
+    assert before != code_stamp()
+
+
+def test_a_job_begins_again_as_often_as_the_grid_allows(costs: Allocation, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("submitit")
+    object.__setattr__(costs, "_began", time.monotonic())
+    again = costs.checkpoint()
+    assert again.function == costs
+    assert not costs.answers.exists()
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert costs.checkpoint() is None
+    assert {(answer.outcome.status, answer.outcome.message) for answer in answers(costs)} == {
+        (Status.CRASH, "begun 2 times, and preempted each time")
+    }
+    object.__setattr__(costs, "_began", time.monotonic() - 3600)
+    assert costs.checkpoint() is None
+    assert {answer.outcome.status for answer in answers(costs)} == {Status.TIMEOUT}
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    costs()
+    assert "begun 3 times" in str(answers(costs)[0].outcome.message)
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "retry"),
+    [
+        ("TIMEOUT", Status.TIMEOUT, False),
+        ("OUT_OF_MEMORY", Status.OOM, False),
+        ("CANCELLED", Status.CRASH, False),
+        ("NODE_FAIL", Status.CRASH, True),
+        ("GONE", Status.CRASH, True),
+    ],
+)
+def test_the_end_of_a_job_without_answers(
+    costs: Allocation, monkeypatch: pytest.MonkeyPatch, state: str, status: Status, *, retry: bool
+) -> None:
+    running = slurm.ClusterRunning(CostsOf(costs=()), costs)
+    running.tell("RUNNING")
+    running.tell(state)
+    assert running.poll() is None  # the answers may be on their way
+    monkeypatch.setattr(slurm, "GRACE_S", 0.0)
+    outcome = running.poll()
+    assert outcome is not None
+    assert (outcome.status, outcome.retry) == (status, retry)
+    running.tell("PENDING")  # it was queued again
+    assert running.poll() is None
+
+
+def test_a_grid_asks_for_its_lanes(tmp_path: Path) -> None:
+    grid = tmp_path / "own.toml"
+    sweep = '[[sweep]]\nbackbone = "hstu"\ncompression = "full"\n'
+    grid.write_text(f'{sweep}[slurm]\npartition = "many"\njobs = 7\n[slurm.cost]\npartition = "whole"\nconstraint = "h100"\nmem_gb = 16\n')
+    cluster = load_grid(str(grid), device="cpu").cluster
+    assert cluster.training == LaneRequest(partition="many", jobs=7)
+    assert cluster.cost == LaneRequest(partition="whole", constraint="h100", mem_gb=16.0, jobs=7)
+    assert cluster.jobs == 7
+    for table, message in (
+        ("[slurm]\npartitoin = 'a'", r"\[slurm\]: unknown 'partitoin'"),
+        ("[slurm.cost]\ncpus = 0", r"\[slurm\.cost\]: cpus: 0; expected 1"),
+        ("[slurm.costs]\ncpus = 1", r"\[slurm\]: unknown 'costs'"),
+        ("[slurm.quality]\nmem_gb = -1", r"\[slurm\.quality\]: mem_gb: -1\.0; expected"),
+    ):
+        grid.write_text(f"{sweep}{table}\n")
+        with pytest.raises(ValueError, match=message):
+            load_grid(str(grid), device="cpu")
+
+
+def test_a_job_may_take_as_long_as_the_grid_lets_it() -> None:
+    assert LaneRequest().minutes_for(600) == 15
+    assert LaneRequest().minutes_for(float("inf")) == 24 * 60 + 5
+    assert LaneRequest(minutes=3000).minutes_for(600) == 3000
+    assert ClusterRequest().lane("quality") == LaneRequest()

@@ -1,0 +1,93 @@
+"""Two processes train the model that one trains: the same losses, the same ranks, and a state that either goes on from."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import two_processes
+from small_models import small_recipe
+from two_processes import DATA, RECIPES, model_of, ranks_of, trained
+
+from persrec.training import StateError, Team, Trainer
+from persrec.training.sharded import ShardedKeeper
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent.parent
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def of_two(tmp_path_factory):
+    """What two processes came to, as torchrun starts them."""
+    out = tmp_path_factory.mktemp("two")
+    surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests"))), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(HERE / "two_processes.py")]
+    ended = subprocess.run([*command, str(out)], env=surroundings, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    return out, json.loads((out / "told.json").read_text())
+
+
+@pytest.mark.parametrize("case", RECIPES)
+def test_two_processes_train_as_one_does(of_two, case):
+    out, told = of_two
+    losses, model = trained(case, Team())
+    assert told[case]["size"] == 2
+    assert len(losses) == two_processes.STEPS
+    np.testing.assert_allclose(told[case]["losses"], losses, rtol=0, atol=1e-4)
+    assert losses[-1] < losses[0]
+    (ranks, near), (of_two_ranks, _) = ranks_of(model), told[case]["ranks"]
+    assert len(set(ranks)) > 1
+    assert sum(near) < len(near)
+    gaps = np.abs(np.array(ranks) - np.array(of_two_ranks))
+    assert (gaps <= near).all(), (ranks, of_two_ranks, near)
+
+
+@pytest.mark.parametrize("case", RECIPES)
+def test_a_state_of_two_processes_loads_in_one(of_two, case):
+    out, _ = of_two
+    model = model_of(case)
+    trainer = Trainer(model=model, data=DATA, recipe=RECIPES[case], validate=lambda: 1.0)
+    assert ShardedKeeper(out / case, Team()).restore(trainer._training())
+    assert trainer.progress.steps == two_processes.STEPS
+    for name, weight in torch.load(out / f"{case}.pt").items():
+        assert torch.equal(weight, model.state_dict()[name]), name
+    further, _ = trained(case, Team(), ShardedKeeper(out / case, Team()), steps=two_processes.STEPS + 5)
+    unbroken, _ = trained(case, Team(), steps=two_processes.STEPS + 5)
+    np.testing.assert_allclose(further, unbroken[-5:], rtol=0, atol=1e-4)
+
+
+def test_a_state_of_another_recipe_is_refused(of_two):
+    out, _ = of_two
+    recipe = dataclasses.replace(RECIPES["hstu"], learning_rate=0.5)
+    trainer = Trainer(model=model_of("hstu"), data=DATA, recipe=recipe, validate=lambda: 1.0)
+    with pytest.raises(StateError, match="learning_rate"):
+        ShardedKeeper(out / "hstu", Team()).restore(trainer._training())
+
+
+@pytest.mark.parametrize("case", ["hstu", "hllm"])
+def test_parts_of_a_step_add_up_to_it(case, monkeypatch):
+    whole, _ = trained(case, Team())
+    monkeypatch.setitem(RECIPES, case, dataclasses.replace(RECIPES[case], accumulation=3))
+    in_parts, _ = trained(case, Team())
+    np.testing.assert_allclose(in_parts, whole, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", ["hstu", "hllm"])
+def test_bfloat16_changes_the_loss_by_its_digits_and_no_weight_s_type(case, monkeypatch):
+    whole, _ = trained(case, Team())
+    monkeypatch.setitem(RECIPES, case, dataclasses.replace(RECIPES[case], autocast=True))
+    lower, model = trained(case, Team())
+    assert lower != whole
+    np.testing.assert_allclose(lower[:5], whole[:5], rtol=0.05)
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+
+
+def test_accumulation_takes_one_part_at_least():
+    with pytest.raises(ValueError, match="accumulation: 0"):
+        small_recipe(accumulation=0)
