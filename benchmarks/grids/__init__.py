@@ -36,6 +36,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.cell import Cell, check_parts
+from benchmarks.peer import PEER, PEERS
 from persrec import names
 from persrec.names import nearest
 
@@ -251,8 +252,8 @@ def _known_in(layer: str) -> tuple[str, ...] | None:
     known: dict[str, tuple[str, ...]] = {
         "device": names.DEVICES,
         "data": DATA,
-        "backbone": (*names.backbones(), *names.floors()),
-        "compression": (names.NO_COMPRESSION, *names.compressions()),
+        "backbone": (*names.backbones(), *names.floors(), *PEERS),
+        "compression": (names.NO_COMPRESSION, PEER, *names.compressions()),
     }
     return known.get(layer)
 
