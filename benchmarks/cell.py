@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Self
 
-from benchmarks.peer import PEER, PEERS, check_peer
+from benchmarks.peers.part import PEER, PEERS, check_peer
 from persrec import names
 
 ELASTIC_FIELDS = ("elastic_tokens", "elastic_history")  # what an elastic model is trained with, in any order
@@ -128,8 +128,6 @@ class Cell:
         self._check_ranges()
         self._check_plan()
         self._check_elastic()
-        if self.is_peer or self.backbone in PEERS:
-            check_peer(dataclasses.asdict(self))
         self._check_backbone(names.backbones().get(self.backbone))
         compression = names.compressions().get(self.compression)
         if compression is not None:
@@ -145,7 +143,7 @@ class Cell:
 
     @property
     def is_peer(self) -> bool:
-        """Whether it is another library's model (`benchmarks.peer`)."""
+        """Whether it is another library's model (`benchmarks.peers.part`)."""
         return self.compression == PEER
 
     @property
@@ -196,6 +194,9 @@ class Cell:
             raise ValueError(f"key_value_heads: {self.key_value_heads} do not divide the heads, {self.heads}")
 
     def _check_backbone(self, part: names.BackbonePart | None) -> None:
+        if self.is_peer or self.backbone in PEERS:
+            check_peer(dataclasses.asdict(self))
+            return
         is_floor = self.backbone in names.floors()
         if is_floor != self.is_floor:
             floors = ", ".join(names.floors())

@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.cell import Cell
 from benchmarks.measures import COST_KINDS, PEER_COSTS, Kind
-from benchmarks.peer import PEERS, PeerPart
+from benchmarks.peers.part import PEERS, PeerPart
 from persrec import names
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -43,7 +43,9 @@ PEER_PROBES: dict[Kind, str] = {
 }
 PEER_WORKER = "benchmarks.peers.worker"  # runs in the peers' interpreter, so that nothing here imports it
 BESIDE_CONTROL: frozenset[Kind] = frozenset({"control", "training_cost"})  # the kinds that full attention's code makes, too
-LEFT_OUT = frozenset({"persrec.names", "persrec.files", "persrec.commandline", "benchmarks.cell", "benchmarks.peer", "benchmarks.measures"})
+LEFT_OUT = frozenset(
+    {"persrec.names", "persrec.files", "persrec.commandline", "benchmarks.cell", "benchmarks.peers.part", "benchmarks.measures"}
+)
 
 
 def code_digests(cell: Cell, kinds: Iterable[Kind]) -> dict[str, str]:

@@ -36,7 +36,7 @@ from typing import Any
 import msgspec
 
 from benchmarks.cell import Cell, check_parts
-from benchmarks.peer import PEER, PEERS
+from benchmarks.peers.part import PEER, PEERS
 from persrec import names
 from persrec.names import nearest
 

@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.peer import PEERS
 from benchmarks.peers.environment import PeerEnvironmentError, interpreter, set_up
+from benchmarks.peers.part import PEERS
 from persrec.commandline import DONE, Parser, duration, guarded
 
 PROGRAM = "benchmarks.peers"

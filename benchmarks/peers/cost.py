@@ -38,7 +38,9 @@ def measure_peer_cost(cell: Cell, items: int, *, cache_dir: str | None) -> tuple
     metrics: dict[Kind, dict[str, Any]] = {
         "flops": _counted(facts["parameters"]),
         "latency": _timed(percentiles("serve_latency", seconds["serve"])),
-        "request": _timed(percentiles("request_latency", seconds["request"]) | {"requests_per_second": rate(seconds["batch"], cell.batch_size)}),
+        "request": _timed(
+            percentiles("request_latency", seconds["request"]) | {"requests_per_second": rate(seconds["batch"], cell.batch_size)}
+        ),
     }
     return metrics, seconds
 

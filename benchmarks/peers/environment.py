@@ -10,8 +10,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+from benchmarks.cell import Cell
 from benchmarks.peers.pins import NEWEST_PYTHON, PINS
 from persrec.files import write_atomically, writing
 
@@ -48,6 +50,16 @@ def interpreter(cache_dir: Path | str | None) -> Path:
     if not (folder / MARK).is_file():
         raise PeerEnvironmentError(f"peers: no environment in {folder}; make it with: {SETUP}")
     return folder / PYTHON
+
+
+def check_environment(cells: Iterable[Cell], cache_dir: Path | str | None) -> None:
+    """Refuses peers that have no environment: for a command to ask before it starts anything.
+
+    Raises:
+        PeerEnvironmentError: a cell is a peer's, and there is none.
+    """
+    if any(cell.is_peer for cell in cells):
+        interpreter(cache_dir)
 
 
 def set_up(cache_dir: Path | str | None) -> Path:

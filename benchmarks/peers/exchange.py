@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 TASK, ARRAYS, ANSWER, ANSWERED = "task.json", "arrays.npz", "answer.json", "answered.npz"
-PARTS = ("validation", "test")
+PeerWork = Literal["train", "cost"]
+PARTS: tuple[Literal["validation", "test"], ...] = ("validation", "test")
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -34,7 +35,7 @@ class PeerTask:
         best: items of a request's answer.
     """
 
-    work: Literal["train", "cost"]
+    work: PeerWork
     target: str
     items: int
     window: int
@@ -63,18 +64,23 @@ class PeerTask:
     def write(self, folder: Path, arrays: Arrays) -> None:
         """Puts the task, and its arrays, into ``folder``."""
         (folder / TASK).write_text(json.dumps(dataclasses.asdict(self)))
-        np.savez(folder / ARRAYS, **dict(arrays))
+        _write_arrays(folder / ARRAYS, arrays)
 
 
 def write_answer(folder: Path, facts: Mapping[str, Any], arrays: Arrays) -> None:
     """Puts an answer into ``folder``, its facts last: where they are, it is whole."""
-    np.savez(folder / ANSWERED, **dict(arrays))
+    _write_arrays(folder / ANSWERED, arrays)
     (folder / ANSWER).write_text(json.dumps(dict(facts)))
 
 
 def read_answer(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """The facts and the arrays of the answer in ``folder``."""
     return json.loads((folder / ANSWER).read_text()), read_arrays(folder / ANSWERED)
+
+
+def _write_arrays(path: Path, arrays: Arrays) -> None:
+    write: Any = np.savez  # the two versions of numpy differ in what else it takes
+    write(path, **dict(arrays))
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:

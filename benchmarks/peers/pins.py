@@ -1,6 +1,6 @@
 """What the peers' environment holds, to the last package: another pin is another environment, and ages every number of a peer."""
 
-from benchmarks.peer import RECTOOLS
+from benchmarks.peers.part import RECTOOLS
 
 NEWEST_PYTHON = (3, 12)  # that numpy below 2 has wheels for
 PINS = (

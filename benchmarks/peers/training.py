@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from benchmarks.cell import Cell
-from benchmarks.peer import PEERS
 from benchmarks.peers.environment import interpreter
-from benchmarks.peers.exchange import PARTS, PeerTask
+from benchmarks.peers.exchange import PARTS, PeerTask, PeerWork
+from benchmarks.peers.part import PEERS
 from benchmarks.peers.process import run_task
 from persrec import names
 from persrec.commandline import duration
@@ -58,14 +58,15 @@ def train_peer(
     shutil.rmtree(exchanged, ignore_errors=True)
     exchanged.mkdir(parents=True)
     report("training")
+    task = peer_task(cell, data.num_items, "train")
     try:
-        facts, vectors = run_task(python, peer_task(cell, data.num_items, "train"), exchanged_arrays(data), exchanged, _teller(cell, report))
+        facts, vectors = run_task(python, task, exchanged_arrays(data), exchanged, _teller(cell, report))
     finally:
         shutil.rmtree(exchanged, ignore_errors=True)
     return PeerVectors(vectors), facts
 
 
-def peer_task(cell: Cell, items: int, work: Any, **timing: Any) -> PeerTask:
+def peer_task(cell: Cell, items: int, work: PeerWork, **timing: Any) -> PeerTask:
     """What a cell asks of its peer."""
     part = names.find(PEERS, cell.backbone)
     same = ("layers", "heads", "width", "dropout", "negatives", "temperature", "learning_rate", "batch_size", "epochs", "patience", "seed")
@@ -99,10 +100,9 @@ def exchanged_arrays(data: Split) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _before_targets(data: Split, part: Any) -> dict[str, NDArray[Any]]:
+def _before_targets(data: Split, part: Part) -> dict[str, NDArray[Any]]:
     """The past of each target of a part, and the time of its request, which is known when it comes."""
-    known: Part = part
-    past, wanted = data.past(known), data.of(known)
+    past, wanted = data.past(part), data.of(part)
     times = data.sequences.times[data.sequences.offsets[wanted.users] + wanted.positions]
     return {"offsets": past.offsets, "items": past.items, "times": past.times, "query_times": np.asarray(times, dtype=np.int64)}
 

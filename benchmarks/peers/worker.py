@@ -58,7 +58,7 @@ def train(task: PeerTask, arrays: Arrays, say: Say) -> tuple[dict[str, Any], dic
         raise FloatingPointError("diverged in epoch 1: the vectors are no finite numbers")
     model.torch_model.load_state_dict(watch.best_weights)
     facts = {**watch.facts(), "train_seconds": time.perf_counter() - start, "parameters": _parameters(model)}
-    vectors = {part: watch.states(part).numpy() for part in PARTS}
+    vectors: dict[str, NDArray[Any]] = {part: watch.states(part).numpy() for part in PARTS}
     return facts, {"items": watch.item_vectors().numpy(), **vectors}
 
 
@@ -198,6 +198,7 @@ def build(task: PeerTask, watch: Watch | None) -> Any:
     """The untrained peer: RecTools' own recipe of cosines over a temperature and sampled softmax."""
     from pytorch_lightning import Trainer, seed_everything  # noqa: PLC0415 - is in the peers' environment alone
     from pytorch_lightning.callbacks import LambdaCallback  # noqa: PLC0415 - as above
+    from pytorch_lightning.plugins.environments import LightningEnvironment  # noqa: PLC0415 - as above
     from rectools.models.nn.item_net import IdEmbeddingsItemNet  # noqa: PLC0415 - as above
 
     seed_everything(task.seed, workers=True)
@@ -226,6 +227,7 @@ def build(task: PeerTask, watch: Watch | None) -> Any:
         lightning_module_kwargs={"logits_t": task.temperature},
         get_trainer_func=lambda: Trainer(
             max_epochs=task.epochs,
+            plugins=[LightningEnvironment()],  # a cluster's job about it is none of its own
             accelerator="cpu",
             devices=1,
             deterministic=True,
