@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Self
 
+from benchmarks.peers.part import PEER, PEERS, check_peer
 from persrec import names
 
 ELASTIC_FIELDS = ("elastic_tokens", "elastic_history")  # what an elastic model is trained with, in any order
@@ -124,7 +125,8 @@ class Cell:
         for name in ELASTIC_FIELDS:
             object.__setattr__(self, name, tuple(sorted(getattr(self, name))))
         for name, known in _CHOICES.items():
-            one_of(name, getattr(self, name), known)
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"{name}: unknown {value!r}{names.nearest(value, known)}; known: {', '.join(known)}")
         for name, least in _LEAST.items():
             if (value := getattr(self, name)) is not None and value < least:
                 raise ValueError(f"{name}: {value} is less than {least}")
@@ -143,6 +145,11 @@ class Cell:
     def is_floor(self) -> bool:
         """Whether it is a baseline that learns nothing, and so has no model and no cost."""
         return self.compression == names.NO_COMPRESSION
+
+    @property
+    def is_peer(self) -> bool:
+        """Whether it is another library's model (`benchmarks.peers.part`)."""
+        return self.compression == PEER
 
     @property
     def has_quality(self) -> bool:
@@ -192,6 +199,9 @@ class Cell:
             raise ValueError(f"key_value_heads: {self.key_value_heads} do not divide the heads, {self.heads}")
 
     def _check_backbone(self, part: names.BackbonePart | None) -> None:
+        if self.is_peer or self.backbone in PEERS:
+            check_peer(dataclasses.asdict(self))
+            return
         is_floor = self.backbone in names.floors()
         if is_floor != self.is_floor:
             floors = ", ".join(names.floors())
@@ -365,8 +375,8 @@ def check_parts(cell: Cell) -> None:
     Raises:
         ValueError: a name is unknown; the message names the nearest and lists the known.
     """
-    if cell.backbone not in names.floors():
-        known: dict[str, names.Part] = {**names.backbones(), **names.floors()}
+    if cell.backbone not in (*names.floors(), *PEERS):
+        known: dict[str, names.Part] = {**names.backbones(), **names.floors(), **PEERS}
         names.find(known, cell.backbone)
         names.find(names.compressions(), cell.compression)
 
@@ -394,13 +404,3 @@ def blocks_of(plan: str) -> tuple[tuple[int, int], ...]:
 
 def _having(trait: str) -> str:
     return ", ".join(part.name for part in names.compressions().values() if getattr(part, trait))
-
-
-def one_of(name: str, value: object, known: tuple[str, ...]) -> None:
-    """Refuses a value that is not among the known.
-
-    Raises:
-        ValueError: it is not; the message lists them.
-    """
-    if value not in known:
-        raise ValueError(f"{name}: unknown {value!r}{names.nearest(value, known)}; known: {', '.join(known)}")

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cell import Cell
-from benchmarks.measures import COST_KINDS, Kind
+from benchmarks.measures import COST_KINDS, PEER_COSTS, Kind
+from benchmarks.peers.part import PEERS, PeerPart
 from persrec import names
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -35,8 +36,16 @@ PROBES: dict[Kind, str] = {
     "training_cost": "benchmarks.probes.training_cost",
 }
 MODELS = "benchmarks.probes.models"
+PEER_PROBES: dict[Kind, str] = {
+    "training": "benchmarks.peers.training",
+    "evaluation": "benchmarks.peers.quality",
+    **dict.fromkeys(PEER_COSTS, "benchmarks.peers.cost"),
+}
+PEER_WORKER = "benchmarks.peers.worker"  # runs in the peers' interpreter, so that nothing here imports it
 BESIDE_CONTROL: frozenset[Kind] = frozenset({"control", "training_cost"})  # the kinds that full attention's code makes, too
-LEFT_OUT = frozenset({"persrec.names", "persrec.files", "persrec.commandline", "benchmarks.cell", "benchmarks.measures"})
+LEFT_OUT = frozenset(
+    {"persrec.names", "persrec.files", "persrec.commandline", "benchmarks.cell", "benchmarks.peers.part", "benchmarks.measures"}
+)
 
 
 def code_digests(cell: Cell, kinds: Iterable[Kind]) -> dict[str, str]:
@@ -57,7 +66,8 @@ def quality_digests(cell: Cell) -> dict[str, str]:
 
 def cost_kinds(cell: Cell) -> tuple[Kind, ...]:
     """The kinds of cost that a cell has."""
-    return tuple(kind for kind in COST_KINDS if kind != "control" or cell.control)
+    kinds = PEER_COSTS if cell.is_peer else COST_KINDS
+    return tuple(kind for kind in kinds if kind != "control" or cell.control)
 
 
 def cost_digests(cell: Cell) -> dict[str, str]:
@@ -69,6 +79,8 @@ def _parts(cell: Cell, kind: Kind) -> tuple[names.Part, ...]:
     """The parts whose code makes this number."""
     if cell.is_floor:
         parts: list[names.Part] = [names.find(names.floors(), cell.backbone)]
+    elif cell.is_peer:
+        parts = [names.find(PEERS, cell.backbone)]
     else:
         parts = [names.find(names.backbones(), cell.backbone), names.find(names.compressions(), cell.compression)]
         if cell.control and kind in BESIDE_CONTROL:
@@ -79,14 +91,18 @@ def _parts(cell: Cell, kind: Kind) -> tuple[names.Part, ...]:
 
 
 def _modules_of(part: names.Part) -> list[str]:
-    """The module that builds a part, and of a backbone that which builds its item encoder."""
+    """The module that builds a part, and of a backbone that which builds its item encoder; a peer is built elsewhere."""
+    if isinstance(part, PeerPart):
+        return []
     targets = [part.target] + ([names.ITEM_ENCODERS[part.items]] if isinstance(part, names.BackbonePart) else [])
     return [target.partition(":")[0] for target in targets]
 
 
 @functools.cache
 def _digest(kind: Kind, parts: tuple[names.Part, ...]) -> str:
-    roots = [PROBES[kind], MODELS, *(module for part in parts for module in _modules_of(part))]
+    of_peer = any(isinstance(part, PeerPart) for part in parts)
+    probes = [PEER_PROBES[kind], PEER_WORKER] if of_peer else [PROBES[kind], MODELS]
+    roots = [*probes, *(module for part in parts for module in _modules_of(part))]
     hasher = hashlib.sha256("\n".join(json.dumps(part.numbers(), sort_keys=True) for part in parts).encode())
     for module in sorted(imported(roots)):
         hasher.update(f"{module}\0{_module(module)[0]}\0".encode())

@@ -15,6 +15,9 @@ from typing import Any
 
 from benchmarks.cell import Cell, InvalidMeasurementError
 from benchmarks.measures import COST_KINDS, MEASURES, NOTICEABLE_LOAD, Kind, of_kinds
+from benchmarks.peers.cost import measure_peer_cost
+from benchmarks.peers.quality import measure_peer
+from benchmarks.peers.training import train_peer
 from benchmarks.probes.control import measure_control
 from benchmarks.probes.flops import count_flops
 from benchmarks.probes.latency import measure_latency
@@ -31,6 +34,7 @@ from benchmarks.probes.training import padding_share, train
 from benchmarks.probes.training_cost import TrainingSubject, measure_training_cost
 from persrec import names
 from persrec.checkpoints import load_facts, save_checkpoint
+from persrec.checkpoints.folder import read_weights
 from persrec.data import load_dataset
 from persrec.data.ceiling import ceiling
 from persrec.data.interactions import InteractionLog
@@ -69,6 +73,8 @@ def train_model(payload: Mapping[str, Any], report_phase: ReportPhase) -> Answer
     if cell.world_size > 1:
         return {"epochs": train_on_several(payload, report_phase)}
     folder = Path(payload["model_dir"])
+    if cell.is_peer:
+        return _train_peer(cell, split_of(log, cell.split), payload, report_phase)
     model, result = train(cell, log, folder / STATE, code_digest=payload["code_digest"], report=report_phase)
     save_checkpoint(folder, model, {**result.to_dict(), "cell": cell.to_dict(), "code_digest": payload["code_digest"]})
     return {"epochs": len(result.curve)}
@@ -88,6 +94,8 @@ def measure_cell_quality(payload: Mapping[str, Any], report_phase: ReportPhase) 
             quality, answer["raw"]["ranks"] = measure_floor(cell, data)
             answer |= quality
         return {**answer, "seconds": phases.seconds}
+    if cell.is_peer:
+        return _peer_quality(Path(payload["model_dir"]), data, answer, phases)
     with phases.phase("load"):
         folder = Path(payload["model_dir"])
         subject = trained_subject(cell, log, folder)
@@ -109,6 +117,8 @@ def measure_cost(payload: Mapping[str, Any], report_phase: ReportPhase) -> Answe
     """
     cell = _prepared(payload)
     phases = Phases(report=report_phase)
+    if cell.is_peer:
+        return _peer_cost(cell, payload, phases)
     with phases.phase("load"):
         subject = _subject(payload, cell)
         control = _control(subject) if cell.control else None
@@ -130,6 +140,37 @@ def measure_cost(payload: Mapping[str, Any], report_phase: ReportPhase) -> Answe
         if kind != "flops":
             answer["load"][kind] = watch.readings() | gpu.readings()
     return {**answer, "seconds": phases.seconds}
+
+
+def _train_peer(cell: Cell, data: Split, payload: Mapping[str, Any], report_phase: ReportPhase) -> Answer:
+    folder = Path(payload["model_dir"])
+    vectors, facts = train_peer(cell, data, folder, cache_dir=payload["cache_dir"], report=report_phase)
+    save_checkpoint(folder, vectors, {**facts, "cell": cell.to_dict(), "code_digest": payload["code_digest"]})
+    return {"epochs": len(facts["curve"])}
+
+
+def _peer_quality(folder: Path, data: Split, answer: Answer, phases: Phases) -> Answer:
+    """The answer with the quality of a trained peer: its vectors are there, so that its own Python is not needed."""
+    with phases.phase("quality"):
+        quality, answer["raw"]["ranks"] = measure_peer(read_weights(folder), data)
+        facts = _model_facts(folder)
+        answer["model"] = facts | {"cached_joint_gap": None, "validation": facts["best_validation"]}
+        answer |= quality
+        answer["metrics"]["padding_share"] = padding_share(facts["curve"])
+    return {**answer, "seconds": phases.seconds}
+
+
+def _peer_cost(cell: Cell, payload: Mapping[str, Any], phases: Phases) -> Answer:
+    """The kinds of cost that a peer has, all from one process of its own Python."""
+    with phases.phase("load"):
+        items = _load(payload, cell).num_items
+    with phases.phase("request"), LoadWatch() as watch:
+        by_kind, raw = measure_peer_cost(cell, items, cache_dir=payload["cache_dir"])
+    metrics: Answer = {}
+    for kind in (kind for kind in payload["kinds"] if kind in by_kind):
+        metrics |= watch.said(by_kind[kind], above=NOTICEABLE_LOAD) if kind in _TIMED else by_kind[kind]
+    load = {kind: watch.readings() for kind in payload["kinds"] if kind in _TIMED}
+    return {"metrics": metrics, "ledger": [], "load": load, "raw": raw, "seconds": phases.seconds}
 
 
 def untrained_subject(payload: Mapping[str, Any]) -> TrainingSubject:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any
 
 from benchmarks.cell import Cell
+from benchmarks.peers.part import PEER, PEERS
 from benchmarks.text import digest
 from persrec import names
 from persrec.names import Part
@@ -57,20 +58,20 @@ class Titles:
     @classmethod
     def of(cls, parts: Iterable[Part] = ()) -> "Titles":
         """With the declarations of ``parts`` for what is not installed."""
-        installed = (names.backbones(), names.floors(), names.compressions(), names.datasets())
+        installed = (names.backbones(), names.floors(), PEERS, names.compressions(), names.datasets())
         known = [*parts, *(part for by_name in installed for part in by_name.values())]
         return cls(declared=MappingProxyType({(part.kind, part.name): part.title for part in known}))
 
     def backbone(self, cell: Cell) -> str:
         """``HSTU``, or the name of a floor."""
-        kind = "floor" if cell.compression == names.NO_COMPRESSION else "backbone"
+        kind = {names.NO_COMPRESSION: FLOOR, PEER: PEER}.get(cell.compression, "backbone")
         return self._title(kind, cell.backbone)
 
     def kind(self, cell: Cell) -> str:
-        """``PerSRec, elastic``, ``no token``, ``pooling``."""
+        """``PerSRec, elastic``, ``no token``, ``pooling``, ``peer``."""
         key = kind_of(cell)
-        if key == FLOOR:
-            return "floor"
+        if key in (FLOOR, PEER):
+            return key
         if key in (CONTROL, COUNTS_ONLY):
             return _BRIEF[key]
         return self._title("compression", cell.compression) + {ELASTIC: ", elastic", FULL_CACHED: ", KV cache"}.get(key, "")
@@ -183,7 +184,7 @@ def _places_and_changes(cell: Cell) -> list[str]:
 
 def _short(cell: Cell, titles: Titles, several: _Several) -> str:
     kind = kind_of(cell)
-    parts = [titles.backbone(cell)] if several.backbone or kind == FLOOR else []
+    parts = [titles.backbone(cell)] if several.backbone or kind in (FLOOR, PEER) else []
     if kind != FLOOR:
         if kind.startswith("experts"):
             text = f"{cell.tokens} tok"

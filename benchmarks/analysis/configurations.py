@@ -81,6 +81,11 @@ class Configuration:
         return self.cell.is_floor
 
     @property
+    def is_peer(self) -> bool:
+        """Whether it is another library's model, which stands beside ours and is a reference of none."""
+        return self.cell.is_peer
+
+    @property
     def trained(self) -> bool:
         """Whether a trained model stands behind it."""
         return self.cell.training != "none"

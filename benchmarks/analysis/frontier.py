@@ -25,6 +25,7 @@ from persrec.names import CONFIDENCE
 Flags = NDArray[np.bool_]
 HALF_OF_95 = 1.96  # of a normal distribution, in standard deviations
 DRAWN_BY = 20_261_128
+PEERS_STAND_BESIDE = "a peer: the frontier is that of our configurations"
 
 
 def _compress_and_serve(one: Configuration) -> Estimate:
@@ -183,7 +184,9 @@ def frontier(among: Sequence[Configuration], *, cost: str, metric: str, referenc
     entered: list[tuple[Configuration, Estimate, Estimate]] = []
     for one in among:
         price, quality = COSTS[cost](one), one.quality(metric)
-        if price.value is None or quality.value is None:
+        if one.is_peer:
+            excluded.append((one, PEERS_STAND_BESIDE))
+        elif price.value is None or quality.value is None:
             excluded.append((one, f"{metric}: {quality.reason}" if quality.value is None else f"{cost}: {price.reason}"))
         elif one.disagreements():
             excluded.append((one, DISAGREES))

@@ -141,8 +141,8 @@ def untouched(one: Configuration, among: Sequence[Configuration]) -> Configurati
 
 
 def contrasted(among: Sequence[Configuration]) -> list[Configuration]:
-    """Those worth holding against the references: all that learn something, controls and full history among them."""
-    return [one for one in among if not one.is_floor and one.quality(QUALITY_METRICS[0]).value is not None]
+    """Those worth holding against the references: all of ours that learn something, controls and full history among them."""
+    return [one for one in among if not one.is_floor and not one.is_peer and one.quality(QUALITY_METRICS[0]).value is not None]
 
 
 def compare(one: Configuration, among: Sequence[Configuration], metric: str) -> Contrast:

@@ -69,8 +69,8 @@ def _worth(backbone: str, pairs: Sequence[tuple[Configuration, Configuration]], 
 
 
 def floors_above(among: Sequence[Configuration], metric: str) -> list[AboveModels]:
-    """Every floor that lies above a trained model, the best floor first; none where all models rise above all floors."""
-    models = [one for one in among if one.trained and not one.changed and one.quality(metric).value is not None]
+    """Every floor that lies above a trained model of ours, the best floor first; none where all rise above all floors."""
+    models = [one for one in among if one.trained and not one.is_peer and not one.changed and one.quality(metric).value is not None]
     best = best_on_validation(models)
     if best is None:
         return []

@@ -69,7 +69,7 @@ class Comparison:
 def timed_cells(cells: Sequence[Cell]) -> dict[str, Cell]:
     """The cells by key, untrained, without a control and with their own fresh caches: timings depend on none of it.
 
-    Floors have nothing to time, nor have cells that are counted alone.
+    Floors have nothing to time, nor have cells that are counted alone; a peer is no checkout's code.
 
     Raises:
         ValueError: nothing is left.
@@ -77,7 +77,7 @@ def timed_cells(cells: Sequence[Cell]) -> dict[str, Cell]:
     untrained = [
         replace(cell, training="none", elastic_tokens=(), elastic_history=(), ablation="none", staleness=0, control=False)
         for cell in cells
-        if not cell.is_floor and not cell.counted_only
+        if not cell.is_floor and not cell.is_peer and not cell.counted_only
     ]
     if not untrained:
         raise ValueError("--grid: no cell with a model, so there is nothing to time")

@@ -40,6 +40,7 @@ import msgspec
 
 from benchmarks.cell import Cell, check_parts
 from benchmarks.grids.cluster import LANES, ClusterRequest, LaneRequest
+from benchmarks.peers.part import PEER, PEERS
 from persrec import names
 from persrec.names import nearest
 
@@ -284,8 +285,8 @@ def _known_in(layer: str) -> tuple[str, ...] | None:
     known: dict[str, tuple[str, ...]] = {
         "device": names.DEVICES,
         "data": (*DATA, REPEATS),
-        "backbone": (*names.backbones(), *names.floors()),
-        "compression": (names.NO_COMPRESSION, *names.compressions()),
+        "backbone": (*names.backbones(), *names.floors(), *PEERS),
+        "compression": (names.NO_COMPRESSION, PEER, *names.compressions()),
     }
     return known.get(layer)
 

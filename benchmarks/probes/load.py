@@ -3,7 +3,7 @@
 ``benchmarks.compare`` loads this file by its path beside another checkout, so it imports nothing of this project.
 """
 
-import time
+import os
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,12 +28,12 @@ class LoadWatch:
         """Reads the counters."""
         self._before = _load_average()
         self._used, self._total = _machine_seconds()
-        self._own = time.process_time()
+        self._own = _own_seconds()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Reads them again."""
-        own = time.process_time() - self._own
+        own = _own_seconds() - self._own
         used, total = _machine_seconds()
         self._after = _load_average()
         if used is not None and self._used is not None and total > self._total:
@@ -65,6 +65,11 @@ def _load_average() -> float | None:
         return round(float(psutil.getloadavg()[0]), 2)
     except OSError:
         return None
+
+
+def _own_seconds() -> float:
+    """Processor seconds of this process, and of those that it started and that have ended."""
+    return sum(os.times()[:4])
 
 
 def _machine_seconds() -> tuple[float | None, float]:

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from benchmarks.cell import Cell
+from benchmarks.peers.part import PeerPart
 from persrec.names import LEAVE_ONE_OUT, BackbonePart, CompressionPart, DatasetPart, FloorPart, Part
 
 SCHEMA_VERSION = 2
@@ -244,12 +245,13 @@ class Parts:
 
     backbone: BackbonePart | None = None
     floor: FloorPart | None = None
+    peer: PeerPart | None = None
     compression: CompressionPart | None = None
     dataset: DatasetPart | None = None
 
     def all(self) -> Iterator[Part]:
         """Those that there are."""
-        return (part for part in (self.backbone, self.floor, self.compression, self.dataset) if part is not None)
+        return (part for part in (self.backbone, self.floor, self.peer, self.compression, self.dataset) if part is not None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,7 +3,7 @@
 Colour tells the compression and shape the family, so neither is needed to read the other; fill and line style tell the backbone.
 A family looks as its compression's declaration says, that of its records where the compression is not installed here.
 
-A configuration whose model had not converged carries a mark behind its name, so wherever it stands by name, it is marked.
+A configuration whose model had not converged carries a mark behind its name, so wherever it stands by name, it is marked; so does a peer.
 """
 
 import functools
@@ -17,6 +17,7 @@ from typing import Any
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.analysis.trained import not_converged
 from benchmarks.labels import CONTROL, COUNTS_ONLY, ELASTIC, FLOOR, FULL_CACHED, Labels, Titles, kind_of
+from benchmarks.peers.part import PEER
 from persrec import names
 from persrec.names import CompressionPart, Part
 
@@ -31,11 +32,12 @@ COST_NAMES: Mapping[str, str] = MappingProxyType(
     }
 )
 CEILINGS = MappingProxyType({"whole_past": "ceiling, whole past", "last_recent": "exact predictor, recent only"})
-NOT_CONVERGED, UNEQUAL = "\N{DAGGER}", "\N{DOUBLE DAGGER}"
+NOT_CONVERGED, UNEQUAL, PEER_MARK = "\N{DAGGER}", "\N{DOUBLE DAGGER}", "\N{PILCROW SIGN}"
 MEANINGS: Mapping[str, str] = MappingProxyType(
     {
         NOT_CONVERGED: "not converged: a bound stopped the training before its plateau, and longer training may change the number",
         UNEQUAL: "unequal training: the difference may be that of the training, and no verdict rests on it",
+        PEER_MARK: "a peer: another library's model, trained and timed by its own code; it is no reference of our configurations",
     }
 )
 LINE_STYLES = ("-", "--", ":", "-.")
@@ -69,6 +71,7 @@ _VARIANTS: Mapping[str, tuple[str, str, str, str, str]] = MappingProxyType(
         CONTROL: ("P", "✚", "#8e3b87", "#de8fd6", "the experts' layout without a token: the history is hidden"),
         COUNTS_ONLY: ("8", "\N{BLACK SMALL SQUARE}", "#6d28a8", "#c08bf0", "no token, and the counts of the history's items"),
         FULL_CACHED: ("D", "◆", "#c3420d", "#ff8e58", "full attention, the history's keys and values kept"),
+        PEER: ("H", "\N{BLACK HEXAGON}", "#3b3f44", "#c9ced4", "a peer: another library's model, trained by its own code"),
         FLOOR: ("d", "♦", "#5c6670", "#a0aab4", "a baseline that learns nothing"),
     }
 )
@@ -105,7 +108,7 @@ def _places() -> Mapping[str, int]:
     """The order of the families: as compressions are declared, each variant behind its compression, floors last."""
     behind = {"experts": (ELASTIC, CONTROL, COUNTS_ONLY), "full": (FULL_CACHED,)}
     order = [kind for name in names.compressions() for kind in (name, *behind.get(name, ()))]
-    return MappingProxyType({kind: place for place, kind in enumerate([*order, FLOOR])})
+    return MappingProxyType({kind: place for place, kind in enumerate([*order, PEER, FLOOR])})
 
 
 def families(among: Sequence[Configuration]) -> tuple[Family, ...]:
@@ -167,7 +170,7 @@ def in_order(among: Sequence[Configuration]) -> list[Configuration]:
 class Names:
     """The labels of the configurations of one report (`benchmarks.labels`), told apart by their data where these differ too.
 
-    Those whose model had not converged end with `NOT_CONVERGED`.
+    Peers have `PEER_MARK` behind it; those whose model had not converged end with `NOT_CONVERGED`.
     """
 
     long: Mapping[str, str]
@@ -196,5 +199,6 @@ def name_all(among: Sequence[Configuration]) -> Names:
 
 
 def marked(name: str, *ones: Configuration) -> str:
-    """A name of one or several configurations, with the mark where the model of any had not converged."""
-    return f"{name} {NOT_CONVERGED}" if any(not_converged(one) for one in ones) else name
+    """A name of one or several configurations, with the marks where any is a peer, and where the model of any had not converged."""
+    marks = (PEER_MARK * any(one.is_peer for one in ones), NOT_CONVERGED * any(not_converged(one) for one in ones))
+    return " ".join(filter(None, (name, *marks)))

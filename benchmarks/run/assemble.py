@@ -12,6 +12,7 @@ import numpy as np
 from benchmarks.cell import Cell
 from benchmarks.isolation import Outcome
 from benchmarks.measures import COST_KINDS, MEASURES, QUALITY_KINDS, Kind, of_kinds, versions, versions_of
+from benchmarks.peers.part import PEERS
 from benchmarks.records import (
     WORST_FIRST,
     Cost,
@@ -208,6 +209,7 @@ def parts_of(cell: Cell) -> Parts:
     return Parts(
         backbone=names.backbones().get(cell.backbone),
         floor=names.floors().get(cell.backbone),
+        peer=PEERS.get(cell.backbone),
         compression=names.compressions().get(cell.compression),
         dataset=names.dataset_part(cell.dataset),
     )

@@ -18,6 +18,7 @@ from benchmarks.grids.selection import select, selecting
 from benchmarks.keys import Catalogue, model_key
 from benchmarks.labels import Labels
 from benchmarks.lock import Holder, locked
+from benchmarks.peers.environment import check_environment
 from benchmarks.records import FINDINGS, Origin, Record, load_records
 from benchmarks.run.jobs import SweepSettings, Work
 from benchmarks.run.local import Executor, LocalExecutor
@@ -161,6 +162,7 @@ def _validated(options: argparse.Namespace) -> Call:
     for name, size in dict.fromkeys((cell.dataset, cell.dataset_size) for cell in cells):
         check_sources(files.get(name, name), size=size, data_dir=options.data_dir, cache_dir=options.cache_dir)
         digests[name, size] = dataset_digest(files.get(name, name), size=size, data_dir=options.data_dir)
+    check_environment(() if options.list else cells, options.cache_dir)
     datasets = list(dict.fromkeys(cell.dataset for cell in cells))
     out = options.out or Path("results") / f"{grid.name}-{datasets[0] if len(datasets) == 1 else 'mixed'}-{device}"
     check_out(out)

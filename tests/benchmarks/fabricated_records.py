@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.analysis.configurations import Configuration, configurations
 from benchmarks.cell import Cell
 from benchmarks.keys import Catalogue, cell_key, cost_key, cost_shape, quality_key
+from benchmarks.peers.part import PEERS
 from benchmarks.records import Record, record_of
 from persrec import names
 
@@ -26,7 +27,7 @@ def hit_rate(cell: Cell) -> float:
     known = np.log2(cell.history + cell.recent) * 0.02
     kept = {"full": 1.0, "none": 0.0, "recent": 0.12, "pooling": 0.25 + 0.1 * np.log2(1 + cell.tokens)}
     share = kept.get(cell.compression, 0.15 + 0.17 * np.log2(1 + cell.tokens))
-    return float(0.1 + _BACKBONE_LIFT[cell.backbone] + known * min(share, 1.02))
+    return float(0.1 + _BACKBONE_LIFT.get(cell.backbone, 0.0) + known * min(share, 1.02))
 
 
 def user_values(cell: Cell) -> dict[str, np.ndarray]:
@@ -94,6 +95,8 @@ def cost_metrics(cell: Cell) -> dict[str, dict[str, Any]]:
         "serve_energy_j": metric(None, "joule", method="no device that reports its energy", n=0),
         "padding_share": metric(0.21, "ratio"),
     }
+    if cell.is_peer:  # its passes are not counted
+        return {name: one for name, one in made.items() if name.startswith("serve_latency") or name in ("parameters", "cache_bytes")}
     for name in ("full", "compress", "serve"):
         flops = made[f"{name}_flops"]["value"]
         made[f"{name}_visible_flops"] = metric(flops * 0.8, "flop")
@@ -157,8 +160,8 @@ def provenance() -> dict[str, Any]:
 
 
 def parts_of(cell: Cell) -> dict[str, Any]:
-    found = {"backbone": names.backbones(), "floor": names.floors(), "dataset": names.datasets()}
-    wanted = {"backbone": cell.backbone, "floor": cell.backbone, "dataset": cell.dataset}
+    found = {"backbone": names.backbones(), "floor": names.floors(), "peer": PEERS, "dataset": names.datasets()}
+    wanted = {"backbone": cell.backbone, "floor": cell.backbone, "peer": cell.backbone, "dataset": cell.dataset}
     parts = {kind: by_name[wanted[kind]].to_dict() for kind, by_name in found.items() if wanted[kind] in by_name}
     compression = names.compressions().get(cell.compression)
     return parts | ({"compression": compression.to_dict()} if compression else {})

@@ -12,6 +12,7 @@ from benchmarks.report.opening import worth_in_words
 from benchmarks.report.peers import Peers
 from benchmarks.report.sections import Group, Section, section, where_there_is_one
 from benchmarks.report.tables import experiments
+from benchmarks.report.tables.beside import beside_table
 from benchmarks.report.tables.contrasts import comparison_table
 from benchmarks.report.tables.elastic import elastic_table
 from benchmarks.report.tables.rivals import rivals_table
@@ -31,8 +32,10 @@ def comparison_section(groups_of_peers: Sequence[Peers]) -> Section:
 
 def _compared(peers: Peers) -> Group:
     members = contrasted(peers.configurations)
+    others = beside_table(peers.configurations, peers.names, key=f"beside-{peers.key}")
     if not members:
-        return Group(title=peers.title, texts=("No trained configuration has a quality here, so there is nothing to compare.",))
+        nothing = "No trained configuration of ours has a quality here, so there is nothing to compare."
+        return Group(title=peers.title, texts=(nothing,), tables=(others,) if others else ())
     widest = max(one.window for one in members)
     longest = [one for one in peers.configurations if one.window == widest or one.cell.compression == "recent"]
     forest = forest_figure(longest, peers.names, key=f"contrasts-{peers.key}", where=peers.title)
@@ -59,7 +62,7 @@ def _compared(peers: Peers) -> Group:
         title=peers.title,
         points=tuple(_does_history_pay(every, peers.configurations, peers.names)),
         drawings=(forest,) if forest else (),
-        tables=tuple(table for table in (worth, floors, *tables, equal, elastic) if table),
+        tables=tuple(table for table in (worth, floors, *tables, equal, elastic, others) if table),
     )
 
 

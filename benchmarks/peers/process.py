@@ -1,0 +1,65 @@
+"""Runs a task in the peers' Python, in a process that ends with ours."""
+
+import json
+import subprocess
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from benchmarks.peers.environment import surroundings
+from benchmarks.peers.exchange import ANSWER, Arrays, PeerTask, read_answer
+
+WORKER = "benchmarks.peers.worker"
+PROJECT = Path(__file__).resolve().parents[2]
+PACKAGES = ("benchmarks", "persrec")  # of which the worker takes what needs torch and numpy alone
+
+
+def run_task(
+    python: Path, task: PeerTask, arrays: Arrays, folder: Path, say: Callable[[Mapping[str, Any]], None]
+) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """The facts and the arrays that a task comes to.
+
+    Args:
+        python: the peers' interpreter.
+        task: what to do.
+        arrays: of what.
+        folder: for what is exchanged, empty.
+        say: told each line that the worker says meanwhile.
+
+    Raises:
+        MemoryError: the worker ran out of memory.
+        RuntimeError: it ended without an answer; the message is its own, where it has one.
+    """
+    task.write(folder, arrays)
+    process = subprocess.Popen(
+        [str(python), "-m", WORKER, str(folder)],
+        cwd=folder,
+        env={**surroundings(), "PYTHONPATH": str(_our_code(folder)), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    error = None
+    with process:
+        assert process.stdout is not None  # noqa: S101 - it is a pipe
+        for line in process.stdout:
+            said = json.loads(line)
+            error = said.get("error", error)
+            if error is None:
+                say(said)
+    if error is not None:
+        raise (MemoryError if error["type"] == "MemoryError" else RuntimeError)(f"peers: {error['type']}: {error['message']}")
+    if process.returncode or not (folder / ANSWER).is_file():
+        raise RuntimeError(f"peers: the worker ended with exit code {process.returncode} and without an answer")
+    return read_answer(folder)
+
+
+def _our_code(folder: Path) -> Path:
+    """A folder with our two packages and nothing else: what lies beside them where they are installed is of another numpy."""
+    code = folder / "code"
+    code.mkdir()
+    for package in PACKAGES:
+        (code / package).symlink_to(PROJECT / package, target_is_directory=True)
+    return code

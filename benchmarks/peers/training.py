@@ -1,0 +1,115 @@
+"""Trains the model of a peer's cell: our split goes to the peers' Python, and vectors of users and items come back."""
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from benchmarks.cell import Cell
+from benchmarks.peers.environment import interpreter
+from benchmarks.peers.exchange import PARTS, PeerTask, PeerWork
+from benchmarks.peers.part import PEERS
+from benchmarks.peers.process import run_task
+from persrec import names
+from persrec.commandline import duration
+from persrec.data.splits import Part, Split
+
+EXCHANGE = "exchange"  # the folder beside a model that is not there yet
+
+
+class PeerVectors(nn.Module):
+    """What is kept of a trained peer: item vectors, and vectors of the users before each target. Its weights are not."""
+
+    items: torch.Tensor
+    validation: torch.Tensor
+    test: torch.Tensor
+
+    def __init__(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+        """Of the arrays ``items`` ``[V, D]``, ``validation`` and ``test`` ``[E, D]``."""
+        super().__init__()
+        for name in ("items", *PARTS):
+            self.register_buffer(name, torch.from_numpy(arrays[name]))
+
+
+def train_peer(
+    cell: Cell, data: Split, folder: Path, *, cache_dir: str | None, report: Callable[[str], None]
+) -> tuple[PeerVectors, dict[str, Any]]:
+    """The vectors of the cell's trained peer, and how the training went, in the names of `persrec.training.TrainingResult`.
+
+    A training that is stopped begins anew: RecTools keeps no state between epochs here.
+
+    Args:
+        cell: the cell.
+        data: its split; the peer gets no test target.
+        folder: the model's, where files are exchanged meanwhile.
+        cache_dir: where the peers' environment is; None is the default place.
+        report: told how far the training is.
+
+    Raises:
+        PeerEnvironmentError: there is no such environment.
+    """
+    python = interpreter(cache_dir)
+    exchanged = folder / EXCHANGE
+    shutil.rmtree(exchanged, ignore_errors=True)
+    exchanged.mkdir(parents=True)
+    report("training")
+    task = peer_task(cell, data.num_items, "train")
+    try:
+        facts, vectors = run_task(python, task, exchanged_arrays(data), exchanged, _teller(cell, report))
+    finally:
+        shutil.rmtree(exchanged, ignore_errors=True)
+    return PeerVectors(vectors), facts
+
+
+def peer_task(cell: Cell, items: int, work: PeerWork, **timing: Any) -> PeerTask:
+    """What a cell asks of its peer."""
+    part = names.find(PEERS, cell.backbone)
+    same = ("layers", "heads", "width", "dropout", "negatives", "temperature", "learning_rate", "batch_size", "epochs", "patience", "seed")
+    return PeerTask(
+        work=work,
+        target=part.target,
+        items=items,
+        window=cell.history + cell.recent,
+        threads=cell.threads,
+        request_time=cell.time_bias,
+        **{name: getattr(cell, name) for name in same},
+        **timing,
+    )
+
+
+def exchanged_arrays(data: Split) -> dict[str, NDArray[Any]]:
+    """The training part, and what is known before each target; of the validation its targets too, by which the training is stopped."""
+    sequences, ends = data.sequences, data.train_ends
+    counts = np.asarray(ends, dtype=np.int64)
+    rows = np.arange(counts.sum()) + np.repeat(sequences.offsets[:-1] - np.cumsum(counts) + counts, counts)
+    arrays: dict[str, NDArray[Any]] = {
+        "train_users": np.repeat(np.arange(len(sequences)), counts),
+        "train_items": np.asarray(sequences.items[rows], dtype=np.int64),
+        "train_times": np.asarray(sequences.times[rows], dtype=np.int64),
+        "exclude_seen": np.array(data.exclude_seen),
+        "validation_targets": data.targets("validation"),
+        "validation_users": data.validation.users,
+    }
+    for part in PARTS:
+        arrays |= {f"{part}_{name}": array for name, array in _before_targets(data, part).items()}
+    return arrays
+
+
+def _before_targets(data: Split, part: Part) -> dict[str, NDArray[Any]]:
+    """The past of each target of a part, and the time of its request, which is known when it comes."""
+    past, wanted = data.past(part), data.of(part)
+    times = data.sequences.times[data.sequences.offsets[wanted.users] + wanted.positions]
+    return {"offsets": past.offsets, "items": past.items, "times": past.times, "query_times": np.asarray(times, dtype=np.int64)}
+
+
+def _teller(cell: Cell, report: Callable[[str], None]) -> Callable[[Mapping[str, Any]], None]:
+    def say(epoch: Mapping[str, Any]) -> None:
+        left = duration(epoch["seconds"] * (cell.epochs - epoch["epoch"]))
+        report(f"epoch {epoch['epoch']} of at most {cell.epochs}, validation ndcg@10 {epoch['validation']:.4f}, at most {left} left")
+
+    return say

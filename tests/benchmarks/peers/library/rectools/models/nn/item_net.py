@@ -1,0 +1,2 @@
+class IdEmbeddingsItemNet:
+    pass
