@@ -9,22 +9,11 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from benchmarks.peers.part import PEER, PEERS, check_peer
+from benchmarks.settings import CHOICES, LATER_FIELDS, LEAST
 from persrec import names
 
 ELASTIC_FIELDS = ("elastic_tokens", "elastic_history")  # what an elastic model is trained with, in any order
-_LEAST = {
-    name: least
-    for least, settings in (
-        (0, ("history", "tokens", "seed", "warmup_steps", "staleness")),
-        (1, ("recent", "segments", "layers", "heads", "item_layers", "width", "negatives", "epochs", "patience", "batch_size", "threads")),
-        (1, ("recent_weight_steps", "targets_per_step", "catalogue", "world_size", "accumulation", *names.OPTIONAL_SIZES)),
-    )
-    for name in settings
-}
-_CHOICES = {
-    "training": names.TRAININGS, "serving": names.SERVINGS, "cache_dtype": names.CACHE_PRECISIONS,
-    "ablation": tuple(names.ABLATIONS), "device": names.DEVICES, "dtype": names.PRECISIONS, "split": names.SPLITS, "counts": names.COUNTS,
-}  # fmt: skip
+_FLOATS = ("learning_rate", "item_learning_rate", "expert_learning_rate", "temperature", "weight_decay", "recent_weight", "dropout")
 MOST_SEEDS = 2**63  # what torch and numpy both take
 
 
@@ -56,6 +45,7 @@ class Cell:
     ends before the recent ones begin.
 
     ``counts`` says of which of a user's own items the output adds counts (`persrec.counting`); the history's are kept beside its cache.
+    ``expert_start`` says what expert tokens are before the first layer (`persrec.compression.experts`).
     ``request_time`` says whether a backbone that reads times is told when a request comes; without, it is time-free.
 
     Settings of training are as in `persrec.training.Recipe`, by ``world_size`` processes; ``targets_per_step`` None is as many as
@@ -114,20 +104,22 @@ class Cell:
     catalogue: int | None = None
     counts: str = "none"
     request_time: bool = True
+    expert_start: str = "learnt"
+    expert_learning_rate: float | None = None
     world_size: int = 1
     accumulation: int = 1
     autocast: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "item_learning_rate", "temperature", "weight_decay", "recent_weight", "dropout"):
+        for name in _FLOATS:
             if isinstance(getattr(self, name), int):  # 1 and 1.0 are one setting, with one key
                 object.__setattr__(self, name, float(getattr(self, name)))
         for name in ELASTIC_FIELDS:
             object.__setattr__(self, name, tuple(sorted(getattr(self, name))))
-        for name, known in _CHOICES.items():
+        for name, known in CHOICES.items():
             if (value := getattr(self, name)) not in known:
                 raise ValueError(f"{name}: unknown {value!r}{names.nearest(value, known)}; known: {', '.join(known)}")
-        for name, least in _LEAST.items():
+        for name, least in LEAST.items():
             if (value := getattr(self, name)) is not None and value < least:
                 raise ValueError(f"{name}: {value} is less than {least}")
         self._check_ranges()
@@ -182,7 +174,7 @@ class Cell:
         return self.targets_per_step or self.batch_size * (self.model_history + self.recent)
 
     def _check_ranges(self) -> None:
-        for name in ("learning_rate", "temperature", "item_learning_rate"):
+        for name in ("learning_rate", "temperature", "item_learning_rate", "expert_learning_rate"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name}: {value}; expected a finite number above 0")
@@ -279,6 +271,9 @@ class Cell:
                 raise ValueError(f"{name}: {list(values)} with {came}; expected one of {_having(trait)}")
 
     def _check_serving(self, part: names.CompressionPart) -> None:
+        for name in ("expert_start", "expert_learning_rate"):
+            if (value := getattr(self, name)) != DEFAULTS[name] and not part.takes_plans:
+                raise ValueError(f"{name}: {value!r} with compression {part.name!r}, which has no experts; expected {DEFAULTS[name]!r}")
         came = f"{self.serving!r} with compression {part.name!r}"
         if self.serving != "recompute" and part.chooses_at_request:
             raise ValueError(f"serving: {came}, which chooses when a request comes; expected 'recompute'")
@@ -359,13 +354,6 @@ class Cell:
 DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {field.name: field.default for field in dataclasses.fields(Cell) if field.default is not dataclasses.MISSING}
 )
-# settings that came after the first records, and what they were then: a record that does not name them had these
-LATER_FIELDS: Mapping[str, Any] = MappingProxyType({
-    "key_value_heads": None, "feed_forward": None, "control": False, "counted_only": False, "copying_start": False,
-    "recent_weight": 0.0, "moving_windows": False, "item_learning_rate": None, "elastic_history": (), "targets_per_step": None,
-    "recent_weight_steps": 1000, "split": names.LEAVE_ONE_OUT, "catalogue": None, "counts": "none", "request_time": True,
-    "world_size": 1, "accumulation": 1, "autocast": False,
-})  # fmt: skip
 EVALUATION_FIELDS = ("cache_dtype", "ablation", "staleness")
 
 

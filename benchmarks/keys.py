@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.cell import EVALUATION_FIELDS, LATER_FIELDS, Cell
+from benchmarks.cell import EVALUATION_FIELDS, Cell
 from benchmarks.measures import COST_KINDS, QUALITY_KINDS, versions_of
+from benchmarks.settings import LATER_FIELDS
 from benchmarks.text import digest
 from persrec import names
 
@@ -19,15 +20,16 @@ MODEL_FIELDS = (
     "time_bias", "learning_rate", "warmup_steps", "decays",
     "weight_decay", "temperature", "negatives", "epochs", "patience", "batch_size", "seed", "device", "dtype",
     "threads", "copying_start", "recent_weight", "moving_windows", "item_learning_rate", "elastic_history",
-    "targets_per_step", "recent_weight_steps", "split", "counts", "request_time", "world_size", "accumulation", "autocast",
+    "targets_per_step", "recent_weight_steps", "split", "counts", "request_time", "expert_start", "expert_learning_rate",
+    "world_size", "accumulation", "autocast",
 )  # fmt: skip
 SERVED_FIELDS = ("tokens", "serving", *EVALUATION_FIELDS)
 SHAPE_FIELDS = (
     "backbone", "compression", "history", "recent", "segments", "tokens", "plan", "serving", "cache_dtype", "layers", "heads",
     "item_layers", "width", "key_value_heads", "feed_forward", "dropout", "time_bias", "negatives", "batch_size", "device",
-    "dtype", "threads", "control", "counted_only", "catalogue", "counts", "request_time",
+    "dtype", "threads", "control", "counted_only", "catalogue", "counts", "request_time", "expert_start",
 )  # fmt: skip
-_LATER_SHAPE = ("counts", "request_time")  # the first costs did not name them
+_LATER_SHAPE = ("counts", "request_time", "expert_start")  # the first costs did not name them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -29,17 +29,15 @@ import itertools
 import math
 import random
 import tomllib
-import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from benchmarks.cell import Cell, check_parts
 from benchmarks.grids.cluster import LANES, ClusterRequest, LaneRequest
+from benchmarks.grids.values import as_table, shown, table_of, typed_value
 from benchmarks.peers.part import PEER, PEERS
 from persrec import names
 from persrec.names import nearest
@@ -59,7 +57,6 @@ DATA = ("small", "large")
 REPEATS = "repeats"  # data whose users may take an item again, other than the grid's own
 OWN = "own"  # of a sweep: for the grid's own dataset, and for no other
 
-Typed = typing.TypeVar("Typed")
 Settings = dict[str, Any]
 
 
@@ -103,12 +100,12 @@ class Limits:
 
     def __post_init__(self) -> None:
         if not 0 < self.processes <= MOST_PROCESSES:
-            raise ValueError(f"processes: {_shown(self.processes)}; expected 1 to {MOST_PROCESSES}")
+            raise ValueError(f"processes: {shown(self.processes)}; expected 1 to {MOST_PROCESSES}")
         for name in ("training_seconds", "cell_seconds"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: {getattr(self, name)}; expected a number above 0, or inf for no limit")
         if self.address_space_bytes is not None and not 0 < self.address_space_bytes < 2**63:
-            raise ValueError(f"address_space_bytes: {_shown(self.address_space_bytes)}; expected a whole number above 0 and below 2^63")
+            raise ValueError(f"address_space_bytes: {shown(self.address_space_bytes)}; expected a whole number above 0 and below 2^63")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -233,30 +230,30 @@ def _read(path: Path) -> _File:
         raise ValueError(f"{path}: no [[sweep]], so the grid holds no cell")
     return _File(
         path=path,
-        description=_typed(f"{path}: description", content.get("description", ""), str),
+        description=typed_value(f"{path}: description", content.get("description", ""), str),
         defaults=_settings(f"{path}: [defaults]", content.get("defaults", {})),
         layers={layer: _layer(path, layer, content.get(layer, {})) for layer in LAYERS},
         sweeps=sweeps,
         estimate=_estimates(path, content.get("estimate", {})),
-        limits=_table(f"{path}: [limits]", content.get("limits", {}), Limits),
+        limits=table_of(f"{path}: [limits]", content.get("limits", {}), Limits),
         cluster=_cluster(path, content.get("slurm", {})),
     )
 
 
 def _estimates(path: Path, tables: object) -> dict[str, Durations]:
     """Durations by kind of data."""
-    own = dict(_as_table(f"{path}: [estimate]", tables, "a table of seconds"))
+    own = dict(as_table(f"{path}: [estimate]", tables, "a table of seconds"))
     more = own.pop("large", {})
-    large = own | _as_table(f"{path}: [estimate.large]", more, "a table of seconds")
-    return {"small": _table(f"{path}: [estimate]", own, Durations), "large": _table(f"{path}: [estimate.large]", large, Durations)}
+    large = own | as_table(f"{path}: [estimate.large]", more, "a table of seconds")
+    return {"small": table_of(f"{path}: [estimate]", own, Durations), "large": table_of(f"{path}: [estimate.large]", large, Durations)}
 
 
 def _cluster(path: Path, tables: object) -> ClusterRequest:
     """What is asked for in each lane: its own table over that of all lanes."""
-    common = dict(_as_table(f"{path}: [slurm]", tables, "a table of what a cluster is asked for"))
-    own = {lane: (where := f"{path}: [slurm.{lane}]", _as_table(where, common.pop(lane, {}), "a table")) for lane in LANES}
-    _table(f"{path}: [slurm]", common, LaneRequest)
-    return ClusterRequest(**{lane: _table(where, common | table, LaneRequest) for lane, (where, table) in own.items()})
+    common = dict(as_table(f"{path}: [slurm]", tables, "a table of what a cluster is asked for"))
+    own = {lane: (where := f"{path}: [slurm.{lane}]", as_table(where, common.pop(lane, {}), "a table")) for lane in LANES}
+    table_of(f"{path}: [slurm]", common, LaneRequest)
+    return ClusterRequest(**{lane: table_of(where, common | table, LaneRequest) for lane, (where, table) in own.items()})
 
 
 def _toml(path: Path) -> dict[str, Any]:
@@ -274,7 +271,7 @@ def _toml(path: Path) -> dict[str, Any]:
 
 def _layer(path: Path, layer: str, tables: object) -> dict[str, Settings]:
     known = _known_in(layer)
-    for name in _as_table(f"{path}: {layer}", tables, f"tables such as [{layer}.NAME]"):
+    for name in as_table(f"{path}: {layer}", tables, f"tables such as [{layer}.NAME]"):
         if known is not None and name not in known:
             raise ValueError(f"{path}: [{layer}.{name}]: unknown {layer}{nearest(name, known)}; known: {', '.join(known)}")
     return {name: _settings(f"{path}: [{layer}.{name}]", settings) for name, settings in typing.cast("Settings", tables).items()}
@@ -292,18 +289,18 @@ def _known_in(layer: str) -> tuple[str, ...] | None:
 
 
 def _settings(where: str, settings: object) -> Settings:
-    table = _as_table(where, settings, "a table of cell settings")
+    table = as_table(where, settings, "a table of cell settings")
     return {name: _setting(where, name, value) for name, value in table.items()}
 
 
 def _only(where: str, sweep: object) -> tuple[Settings, set[str]]:
     """A sweep without its ``only``, and the device and the data that it is for, all of which must be so; of an empty set all are."""
-    settings = dict(_as_table(where, sweep, "a table of cell settings"))
+    settings = dict(as_table(where, sweep, "a table of cell settings"))
     only = settings.pop("only", [])
     wanted, known = only if isinstance(only, list) else [only], (*names.DEVICES, *DATA, REPEATS, OWN)
     for one in wanted:
         if one not in known:
-            raise ValueError(f"{where}: only: {_shown(one)}; expected one of: {', '.join(known)}")
+            raise ValueError(f"{where}: only: {shown(one)}; expected one of: {', '.join(known)}")
     return settings, set(wanted)
 
 
@@ -360,58 +357,10 @@ def _setting(where: str, name: str, value: object) -> Any:
     """The value of a cell's setting, in its type."""
     _check_name(where, name)
     where = f"{where}: {name}"
-    setting = _typed(where, value, SETTINGS[name])
+    setting = typed_value(where, value, SETTINGS[name])
     if isinstance(setting, float) and not math.isfinite(setting):
         raise ValueError(f"{where}: {setting}; expected a finite number")
     for number in setting if isinstance(setting, tuple) else (setting,):
         if isinstance(number, int) and name != "seed" and number > LARGEST_SIZE:
-            raise ValueError(f"{where}: {_shown(number)}; expected at most {LARGEST_SIZE}")
+            raise ValueError(f"{where}: {shown(number)}; expected at most {LARGEST_SIZE}")
     return setting
-
-
-def _table(where: str, values: object, kind: type[Typed]) -> Typed:
-    hints = typing.get_type_hints(kind)
-    typed: Settings = {}
-    for name, value in _as_table(where, values, f"a table with: {', '.join(hints)}").items():
-        if name not in hints:
-            raise ValueError(f"{where}: unknown {name!r}{nearest(name, hints)}; known: {', '.join(hints)}")
-        typed[name] = _typed(f"{where}: {name}", value, hints[name])
-    try:
-        return kind(**typed)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
-
-
-def _typed(where: str, value: object, hint: Any) -> Any:
-    """``value`` in the type ``hint``: an int may stand for a float, a list for a tuple."""
-    try:
-        return msgspec.convert(value, hint)
-    except (ValueError, OverflowError) as error:  # a number that no float can hold
-        raise ValueError(f"{where}: {_shown(value)} is {type(value).__name__}; expected {type_name(hint)}") from error
-
-
-def _as_table(where: str, value: object, expected: str) -> Settings:
-    if not isinstance(value, dict):
-        raise ValueError(f"{where} is {_shown(value)}; expected {expected}")  # noqa: TRY004 - a file's content is input, not a type error
-    return value
-
-
-def kinds(hint: Any) -> tuple[type, ...]:
-    """The types that a setting may have."""
-    return typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-
-
-def type_name(hint: Any) -> str:
-    """A setting's types, for a message."""
-    if hint == tuple[int, ...]:
-        return "a list of int"
-    return " or ".join("none" if kind is types.NoneType else kind.__name__ for kind in kinds(hint))
-
-
-def _shown(value: object) -> str:
-    """A value for a message, cut where it is long."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # a number of thousands of digits, tables in tables
-        return f"a very large {type(value).__name__}"
-    return text if len(text) <= 80 else f"{text[:77]}..."

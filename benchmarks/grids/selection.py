@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.cell import Cell
-from benchmarks.grids import SETTINGS, kinds, type_name
+from benchmarks.grids import SETTINGS
+from benchmarks.grids.values import kinds, type_name
 from persrec.names import nearest
 
 NONE = "none"  # how ``--select`` writes a setting without a value

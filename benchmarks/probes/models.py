@@ -108,6 +108,7 @@ def _compression_of(cell: Cell, categories: NDArray[np.int64] | None) -> Compres
         tokens=cell.model_tokens,
         width=cell.width,
         plan=cell.plan if cell.plan in names.PLANS else blocks_of(cell.plan),
+        expert_start=cell.expert_start,
         categories=categories,
     )
     return build_compression(cell.compression, settings)

@@ -103,6 +103,7 @@ def recipe(cell: Cell, *, token_counts: tuple[int, ...] | None = None) -> Recipe
     return Recipe(
         learning_rate=cell.learning_rate,
         item_learning_rate=cell.item_learning_rate,
+        expert_learning_rate=cell.expert_learning_rate,
         warmup_steps=cell.warmup_steps,
         decays=cell.decays,
         weight_decay=cell.weight_decay,

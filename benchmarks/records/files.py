@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
 
-from benchmarks.cell import LATER_FIELDS, Cell
+from benchmarks.cell import Cell
 from benchmarks.records.types import (
     LATER_DATA_FACTS,
     LATER_FACTS,
@@ -21,6 +21,7 @@ from benchmarks.records.types import (
     Cost,
     Record,
 )
+from benchmarks.settings import LATER_FIELDS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from benchmarks.cell import DEFAULTS, LATER_FIELDS, Cell
+from benchmarks.cell import DEFAULTS, Cell
 from benchmarks.keys import cell_key
 from benchmarks.measures import MEASURES, versions
+from benchmarks.settings import LATER_FIELDS
 from benchmarks.text import canonical, digest
 
 CELL = Cell(backbone="hstu", compression="experts", history=224, tokens=4, segments=2, dropout=0.2)
@@ -27,7 +28,8 @@ OTHER = {
     "key_value_heads": 1, "feed_forward": 96, "control": True, "counted_only": True,
     "copying_start": True, "recent_weight": 5e-324, "moving_windows": True, "item_learning_rate": 1e-4, "elastic_history": (224,),
     "targets_per_step": 7, "recent_weight_steps": 7, "split": "temporal", "catalogue": 50,
-    "counts": "all", "request_time": False,
+    "counts": "all", "request_time": False, "expert_start": "pooled", "expert_learning_rate": 1e-4,
+    "world_size": 2, "accumulation": 2, "autocast": True,
 }  # fmt: skip
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
@@ -112,7 +114,8 @@ THEN = {
     "key_value_heads": None, "feed_forward": None, "control": False, "counted_only": False, "copying_start": False,
     "recent_weight": 0.0, "moving_windows": False, "item_learning_rate": None, "elastic_history": (),
     "targets_per_step": None, "recent_weight_steps": 1000, "split": "leave-one-out", "catalogue": None,
-    "counts": "none", "request_time": True,
+    "counts": "none", "request_time": True, "expert_start": "learnt", "expert_learning_rate": None,
+    "world_size": 1, "accumulation": 1, "autocast": False,
 }  # fmt: skip
 
 
