@@ -1,12 +1,14 @@
 """The command line of ``advise``: what it says, its JSON, its exit codes, and what it refuses."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from fabricated_records import fabricate, write
 
 from benchmarks.advise.command import main
+from benchmarks.advise.prices import read_prices
 from benchmarks.cell import Cell
 
 FULL = Cell(backbone="hstu", compression="full")
@@ -51,6 +53,13 @@ def test_a_fleet_is_said_with_every_assumption(run, tmp_path, capsys):
     assert "EUR a month" in said
     assert "10.8 requests a refresh" in said
     assert said.partition("Assumed:\n")[2].count("\n- ") >= 7
+
+
+def test_the_prices_of_the_page_are_a_file_of_prices(tmp_path):
+    page = (Path(__file__).resolve().parents[3] / "docs" / "advise.md").read_text()
+    (tmp_path / "prices.toml").write_text(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)[0])
+    machine = read_prices(tmp_path / "prices.toml")
+    assert (machine.cores, machine.memory_bytes, machine.currency) == (8, 32 * 2**30, "EUR")
 
 
 def test_without_prices_the_machine_is_the_one_that_was_measured(run, capsys):
