@@ -47,4 +47,4 @@ def test_a_notebook_is_committed_without_outputs(notebook):
 
 def test_every_committed_report_can_be_reached_from_the_pages():
     page = (PROJECT / "docs" / "reports.md").read_text()
-    assert [path.name for path in sorted((PROJECT / "reports").glob("*.html")) if f"(reports/{path.name})" not in page] == []
+    assert [path.name for path in sorted((PROJECT / "reports").glob("*.html")) if f"(../reports/{path.name})" not in page] == []
