@@ -84,7 +84,7 @@ def _main(options: argparse.Namespace) -> int:
     answers, fits = [], False
     for peers in groups:
         advice = advise(peers.members, asked.budget, chosen=peers.chosen)
-        print("\n".join(_lines(advice, peers, asked)), end="\n\n" if peers is not groups[-1] else "\n")
+        print("\n".join(_printable(line) for line in _lines(advice, peers, asked)), end="\n\n" if peers is not groups[-1] else "\n")
         answers.append({"data": peers.title, **to_values(advice, peers.members, most=asked.top), **_serving_values(advice, peers, asked)})
         fits = fits or bool(advice.fits)
     if options.json is not None:
@@ -245,6 +245,11 @@ def _serving_values(advice: Advice, peers: _Peers, asked: _Asked) -> dict[str, A
             "configurations": [fleet_values(one, fleet(one.configuration, asked.demand, machine), labels) for one in choices],
         },
     }
+
+
+def _printable(line: str) -> str:
+    """A line without what would steer a terminal: names come from records."""
+    return "".join(character if character.isprintable() else " " for character in line)
 
 
 def _number(given: str, kind: type[float] | type[int]) -> float:

@@ -1,17 +1,20 @@
 """Merges the records of several machines: ``python -m benchmarks.merge A B --out C``."""
 
 import argparse
+import hashlib
 import os
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import store
 from benchmarks.merge.pool import Folder, Pool, View, pool
 from benchmarks.records import RunRecords, to_json
-from persrec.commandline import DONE, Parser, guarded
+from persrec.commandline import DONE, Parser, guarded, one_line
 from persrec.files import atomic_folder
 
 _PROGRAM = "python -m benchmarks.merge"
+_FINGERPRINT = re.compile("[0-9a-f]{64}")
 MACHINES = "machines"  # in the merged folder: a run's folder for each further machine, with its timings
 
 
@@ -41,18 +44,29 @@ def _main(options: argparse.Namespace) -> int:
     with atomic_folder(options.out, replace=False) as part:
         view = _write(part, merged, main_view)
         _copy_raw(part, merged)
-        for device, machine in _further(merged):
-            _write(part / MACHINES / machine[:12], merged, {**main_view, device: machine})
-    print("\n".join(_said(options.out, merged, view)))
+        for machine, devices in _further(merged).items():
+            _write(_view_path(part, machine), merged, {**main_view, **devices})
+    for line in _said(options.out, merged, view):
+        print(one_line(line))
     return DONE
 
 
-def _further(merged: Pool) -> Iterator[tuple[str, str]]:
-    """Machines whose timings the merged run does not hold."""
-    return ((device, machine) for device, machines in merged.machines.items() for machine in machines[1:])
+def _further(merged: Pool) -> dict[str, dict[str, str]]:
+    """The machines whose timings the merged run does not hold, with the device, or devices, that each timed."""
+    further: dict[str, dict[str, str]] = {}
+    for device, machines in merged.machines.items():
+        for machine in machines[1:]:
+            further.setdefault(machine, {})[device] = machine
+    return further
 
 
-def _write(out: Path, merged: Pool, machines: dict[str, str]) -> View:
+def _view_path(out: Path, machine: str) -> Path:
+    """Where the view of a further machine lies: by its fingerprint, or a digest of what a record says in its stead."""
+    name = machine if _FINGERPRINT.fullmatch(machine) else hashlib.sha256(machine.encode(errors="replace")).hexdigest()
+    return out / MACHINES / name[:12]
+
+
+def _write(out: Path, merged: Pool, machines: Mapping[str, str]) -> View:
     view = merged.view(machines)
     for folder in ("cells", "costs"):
         (out / folder).mkdir(parents=True, exist_ok=True)
@@ -78,7 +92,7 @@ def _said(out: Path, merged: Pool, view: View) -> Iterator[str]:
     for device, machines in merged.machines.items():
         yield f"timings on {device}: of environment {machines[0][:12]}, the main one of the first folder that timed something there"
         for machine in machines[1:]:
-            yield f"those of environment {machine[:12]} stay apart: {out / MACHINES / machine[:12]} is the same run with its timings"
+            yield f"those of environment {machine[:12]} stay apart: {_view_path(out, machine)} is the same run with its timings"
     if view.elsewhere:
         count = len(view.elsewhere)
         yield f"{count} shape{'s' * (count > 1)} timed elsewhere alone: counts are kept, times are null and say why"

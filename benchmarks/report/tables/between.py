@@ -50,7 +50,8 @@ def _summary(runs: Between, names: tuple[str, str]) -> Iterator[str]:
     yield from _why(runs)
     for side, name in ((runs.only_first, names[0]), (runs.only_second, names[1])):
         if side:
-            yield f"{text.count(len(side))} configurations are in {name} alone: {_some(side)}."
+            are = "1 configuration is" if len(side) == 1 else f"{text.count(len(side))} configurations are"
+            yield f"{are} in {name} alone: {_some(side)}."
 
 
 def _counted(ranked: Sequence[RunPair]) -> str:

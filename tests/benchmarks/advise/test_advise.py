@@ -123,6 +123,16 @@ def test_a_bound_that_is_none_is_exit_code_two(run, bound):
     assert error.value.code == 2
 
 
+def test_a_name_from_a_record_steers_no_terminal(tmp_path, capsys):
+    hostile = fabricate(FULL)
+    hostile["parts"]["backbone"] |= {"name": "own", "title": "own \x1b[2J\nname"}
+    hostile["cell"]["backbone"] = "own"
+    assert main([str(write(tmp_path / "run", [hostile]))]) == 0
+    said = capsys.readouterr().out
+    assert "\x1b" not in said
+    assert "1. own  [2J name" in said
+
+
 def test_nothing_to_choose_from_is_incomplete(tmp_path, capsys):
     results = write(tmp_path / "run", [fabricate(Cell(backbone="popularity", compression="none", training="none"))])
     assert main([str(results)]) == 3

@@ -26,6 +26,7 @@ CELLS = {
         **(SIZES | {"history": 3}),
     ),
     "a memory's states": Cell(backbone="sasrec", compression="memory", segments=2, tokens=3, **SIZES),
+    "texts, an int8 store": Cell(backbone="hllm", compression="experts", tokens=2, cache_dtype="int8", **SIZES),
     "appended": Cell(backbone="hstu", compression="experts", tokens=2, serving="append", **SIZES),
     "recomputed": Cell(backbone="sasrec", compression="full", serving="recompute", time_bias=False, **SIZES),
     "recent alone": Cell(backbone="sasrec", compression="recent", **SIZES),
@@ -76,9 +77,11 @@ def test_they_run_and_rank_as_the_joint_pass_does(run_of, name):
     run, record = run_of(CELLS[name])
     names: dict[str, object] = {}
     exec(compile(serving_lines(record, run), "lines", "exec"), names)  # noqa: S102 - our own lines
-    expected = best_by_the_joint_pass(CELLS[name], run / "models" / record.model.key)
-    np.testing.assert_array_equal(names["ids"].numpy(), expected)
-    assert ("store" in names) == (name in ("a store of caches", "elastic in history"))
+    if record.cell.cache_dtype == "float32":  # else the cache is rounded, and near ties may change places
+        expected = best_by_the_joint_pass(CELLS[name], run / "models" / record.model.key)
+        np.testing.assert_array_equal(names["ids"].numpy(), expected)
+    assert names["ids"].shape == (4, 10)
+    assert ("store" in names) == (name in ("a store of caches", "elastic in history", "texts, an int8 store"))
 
 
 def test_the_command_prints_lines_that_serve_the_model_that_a_run_trained(run_of, capsys):

@@ -121,6 +121,23 @@ def test_devices_are_machines_of_their_own_and_need_no_view(tmp_path):
     assert not (out / "machines").exists()
 
 
+def test_a_further_machine_has_one_view_with_all_its_devices(tmp_path):
+    card, other = dataclasses.replace(TOKENS, device="cuda"), dataclasses.replace(TOKENS, seed=2)
+    a = folder(tmp_path / "A", on(TOKENS), on(card))
+    b = folder(tmp_path / "B", on(other, THERE, factor=100.0), on(dataclasses.replace(card, seed=2), THERE, factor=100.0))
+    (view,) = (merged(tmp_path, a, b) / "machines").iterdir()
+    expected = fabricate(TOKENS)["metrics"]["serve_latency_p50_ms"]["value"]
+    for one in configurations(load_records(view)):
+        assert one.cost("serve_latency_p50_ms").value > 50 * expected
+
+
+def test_a_fingerprint_that_is_none_is_no_path(tmp_path):
+    out = merged(tmp_path, folder(tmp_path / "A", on(TOKENS)), folder(tmp_path / "B", on(dataclasses.replace(TOKENS, seed=2), "../../up")))
+    (view,) = (out / "machines").iterdir()
+    assert len(load_records(view)) == 2
+    assert not (tmp_path / "up").exists()
+
+
 def test_processes_of_one_machine_and_code_are_pooled_and_none_counts_twice(tmp_path):
     a = folder(tmp_path / "A", on(TOKENS), processes=(1.0, 2.0))
     b = folder(tmp_path / "B", on(dataclasses.replace(TOKENS, seed=2)), processes=(1.0, 2.0, 9.0, 10.0, 11.0))

@@ -35,7 +35,7 @@ def test_what_moved_stands_with_its_cause(runs, capsys):
     (count,) = [line for line in said.splitlines() if "serve\\_flops" in line]
     assert "+100.0%" in count
     assert "nothing that is recorded differs" in count  # the cost's code and machine are the same: somebody must look
-    assert "1 configurations are in A alone: HSTU · full history" in said
+    assert "1 configuration is in A alone: HSTU · full history" in said
     assert "no verdict" in said
 
 
