@@ -79,6 +79,13 @@ def test_a_share_is_of_full_history_at_the_longest_window_and_not_of_ones_own():
     assert short.kept.value == pytest.approx(0.75)
 
 
+def test_a_short_window_that_does_better_on_validation_is_no_full_history():
+    short = valued(SHORT, 0.150)
+    short["model"]["validation"] = 0.9
+    reference, _ = full_history(configured([RUN[0], short, RUN[2]]), "ndcg@10")
+    assert reference.window == FULL.history + FULL.recent
+
+
 def test_a_bound_that_holds_at_the_value_and_not_at_the_end_of_the_interval_says_so():
     (wide,) = [choice for choice in advise(configured(RUN), Budget(min_quality=0.189)).fits if choice.configuration.cell.tokens == 4]
     (check,) = wide.checks
