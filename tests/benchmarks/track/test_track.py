@@ -1,5 +1,6 @@
 """What a tracker is told of a run, and that a real MLflow keeps it."""
 
+import dataclasses
 import importlib.util
 from pathlib import Path
 
@@ -25,6 +26,13 @@ def test_an_entry_has_the_settings_the_numbers_and_where_they_come_from():
     assert (entry.settings["tokens"], entry.settings["epochs"], entry.settings["seed"]) == ("4", "3", "1")
     assert "dropout" not in entry.settings  # as by default
     assert (entry.tags["status"], entry.tags["converged"]) == ("ok", "true")
+
+
+def test_a_number_that_is_none_is_not_sent():
+    (record,) = records_of(fabricate(TOKENS))
+    endless = dataclasses.replace(record.metrics["mrr"], value=float("inf"))
+    (entry,) = entries([dataclasses.replace(record, metrics={"mrr": endless})])
+    assert entry.numbers == {}
 
 
 def test_cells_that_differ_are_called_apart():
