@@ -9,6 +9,7 @@ from benchmarks import text
 from benchmarks.analysis.advice import Advice, Budget, Check, Choice, left_out
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.analysis.estimates import Estimate, with_interval
+from benchmarks.analysis.origins import sources, timings
 from benchmarks.analysis.trained import endings
 from benchmarks.analysis.worth import floors_above
 from benchmarks.labels import Labels
@@ -44,9 +45,10 @@ def first_lines(among: Sequence[Configuration], metric: str) -> list[str]:
         level = text.ratio(above.floor.quality(metric).value or 0.0)
         count = f"{len(above.below)} of {above.models}"
         lines.append(f"{above.floor.cell.backbone}, which learns nothing, reaches {METRIC_NAMES[metric]} {level}, above {count} models.")
-    machines = {record.cost.environment.fingerprint for one in among for record in one.measured if record.cost is not None}
+    every = sources(record for one in among for record in one.measured)
+    machines = {source.origin.environment.fingerprint for source in timings(every)}
     if len(machines) > 1:
-        lines.append(f"Costs come from {len(machines)} environments: times of different machines do not compare.")
+        lines.append(f"Times come from {len(machines)} environments: those of different machines do not compare.")
     return lines
 
 
@@ -174,6 +176,7 @@ def to_values(advice: Advice, among: Sequence[Configuration], *, most: int) -> d
         "ranked_by": advice.chosen_by,
         "no_share": advice.no_share or None,
         "offered_min_quality": advice.offered,
+        "counts": {"fits": len(advice.fits), "misses": len(advice.misses), "not_judged": len(advice.unknown)},
         "warnings": list(_warnings(advice)),
         "fits": [_choice_values(choice, labels) for choice in advice.fits[:most]],
         "nearest_misses": [] if advice.fits else [_choice_values(choice, labels) for choice in advice.misses[:most]],

@@ -77,6 +77,7 @@ def test_json_holds_the_same(run, tmp_path, capsys):
     assert (tmp_path / "out.json").read_bytes() == first
     (answer,) = json.loads(first)["answers"]
     assert {one["cell"]["compression"] for one in answer["fits"]} == {"full", "experts"}
+    assert answer["counts"] == {"fits": 3, "misses": 0, "not_judged": 0}
     assert answer["fits"][0]["checks"]["cache"]["limit"] == 640 * 1024
     assert answer["serve"]["cell_key"] == answer["fits"][0]["cell_keys"][0]
     assert len(answer["fleet"]["configurations"]) == 3
