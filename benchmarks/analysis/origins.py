@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from benchmarks.measures import MEASURES
 from benchmarks.records import Half, Origin, Record
 
 
@@ -40,8 +41,13 @@ def sources(records: Iterable[Record]) -> list[Source]:
 
 
 def timings(every: Sequence[Source]) -> list[Source]:
-    """The measurements whose machine tells: of costs."""
-    return [source for source in every if source.half == "cost"]
+    """The measurements whose machine tells: of costs that hold a time. Counts are the same on every machine."""
+    return [source for source in every if source.half == "cost" and any(map(_holds_a_time, source.cells))]
+
+
+def _holds_a_time(record: Record) -> bool:
+    measured = (name for name, metric in record.metrics.items() if metric.value is not None)
+    return any(MEASURES[name].group == "cost" and not MEASURES[name].is_gated for name in measured if name in MEASURES)
 
 
 def older_code(every: Sequence[Source]) -> list[OlderCode]:

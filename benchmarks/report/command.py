@@ -7,6 +7,7 @@ from benchmarks import store
 from benchmarks.records import load_records
 from benchmarks.report.page import NothingMeasuredError, render_report
 from persrec.commandline import DONE, INCOMPLETE, Parser, guarded, refuse
+from persrec.files import write_atomically
 
 _PROGRAM = "python -m benchmarks.report"
 
@@ -19,10 +20,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _main(arguments: Sequence[str] | None) -> int:
     parser = Parser(prog=_PROGRAM, description="Renders the records of a run as one HTML page, with tables and pictures beside it.")
     parser.add_argument("results", type=Path, help="the run's folder, results/NAME")
+    parser.add_argument("other", type=Path, nargs="?", help="another run: print what moved from the first to it, and why; render nothing")
     parser.add_argument(
         "--out",
         type=Path,
-        help="the page to write (default: reports/NAME.html for a run under results/, else report.html in the run's folder)",
+        help="the page to write (default: reports/NAME.html for a run under results/, else report.html in the run's folder); "
+        "of two runs the Markdown",
     )
     parser.add_argument(
         "--compare",
@@ -33,6 +36,10 @@ def _main(arguments: Sequence[str] | None) -> int:
     options = parser.parse_args(arguments)
     if not options.results.is_dir():
         raise ValueError(f"{options.results}: no such folder of results")
+    if options.other is not None:
+        if options.compare is not None:
+            raise ValueError("--compare: compares two configurations of one run; expected one folder with it")
+        return _between(options.results, options.other, options.out)
     if options.compare is not None:
         _compare(options.results, *options.compare)
         return DONE
@@ -50,3 +57,18 @@ def _compare(results_dir: Path, first: str, second: str) -> None:
     from benchmarks.report.tabular import markdown  # noqa: PLC0415
 
     print(markdown(versus_table(load_records(results_dir), first, second, name=str(results_dir))), end="")
+
+
+def _between(first: Path, second: Path, out: Path | None) -> int:
+    from benchmarks.report.tables.between import between_markdown  # noqa: PLC0415 - with the report's own parts
+
+    runs = load_records(first), load_records(second)
+    for path, records in zip((first, second), runs, strict=True):
+        if not records:
+            refuse(_PROGRAM, f"{path / 'cells'}: no record, so there is nothing to compare")
+            return INCOMPLETE
+    said = between_markdown(*runs, names=(str(first), str(second)))
+    if out is not None:
+        write_atomically(out, said.encode())
+    print(said, end="")
+    return DONE

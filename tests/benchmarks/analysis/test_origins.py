@@ -1,7 +1,7 @@
 import pytest
 from fabricated_records import fabricate, records_of
 
-from benchmarks.analysis.origins import older_code, sources
+from benchmarks.analysis.origins import older_code, sources, timings
 from benchmarks.cell import Cell
 
 
@@ -12,6 +12,13 @@ def cell(**settings: object) -> Cell:
 def test_seeds_have_a_quality_each_and_share_their_cost():
     every = sources(records_of(*(fabricate(cell(seed=seed)) for seed in (1, 2))))
     assert [(source.half, len(source.cells)) for source in every] == [("quality", 1), ("quality", 1), ("cost", 2)]
+
+
+def test_a_machine_tells_where_something_was_timed_on_it():
+    timed, counted = fabricate(cell()), fabricate(cell(tokens=8))
+    counted["metrics"] = {name: one for name, one in counted["metrics"].items() if name in ("serve_flops", "serve_peak_bytes", "ndcg@10")}
+    counted["metrics"]["serve_latency_p50_ms"] = {"value": None, "method": "timed on another machine alone"}
+    assert [source.cells[0].cell.tokens for source in timings(sources(records_of(timed, counted)))] == [4]
 
 
 def test_a_cell_that_ended_before_anything_was_measured_still_has_a_machine():

@@ -1,0 +1,1 @@
+"""``python -m benchmarks.advise``: which configuration fits a serving budget."""

@@ -1,0 +1,108 @@
+"""The lines of Python that load a chosen model of a run and serve from its caches."""
+
+import itertools
+import shlex
+from pathlib import Path
+
+from benchmarks.records import Record
+from persrec import names
+
+_LOAD = """\
+from pathlib import Path
+
+import torch
+
+from benchmarks.probes.models import served_model
+from benchmarks.records import read_record
+from persrec.checkpoints import load_weights
+from persrec.data import load_dataset
+from persrec.data.splits import split_of
+from persrec.data.windows import WindowShape, build_windows
+from persrec.serving import {imports}
+
+run = Path({run!r})
+record = read_record(run / "cells" / "{key}.json")
+cell = record.cell
+log = load_dataset({dataset!r}, size=cell.dataset_size, digest=record.dataset.digest)
+model = served_model(cell, log)
+load_weights(run / "models" / record.model.key, model)
+layout, features = model.layout, model.item_features()
+
+# four test users: their items before the request, and its time
+data = split_of(log, cell.split)
+users, ends = data.test.users[:4], data.test.positions[:4]
+shape = WindowShape(segments=tuple(segment.items for segment in layout.segments), recent=layout.recent)
+window = build_windows(data.sequences, users, ends, shape, history=cell.history)
+items = torch.from_numpy(window.items).to(cell.device)
+times, now = {times}
+"""
+_TIMED, _TIMELESS = (
+    "(torch.from_numpy(part).to(cell.device) for part in (window.times, window.query_times))",
+    "None, None  # this model reads no times",
+)
+_CUT = """\
+history, recent = items[:, : layout.history], items[:, layout.history :]
+{split_times}
+"""
+_TIMED_CUT = "history_times, recent_times = times[:, : layout.history], times[:, layout.history :]"
+_TIMELESS_CUT = "history_times, recent_times = None, None"
+_STORE = """\
+store = CacheStore(layout=layout, dtype=cell.cache_dtype)
+with torch.inference_mode():
+    store.put_each(users.tolist(), model.compress(history, history_times))  # at a refresh
+    cache = store.get(users.tolist(), device=cell.device)  # at a request, from here on
+    states = model.user_states(recent, recent_times, now, cache=cache)
+"""
+_STATES = """\
+with torch.inference_mode():
+    kept = model.compress(history, history_times)  # at a refresh
+    states = model.user_states(recent, recent_times, now, cache=kept)  # at a request
+"""
+_APPEND = """\
+with torch.inference_mode():
+    kept = model.with_room(model.compress(history, history_times))  # at a refresh
+    for place in range(layout.recent):  # a request each: it brings the newest item
+        since = None if times is None else recent_times[:, kept.recent : place + 1]
+        then = now if times is None or place + 1 == layout.recent else recent_times[:, place + 1]
+        states, kept = model.append(recent[:, kept.recent : place + 1], since, then, cache=kept)
+"""
+_RECOMPUTE = """\
+with torch.inference_mode():
+    states = model.user_states(items, times, now)  # nothing is kept, the window is computed at each request
+"""
+_BEST = "    ids, scores = recommend(states, features, seen={seen}, count=10)\n"
+
+
+def serving_lines(record: Record, results: Path) -> str:
+    """The program for a trained cell of a run in the folder ``results``."""
+    serving = _serving(record)
+    loaded = _LOAD.format(
+        imports="CacheStore, recommend" if serving is _STORE else "recommend",
+        run=str(results),
+        key=record.cell_key,
+        dataset=dataset_argument(record),
+        times=_TIMED if record.cell.time_bias else _TIMELESS,
+    )
+    cut = "" if serving is _RECOMPUTE else _CUT.format(split_times=_TIMED_CUT if record.cell.time_bias else _TIMELESS_CUT)
+    leaves_out = record.dataset is not None and record.dataset.exclude_seen
+    return f"{loaded}{cut}\n{serving}{_BEST.format(seen='items' if leaves_out else 'None')}"
+
+
+def dataset_argument(record: Record) -> str:
+    """What ``load_dataset`` takes: a known name, or the TOML that the run was told."""
+    if record.cell.dataset in names.datasets():
+        return record.cell.dataset
+    words = shlex.split(record.provenance.rerun or "")
+    for word, following in itertools.pairwise(words):
+        if word == "--dataset":
+            return following
+    return record.cell.dataset
+
+
+def _serving(record: Record) -> str:
+    cell, part = record.cell, record.parts.compression
+    if cell.serving == "recompute" or part is None or not part.needs_history:
+        return _RECOMPUTE
+    if cell.serving == "append":
+        return _APPEND
+    return _STATES if part.keeps == "vectors" else _STORE

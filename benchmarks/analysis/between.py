@@ -1,0 +1,171 @@
+"""Two runs beside each other: which configurations both have, what moved between them, and what differs that may be why.
+
+A setting that is one for all cells of the first run and another for all of the second is a difference of the runs: cells are paired
+without it, and it is named as a cause. Qualities are paired by seed and, replicate by replicate, by user.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.analysis.configurations import Configuration, configurations
+from benchmarks.analysis.estimates import Estimate, difference
+from benchmarks.analysis.references import timed_share
+from benchmarks.analysis.trained import steps_in_words
+from benchmarks.cell import Cell
+from benchmarks.environment import HASHED_FACTS
+from benchmarks.measures import MEASURES
+from benchmarks.records import Environment, Half, Origin, Record
+
+COUNTED = ("parameters", "compress_flops", "serve_flops", "train_flops", "cache_bytes")
+TIMED = ("serve_latency_p50_ms", "request_latency_p50_ms", "compress_users_per_second", "serve_peak_bytes")
+DATA = "data"
+_SETTINGS = tuple(setting.name for setting in dataclasses.fields(Cell) if setting.name != "seed")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class RunPair:
+    """One configuration in two runs, of the seeds that both have; of all seeds where they share none."""
+
+    first: Configuration
+    second: Configuration
+    seeds: tuple[int, ...]
+
+    def difference(self, metric: str) -> Estimate:
+        """The second's quality minus the first's, paired over seeds and users; another split has other targets, so nothing is paired."""
+        ours, theirs = self.first.quality(metric), self.second.quality(metric)
+        if self.first.cell.split != self.second.cell.split:
+            ours = dataclasses.replace(ours, sample=f"{ours.sample}, another split")
+        return difference(theirs, ours)
+
+    def is_same(self, metric: str) -> bool:
+        """Whether a quality is the same to the last digit, seed by seed."""
+        return bool(self.seeds) and self.first.quality(metric).by_seed == self.second.quality(metric).by_seed
+
+    def count(self, metric: str) -> tuple[float, float] | None:
+        """A counted cost of both where it moved beyond its margin."""
+        ours, theirs = self.first.cost(metric).value, self.second.cost(metric).value
+        if ours is None or theirs is None or abs(theirs - ours) <= MEASURES[metric].margin(ours):
+            return None
+        return ours, theirs
+
+    def time(self, metric: str) -> Estimate:
+        """The second's timed cost over the first's; no value where another machine took it."""
+        if self.first.cost(metric).value is None or self.second.cost(metric).value is None:
+            return Estimate(value=None, reason="not measured in both")
+        machines = {_fingerprint(one, "cost") for one in (self.first, self.second)}
+        if len(machines) > 1:
+            return Estimate(value=None, reason="timed on other machines, which are not compared")
+        return timed_share(metric, self.second, self.first)
+
+    def causes(self, half: Half) -> tuple[str, ...]:
+        """What of how a half was made differs: code, machine, packages, and of a quality how long its model was trained."""
+        first, second = (_origin(one.records[0], half) for one in (self.first, self.second))
+        if first is None or second is None:
+            return ()
+        kinds = sorted(kind for kind in first.code.keys() & second.code.keys() if first.code[kind] != second.code[kind])
+        said = [f"code of {kind.replace('_', ' ')}" for kind in kinds]
+        said += facts_that_differ(first.environment, second.environment)
+        trained = steps_in_words(self.second, self.first) if half == "quality" else ""
+        return (*said, trained) if trained else tuple(said)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Between:
+    """Two runs: what both have, and what one has alone.
+
+    Attributes:
+        pairs: configurations of both.
+        only_first: those of the first alone.
+        only_second: those of the second alone.
+        settings: in which the runs differ as wholes: the value of all cells of the first, and of all of the second.
+        disjoint: in which no cell of one run has a value of the other, several each: such cells are not paired.
+    """
+
+    pairs: tuple[RunPair, ...]
+    only_first: tuple[Configuration, ...]
+    only_second: tuple[Configuration, ...]
+    settings: Mapping[str, tuple[str, str]]
+    disjoint: tuple[str, ...]
+
+
+def between(first: Sequence[Record], second: Sequence[Record]) -> Between:
+    """Pairs the configurations of two runs."""
+    ours, theirs = configurations(first), configurations(second)
+    settings, disjoint = _settings_that_differ(ours, theirs)
+    by_key = {_point(one, settings): one for one in theirs}
+    pairs, alone = [], []
+    for one in ours:
+        other = by_key.pop(_point(one, settings), None)
+        if other is None:
+            alone.append(one)
+        else:
+            pairs.append(_pair(one, other))
+    return Between(
+        pairs=tuple(pairs), only_first=tuple(alone), only_second=tuple(by_key.values()), settings=settings, disjoint=tuple(disjoint)
+    )
+
+
+def facts_that_differ(first: Environment, second: Environment) -> list[str]:
+    """The stable facts of two machines that differ: ``torch 2.12.0 to 2.13.0``."""
+    if first.fingerprint is not None and first.fingerprint == second.fingerprint:
+        return []
+    said = []
+    for name in HASHED_FACTS:
+        ours, theirs = getattr(first, name), getattr(second, name)
+        if name == "packages":
+            packages = sorted(ours.keys() | theirs.keys())
+            said += [
+                _to(package, ours.get(package), theirs.get(package)) for package in packages if ours.get(package) != theirs.get(package)
+            ]
+        elif ours != theirs:
+            said.append(_to(name.replace("_", " "), ours, theirs))
+    return said
+
+
+def _pair(one: Configuration, other: Configuration) -> RunPair:
+    seeds = tuple(sorted({record.cell.seed for record in one.records} & {record.cell.seed for record in other.records}))
+    if not seeds:
+        return RunPair(first=one, second=other, seeds=())
+    return RunPair(first=_of_seeds(one, seeds), second=_of_seeds(other, seeds), seeds=seeds)
+
+
+def _of_seeds(one: Configuration, seeds: Iterable[int]) -> Configuration:
+    (alike,) = configurations([record for record in one.records if record.cell.seed in set(seeds)])
+    return alike
+
+
+def _settings_that_differ(ours: Sequence[Configuration], theirs: Sequence[Configuration]) -> tuple[dict[str, tuple[str, str]], list[str]]:
+    differing, disjoint = {}, []
+    for name in (*_SETTINGS, DATA):
+        first, second = ({_value(one, name) for one in side} for side in (ours, theirs))
+        if first & second:
+            continue
+        if len(first) == len(second) == 1:
+            differing[name] = str(*first), str(*second)
+        else:
+            disjoint.append(name)
+    return differing, disjoint
+
+
+def _value(one: Configuration, name: str) -> Any:
+    return one.dataset_digest[:12] if name == DATA else getattr(one.cell, name)
+
+
+def _point(one: Configuration, apart_from: Iterable[str]) -> tuple[object, ...]:
+    left_out = set(apart_from)
+    return tuple(None if name in left_out else _value(one, name) for name in (*_SETTINGS, DATA))
+
+
+def _origin(record: Record, half: Half) -> Origin | None:
+    return record.quality if half == "quality" else record.cost
+
+
+def _fingerprint(one: Configuration, half: Half) -> str | None:
+    origin = _origin(one.records[0], half)
+    return None if origin is None else origin.environment.fingerprint
+
+
+def _to(name: str, ours: object, theirs: object) -> str:
+    return f"{name} {'none' if ours is None else ours} to {'none' if theirs is None else theirs}"

@@ -1,0 +1,1 @@
+"""``python -m benchmarks.merge``: the records of several machines as one run."""

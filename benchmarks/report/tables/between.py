@@ -1,0 +1,148 @@
+"""Two runs as Markdown: ``python -m benchmarks.report A B``."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from benchmarks import text
+from benchmarks.analysis.between import COUNTED, TIMED, Between, RunPair, between
+from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
+from benchmarks.analysis.estimates import with_interval
+from benchmarks.analysis.trained import unequal
+from benchmarks.records import Half, Record
+from benchmarks.report import tabular
+from benchmarks.report.names import METRIC_NAMES, Names, in_order, name_all
+from benchmarks.report.tabular import Entry, Row, Table, markdown
+from benchmarks.text import listed, literal
+
+_METRIC = QUALITY_METRICS[0]
+_MANY = 12
+_UNEXPLAINED = "nothing that is recorded differs"
+
+
+def between_markdown(first: Sequence[Record], second: Sequence[Record], *, names: tuple[str, str]) -> str:
+    """What moved from the first run to the second, and what differs that may be why.
+
+    Args:
+        first: records of a run.
+        second: records of another.
+        names: what the runs are called.
+    """
+    runs = between(first, second)
+    labels = name_all(in_order([pair.second for pair in runs.pairs]))
+    parts = [f"# {literal(names[0])} to {literal(names[1])}", "", *(f"- {literal(line)}" for line in _summary(runs, names)), ""]
+    parts += [markdown(table) for table in (_qualities(runs, labels), _counts(runs, labels), _times(runs, labels)) if table.rows]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _summary(runs: Between, names: tuple[str, str]) -> Iterator[str]:
+    if not runs.pairs:
+        yield "No configuration is in both runs, so nothing can be compared."
+    for name, (ours, theirs) in runs.settings.items():
+        yield f"All cells differ in {name.replace('_', ' ')}: {ours} in the first, {theirs} in the second. Cells are paired without it."
+    if runs.disjoint:
+        yield f"No cell of one run has a value of the other's in {listed([name.replace('_', ' ') for name in runs.disjoint])}."
+    ranked = [pair for pair in runs.pairs if pair.difference(_METRIC).value is not None]
+    if ranked:
+        yield _counted(ranked)
+    single = sum(len(pair.seeds) < 2 for pair in ranked if not pair.first.is_floor)
+    if single:
+        yield f"Of {single} pairs one seed or none is in both: their intervals are over users alone, so there is no verdict on these."
+    yield from _why(runs)
+    for side, name in ((runs.only_first, names[0]), (runs.only_second, names[1])):
+        if side:
+            are = "1 configuration is" if len(side) == 1 else f"{text.count(len(side))} configurations are"
+            yield f"{are} in {name} alone: {_some(side)}."
+
+
+def _counted(ranked: Sequence[RunPair]) -> str:
+    same = sum(pair.is_same(_METRIC) for pair in ranked)
+    moved = [pair.difference(_METRIC) for pair in ranked]
+    up, down = (sum(estimate.sign == sign for estimate in moved) for sign in (1, -1))
+    apart = sum(not estimate.holds_zero and not estimate.sign for estimate in moved)
+    unpaired = sorted(
+        {estimate.reason.removeprefix("not paired: ") for estimate in moved if estimate.low is None and estimate.value and estimate.reason}
+    )
+    said = f"{METRIC_NAMES[_METRIC]} of {len(ranked)} pairs: {same} the same to the last digit, {up} higher and {down} lower at 95%"
+    said += f", {apart} apart over the users of one seed, {len(ranked) - same - up - down - apart} not told apart."
+    return said + (f" Not paired: {'; '.join(unpaired)}." if unpaired else "")
+
+
+def _why(runs: Between) -> Iterator[str]:
+    halves: tuple[tuple[Half, str], ...] = (("quality", "Qualities"), ("cost", "Costs"))
+    for half, title in halves:
+        causes = Counter(cause for pair in runs.pairs for cause in pair.causes(half) if not cause.endswith(" steps"))
+        if causes:
+            every = [f"{cause} ({count} pairs)" for cause, count in sorted(causes.items(), key=lambda item: (-item[1], item[0]))]
+            yield f"{title} were made with other {listed(every[:_MANY])}{' and more' * (len(every) > _MANY)}."
+
+
+def _qualities(runs: Between, labels: Names) -> Table:
+    rows = []
+    for pair in sorted(runs.pairs, key=lambda pair: -abs(pair.difference(_METRIC).value or 0.0)):
+        moved = [metric for metric in QUALITY_METRICS if pair.difference(metric).value is not None and not pair.is_same(metric)]
+        rows += [_quality_row(pair, metric, runs, labels) for metric in moved]
+    numeric = ("first", "second", "second minus first")
+    caption = "Qualities that are not the same, paired over seeds and users; 95% intervals"
+    return Table(key="qualities", caption=caption, columns=_columns("metric", *numeric, "why", numeric=numeric), rows=tuple(rows))
+
+
+def _quality_row(pair: RunPair, metric: str, runs: Between, labels: Names) -> Row:
+    return tabular.row(
+        labels(pair.second),
+        METRIC_NAMES[metric],
+        tabular.of_quality(pair.first.quality(metric)),
+        tabular.of_quality(pair.second.quality(metric)),
+        tabular.of_unequal(tabular.of_difference(pair.difference(metric)), unequal(pair.second, pair.first)),
+        _cause(pair, "quality", runs),
+    )
+
+
+def _counts(runs: Between, labels: Names) -> Table:
+    rows = [
+        tabular.row(labels(pair.second), metric, *(Entry(text=text.quantity(metric, value)) for value in moved), _change(*moved),
+                    _cause(pair, "cost", runs))
+        for pair in runs.pairs for metric in COUNTED if (moved := pair.count(metric)) is not None
+    ]  # fmt: skip
+    numeric = ("first", "second", "change")
+    caption = "Counts that moved; they are the same on every machine"
+    return Table(key="counts", caption=caption, columns=_columns("metric", *numeric, "why", numeric=numeric), rows=tuple(rows))
+
+
+def _times(runs: Between, labels: Names) -> Table:
+    rows = []
+    for pair in runs.pairs:
+        for metric in TIMED:
+            share = pair.time(metric)
+            if share.value is None or share.low is None or share.high is None or share.low <= 1 <= share.high:
+                continue
+            both = (Entry(text=text.quantity(metric, one.cost(metric).value or 0.0)) for one in (pair.first, pair.second))
+            shown = Entry(text=with_interval(share, "percent"))
+            rows.append(tabular.row(labels(pair.second), metric, *both, shown, _cause(pair, "cost", runs)))
+    numeric = ("first", "second", "second over first")
+    caption = (
+        "Times and peaks apart by the intervals over processes, on one machine. They were taken at other hours, so this is no verdict: "
+        "benchmarks.compare times two checkouts in turn"
+    )
+    return Table(key="times", caption=caption, columns=_columns("metric", *numeric, "why", numeric=numeric), rows=tuple(rows))
+
+
+def _columns(*names: str, numeric: Sequence[str]) -> tuple[tabular.Column, ...]:
+    return tabular.columns("configuration", *names, numeric=numeric)
+
+
+def _cause(pair: RunPair, half: Half, runs: Between) -> Entry:
+    causes = [*(f"{name.replace('_', ' ')} {ours} to {theirs}" for name, (ours, theirs) in runs.settings.items()), *pair.causes(half)]
+    if not pair.seeds and not pair.first.is_floor:
+        causes.append("other seeds")
+    return Entry(text="; ".join(causes) or _UNEXPLAINED, tone="" if causes else "warn")
+
+
+def _change(ours: float, theirs: float) -> Entry:
+    return Entry(text=text.change((theirs - ours) / ours) if ours else text.MISSING)
+
+
+def _some(ones: Sequence[Configuration]) -> str:
+    """The names, or the first of many."""
+    names = name_all(ones)
+    named = [names(one) for one in ones]
+    return listed(named) if len(named) <= _MANY else listed([*named[:_MANY], f"{len(named) - _MANY} more"])

@@ -1,0 +1,1 @@
+"""``python -m benchmarks.track``: a run's numbers and its report in an experiment tracker."""

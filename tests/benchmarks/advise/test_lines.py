@@ -1,0 +1,107 @@
+"""The lines that serve a chosen model run as they stand, and rank as the model's joint pass does."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from fabricated_records import fabricate, records_of, write
+
+from benchmarks import execute
+from benchmarks.advise.command import main
+from benchmarks.advise.lines import dataset_argument, serving_lines
+from benchmarks.cell import Cell
+from benchmarks.keys import model_key
+from benchmarks.probes.models import served_model
+from persrec.checkpoints import load_weights, save_checkpoint
+from persrec.data import load_dataset
+from persrec.data.splits import split_of
+from persrec.evaluation.states import user_states
+
+SIZES = {"dataset_size": "tiny", "history": 12, "recent": 4, "width": 8, "layers": 1, "negatives": 16, "epochs": 1}
+CELLS = {
+    "a store of caches": Cell(backbone="hstu", compression="experts", segments=2, tokens=4, time_bias=True, **SIZES),
+    "elastic in history": Cell(
+        backbone="sasrec", compression="experts", tokens=2, training="elastic", elastic_tokens=(0, 2), elastic_history=(3, 12),
+        **(SIZES | {"history": 3}),
+    ),
+    "a memory's states": Cell(backbone="sasrec", compression="memory", segments=2, tokens=3, **SIZES),
+    "texts, an int8 store": Cell(backbone="hllm", compression="experts", tokens=2, cache_dtype="int8", **SIZES),
+    "appended": Cell(backbone="hstu", compression="experts", tokens=2, serving="append", **SIZES),
+    "recomputed": Cell(backbone="sasrec", compression="full", serving="recompute", time_bias=False, **SIZES),
+    "recent alone": Cell(backbone="sasrec", compression="recent", **SIZES),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data_cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def run_of(tmp_path, monkeypatch, data_cache, one_thread, global_settings_as_before):
+    """A run's folder with the model of a cell, trained as by a run or as it was made, beside a record of it."""
+    monkeypatch.setenv("PERSREC_CACHE", str(data_cache))
+
+    def make(cell: Cell, *, trained: bool = False):
+        log = load_dataset("synthetic", size="tiny")
+        key = model_key(cell, dataset_digest=log.digest)
+        folder = tmp_path / "run" / "models" / key
+        if trained:
+            payload = {"cell": cell.to_dict(), "model_dir": str(folder), "data_dir": None, "cache_dir": None, "code_digest": "code"}
+            execute.train_model(payload, lambda phase: None)
+        else:
+            save_checkpoint(folder, served_model(cell, log), {})
+        record = fabricate(cell, dataset_digest=log.digest)
+        record["model"]["key"] = key
+        record["dataset"]["exclude_seen"] = False
+        write(tmp_path / "run", [record])
+        return tmp_path / "run", records_of(record)[0]
+
+    return make
+
+
+def best_by_the_joint_pass(cell: Cell, folder) -> np.ndarray:
+    """The ten best items of the first four test users, from the whole window at once."""
+    log = load_dataset("synthetic", size="tiny")
+    model = served_model(cell, log)
+    load_weights(folder, model)
+    states = user_states(model, split_of(log, cell.split), "test", time_bias=cell.time_bias, history=cell.history)[:4]
+    with torch.no_grad():
+        scores = states @ model.item_features().T
+    return (scores[:, 1:].topk(10).indices + 1).numpy()
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_they_run_and_rank_as_the_joint_pass_does(run_of, name):
+    run, record = run_of(CELLS[name])
+    names: dict[str, object] = {}
+    exec(compile(serving_lines(record, run), "lines", "exec"), names)  # noqa: S102 - our own lines
+    if record.cell.cache_dtype == "float32":  # else the cache is rounded, and near ties may change places
+        expected = best_by_the_joint_pass(CELLS[name], run / "models" / record.model.key)
+        np.testing.assert_array_equal(names["ids"].numpy(), expected)
+    assert names["ids"].shape == (4, 10)
+    assert ("store" in names) == (name in ("a store of caches", "elastic in history", "texts, an int8 store"))
+
+
+def test_the_command_prints_lines_that_serve_the_model_that_a_run_trained(run_of, capsys):
+    run, record = run_of(CELLS["a store of caches"], trained=True)
+    assert main([str(run)]) == 0
+    said = capsys.readouterr().out
+    assert "its model is not in" not in said
+    program = "\n".join(line[4:] for line in said.partition("To serve the first")[2].splitlines()[2:])
+    names: dict[str, object] = {}
+    exec(compile(program, "lines", "exec"), names)  # noqa: S102 - our own lines
+    expected = best_by_the_joint_pass(CELLS["a store of caches"], run / "models" / record.model.key)
+    np.testing.assert_array_equal(names["ids"].numpy(), expected)
+
+
+def test_a_table_of_ones_own_is_loaded_by_the_path_that_the_run_was_told():
+    (record,) = records_of(fabricate(CELLS["recent alone"]))
+    own = dataclasses.replace(
+        record,
+        cell=dataclasses.replace(record.cell, dataset="shop"),
+        provenance=dataclasses.replace(record.provenance, rerun="python -m benchmarks.run --dataset 'my shop.toml' --select tokens=0"),
+    )
+    assert dataset_argument(record) == "synthetic"
+    assert dataset_argument(own) == "my shop.toml"
