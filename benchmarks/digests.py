@@ -44,7 +44,15 @@ PEER_PROBES: dict[Kind, str] = {
 PEER_WORKER = "benchmarks.peers.worker"  # runs in the peers' interpreter, so that nothing here imports it
 BESIDE_CONTROL: frozenset[Kind] = frozenset({"control", "training_cost"})  # the kinds that full attention's code makes, too
 LEFT_OUT = frozenset(
-    {"persrec.names", "persrec.files", "persrec.commandline", "benchmarks.cell", "benchmarks.settings", "benchmarks.peers.part", "benchmarks.measures"}
+    {
+        "persrec.names",
+        "persrec.files",
+        "persrec.commandline",
+        "benchmarks.cell",
+        "benchmarks.settings",
+        "benchmarks.peers.part",
+        "benchmarks.measures",
+    }
 )
 
 
