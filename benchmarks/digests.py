@@ -43,17 +43,10 @@ PEER_PROBES: dict[Kind, str] = {
 }
 PEER_WORKER = "benchmarks.peers.worker"  # runs in the peers' interpreter, so that nothing here imports it
 BESIDE_CONTROL: frozenset[Kind] = frozenset({"control", "training_cost"})  # the kinds that full attention's code makes, too
-LEFT_OUT = frozenset(
-    {
-        "persrec.names",
-        "persrec.files",
-        "persrec.commandline",
-        "benchmarks.cell",
-        "benchmarks.settings",
-        "benchmarks.peers.part",
-        "benchmarks.measures",
-    }
-)
+LEFT_OUT = frozenset({
+    "persrec.names", "persrec.files", "persrec.commandline", "benchmarks.cell", "benchmarks.settings", "benchmarks.peers.part",
+    "benchmarks.measures",
+})  # fmt: skip
 
 
 def code_digests(cell: Cell, kinds: Iterable[Kind]) -> dict[str, str]:
