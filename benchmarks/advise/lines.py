@@ -55,22 +55,28 @@ with torch.inference_mode():
 """
 _STATES = """\
 with torch.inference_mode():
-    kept = model.compress(history, history_times)  # at a refresh
-    states = model.user_states(recent, recent_times, now, cache=kept)  # at a request
+    cache = model.compress(history, history_times)  # at a refresh
+    states = model.user_states(recent, recent_times, now, cache=cache)  # at a request
 """
 _APPEND = """\
 with torch.inference_mode():
     kept = model.with_room(model.compress(history, history_times))  # at a refresh
     for place in range(layout.recent):  # a request each: it brings the newest item
+        cache, new = kept, recent[:, kept.recent : place + 1]
         since = None if times is None else recent_times[:, kept.recent : place + 1]
         then = now if times is None or place + 1 == layout.recent else recent_times[:, place + 1]
-        states, kept = model.append(recent[:, kept.recent : place + 1], since, then, cache=kept)
+        states, kept = model.append(new, since, then, cache=cache)
 """
 _RECOMPUTE = """\
 with torch.inference_mode():
     states = model.user_states(items, times, now)  # nothing is kept, the window is computed at each request
 """
-_BEST = "    ids, scores = recommend(states, features, seen={seen}, count=10)\n"
+_BEST = "    ids, scores = recommend(states, features, seen={seen}, count=10{repeats})\n"
+# what a model that counts adds to the scores of the users' own items
+_REPEATS = {
+    _STORE: "model.repeats(states, recent, cache=cache)", _STATES: "model.repeats(states, recent, cache=cache)",
+    _APPEND: "model.repeats(states, new, cache=cache)", _RECOMPUTE: "model.repeats(states, items)",
+}  # fmt: skip
 
 
 def serving_lines(record: Record, results: Path) -> str:
@@ -85,7 +91,8 @@ def serving_lines(record: Record, results: Path) -> str:
     )
     cut = "" if serving is _RECOMPUTE else _CUT.format(split_times=_TIMED_CUT if record.cell.time_bias else _TIMELESS_CUT)
     leaves_out = record.dataset is not None and record.dataset.exclude_seen
-    return f"{loaded}{cut}\n{serving}{_BEST.format(seen='items' if leaves_out else 'None')}"
+    repeats = "" if record.cell.counts == names.COUNTS[0] else f", repeats={_REPEATS[serving]}"
+    return f"{loaded}{cut}\n{serving}{_BEST.format(seen='items' if leaves_out else 'None', repeats=repeats)}"
 
 
 def dataset_argument(record: Record) -> str:

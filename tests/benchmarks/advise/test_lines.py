@@ -16,7 +16,7 @@ from benchmarks.probes.models import served_model
 from persrec.checkpoints import load_weights, save_checkpoint
 from persrec.data import load_dataset
 from persrec.data.splits import split_of
-from persrec.evaluation.states import user_states
+from persrec.evaluation.states import repeats, user_states
 
 SIZES = {"dataset_size": "tiny", "history": 12, "recent": 4, "width": 8, "layers": 1, "negatives": 16, "epochs": 1}
 CELLS = {
@@ -29,6 +29,9 @@ CELLS = {
     "texts, an int8 store": Cell(backbone="hllm", compression="experts", tokens=2, cache_dtype="int8", **SIZES),
     "appended": Cell(backbone="hstu", compression="experts", tokens=2, serving="append", **SIZES),
     "recomputed": Cell(backbone="sasrec", compression="full", serving="recompute", time_bias=False, **SIZES),
+    "a store, counted": Cell(backbone="sasrec", compression="experts", tokens=2, counts="all", **SIZES),
+    "appended, counted": Cell(backbone="hstu", compression="experts", tokens=2, serving="append", counts="all", **SIZES),
+    "recomputed, counted": Cell(backbone="sasrec", compression="full", serving="recompute", counts="all", **SIZES),
     "recent alone": Cell(backbone="sasrec", compression="recent", **SIZES),
 }  # fmt: skip
 
@@ -51,7 +54,7 @@ def run_of(tmp_path, monkeypatch, data_cache, one_thread, global_settings_as_bef
             payload = {"cell": cell.to_dict(), "model_dir": str(folder), "data_dir": None, "cache_dir": None, "code_digest": "code"}
             execute.train_model(payload, lambda phase: None)
         else:
-            save_checkpoint(folder, served_model(cell, log), {})
+            save_checkpoint(folder, lively(served_model(cell, log)), {})
         record = fabricate(cell, dataset_digest=log.digest)
         record["model"]["key"] = key
         record["dataset"]["exclude_seen"] = False
@@ -61,14 +64,24 @@ def run_of(tmp_path, monkeypatch, data_cache, one_thread, global_settings_as_bef
     return make
 
 
+def lively(model):
+    """With an output that counts as a trained one does: an untrained one adds nothing."""
+    if model.counting is not None:
+        torch.nn.init.normal_(model.counting.weights.bias, std=0.3)
+    return model
+
+
 def best_by_the_joint_pass(cell: Cell, folder) -> np.ndarray:
     """The ten best items of the first four test users, from the whole window at once."""
     log = load_dataset("synthetic", size="tiny")
     model = served_model(cell, log)
     load_weights(folder, model)
-    states = user_states(model, split_of(log, cell.split), "test", time_bias=cell.time_bias, history=cell.history)[:4]
+    split = split_of(log, cell.split)
+    states = user_states(model, split, "test", time_bias=cell.time_bias, history=cell.history)[:4]
     with torch.no_grad():
         scores = states @ model.item_features().T
+        added = repeats(model, states, split, "test", history=cell.history)
+        scores = scores if added is None else scores.scatter_add(1, *added(slice(0, 4)))
     return (scores[:, 1:].topk(10).indices + 1).numpy()
 
 
@@ -81,7 +94,7 @@ def test_they_run_and_rank_as_the_joint_pass_does(run_of, name):
         expected = best_by_the_joint_pass(CELLS[name], run / "models" / record.model.key)
         np.testing.assert_array_equal(names["ids"].numpy(), expected)
     assert names["ids"].shape == (4, 10)
-    assert ("store" in names) == (name in ("a store of caches", "elastic in history", "texts, an int8 store"))
+    assert ("store" in names) == (name in ("a store of caches", "elastic in history", "texts, an int8 store", "a store, counted"))
 
 
 def test_the_command_prints_lines_that_serve_the_model_that_a_run_trained(run_of, capsys):
