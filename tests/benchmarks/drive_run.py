@@ -15,7 +15,7 @@ FAKE = Work(train="fake_work:train", quality="fake_work:quality", cost="fake_wor
 class WithoutParts(Work):
     """The fork server of the run imports no part of a cell: that is torch, and stand-ins need none."""
 
-    def modules(self, cells: Iterable[Cell]) -> list[str]:
+    def modules(self, cells: Iterable[Cell]) -> list[str]:  # noqa: ARG002 - it asks no cell for its parts
         return super().modules(())
 
 
