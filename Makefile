@@ -8,8 +8,10 @@ BIN := $(VENV)/bin
 smoke: install
 	$(BIN)/python -m benchmarks.run --grid smoke
 
+# an installation keeps one core busy, so the environments are made side by side, and then used one after the other
 test: $(VENV)/.tox-installed
-	$(BIN)/tox run
+	$(BIN)/tox run-parallel --parallel auto --notest
+	$(BIN)/tox run --skip-pkg-install
 
 install: $(VENV)/.installed
 

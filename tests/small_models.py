@@ -34,6 +34,8 @@ WIDTH = 8
 TOLERANCE = {"rtol": 0, "atol": 1e-5}  # the contract's, on cosines in float32
 
 BACKBONE_NAMES = tuple(names.backbones())
+# every backbone with times; without them too where it reads them, as for the others that is the same
+BACKBONES_TIMED = tuple((name, timed) for name, part in names.backbones().items() for timed in (False, True) if timed or part.reads_times)
 CATEGORIES = np.where(np.arange(ITEMS) % 7 == 0, 0, np.arange(ITEMS) % 5)  # of items without one too, the padding item among them
 TEXTS = ("", *(f"{'aeiou'[n % 5]}{'lmnr'[n % 4]} {'of' * (n % 3)} x{n}" for n in range(1, ITEMS)))
 

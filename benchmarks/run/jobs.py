@@ -21,14 +21,15 @@ from benchmarks.store import log_path, model_dir
 class Work:
     """The functions that do the measuring, as ``module:function``; tests put others in their place.
 
-    The fork server imports their modules once, and those of ``preload``: torch imports the latter when it is asked for
-    deterministic algorithms, which would cost each cell seconds. It also imports the cells' own parts.
+    The fork server imports their modules once, and those of ``preload``: what torch imports when it is asked for deterministic
+    algorithms, and pyarrow when it reads a table (pandas among it). They would cost each process seconds. It also imports the
+    cells' own parts.
     """
 
     train: str = "benchmarks.execute:train_model"
     quality: str = "benchmarks.execute:measure_cell_quality"
     cost: str = "benchmarks.execute:measure_cost"
-    preload: tuple[str, ...] = ("torch._inductor",)
+    preload: tuple[str, ...] = ("torch._inductor", "pyarrow.dataset")
 
     def function(self, kind: Lane) -> str:
         """The function of a kind of task."""

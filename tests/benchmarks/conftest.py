@@ -25,11 +25,12 @@ def tiny_log(monkeypatch):
 
 @pytest.fixture
 def short_timings(monkeypatch):
-    from benchmarks.probes import control, latency, throughput, training_cost
+    from benchmarks.probes import control, latency, products, request, throughput, training_cost
 
-    for probe in (throughput, latency, control, training_cost):
+    for probe in (throughput, latency, request, control, training_cost):
         monkeypatch.setattr(probe, "SECONDS", 0.0)
         monkeypatch.setattr(probe, "LEAST", 3)
+    monkeypatch.setitem(products.PEAK_SIZE, "cpu", 64)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Jobs that end in unusual ways: isolation takes them by their dotted name."""
 
 import builtins
+import gc
 import os
 import signal
 import sys
@@ -59,4 +60,9 @@ def wait(payload: Payload, report_phase: ReportPhase) -> str:
 
 
 def tell_of_start(payload: Payload, report_phase: ReportPhase) -> Payload:
-    return {"parent": os.getppid(), "has_zoneinfo": "zoneinfo" in sys.modules}
+    return {
+        "parent": os.getppid(),
+        "has_zoneinfo": "zoneinfo" in sys.modules,
+        "collected": len(gc.get_objects()),
+        "frozen": gc.get_freeze_count(),
+    }

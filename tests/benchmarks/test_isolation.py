@@ -70,6 +70,11 @@ def test_every_job_comes_from_the_one_fork_server_that_has_imported_what_it_need
     assert starts[0]["parent"] != os.getpid()
 
 
+def test_a_collection_in_a_job_does_not_walk_through_what_the_fork_server_imported(tmp_path: Path) -> None:
+    start = odd(tmp_path, "tell_of_start").value
+    assert start["collected"] < start["frozen"] / 10
+
+
 def test_what_was_preloaded_costs_a_job_nothing() -> None:
     done = subprocess.run([sys.executable, "-c", PRELOADED], env=surroundings(), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "[True, True]\n")

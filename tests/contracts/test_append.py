@@ -4,9 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_models import BACKBONE_NAMES, CACHED, CACHED_FAMILIES, CASES, FAMILIES, ITEMS, TOLERANCE, build, random_windows
+from small_models import BACKBONE_NAMES, BACKBONES_TIMED, CACHED, CACHED_FAMILIES, CASES, FAMILIES, ITEMS, TOLERANCE, build, random_windows
 
-pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.parametrize("backbone", BACKBONE_NAMES)]
+pytestmark = pytest.mark.usefixtures("one_thread")
+every_backbone = pytest.mark.parametrize("backbone", BACKBONE_NAMES)
+timed_or_not = pytest.mark.parametrize(("backbone", "timed"), BACKBONES_TIMED)
 
 
 def requests(model, cache, recent, times, *, at_once=1):
@@ -54,7 +56,7 @@ def assert_every_request_is_the_joint_pass(model, items, times, *, at_once=1, ro
     assert kept.length == cache.length + kept.recent
 
 
-@pytest.mark.parametrize("timed", [False, True])
+@timed_or_not
 @pytest.mark.parametrize("room", [False, True])
 @pytest.mark.parametrize("case", CACHED)
 @torch.no_grad()
@@ -64,7 +66,7 @@ def test_every_request_is_the_joint_pass(backbone, case, room, timed):
     assert_every_request_is_the_joint_pass(model, items, times if timed else None, room=room)
 
 
-@pytest.mark.parametrize("timed", [False, True])
+@timed_or_not
 @pytest.mark.parametrize("case", ["full", "3 segments", "memory"])
 def test_a_room_is_left_alone_where_there_are_gradients(backbone, case, timed):
     model = build(backbone, CASES[case]())
@@ -72,7 +74,7 @@ def test_a_room_is_left_alone_where_there_are_gradients(backbone, case, timed):
     assert_every_request_is_the_joint_pass(model, items, times if timed else None, room=True)
 
 
-@pytest.mark.parametrize("timed", [False, True])
+@timed_or_not
 @torch.no_grad()
 def test_several_new_items_may_come_at_once(backbone, timed):
     model = build(backbone, CASES["3 segments"]())
@@ -80,6 +82,7 @@ def test_several_new_items_may_come_at_once(backbone, timed):
     assert_every_request_is_the_joint_pass(model, items, times if timed else None, at_once=2)
 
 
+@every_backbone
 @settings(max_examples=15)
 @given(data=st.data(), compression=st.one_of(*(FAMILIES[name] for name in CACHED_FAMILIES)), seed=st.integers(0, 9999))
 @torch.no_grad()
@@ -90,6 +93,7 @@ def test_on_any_plan(backbone, data, compression, seed):
     assert_every_request_is_the_joint_pass(model, items, times if timed else None, room=room)
 
 
+@every_backbone
 @torch.no_grad()
 def test_a_request_from_a_room_is_that_from_a_cache_and_leaves_the_history_as_it_was(backbone):
     model = build(backbone, CASES["3 segments"]())
@@ -104,6 +108,7 @@ def test_a_request_from_a_room_is_that_from_a_cache_and_leaves_the_history_as_it
     assert room.nbytes_per_user == cache.nbytes_per_user
 
 
+@every_backbone
 @torch.no_grad()
 def test_what_does_not_fit_is_refused(backbone):
     model = build(backbone, CASES["3 segments"]())
@@ -126,6 +131,7 @@ def test_what_does_not_fit_is_refused(backbone):
         model.append(recent[:, :1], query_time=torch.ones(1), cache=cache)
 
 
+@every_backbone
 @torch.no_grad()
 def test_a_memory_whose_states_alone_are_keyed_is_no_history_any_more(backbone):
     model = build(backbone, CASES["memory"]())

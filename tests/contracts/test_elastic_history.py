@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from small_models import BACKBONE_NAMES, TOLERANCE, WIDTH, build, experts, small_split
+from small_models import BACKBONES_TIMED, TOLERANCE, WIDTH, build, experts, small_split
 
 from persrec.compression.experts import Experts
 from persrec.compression.full import Full
@@ -59,9 +59,8 @@ def served(model, *, time_bias=True, dtype="float32", **changes):
     return served_states(model, DATA, "test", serving=serving, time_bias=time_bias, batch_size=5)
 
 
-@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
+@pytest.mark.parametrize(("backbone", "time_bias"), BACKBONES_TIMED)
 @pytest.mark.parametrize("case", list(LAYOUTS))
-@pytest.mark.parametrize("time_bias", [True, False])
 def test_a_shorter_history_is_the_longer_one_without_its_older_items(backbone, case, time_bias):
     model = build(backbone, LAYOUTS[case]())
     for history in (1, 4, HISTORY):
@@ -73,9 +72,8 @@ def test_a_shorter_history_is_the_longer_one_without_its_older_items(backbone, c
     assert torch.equal(found, user_states(model, DATA, "test", time_bias=time_bias, batch_size=5))  # the longest is the whole
 
 
-@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
+@pytest.mark.parametrize(("backbone", "time_bias"), BACKBONES_TIMED)
 @pytest.mark.parametrize("case", KEPT)
-@pytest.mark.parametrize("time_bias", [True, False])
 def test_a_cache_of_a_shorter_history_answers_as_the_joint_pass_over_it(backbone, case, time_bias):
     model = build(backbone, LAYOUTS[case]())
     for history in (1, 4, HISTORY):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_models import BACKBONE_NAMES, WIDTH, build, random_windows
+from small_models import BACKBONES_TIMED, WIDTH, build, random_windows
 
 from persrec.compression.experts import Experts
 from persrec.layout import Segment, SegmentLayout
@@ -82,8 +82,7 @@ def states_and_gradients(model, kernel, items, times, query_time):
     return of_items.detach(), gradients, calls
 
 
-@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
-@pytest.mark.parametrize("timed", [False, True], ids=["no times", "times"])
+@pytest.mark.parametrize(("backbone", "timed"), BACKBONES_TIMED)
 @pytest.mark.parametrize("windows", WINDOWS)
 @pytest.mark.parametrize("plan", PLANS)
 def test_states_and_gradients_are_those_of_one_segment_after_the_other(backbone, plan, windows, timed):

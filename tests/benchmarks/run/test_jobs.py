@@ -1,0 +1,28 @@
+"""What the fork server has at hand for the processes of a sweep."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from persrec.data import load_dataset
+
+# torch takes seconds to import, and reads no data
+READING = """
+import importlib, sys
+from benchmarks.run.jobs import Work
+from persrec.data import load_dataset
+for name in Work().preload:
+    if name.partition(".")[0] != "torch":
+        importlib.import_module(name)
+before = set(sys.modules)
+load_dataset("synthetic", size="tiny", cache_dir=sys.argv[1])
+print(*{name.partition(".")[0] for name in set(sys.modules) - before})
+"""
+
+
+def test_a_process_that_reads_prepared_data_imports_nothing_large(tmp_path: Path) -> None:
+    load_dataset("synthetic", size="tiny", cache_dir=str(tmp_path))
+    surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", READING, str(tmp_path)], env=surroundings, capture_output=True, text=True, check=False)
+    assert (done.returncode, set(done.stdout.split()) & {"pandas", "pyarrow", "scipy", "torch"}) == (0, set()), done.stderr
