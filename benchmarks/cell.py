@@ -41,22 +41,22 @@ class Cell:
     """Every setting that changes a number.
 
     A name of a part that is not installed here is taken, so that a record of it can be read; `check_parts` refuses it.
-    ``history`` + ``recent`` is the window ``L``. ``tokens`` is the number of vectors a user's history is kept as, over
-    all ``segments`` together. ``serving`` says what a request costs: ``recompute`` runs the whole window, ``cache`` all
-    recent items against what is kept of the history, ``append`` the new item against that and the kept recent items.
-    ``training`` is ``separate`` (a model for this very token count), ``elastic`` (one model that was trained with every count of
-    ``elastic_tokens`` and every length of ``elastic_history``) or ``none`` (cost alone, and floors). A model that is elastic in history
-    has the layout of the longest; a cell's ``history`` says how many of the newest items before the recent ones it sees, and what a
-    request costs.
+    ``history`` + ``recent`` is the window ``L``. ``tokens`` is the number of vectors a user's history is kept as, over all ``segments``
+    together. ``serving`` says what a request costs: ``recompute`` runs the whole window, ``cache`` all recent items against what is kept
+    of the history, ``append`` the new item against that and the kept recent items. ``training`` is ``separate`` (a model for this very
+    token count), ``elastic`` (one model that was trained with every count of ``elastic_tokens`` and every length of
+    ``elastic_history``) or ``none`` (cost alone, and floors). A model that is elastic in history has the layout of the longest; a cell's
+    ``history`` says how many of the newest items before the recent ones it sees, and what a request costs.
     ``item_layers`` are those of the Llama that reads item texts, of ``hllm`` alone. ``key_value_heads`` and ``feed_forward`` (the
     width inside the feed-forward) are as the backbone has them where None.
 
-    ``plan`` says where expert tokens stand: behind ``equal`` segments, behind segments that double in size towards the past
-    (``growing``), or at offsets with counts of their own, ``100:2+180:4``. ``cache_dtype``, ``ablation`` and ``staleness`` change what
-    a trained model is served from: the precision of what is kept (``float32`` as computed), something else in its place, and by how
-    many items the history ends before the recent ones begin.
+    ``plan`` says where expert tokens stand: behind ``equal`` segments, behind segments that double in size towards the past (``growing``),
+    or at offsets with counts of their own, ``100:2+180:4``. ``cache_dtype``, ``ablation`` and ``staleness`` change what a trained model is
+    served from: the precision of what is kept (``float32`` as computed), something else in its place, and by how many items the history
+    ends before the recent ones begin.
 
     ``counts`` says of which of a user's own items the output adds counts (`persrec.counting`); the history's are kept beside its cache.
+    ``request_time`` says whether a backbone that reads times is told when a request comes; without, it is time-free.
 
     Settings of training are as in `persrec.training.Recipe`; ``targets_per_step`` None is as many as ``batch_size`` windows have items.
 
@@ -112,6 +112,7 @@ class Cell:
     split: str = names.LEAVE_ONE_OUT
     catalogue: int | None = None
     counts: str = "none"
+    request_time: bool = True
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "item_learning_rate", "temperature", "weight_decay", "recent_weight", "dropout"):
@@ -178,8 +179,7 @@ class Cell:
 
     def _check_ranges(self) -> None:
         for name in ("learning_rate", "temperature", "item_learning_rate"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
+            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name}: {value}; expected a finite number above 0")
         for name in ("weight_decay", "recent_weight"):
             if not 0 <= getattr(self, name) < math.inf:
@@ -202,13 +202,15 @@ class Cell:
             floors = ", ".join(names.floors())
             came = f"{self.compression!r} with backbone {self.backbone!r}"
             raise ValueError(f"compression: {came}; 'none' goes with the floors {floors} and with nothing else")
-        if is_floor and self.counts != "none":
-            raise ValueError(f"counts: {self.counts!r} with backbone {self.backbone!r}, which has no output to add to; expected 'none'")
-        if is_floor and self.training != "none":
-            raise ValueError(f"training: {self.training!r} with backbone {self.backbone!r}, which learns nothing; expected 'none'")
+        for name in ("training", "counts"):
+            if is_floor and getattr(self, name) != "none":
+                raise ValueError(f"{name}: {getattr(self, name)!r} with backbone {self.backbone!r}, which learns nothing; expected 'none'")
+        if not self.request_time and (is_floor or not self.time_bias or (part is not None and not part.reads_times)):
+            raise ValueError(
+                f"request_time: false with {self.backbone!r} and time_bias {self.time_bias}; expected a model that reads times"
+            )
         for name in names.OPTIONAL_SIZES:
-            value = getattr(self, name)
-            if value is None:
+            if (value := getattr(self, name)) is None:
                 continue
             if is_floor or (part is not None and name not in part.optional_sizes):
                 having = ", ".join(other.name for other in names.backbones().values() if name in other.optional_sizes)
@@ -330,10 +332,7 @@ class Cell:
         Settings that came after the first records (`LATER_FIELDS`) are left out where they are as they were then, so that a record
         keeps its key.
         """
-        values = dataclasses.asdict(self)
-        for name, value in LATER_FIELDS.items():
-            if values[name] == value:
-                del values[name]
+        values = {name: value for name, value in dataclasses.asdict(self).items() if value != LATER_FIELDS.get(name, ...)}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     @classmethod
@@ -359,6 +358,7 @@ LATER_FIELDS: Mapping[str, Any] = MappingProxyType({
     "key_value_heads": None, "feed_forward": None, "control": False, "counted_only": False, "copying_start": False,
     "recent_weight": 0.0, "moving_windows": False, "item_learning_rate": None, "elastic_history": (), "targets_per_step": None,
     "recent_weight_steps": 1000, "split": names.LEAVE_ONE_OUT, "catalogue": None, "counts": "none",
+    "request_time": True,
 })  # fmt: skip
 EVALUATION_FIELDS = ("cache_dtype", "ablation", "staleness")
 

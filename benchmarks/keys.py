@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.cell import EVALUATION_FIELDS, Cell
+from benchmarks.cell import EVALUATION_FIELDS, LATER_FIELDS, Cell
 from benchmarks.measures import COST_KINDS, QUALITY_KINDS, versions_of
 from benchmarks.text import digest
 from persrec import names
@@ -19,14 +19,15 @@ MODEL_FIELDS = (
     "time_bias", "learning_rate", "warmup_steps", "decays",
     "weight_decay", "temperature", "negatives", "epochs", "patience", "batch_size", "seed", "device", "dtype",
     "threads", "copying_start", "recent_weight", "moving_windows", "item_learning_rate", "elastic_history",
-    "targets_per_step", "recent_weight_steps", "split", "counts",
+    "targets_per_step", "recent_weight_steps", "split", "counts", "request_time",
 )  # fmt: skip
 SERVED_FIELDS = ("tokens", "serving", *EVALUATION_FIELDS)
 SHAPE_FIELDS = (
     "backbone", "compression", "history", "recent", "segments", "tokens", "plan", "serving", "cache_dtype", "layers", "heads",
     "item_layers", "width", "key_value_heads", "feed_forward", "dropout", "time_bias", "negatives", "batch_size", "device",
-    "dtype", "threads", "control", "counted_only", "catalogue", "counts",
+    "dtype", "threads", "control", "counted_only", "catalogue", "counts", "request_time",
 )  # fmt: skip
+_LATER_SHAPE = ("counts", "request_time")  # the first costs did not name them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,9 +81,8 @@ def cost_shape(cell: Cell, catalogue: Catalogue) -> dict[str, Any]:
 
     A model that is elastic in history runs as many items as the cell's history has, so its cost is that of a model of this history.
     """
-    settings = {name: getattr(cell, name) for name in SHAPE_FIELDS if name not in ("catalogue", "counts")}
-    if cell.counts != "none":  # the first costs did not name it
-        settings["counts"] = cell.counts
+    settings = {name: getattr(cell, name) for name in SHAPE_FIELDS if name not in ("catalogue", *_LATER_SHAPE)}
+    settings |= {name: value for name in _LATER_SHAPE if (value := getattr(cell, name)) != LATER_FIELDS[name]}
     return settings | {"elastic_tokens": list(cell.token_counts), "catalogue": catalogue.shape(cell)}
 
 

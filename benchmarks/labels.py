@@ -28,6 +28,7 @@ _WORDS: Mapping[str, Mapping[Any, str]] = MappingProxyType(
         "control": {True: "with control", False: "without control"},
         "counted_only": {True: "counted only", False: "run"},
         "device": {"cpu": "CPU", "cuda": "CUDA"},
+        "request_time": {True: "request time given", False: "time-free"},
         "counts": {"none": "nothing counted", "recent": "recent items counted", "all": "all items counted"},
     }
 )

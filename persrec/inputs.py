@@ -21,6 +21,17 @@ def check_items(name: str, items: torch.Tensor, times: torch.Tensor | None, *, c
         raise ValueError(f"times: shape {list(times.shape)}; expected {list(items.shape)}, as {name}")
 
 
+def count_of_features(item_features: torch.Tensor, *, width: int) -> int:
+    """How many items a text model's vectors ``[V, D]`` are of.
+
+    Raises:
+        ValueError: they are of another width.
+    """
+    if item_features.dim() != 2 or item_features.shape[1] != width:
+        raise ValueError(f"item_features: shape {list(item_features.shape)}; expected [items, {width}]")
+    return len(item_features)
+
+
 def columns_of(slots: ItemSlots, start: int, stop: int) -> ItemSlots:
     """Some columns of a window."""
     times = None if slots.times is None else slots.times[:, start:stop]

@@ -17,6 +17,7 @@ Axis legend used throughout the package:
     N  slots of the joint layout  p  positions kept from earlier segments (the prefix)
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -281,3 +282,10 @@ class SegmentLayout:
         The items then stand right-aligned before that column: the first segment is the one padded on its left.
         """
         return next(offset for offset in (0, *self.offsets) if offset >= min(history, self.history))
+
+
+def layout_id(layout: SegmentLayout) -> str:
+    """A short identity of a layout, equal for equal layouts."""
+    segments = [(s.items, s.experts, s.slots_for_experts, s.stays_visible, s.summaries) for s in layout.segments]
+    facts = (segments, layout.recent, layout.hide_empty_experts, layout.recurrent, layout.query_items)
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

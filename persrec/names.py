@@ -25,7 +25,7 @@ PRECISIONS = ("float32", "bfloat16")  # what a model computes in
 CACHE_PRECISIONS = ("float32", "bfloat16", "int8")  # what a cache is stored in; float32 keeps it as it was computed
 Kernel = Literal["segmented", "blocks", "naive"]  # how attention is computed; `persrec.nn.attention` chooses by it
 LEAVE_ONE_OUT, TEMPORAL = SPLITS = ("leave-one-out", "temporal")  # what is trained on, and which targets test
-PLANS = ("equal", "growing")
+PLANS, EXPERT_STARTS = ("equal", "growing"), ("learnt", "pooled")  # where expert tokens stand, and what they are at first
 TRAININGS = ("separate", "elastic", "none")
 SERVINGS = ("recompute", "cache", "append")
 COUNTS = ("none", "recent", "all")  # of which of a user's own items the output adds counts

@@ -1,6 +1,5 @@
 """SequentialRecommender: an item encoder, a backbone and a compression, composed."""
 
-import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,9 +11,9 @@ from torch import nn
 from persrec.backbones import Backbone
 from persrec.compression.base import Compression, ItemSlots, Searching, item_chunk
 from persrec.counting import CountingOutput
-from persrec.inputs import at_last_item, check_items, check_query_time, check_rows_hold_items, columns_of, known_empty
+from persrec.inputs import at_last_item, check_items, check_query_time, check_rows_hold_items, columns_of, count_of_features, known_empty
 from persrec.items import ItemEncoder, TextEncoder
-from persrec.layout import SegmentLayout
+from persrec.layout import SegmentLayout, layout_id
 from persrec.names import Kernel
 from persrec.nn.cache import Chunk, KVCache, empty_cache
 from persrec.nn.cache_checks import KeptSizes, check_cache, check_kept
@@ -113,9 +112,9 @@ class SequentialRecommender(nn.Module):
         """What a model that counts adds to the cosines of the users' own items; None of one that does not.
 
         Args:
-            users: ``[B, D]``, as `user_states` or `append` gave them.
-            items: as they took them.
-            cache: as they took it.
+            users: ``[B, D]``, as `user_states` or `append` gave them; ``items`` and ``cache`` are as they took them.
+            items: see ``users``.
+            cache: see ``users``.
 
         Returns:
             Ids ``[B, n]``, 0 pads, and what is added ``[B, n]``.
@@ -126,16 +125,10 @@ class SequentialRecommender(nn.Module):
             own = items if self.counting.counts_history else items[:, -self.layout.recent :]
         else:
             own = items if cache.items is None else torch.cat([cache.items.long(), items], dim=1)
-        added: tuple[torch.Tensor, torch.Tensor] = self.counting(users, own)
-        return added
+        return self.counting(users, own)  # type: ignore[no-any-return] # a module's call has no type
 
     def repeats_in_window(self, states: torch.Tensor, items: torch.Tensor, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What is added at several positions of a window, as `CountingOutput.at_positions` says.
-
-        Args:
-            states: ``[B, c, D]`` unit vectors of the positions at ``columns``.
-            items: ``[B, n]``, as `hidden_states` took them.
-            columns: ``[c]``.
+        """As `CountingOutput.at_positions`, for ``items`` ``[B, n]`` as `hidden_states` took them.
 
         Raises:
             ValueError: the model does not count.
@@ -317,7 +310,7 @@ class SequentialRecommender(nn.Module):
             behind = chunk.behind(cache, torch.arange(start - cache.length, start, device=items.device))
             chunk, base = replace(behind, kept=behind.width), replace(cache.without_positions(), states=cache.states)
         hidden, layers = self.backbone(chunk, base)
-        settled = chunk.width - (1 if times is not None and self.backbone.reads_times else 0)
+        settled = chunk.width - (1 if times is not None and self.backbone.reads_next_times else 0)
         kept = base.with_recent(chunk, layers, count=settled)
         if self.counting is not None:
             kept = kept.with_items(items[:, : kept.recent - cache.recent])
@@ -387,11 +380,7 @@ class SequentialRecommender(nn.Module):
         )
 
     def _check_items(self, name: str, items: torch.Tensor, times: torch.Tensor | None, item_features: torch.Tensor | None) -> None:
-        count, width = self.items.count, self.backbone.width
-        if item_features is not None:
-            if item_features.dim() != 2 or item_features.shape[1] != width:
-                raise ValueError(f"item_features: shape {list(item_features.shape)}; expected [items, {width}]")
-            count = len(item_features)
+        count = self.items.count if item_features is None else count_of_features(item_features, width=self.backbone.width)
         check_items(name, items, times, count=count)
 
     def _check_compresses(self, name: str) -> None:
@@ -409,10 +398,3 @@ class SequentialRecommender(nn.Module):
             heads, width = self.backbone.cache_heads()
             sizes = KeptSizes(layers=len(self.backbone.layers), heads=heads, width=width, states=self.backbone.width)
             check_kept(cache, kind=type(self.backbone).__name__, sizes=sizes)
-
-
-def layout_id(layout: SegmentLayout) -> str:
-    """A short identity of a layout, equal for equal layouts."""
-    segments = [(s.items, s.experts, s.slots_for_experts, s.stays_visible, s.summaries) for s in layout.segments]
-    facts = (segments, layout.recent, layout.hide_empty_experts, layout.recurrent, layout.query_items)
-    return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]

@@ -42,6 +42,10 @@ def experts(plan: list[tuple[int, int]], *, window: int, hide_empty_experts: boo
     return Experts(layout=SegmentLayout.from_plan(plan, window=window, hide_empty_experts=hide_empty_experts), width=WIDTH)
 
 
+def pooled_start(plan: list[tuple[int, int]], *, window: int) -> Experts:
+    return Experts(layout=SegmentLayout.from_plan(plan, window=window), width=WIDTH, expert_start="pooled")
+
+
 def elastic(*, use: int) -> Experts:
     """Two segments that reserve three experts each."""
     compression = Experts(layout=SegmentLayout.equal(history=9, recent=4, segments=2, tokens=6), width=WIDTH)
@@ -84,6 +88,7 @@ _LAYOUTS: dict[str, dict[str, Callable[[], Compression]]] = {
         "a segment without experts": lambda: experts([(3, 2), (6, 0), (9, 1)], window=13),
         "shown empty experts": lambda: experts([(4, 2), (9, 2)], window=13, hide_empty_experts=False),
         "elastic": lambda: elastic(use=4),
+        "pooled start": lambda: pooled_start([(5, 2), (9, 3)], window=13),
     },
     "pooling": {
         "pooling": lambda: Pooling(history=9, recent=4, tokens=3),

@@ -1,24 +1,30 @@
-"""What a log's older items could be worth: ``python -m benchmarks.audit ml-1m --data-dir DIR``. Nothing is trained.
+"""What a log's older items could be worth: ``python -m benchmarks.audit ml-1m --data-dir DIR``. Nothing is trained, unless asked.
 
 It counts for how many test targets the item is among the user's last R events, only among the older ones, or new, and what counters
 rank with and without the older events. A counter's gain is a floor of what the older events are worth to a model, and no bound.
+
+With ``--model`` it also trains one small model, in minutes, and asks it with the older events, without, shuffled and aged.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.audit.record import Audit, AuditRecord, to_json
+from benchmarks.audit.record import Audit, AuditRecord, SmallModel, to_json
 from benchmarks.environment import provenance
 from benchmarks.environment.portable import portable_argv
 from benchmarks.text import percent, ratio
 from persrec import names
 from persrec.commandline import DONE, Parser, guarded
 from persrec.files import write_atomically
+
+if TYPE_CHECKING:
+    from persrec.data.splits import Split
 
 PROGRAM = "benchmarks.audit"
 RECENT = 16
@@ -38,6 +44,7 @@ def _parser() -> Parser:
     parser.add_argument(
         "--recent", type=int, default=RECENT, metavar="R", help=f"how many of the last events are recent (default: {RECENT})"
     )
+    parser.add_argument("--model", action="store_true", help="also train a small model, in minutes, and ask it with and without them")
     parser.add_argument("--data-dir", metavar="DIR", help="where publishers' folders lie; only read (default: $PERSREC_DATA)")
     parser.add_argument("--cache-dir", metavar="DIR", help="where prepared data go (default: $PERSREC_CACHE, then ~/.cache/persrec)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write the record DIR/audits/NAME-SPLIT.json")
@@ -56,6 +63,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     split.check_evaluated()
     found = audit(split, log.item_categories, recent=options.recent)
     _print(log.name, options.split, found)
+    model = _asked(split, options.recent) if options.model else None
     if options.out is not None:
         record = AuditRecord(
             dataset=log.name,
@@ -68,11 +76,33 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             audit=found,
             argv=("python", "-m", PROGRAM, *portable_argv(arguments)),
             commit=provenance(argv=[])["commit"],
+            model=model,
         )
         path = options.out / "audits" / f"{log.name}-{split.name}.json"
         write_atomically(path, to_json(record))
         print(path)
     return DONE
+
+
+def _asked(split: "Split", recent: int) -> SmallModel:
+    """Trains the small model, an epoch a line, and prints what it answers."""
+    from benchmarks.audit.small_model import audited_model  # noqa: PLC0415 - torch takes seconds, and few calls need it
+
+    console = Console(width=140)
+    model = audited_model(
+        split,
+        recent=recent,
+        on_epoch=lambda epoch: console.print(f"epoch {epoch.epoch}, validation ndcg@10 {epoch.validation:.4f}, {epoch.seconds:.0f} s"),
+    )
+    plateau = "on a plateau" if model.converged else "stopped before a plateau: it might yet change"
+    console.print(
+        f"one small model, one seed: HSTU {model.layers} x {model.width}, {model.history} + {recent}, {model.steps:,} steps, {plateau}"
+    )
+    table = Table("asked", "ndcg@10", "over without (95%, users of one seed)")
+    for name, asked in model.asked.items():
+        table.add_row(name, ratio(asked.ndcg), "" if name == "without" else f"{asked.gain:+.4f} ({asked.low:+.4f} to {asked.high:+.4f})")
+    console.print(table)
+    return model
 
 
 def _print(name: str, split: str, found: Audit) -> None:

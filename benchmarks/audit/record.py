@@ -40,8 +40,37 @@ class Audit:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    """NDCG@10 of a small model asked in one way; ``gain`` is over asking it without the older items, paired over users, with 95%."""
+
+    ndcg: float
+    gain: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SmallModel:
+    """A small model's answers: ``without`` the older items, ``with`` them, with them ``shuffled``, and ``aged`` by R items.
+
+    ``counts`` says whether its output counts a user's own items; shuffled or aged, these counts are of the true items.
+    """
+
+    width: int
+    layers: int
+    history: int
+    recent: int
+    counts: bool
+    seed: int
+    steps: int
+    converged: bool
+    seconds: float
+    asked: dict[str, Asked]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class AuditRecord:
-    """The audit of one dataset and split, and what it is of."""
+    """The audit of one dataset and split, and what it is of; ``model`` where one was trained."""
 
     dataset: str
     size: str | None
@@ -53,6 +82,7 @@ class AuditRecord:
     audit: Audit
     argv: tuple[str, ...]
     commit: str | None
+    model: SmallModel | None = None
     schema_version: int = SCHEMA_VERSION
 
 

@@ -41,7 +41,7 @@ from benchmarks.compare.turns import BASE, HEAD, Pair, Start, WorkOrder, checked
 from benchmarks.environment import PROJECT, chosen_device, environment, provenance
 from benchmarks.environment.checkout import repository_state
 from benchmarks.findings import Outputs, Sheet, Verdict, add_options, exit_code, show
-from benchmarks.grids import Grid, load_grid, preset_names
+from benchmarks.grids import DataSize, Grid, load_grid, preset_names
 from benchmarks.grids.selection import select
 from benchmarks.text import change, percent
 from persrec.commandline import NOT_COMPARABLE, Parser, duration, guarded
@@ -178,12 +178,13 @@ def chosen_cells(options: argparse.Namespace) -> tuple[dict[str, Cell], Grid]:
     if not 0 <= options.margin < 1:
         raise ValueError(f"--margin: {options.margin:g}; expected a share from 0 to below 1")
 
-    def interactions(name: str, size: str | None) -> int:
-        from persrec.data import interaction_count  # noqa: PLC0415 - pandas takes a moment, and a refused call needs none
+    def sizes(name: str, size: str | None) -> DataSize:
+        from persrec.data import size_of  # noqa: PLC0415 - pandas takes a moment, and a refused call needs none
 
-        return interaction_count(name, size, data_dir=options.data_dir, cache_dir=options.cache_dir)
+        interactions, repeats = size_of(name, size, data_dir=options.data_dir, cache_dir=options.cache_dir)
+        return DataSize(interactions=interactions, repeats=repeats)
 
-    grid = load_grid(options.grid, device=chosen_device(options.device), dataset=options.dataset, interactions=interactions)
+    grid = load_grid(options.grid, device=chosen_device(options.device), dataset=options.dataset, sizes=sizes)
     cells = timed_cells(select(grid.cells, options.select, grid=grid.name))
     from persrec.data import dataset_digest  # noqa: PLC0415 - as above
 

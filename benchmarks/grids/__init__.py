@@ -11,8 +11,10 @@ A grid file::
     layers = 1
     [data.large]              # small or large: data of up to or above 500,000 interactions
     layers = 2
+    [data.repeats]            # over that, for data other than the grid's own whose users may take an item again
+    counts = "all"
     [[sweep]]                 # lists are crossed; a list of lists where the setting itself is a list
-    only = "cuda"             # optional: for one device alone, for small or large data, or for the grid's own dataset (own)
+    only = "cuda"             # optional: for one device, small, large or repeats data, or the grid's own dataset (own); a list: all of it
     backbone = ["hstu", "sasrec"]
     compression = "experts"
     tokens = [0, 4]
@@ -52,11 +54,22 @@ MOST_PROCESSES = 100
 TABLES = ("description", "defaults", *LAYERS, "sweep", "estimate", "limits")
 LARGE = 500_000  # interactions; data with more are large, and a sweep over many models of them takes days
 DATA = ("small", "large")
+REPEATS = "repeats"  # data whose users may take an item again, other than the grid's own
 OWN = "own"  # of a sweep: for the grid's own dataset, and for no other
 
 Typed = typing.TypeVar("Typed")
 Settings = dict[str, Any]
-Interactions = Callable[[str, str | None], int]  # of a dataset and one of its sizes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSize:
+    """How many ``interactions`` a dataset has, and whether its users may take an item again: seen items stay in the ranking."""
+
+    interactions: int
+    repeats: bool
+
+
+Sizes = Callable[[str, str | None], DataSize]  # of a dataset and one of its sizes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,8 +134,8 @@ class _File:
 
     @property
     def tells_data_apart(self) -> bool:
-        """Whether anything in it is for small or for large data alone."""
-        return bool(self.layers["data"]) or any(isinstance(sweep, dict) and sweep.get("only") in DATA for sweep in self.sweeps)
+        """Whether anything in it is for some data alone."""
+        return bool(self.layers["data"]) or any({*DATA, REPEATS} & _only("", sweep)[1] for sweep in self.sweeps if isinstance(sweep, dict))
 
 
 def preset_names() -> list[str]:
@@ -139,7 +152,7 @@ def load_grid(
     dataset: str | None = None,
     split: str | None = None,
     seeds: Sequence[int] = (),
-    interactions: Interactions | None = None,
+    sizes: Sizes | None = None,
 ) -> Grid:
     """Reads a built-in grid by name, or a user's by the path of its TOML file.
 
@@ -149,7 +162,7 @@ def load_grid(
         dataset: the dataset of every cell; without it the file's own, or ``synthetic``.
         split: the split of every cell; without it the file's own, or leave-one-out.
         seeds: every cell once per seed; without them the file's own.
-        interactions: counts those of a dataset, asked where the file tells small data from large; without it data are small.
+        sizes: of a dataset, asked where the file tells data apart; without it data are small, and nothing is said of repeats.
 
     Raises:
         ValueError: no such grid, or a field of it that does not hold up; the message names file, sweep and field.
@@ -157,8 +170,8 @@ def load_grid(
     file = _read(_grid_path(name))
     is_own = dataset in (None, file.defaults.get("dataset", DEFAULT_DATASET))
     fixed: Settings = {"device": device} | ({"dataset": dataset} if dataset else {}) | ({"split": split} if split else {})
-    if interactions is not None:
-        interactions = functools.cache(interactions) if file.tells_data_apart else None
+    if sizes is not None:
+        sizes = functools.cache(sizes) if file.tells_data_apart else None
     cells: dict[Cell, None] = {}
     largest = "small"
     for number, sweep in enumerate(file.sweeps, start=1):
@@ -168,11 +181,11 @@ def load_grid(
         count = math.prod(len(axis) for axis in axes) * max(1, len(seeds))
         if len(cells) + count > MOST_CELLS:
             raise ValueError(f"{where}: {count} cells; expected at most {MOST_CELLS} in a grid")
-        for combination in itertools.product(*axes) if only in (None, device, *DATA) or (only == OWN and is_own) else ():
-            settings, data = _layered(file, dict(combination), fixed, interactions)
-            if only in (None, device, data, OWN):
+        for combination in itertools.product(*axes) if only <= {device, *DATA, REPEATS, *([OWN] if is_own else [])} else ():
+            settings, data = _layered(file, dict(combination), fixed, sizes, is_own=is_own)
+            if only <= {device, *data, OWN}:
                 cells |= dict.fromkeys(_cells(where, settings, seeds))
-                largest = max(largest, data, key=DATA.index)
+                largest = max(largest, data[0], key=DATA.index)
     if not cells:
         raise ValueError(f"{file.path}: every [[sweep]] is for another device than {device} or for other data, so the grid holds no cell")
     return Grid(name=file.path.stem, description=file.description, cells=tuple(cells), estimate=file.estimate[largest], limits=file.limits)
@@ -251,7 +264,7 @@ def _known_in(layer: str) -> tuple[str, ...] | None:
     """The names that a layer's tables may have; ``None`` for datasets, as a grid may prepare for one that is not there yet."""
     known: dict[str, tuple[str, ...]] = {
         "device": names.DEVICES,
-        "data": DATA,
+        "data": (*DATA, REPEATS),
         "backbone": (*names.backbones(), *names.floors(), *PEERS),
         "compression": (names.NO_COMPRESSION, PEER, *names.compressions()),
     }
@@ -263,13 +276,15 @@ def _settings(where: str, settings: object) -> Settings:
     return {name: _setting(where, name, value) for name, value in table.items()}
 
 
-def _only(where: str, sweep: object) -> tuple[Settings, str | None]:
-    """A sweep without its ``only``, and the device or the data that it is for; None is all."""
+def _only(where: str, sweep: object) -> tuple[Settings, set[str]]:
+    """A sweep without its ``only``, and the device and the data that it is for, all of which must be so; of an empty set all are."""
     settings = dict(_as_table(where, sweep, "a table of cell settings"))
-    only, known = settings.pop("only", None), (*names.DEVICES, *DATA, OWN)
-    if only is not None and only not in known:
-        raise ValueError(f"{where}: only: {_shown(only)}; expected one of: {', '.join(known)}")
-    return settings, only
+    only = settings.pop("only", [])
+    wanted, known = only if isinstance(only, list) else [only], (*names.DEVICES, *DATA, REPEATS, OWN)
+    for one in wanted:
+        if one not in known:
+            raise ValueError(f"{where}: only: {_shown(one)}; expected one of: {', '.join(known)}")
+    return settings, set(wanted)
 
 
 def _axes(where: str, sweep: Settings) -> list[list[tuple[str, Any]]]:
@@ -285,16 +300,20 @@ def _axes(where: str, sweep: Settings) -> list[list[tuple[str, Any]]]:
     return axes
 
 
-def _layered(file: _File, combination: Settings, fixed: Settings, interactions: Interactions | None) -> tuple[Settings, str]:
-    """The settings of one cell, each layer chosen by what the layers that name it say; and whether its data are small or large."""
+def _layered(file: _File, combination: Settings, fixed: Settings, sizes: Sizes | None, *, is_own: bool) -> tuple[Settings, tuple[str, ...]]:
+    """The settings of one cell, each layer chosen by what the layers that name it say; and what its data are: small or large first."""
     settings = {"dataset": DEFAULT_DATASET} | file.defaults
     chosen = settings | combination | fixed
+    data: tuple[str, ...] = ()
     for layer in LAYERS:
+        names_of_layer: tuple[str, ...] = (chosen.get(layer, ""),)
         if layer == "data":  # the layers before it say which data these are
-            size = (settings | combination | fixed).get("dataset_size")
-            chosen["data"] = DATA[interactions is not None and interactions(chosen["dataset"], size) > LARGE]
-        settings |= file.layers[layer].get(chosen.get(layer, ""), {})
-    return settings | combination | fixed, chosen["data"]
+            size = None if sizes is None else sizes(chosen["dataset"], (settings | combination | fixed).get("dataset_size"))
+            data = (DATA[size is not None and size.interactions > LARGE],)
+            names_of_layer = data = (*data, REPEATS) if size is not None and size.repeats and not is_own else data
+        for name in names_of_layer:
+            settings |= file.layers[layer].get(name, {})
+    return settings | combination | fixed, data
 
 
 def _cells(where: str, settings: Settings, seeds: Sequence[int]) -> list[Cell]:

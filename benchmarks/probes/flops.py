@@ -111,7 +111,7 @@ def _at_request(subject: Subject, call: AttentionCall) -> Passed:
     if subject.cell.serving == "cache":
         return _passed(subject, call)
     backbone = subject.model.backbone
-    seen, new = call.prefix + call.queries, min(subject.layout.recent, 1 + (subject.cell.time_bias and backbone.reads_times))
+    seen, new = call.prefix + call.queries, min(subject.layout.recent, 1 + (subject.cell.time_bias and backbone.reads_next_times))
     pairs = new * (seen - new) + new * (new + 1) // 2
     executed = backbone.executed_pairs(queries=new, prefix=seen - new)
     return Passed(positions=new, executed_pairs=executed, visible_pairs=pairs)

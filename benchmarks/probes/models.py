@@ -127,5 +127,6 @@ def _backbone_of(cell: Cell, compression: Compression) -> Backbone:
         key_value_heads=cell.key_value_heads,
         feed_forward=cell.feed_forward,
         copying_start=cell.copying_start,
+        request_time=cell.request_time,
     )
     return build_backbone(cell.backbone, settings)

@@ -13,12 +13,14 @@ from benchmarks.cell import Cell, InvalidMeasurementError, changed_at_evaluation
 from benchmarks.probes.models import served_model
 from benchmarks.probes.subject import Request, Subject
 from benchmarks.probes.validation import Served, validation_figure
+from persrec import names
 from persrec.checkpoints.folder import load_weights
 from persrec.data.interactions import InteractionLog
 from persrec.data.splits import Split
 from persrec.data.windows import WindowShape, build_windows
 from persrec.evaluation.floors import floor_ranks
 from persrec.evaluation.metrics import Summary, bootstrap_means, is_share, is_single, metric_values, summarise, user_means
+from persrec.evaluation.protocols import PUBLISHED_PROTOCOLS, PublishedProtocol, ranks_under
 from persrec.evaluation.ranks import repeat_mask, target_ranks
 from persrec.evaluation.served import Serving, served_states
 from persrec.evaluation.states import repeats, user_states
@@ -51,7 +53,25 @@ def measure_quality(subject: Subject, data: Split) -> tuple[dict[str, Any], NDAr
         features = model.item_features()
     added = repeats(model, states, data, "test", history=subject.cell.history, gap=subject.cell.staleness)
     ranks = target_ranks(states, features, data.targets("test"), data.seen("test"), added=added)
-    return quality_of_ranks(ranks, data), ranks
+    quality = quality_of_ranks(ranks, data)
+    if data.exclude_seen and data.name == names.LEAVE_ONE_OUT and not changed_at_evaluation(subject.cell):
+        quality["protocols"] = [_under(protocol, subject, states, features, data) for protocol in PUBLISHED_PROTOCOLS]
+    return quality, ranks
+
+
+def _under(protocol: PublishedProtocol, subject: Subject, states: torch.Tensor, features: torch.Tensor, data: Split) -> dict[str, Any]:
+    """Recall and NDCG of a trained model under a published protocol."""
+    found = ranks_under(protocol, states, features, data)
+    means = {name: float(values.mean()) for name, values in metric_values(found.ranks).items() if len(values)}
+    method = f"full catalogue of {found.items} items, protocol {protocol.name}"
+    cell = subject.cell
+    return {
+        "name": protocol.name,
+        "items": found.items,
+        "asks_request_time": protocol.request_time,
+        "request_time": subject.model.backbone.reads_next_times and cell.time_bias,
+        "metrics": {name: {"value": value, "n": len(found.ranks), "method": method} for name, value in means.items()},
+    }
 
 
 def validation_as_used(subject: Subject, data: Split, *, best: float | None) -> float | None:

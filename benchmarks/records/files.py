@@ -126,7 +126,7 @@ def to_json(record: Record | Cost) -> bytes:
 def to_dict(record: Record | Cost) -> dict[str, Any]:
     """Plain JSON values."""
     values: dict[str, Any] = msgspec.to_builtins(record)
-    for part in (values, *values.get("groups", ()), *values.get("processes", ())):
+    for part in (values, *(part for name in ("groups", "protocols", "processes") for part in values.get(name, ()))):
         for metric in part["metrics"].values():
             _leave_out(metric, LATER_METRIC_FACTS)
     if isinstance(record, Record):

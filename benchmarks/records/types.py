@@ -120,7 +120,7 @@ LATER_FACTS: Mapping[str, Any] = MappingProxyType(dict.fromkeys((
 )))  # fmt: skip
 LATER_DATA_FACTS: Mapping[str, Any] = MappingProxyType({"split": LEAVE_ONE_OUT, "days": (), "targets": None})
 LATER_ORIGIN_FACTS: Mapping[str, Any] = MappingProxyType({"processes": None})
-LATER_PARTS: Mapping[str, Any] = MappingProxyType({"groups": ()})
+LATER_PARTS: Mapping[str, Any] = MappingProxyType({"groups": (), "protocols": ()})
 LATER_METRIC_FACTS: Mapping[str, Any] = MappingProxyType({"samples": ()})
 
 
@@ -130,6 +130,20 @@ class GroupQuality:
 
     least: int
     below: int | None
+    metrics: dict[str, Metric]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ProtocolQuality:
+    """Quality of the same model under a published protocol (`persrec.evaluation.protocols`), among ``items``.
+
+    ``request_time`` says whether the model knew the time of the request, ``asks_request_time`` whether the protocol's own rows do.
+    """
+
+    name: str
+    items: int
+    request_time: bool
+    asks_request_time: bool
     metrics: dict[str, Metric]
 
 
@@ -252,6 +266,7 @@ class Record:
     metrics: dict[str, Metric] = field(default_factory=dict)
     replicates: Replicates | None = None
     groups: tuple[GroupQuality, ...] = ()
+    protocols: tuple[ProtocolQuality, ...] = ()
     ledger: tuple[LedgerRow, ...] = ()
     model: TrainedModel | None = None
     dataset: DatasetFacts | None = None

@@ -25,6 +25,7 @@ from benchmarks.records import (
     Origin,
     Parts,
     Process,
+    ProtocolQuality,
     Provenance,
     Record,
     Replicates,
@@ -37,7 +38,7 @@ from benchmarks.run.plan import Planned, PlannedCost
 from benchmarks.run.processes import over_processes
 from persrec import names
 
-QUALITY_FIELDS = ("metrics", "replicates", "groups", "model", "dataset", "seconds")
+QUALITY_FIELDS = ("metrics", "replicates", "groups", "protocols", "model", "dataset", "seconds")
 COST_FIELDS = ("metrics", "ledger", "load", "seconds")
 
 
@@ -49,6 +50,7 @@ class Quality:
     metrics: Mapping[str, Metric]
     replicates: Replicates | None
     groups: tuple[GroupQuality, ...]
+    protocols: tuple[ProtocolQuality, ...]
     model: TrainedModel | None
     dataset: DatasetFacts
 
@@ -69,7 +71,8 @@ def quality_of(planned: Planned, outcome: Outcome, *, environment: Environment, 
         ),
         metrics=_metrics(answer.get("metrics", {})),
         replicates=_optional(answer.get("replicates"), Replicates),
-        groups=tuple(_group(group) for group in answer.get("groups", ())),
+        groups=tuple(_with_metrics(group, GroupQuality, "a group's quality") for group in answer.get("groups", ())),
+        protocols=tuple(_with_metrics(one, ProtocolQuality, "a quality under a protocol") for one in answer.get("protocols", ())),
         model=_optional(answer.get("model"), TrainedModel),
         dataset=typed({**facts, **answer.get("dataset", {}), "size": facts["size"]}, DatasetFacts, where="answer", what="the data's facts"),
     )
@@ -84,6 +87,7 @@ def known_quality(record: Record | None) -> Quality | None:
         metrics=_of_kinds(record.metrics, QUALITY_KINDS),
         replicates=record.replicates,
         groups=record.groups,
+        protocols=record.protocols,
         model=record.model,
         dataset=record.dataset,
     )
@@ -173,6 +177,7 @@ def record_of_halves(planned: Planned, quality: Quality | None, cost: CostHalf |
         metrics=_metrics_of_halves(quality, cost),
         replicates=quality.replicates if quality else None,
         groups=quality.groups if quality else (),
+        protocols=quality.protocols if quality else (),
         ledger=cost.ledger if cost else (),
         model=quality.model if quality else None,
         dataset=quality.dataset if quality else data,
@@ -260,9 +265,10 @@ def _of_kinds(metrics: Mapping[str, Metric], kinds: Iterable[Kind]) -> dict[str,
     return {name: metric for name, metric in metrics.items() if name in wanted}
 
 
-def _group(values: Mapping[str, Any]) -> GroupQuality:
+def _with_metrics(values: Mapping[str, Any], kind: Any, what: str) -> Any:
+    """A part of an answer that has metrics of its own."""
     filled = {name: _filled(name, value) for name, value in values["metrics"].items()}
-    return typed({**values, "metrics": filled}, GroupQuality, where="answer", what="a group's quality")
+    return typed({**values, "metrics": filled}, kind, where="answer", what=what)
 
 
 def _metrics(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Metric]:

@@ -15,7 +15,7 @@ from typing import NoReturn
 from benchmarks.cell import Cell
 from benchmarks.environment import available_processors, chosen_device, environment
 from benchmarks.environment.portable import portable_argv
-from benchmarks.grids import ORDER_SEED, Durations, Grid, load_grid, preset_names, shuffled
+from benchmarks.grids import ORDER_SEED, DataSize, Durations, Grid, load_grid, preset_names, shuffled
 from benchmarks.grids.selection import select, selecting
 from benchmarks.keys import Catalogue, model_key
 from benchmarks.labels import Labels
@@ -139,16 +139,17 @@ def _command(options: argparse.Namespace, arguments: Sequence[str], work: Work) 
 
 
 def _validated(options: argparse.Namespace) -> Call:
-    from persrec.data import check_sources, dataset_digest, dataset_name, interaction_count  # noqa: PLC0415 - heavy, and --help needs none
+    from persrec.data import check_sources, dataset_digest, dataset_name, size_of  # noqa: PLC0415 - heavy, and --help needs none
 
     own = dataset_name(options.dataset) if options.dataset else None
     files = {own: options.dataset} if own is not None and own != options.dataset else {}
 
-    def interactions(name: str, size: str | None) -> int:
-        return interaction_count(files.get(name, name), size, data_dir=options.data_dir, cache_dir=options.cache_dir)
+    def sizes(name: str, size: str | None) -> DataSize:
+        count, repeats = size_of(files.get(name, name), size, data_dir=options.data_dir, cache_dir=options.cache_dir)
+        return DataSize(interactions=count, repeats=repeats)
 
     device = chosen_device(options.device)
-    grid = load_grid(options.grid, device=device, dataset=own, split=options.split, seeds=options.seeds, interactions=interactions)
+    grid = load_grid(options.grid, device=device, dataset=own, split=options.split, seeds=options.seeds, sizes=sizes)
     cells = select(grid.cells, options.select, grid=grid.name)
     digests: dict[Data, str] = {}
     for name, size in dict.fromkeys((cell.dataset, cell.dataset_size) for cell in cells):

@@ -27,6 +27,8 @@ class BackboneSettings:
         feed_forward: width inside the feed-forward of a Llama (None: 8/3 of the width) or a SASRec (None: the width).
         copying_start: attention passes on what it attends to from the first step on (`start_copying`); of random weights alone.
         weights: a folder of Hugging Face's form that a Llama starts from; None starts from random ones.
+        request_time: whether an item of a backbone that reads times knows when the next event comes, as a server knows the time of a
+            request; else it knows its own time alone.
     """
 
     width: int
@@ -38,6 +40,7 @@ class BackboneSettings:
     feed_forward: int | None = None
     copying_start: bool = False
     weights: Path | None = None
+    request_time: bool = True
 
 
 def start_copying(value: torch.Tensor, output: torch.Tensor) -> None:
@@ -98,6 +101,11 @@ class Backbone(nn.Module, ABC):
     def executed_pairs(self, *, queries: int, prefix: int) -> int:
         """Pairs that the attention kernel in use computes for one segment."""
         return executed_pairs(queries, prefix, kernel=self.kernel)
+
+    @property
+    def reads_next_times(self) -> bool:
+        """Whether an item's numbers depend on the time of the event behind it."""
+        return self.reads_times
 
     @abstractmethod
     def cache_heads(self) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """HSTU (arXiv 2402.17152, section 3): pointwise attention with a gate, and a relative bias by distance and time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -26,6 +26,7 @@ class HSTUConfig:
         width: ``D``, split over the heads for u, v, q and k alike.
         length: slots of the joint layout, ``N``: the attention's divisor and the number of positions.
         relative_bias: by distance, and by time where times are given.
+        request_time: whether the time of a query is that of the next event, as in the paper; else it is its item's own.
         copying_start: layers begin by passing on the mean of what they see, gated, rather than nothing; with the relative bias alone.
     """
 
@@ -35,6 +36,7 @@ class HSTUConfig:
     length: int
     dropout: float = 0.0
     relative_bias: bool = True
+    request_time: bool = True
     copying_start: bool = False
     norm_eps: float = 1e-6
 
@@ -121,6 +123,8 @@ class HSTU(Backbone):
 
     def forward(self, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, tuple[KeysValues, ...]]:
         """As `Backbone` says."""
+        if not self.config.request_time:
+            chunk = replace(chunk, query_times=chunk.key_times)
         x = F.dropout(chunk.inputs + self.positions(chunk.positions), self.config.dropout, self.training)
         context = Context(chunk, cache)
         pairs = pairs_of(context) if self.config.relative_bias else None
@@ -135,6 +139,11 @@ class HSTU(Backbone):
         layers, width = self.config.layers, self.config.width
         return {"projections": layers * positions * 5 * width**2, "attention": layers * pairs * 2 * width, "feed_forward": 0}
 
+    @property
+    def reads_next_times(self) -> bool:
+        """As `Backbone` says."""
+        return self.config.request_time
+
     def cache_heads(self) -> tuple[int, int]:
         """As `Backbone` says."""
         return self.config.heads, self.config.width // self.config.heads
@@ -143,5 +152,5 @@ class HSTU(Backbone):
 def build(settings: BackboneSettings) -> HSTU:
     """An HSTU of these sizes."""
     s = settings
-    sizes = HSTUConfig(width=s.width, layers=s.layers, heads=s.heads, length=s.length, dropout=s.dropout, copying_start=s.copying_start)
-    return HSTU(sizes)
+    start = {"copying_start": s.copying_start, "request_time": s.request_time}
+    return HSTU(HSTUConfig(width=s.width, layers=s.layers, heads=s.heads, length=s.length, dropout=s.dropout, **start))

@@ -24,6 +24,7 @@ class CompressionSettings:
         width: the model's width ``D``.
         plan: where expert blocks stand: ``equal`` segments, ``growing`` ones (`SegmentLayout.growing`), or their offsets and
             counts, ``((offset, count), ...)``, which then say what ``segments`` and ``tokens`` are.
+        expert_start: what an expert token is before the first layer, of `persrec.names.EXPERT_STARTS`.
         categories: int64 ``[V]``, the category of each item, or None where the dataset has none.
     """
 
@@ -33,6 +34,7 @@ class CompressionSettings:
     tokens: int
     width: int
     plan: str | tuple[tuple[int, int], ...] = "equal"
+    expert_start: str = "learnt"
     categories: NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
 
 
@@ -132,11 +134,11 @@ def last_time(items: ItemSlots) -> torch.Tensor | None:
 
 
 def with_tokens(layout: SegmentLayout, segment: int, items: ItemSlots, tokens: torch.Tensor, *, visible: torch.Tensor) -> Chunk:
-    """A segment's items and, behind them, learnable tokens ``[k, D]``, which alone are kept; ``visible`` ``[B, 1]``.
+    """A segment's items and, behind them, tokens ``[k, D]`` or ``[B, k, D]``, which alone are kept; ``visible`` ``[B, 1]``.
 
     A token takes the time of the segment's last item.
     """
-    count = len(tokens)
+    count = tokens.shape[-2]
     chunk = item_chunk(layout, segment, items, kept=count)
     if count == 0:
         return chunk

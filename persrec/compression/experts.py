@@ -7,9 +7,11 @@ from torch import nn
 
 from persrec import names
 from persrec.compression.base import CompressionSettings, ItemSlots, with_tokens
+from persrec.compression.summaries import chunk_of, means
 from persrec.layout import Segment, SegmentLayout
 from persrec.nn.cache import Chunk
 
+LEARNT = names.EXPERT_STARTS[0]
 RULES: dict[str, Callable[..., SegmentLayout]] = dict(zip(names.PLANS, (SegmentLayout.equal, SegmentLayout.growing), strict=True))
 
 
@@ -22,16 +24,21 @@ class Experts(nn.Module):
     Args:
         layout: the plan with the largest counts.
         width: the model's width ``D``.
+        expert_start: ``learnt``, the same vector for all users; or ``pooled``, to which the mean of the token's share of the segment's
+            items is added: of ``k`` tokens, the ``k`` chunks that `Pooling` keeps. Not in the paper.
 
     Raises:
-        ValueError: a segment's items stay visible or are summarised: tokens alone are kept here.
+        ValueError: a segment's items stay visible or are summarised: tokens alone are kept here; or the start is unknown.
     """
 
-    def __init__(self, *, layout: SegmentLayout, width: int) -> None:
+    def __init__(self, *, layout: SegmentLayout, width: int, expert_start: str = LEARNT) -> None:
         super().__init__()
+        if expert_start not in names.EXPERT_STARTS:
+            raise ValueError(f"expert_start: unknown {expert_start!r}; known: {', '.join(names.EXPERT_STARTS)}")
         if any(segment.stays_visible or segment.summaries is not None for segment in layout.segments):
             raise ValueError("layout: a segment stays visible or holds summaries; expected segments of which the experts alone are seen")
         self._largest = layout
+        self._pooled = expert_start != LEARNT
         self.layout = layout
         self.tokens = nn.ParameterList(torch.empty(s.slots_for_experts, width).normal_(std=0.02) for s in layout.segments)
 
@@ -53,7 +60,11 @@ class Experts(nn.Module):
         visible = items.valid.any(1, keepdim=True)
         if not self.layout.hide_empty_experts:
             visible = torch.ones_like(visible)
-        return with_tokens(self.layout, segment, items, self.tokens[segment][: self.layout.segments[segment].experts], visible=visible)
+        count = self.layout.segments[segment].experts
+        tokens = self.tokens[segment][:count]
+        if self._pooled and count:
+            tokens = tokens + means(items, chunk_of(items.valid, count), count)[0]
+        return with_tokens(self.layout, segment, items, tokens, visible=visible)
 
 
 def build(settings: CompressionSettings) -> Experts:
@@ -62,7 +73,7 @@ def build(settings: CompressionSettings) -> Experts:
     Raises:
         ValueError: the plan is unknown, or does not fit the history.
     """
-    return Experts(layout=_planned(settings), width=settings.width)
+    return Experts(layout=_planned(settings), width=settings.width, expert_start=settings.expert_start)
 
 
 def _planned(settings: CompressionSettings) -> SegmentLayout:

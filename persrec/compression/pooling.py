@@ -1,9 +1,7 @@
 """Mean pooling: the history as the means of k chunks of its items' vectors."""
 
-import torch
-
 from persrec.compression.base import CompressionSettings, ItemSlots
-from persrec.compression.summaries import back_from_latest, mean_chunk, summary_layout
+from persrec.compression.summaries import chunk_of, mean_chunk, summary_layout
 from persrec.nn.cache import Chunk
 
 
@@ -19,15 +17,9 @@ class Pooling:
 
     def history_chunk(self, segment: int, items: ItemSlots) -> Chunk:
         """The means, all of them kept."""
-        return mean_chunk(self.layout, segment, items, _chunk_of(items.valid, self.layout.segments[segment].item_positions))
+        return mean_chunk(self.layout, segment, items, chunk_of(items.valid, self.layout.segments[segment].item_positions))
 
 
 def build(settings: CompressionSettings) -> Pooling:
     """As many means as ``settings.tokens`` says."""
     return Pooling(history=settings.history, recent=settings.recent, tokens=settings.tokens)
-
-
-def _chunk_of(valid: torch.Tensor, chunks: int) -> torch.Tensor:
-    """``[B, s]``: the chunk of every item, right-aligned so that the last chunk is filled first; ``chunks`` for padding."""
-    size = torch.clamp(valid.sum(1, keepdim=True), min=chunks)
-    return (chunks - 1 - back_from_latest(valid) * chunks // size).masked_fill(~valid, chunks)

@@ -26,13 +26,28 @@ def mean_chunk(layout: SegmentLayout, segment: int, items: ItemSlots, group: tor
         group: ``[B, s]`` the group of every item, the number of groups for what is in none and for padding.
     """
     groups = layout.segments[segment].item_positions
+    vectors, valid = means(items, group, groups)
+    times = None
+    if items.times is not None:
+        times = items.times.new_zeros(len(group), groups + 1).scatter_reduce(1, group, items.times, "amax")[:, :groups]
+    return _chunk(layout, segment, vectors=vectors, valid=valid, times=times)
+
+
+def means(items: ItemSlots, group: torch.Tensor, groups: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean of each group's vectors, ``[B, groups, D]``, 0 of an empty one; and which groups have an item, ``[B, groups]``.
+
+    Arguments as `mean_chunk`.
+    """
     users, _, width = items.vectors.shape
     sums = items.vectors.new_zeros(users, groups + 1, width).scatter_add(1, group[..., None].expand(-1, -1, width), items.vectors)
     counts = torch.zeros_like(group).new_zeros(users, groups + 1).scatter_add(1, group, items.valid.long())[:, :groups]
-    times = None
-    if items.times is not None:
-        times = items.times.new_zeros(users, groups + 1).scatter_reduce(1, group, items.times, "amax")[:, :groups]
-    return _chunk(layout, segment, vectors=sums[:, :groups] / counts.clamp(min=1)[..., None], valid=counts > 0, times=times)
+    return sums[:, :groups] / counts.clamp(min=1)[..., None], counts > 0
+
+
+def chunk_of(valid: torch.Tensor, chunks: int) -> torch.Tensor:
+    """``[B, s]``: the chunk of every item, right-aligned so that the last chunk is filled first; ``chunks`` for padding."""
+    size = torch.clamp(valid.sum(1, keepdim=True), min=chunks)
+    return (chunks - 1 - back_from_latest(valid) * chunks // size).masked_fill(~valid, chunks)
 
 
 def sample_chunk(layout: SegmentLayout, segment: int, items: ItemSlots) -> Chunk:

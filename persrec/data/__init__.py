@@ -12,8 +12,8 @@ from persrec.data.interactions import InteractionLog
 from persrec.data.prepared import check_cache_dir, default_cache_dir, is_kept, open_prepared
 
 __all__ = [
-    "InteractionLog", "NoMatchError", "SourceError", "check_sources", "dataset", "dataset_digest", "dataset_name", "interaction_count",
-    "load_dataset",
+    "InteractionLog", "NoMatchError", "SourceError", "check_sources", "dataset", "dataset_digest", "dataset_name", "load_dataset",
+    "size_of",
 ]  # fmt: skip
 
 
@@ -104,9 +104,10 @@ def load_dataset(
         return open_prepared(kept, source.folder(size), known, write)
 
 
-def interaction_count(name: str, size: str | None, *, data_dir: str | Path | None = None, cache_dir: str | Path | None = None) -> int:
-    """How many interactions a dataset has; arguments and errors as of `load_dataset`."""
-    return len(load_dataset(name, size=size, data_dir=data_dir, cache_dir=cache_dir).items)
+def size_of(name: str, size: str | None, *, data_dir: str | Path | None = None, cache_dir: str | Path | None = None) -> tuple[int, bool]:
+    """How many interactions a dataset has, and whether seen items stay in its ranking; arguments and errors as of `load_dataset`."""
+    log = load_dataset(name, size=size, data_dir=data_dir, cache_dir=cache_dir)
+    return len(log.items), not log.exclude_seen
 
 
 @contextmanager

@@ -13,10 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from persrec.files import WriteError, atomic
-from persrec.layout import SegmentLayout
+from persrec.layout import SegmentLayout, layout_id
 from persrec.names import CACHE_PRECISIONS
 from persrec.nn.cache import KVCache
-from persrec.recommender import layout_id
 from persrec.serving.precision import STORED_DTYPES, CacheForm, PackedCache, pack
 
 User = int | str

@@ -108,10 +108,8 @@ class Trainer:
             histories=recipe.history_lengths,
             seed=recipe.seed,
         )
-        of_items = {id(parameter) for parameter in model.items.parameters()}
-        rest = [parameter for parameter in model.parameters() if id(parameter) not in of_items]
         self._optimizer = torch.optim.AdamW(
-            [{"params": list(model.items.parameters())}, {"params": rest}],
+            [{"params": group} for group in _groups(model)],
             lr=recipe.learning_rate,
             weight_decay=recipe.weight_decay,
             betas=BETAS,
@@ -237,11 +235,13 @@ class Trainer:
         return loss.detach()
 
     def _set_learning_rates(self) -> None:
-        """Of item vectors, and of everything else, which warms up."""
+        """Of item vectors, and of tokens and of everything else, which warm up."""
         self.progress.steps += 1
         recipe, step = self.recipe, self.progress.steps
         of_items = recipe.learning_rate if recipe.item_learning_rate is None else recipe.item_learning_rate
-        rates = (of_items * self.phases.rate(step, self.progress.constant_steps), self._learning_rate(step))
+        of_experts = recipe.learning_rate if recipe.expert_learning_rate is None else recipe.expert_learning_rate
+        warmth, falling = self.phases.warmth(step), self.phases.rate(step, self.progress.constant_steps)
+        rates = (of_items * falling, of_experts * warmth * falling, recipe.learning_rate * warmth * falling)
         for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
 
@@ -288,6 +288,14 @@ class Trainer:
             others=(counted & ~is_target)[predicts],
             added=(added * (counted & is_target)).sum(2)[predicts],
         )
+
+
+def _groups(model: SequentialRecommender) -> tuple[list[torch.nn.Parameter], ...]:
+    """The weights of item vectors, of what a compression learns, and the rest."""
+    of_items = list(model.items.parameters())
+    of_experts = list(model.compression.parameters()) if isinstance(model.compression, torch.nn.Module) else []
+    apart = {id(parameter) for parameter in (*of_items, *of_experts)}
+    return of_items, of_experts, [parameter for parameter in model.parameters() if id(parameter) not in apart]
 
 
 def _check_finite(epoch: int, name: str, value: float) -> None:

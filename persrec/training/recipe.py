@@ -15,6 +15,7 @@ class Recipe:
         item_learning_rate: of the item vectors, or of what reads them from texts; None is ``learning_rate``. In the grid
             ``interests`` a text reader from random weights that learnt as fast as the rest (1.5e-3) soon gave all items of a category
             one vector, before attention had found which of them a user takes, and stayed so.
+        expert_learning_rate: of what a compression learns, as expert tokens; None is ``learning_rate``.
         warmup_steps: steps over which the learning rate of everything but the item vectors rises from 0. Without it, an
             HSTU's layers, whose inputs are normalised and whose output is not, outrun the small item vectors and the
             states collapse to one direction for hundreds of steps.
@@ -54,6 +55,7 @@ class Recipe:
     targets_per_step: int
     time_bias: bool
     item_learning_rate: float | None = None
+    expert_learning_rate: float | None = None
     recent_weight: float = 0.0
     recent_weight_steps: int = 1000
     moving_windows: bool = False
@@ -65,7 +67,7 @@ class Recipe:
         for name in ("negatives", "epochs", "patience", "targets_per_step", "recent_weight_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)}; expected at least 1")
-        for name in ("learning_rate", "item_learning_rate", "temperature"):
+        for name in ("learning_rate", "item_learning_rate", "expert_learning_rate", "temperature"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name}: {value}; expected a finite number, more than 0")

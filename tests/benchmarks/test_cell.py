@@ -27,6 +27,7 @@ OTHER = {
     "key_value_heads": 1, "feed_forward": 96, "control": True, "counted_only": True,
     "copying_start": True, "recent_weight": 5e-324, "moving_windows": True, "item_learning_rate": 1e-4, "elastic_history": (224,),
     "targets_per_step": 7, "recent_weight_steps": 7, "split": "temporal", "catalogue": 50,
+    "counts": "all", "request_time": False,
 }  # fmt: skip
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
@@ -111,6 +112,7 @@ THEN = {
     "key_value_heads": None, "feed_forward": None, "control": False, "counted_only": False, "copying_start": False,
     "recent_weight": 0.0, "moving_windows": False, "item_learning_rate": None, "elastic_history": (),
     "targets_per_step": None, "recent_weight_steps": 1000, "split": "leave-one-out", "catalogue": None,
+    "counts": "none", "request_time": True,
 }  # fmt: skip
 
 
@@ -118,7 +120,7 @@ THEN = {
 def test_a_later_setting_is_left_out_as_it_was_before_it_came_and_is_read_so(name: str) -> None:
     """Whatever its default is by now: what a record's key stands for never changes."""
     assert dict(LATER_FIELDS) == THEN
-    backbone = "llama" if name in ("counted_only", "key_value_heads") else "sasrec"
+    backbone = {"counted_only": "llama", "key_value_heads": "llama", "request_time": "hstu"}.get(name, "sasrec")
     training = "none" if name in ("counted_only", "catalogue") else "separate"
     cell = dataclasses.replace(CELL, backbone=backbone, training=training, **{name: OTHER[name]})
     assert cell.to_dict()[name] == json.loads(json.dumps(OTHER[name]))

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cell import Cell
-from benchmarks.grids import Limits, load_grid, shuffled
+from benchmarks.grids import DataSize, Limits, load_grid, shuffled
 from benchmarks.grids.selection import select
 
 
@@ -90,26 +90,40 @@ def test_a_sweep_may_be_for_one_device_alone(tmp_path: Path) -> None:
         cells_of(tmp_path, '[[sweep]]\nonly = "cuda"\nbackbone = "llama"\ncompression = "full"\n')
 
 
+def test_a_sweep_and_a_layer_may_be_for_data_whose_users_take_items_again(tmp_path: Path) -> None:
+    """But never for the grid's own, which it is tuned for."""
+    layers = "[data.repeats]\nepochs = 9\n[data.small]\nepochs = 5\n"
+    text = SMALL + layers + '[[sweep]]\nonly = ["repeats", "small"]\nbackbone = "llama"\ncompression = "full"\n'
+
+    def found(*, repeats: bool, **options: str) -> set[tuple[str, int]]:
+        cells = cells_of(tmp_path, text, sizes=lambda name, size: DataSize(interactions=9, repeats=repeats), **options)
+        return {(cell.backbone, cell.epochs) for cell in cells}
+
+    assert found(repeats=True, dataset="online-retail") == {("hstu", 9), ("sasrec", 9), ("llama", 9)}
+    for others in ({"repeats": False, "dataset": "ml-1m"}, {"repeats": True}, {"repeats": True, "dataset": "synthetic"}):
+        assert found(**others) == {("hstu", 5), ("sasrec", 5)}
+
+
 def test_a_sweep_and_a_layer_may_be_for_small_or_large_data_alone(tmp_path: Path) -> None:
     text = SMALL + '[data.large]\nepochs = 9\n[[sweep]]\nonly = "large"\nbackbone = "llama"\ncompression = "full"\n'
     counts = {("synthetic", None): 500_000, ("synthetic", "long"): 500_001, ("ml-1m", None): 1_000_209}
     asked: list[tuple[str, str | None]] = []
 
-    def interactions(name: str, size: str | None) -> int:
+    def sizes(name: str, size: str | None) -> DataSize:
         asked.append((name, size))
-        return counts[name, size]
+        return DataSize(interactions=counts[name, size], repeats=name == "synthetic")
 
     def found(more: str = "", **options: str) -> set[tuple[str, int]]:
-        return {(cell.backbone, cell.epochs) for cell in cells_of(tmp_path, more + text, interactions=interactions, **options)}
+        return {(cell.backbone, cell.epochs) for cell in cells_of(tmp_path, more + text, sizes=sizes, **options)}
 
     assert found() == {("hstu", 1), ("sasrec", 1)}
     assert found(dataset="ml-1m") == {("hstu", 9), ("sasrec", 9), ("llama", 9)}
     assert found('[backbone.sasrec]\ndataset_size = "long"\n') == {("hstu", 1), ("sasrec", 9)}
     assert len(asked) == len(set(asked)) + 1  # once a call: the two calls on synthetic data ask for its default size
     text += "[estimate]\nseconds_per_cell = 2\n[estimate.large]\nseconds_per_model = 9\n"
-    guesses = [load_grid(write(tmp_path, text), device="cpu", dataset=name, interactions=interactions).estimate for name in (None, "ml-1m")]
+    guesses = [load_grid(write(tmp_path, text), device="cpu", dataset=name, sizes=sizes).estimate for name in (None, "ml-1m")]
     assert [(guess.seconds_per_model, guess.seconds_per_cell) for guess in guesses] == [(30.0, 2.0), (9.0, 2.0)]
-    cells_of(tmp_path, SMALL, interactions=lambda *_: pytest.fail("nothing tells small data from large"))
+    cells_of(tmp_path, SMALL, sizes=lambda *_: pytest.fail("nothing tells data apart"))
     with pytest.raises(ValueError, match=r"for another device than cpu or for other data, so the grid holds no cell"):
         cells_of(tmp_path, '[[sweep]]\nonly = "large"\nbackbone = "llama"\ncompression = "full"\n')
 

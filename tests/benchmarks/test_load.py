@@ -1,6 +1,7 @@
 """What other processes used, from counters that are made up."""
 
 import os
+import time
 from types import SimpleNamespace
 
 import pytest

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from benchmarks.cell import changed_at_evaluation
-from benchmarks.grids import load_grid, preset_names
+from benchmarks.grids import DataSize, load_grid, preset_names
 from benchmarks.keys import model_key
 from persrec import names
 
@@ -62,8 +62,8 @@ def test_paper_has_the_papers_sizes() -> None:
     assert (counted, any(cell.counted_only for cell in cells)) == ({"hllm"}, False)
 
 
-def rows(count: int) -> Callable[[str, str | None], int]:
-    return lambda name, size: count
+def rows(count: int, *, repeats: bool = False) -> Callable[[str, str | None], DataSize]:
+    return lambda name, size: DataSize(interactions=count, repeats=repeats)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def rows(count: int) -> Callable[[str, str | None], int]:
     ],
 )
 def test_full_holds_elastic_models_of_every_point_first(count: int, lengths: tuple[int, ...], seeds: dict[str, int], models: int) -> None:
-    cells = [cell for cell in load_grid("full", device="cpu", interactions=rows(count)).cells if not cell.is_floor]
+    cells = [cell for cell in load_grid("full", device="cpu", sizes=rows(count)).cells if not cell.is_floor]
     plain = [cell for cell in cells if cell.training == "elastic" and cell.segments == 1 and not changed_at_evaluation(cell)]
     for backbone, runs in seeds.items():
         of_experts = {(c.tokens, c.history, c.seed) for c in plain if (c.backbone, c.compression) == (backbone, "experts")}
@@ -86,8 +86,21 @@ def test_full_holds_elastic_models_of_every_point_first(count: int, lengths: tup
 
 
 @pytest.mark.parametrize("count", [500_000, 500_001])
+@pytest.mark.parametrize("name", ["quick", "full", "complete"])
+def test_where_users_take_items_again_every_side_counts_them_and_no_token_the_recent_ones(name: str, count: int) -> None:
+    """But on the grid's own data, whose ceiling is known and which models reach without."""
+    cells = [c for c in load_grid(name, device="cpu", dataset="online-retail", sizes=rows(count, repeats=True)).cells if not c.is_floor]
+    no_token = [cell for cell in cells if cell.counts != "all"]
+    assert {(cell.compression, cell.tokens, cell.counts, cell.training) for cell in no_token} == {("experts", 0, "recent", "separate")}
+    longest = max(cell.history for cell in cells)
+    assert {(cell.backbone, cell.history) for cell in no_token} == {(c.backbone, longest) for c in cells if c.compression == "full"}
+    for sizes, dataset in ((rows(count, repeats=True), None), (rows(count), "ml-1m")):
+        assert {cell.counts for cell in load_grid(name, device="cpu", dataset=dataset, sizes=sizes).cells} == {"none"}
+
+
+@pytest.mark.parametrize("count", [500_000, 500_001])
 def test_complete_holds_every_backbone_with_every_compression_three_times(count: int) -> None:
-    cells = load_grid("complete", device="cpu", interactions=rows(count)).cells
+    cells = load_grid("complete", device="cpu", sizes=rows(count)).cells
     found = {(cell.backbone, cell.compression, cell.seed) for cell in cells if not cell.is_floor}
     assert found == set(itertools.product(names.backbones(), names.compressions(), (1, 2, 3)))
 
@@ -95,7 +108,7 @@ def test_complete_holds_every_backbone_with_every_compression_three_times(count:
 @pytest.mark.parametrize("name", ["quick", "full", "complete", "elastic"])
 @pytest.mark.parametrize("count", [500_000, 500_001])
 def test_compared_models_have_equal_targets_a_step_and_one_bound(name: str, count: int) -> None:
-    cells = [cell for cell in load_grid(name, device="cpu", interactions=rows(count)).cells if not cell.is_floor]
+    cells = [cell for cell in load_grid(name, device="cpu", sizes=rows(count)).cells if not cell.is_floor]
     assert len({(cell.step_targets, cell.epochs, cell.patience, cell.decays) for cell in cells}) == 1
 
 

@@ -7,7 +7,7 @@ import torch
 from small_models import BACKBONE_NAMES, CASES, ITEMS, PART_OF, WIDTH, build, random_windows
 
 from benchmarks.cell import Cell
-from benchmarks.grids import load_grid
+from benchmarks.grids import DataSize, load_grid
 from benchmarks.probes import flops
 from benchmarks.probes.flops import count_flops
 from benchmarks.probes.parts import PARTS
@@ -193,7 +193,7 @@ def test_a_joint_pass_costs_the_sum_of_its_segments(backbone, case):
 @pytest.mark.parametrize("backbone", ["hstu", "sasrec"])
 @pytest.mark.parametrize(("rows", "window", "recent"), [(1, 72, 8), (500_001, 200, 16)])
 def test_the_complete_grid_holds_recent_alone_at_the_tokens_and_at_the_flops_of_experts(backbone, rows, window, recent):
-    grid = load_grid("complete", device="cpu", interactions=lambda name, size: rows)
+    grid = load_grid("complete", device="cpu", sizes=lambda name, size: DataSize(interactions=rows, repeats=False))
     cells = [cell for cell in grid.cells if cell.backbone == backbone and cell.history + cell.recent == window]
     held = {cell.recent for cell in cells if cell.compression == "recent"}
     model = build_backbone(backbone, BackboneSettings(width=64, layers=2, heads=1, length=80))

@@ -10,6 +10,7 @@ from benchmarks.report.peers import Peers
 from benchmarks.report.sections import Group, Section, section, where_there_is_one
 from benchmarks.report.tables import groups as by_history
 from benchmarks.report.tables import ranking
+from benchmarks.report.tables.protocols import protocol_tables
 from benchmarks.report.tabular import Table
 from benchmarks.report.texts import READING_A_FRONTIER
 
@@ -49,6 +50,7 @@ def ranking_section(groups_of_peers: Sequence[Peers], ranked: Sequence[Table]) -
             ranking.quality_table(peers.configurations, peers.names, key=f"qualities-{peers.key}"),
             ranking.cost_table(peers.configurations, peers.names, key=f"costs-{peers.key}"),
             by_history.groups_table([one for one in peers.configurations if not one.changed], peers.names, key=f"groups-{peers.key}"),
+            *protocol_tables([one for one in peers.configurations if one.trained], peers.names, key=f"protocols-{peers.key}"),
         )
         groups.append(Group(title=peers.title, tables=(table,), folded=tuple(folded for folded in more if folded)))
     return section("ranking", groups)

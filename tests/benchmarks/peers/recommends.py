@@ -25,7 +25,7 @@ def main(folder: Path) -> None:
     rows = np.repeat(users, np.diff(arrays["test_offsets"]))
     known = worker._dataset(rows, arrays["test_items"], arrays["test_times"])
     when = pd.to_datetime(arrays["test_query_times"], unit="s")
-    context = pd.DataFrame({"user_id": users, "weight": 1.0, "datetime": when}) if task.request_time else None
+    context = pd.DataFrame({"user_id": users, "weight": 1.0, "datetime": when}) if task.time_bias else None
     found = model.recommend(users, known, k=BEST, filter_viewed=True, context=context)
     theirs = found.sort_values(["user_id", "rank"]).groupby("user_id")["item_id"].agg(list)
     scores = watch.states("test") @ watch.item_vectors().T

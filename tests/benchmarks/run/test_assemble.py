@@ -1,10 +1,19 @@
 """What of a process's answer a record holds."""
 
-from benchmarks.run.assemble import _group
+import pytest
+
+from benchmarks.records import GroupQuality, ProtocolQuality
+from benchmarks.run.assemble import _with_metrics
+
+OTHERS = {
+    GroupQuality: {"least": 1, "below": 10},
+    ProtocolQuality: {"name": "5-core", "items": 9, "request_time": True, "asks_request_time": False},
+}
 
 
-def test_a_groups_qualities_say_their_unit_and_direction() -> None:
-    answer = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9, "method": "full catalogue"}
-    group = _group({"least": 1, "below": 10, "metrics": {"ndcg@10": answer, "recall@10": answer}})
-    assert (group.least, group.below) == (1, 10)
-    assert {(metric.direction, metric.unit) for metric in group.metrics.values()} == {("higher", "ratio")}
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_part_with_metrics_of_its_own_says_their_unit_and_direction(kind) -> None:
+    answer = {"value": 0.5, "n": 9, "method": "full catalogue"}
+    part = _with_metrics({**OTHERS[kind], "metrics": {"ndcg@10": answer, "recall@10": answer}}, kind, "a part")
+    assert {name: getattr(part, name) for name in OTHERS[kind]} == OTHERS[kind]
+    assert {(metric.direction, metric.unit) for metric in part.metrics.values()} == {("higher", "ratio")}

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from small_models import BACKBONE_NAMES, CASES, TOLERANCE, build, elastic, experts, random_windows
 
 from persrec.files import WriteError
+from persrec.layout import layout_id
 from persrec.names import CACHE_PRECISIONS
 from persrec.nn.cache import empty_cache
-from persrec.recommender import layout_id
 from persrec.serving import CacheStore
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -331,7 +331,7 @@ def test_a_file_that_is_no_store_of_this_layout_is_refused(model, caches, tmp_pa
     store.put_each("abcd", caches[3])
     store.save(path)
     for other in (experts([(9, 1)], window=13).layout, elastic(use=4).layout):
-        with pytest.raises(ValueError, match=rf"^store: {path} is of version 2 and layout '{layout_id(model.layout)}'; expected 2 and "):
+        with pytest.raises(ValueError, match=rf"^store: {path} is of version 3 and layout '{layout_id(model.layout)}'; expected 3 and "):
             CacheStore.load(path, layout=other)
     with safe_open(path, framework="pt") as file:
         facts, tensors = file.metadata()["store"], {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

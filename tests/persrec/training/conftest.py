@@ -14,8 +14,8 @@ def steps(monkeypatch):
         seen[-1]["rates"] = [group["lr"] for group in self.param_groups]
         return own_step(self, *args, **kwargs)
 
-    def loss(states, positives, negatives, target_ids, negative_ids, *, temperature):
-        value = own_loss(states, positives, negatives, target_ids, negative_ids, temperature=temperature)
+    def loss(states, positives, negatives, target_ids, negative_ids, *, temperature, own_items=None):
+        value = own_loss(states, positives, negatives, target_ids, negative_ids, temperature=temperature, own_items=own_items)
         step = {"targets": len(target_ids), "negatives": len(negative_ids), "negative_ids": negative_ids, "temperature": temperature}
         seen.append(step | {"loss": float(value.detach())})
         return value

@@ -153,14 +153,16 @@ def test_a_result_is_plain_values():
 )
 def test_the_rate_is_constant_until_a_plateau_or_the_bound_and_then_falls_to_zero(steps, figures, epochs, constant, best, converged):
     model = build("hstu", CASES["recent"](), lively=False)
-    recipe = small_recipe(targets_per_step=10, warmup_steps=3, learning_rate=0.01, item_learning_rate=0.02, decays=True, epochs=epochs)
+    rates = {"learning_rate": 0.01, "item_learning_rate": 0.02, "expert_learning_rate": 0.03}
+    recipe = small_recipe(targets_per_step=10, warmup_steps=3, decays=True, epochs=epochs, **rates)
     result = Trainer(model=model, data=full_users(users=8, length=6), recipe=recipe, validate=scripted(figures)).run()
     falling = max(4, math.ceil(constant / 2))
     left = [1.0] * constant + [1 - step / falling for step in range(1, falling + 1)]
     warm = [min(1.0, step / 3) for step in range(1, constant + falling + 1)]
     assert [step["rates"][0] for step in steps] == pytest.approx([0.02 * share for share in left])
-    assert [step["rates"][1] for step in steps] == pytest.approx([0.01 * share * warmth for share, warmth in zip(left, warm, strict=True)])
-    assert steps[-1]["rates"] == [0.0, 0.0]
+    assert [step["rates"][2] for step in steps] == pytest.approx([0.01 * share * warmth for share, warmth in zip(left, warm, strict=True)])
+    assert [step["rates"][1] for step in steps] == pytest.approx([0.03 * share * warmth for share, warmth in zip(left, warm, strict=True)])
+    assert steps[-1]["rates"] == [0.0, 0.0, 0.0]
     assert (result.steps, result.decay_steps, result.converged) == (constant + falling, falling, converged)
     assert result.curve[-1].learning_rate == 0.0
     best_of_all = max(result.curve, key=lambda report: report.validation)

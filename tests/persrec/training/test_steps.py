@@ -89,15 +89,16 @@ def test_the_temperature_is_the_recipes(steps):
 
 def test_everything_but_the_item_vectors_warms_up(steps):
     train("recent", full_users(users=8, length=6), targets_per_step=10, warmup_steps=4, learning_rate=0.01)
-    of_items, of_rest = zip(*(step["rates"] for step in steps), strict=True)
+    of_items, of_experts, of_rest = zip(*(step["rates"] for step in steps), strict=True)
     assert len(steps) >= 4
     assert of_items == tuple([0.01] * len(steps))
+    assert of_experts == of_rest
     assert of_rest == pytest.approx([0.01 * min(1, step / 4) for step in range(1, len(steps) + 1)])
 
 
 def test_without_a_warm_up_all_weights_learn_alike(steps):
     train("recent", small_split(users=4), warmup_steps=0, learning_rate=0.01)
-    assert all(step["rates"] == [0.01, 0.01] for step in steps)
+    assert all(step["rates"] == [0.01, 0.01, 0.01] for step in steps)
 
 
 @pytest.mark.parametrize("own", [None, 0.003])

@@ -1,0 +1,63 @@
+"""One trained model under protocols that others publish under: rows that know the time of the request apart from those that do not."""
+
+from collections.abc import Sequence
+
+from benchmarks import text
+from benchmarks.analysis.configurations import Configuration
+from benchmarks.records import ProtocolQuality
+from benchmarks.report import tabular
+from benchmarks.report.names import Names, family, filter_name
+from benchmarks.report.tabular import Entry, Table
+
+METRICS = {"recall@10": "HR@10", "ndcg@10": "NDCG@10", "recall@200": "HR@200", "ndcg@200": "NDCG@200"}
+OTHERWISE = "the protocol's own rows {}, so this one does not stand beside them"
+
+
+def protocol_tables(among: Sequence[Configuration], names: Names, *, key: str) -> list[Table]:
+    """A table for models that were told the time of a request, and one for those that were not; each is left out where it has no row."""
+    tables = []
+    for told, title in ((True, "the time of the request given"), (False, "time-free")):
+        rows = [row for one in among for row in _rows(one, names, told=told)]
+        if rows:
+            headings = tabular.columns("configuration", "protocol", "items", "users", *METRICS.values(), numeric=list(METRICS.values()))
+            caption = f"The same models under published protocols, {title}"
+            tables.append(
+                Table(key=f"{key}-{'timed' if told else 'free'}", caption=caption, columns=headings, rows=tuple(rows), filters=True)
+            )
+    return tables
+
+
+def _rows(one: Configuration, names: Names, *, told: bool) -> list[tabular.Row]:
+    """A row a protocol: means over seeds."""
+    by_name: dict[str, list[ProtocolQuality]] = {}
+    for record in one.measured:
+        for quality in record.protocols:
+            by_name.setdefault(quality.name, []).append(quality)
+    return [
+        tabular.row(
+            Entry(text=names(one), family=family(one).key),
+            Entry(text=name, detail=_otherwise(of_seeds[0])),
+            Entry(text=f"{of_seeds[0].items:,}", order=of_seeds[0].items),
+            Entry(text=f"{of_seeds[0].metrics['ndcg@10'].n:,}", order=of_seeds[0].metrics["ndcg@10"].n),
+            *(_mean(of_seeds, metric) for metric in METRICS),
+            family=family(one).name,
+            backbone=filter_name(one),
+        )
+        for name, of_seeds in by_name.items()
+        if of_seeds[0].request_time == told
+    ]
+
+
+def _otherwise(quality: ProtocolQuality) -> str:
+    """That the protocol asks for the time, or for none, where the model has it otherwise."""
+    if quality.request_time == quality.asks_request_time:
+        return ""
+    return OTHERWISE.format("know the time of the request" if quality.asks_request_time else "do not know the time of the request")
+
+
+def _mean(of_seeds: Sequence[ProtocolQuality], metric: str) -> Entry:
+    values = [found.value for quality in of_seeds if (found := quality.metrics.get(metric)) is not None and found.value is not None]
+    if not values:
+        return Entry(text=text.MISSING, tone="muted")
+    mean = sum(values) / len(values)
+    return Entry(text=text.ratio(mean), order=mean, detail=f"mean of {len(values)} seeds" if len(values) > 1 else "")
