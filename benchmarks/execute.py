@@ -85,7 +85,14 @@ def measure_cell_quality(payload: Mapping[str, Any], report_phase: ReportPhase) 
         log = _load(payload, cell)
         data = split_of(log, cell.split)
         data.check_evaluated()
-        answer: Answer = {"metrics": {}, "replicates": None, "model": None, "dataset": _dataset_facts(log, data, cell), "raw": {}}
+        answer: Answer = {
+            "metrics": {},
+            "replicates": None,
+            "protocols": [],
+            "model": None,
+            "dataset": _dataset_facts(log, data, cell),
+            "raw": {},
+        }
     if cell.is_floor:
         with phases.phase("quality"):
             quality, answer["raw"]["ranks"] = measure_floor(cell, data)
