@@ -175,8 +175,7 @@ class Cell:
 
     def _check_ranges(self) -> None:
         for name in ("learning_rate", "temperature", "item_learning_rate", "expert_learning_rate"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
+            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name}: {value}; expected a finite number above 0")
         for name in ("weight_decay", "recent_weight"):
             if not 0 <= getattr(self, name) < math.inf:
@@ -207,8 +206,7 @@ class Cell:
                 f"request_time: false with {self.backbone!r} and time_bias {self.time_bias}; expected a model that reads times"
             )
         for name in names.OPTIONAL_SIZES:
-            value = getattr(self, name)
-            if value is None:
+            if (value := getattr(self, name)) is None:
                 continue
             if is_floor or (part is not None and name not in part.optional_sizes):
                 having = ", ".join(other.name for other in names.backbones().values() if name in other.optional_sizes)

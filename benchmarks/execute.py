@@ -88,14 +88,21 @@ def measure_cell_quality(payload: Mapping[str, Any], report_phase: ReportPhase) 
         log = _load(payload, cell)
         data = split_of(log, cell.split)
         data.check_evaluated()
-        answer: Answer = {"metrics": {}, "replicates": None, "model": None, "dataset": _dataset_facts(log, data, cell), "raw": {}}
+        answer: Answer = {
+            "metrics": {},
+            "replicates": None,
+            "protocols": [],
+            "model": None,
+            "dataset": _dataset_facts(log, data, cell),
+            "raw": {},
+        }
     if cell.is_floor:
         with phases.phase("quality"):
             quality, answer["raw"]["ranks"] = measure_floor(cell, data)
             answer |= quality
         return {**answer, "seconds": phases.seconds}
     if cell.is_peer:
-        return _peer_quality(Path(payload["model_dir"]), data, answer, phases)
+        return _peer_quality(cell, Path(payload["model_dir"]), data, answer, phases)
     with phases.phase("load"):
         folder = Path(payload["model_dir"])
         subject = trained_subject(cell, log, folder)
@@ -149,10 +156,10 @@ def _train_peer(cell: Cell, data: Split, payload: Mapping[str, Any], report_phas
     return {"epochs": len(facts["curve"])}
 
 
-def _peer_quality(folder: Path, data: Split, answer: Answer, phases: Phases) -> Answer:
+def _peer_quality(cell: Cell, folder: Path, data: Split, answer: Answer, phases: Phases) -> Answer:
     """The answer with the quality of a trained peer: its vectors are there, so that its own Python is not needed."""
     with phases.phase("quality"):
-        quality, answer["raw"]["ranks"] = measure_peer(read_weights(folder), data)
+        quality, answer["raw"]["ranks"] = measure_peer(cell, read_weights(folder), data)
         facts = _model_facts(folder)
         answer["model"] = facts | {"cached_joint_gap": None, "validation": facts["best_validation"]}
         answer |= quality

@@ -28,7 +28,7 @@ class PeerTask:
         target: the peer's class, ``module:name``.
         items: ``V``, padding included.
         window: items that a user is known by, ``L``.
-        request_time: whether the times of the items, and that of the request, are given.
+        time_bias: whether the times of the items, and that of the request, are given.
         patience: epochs without a gain on validation that end the training.
         seconds: that requests are timed for at least.
         least: requests that are timed at least.
@@ -51,7 +51,7 @@ class PeerTask:
     patience: int
     seed: int
     threads: int
-    request_time: bool
+    time_bias: bool
     seconds: float = 0.0
     least: int = 0
     best: int = 0

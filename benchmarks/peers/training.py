@@ -76,7 +76,7 @@ def peer_task(cell: Cell, items: int, work: PeerWork, **timing: Any) -> PeerTask
         items=items,
         window=cell.history + cell.recent,
         threads=cell.threads,
-        request_time=cell.time_bias,
+        time_bias=cell.time_bias,
         **{name: getattr(cell, name) for name in same},
         **timing,
     )

@@ -211,7 +211,7 @@ def build(task: PeerTask, watch: Watch | None) -> Any:
             )
         )
     module, _, name = task.target.partition(":")
-    times = {"relative_time_attention": task.request_time, "relative_pos_attention": True} if name == "HSTUModel" else {}
+    times = {"relative_time_attention": task.time_bias, "relative_pos_attention": True} if name == "HSTUModel" else {}
     return getattr(importlib.import_module(module), name)(
         n_blocks=task.layers,
         n_heads=task.heads,

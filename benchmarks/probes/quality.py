@@ -54,22 +54,28 @@ def measure_quality(subject: Subject, data: Split) -> tuple[dict[str, Any], NDAr
     added = repeats(model, states, data, "test", history=subject.cell.history, gap=subject.cell.staleness)
     ranks = target_ranks(states, features, data.targets("test"), data.seen("test"), added=added)
     quality = quality_of_ranks(ranks, data)
-    if data.exclude_seen and data.name == names.LEAVE_ONE_OUT and not changed_at_evaluation(subject.cell):
-        quality["protocols"] = [_under(protocol, subject, states, features, data) for protocol in PUBLISHED_PROTOCOLS]
+    if not changed_at_evaluation(subject.cell):
+        request_time = subject.model.backbone.reads_next_times and subject.cell.time_bias
+        quality["protocols"] = under_protocols(states, features, data, request_time=request_time)
     return quality, ranks
 
 
-def _under(protocol: PublishedProtocol, subject: Subject, states: torch.Tensor, features: torch.Tensor, data: Split) -> dict[str, Any]:
-    """Recall and NDCG of a trained model under a published protocol."""
+def under_protocols(states: torch.Tensor, features: torch.Tensor, data: Split, *, request_time: bool) -> list[dict[str, Any]]:
+    """Recall and NDCG of a trained model under each published protocol that goes with the data; ``request_time``: whether it knew it."""
+    if not data.exclude_seen or data.name != names.LEAVE_ONE_OUT:
+        return []
+    return [_under(protocol, states, features, data, request_time=request_time) for protocol in PUBLISHED_PROTOCOLS]
+
+
+def _under(protocol: PublishedProtocol, states: torch.Tensor, features: torch.Tensor, data: Split, *, request_time: bool) -> dict[str, Any]:
     found = ranks_under(protocol, states, features, data)
     means = {name: float(values.mean()) for name, values in metric_values(found.ranks).items() if len(values)}
     method = f"full catalogue of {found.items} items, protocol {protocol.name}"
-    cell = subject.cell
     return {
         "name": protocol.name,
         "items": found.items,
         "asks_request_time": protocol.request_time,
-        "request_time": subject.model.backbone.reads_next_times and cell.time_bias,
+        "request_time": request_time,
         "metrics": {name: {"value": value, "n": len(found.ranks), "method": method} for name, value in means.items()},
     }
 

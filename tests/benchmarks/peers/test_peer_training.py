@@ -24,12 +24,13 @@ def trained(cache: Path, folder: Path, cell=SASREC, said=None):
 
 def test_the_best_epoch_by_our_figure_is_kept_and_ranked_by_our_code(in_process: Path, tmp_path: Path) -> None:
     vectors, facts = trained(in_process, tmp_path / "model")
-    quality, ranks = measure_peer(vectors, split())
+    quality, ranks = measure_peer(SASREC, vectors, split())
     targets = split().targets("test")
     known = ~np.isin(targets, UNKNOWN)
     assert known.sum() == 3
     assert (ranks[known] == 1).all()  # epoch 2 means the item that follows, and so does no other
     assert quality["metrics"]["recall@10"]["value"] == np.mean(ranks <= 10)
+    assert {(one["name"], one["request_time"]) for one in quality["protocols"]} == {("rectools", False), ("5-core", False)}
     assert facts["best_epoch"] == 2
     assert facts["best_step"] == 6
     figures = [epoch["validation"] for epoch in facts["curve"]]
@@ -39,7 +40,7 @@ def test_the_best_epoch_by_our_figure_is_kept_and_ranked_by_our_code(in_process:
 
 def test_an_item_that_the_peer_never_saw_comes_behind_every_item_that_it_knows(in_process: Path, tmp_path: Path) -> None:
     vectors, _ = trained(in_process, tmp_path / "model")
-    _, ranks = measure_peer(vectors, split())
+    _, ranks = measure_peer(SASREC, vectors, split())
     data = split()
     for row, target in enumerate(data.targets("test")):
         if target in UNKNOWN:
