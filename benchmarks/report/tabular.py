@@ -1,7 +1,9 @@
 """Tables as the report holds them: what stands in a cell, what it sorts by, and the same as Markdown."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
@@ -36,6 +38,8 @@ class Entry:
     folded: str = ""
 
 
+STATIC_ROWS = 25
+_A_FEW_MORE = 5  # rows beyond the static ones that are not worth a button
 NOTHING = Entry(text=text.MISSING, tone="muted")
 REFERENCE = Entry(text="the reference", tone="muted")
 CHANCE = "share of the draws of users in which nothing dominates it; what training anew would change is not in it"
@@ -53,7 +57,11 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """A table; ``key`` is its id in the page, ``filters`` offers a filter per family, ``is_map`` colours its entries by tone."""
+    """A table; ``key`` is its id in the page, ``filters`` offers a filter per family, ``is_map`` colours its entries by tone.
+
+    A page holds the first ``static`` rows as they are; of a longer table scripts draw the rest, from fewer bytes. A table that is
+    ``drawn`` has all its rows in the page's compact table, in the same order, and this is the number of its group there.
+    """
 
     key: str
     caption: str
@@ -61,6 +69,8 @@ class Table:
     rows: tuple[Row, ...]
     filters: bool = False
     is_map: bool = False
+    static: int = STATIC_ROWS
+    drawn: int | None = None
 
     def __post_init__(self) -> None:
         for row in self.rows:
@@ -68,10 +78,30 @@ class Table:
                 raise ValueError(f"table {self.key}: a row of {len(row.entries)} entries, expected {len(self.columns)}")
 
     @property
+    def shown(self) -> tuple[Row, ...]:
+        """The rows that a page holds as they are."""
+        return self.rows if len(self.rows) <= self.static + _A_FEW_MORE else self.rows[: self.static]
+
+    @property
+    def packed(self) -> list[list[Any]]:
+        """The other rows as scripts read them: family, backbone, then each entry's text, or its fields where it has more than a text."""
+        if self.drawn is not None:
+            return []
+        return [[row.family, row.backbone, *map(_packed, row.entries)] for row in self.rows[len(self.shown) :]]
+
+    @property
     def legend(self) -> tuple[str, ...]:
         """What the marks mean that stand in it."""
         texts = [self.caption, *(text for row in self.rows for entry in row.entries for text in (entry.text, entry.detail))]
         return tuple(f"{mark} {meaning}" for mark, meaning in MEANINGS.items() if any(mark in text for text in texts))
+
+
+def _packed(entry: Entry) -> str | list[Any]:
+    order = None if entry.order is None or not math.isfinite(entry.order) else float(f"{entry.order:.9g}")
+    fields = [entry.text, order, entry.detail, entry.tone, entry.family, entry.folded]
+    while len(fields) > 1 and not fields[-1] and fields[-1] != 0:
+        fields.pop()
+    return entry.text if len(fields) == 1 else fields
 
 
 def columns(*names: str, numeric: Iterable[str] = (), explanations: dict[str, str] | None = None) -> tuple[Column, ...]:
@@ -155,12 +185,12 @@ def of_chance(probability: float | None, *, on_frontier: bool) -> Entry:
     return Entry(text=text.percent(probability), order=probability, tone="good" if on_frontier else "", detail=detail)
 
 
-def markdown(table: Table) -> str:
-    """The table for Markdown: caption, then the rows, nothing cut off."""
+def markdown(table: Table, *, most: int | None = None) -> str:
+    """The table for Markdown: caption, then the rows, of which ``most`` are written where that is given; no text is cut off."""
     lines = [f"**{literal(table.caption)}**", ""]
     lines.append("| " + " | ".join(literal(column.name) for column in table.columns) + " |")
     lines.append("| " + " | ".join("---:" if column.numeric else "---" for column in table.columns) + " |")
-    lines += ["| " + " | ".join(_said(entry) for entry in row.entries) + " |" for row in table.rows]
+    lines += ["| " + " | ".join(_said(entry) for entry in row.entries) + " |" for row in table.rows[:most]]
     lines += [line for text in table.legend for line in ("", literal(text))]
     return "\n".join(lines) + "\n"
 
