@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from benchmarks import text
 from benchmarks.analysis.amortise import flops_price
-from benchmarks.analysis.choices import Answer, Beside, Choice, Standstill, answer
+from benchmarks.analysis.choices import Answer, Beside, Choice, Role, Standstill, answer
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import with_interval
 from benchmarks.analysis.frontier import Frontier
@@ -15,7 +15,9 @@ from benchmarks.report.names import METRIC_NAMES, Names, backbone_name, family
 from benchmarks.report.peers import Peers
 from benchmarks.text import listed, sentence
 
+Frontiers = Mapping[str, Mapping[str, Frontier]]  # by cost, then by metric
 _METRIC = QUALITY_METRICS[0]
+_SMALL = 0.001
 _SHOWN = METRIC_NAMES[_METRIC]
 _SERVED = {"recompute": "recomputed at each request", "cache": "served from its own cache", "append": "served from its own cache, the new item alone"}
 _STANDSTILLS: Mapping[Standstill, str] = {
@@ -29,10 +31,9 @@ _STANDSTILLS: Mapping[Standstill, str] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Card:
-    """One choice: what it is the best for, its name, a sentence to repeat, how sure that is, and its numbers."""
+    """One choice: what it is the best for, a sentence to repeat, how sure that is, and its numbers."""
 
     heading: str
-    name: str
     family: str
     said: str
     sure: str
@@ -56,20 +57,19 @@ class AnswerPart:
         return (self.lead, *(f"{card.heading}: {card.said} {card.sure}".strip() for card in self.cards))
 
 
-def answer_of(peers: Peers, frontier: Frontier, *, picture: bool = False) -> AnswerPart:
-    """The answer of a group of peers; ``frontier`` is that of FLOPs per request against the first quality metric."""
+def answer_of(peers: Peers, frontiers: Frontiers, *, picture: bool = False) -> AnswerPart:
+    """The answer of a group of peers; ``frontiers`` by cost and metric."""
     found = answer(peers.configurations)
     names = peers.names
     roles = {choice.beside.configuration.key: listed([role.value for role in choice.roles]) for choice in found.choices}
-    chances = {standing.configuration.key: standing.probability for standing in frontier.standings}
-    cards = [_card(choice, found, names, chances.get(choice.beside.configuration.key)) for choice in found.choices]
+    cards = [_card(choice, found, names, _chance(choice, frontiers)) for choice in found.choices]
     cards += [_cost_card(beside, names) for beside in found.costs]
     key = f"answer-{peers.key}"
     return AnswerPart(
         title=peers.title,
         lead=_lead(found, names),
         cards=tuple(cards),
-        drawing=answer_figure(found, frontier, names, roles=roles, key=key, where=peers.title, png=picture),
+        drawing=answer_figure(found, frontiers["serve_flops"][_METRIC], names, roles=roles, key=key, where=peers.title, png=picture),
         roles=roles,
     )
 
@@ -96,7 +96,7 @@ def _lead(found: Answer, names: Names) -> str:
     return f"{chosen}; held against {names(found.full)}, the best full attention: {_SHOWN} {with_interval(found.full.quality(_METRIC))}."
 
 
-def _card(choice: Choice, found: Answer, names: Names, chance: float | None) -> Card:
+def _card(choice: Choice, found: Answer, names: Names, chance: str) -> Card:
     beside = choice.beside
     one = beside.configuration
     kept = (
@@ -106,7 +106,6 @@ def _card(choice: Choice, found: Answer, names: Names, chance: float | None) -> 
     )
     return Card(
         heading=sentence(listed([role.value for role in choice.roles])),
-        name=names(one),
         family=family(one).key,
         said=" ".join([kept, *_costs_in_words(beside)]),
         sure=_how_sure(choice, chance),
@@ -118,7 +117,7 @@ def _card(choice: Choice, found: Answer, names: Names, chance: float | None) -> 
 def _costs_in_words(beside: Beside) -> list[str]:
     """What a request costs of full attention served the same way, and what is kept of a user beside it."""
     one, alike = beside.configuration, beside.alike
-    shares = [f"{text.percent(beside.compute)} of the compute"] if beside.compute is not None else []
+    shares = [f"{_percent(beside.compute)} of the compute"] if beside.compute is not None else []
     shares += [f"{with_interval(beside.time, 'percent')} of the time"] if beside.time.value is not None else []
     said = [f"A request takes {listed(shares)} of full attention {_SERVED[one.cell.serving]}."] if shares else []
     kept, whole = one.cost("cache_bytes").value, None if alike is None else alike.cost("cache_bytes").value
@@ -127,7 +126,17 @@ def _costs_in_words(beside: Beside) -> list[str]:
     return said
 
 
-def _how_sure(choice: Choice, chance: float | None) -> str:
+def _chance(choice: Choice, frontiers: Frontiers) -> str:
+    """How often nothing is better when users are drawn anew: nothing that stores less for the smallest, that computes less for the others."""
+    smallest = choice.roles == (Role.SMALLEST,)
+    standings = frontiers["cache_bytes" if smallest else "serve_flops"][_METRIC].standings
+    known = {standing.configuration.key: standing.probability for standing in standings}
+    chance = known.get(choice.beside.configuration.key)
+    less = "stores less" if smallest else "takes less compute"
+    return "" if chance is None else f"In {text.percent(chance)} of the draws of users nothing that {less} ranks as well."
+
+
+def _how_sure(choice: Choice, chance: str) -> str:
     beside = choice.beside
     seeds = len(beside.kept.by_seed)
     if choice.unequal:
@@ -138,8 +147,7 @@ def _how_sure(choice: Choice, chance: float | None) -> str:
         said = ["One seed: the interval is over its users alone, and another training may lie outside of it."]
     else:
         said = [f"{seeds} seeds: the 95% interval holds users and trainings."]
-    if chance is not None:
-        said.append(f"In {text.percent(chance)} of the draws of users nothing cheaper ranks as well.")
+    said += [chance] if chance else []
     if beside.time.value is None and beside.compute is not None:
         said.append(f"Time is not compared: {beside.time.reason}.")
     return " ".join(said)
@@ -147,9 +155,9 @@ def _how_sure(choice: Choice, chance: float | None) -> str:
 
 def _cost_card(beside: Beside, names: Names) -> Card:
     one = beside.configuration
-    shares = [f"{text.percent(beside.compute_anew)} of the compute"] if beside.compute_anew is not None else []
+    shares = [f"{_percent(beside.compute_anew)} of the compute"] if beside.compute_anew is not None else []
     time = one.cost("serve_time_over_full").value
-    shares += [f"{text.percent(time)} of the time"] if time is not None else []
+    shares += [f"{_percent(time)} of the time"] if time is not None else []
     window = f"{one.window:,} items"
     said = [f"{names(one)}: a request takes {listed(shares)} of full attention recomputed over {window}."] if shares else []
     said += _costs_in_words(beside)
@@ -159,7 +167,7 @@ def _cost_card(beside: Beside, names: Names) -> Card:
     else:
         sure.append("Compute is counted; time is a ratio of two that ran in turn in one process.")
     return Card(
-        heading=backbone_name(one), name=names(one), family=family(one).key, said=" ".join(said), sure=" ".join(sure),
+        heading=backbone_name(one), family=family(one).key, said=" ".join(said), sure=" ".join(sure),
         facts=_facts(one, quality=False), rerun=_rerun(one),
     )  # fmt: skip
 
@@ -182,6 +190,11 @@ def _facts(one: Configuration, *, quality: bool) -> tuple[tuple[str, str], ...]:
 
 def _rerun(one: Configuration) -> str:
     return next((record.provenance.rerun for record in one.records if record.provenance.rerun), "") or ""
+
+
+def _percent(share: float) -> str:
+    """A share; a very small one with two digits, so that it is not 0."""
+    return text.percent(share) if share >= _SMALL else f"{text.significant(100 * share, 2)}%"
 
 
 def _value(one: Configuration) -> str:

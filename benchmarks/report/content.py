@@ -59,9 +59,7 @@ def report_of(
     names = name_all(among)
     groups = peers_of(among)
     frontiers = {peers.key: _frontiers(peers) for peers in groups}
-    answers = tuple(
-        answer_of(peers, frontiers[peers.key]["serve_flops"][QUALITY_METRICS[0]], picture=every_picture) for peers in groups
-    )
+    answers = tuple(answer_of(peers, frontiers[peers.key], picture=every_picture) for peers in groups)
     shown = tuple(
         Shown(peers=peers, ranked=ranking.ranked(peers.configurations), frontiers=frontiers[peers.key], roles=part.roles)
         for peers, part in zip(groups, answers, strict=True)

@@ -127,22 +127,27 @@ def _label(
     marks = axes.boxes_of(axis, [(scale.place(s.cost), _value(s), *_bounds(s.quality)) for s in standings])
     marks += axes.notes_of(axis, renderer)
     own = own_frontier(standings)
-    for (x0, y0), (x1, y1) in itertools.pairwise(_corners(own, scale) if own else []):
-        (left, level), (right, upper) = axis.transData.transform([(x0, y0), (x1, y1)])
-        marks += [(left, level - 0.7, right, level + 0.7), (right - 0.7, level, right + 0.7, upper)]
+    for line in (own, frontier.winners):
+        for (x0, y0), (x1, y1) in itertools.pairwise(_corners(line, scale) if line else []):
+            (left, level), (right, upper) = axis.transData.transform([(x0, y0), (x1, y1)])
+            marks += [(left, level - 0.7, right, level + 0.7), (right - 0.7, level, right + 0.7, upper)]
     chosen = [standing for standing in standings if standing.configuration.key in roles]
     everyones = {winner.configuration.key for winner in frontier.winners}
+    own = list({(standing.cost, _value(standing)): standing for standing in reversed(own)}.values())[::-1]  # one of those in one place
+    labels: list[tuple[float, float, str]] = []
     for some in (own, [standing for standing in own if standing.configuration.key in everyones], own[-1:], []):
         shown = [*chosen, *(standing for standing in some if standing not in chosen)]
         labels = [(scale.place(s.cost), _value(s), _said(s, names, roles)) for s in shown]
-        if axes.label_points(axis, renderer, labels, marks=marks, anyway=not some):
+        if (some or not own) and axes.label_points(axis, renderer, labels, marks=marks):
             return
+    axes.label_points(axis, renderer, labels, marks=marks, anyway=True)
 
 
 def _said(standing: Standing, names: Names, roles: Mapping[str, str]) -> str:
-    role = roles.get(standing.configuration.key)
-    brief = names.brief(standing.configuration)
-    return f"{role}: {brief}" if role else brief
+    """What a point is called in its backbone's own panel."""
+    one = standing.configuration
+    brief = names.brief(one).removeprefix(f"{backbone_name(one)} ")
+    return f"{roles[one.key]}: {brief}" if one.key in roles else brief
 
 
 def _in_words(frontier: Frontier, names: Names) -> str:

@@ -22,6 +22,9 @@ const decades = (low, high) => {
   return nice(low, high, 4);
 };
 
+/** A tick's cost without zeros that say nothing. */
+const tickText = (name, value) => written(name, value).replace(/^([\d,]+)\.(\d*?)0+(?= )/, (all, whole, rest) => (rest ? `${whole}.${rest}` : whole));
+
 /** Both axes of all panels: the least and largest values of what is shown, with room. */
 const axesOf = (points, logarithmic) => {
   const costs = points.flatMap((p) => [p.x, p.xLow ?? p.x, p.xHigh ?? p.x]);
@@ -56,16 +59,33 @@ const steps = (points, { x, y }) => {
 
 const overlap = (a, b) => a.x < b.x + b.w && b.x < a.x + a.w && a.y < b.y + b.h && b.y < a.y + a.h;
 /** Writes what fits: each label takes the first free place around its point, or is left out. */
-const labelsOf = (svg, labelled, { x, y }, marks) => {
-  const taken = marks.map((p) => ({ x: x(p.x) - 5, y: y(p.y) - 5, w: 10, h: 10 }));
+const labelsOf = (svg, labelled, { x, y }, marks, lines) => {
+  const taken = marks.map((p) => {
+    const half = valueOf("role", p.row) ? 10 : 5;
+    return { x: x(p.x) - half, y: y(p.y) - half, w: 2 * half, h: 2 * half };
+  });
+  for (const line of lines) {
+    line.forEach((p, place) => {
+      const right = place + 1 < line.length ? x(line[place + 1].x) : SIZE.width - SIZE.right;
+      taken.push({ x: x(p.x), y: y(p.y) - 0.5, w: right - x(p.x), h: 1 });
+    });
+  }
+  const named = [];
   for (const { point, text, always } of labelled) {
+    if (!always && named.some((other) => Math.hypot(x(other.x) - x(point.x), y(other.y) - y(point.y)) < 2)) continue; // one of those in one place
+    named.push(point);
     const [w, h, px, py] = [text.length * 5.6 + 4, 13, x(point.x), y(point.y)];
-    const places = [[8, -7], [-w - 8, -7], [-w / 2, -21], [-w / 2, 9], [10, -22], [10, 10], [-w - 10, -22], [-w - 10, 10], [12, 26], [-w - 12, 26], [12, -38], [-w - 12, -38]];
+    const off = valueOf("role", point.row) ? 12 : 7;
+    const places = [0, 8, 20, 34, 50].flatMap((far) => [
+      [off + far, -h / 2], [-w - off - far, -h / 2], [-w / 2, -h - off - far], [-w / 2, off + far], [off + far, -h - off - far],
+      [off + far, off + far], [-w - off - far, -h - off - far], [-w - off - far, off + far]]);
     const fits = places.map(([dx, dy]) => ({ x: px + dx, y: py + dy, w, h }))
       .filter((box) => box.x > SIZE.left && box.x + w < SIZE.width && box.y > 0 && box.y + h < SIZE.height - SIZE.bottom);
     const box = fits.find((candidate) => !taken.some((other) => overlap(candidate, other))) ?? (always ? fits[0] : null);
     if (!box) continue;
     taken.push(box);
+    const [nearX, nearY] = [Math.min(Math.max(px, box.x), box.x + w), Math.min(Math.max(py, box.y), box.y + h)];
+    if (Math.hypot(nearX - px, nearY - py) > 13) svg.append(draw("line", { class: "leader", x1: px, y1: py, x2: nearX, y2: nearY }));
     svg.append(draw("text", { class: "label", x: box.x + 2, y: box.y + 10 }, text));
   }
 };
@@ -84,7 +104,7 @@ const panelOf = (name, points, all, everyones, failed, state, tip) => {
   }
   for (const tick of xTicks) {
     svg.append(draw("line", { class: "grid", x1: x(tick), x2: x(tick), y1: SIZE.top, y2: SIZE.height - SIZE.bottom }));
-    svg.append(draw("text", { class: "tick middle", x: x(tick), y: SIZE.height - SIZE.bottom + 15 }, tick ? written(state.cost, tick) : "0"));
+    svg.append(draw("text", { class: "tick middle", x: x(tick), y: SIZE.height - SIZE.bottom + 15 }, tick ? tickText(state.cost, tick) : "0"));
   }
   svg.append(draw("text", { class: "tick middle", x: SIZE.left + INSIDE.width / 2, y: SIZE.height - 6 }, `${DATA.costs[state.cost]}, cheaper to the left`));
   svg.append(draw("path", { class: "line everyone", d: steps(everyones, all) }));
@@ -93,7 +113,7 @@ const panelOf = (name, points, all, everyones, failed, state, tip) => {
   for (const point of points) {
     const family = DATA.families[valueOf("family", point.row)];
     const dim = state.lit !== null && state.lit !== family.key;
-    const group = draw("g", { class: `point f-${family.key}${dim ? " dim" : ""}${own.includes(point) ? " on" : ""}`, "data-row": point.row });
+    const group = draw("g", { class: `point f-${family.key}${dim ? " dim" : ""}${own.includes(point) ? " on" : ""}${!dim && valueOf("role", point.row) ? " role" : ""}`, "data-row": point.row });
     const reach = (low, high, at, least) => (low === null || high === null ? least : Math.max(Math.abs(at(high) - at(low)) / 2, least));
     group.append(draw("ellipse", { class: "reach", cx: x(point.x), cy: y(point.y), rx: reach(point.xLow, point.xHigh, x, 2.5), ry: reach(point.yLow, point.yHigh, y, 2.5) }));
     if (valueOf("converged", point.row) === false) group.append(draw("circle", { class: "stopped", cx: x(point.x), cy: y(point.y), r: 8 }));
@@ -103,8 +123,9 @@ const panelOf = (name, points, all, everyones, failed, state, tip) => {
   }
   const lit = (point) => state.lit === null || DATA.families[valueOf("family", point.row)].key === state.lit;
   const chosen = points.filter((point) => valueOf("role", point.row) && lit(point));
-  labelsOf(svg, [...chosen.map((point) => ({ point, text: `${valueOf("role", point.row)}: ${valueOf("short", point.row)}`, always: true })),
-    ...own.filter((point) => lit(point) && !chosen.includes(point)).map((point) => ({ point, text: valueOf("short", point.row), always: false }))], all, points);
+  const short = (point) => valueOf("short", point.row).replace(`${name} `, "");
+  labelsOf(svg, [...chosen.map((point) => ({ point, text: `${valueOf("role", point.row)}: ${short(point)}`, always: true })),
+    ...own.filter((point) => lit(point) && !chosen.includes(point)).map((point) => ({ point, text: short(point), always: false }))], all, points, [own, everyones]);
   if (failed) svg.append(draw("text", { class: "failed end", x: SIZE.width - SIZE.right, y: SIZE.height - SIZE.bottom - 6 }, `\u2716 ${failed} failed, see the ranked table`));
   svg.addEventListener("click", (event) => {
     const at = event.target.closest("[data-row]");
@@ -112,7 +133,7 @@ const panelOf = (name, points, all, everyones, failed, state, tip) => {
   });
   svg.addEventListener("pointermove", (event) => tip.over(event, state));
   svg.addEventListener("pointerleave", () => tip.hide());
-  return make("figure", { class: "panel-of" }, make("figcaption", {}, name), svg);
+  return make("figure", { class: "panel-of" }, make("figcaption", {}, `${name}: ${QUALITIES[state.quality]}`), svg);
 };
 
 /** The configuration under the pointer: its numbers and their intervals. */

@@ -27,12 +27,14 @@ const cellOf = ([text, , detail = "", tone = "", family = "", folded = "", actio
   const classes = [heading.classList.contains("number") ? "number" : "", tone ? `tone-${tone}` : ""].filter(Boolean).join(" ");
   const cell = make(isName ? "th" : "td", { class: classes, scope: isName ? "row" : null });
   const kind = DATA.families.find((one) => one.key === family);
-  if (kind) cell.append(glyphOf(kind), " ");
+  const glyph = kind ? [glyphOf(kind), " "] : [];
   if (action) {
-    const button = make("button", { type: "button", class: "name" }, text);
+    const button = make("button", { type: "button", class: "name" }, ...glyph, text);
     button.addEventListener("click", action);
     cell.append(button);
-  } else if (folded) cell.append(make("details", { class: "within" }, make("summary", {}, text), folded));
+  } else cell.append(...glyph);
+  if (action) return cell;
+  if (folded) cell.append(make("details", { class: "within" }, make("summary", {}, text), folded));
   else cell.append(tone === "code" ? make("code", {}, text) : text);
   if (detail) cell.append(make("small", {}, detail));
   return cell;
