@@ -24,6 +24,7 @@ from persrec.names import CONFIDENCE
 
 Flags = NDArray[np.bool_]
 HALF_OF_95 = 1.96  # of a normal distribution, in standard deviations
+Entered = tuple[Configuration, Estimate, Estimate]  # with its cost and its quality
 DRAWN_BY = 20_261_128
 
 
@@ -189,16 +190,7 @@ def frontier(among: Sequence[Configuration], *, cost: str, metric: str, referenc
     Where every configuration has a quality on validation, the hypervolume is that of what validation chooses, on the test targets.
     The reference of the hypervolume is the dearest configuration's cost (in decades) and a quality of 0, unless given.
     """
-    excluded: list[tuple[Configuration, str]] = []
-    entered: list[tuple[Configuration, Estimate, Estimate]] = []
-    for one in among:
-        price, quality = COSTS[cost](one), one.quality(metric)
-        if price.value is None or quality.value is None:
-            excluded.append((one, f"{metric}: {quality.reason}" if quality.value is None else f"{cost}: {price.reason}"))
-        elif one.disagreements():
-            excluded.append((one, DISAGREES))
-        else:
-            entered.append((one, price, quality))
+    entered, excluded = _entered(among, cost, metric)
     costs = np.array([price.value for _, price, _ in entered], dtype=np.float64)
     reference = reference or (float(decades(costs).max()) if entered else 0.0, 0.0)
     points = np.array([[quality.value] for *_, quality in entered], dtype=np.float64).reshape(len(entered), 1)
@@ -209,22 +201,37 @@ def frontier(among: Sequence[Configuration], *, cost: str, metric: str, referenc
         standings=_standings(entered, costs, points, replicates, metric, timed=_is_timed(cost)),
         excluded=tuple(excluded),
         reference=reference,
-        hypervolume=_area(entered, costs, points, replicates, reference),
+        hypervolume=_area(entered, reference),
     )
 
 
-def _area(
-    entered: Sequence[tuple[Configuration, Estimate, Estimate]],
-    costs: Floats,
-    points: Floats,
-    replicates: Floats,
-    reference: tuple[float, float],
-) -> Estimate:
+def hypervolume_of(among: Sequence[Configuration], *, cost: str, metric: str, reference: tuple[float, float]) -> Estimate:
+    """The area under a frontier alone, as `frontier` has it."""
+    return _area(_entered(among, cost, metric)[0], reference)
+
+
+def _entered(among: Sequence[Configuration], cost: str, metric: str) -> tuple[list[Entered], list[tuple[Configuration, str]]]:
+    """Who takes part with which cost and quality, and who does not and why."""
+    excluded: list[tuple[Configuration, str]] = []
+    entered: list[Entered] = []
+    for one in among:
+        price, quality = COSTS[cost](one), one.quality(metric)
+        if price.value is None or quality.value is None:
+            excluded.append((one, f"{metric}: {quality.reason}" if quality.value is None else f"{cost}: {price.reason}"))
+        elif one.disagreements():
+            excluded.append((one, DISAGREES))
+        else:
+            entered.append((one, price, quality))
+    return entered, excluded
+
+
+def _area(entered: Sequence[Entered], reference: tuple[float, float]) -> Estimate:
+    points = np.array([[quality.value] for *_, quality in entered], dtype=np.float64).reshape(len(entered), 1)
     figures = [own_validation(one) for one, *_ in entered]
     chosen_by = None if None in figures else np.array(figures, dtype=np.float64)
-    scaled = decades(costs)
+    scaled = decades(np.array([price.value for _, price, _ in entered], dtype=np.float64))
     area = float(hypervolume(scaled, points, reference=reference, chosen_by=chosen_by)[0]) if entered else None
-    areas = hypervolume(scaled, replicates, reference=reference, chosen_by=chosen_by)
+    areas = hypervolume(scaled, _aligned([quality for *_, quality in entered]), reference=reference, chosen_by=chosen_by)
     low, high = interval_of(areas)
     reason = "" if entered else "nothing to stand on the frontier"
     return Estimate(value=area, low=low, high=high, replicates=areas, reason=reason)
@@ -235,7 +242,7 @@ def _is_timed(cost: str) -> bool:
 
 
 def _standings(
-    entered: Sequence[tuple[Configuration, Estimate, Estimate]],
+    entered: Sequence[Entered],
     costs: Floats,
     points: Floats,
     replicates: Floats,
@@ -252,8 +259,8 @@ def _standings(
     standings = []
     for i, (one, price, quality) in enumerate(entered):
         unsure = quality.replicates is None or (timed and price.low is None)
-        likeliest = np.argsort(-shares[i], kind="stable")
-        rivals = (entered[j] for j in likeliest if shares[i, j] >= CONFIDENCE)
+        likely = np.flatnonzero(shares[i] >= CONFIDENCE)
+        rivals = (entered[j] for j in likely[np.argsort(-shares[i, likely], kind="stable")])
         cheaper = (rival for rival, theirs, _ in rivals if not timed or surely_no_dearer(theirs, price))
         dominating = next((rival for rival in cheaper if surely_better(rival, one, metric)), None)
         standings.append(
@@ -269,8 +276,8 @@ def _standings(
     return tuple(standings)
 
 
-def _could_be_sure(entered: Sequence[tuple[Configuration, Estimate, Estimate]], *, timed: bool) -> Flags:
-    """``[n, n]``: of which column's point it may be sure that it dominates row's: what `surely_better` and `surely_no_dearer` need at least.
+def _could_be_sure(entered: Sequence[Entered], *, timed: bool) -> Flags:
+    """``[n, n]``: whether column's point may dominate row's for sure: what `surely_better` and `surely_no_dearer` need at least.
 
     Most pairs are not compared draw by draw: that would take minutes for a few thousand configurations.
     """

@@ -19,7 +19,11 @@ Frontiers = Mapping[str, Mapping[str, Frontier]]  # by cost, then by metric
 _METRIC = QUALITY_METRICS[0]
 _SMALL = 0.001
 _SHOWN = METRIC_NAMES[_METRIC]
-_SERVED = {"recompute": "recomputed at each request", "cache": "served from its own cache", "append": "served from its own cache, the new item alone"}
+_SERVED = {
+    "recompute": "recomputed at each request",
+    "cache": "served from its own cache",
+    "append": "served from its own cache, the new item alone",
+}
 _STANDSTILLS: Mapping[Standstill, str] = {
     Standstill.NOTHING_MEASURED: "Nothing was measured, so there is no answer.",
     Standstill.COSTS_ALONE: "This run measured costs alone: it says what a request costs, and not how well it ranks.",
@@ -62,7 +66,7 @@ def answer_of(peers: Peers, frontiers: Frontiers, *, picture: bool = False) -> A
     found = answer(peers.configurations)
     names = peers.names
     roles = {choice.beside.configuration.key: listed([role.value for role in choice.roles]) for choice in found.choices}
-    cards = [_card(choice, found, names, _chance(choice, frontiers)) for choice in found.choices]
+    cards = [_card(choice, names, _chance(choice, frontiers)) for choice in found.choices]
     cards += [_cost_card(beside, names) for beside in found.costs]
     key = f"answer-{peers.key}"
     return AnswerPart(
@@ -96,7 +100,7 @@ def _lead(found: Answer, names: Names) -> str:
     return f"{chosen}; held against {names(found.full)}, the best full attention: {_SHOWN} {with_interval(found.full.quality(_METRIC))}."
 
 
-def _card(choice: Choice, found: Answer, names: Names, chance: str) -> Card:
+def _card(choice: Choice, names: Names, chance: str) -> Card:
     beside = choice.beside
     one = beside.configuration
     kept = (
@@ -127,7 +131,7 @@ def _costs_in_words(beside: Beside) -> list[str]:
 
 
 def _chance(choice: Choice, frontiers: Frontiers) -> str:
-    """How often nothing is better when users are drawn anew: nothing that stores less for the smallest, that computes less for the others."""
+    """How often nothing smaller, or for the other roles nothing that computes less, ranks as well when users are drawn anew."""
     smallest = choice.roles == (Role.SMALLEST,)
     standings = frontiers["cache_bytes" if smallest else "serve_flops"][_METRIC].standings
     known = {standing.configuration.key: standing.probability for standing in standings}

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import Estimate
-from benchmarks.analysis.frontier import COSTS, Frontier
+from benchmarks.analysis.frontier import COSTS, Frontier, Standing
 from benchmarks.analysis.references import compare
 from benchmarks.analysis.trained import models_of, own_validation
 from benchmarks.measures import MEASURES
@@ -68,13 +68,17 @@ def _columns(groups: Sequence[Shown], places: Mapping[str, int]) -> dict[str, li
     rows: list[dict[str, Any]] = []
     for number, group in enumerate(groups):
         at = {one.key: len(rows) + place for place, one in enumerate(group.ranked)}
-        rows += [_row(one, number, group, places, at) for one in group.ranked]
+        standings = {
+            cost: {standing.configuration.key: standing for standing in by_metric[QUALITY_METRICS[0]].standings}
+            for cost, by_metric in group.frontiers.items()
+        }
+        rows += [_row(one, number, group, places) | _standings(one, standings, at) for one in group.ranked]
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {name: [row.get(name) for row in rows] for name in names}
     return {name: values for name, values in columns.items() if any(value is not None for value in values)}
 
 
-def _row(one: Configuration, number: int, group: Shown, places: Mapping[str, int], at: Mapping[str, int]) -> dict[str, Any]:
+def _row(one: Configuration, number: int, group: Shown, places: Mapping[str, int]) -> dict[str, Any]:
     models = models_of(one)
     ends = [model.converged for model in models]
     row: dict[str, Any] = {
@@ -92,8 +96,6 @@ def _row(one: Configuration, number: int, group: Shown, places: Mapping[str, int
     for metric in QUALITY_METRICS:
         row |= _with_bounds(metric, one.quality(metric))
     row |= _held(one, group.peers.configurations)
-    for cost, by_metric in group.frontiers.items():
-        row |= _standing(one, cost, by_metric[QUALITY_METRICS[0]], at)
     return row | _measured(one)
 
 
@@ -123,16 +125,16 @@ def _held(one: Configuration, among: Sequence[Configuration]) -> dict[str, Any]:
     )
 
 
-def _standing(one: Configuration, cost: str, frontier: Frontier, at: Mapping[str, int]) -> dict[str, Any]:
-    standing = next((found for found in frontier.standings if found.configuration is one), None)
-    if standing is None:
-        return {}
-    rival = standing.dominated_by
-    return {
-        f"on:{cost}": standing.on_frontier or None,
-        f"chance:{cost}": _number(standing.probability),
-        f"beaten:{cost}": None if rival is None else at[rival.key],
-    }
+def _standings(one: Configuration, standings: Mapping[str, Mapping[str, Standing]], at: Mapping[str, int]) -> dict[str, Any]:
+    """Whether it is on each frontier, how sure that is, and which row beats it at 95%."""
+    row: dict[str, Any] = {}
+    for cost, by_key in standings.items():
+        standing = by_key.get(one.key)
+        if standing is not None:
+            rival = standing.dominated_by
+            row |= {f"on:{cost}": standing.on_frontier or None, f"chance:{cost}": _number(standing.probability)}
+            row |= {} if rival is None else {f"beaten:{cost}": at[rival.key]}
+    return row
 
 
 def _with_bounds(name: str, estimate: Estimate) -> dict[str, Any]:

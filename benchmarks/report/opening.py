@@ -58,7 +58,9 @@ def _endings_in_words(ends: Endings, names: Names) -> list[Caution]:
         named = [names(one) for one in ends.stopped]
         which = f" ({listed(named)})" if len(named) <= _FEW else f" (marked {NOT_CONVERGED})"
         short = f"{share}{which}: nothing that rests on them is settled."
-        said.append(Caution(short=short, detail="A bound stopped their training before its plateau; longer training may change their order."))
+        said.append(
+            Caution(short=short, detail="A bound stopped their training before its plateau; longer training may change their order.")
+        )
     if ends.not_recorded:
         share = "the trained models" if ends.not_recorded == ends.models else f"{ends.not_recorded} of {ends.models} trained models"
         short = f"The records do not say whether {share} converged."

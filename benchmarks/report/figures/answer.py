@@ -81,9 +81,7 @@ def _draw(points: Sequence[Point], frontier: Frontier, names: Names, roles: Mapp
     return figure
 
 
-def _table(
-    points: Sequence[Point], names: Names, roles: Mapping[str, str], *, key: str, caption: str, of_full: bool, metric: str
-) -> Table:
+def _table(points: Sequence[Point], names: Names, roles: Mapping[str, str], *, key: str, caption: str, of_full: bool, metric: str) -> Table:
     numeric = ("FLOPs per request", f"{metric} over full attention's" if of_full else metric)
     rows = tuple(
         tabular.row(

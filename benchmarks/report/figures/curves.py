@@ -253,9 +253,7 @@ def _limits_and_ceilings(panels: Sequence[Any], drawn: Sequence[Configuration], 
     qualities = [one.quality(_METRIC) for one in drawn]
     values = [float(v) for quality in qualities for v in (quality.low, quality.high, quality.value) if v is not None]
     stated = {
-        CEILINGS[name]: value
-        for name, by_metric in ceiling.items()
-        if name in CEILINGS and (value := by_metric.get(_METRIC)) is not None
+        CEILINGS[name]: value for name, by_metric in ceiling.items() if name in CEILINGS and (value := by_metric.get(_METRIC)) is not None
     }
     within = values + [value for value in stated.values() if values and axes.within_reach(value, values)]
     labels = []

@@ -121,7 +121,13 @@ def _floors(frontier: Frontier) -> dict[str, tuple[float, str]]:
 
 
 def _label(
-    axis: Any, renderer: Any, standings: Sequence[Standing], frontier: Frontier, names: Names, scale: axes.CostScale, roles: Mapping[str, str]
+    axis: Any,
+    renderer: Any,
+    standings: Sequence[Standing],
+    frontier: Frontier,
+    names: Names,
+    scale: axes.CostScale,
+    roles: Mapping[str, str],
 ) -> None:
     """Names the points of the panel's frontier; of too many to be read those on the frontier of all; those that were chosen always."""
     marks = axes.boxes_of(axis, [(scale.place(s.cost), _value(s), *_bounds(s.quality)) for s in standings])

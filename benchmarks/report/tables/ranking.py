@@ -6,7 +6,7 @@ from dataclasses import replace
 from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import Estimate, interval_of
-from benchmarks.analysis.frontier import Frontier, frontier
+from benchmarks.analysis.frontier import Frontier, hypervolume_of
 from benchmarks.analysis.references import compare
 from benchmarks.analysis.trained import own_validation
 from benchmarks.records import Status
@@ -116,15 +116,15 @@ def hypervolume_table(among: Sequence[Configuration], frontiers: Frontiers, *, k
         for metric, whole in by_metric.items():
             if not whole.standings:
                 continue
-            rest = frontier(without, cost=cost, metric=metric, reference=whole.reference)
+            rest = hypervolume_of(without, cost=cost, metric=metric, reference=whole.reference)
             dearest = 10 ** whole.reference[0]
             rows.append(
                 tabular.row(
                     sentence(COST_NAMES[cost]),
                     METRIC_NAMES.get(metric, metric),
                     tabular.of_quality(whole.hypervolume),
-                    tabular.of_quality(rest.hypervolume),
-                    tabular.of_difference(_gain(whole.hypervolume, rest.hypervolume)),
+                    tabular.of_quality(rest),
+                    tabular.of_difference(_gain(whole.hypervolume, rest)),
                     Entry(text=f"{text.quantity(cost, dearest)}, {METRIC_NAMES.get(metric, metric)} 0", tone="muted"),
                 )
             )
