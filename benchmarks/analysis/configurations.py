@@ -50,6 +50,7 @@ class Configuration:
     shared: tuple[Any, ...] = field(init=False, repr=False)
     served_from: tuple[Any, ...] = field(init=False, repr=False)
     _qualities: dict[str, Estimate] = field(default_factory=dict, repr=False)  # each metric is resampled once
+    _costs: dict[str, Estimate] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         counts = self.cell.counts != "none"
@@ -134,21 +135,9 @@ class Configuration:
         The interval is the range of several measurements, or of one what its record says: of what is timed over its processes, and
         none where it was taken in one.
         """
-        measurements: dict[tuple[str, float], Metric] = {}
-        seeds = []
-        for record in self.measured:
-            entry = _entry(record, metric)
-            if entry is not None:
-                if not MEASURES[metric].deterministic and not has_processes(record):
-                    entry = dataclasses.replace(entry, low=None, high=None)
-                measurements.setdefault((record.cost.key if record.cost is not None else record.cell_key, _value(entry)), entry)
-                seeds.append(record.cell.seed)
-        if not measurements:
-            return Estimate(value=None, reason=self.reason(metric))
-        entries = list(measurements.values())
-        values = [_value(entry) for entry in entries]
-        low, high = (min(values), max(values)) if len(values) > 1 else _bounds(entries[0], metric)
-        return Estimate(value=float(np.median(values)), low=low, high=high, n=entries[0].n, seeds=tuple(seeds))
+        if metric not in self._costs:
+            self._costs[metric] = _cost(self, metric)
+        return self._costs[metric]
 
     def reason(self, metric: str) -> str:
         """Why there is no value of a metric."""
@@ -232,6 +221,24 @@ def _quality(one: Configuration, metric: str) -> Estimate:
         if low != high:
             return dataclasses.replace(known, low=low, high=high, reason=reason)
     return dataclasses.replace(known, reason=reason)
+
+
+def _cost(one: Configuration, metric: str) -> Estimate:
+    measurements: dict[tuple[str, float], Metric] = {}
+    seeds = []
+    for record in one.measured:
+        entry = _entry(record, metric)
+        if entry is not None:
+            if not MEASURES[metric].deterministic and not has_processes(record):
+                entry = dataclasses.replace(entry, low=None, high=None)
+            measurements.setdefault((record.cost.key if record.cost is not None else record.cell_key, _value(entry)), entry)
+            seeds.append(record.cell.seed)
+    if not measurements:
+        return Estimate(value=None, reason=one.reason(metric))
+    entries = list(measurements.values())
+    values = [_value(entry) for entry in entries]
+    low, high = (min(values), max(values)) if len(values) > 1 else _bounds(entries[0], metric)
+    return Estimate(value=float(np.median(values)), low=low, high=high, n=entries[0].n, seeds=tuple(seeds))
 
 
 def _replicates(one: Configuration, records: Sequence[Record], metric: str) -> tuple[Floats | None, str, str]:

@@ -24,6 +24,7 @@ from persrec.names import CONFIDENCE
 
 Flags = NDArray[np.bool_]
 HALF_OF_95 = 1.96  # of a normal distribution, in standard deviations
+Entered = tuple[Configuration, Estimate, Estimate]  # with its cost and its quality
 DRAWN_BY = 20_261_128
 PEERS_STAND_BESIDE = "a peer: the frontier is that of our configurations"
 
@@ -111,35 +112,45 @@ def non_dominated(costs: Floats, qualities: Floats) -> Flags:
         costs: ``[n]``, lower is better; or ``[n, B]``, drawn beside the qualities.
         qualities: ``[n]`` or ``[n, B]``, higher is better; each column is judged by itself.
     """
-    kept = np.ones(qualities.shape, dtype=bool)
-    for i in range(len(costs)):
-        if costs.ndim == 2:
-            kept[i] = ~_dominating(costs, qualities, i).any(axis=0)
-            continue
-        cheaper, same = costs < costs[i], costs == costs[i]
-        dominated = (qualities[cheaper] >= qualities[i]).any(axis=0) | (qualities[same] > qualities[i]).any(axis=0)
-        kept[i] = ~dominated
-    return kept
+    if not costs.size:
+        return np.ones(qualities.shape, dtype=bool)
+    columns = qualities.reshape(len(qualities), -1)
+    prices = np.broadcast_to(costs.reshape(len(costs), -1), columns.shape)
+    order = np.argsort(prices, axis=0, kind="stable")
+    prices, ranked = np.take_along_axis(prices, order, axis=0), np.take_along_axis(columns, order, axis=0)
+    # cheapest first: what beats a point is the best so far of the strictly cheaper, or the best of those of its own price
+    best = np.maximum.accumulate(ranked, axis=0)
+    place = np.broadcast_to(np.arange(len(prices))[:, None], prices.shape)
+    new = np.vstack([np.ones_like(prices[:1], dtype=bool), prices[1:] > prices[:-1]])
+    first = np.maximum.accumulate(np.where(new, place, 0), axis=0)
+    last_of_price = np.vstack([new[1:], np.ones_like(prices[:1], dtype=bool)])
+    last = np.minimum.accumulate(np.where(last_of_price, place, len(prices))[::-1], axis=0)[::-1]
+    cheaper = np.where(first > 0, np.take_along_axis(best, np.maximum(first - 1, 0), axis=0), -np.inf)
+    kept = np.empty(columns.shape, dtype=bool)
+    np.put_along_axis(kept, order, (ranked > cheaper) & (ranked >= np.take_along_axis(best, last, axis=0)), axis=0)
+    return kept.reshape(qualities.shape)
 
 
-def domination_probability(costs: Floats, replicates: Floats) -> Floats:
-    """``[n, n]``: the share of the replicates ``[n, B]`` in which column's point dominates row's point; costs as in `non_dominated`."""
+def domination_probability(costs: Floats, replicates: Floats, pairs: Flags | None = None) -> Floats:
+    """``[n, n]``: the share of the replicates ``[n, B]`` in which column's point dominates row's point; costs as in `non_dominated`.
+
+    ``pairs``, ``[n, n]``, are those that are asked for; the others stand at 0.
+    """
     n = len(costs)
+    prices = costs.reshape(n, -1)
     shares = np.zeros((n, n))
     for i in range(n):
-        if costs.ndim == 2:
-            shares[i] = _dominating(costs, replicates, i).mean(axis=1)
-            continue
-        better = np.where((costs < costs[i])[:, None], replicates >= replicates[i], replicates > replicates[i])
-        shares[i] = np.where(costs <= costs[i], better.mean(axis=1), 0.0)
+        asked = np.arange(n) if pairs is None else np.flatnonzero(pairs[i])
+        if asked.size:
+            shares[i, asked] = _dominating(prices[asked], replicates[asked], prices[i], replicates[i]).mean(axis=1)
     np.fill_diagonal(shares, 0.0)
     return shares
 
 
-def _dominating(costs: Floats, qualities: Floats, i: int) -> Flags:
-    """``[n, B]``: which points dominate point ``i``, draw by draw."""
-    no_worse = (costs <= costs[i]) & (qualities >= qualities[i])
-    dominating: Flags = no_worse & ((costs < costs[i]) | (qualities > qualities[i]))
+def _dominating(costs: Floats, qualities: Floats, cost: Floats, quality: Floats) -> Flags:
+    """``[n, B]``: which points dominate one point, draw by draw."""
+    no_worse = (costs <= cost) & (qualities >= quality)
+    dominating: Flags = no_worse & ((costs < cost) | (qualities > quality))
     return dominating
 
 
@@ -180,8 +191,30 @@ def frontier(among: Sequence[Configuration], *, cost: str, metric: str, referenc
     Where every configuration has a quality on validation, the hypervolume is that of what validation chooses, on the test targets.
     The reference of the hypervolume is the dearest configuration's cost (in decades) and a quality of 0, unless given.
     """
+    entered, excluded = _entered(among, cost, metric)
+    costs = np.array([price.value for _, price, _ in entered], dtype=np.float64)
+    reference = reference or (float(decades(costs).max()) if entered else 0.0, 0.0)
+    points = np.array([[quality.value] for *_, quality in entered], dtype=np.float64).reshape(len(entered), 1)
+    replicates = _aligned([quality for *_, quality in entered])
+    return Frontier(
+        cost=cost,
+        metric=metric,
+        standings=_standings(entered, costs, points, replicates, metric, timed=_is_timed(cost)),
+        excluded=tuple(excluded),
+        reference=reference,
+        hypervolume=_area(entered, reference),
+    )
+
+
+def hypervolume_of(among: Sequence[Configuration], *, cost: str, metric: str, reference: tuple[float, float]) -> Estimate:
+    """The area under a frontier alone, as `frontier` has it."""
+    return _area(_entered(among, cost, metric)[0], reference)
+
+
+def _entered(among: Sequence[Configuration], cost: str, metric: str) -> tuple[list[Entered], list[tuple[Configuration, str]]]:
+    """Who takes part with which cost and quality, and who does not and why."""
     excluded: list[tuple[Configuration, str]] = []
-    entered: list[tuple[Configuration, Estimate, Estimate]] = []
+    entered: list[Entered] = []
     for one in among:
         price, quality = COSTS[cost](one), one.quality(metric)
         if one.is_peer:
@@ -192,26 +225,19 @@ def frontier(among: Sequence[Configuration], *, cost: str, metric: str, referenc
             excluded.append((one, DISAGREES))
         else:
             entered.append((one, price, quality))
-    costs = np.array([price.value for _, price, _ in entered], dtype=np.float64)
-    scaled = decades(costs)
-    reference = reference or (float(scaled.max()) if entered else 0.0, 0.0)
+    return entered, excluded
+
+
+def _area(entered: Sequence[Entered], reference: tuple[float, float]) -> Estimate:
     points = np.array([[quality.value] for *_, quality in entered], dtype=np.float64).reshape(len(entered), 1)
-    replicates = _aligned([quality for *_, quality in entered])
     figures = [own_validation(one) for one, *_ in entered]
     chosen_by = None if None in figures else np.array(figures, dtype=np.float64)
+    scaled = decades(np.array([price.value for _, price, _ in entered], dtype=np.float64))
     area = float(hypervolume(scaled, points, reference=reference, chosen_by=chosen_by)[0]) if entered else None
-    areas = hypervolume(scaled, replicates, reference=reference, chosen_by=chosen_by)
+    areas = hypervolume(scaled, _aligned([quality for *_, quality in entered]), reference=reference, chosen_by=chosen_by)
     low, high = interval_of(areas)
-    return Frontier(
-        cost=cost,
-        metric=metric,
-        standings=_standings(entered, costs, points, replicates, metric, timed=_is_timed(cost)),
-        excluded=tuple(excluded),
-        reference=reference,
-        hypervolume=Estimate(
-            value=area, low=low, high=high, replicates=areas, reason="" if entered else "nothing to stand on the frontier"
-        ),
-    )
+    reason = "" if entered else "nothing to stand on the frontier"
+    return Estimate(value=area, low=low, high=high, replicates=areas, reason=reason)
 
 
 def _is_timed(cost: str) -> bool:
@@ -219,7 +245,7 @@ def _is_timed(cost: str) -> bool:
 
 
 def _standings(
-    entered: Sequence[tuple[Configuration, Estimate, Estimate]],
+    entered: Sequence[Entered],
     costs: Floats,
     points: Floats,
     replicates: Floats,
@@ -227,15 +253,17 @@ def _standings(
     *,
     timed: bool,
 ) -> tuple[Standing, ...]:
+    if not entered:
+        return ()
     on = non_dominated(costs, points[:, 0])
-    drawn = _cost_draws([price for _, price, _ in entered], replicates.shape[1]) if timed and entered else costs
-    chances = non_dominated(drawn, replicates).mean(axis=1) if entered else np.zeros(0)
-    shares = domination_probability(drawn, replicates)
+    drawn = _cost_draws([price for _, price, _ in entered], replicates.shape[1]) if timed else costs
+    chances = non_dominated(drawn, replicates).mean(axis=1)
+    shares = domination_probability(drawn, replicates, _could_be_sure(entered, timed=timed))
     standings = []
     for i, (one, price, quality) in enumerate(entered):
         unsure = quality.replicates is None or (timed and price.low is None)
-        likeliest = np.argsort(-shares[i], kind="stable")
-        rivals = (entered[j] for j in likeliest if shares[i, j] >= CONFIDENCE)
+        likely = np.flatnonzero(shares[i] >= CONFIDENCE)
+        rivals = (entered[j] for j in likely[np.argsort(-shares[i, likely], kind="stable")])
         cheaper = (rival for rival, theirs, _ in rivals if not timed or surely_no_dearer(theirs, price))
         dominating = next((rival for rival in cheaper if surely_better(rival, one, metric)), None)
         standings.append(
@@ -249,6 +277,26 @@ def _standings(
             )
         )
     return tuple(standings)
+
+
+def _could_be_sure(entered: Sequence[Entered], *, timed: bool) -> Flags:
+    """``[n, n]``: whether column's point may dominate row's for sure: what `surely_better` and `surely_no_dearer` need at least.
+
+    Most pairs are not compared draw by draw: that would take minutes for a few thousand configurations.
+    """
+    value = np.array([quality.value for *_, quality in entered], dtype=np.float64)
+    several = np.array([len(set(quality.seeds)) > 1 for *_, quality in entered], dtype=bool)
+    ranks: dict[tuple[float, ...], int] = {}
+    same = np.array([ranks.setdefault(quality.by_seed, len(ranks)) for *_, quality in entered], dtype=np.int64)
+    low, high = (
+        np.array([np.nan if bound is None else bound for bound in bounds], dtype=np.float64)
+        for bounds in zip(*((price.low, price.high) if timed else (price.value, price.value) for _, price, _ in entered), strict=True)
+    )
+    price = np.array([price.value for _, price, _ in entered], dtype=np.float64)
+    no_dearer = (high[None, :] <= low[:, None]) | (price[None, :] == price[:, None])
+    better = (value[None, :] >= value[:, None]) & ((several[None, :] & several[:, None]) | (same[None, :] == same[:, None]))
+    pairs: Flags = no_dearer & better
+    return pairs
 
 
 def _cost_draws(prices: Sequence[Estimate], size: int) -> Floats:

@@ -5,9 +5,11 @@ of that alone, so each reference is the better on validation of those that were 
 """
 
 import dataclasses
+import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration, has_processes
 from benchmarks.analysis.estimates import Estimate, difference, recovered, retention
@@ -15,6 +17,7 @@ from benchmarks.analysis.trained import unequal, validation
 from benchmarks.cell import Cell
 
 _NOTHING_TO_KEEP = Estimate(value=None, reason="undefined: the long history is worth nothing that could be measured here")
+_REMEMBERED = 8192  # a report asks for the same contrast in several places, of thousands of configurations
 _SETTINGS = tuple(setting.name for setting in dataclasses.fields(Cell))
 
 
@@ -88,9 +91,19 @@ def best_on_validation(candidates: Sequence[Configuration]) -> Configuration | N
     return max(candidates, key=place, default=None)
 
 
-def comparable(one: Configuration, other: Configuration) -> bool:
-    """Whether ``other``, served as it was trained, learnt as ``one`` did on the same data (`Configuration.shared`)."""
-    return other.shared == one.shared and not other.changed
+def learnt_alike(one: Configuration, among: Sequence[Configuration]) -> Sequence[Configuration]:
+    """Those that, served as they were trained, learnt as ``one`` did on the same data (`Configuration.shared`)."""
+    return _by_shared(tuple(among)).get(one.shared, [])
+
+
+@functools.lru_cache(maxsize=8)
+def _by_shared(among: tuple[Configuration, ...]) -> Mapping[tuple[Any, ...], list[Configuration]]:
+    """Those that are served as they were trained, by the data and all settings that comparable ones share."""
+    groups: dict[tuple[Any, ...], list[Configuration]] = {}
+    for one in among:
+        if not one.changed:
+            groups.setdefault(one.shared, []).append(one)
+    return groups
 
 
 def find_references(one: Configuration, among: Sequence[Configuration]) -> References:
@@ -99,7 +112,12 @@ def find_references(one: Configuration, among: Sequence[Configuration]) -> Refer
     A cell that was measured goes before one that was not, a trained one before an untrained one (the other way round where ``one``
     itself is untrained), then the best on validation, then the one whose other settings differ least.
     """
-    same = [other for other in among if comparable(one, other)]
+    return _references(one, tuple(among))
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _references(one: Configuration, among: tuple[Configuration, ...]) -> References:
+    same = learnt_alike(one, among)
 
     def strongest(candidates: Iterable[Configuration]) -> Configuration | None:
         nearest = sorted(candidates, key=lambda c: (c.trained != one.trained, _differing(one, c), c.key))
@@ -147,6 +165,11 @@ def contrasted(among: Sequence[Configuration]) -> list[Configuration]:
 
 def compare(one: Configuration, among: Sequence[Configuration], metric: str) -> Contrast:
     """A configuration beside its references on one metric."""
+    return _compared(one, tuple(among), metric)
+
+
+@functools.lru_cache(maxsize=_REMEMBERED)
+def _compared(one: Configuration, among: tuple[Configuration, ...], metric: str) -> Contrast:
     references = find_references(one, among)
     ours = one.quality(metric)
     full = reference_quality(references.full_quality, metric, "no full-history cell of this model and window")

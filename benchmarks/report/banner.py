@@ -31,9 +31,13 @@ _HALVES = {"quality": "qualities", "cost": "costs"}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Banner:
-    """The banner: what comes first, one word on whether it holds, what was measured where, and the findings."""
+    """The banner: what comes first, one word on whether it holds, what was measured where, and the findings.
+
+    ``first`` are short sentences, ``more`` what is said of them on demand.
+    """
 
     first: tuple[str, ...]
+    more: tuple[str, ...]
     tone: str
     word: str
     summary: str
@@ -52,8 +56,10 @@ def banner(records: Sequence[Record], every: Sequence[Source], among: Sequence[C
         tone, word = "warn", "Complete, of mixed code"
     if tone != "bad":
         tone, word = _converged(endings(among), tone, word)
+    cautions = opening(among, names)
     return Banner(
-        first=opening(among, names),
+        first=tuple(caution.short for caution in cautions),
+        more=tuple(caution.detail for caution in cautions if caution.detail),
         tone=tone,
         word=word,
         summary=summary,

@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: Sequence[str] | None) -> int:
-    parser = Parser(prog=_PROGRAM, description="Renders the records of a run as one HTML page, with tables and pictures beside it.")
+    parser = Parser(prog=_PROGRAM, description="Renders the records of a run as one HTML page, with a summary and a picture beside it.")
     parser.add_argument("results", type=Path, help="the run's folder, results/NAME")
     parser.add_argument("other", type=Path, nargs="?", help="another run: print what moved from the first to it, and why; render nothing")
     parser.add_argument(
@@ -27,6 +27,8 @@ def _main(arguments: Sequence[str] | None) -> int:
         help="the page to write (default: reports/NAME.html for a run under results/, else report.html in the run's folder); "
         "of two runs the Markdown",
     )
+    parser.add_argument("--tables", action="store_true", help="also write every number as tables.csv beside the page")
+    parser.add_argument("--pictures", action="store_true", help="also write the answer and every frontier as PNG beside the page")
     parser.add_argument(
         "--compare",
         nargs=2,
@@ -44,7 +46,8 @@ def _main(arguments: Sequence[str] | None) -> int:
         _compare(options.results, *options.compare)
         return DONE
     try:
-        page = render_report(options.results, options.out or store.report_path(options.results))
+        out = options.out or store.report_path(options.results)
+        page = render_report(options.results, out, tables=options.tables, pictures=options.pictures)
     except NothingMeasuredError as error:
         refuse(_PROGRAM, error)
         return INCOMPLETE

@@ -1,8 +1,7 @@
 """The report's content: what is shown in which order, before it is written as a page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from benchmarks.analysis.configurations import QUALITY_METRICS, configurations
 from benchmarks.analysis.frontier import COSTS, Frontier, frontier
@@ -10,10 +9,12 @@ from benchmarks.analysis.origins import sources
 from benchmarks.kernels.record import KernelTimings
 from benchmarks.noise.record import GateProof
 from benchmarks.records import Record
+from benchmarks.report.answer import AnswerPart, answer_of
 from benchmarks.report.banner import Banner, banner, limits
-from benchmarks.report.chapters import contrasts, cost, evidence, quality
+from benchmarks.report.chapters import contrasts, cost, evidence, opening, quality
+from benchmarks.report.compact import Shown
 from benchmarks.report.figures.canvas import Drawing
-from benchmarks.report.names import Family, families, in_order, name_all
+from benchmarks.report.names import Family, Names, families, in_order, name_all
 from benchmarks.report.peers import Peers, peers_of
 from benchmarks.report.sections import Group, Section, section
 from benchmarks.report.tables import ranking
@@ -26,15 +27,31 @@ class Report:
 
     name: str
     several: bool
+    names: Names
     banner: Banner
+    answers: tuple[AnswerPart, ...]
     families: tuple[Family, ...]
     sections: tuple[Section, ...]
     ranked: tuple[Table, ...]
-    frontiers: tuple[Drawing, ...]
-    measurements: tuple[Mapping[str, Any], ...]
+    shown: tuple[Shown, ...]
+    pictures: tuple[Drawing, ...]
+
+    def tables(self) -> Iterator[Table]:
+        """Every table of the page, those below figures among them."""
+        yield from (part.drawing.table for part in self.answers if part.drawing)
+        for group in (group for one in self.sections for group in one.groups):
+            yield from (drawing.table for drawing in group.drawings)
+            yield from (*group.tables, *group.folded)
 
 
-def report_of(records: Sequence[Record], *, name: str, proof: GateProof | None = None, kernels: Sequence[KernelTimings] = ()) -> Report:
+def report_of(
+    records: Sequence[Record],
+    *,
+    name: str,
+    proof: GateProof | None = None,
+    kernels: Sequence[KernelTimings] = (),
+    every_picture: bool = False,
+) -> Report:
     """The report over the records of one run, which hold at least one.
 
     Args:
@@ -42,18 +59,27 @@ def report_of(records: Sequence[Record], *, name: str, proof: GateProof | None =
         name: the run's.
         proof: what ``benchmarks.noise`` found of the gates.
         kernels: what ``benchmarks.kernels`` measured on each device.
+        every_picture: whether the answers and all frontiers are drawn as pictures, too, and not the first frontier alone.
     """
     among = in_order(configurations(records))
     every = sources(records)
     names = name_all(among)
     groups = peers_of(among)
     frontiers = {peers.key: _frontiers(peers) for peers in groups}
-    drawn = quality.frontier_section(groups, frontiers)
-    ranked = tuple(
-        ranking.ranked_table(peers.configurations, frontiers[peers.key], peers.names, key=f"ranking-{peers.key}", where=peers.title)
-        for peers in groups
+    answers = tuple(answer_of(peers, frontiers[peers.key], picture=every_picture) for peers in groups)
+    shown = tuple(
+        Shown(peers=peers, ranked=ranking.ranked(peers.configurations), frontiers=frontiers[peers.key], roles=part.roles)
+        for peers, part in zip(groups, answers, strict=True)
     )
+    ranked = tuple(
+        ranking.ranked_table(
+            one.ranked, one.frontiers, one.peers.names, key=f"ranking-{one.peers.key}", where=one.peers.title, group=number
+        )
+        for number, one in enumerate(shown)
+    )
+    drawn = quality.frontier_section(shown, every_picture=every_picture)
     sections = (
+        opening.settings_section(among),
         drawn,
         quality.ranking_section(groups, ranked),
         quality.tokens_section(groups),
@@ -71,17 +97,20 @@ def report_of(records: Sequence[Record], *, name: str, proof: GateProof | None =
         evidence.provenance_section(records, every, among, names),
         section("limits", [Group(points=tuple(limits(records, evidence.each_model_once(among), names)))]),
     )
+    drawings = [*(drawing for group in drawn.groups for drawing in group.drawings), *(part.drawing for part in answers if part.drawing)]
     return Report(
         name=name,
         several=len(groups) > 1,
+        names=names,
         banner=banner(records, every, among, names),
+        answers=answers,
         families=families(among),
         sections=sections,
         ranked=ranked,
-        frontiers=tuple(drawing for group in drawn.groups for drawing in group.drawings),
-        measurements=tuple(row for peers in groups for row in ranking.measurements(peers, frontiers[peers.key], names)),
+        shown=shown,
+        pictures=tuple(drawing for drawing in drawings if drawing.image.png),
     )
 
 
-def _frontiers(peers: Peers) -> dict[str, dict[str, Frontier]]:
+def _frontiers(peers: Peers) -> Mapping[str, Mapping[str, Frontier]]:
     return {cost: {metric: frontier(peers.configurations, cost=cost, metric=metric) for metric in QUALITY_METRICS} for cost in COSTS}

@@ -77,6 +77,7 @@ _VARIANTS: Mapping[str, tuple[str, str, str, str, str]] = MappingProxyType(
 )
 
 
+@functools.lru_cache(maxsize=8192)
 def family(one: Configuration) -> Family:
     """The family of a configuration."""
     return _family(kind_of(one.cell), one.cell.compression, one.parts.compression, _title(one))

@@ -1,6 +1,7 @@
 """What a report says before anything else: what its numbers cannot carry, and whether there is a frontier at all."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
@@ -14,7 +15,15 @@ _METRIC = QUALITY_METRICS[0]
 _FEW = 5
 
 
-def opening(among: Sequence[Configuration], names: Names) -> tuple[str, ...]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Caution:
+    """What the numbers cannot carry: a sentence that is read first, and what is said of it on demand."""
+
+    short: str
+    detail: str = ""
+
+
+def opening(among: Sequence[Configuration], names: Names) -> tuple[Caution, ...]:
     """The first sentences: models that had not converged, a long history that is worth nothing, floors above models, one seed."""
     groups: dict[tuple[str, ...], list[Configuration]] = {}
     for one in among:
@@ -42,29 +51,35 @@ def over_what(estimate: Estimate) -> str:
     return "over the users of one seed" if estimate.of_one_seed else "over seeds and users"
 
 
-def _endings_in_words(ends: Endings, names: Names) -> list[str]:
+def _endings_in_words(ends: Endings, names: Names) -> list[Caution]:
     said = []
     if ends.not_converged:
         share = f"{ends.not_converged} of {ends.models} trained models had not converged"
         named = [names(one) for one in ends.stopped]
         which = f" ({listed(named)})" if len(named) <= _FEW else f" (marked {NOT_CONVERGED})"
-        said.append(f"{share}{which}: a bound stopped them before their plateau, so nothing that rests on them is settled.")
+        short = f"{share}{which}: nothing that rests on them is settled."
+        said.append(
+            Caution(short=short, detail="A bound stopped their training before its plateau; longer training may change their order.")
+        )
     if ends.not_recorded:
         share = "the trained models" if ends.not_recorded == ends.models else f"{ends.not_recorded} of {ends.models} trained models"
-        said.append(f"The records do not say whether {share} converged: longer training may change their order.")
+        short = f"The records do not say whether {share} converged."
+        said.append(Caution(short=short, detail="Longer training may change the order of models that had not."))
     return said
 
 
-def _one_seed(among: Sequence[Configuration]) -> list[str]:
+def _one_seed(among: Sequence[Configuration]) -> list[Caution]:
     single = [one for one in among if one.trained and (quality := one.quality(_METRIC)).low is not None and quality.of_one_seed]
     several = [one for one in among if one.trained and not one.quality(_METRIC).of_one_seed]
     if not single:
         return []
     share = f"One seed for {len(single)} of {len(single) + len(several)} configurations" if several else "One seed"
-    return [f"{share}: intervals are over its users alone, so numbers of trained models stand side by side and there is no verdict."]
+    between = " between those" if several else ""
+    detail = "An interval of one seed is over its users alone: it knows nothing of training anew, so numbers stand side by side."
+    return [Caution(short=f"{share}: no verdict{between}.", detail=detail)]
 
 
-def _worth_nothing(every: Sequence[Worth], data: str) -> list[str]:
+def _worth_nothing(every: Sequence[Worth], data: str) -> list[Caution]:
     nothing = [worth for worth in every if worth.nothing]
     if not nothing:
         return []
@@ -74,19 +89,21 @@ def _worth_nothing(every: Sequence[Worth], data: str) -> list[str]:
         for worth in nothing
     ]
     backbones = listed([_backbone(worth) for worth in nothing])
-    return [f"{data} the long history is worth nothing that we can measure, on {backbones}. {METRIC_NAMES[_METRIC]}: {'; '.join(each)}."]
+    short = f"{data} the long history is worth nothing that we can measure, on {backbones}."
+    return [Caution(short=short, detail=f"{METRIC_NAMES[_METRIC]}: {'; '.join(each)}.")]
 
 
-def _above(above: AboveModels, data: str, names: Names) -> str:
+def _above(above: AboveModels, data: str, names: Names) -> Caution:
     level = f"{names(above.floor)}, which learns nothing ({METRIC_NAMES[_METRIC]} {_value(above.floor.quality(_METRIC))}),"
     gap = f"a difference of {with_interval(above.gap, 'signed')}{_over(above.gap)}"
-    best = f"{names(above.best)}, the best on validation, reaches {_value(above.best.quality(_METRIC))}, {gap}"
+    best = f"{names(above.best)}, the best on validation, reaches {_value(above.best.quality(_METRIC))}, {gap}."
     if above.beats_all:
         every = "the one trained model" if above.models == 1 else f"every one of {above.models} trained models"
-        return f"{data} {level} lies above {every}: {best}."
+        return Caution(short=f"{data} {level} lies above {every}.", detail=text.sentence(best))
     named = [names(one) for one in above.below]
     which = listed(named) if len(named) <= _FEW else listed([*named[: _FEW - 1], f"{len(named) - _FEW + 1} more"])
-    return f"{data} {level} lies above {len(named)} of {above.models} trained models: {which}. {best}."
+    short = f"{data} {level} lies above {len(named)} of {above.models} trained models."
+    return Caution(short=short, detail=f"Below it: {which}. {text.sentence(best)}")
 
 
 def _verdict(worth: Worth) -> str:

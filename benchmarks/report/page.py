@@ -1,11 +1,11 @@
-"""One page that opens offline, and its tables and pictures beside it."""
+"""One page that opens offline, a summary and a picture beside it, and on demand every number and every picture."""
 
 import base64
 import csv
 import hashlib
 import io
+import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,25 +13,31 @@ from benchmarks import store
 from benchmarks.kernels.record import load_kernels
 from benchmarks.noise.record import load_proof
 from benchmarks.records import load_records
-from benchmarks.text import literal
 from persrec.files import write_atomically
 
 if TYPE_CHECKING:
     from benchmarks.report.content import Report
 
 TEMPLATES = Path(__file__).parent / "templates"
-_PICTURES = re.compile(r"pictures of this page: ([a-z0-9., -]*)\n")  # the last line of summary.md
-_PICTURE = re.compile(r"frontier-[a-z0-9-]+\.png")
+SCRIPTS = ("page.js", "tables.js", "details.js", "explorer.js", "start.js")  # one script, in this order
+_BESIDE = re.compile(r"(?:beside this page|pictures of this page): ([a-z0-9., -]*)\n")  # the last line of summary.md
+_OURS = re.compile(r"(?:frontier|answer)-[a-z0-9-]+\.png|tables\.csv")
 
 
 class NothingMeasuredError(ValueError):
     """The folder holds no record, so there is nothing to report."""
 
 
-def render_report(results_dir: Path, out: Path) -> Path:
-    """Writes the page of a run to ``out``; CSV, Markdown and PNG go to the folder of the same name beside it.
+def render_report(results_dir: Path, out: Path, *, tables: bool = False, pictures: bool = False) -> Path:
+    """Writes the page of a run to ``out``; a summary and a picture of the frontier go to the folder of the same name beside it.
 
     The same records give the same bytes. The page's ``records-digest`` says which records it shows.
+
+    Args:
+        results_dir: the run's folder.
+        out: the page.
+        tables: whether every number is written beside it as ``tables.csv``.
+        pictures: whether the answer and every frontier are written as PNG, and not the first frontier alone.
 
     Raises:
         RecordError: the folder is not there, or a record in it does not hold up.
@@ -46,18 +52,20 @@ def render_report(results_dir: Path, out: Path) -> Path:
     proof = load_proof(store.proof_path(results_dir))
     kernels = [timings for path in store.kernels_paths(results_dir).values() if (timings := load_kernels(path)) is not None]
     from benchmarks.report.content import report_of  # noqa: PLC0415 - matplotlib is loaded only where a page is drawn
+    from benchmarks.report.summary import summary_of  # noqa: PLC0415
 
-    report = report_of(records, name=results_dir.resolve().name, proof=proof, kernels=kernels)
-    page = render_page(report, digest=store.records_digest(results_dir))
+    report = report_of(records, name=results_dir.resolve().name, proof=proof, kernels=kernels, every_picture=pictures)
+    page = render_page(report, digest=store.records_digest(results_dir), cells=_way_to_cells(results_dir, out))
     beside = out.with_suffix("")
-    pictures = {f"{drawing.key}.png": drawing.image.png for drawing in report.frontiers}
-    earlier = _earlier_pictures(beside / "summary.md")
-    for name, picture in pictures.items():
-        write_atomically(beside / name, picture)
-    write_atomically(beside / "tables.csv", _csv(report).encode())
-    write_atomically(beside / "summary.md", _markdown(report, pictures).encode())
+    files = {f"{drawing.key}.png": drawing.image.png for drawing in report.pictures}
+    if tables:
+        files["tables.csv"] = _csv(report).encode()
+    earlier = _earlier_files(beside / "summary.md")
+    for name, content in files.items():
+        write_atomically(beside / name, content)
+    write_atomically(beside / "summary.md", summary_of(report, beside=list(files)).encode())
     write_atomically(out, page.encode())
-    for name in earlier.difference(pictures):
+    for name in earlier.difference(files):
         (beside / name).unlink(missing_ok=True)
     return out
 
@@ -72,61 +80,65 @@ def _check_place(out: Path) -> None:
         raise ValueError(f"--out: {out}: {problem}; expected the path of a page such as reports/NAME.html")
 
 
-def _earlier_pictures(summary: Path) -> set[str]:
-    """The pictures that an earlier page left beside it, as its own summary lists them: whatever else lies there is the user's."""
+def _way_to_cells(results_dir: Path, out: Path) -> str:
+    """The relative link from the page to the records; empty where they do not lie side by side, so that no path of a machine is told."""
+    cells, page = (results_dir / "cells").resolve(), out.resolve().parent
+    near = cells.is_relative_to(page.parent) and page.parent != Path(page.anchor)
+    return Path(os.path.relpath(cells, page)).as_posix() + "/" if near else ""
+
+
+def _earlier_files(summary: Path) -> set[str]:
+    """What an earlier page left beside it, as its own summary lists it: whatever else lies there is the user's."""
     try:
         last = summary.read_text(encoding="utf-8").rpartition("\n\n")[2]
     except (OSError, UnicodeDecodeError):
         return set()
-    listed = _PICTURES.fullmatch(last)
-    return {name for name in listed.group(1).split(", ") if _PICTURE.fullmatch(name)} if listed else set()
+    listed = _BESIDE.fullmatch(last)
+    return {name for name in listed.group(1).split(", ") if _OURS.fullmatch(name)} if listed else set()
 
 
-def render_page(report: "Report", *, digest: str) -> str:
-    """The page; every text of a record is escaped, and its policy lets nothing be loaded and no other script run."""
+def render_page(report: "Report", *, digest: str, cells: str = "") -> str:
+    """The page; every text of a record is escaped, and its policy lets nothing be loaded and no other script run.
+
+    Args:
+        report: what is shown.
+        digest: of the records.
+        cells: the way from the page to the folder of the records.
+    """
     import jinja2  # noqa: PLC0415 - loaded only where a page is written
     import markupsafe  # noqa: PLC0415
 
+    from benchmarks.report.compact import compact, embedded  # noqa: PLC0415
     from benchmarks.report.figures.canvas import themes  # noqa: PLC0415
+    from benchmarks.report.packing import Packing  # noqa: PLC0415
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    script = (TEMPLATES / "report.js").read_text()
+    table = compact(report.shown, report.families, cells=cells)
+    packing = Packing.of(report.tables(), table["columns"].get("label", ()))
+    environment.filters["packed"] = lambda of: embedded(packing.rows(of))
+    script = '"use strict";\n{\n' + "".join((TEMPLATES / name).read_text() for name in SCRIPTS) + "}\n"
     light, dark = themes(report.families)
     return environment.get_template("report.html").render(
         content=report,
         digest=digest,
+        cells=cells,
         light=light,
         dark=dark,
         glyphs={kind.key: kind.glyph for kind in report.families},
-        script=markupsafe.Markup(script),  # noqa: S704 - our own file; its hash in the page's policy is of this very text
+        compact=embedded(table | {"words": packing.words}),
+        script=markupsafe.Markup(script),  # noqa: S704 - our own files; their hash in the page's policy is of this very text
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
 def _csv(report: "Report") -> str:
+    from benchmarks.report.measurements import measurements  # noqa: PLC0415 - only where they are asked for
+
+    rows = [row for group in report.shown for row in measurements(group.peers, group.frontiers, report.names)]
     buffer = io.StringIO()
-    columns = list(dict.fromkeys(name for row in report.measurements for name in row))
-    writer = csv.DictWriter(buffer, columns, restval="", lineterminator="\n")
+    writer = csv.DictWriter(buffer, list(dict.fromkeys(name for row in rows for name in row)), restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(report.measurements)
+    writer.writerows(rows)
     return buffer.getvalue()
-
-
-def _markdown(report: "Report", pictures: Iterable[str]) -> str:
-    from benchmarks.report.tabular import markdown  # noqa: PLC0415 - only where a page is written
-
-    banner = report.banner
-    lines = [f"# {literal(report.name)}", "", *(line for sentence in banner.first for line in (literal(sentence), ""))]
-    lines += [f"**{banner.word}**: {literal(banner.summary)}", ""]
-    lines += [f"- {name}: {literal(value)}" for name, value in banner.facts]
-    lines += ["", *(f"- {literal(text)}" for text in (*banner.warnings, *banner.findings)), ""]
-    lines += [markdown(table) for table in report.ranked]
-    for section in report.sections:
-        if section.key in ("comparisons", "ablations", "staleness", "precision", "feasibility", "limits"):
-            lines += [f"## {section.title}", ""]
-            for group in section.groups:
-                lines += [*(f"- {literal(text)}" for text in (*group.texts, *group.points)), ""]
-                lines += [markdown(table) for table in group.tables]
-    return "\n".join(lines).rstrip() + f"\n\npictures of this page: {', '.join(sorted(pictures))}\n"

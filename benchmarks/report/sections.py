@@ -12,7 +12,7 @@ from benchmarks.report.texts import LEADS, TITLES
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
-    """A part of a section: texts, then figures, then tables; ``folded`` tables open on demand."""
+    """A part of a section: texts, then figures, then tables; ``folded`` tables and ``words`` with their meanings open on demand."""
 
     title: str = ""
     texts: tuple[str, ...] = ()
@@ -22,6 +22,7 @@ class Group:
     failures: tuple[FailedCell, ...] = ()
     points: tuple[str, ...] = ()
     glossary: tuple[Family, ...] = ()
+    words: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -36,6 +36,8 @@ class Entry:
     folded: str = ""
 
 
+STATIC_ROWS = 25
+_A_FEW_MORE = 5  # rows beyond the static ones that are not worth a button
 NOTHING = Entry(text=text.MISSING, tone="muted")
 REFERENCE = Entry(text="the reference", tone="muted")
 CHANCE = "share of the draws of users in which nothing dominates it; what training anew would change is not in it"
@@ -53,7 +55,11 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """A table; ``key`` is its id in the page, ``filters`` offers a filter per family, ``is_map`` colours its entries by tone."""
+    """A table; ``key`` is its id in the page, ``filters`` offers a filter per family, ``is_map`` colours its entries by tone.
+
+    A page holds the first ``static`` rows as they are; of a longer table scripts draw the rest, from fewer bytes. A table that is
+    ``drawn`` has all its rows in the page's compact table, in the same order, and this is the number of its group there.
+    """
 
     key: str
     caption: str
@@ -61,11 +67,23 @@ class Table:
     rows: tuple[Row, ...]
     filters: bool = False
     is_map: bool = False
+    static: int = STATIC_ROWS
+    drawn: int | None = None
 
     def __post_init__(self) -> None:
         for row in self.rows:
             if len(row.entries) != len(self.columns):
                 raise ValueError(f"table {self.key}: a row of {len(row.entries)} entries, expected {len(self.columns)}")
+
+    @property
+    def shown(self) -> tuple[Row, ...]:
+        """The rows that a page holds as they are."""
+        return self.rows if len(self.rows) <= self.static + _A_FEW_MORE else self.rows[: self.static]
+
+    @property
+    def rest(self) -> tuple[Row, ...]:
+        """The rows that scripts draw from the table itself; none where it is drawn from the compact one."""
+        return self.rows[len(self.shown) :] if self.drawn is None else ()
 
     @property
     def legend(self) -> tuple[str, ...]:
@@ -155,12 +173,12 @@ def of_chance(probability: float | None, *, on_frontier: bool) -> Entry:
     return Entry(text=text.percent(probability), order=probability, tone="good" if on_frontier else "", detail=detail)
 
 
-def markdown(table: Table) -> str:
-    """The table for Markdown: caption, then the rows, nothing cut off."""
+def markdown(table: Table, *, most: int | None = None) -> str:
+    """The table for Markdown: caption, then the rows, of which ``most`` are written where that is given; no text is cut off."""
     lines = [f"**{literal(table.caption)}**", ""]
     lines.append("| " + " | ".join(literal(column.name) for column in table.columns) + " |")
     lines.append("| " + " | ".join("---:" if column.numeric else "---" for column in table.columns) + " |")
-    lines += ["| " + " | ".join(_said(entry) for entry in row.entries) + " |" for row in table.rows]
+    lines += ["| " + " | ".join(_said(entry) for entry in row.entries) + " |" for row in table.rows[:most]]
     lines += [line for text in table.legend for line in ("", literal(text))]
     return "\n".join(lines) + "\n"
 

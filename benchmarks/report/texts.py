@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 TITLES: Mapping[str, str] = MappingProxyType(
     {
+        "settings": "Settings and words",
         "frontier": "Cost against quality",
         "ranking": "Every configuration, ranked",
         "tokens": "Quality against tokens",
@@ -32,10 +33,12 @@ LEADS: Mapping[str, str] = MappingProxyType(
             "Medians of ratios, measured in turn by benchmarks.kernels. They belong to the machine, not to this run. "
             "Time over FLOPs is 1 where a part takes the same share of the time as of the floating-point operations."
         ),
-        "frontier": "Quality on the next item, ranked over the full catalogue, against what a request costs.",
+        "settings": "What was the same for every model, what was varied, and what the words mean.",
+        "frontier": "Quality on the next item, ranked over the full catalogue, against what a request costs. A panel for each backbone.",
         "ranking": (
             "Intervals are 95%, below each value: over the users of one seed where there is one, else over users or seeds, the wider. "
-            "With scripts on, a heading sorts and the buttons keep one family or backbone."
+            "With scripts on, a heading sorts, the buttons keep one family or backbone, and a click on a row shows all of its numbers, its "
+            "record and the command that measures it again."
         ),
         "tokens": (
             "The point at 0 tokens is the same layout with its history hidden. What lies above it is what the tokens carry. "
@@ -94,9 +97,9 @@ LEADS: Mapping[str, str] = MappingProxyType(
 
 READING_A_FRONTIER = (
     "A point is a configuration with its 95% interval over users, or over seeds where there are several and that is wider. A dark edge "
-    "and a dagger mark a model that had not converged. Up and to the left is better. "
-    "The line joins the configurations that no other beats in both cost and quality; the others are faded. The tables say how often "
-    "each is on the line when users are drawn anew, and which rival beats it at 95% over several seeds of equal training."
+    "and a dagger mark a model that had not converged. Up and to the left is better. The line joins those that nothing of the same "
+    "backbone beats in both cost and quality, the dotted line those of all backbones; the others are faded. The tables say how often each "
+    "is on the line when users are drawn anew, and which rival beats it at 95% over several seeds of equal training."
 )
 NO_A_A = (
     "The same code measured against itself (A/A): not measured beside these records; python -m benchmarks.noise does it and writes "
@@ -117,4 +120,20 @@ ALWAYS_LIMITED = (
         "FLOPs are of the backbone for one user; scoring the catalogue costs the same for every configuration and is kept apart, and so is "
         "computing item vectors."
     ),
+)
+
+WORDS = (
+    ("full attention, full history", "every item of the window is read at full cost; what all else is held against."),
+    ("served the same way", "both sides recompute the window at each request, or both start from what they keep of the user."),
+    ("PerSRec, tokens", "a user's history is compressed once into so many vectors; a request reads those and the recent items."),
+    ("elastic", "one trained model serves every token count and history length; a separate model knows one of each."),
+    ("no token (the control)", "the same layout with the history hidden. What lies above it is what the tokens carry."),
+    ("recent only", "a model trained on the recent items alone. It differs from no token, whose model was trained with tokens."),
+    ("refresh", "compressing the history anew. It is paid once, and then serves several requests."),
+    ("floor", "a baseline that learns nothing, such as popularity. A model must rank better than every floor."),
+    ("segments", "pieces of the history, compressed one after the other; tokens stand behind each."),
+    ("kept, retention", "quality as a share of full attention's. Not quoted where the long history is worth nothing measurable."),
+    ("recovered", "of what the long history adds over no token, the share that the tokens keep."),
+    ("on the frontier", "nothing cheaper ranks as well; a share says in how many draws of users that holds."),
+    ("synthetic data", "laps, rounds, titled and the like are sizes of a process with a known best answer; no people are in them."),
 )

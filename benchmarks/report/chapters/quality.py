@@ -1,9 +1,10 @@
 """Quality: the frontier against each cost, the ranking, and quality by tokens, history and segments."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from benchmarks.analysis.frontier import Frontier
+from benchmarks.report.compact import Shown
 from benchmarks.report.figures import curves, experiments
+from benchmarks.report.figures.canvas import Drawing
 from benchmarks.report.figures.frontier import frontier_figure
 from benchmarks.report.names import COST_NAMES, families
 from benchmarks.report.peers import Peers
@@ -13,21 +14,28 @@ from benchmarks.report.tables import ranking
 from benchmarks.report.tables.protocols import protocol_tables
 from benchmarks.report.tabular import Table
 from benchmarks.report.texts import READING_A_FRONTIER
+from benchmarks.text import listed
+
+_FEW = 5
+_MOST_WINDOWS = 3  # that quality against tokens is drawn at: the shortest, a middle one and the longest
 
 
-def frontier_section(groups_of_peers: Sequence[Peers], frontiers: Mapping[str, Mapping[str, Mapping[str, Frontier]]]) -> Section:
-    """A figure for each cost; ``frontiers`` by the key of the peers, cost and metric."""
-    shown = families([one for peers in groups_of_peers for one in peers.configurations])
-    groups = [_frontiers(peers, frontiers[peers.key]) for peers in groups_of_peers]
-    return section("frontier", (Group(glossary=shown), *groups))
+def frontier_section(shown: Sequence[Shown], *, every_picture: bool) -> Section:
+    """A figure for each cost; the first is a picture, too, or every one."""
+    kinds = families([one for group in shown for one in group.peers.configurations])
+    groups = [_frontiers(group, picture=not place, every_picture=every_picture) for place, group in enumerate(shown)]
+    return section("frontier", (Group(glossary=kinds), *groups))
 
 
-def _frontiers(peers: Peers, frontiers: Mapping[str, Mapping[str, Frontier]]) -> Group:
-    drawings, absent = [], []
-    for cost, by_metric in frontiers.items():
+def _frontiers(shown: Shown, *, picture: bool, every_picture: bool) -> Group:
+    peers = shown.peers
+    drawings: list[Drawing] = []
+    absent: list[str] = []
+    for cost, by_metric in shown.frontiers.items():
         if any(frontier.standings for frontier in by_metric.values()):
             key = f"frontier-{cost.replace('_', '-')}-{peers.key}"
-            drawings.append(frontier_figure(by_metric, peers.names, key=key, where=peers.title))
+            png = every_picture or (picture and not drawings)
+            drawings.append(frontier_figure(by_metric, peers.names, key=key, where=peers.title, roles=shown.roles, png=png))
         else:
             absent.append(COST_NAMES[cost])
     texts = [READING_A_FRONTIER] if drawings else []
@@ -38,19 +46,25 @@ def _frontiers(peers: Peers, frontiers: Mapping[str, Mapping[str, Frontier]]) ->
             else "no cell has both a cost and a quality (untrained cells have costs alone, floors qualities alone)"
         )
         texts.append(f"Not drawn: {', '.join(absent)}; {reason}.")
-    volumes = ranking.hypervolume_table(peers.configurations, frontiers, key=f"hypervolume-{peers.key}")
-    return Group(title=peers.title, texts=tuple(texts), drawings=tuple(drawings), tables=(volumes,) if volumes else ())
+    failed = [peers.names(one) for one in peers.configurations if not one.measured]
+    if failed:
+        texts.append(f"Not in the figures, as no measurement of them ended well: {_some(failed)}.")
+    volumes = ranking.hypervolume_table(peers.configurations, shown.frontiers, key=f"hypervolume-{peers.key}")
+    return Group(title=peers.title, texts=tuple(texts), drawings=tuple(drawings), folded=(volumes,) if volumes else ())
+
+
+def _some(names: Sequence[str]) -> str:
+    return listed(names if len(names) <= _FEW else [*names[:_FEW], f"{len(names) - _FEW} more"])
 
 
 def ranking_section(groups_of_peers: Sequence[Peers], ranked: Sequence[Table]) -> Section:
-    """A ranking for each group of peers, every quality and every cost folded below it."""
+    """A ranking for each group of peers; quality by the length of users' histories folded below it."""
     groups = []
     for peers, table in zip(groups_of_peers, ranked, strict=True):
+        unchanged = [one for one in peers.configurations if not one.changed]
         more = (
-            ranking.quality_table(peers.configurations, peers.names, key=f"qualities-{peers.key}"),
-            ranking.cost_table(peers.configurations, peers.names, key=f"costs-{peers.key}"),
-            by_history.groups_table([one for one in peers.configurations if not one.changed], peers.names, key=f"groups-{peers.key}"),
-            *protocol_tables([one for one in peers.configurations if one.trained], peers.names, key=f"protocols-{peers.key}"),
+            by_history.groups_table(unchanged, peers.names, key=f"groups-{peers.key}"),
+            *protocol_tables([one for one in unchanged if one.trained], peers.names, key=f"protocols-{peers.key}"),
         )
         groups.append(Group(title=peers.title, tables=(table,), folded=tuple(folded for folded in more if folded)))
     return section("ranking", groups)
@@ -60,7 +74,8 @@ def tokens_section(groups_of_peers: Sequence[Peers]) -> Section:
     """A figure for each window that tokens were measured at."""
     groups = []
     for peers in groups_of_peers:
-        windows = sorted({(one.cell.history, one.cell.recent) for one in peers.configurations if one.cell.tokens > 0})
+        every = sorted({(one.cell.history, one.cell.recent) for one in peers.configurations if one.cell.tokens > 0})
+        windows = every if len(every) <= _MOST_WINDOWS else [every[0], every[len(every) // 2], every[-1]]
         drawings = []
         for number, (history, recent) in enumerate(windows, start=1):
             members = [one for one in peers.unchanged if one.window == history + recent and one.cell.recent == recent]
@@ -77,6 +92,8 @@ def tokens_section(groups_of_peers: Sequence[Peers]) -> Section:
             if drawing:
                 drawings.append(drawing)
         texts = () if drawings else ("No configuration that keeps tokens has a quality here.",)
+        if len(windows) < len(every):
+            texts = (*texts, f"Drawn at {len(windows)} of {len(every)} windows; the ranked table has them all.")
         groups.append(Group(title=peers.title, texts=texts, drawings=tuple(drawings)))
     return section("tokens", groups)
 

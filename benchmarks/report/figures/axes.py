@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLoc
 
 from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
+from benchmarks.analysis.estimates import Estimate
 from benchmarks.analysis.trained import not_converged
 from benchmarks.report.figures.canvas import INK, MUTED, PAPER, settle
 from benchmarks.report.figures.placement import READABLE, Box, place, spread
@@ -20,8 +21,8 @@ from benchmarks.report.names import FILLS, LINE_STYLES, NOT_CONVERGED, Family, b
 Label = tuple[float, str, str]  # a value, its name, its colour
 _STOPPED_RIM = 4.0  # by how much the dark shape below a mark is larger, where its model had not converged
 _MOST_TICKS = 7
-_MOST_IN_KEY = 18
 _FEW_STAND_FARTHER = 2.5  # a few labels may stand away from their points before numbers read better
+_FEW = 3
 _TICK_GAP = 0.14  # of the axis: what the label of a tick needs
 
 
@@ -46,6 +47,10 @@ class Backbones:
     def line(self, one: Configuration) -> str:
         """How its lines are dashed."""
         return LINE_STYLES[self._index(one) % len(LINE_STYLES)]
+
+    def items(self) -> Iterator[tuple[str, str]]:
+        """Name and title of each."""
+        return zip(self.order, self.titles, strict=True)
 
     def _index(self, one: Configuration) -> int:
         return self.order.index(one.cell.backbone) if one.cell.backbone in self.order else 0
@@ -236,19 +241,39 @@ def notes_of(axis: Any, renderer: Any) -> list[Box]:
     return [(box.x0, box.y0, box.x1, box.y1) for box in extents]
 
 
-def label_points(axis: Any, renderer: Any, labels: Sequence[tuple[float, float, str]], *, marks: Sequence[Box]) -> bool:
-    """Writes labels beside data points, with a thin leader where one stands away from its point; whether all can be read.
+def bounds_of(estimate: Estimate) -> tuple[float, float]:
+    """The ends of an estimate's interval; of one without an interval its value, twice."""
+    value = float(estimate.value or 0.0)
+    return (value if estimate.low is None else estimate.low, value if estimate.high is None else estimate.high)
+
+
+def error_bars(axis: Any, at: Sequence[float], lows: Sequence[float], highs: Sequence[float], **style: Any) -> None:
+    """Intervals as one broken line: a path of their own each would be most of a figure."""
+    y = np.column_stack([lows, highs, np.full(len(lows), np.nan)])
+    axis.plot(np.repeat(np.asarray(at, dtype=np.float64), 3), y.ravel(), **({"linewidth": 1.0, "solid_capstyle": "butt"} | style))
+
+
+def label_points(
+    axis: Any, renderer: Any, labels: Sequence[tuple[float, float, str]], *, marks: Sequence[Box], anyway: bool = False
+) -> bool:
+    """Writes labels beside data points, with a thin leader where one stands away from its point, unless not all could be read.
 
     Args:
         axis: a settled axis.
         renderer: what measures the texts.
         labels: data coordinates and text.
         marks: boxes in display coordinates that labels should not cover.
+        anyway: whether they are written even so.
+
+    Returns:
+        Whether they were written.
     """
     points = [tuple(axis.transData.transform((x, y))) for x, y, _ in labels]
     sizes = [_text_size(renderer, text) for *_, text in labels]
     window = axis.get_window_extent(renderer)
     placed = place(points, sizes, marks=marks, bounds=(window.x0 + 1, window.y0 + 1, window.x1 + 6, window.y1 + 4))
+    if not anyway and placed.worst > READABLE * (_FEW_STAND_FARTHER if len(labels) <= _FEW else 1.0):
+        return False
     for point, box, (x, y, said) in zip(points, placed.boxes, labels, strict=True):
         offset = ((box[0] + box[2]) / 2 - point[0], (box[1] + box[3]) / 2 - point[1])
         nearest = (min(max(point[0], box[0]), box[2]), min(max(point[1], box[1]), box[3]))
@@ -258,28 +283,7 @@ def label_points(axis: Any, renderer: Any, labels: Sequence[tuple[float, float, 
             said, (x, y), xytext=offset, textcoords="offset points", ha="center", va="center", fontsize=7.5, color=INK, zorder=6
         )
         written.set_gid("class-halo")
-    return placed.worst <= READABLE * (_FEW_STAND_FARTHER if len(labels) <= 3 else 1.0)
-
-
-def key_beside(axis: Any, names: Sequence[str]) -> None:
-    """A numbered list to the right of an axis, for points that are too close together to carry their names."""
-    shown = (
-        list(names)
-        if len(names) <= _MOST_IN_KEY
-        else [*names[: _MOST_IN_KEY - 1], f"and {len(names) - _MOST_IN_KEY + 1} more, see the table"]
-    )
-    for number, name in enumerate(shown):
-        text = f"{number + 1}  {name}" if number < _MOST_IN_KEY - 1 or len(names) <= _MOST_IN_KEY else name
-        axis.annotate(
-            text,
-            (1.0, 1.0),
-            xycoords="axes fraction",
-            xytext=(14, -12.0 * number),
-            textcoords="offset points",
-            va="top",
-            fontsize=7.5,
-            color=INK,
-        )
+    return True
 
 
 def _leader(axis: Any, at: tuple[float, float], coordinates: Any, offset: tuple[float, float], colour: str) -> None:

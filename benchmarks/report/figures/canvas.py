@@ -6,7 +6,6 @@ into the figure, with the light colour to fall back on. The same figure gives th
 
 import contextlib
 import io
-import re
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,10 +13,11 @@ from typing import Any
 
 import matplotlib as mpl
 import seaborn
-from markupsafe import Markup, escape
+from markupsafe import Markup
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from benchmarks.report.figures.svg import inline
 from benchmarks.report.names import Family
 from benchmarks.report.tabular import Table
 
@@ -59,8 +59,6 @@ _SETTINGS = {
 }
 WIDTH = 10.4  # inches, at 72 to the inch; the page scales it to its column
 _PNG_DPI = 150
-_TAG = re.compile(r"<[^>]*>")
-_STYLE = re.compile(r'style="([^"]*)"')
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,47 +136,12 @@ def export(figure: Figure, *, key: str, title: str, description: str, png: bool 
         artist.set_clip_on(False)
     svg = io.StringIO()
     figure.savefig(svg, format="svg", transparent=True, metadata={"Date": None})
-    image = Image(svg=_inline(svg.getvalue(), key=key, title=title, description=description))
+    image = Image(svg=inline(svg.getvalue(), key=key, title=title, description=description, colour=_variable))
     if not png:
         return image
     pixels = io.BytesIO()
     figure.savefig(pixels, format="png", dpi=_PNG_DPI, facecolor="white", metadata={"Software": None})
     return Image(svg=image.svg, png=pixels.getvalue())
-
-
-def _inline(text: str, *, key: str, title: str, description: str) -> Markup:
-    """The SVG as part of a page: named, without ids nobody refers to, without namespaces and addresses."""
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
-    text = re.sub(r"<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)
-    referred = set(re.findall(r'xlink:href="#([^"]+)"', text))
-    text = _TAG.sub(lambda tag: _rewrite(tag.group(), key, referred), text)
-    text = re.sub(r"\s*\n\s*", "\n", text)
-    view_box = re.search(r'viewBox="[-0-9. ]+"', text)
-    head = (
-        f'<svg class="figure" role="img" focusable="false" {view_box.group() if view_box else ""} '
-        f'aria-labelledby="{escape(key)}-title {escape(key)}-desc">'
-        f'<title id="{escape(key)}-title">{escape(title)}</title><desc id="{escape(key)}-desc">{escape(description)}</desc>'
-    )
-    # ours: the tags are matplotlib's, whose writer escapes every text, and the head's texts are escaped above
-    return Markup(head + text[text.index(">") + 1 :].strip())  # noqa: S704
-
-
-def _rewrite(tag: str, key: str, referred: set[str]) -> str:
-    def identity(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name.startswith("class-"):
-            return f' class="{name.removeprefix("class-").split("_")[0]}"'
-        return f' id="{key}-{name}"' if name in referred else ""
-
-    tag = re.sub(r' id="([^"]*)"', identity, tag)
-    tag = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{key}-\1"', tag)
-    return _STYLE.sub(lambda style: f'style="{_themed(style.group(1))}"', tag)
-
-
-def _themed(style: str) -> str:
-    style = re.sub(r"'DejaVu Sans'[^;]*", "var(--sans, sans-serif)", style)
-    return re.sub(r"#[0-9a-f]{6}", lambda colour: _variable(colour.group()), style)
 
 
 def _variable(colour: str) -> str:

@@ -19,7 +19,9 @@ from benchmarks.report.names import CEILINGS, COST_NAMES, METRIC_NAMES, Names, b
 from benchmarks.report.tabular import Entry, Table
 from benchmarks.text import sentence
 
+_METRIC = QUALITY_METRICS[0]
 _MOST_TOKEN_COUNTS = 3
+_COLUMNS = 2  # of panels: the names at the right edge of each need room
 Ceiling = Mapping[str, Mapping[str, float]]
 
 
@@ -181,24 +183,25 @@ def quality_panels(
     axis_name: str,
     named: Callable[[Configuration], str] | None = None,
 ) -> tuple[canvas.Image, str]:
-    """A row of panels per metric, a column per backbone."""
+    """A panel per backbone, the same axes: the first quality metric, the other stands in the table."""
     drawn = [one for line in lines for one in line.members]
     backbones = Backbones.of([*drawn, *references])
+    columns = min(_COLUMNS, len(backbones.order))
+    rows = -(-len(backbones.order) // columns)
     with canvas.settings():
-        figure, panels = canvas.new_figure(
-            height=0.55 + 2.9 * len(QUALITY_METRICS), rows=len(QUALITY_METRICS), columns=len(backbones.order), sharey="row"
-        )
+        figure, panels = canvas.new_figure(height=0.55 + 2.9 * rows, rows=rows, columns=columns, sharey=True)
+        for axis in panels[len(backbones.order) :]:
+            axis.set_visible(False)
+        panels = panels[: len(backbones.order)]
         axes.legend(figure, [*drawn, *(one for one in references if not_converged(one))], Backbones(order=()))
-        title_of = dict(zip(backbones.order, backbones.titles, strict=True))
         labels: list[list[axes.Label]] = []
-        for number, axis in enumerate(panels):
-            metric, backbone = QUALITY_METRICS[number // len(backbones.order)], backbones.order[number % len(backbones.order)]
+        for axis, (backbone, name) in zip(panels, backbones.items(), strict=True):
             own = [line for line in lines if line.head.cell.backbone == backbone]
             beside = [one for one in references if one.cell.backbone == backbone]
-            axis.set_title(f"{METRIC_NAMES[metric]}, {title_of[backbone]}")
+            axis.set_title(f"{METRIC_NAMES[_METRIC]}, {name}")
             axis.set_xlabel(axis_name)
-            labels.append(_quality_panel(axis, own, beside, metric, named=named))
-        for number, extra in enumerate(_limits_and_ceilings(panels, [*drawn, *references], ceiling, len(backbones.order))):
+            labels.append(_quality_panel(axis, own, beside, named=named))
+        for number, extra in enumerate(_limits_and_ceilings(panels, [*drawn, *references], ceiling)):
             labels[number] += extra
         axes.settle_with_end_labels(figure, panels, labels)
         description = _quality_in_words(lines, references)
@@ -206,7 +209,7 @@ def quality_panels(
 
 
 def _quality_panel(
-    axis: Any, lines: Sequence[Series], references: Sequence[Configuration], metric: str, *, named: Callable[[Configuration], str] | None
+    axis: Any, lines: Sequence[Series], references: Sequence[Configuration], *, named: Callable[[Configuration], str] | None
 ) -> list[axes.Label]:
     """Draws one panel; what is to be written at its right edge."""
     places = axes.positions([position for line in lines for position in line.positions] or [1])
@@ -217,7 +220,7 @@ def _quality_panel(
     axis.xaxis.set_major_formatter(FixedFormatter([str(position) for position in places]))
     labels = []
     for line in sorted(lines, key=lambda line: line.head.key):
-        points = [(places[position], one, one.quality(metric)) for position, one in zip(line.positions, line.members, strict=True)]
+        points = [(places[position], one, one.quality(_METRIC)) for position, one in zip(line.positions, line.members, strict=True)]
         points = [(x, one, quality) for x, one, quality in points if quality.value is not None]
         colour = family(line.head).colour
         axis.plot([x for x, *_ in points], [quality.value for *_, quality in points], color=colour, alpha=0.8, zorder=3)
@@ -226,15 +229,14 @@ def _quality_panel(
             if not members:
                 continue
             at = [x for x, *_ in members]
-            lows = [quality.value if quality.low is None else quality.low for *_, quality in members]
-            highs = [quality.value if quality.high is None else quality.high for *_, quality in members]
-            axis.vlines(at, lows, highs, color=family(members[0][1]).colour, linewidth=1.0, alpha=0.4, zorder=2)
+            lows, highs = zip(*(axes.bounds_of(quality) for *_, quality in members), strict=True)
+            axes.error_bars(axis, at, lows, highs, color=family(members[0][1]).colour, alpha=0.4, zorder=2)
             marks = [(x, float(quality.value or 0.0), one) for x, one, quality in members]
             axes.draw_marks(axis, marks, Backbones(order=()), size=5.5, zorder=4)
         if named and points:
             labels.append((float(points[-1][2].value or 0), marked(named(line.head), *line.members), colour))
     for one in _once(references):
-        quality = one.quality(metric)
+        quality = one.quality(_METRIC)
         if quality.value is None:
             continue
         colour = family(one).colour
@@ -245,19 +247,17 @@ def _quality_panel(
     return labels
 
 
-def _limits_and_ceilings(panels: Sequence[Any], drawn: Sequence[Configuration], ceiling: Ceiling, columns: int) -> list[list[axes.Label]]:
-    """Gives the panels of a row the same limits and draws what the exact predictor reaches; the names of these lines, a list a panel."""
+def _limits_and_ceilings(panels: Sequence[Any], drawn: Sequence[Configuration], ceiling: Ceiling) -> list[list[axes.Label]]:
+    """Gives the panels the same limits and draws what the exact predictor reaches; the names of these lines, a list a panel."""
+    qualities = [one.quality(_METRIC) for one in drawn]
+    values = [float(v) for quality in qualities for v in (quality.low, quality.high, quality.value) if v is not None]
+    stated = {
+        CEILINGS[name]: value for name, by_metric in ceiling.items() if name in CEILINGS and (value := by_metric.get(_METRIC)) is not None
+    }
+    within = values + [value for value in stated.values() if values and axes.within_reach(value, values)]
     labels = []
-    for number, axis in enumerate(panels):
-        metric = QUALITY_METRICS[number // columns]
-        qualities = [one.quality(metric) for one in drawn]
-        values = [float(v) for quality in qualities for v in (quality.low, quality.high, quality.value) if v is not None]
-        stated = {
-            CEILINGS[name]: value
-            for name, by_metric in ceiling.items()
-            if name in CEILINGS and (value := by_metric.get(metric)) is not None
-        }
-        axes.quality_limits(axis, values + [value for value in stated.values() if values and axes.within_reach(value, values)])
+    for axis in panels:
+        axes.quality_limits(axis, within)
         labels.append(axes.reference_lines(axis, {name: (value, canvas.MUTED) for name, value in stated.items()}))
     return labels
 

@@ -1,15 +1,16 @@
-"""The frontier, drawn: one cost against quality, with error bars, and the table of the same numbers."""
+"""The frontier, drawn: a panel per backbone with the same axes, one cost against quality, and the table of what stands near the line."""
 
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.lines import Line2D
 
 from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.analysis.estimates import Estimate, with_interval
-from benchmarks.analysis.frontier import COSTS, Frontier, Standing
+from benchmarks.analysis.frontier import COSTS, Frontier, Standing, non_dominated
 from benchmarks.report import tabular
 from benchmarks.report.figures import axes, canvas
 from benchmarks.report.figures.axes import Backbones
@@ -17,76 +18,100 @@ from benchmarks.report.figures.canvas import Drawing
 from benchmarks.report.names import COST_NAMES, METRIC_NAMES, Names, backbone_name, family, filter_name
 from benchmarks.report.tabular import Entry, Table
 
+_COLUMNS = 2
+_CROWD = 200  # points of a panel
+_NEAR = 0.05  # the chance to be on the frontier from which a configuration has a row below the figure
 
-def frontier_figure(frontiers: Mapping[str, Frontier], names: Names, *, key: str, where: str) -> Drawing:
-    """One cost against each quality metric, a panel each.
+
+def frontier_figure(
+    frontiers: Mapping[str, Frontier], names: Names, *, key: str, where: str, roles: Mapping[str, str] | None = None, png: bool = False
+) -> Drawing:
+    """One cost against the first quality metric, a panel for each backbone.
 
     Args:
-        frontiers: by metric, all of the same cost.
+        frontiers: by metric, all of the same cost; the first is drawn, the table has all.
         names: how configurations are called.
         key: prefix of the ids in the page.
         where: the dataset and device, for the title.
+        roles: by key of configuration, what it was chosen for.
+        png: whether a picture is wanted, too.
     """
-    title = f"{text.sentence(COST_NAMES[next(iter(frontiers.values())).cost])} against quality, {where}"
+    drawn = next(iter(frontiers.values()))
+    title = f"{text.sentence(COST_NAMES[drawn.cost])} against quality, {where}"
     description = " ".join(_in_words(frontier, names) for frontier in frontiers.values())
     with canvas.settings():
-        figure, readable = _draw_frontiers(frontiers, names, numbered=False)
-        if not readable:
-            figure, _ = _draw_frontiers(frontiers, names, numbered=True)
-        image = canvas.export(figure, key=key, title=title, description=description, png=True)
-    return Drawing(
-        key=key,
-        title=title,
-        description=description,
-        image=image,
-        table=frontier_table(frontiers, names, key=f"{key}-table", caption=title),
-    )
+        figure = _draw(drawn, names, roles or {})
+        image = canvas.export(figure, key=key, title=title, description=description, png=png)
+    table = frontier_table(frontiers, names, key=f"{key}-table", caption=title)
+    return Drawing(key=key, title=title, description=description, image=image, table=table)
 
 
-def _draw_frontiers(frontiers: Mapping[str, Frontier], names: Names, *, numbered: bool) -> tuple[Any, bool]:
-    """The figure, and whether all its labels can be read; ``numbered`` points have their names in a list beside."""
-    drawn = [standing.configuration for f in frontiers.values() for standing in f.standings]
+def own_frontier(standings: Sequence[Standing]) -> list[Standing]:
+    """Those of a panel that no other of the panel beats in cost and quality, cheapest first."""
+    costs = np.array([standing.cost for standing in standings], dtype=np.float64)
+    qualities = np.array([_value(standing) for standing in standings], dtype=np.float64)
+    kept = itertools.compress(standings, non_dominated(costs, qualities))
+    return sorted(kept, key=lambda s: (s.cost, s.configuration.key))
+
+
+def _draw(frontier: Frontier, names: Names, roles: Mapping[str, str]) -> Any:
+    drawn = [standing.configuration for standing in frontier.standings]
     backbones = Backbones.of(drawn)
-    cost = next(iter(frontiers.values())).cost
-    scale = axes.CostScale.of(cost, [standing.cost for f in frontiers.values() for standing in f.standings])
-    figure, panels = canvas.new_figure(height=0.6 + 3.15 * len(frontiers), rows=len(frontiers))
-    floors: list[list[axes.Label]] = []
-    for axis, (metric, frontier) in zip(panels, frontiers.items(), strict=True):
-        floors.append(_frontier_panel(axis, frontier, backbones, scale))
-        axis.set_title(METRIC_NAMES.get(metric, metric))
-        scale.apply(axis, f"{COST_NAMES[cost]}, cheaper to the left")
-        if numbered:
-            axes.key_beside(axis, [names.brief(winner.configuration) for winner in frontier.winners])
-    axes.legend(figure, _unique(drawn), backbones, extra=[Line2D([], [], color=canvas.INK, linewidth=1.0, label="frontier")])
-    renderer = axes.settle_with_end_labels(figure, panels, floors)
-    readable = [
-        _label_frontier(axis, renderer, frontier, names, scale, numbered=numbered)
-        for axis, frontier in zip(panels, frontiers.values(), strict=True)
-    ]
-    return figure, all(readable)
+    scale = axes.CostScale.of(frontier.cost, [standing.cost for standing in frontier.standings])
+    panels_of = [(title, [s for s in frontier.standings if s.configuration.cell.backbone == name]) for name, title in backbones.items()]
+    columns = min(_COLUMNS, len(panels_of))
+    rows = -(-len(panels_of) // columns)
+    figure, panels = canvas.new_figure(height=0.7 + 2.9 * rows, rows=rows, columns=columns, sharex=True, sharey=True)
+    metric, values = (
+        METRIC_NAMES.get(frontier.metric, frontier.metric),
+        [bound for s in frontier.standings for bound in axes.bounds_of(s.quality)],
+    )
+    edge_labels: list[list[axes.Label]] = []
+    for axis, (title, standings) in zip(panels, panels_of, strict=False):
+        axis.set_title(f"{title}: {metric}")
+        scale.apply(axis, f"{COST_NAMES[frontier.cost]}, cheaper to the left")
+        axes.quality_limits(axis, values)
+        edge_labels.append(_panel(axis, standings, frontier, scale))
+    for axis in panels[len(panels_of) :]:
+        axis.set_visible(False)
+    lines = [Line2D([], [], color=canvas.INK, linewidth=1.0, label="frontier of the panel")]
+    if len(panels_of) > 1:
+        lines.append(Line2D([], [], color=canvas.MUTED, linewidth=1.0, linestyle=(0, (1, 1.5)), label="frontier of all"))
+    axes.legend(figure, _unique(drawn), Backbones(order=()), extra=lines)
+    renderer = axes.settle_with_end_labels(figure, panels[: len(panels_of)], edge_labels)
+    for axis, (_, standings) in zip(panels, panels_of, strict=False):
+        _label(axis, renderer, standings, frontier, names, scale, roles)
+    return figure
 
 
-def _frontier_panel(axis: Any, frontier: Frontier, backbones: Backbones, scale: axes.CostScale) -> list[axes.Label]:
-    values = [bound for standing in frontier.standings for bound in _bounds(standing.quality)]
-    alike: dict[tuple[str, str, bool], list[Standing]] = {}
-    for standing in frontier.standings:
-        one = standing.configuration
-        alike.setdefault((family(one).key, backbones.fill(one), standing.on_frontier), []).append(standing)
-    for (_, _, on_frontier), members in alike.items():
-        one = members[0].configuration
+def _panel(axis: Any, standings: Sequence[Standing], frontier: Frontier, scale: axes.CostScale) -> list[axes.Label]:
+    """Draws a panel; what names the lines at its right edge."""
+    own = {standing.configuration.key for standing in own_frontier(standings)}
+    alike: dict[tuple[str, bool], list[Standing]] = {}
+    for standing in standings:
+        alike.setdefault((family(standing.configuration).key, standing.configuration.key in own), []).append(standing)
+    for (_, on_line), members in alike.items():
+        colour = family(members[0].configuration).colour
         at = [scale.place(member.cost) for member in members]
-        lows, highs = zip(*(_bounds(member.quality) for member in members), strict=True)
-        axis.vlines(at, lows, highs, color=family(one).colour, linewidth=1.0, alpha=0.75 if on_frontier else 0.22, zorder=2)
+        lows, highs = zip(*(axes.bounds_of(member.quality) for member in members), strict=True)
+        axes.error_bars(axis, at, lows, highs, color=colour, alpha=0.75 if on_line else 0.22, zorder=2)
         marks = [(x, _value(member), member.configuration) for x, member in zip(at, members, strict=True)]
-        size, faded = (7.0, 1.0) if on_frontier else (5.5, 0.5)
-        axes.draw_marks(axis, marks, backbones, size=size, alpha=faded, zorder=5 if on_frontier else 4)
-    axes.quality_limits(axis, values)
-    winners = frontier.winners
-    if winners:
-        steps_x = [scale.place(winner.cost) for winner in winners] + [scale.high]
-        steps_y = [winner.quality.value for winner in winners] + [winners[-1].quality.value]
-        axis.plot(steps_x, steps_y, drawstyle="steps-post", color=canvas.INK, linewidth=1.0, zorder=3)
+        axes.draw_marks(
+            axis, marks, Backbones(order=()), size=7.0 if on_line else 5.5, alpha=1.0 if on_line else 0.5, zorder=5 if on_line else 4
+        )
+    _steps(axis, frontier.winners, scale, color=canvas.MUTED, linewidth=1.0, linestyle=(0, (1, 1.5)), zorder=2.5)
+    _steps(axis, own_frontier(standings), scale, color=canvas.INK, linewidth=1.0, zorder=3)
     return axes.reference_lines(axis, _floors(frontier))
+
+
+def _steps(axis: Any, winners: Sequence[Standing], scale: axes.CostScale, **style: Any) -> None:
+    if winners:
+        x, y = zip(*_corners(winners, scale), strict=True)
+        axis.plot(x, y, drawstyle="steps-post", **style)
+
+
+def _corners(winners: Sequence[Standing], scale: axes.CostScale) -> list[tuple[float, float]]:
+    return [*((scale.place(winner.cost), _value(winner)) for winner in winners), (scale.high, _value(winners[-1]))]
 
 
 def _floors(frontier: Frontier) -> dict[str, tuple[float, str]]:
@@ -99,17 +124,41 @@ def _floors(frontier: Frontier) -> dict[str, tuple[float, str]]:
     return floors
 
 
-def _label_frontier(axis: Any, renderer: Any, frontier: Frontier, names: Names, scale: axes.CostScale, *, numbered: bool) -> bool:
-    marks = axes.boxes_of(axis, [(scale.place(s.cost), _value(s), *_bounds(s.quality)) for s in frontier.standings])
+def _label(
+    axis: Any,
+    renderer: Any,
+    standings: Sequence[Standing],
+    frontier: Frontier,
+    names: Names,
+    scale: axes.CostScale,
+    roles: Mapping[str, str],
+) -> None:
+    """Names the points of the panel's frontier; of too many to be read those on the frontier of all; those that were chosen always."""
+    own = own_frontier(standings)
+    kept_clear = standings if len(standings) <= _CROWD else own  # a crowd covers the panel, and a label stands on it anyway
+    marks = axes.boxes_of(axis, [(scale.place(s.cost), _value(s), *axes.bounds_of(s.quality)) for s in kept_clear])
     marks += axes.notes_of(axis, renderer)
-    winners = frontier.winners
-    corners = [(scale.place(w.cost), _value(w)) for w in winners] + ([(scale.high, _value(winners[-1]))] if winners else [])
-    for (x0, y0), (x1, y1) in itertools.pairwise(corners):
-        (left, level), (right, upper) = axis.transData.transform([(x0, y0), (x1, y1)])
-        marks += [(left, level - 0.7, right, level + 0.7), (right - 0.7, level, right + 0.7, upper)]
-    texts = [str(number + 1) if numbered else names.brief(winner.configuration) for number, winner in enumerate(winners)]
-    labels = [(scale.place(w.cost), _value(w), text) for w, text in zip(winners, texts, strict=True)]
-    return axes.label_points(axis, renderer, labels, marks=marks)
+    for line in (own, frontier.winners):
+        for (x0, y0), (x1, y1) in itertools.pairwise(_corners(line, scale) if line else []):
+            (left, level), (right, upper) = axis.transData.transform([(x0, y0), (x1, y1)])
+            marks += [(left, level - 0.7, right, level + 0.7), (right - 0.7, level, right + 0.7, upper)]
+    chosen = [standing for standing in standings if standing.configuration.key in roles]
+    everyones = {winner.configuration.key for winner in frontier.winners}
+    own = list({(standing.cost, _value(standing)): standing for standing in reversed(own)}.values())[::-1]  # one of those in one place
+    labels: list[tuple[float, float, str]] = []
+    for some in (own, [standing for standing in own if standing.configuration.key in everyones], own[-1:], []):
+        shown = [*chosen, *(standing for standing in some if standing not in chosen)]
+        labels = [(scale.place(s.cost), _value(s), _said(s, names, roles)) for s in shown]
+        if (some or not own) and axes.label_points(axis, renderer, labels, marks=marks):
+            return
+    axes.label_points(axis, renderer, labels, marks=marks, anyway=True)
+
+
+def _said(standing: Standing, names: Names, roles: Mapping[str, str]) -> str:
+    """What a point is called in its backbone's own panel."""
+    one = standing.configuration
+    brief = names.brief(one).removeprefix(f"{backbone_name(one)} ")
+    return f"{roles[one.key]}: {brief}" if one.key in roles else brief
 
 
 def _in_words(frontier: Frontier, names: Names) -> str:
@@ -123,32 +172,29 @@ def _in_words(frontier: Frontier, names: Names) -> str:
 
 
 def frontier_table(frontiers: Mapping[str, Frontier], names: Names, *, key: str, caption: str) -> Table:
-    """Every configuration with its cost, and for each metric whether it is on the frontier and how sure that is."""
+    """What stands on or near a frontier, with its cost, and for each metric whether it is on it and how sure that is."""
     first = next(iter(frontiers.values()))
-    everyone = _unique(
-        [s.configuration for f in frontiers.values() for s in f.standings] + [one for f in frontiers.values() for one, _ in f.excluded]
-    )
-    everyone.sort(key=lambda one: (_cost_order(COSTS[first.cost](one)), one.key))
+    near = _unique([s.configuration for f in frontiers.values() for s in f.standings if s.on_frontier or (s.probability or 0.0) >= _NEAR])
+    near.sort(key=lambda one: (_cost_order(COSTS[first.cost](one)), one.key))
+    everyone = {s.configuration.key for f in frontiers.values() for s in f.standings}
     headings = [tabular.Column(name="configuration"), tabular.Column(name=COST_NAMES[first.cost], numeric=True)]
     for metric in frontiers:
         shown = METRIC_NAMES.get(metric, metric)
         headings += [
             tabular.Column(name=shown, numeric=True, explanation="95% interval below"),
-            tabular.Column(
-                name=f"on the frontier of {shown}",
-                numeric=True,
-                explanation=tabular.CHANCE,
-            ),
+            tabular.Column(name=f"on the frontier of {shown}", numeric=True, explanation=tabular.CHANCE),
             tabular.Column(name="dominated with 95% confidence by"),
         ]
     rows = []
-    for one in everyone:
+    for one in near:
         entries: list[Entry | str] = [Entry(text=names(one), family=family(one).key), tabular.of_cost(first.cost, COSTS[first.cost](one))]
         for metric, frontier in frontiers.items():
             entries.append(tabular.of_quality(one.quality(metric)))
             entries += _standing_entries(one, frontier, names)
         rows.append(tabular.row(*entries, family=family(one).name, backbone=filter_name(one)))
-    return Table(key=key, caption=caption, columns=tuple(headings), rows=tuple(rows))
+    rest = len(everyone) - len(near)
+    more = f"; {rest} more, below {text.percent(_NEAR, places=0)} on either frontier, stand in the ranked table" if rest else ""
+    return Table(key=key, caption=f"{caption}: on the frontier or near it{more}", columns=tuple(headings), rows=tuple(rows))
 
 
 def _standing_entries(one: Configuration, frontier: Frontier, names: Names) -> list[Entry]:
@@ -163,11 +209,6 @@ def _standing_entries(one: Configuration, frontier: Frontier, names: Names) -> l
 
 def _cost_order(cost: Estimate) -> float:
     return float("inf") if cost.value is None else cost.value
-
-
-def _bounds(quality: Estimate) -> tuple[float, float]:
-    value = float(quality.value or 0.0)
-    return (value if quality.low is None else quality.low, value if quality.high is None else quality.high)
 
 
 def _value(standing: Standing) -> float:

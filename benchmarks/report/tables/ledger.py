@@ -15,16 +15,30 @@ _LEDGER_COLUMNS = ("formula", "torch counter", "fvcore", "largest difference", "
 
 
 def ledger_tables(among: Sequence[Configuration], names: Names) -> list[Table]:
-    """The three counts side by side: the totals of each pass, then its parts."""
-    totals: list[Row] = []
-    parts: list[Row] = []
-    for one in among:
-        ledger = next((record.ledger for record in one.measured if record.ledger), ())
-        for counts in ledger:
-            (totals if counts.part == "total" else parts).append(_ledger_row(one, counts, names))
-    headings = ("configuration", "pass", *_LEDGER_COLUMNS, f"agree within {LEDGER_TOLERANCE:.0%}", "not counted")
-    columns = tabular.columns(*headings, numeric=_LEDGER_COLUMNS)
-    captioned = (("ledger-passes", "FLOP ledger: the passes", totals), ("ledger-parts", "FLOP ledger: their parts", parts))
+    """The three counts side by side: the totals of each pass, then its parts, then whatever does not agree.
+
+    Counts of one configuration stand for all of a backbone and family, that of the longest window and the most tokens; how far the counts
+    of any of them lie apart stands beside. Each record holds its own ledger.
+    """
+    groups: dict[tuple[str, str, bool, str, str], list[tuple[Configuration, LedgerRow]]] = {}
+    wrong: list[Row] = []
+    for one in sorted(among, key=lambda one: (-one.window, -one.cell.tokens)):
+        for counts in next((record.ledger for record in one.measured if record.ledger), ()):
+            whole = counts.part == "total"
+            kind = family(one).key if whole else ""
+            groups.setdefault((backbone_name(one), kind, whole, counts.phase, counts.part), []).append((one, counts))
+            wrong += [] if ledger_row_agrees(counts) else [_ledger_row([(one, counts)], names)]
+    ordered = sorted(groups.items(), key=lambda group: (group[0][0], family(group[1][0][0]).place))
+    totals = [_ledger_row(members, names) for (*_, whole, _, _), members in ordered if whole]
+    parts = [_ledger_row(members, names) for (*_, whole, _, _), members in ordered if not whole]
+    headings = ("configuration", "pass", *_LEDGER_COLUMNS, "agree", "not counted")
+    explanations = {"agree": f"how many configurations of this backbone and kind, whose counts agree within {LEDGER_TOLERANCE:.0%}"}
+    columns = tabular.columns(*headings, numeric=_LEDGER_COLUMNS, explanations=explanations)
+    captioned = (
+        ("ledger-passes", "FLOP ledger: the passes", totals),
+        ("ledger-wrong", "FLOP ledger: what does not agree", wrong),
+        ("ledger-parts", "FLOP ledger: their parts", parts),
+    )
     return [Table(key=key, caption=caption, columns=columns, rows=tuple(rows), filters=True) for key, caption, rows in captioned if rows]
 
 
@@ -44,23 +58,32 @@ def item_table(among: Sequence[Configuration]) -> Table | None:
     return Table(key="item-vectors", caption=caption, columns=columns, rows=tuple(rows.values())) if rows else None
 
 
-def _ledger_row(one: Configuration, counts: LedgerRow, names: Names) -> Row:
-    three = (counts.formula_flops, counts.torch_flops, counts.fvcore_flops)
-    known = [count for count in three if count is not None]
-    spread = (max(known) - min(known)) / max(known) if known and max(known) > 0 else 0.0
-    agrees = ledger_row_agrees(counts)
+def _ledger_row(members: Sequence[tuple[Configuration, LedgerRow]], names: Names) -> Row:
+    one, counts = members[0]
+    widest = max(_spread(row) for _, row in members)
+    agreeing = sum(ledger_row_agrees(row) for _, row in members)
     return tabular.row(
         Entry(text=names(one), family=family(one).key),
         counts.phase + ("" if counts.part == "total" else f", {counts.part.replace('_', ' ')}"),
-        *(_flops(count) for count in three),
-        Entry(text=text.percent(spread), order=spread),
+        *(_flops(count) for count in _three(counts)),
+        Entry(text=text.percent(widest), order=widest),
         _flops(counts.visible_flops),
         _flops(counts.executed_flops),
-        Entry(text="agree" if agrees else "disagree", tone="fine" if agrees else "bad"),
+        Entry(text=f"{agreeing} of {len(members)}", tone="fine" if agreeing == len(members) else "bad"),
         _uncounted(sorted(counts.uncounted.items())),
         family=family(one).name,
         backbone=filter_name(one),
     )
+
+
+def _three(counts: LedgerRow) -> tuple[int | None, int | None, int | None]:
+    return counts.formula_flops, counts.torch_flops, counts.fvcore_flops
+
+
+def _spread(counts: LedgerRow) -> float:
+    """How far the counts lie apart, of the largest."""
+    known = [count for count in _three(counts) if count is not None]
+    return (max(known) - min(known)) / max(known) if known and max(known) > 0 else 0.0
 
 
 def _uncounted(operations: Sequence[tuple[str, int]]) -> Entry:

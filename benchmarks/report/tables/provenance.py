@@ -108,8 +108,8 @@ def rerun_table(among: Sequence[Configuration], names: Names, every: Sequence[So
             Entry(text=names(one), family=family(one).key),
             tabular.of_count(record.cell.seed),
             Entry(text=record.provenance.rerun or text.MISSING, tone="code"),
-            *_measured(record.quality),
-            *_measured(record.cost, shared_by=sharing.get(record.cost.key, 1) if record.cost is not None else 1),
+            _measured(record.quality),
+            _measured(record.cost, shared_by=sharing.get(record.cost.key, 1) if record.cost is not None else 1),
             Entry(text=record.cell_key[:12], tone="code"),
             family=family(one).name,
             backbone=filter_name(one),
@@ -117,24 +117,19 @@ def rerun_table(among: Sequence[Configuration], names: Names, every: Sequence[So
         for one in among
         for record in one.records
     ]
+    taken = "its key; the commit that measured it, and when; the digests of its code stand in the record"
     headings = tabular.columns(
-        "configuration", "seed", "measure it again", "quality", "its code", "cost", "code of the cost", "cell", numeric=["seed"],
-        explanations={
-            "quality": "its key; the commit that measured it, and when", "cost": "its key; the commit that measured it, and when",
-        },
+        "configuration", "seed", "measure it again", "quality", "cost", "cell", numeric=["seed"],
+        explanations={"quality": taken, "cost": taken, "cell": "the start of the record's name in the run's folder cells/"},
     )  # fmt: skip
     return Table(key="reruns", caption="Where each point comes from", columns=headings, rows=tuple(rows), filters=True)
 
 
-def _measured(origin: Origin | None, *, shared_by: int = 1) -> tuple[Entry, Entry]:
-    """The key of a measurement with who took it, and its code by kind of number."""
+def _measured(origin: Origin | None, *, shared_by: int = 1) -> Entry:
+    """The key of a measurement with who took it."""
     if origin is None:
-        return tabular.NOTHING, tabular.NOTHING
+        return tabular.NOTHING
     provenance = origin.provenance
     commit = (provenance.commit or "unknown")[:12] + (" + changes" if provenance.dirty else "")
     shared = f", one cost for {shared_by} cells" if shared_by > 1 else ""
-    code = ", ".join(f"{kind} {digest[:12]}" for kind, digest in sorted(origin.code.items()))
-    return (
-        Entry(text=origin.key[:12], tone="code", detail=f"{commit}, {provenance.utc or 'no date'}{shared}"),
-        Entry(text=code or text.MISSING, tone="code"),
-    )
+    return Entry(text=origin.key[:12], tone="code", detail=f"{commit}, {provenance.utc or 'no date'}{shared}")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import difference, recovered
-from benchmarks.analysis.references import comparable, contrasted, find_references, reference_quality
+from benchmarks.analysis.references import contrasted, find_references, learnt_alike, reference_quality
 from benchmarks.analysis.trained import unequal
 from benchmarks.report import tabular
 from benchmarks.report.names import METRIC_NAMES, Names, family, filter_name, in_order
@@ -15,7 +15,7 @@ _NOT_RIVALS = ("experts", "full", "retrieval")  # the last keeps the whole histo
 
 def rivals_of(one: Configuration, among: Sequence[Configuration]) -> list[Configuration]:
     """What keeps as many vectors of the same window as a PerSRec configuration, recent items in the tokens' place among it."""
-    rivals = [other for other in contrasted(among) if _is_rival(one, other)]
+    rivals = [other for other in contrasted(learnt_alike(one, among)) if _is_rival(one, other)]
     cached = {other.cell.compression for other in rivals if other.cell.serving == "cache"}
     return in_order([other for other in rivals if other.cell.serving == "cache" or other.cell.compression not in cached])
 
@@ -40,7 +40,7 @@ def rivals_table(among: Sequence[Configuration], names: Names, *, key: str, capt
 
 
 def _is_rival(one: Configuration, other: Configuration) -> bool:
-    if other.cell.compression in _NOT_RIVALS or not comparable(one, other):
+    if other.cell.compression in _NOT_RIVALS:
         return False
     if other.cell.compression == "recent":
         return bool(other.cell.recent == one.cell.recent + one.cell.tokens)

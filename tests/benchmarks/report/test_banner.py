@@ -204,7 +204,7 @@ def test_records_that_do_not_say_whether_they_converged_say_so_first():
     for record in records:
         del record["model"]["converged"]
     found, limited = said(records)
-    assert found.first[0].startswith("The records do not say whether the trained models converged:")
+    assert found.first[0] == "The records do not say whether the trained models converged."
     assert (found.tone, found.word) == ("warn", "Complete, convergence not recorded")
     assert "Of 3 of 3 trained models the records do not say whether they converged." in limited
 
@@ -225,8 +225,8 @@ def test_a_floor_above_every_model_is_said_first():
     records.append(level(fabricate(Cell(backbone="frequency", compression="none", training="none")), 0.188))
     found, _ = said(records)
     floors = [sentence for sentence in found.first if "frequency" in sentence]
-    assert floors[0].startswith("On this data frequency, which learns nothing (NDCG@10 0.1880), lies above every one of 3 trained models:")
-    assert "0.1600, a difference of \N{MINUS SIGN}0.0280" in floors[0]
+    assert floors == ["On this data frequency, which learns nothing (NDCG@10 0.1880), lies above every one of 3 trained models."]
+    assert any("0.1600, a difference of \N{MINUS SIGN}0.0280" in detail for detail in found.more)
 
 
 def test_a_floor_above_some_models_names_them():
@@ -234,7 +234,8 @@ def test_a_floor_above_some_models_names_them():
     records = [level(ours, 0.2), level(control, 0.1), level(full, 0.3)]
     records.append(level(fabricate(Cell(backbone="popularity", compression="none", training="none")), 0.15))
     found, _ = said(records)
-    assert any("lies above 1 of 3 trained models: HSTU · no token." in sentence for sentence in found.first)
+    assert any("lies above 1 of 3 trained models." in sentence for sentence in found.first)
+    assert any(detail.startswith("Below it: HSTU · no token.") for detail in found.more)
 
 
 def test_a_floor_below_all_models_is_not_mentioned():
@@ -246,7 +247,8 @@ def test_a_floor_below_all_models_is_not_mentioned():
 def test_a_history_worth_nothing_is_said_first_and_no_share_of_it_is_quoted():
     ours, control, full = trio()
     found, _ = said([level(ours, 0.3, spread=0.02), level(control, 0.2), level(full, 0.2001, spread=0.02)])
-    assert found.first[0].startswith("On this data the long history is worth nothing that we can measure, on HSTU. NDCG@10: HSTU 0.2001")
+    assert found.first[0] == "On this data the long history is worth nothing that we can measure, on HSTU."
+    assert found.more[0].startswith("NDCG@10: HSTU 0.2001")
     (finding,) = found.findings
     assert "of full history's quality" not in finding
     assert "recover " not in finding
@@ -255,7 +257,8 @@ def test_a_history_worth_nothing_is_said_first_and_no_share_of_it_is_quoted():
 
 def test_one_seed_gives_no_verdict():
     found, _ = said([*trio()])
-    assert found.first[-1].startswith("One seed: intervals are over its users alone")
+    assert found.first[-1] == "One seed: no verdict."
+    assert found.more[-1].startswith("An interval of one seed is over its users alone")
     assert not [text for text in (*found.first, *found.findings) if "better than" in text or "at 95%" in text]
 
 

@@ -31,6 +31,8 @@ def test_a_run_outside_results_keeps_its_report(tmp_path):
     out = write(tmp_path / "mine", [fabricate(Cell(backbone="popularity", compression="none", training="none"))])
     assert main([str(out)]) == 0
     assert (out / "report.html").exists()
+    assert not (out / "report" / "tables.csv").exists()
+    assert main([str(out), "--tables", "--pictures"]) == 0
     assert (out / "report" / "tables.csv").exists()
 
 

@@ -24,4 +24,4 @@ assert {name for name in sys.modules if name.startswith("persrec.")} == light
 
 
 def test_templates_are_package_files():
-    assert sorted(path.name for path in report.TEMPLATES.iterdir()) == ["parts.html", "report.css", "report.html", "report.js"]
+    assert sorted(path.name for path in report.TEMPLATES.iterdir()) == sorted(["parts.html", "report.css", "report.html", *report.SCRIPTS])

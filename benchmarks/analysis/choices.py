@@ -1,0 +1,235 @@
+"""Which configuration to serve: the balanced, the smallest and the best, chosen on validation and quoted on test.
+
+Full attention, the best on validation of a group of peers, is what every choice is held against. The candidates are the trained models that
+keep something of the history in less than full attention does. Where the long history is worth nothing, or where what learns nothing ranks
+better, there is no choice to make, and the answer is that.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
+from benchmarks.analysis.estimates import Estimate, retention
+from benchmarks.analysis.references import best_on_validation, find_references, timed_share, untouched
+from benchmarks.analysis.trained import not_converged, own_validation, unequal
+from benchmarks.analysis.worth import AboveModels, Worth, floors_above, worths
+from benchmarks.cell import Cell
+
+_METRIC = QUALITY_METRICS[0]
+_TIME, _COMPUTE, _BYTES = "serve_latency_p50_ms", "serve_flops", "cache_bytes"
+_BUT_SERVING = tuple(setting.name for setting in dataclasses.fields(Cell) if setting.name != "serving")
+_WHOLE_HISTORY = ("full", "recent", "none")  # not compressed: all of the history, none of it, or nothing learnt
+
+
+class Role(StrEnum):
+    """What a choice is the best for."""
+
+    BALANCED = "balanced"
+    SMALLEST = "smallest"
+    BEST = "best"
+
+
+KEEPS: Mapping[Role, float] = MappingProxyType({Role.BALANCED: 0.95, Role.SMALLEST: 0.90})  # of the quality on validation, at least
+
+
+class Standstill(StrEnum):
+    """Why there is no choice to make."""
+
+    NOTHING_MEASURED = "nothing measured"
+    COSTS_ALONE = "costs alone"
+    NOTHING_TRAINED = "nothing trained"
+    NOTHING_COMPRESSED = "nothing compressed"
+    NO_FULL = "no full attention"
+    WORTH_NOTHING = "the long history is worth nothing"
+    FLOOR_ABOVE = "what learns nothing ranks better"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Beside:
+    """A configuration beside full attention: ``alike`` is served the same way, ``anew`` recomputes the window at each request.
+
+    ``kept`` is the share of the quality of full attention. A share of cost is None where either side was not measured; ``time`` has a
+    value only where both sides were timed in several processes.
+    """
+
+    configuration: Configuration
+    alike: Configuration | None
+    anew: Configuration | None
+    kept: Estimate
+    time: Estimate
+
+    @property
+    def compute(self) -> float | None:
+        """FLOPs of a request over those of full attention served the same way."""
+        return _share(_COMPUTE, self.configuration, self.alike)
+
+    @property
+    def compute_anew(self) -> float | None:
+        """FLOPs of a request over those of recomputing the window with full attention."""
+        return _share(_COMPUTE, self.configuration, self.anew)
+
+    @property
+    def size(self) -> float | None:
+        """Bytes kept of a user over those of full attention served the same way."""
+        return _share(_BYTES, self.configuration, self.alike) if self.configuration.cell.serving != "recompute" else None
+
+    @property
+    def shares(self) -> tuple[float | None, float | None, float | None]:
+        """Compute, time and bytes, each over full attention's."""
+        return self.compute, self.time.value, self.size
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Choice:
+    """What is served for one role, or for several that the same configuration fills.
+
+    ``unequal`` says why its quality and full attention's do not rest on equal training.
+    """
+
+    roles: tuple[Role, ...]
+    beside: Beside
+    unequal: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Answer:
+    """The choices, or the reason why there are none; ``full`` is what they are held against.
+
+    ``by_validation`` tells that the choices were made on validation; of older records without such figures they are made on test.
+    ``worths`` and ``above`` are the evidence behind a standstill; ``costs`` are the answer of a run of costs alone.
+    """
+
+    choices: tuple[Choice, ...] = ()
+    full: Configuration | None = None
+    by_validation: bool = True
+    standstill: Standstill | None = None
+    worths: tuple[Worth, ...] = ()
+    above: AboveModels | None = None
+    costs: tuple[Beside, ...] = ()
+
+
+def answer(among: Sequence[Configuration]) -> Answer:
+    """The answer of a group of peers: configurations of the same data, device and number format, experiments left out."""
+    measured = [one for one in among if one.measured]
+    if not measured:
+        return Answer(standstill=Standstill.NOTHING_MEASURED)
+    trained = [one for one in measured if one.trained and one.quality(_METRIC).value is not None]
+    if not trained:
+        costs = cost_answer(measured)
+        floors = any(one.is_floor for one in measured)
+        return Answer(standstill=Standstill.NOTHING_TRAINED if floors and not costs else Standstill.COSTS_ALONE, costs=costs)
+    above = next((floor for floor in floors_above(among, _METRIC) if floor.beats_all), None)
+    if above is not None:
+        return Answer(standstill=Standstill.FLOOR_ABOVE, above=above)
+    known = worths(among, _METRIC)
+    if known and all(worth.nothing for worth in known):
+        return Answer(standstill=Standstill.WORTH_NOTHING, worths=tuple(known))
+    useless = {worth.backbone for worth in known if worth.nothing}
+    return _chosen([one for one in trained if one.cell.backbone not in useless], among)
+
+
+def cost_answer(among: Sequence[Configuration]) -> tuple[Beside, ...]:
+    """What a request costs at the longest window of each backbone where full attention was measured too; the most tokens stand for all."""
+    by_backbone: dict[str, list[Beside]] = {}
+    for one in among:
+        references = find_references(one, among) if one.is_tokens else None
+        if references is not None and (references.full_alike is not None or references.full is not None):
+            beside = _beside(one, references.full_alike, references.full, Estimate(value=None, reason="no quality was measured"))
+            if any(share is not None for share in (beside.compute, beside.compute_anew)):
+                by_backbone.setdefault(one.cell.backbone, []).append(beside)
+    return tuple(max(found, key=_longest_with_most_tokens) for _, found in sorted(by_backbone.items()))
+
+
+def _longest_with_most_tokens(beside: Beside) -> tuple[int, int, int, str]:
+    one = beside.configuration
+    return one.window, one.cell.tokens, -one.cell.segments, one.key
+
+
+def _chosen(trained: Sequence[Configuration], among: Sequence[Configuration]) -> Answer:
+    compressed = [one for one in trained if _is_candidate(one)]
+    if not compressed:
+        return Answer(standstill=Standstill.NOTHING_COMPRESSED)
+    compressed = [one for one in compressed if not not_converged(one)] or compressed
+    figures = {one.key: _figure(one, among) for one in trained}
+    by_validation = None not in [figures[one.key] for one in compressed]
+    if not by_validation:
+        figures = {one.key: one.quality(_METRIC).value for one in trained}
+    whole = [one for one in trained if one.cell.compression == "full" and not one.changed]
+    full = best_on_validation([one for one in whole if not not_converged(one)] or whole)
+    if full is None:
+        return Answer(standstill=Standstill.NO_FULL, by_validation=by_validation)
+    served = {other.cell.serving: other for other in among if _but_serving(other) == _but_serving(full)}
+    held = [_held(one, full, served) for one in compressed]
+    level = {key: figure or 0.0 for key, figure in figures.items()}
+    choices: dict[str, Choice] = {}
+    for role in Role:
+        beside = _for_role(role, held, level, full)
+        one, roles = beside.configuration, choices[beside.configuration.key].roles if beside.configuration.key in choices else ()
+        choices[one.key] = Choice(roles=(*roles, role), beside=beside, unequal=unequal(one, full))
+    return Answer(choices=tuple(choices.values()), full=full, by_validation=by_validation)
+
+
+def _is_candidate(one: Configuration) -> bool:
+    return one.cell.compression not in _WHOLE_HISTORY and not one.is_control and not one.disagreements() and not one.is_experiment
+
+
+def _figure(one: Configuration, among: Sequence[Configuration]) -> float | None:
+    """Quality on validation; of a cache that is stored more coarsely, that of the model's own cache, which validation was taken with."""
+    figure = own_validation(one)
+    own = untouched(one, among) if figure is None and one.changed else None
+    return figure if own is None else own_validation(own)
+
+
+def _held(one: Configuration, full: Configuration, served: Mapping[str, Configuration]) -> Beside:
+    kept = retention(one.quality(_METRIC), full.quality(_METRIC), of="full attention's")
+    return _beside(one, served.get(one.cell.serving), served.get("recompute"), kept)
+
+
+def _but_serving(one: Configuration) -> tuple[object, ...]:
+    return one.dataset_digest, *(getattr(one.cell, name) for name in _BUT_SERVING)
+
+
+def _beside(one: Configuration, alike: Configuration | None, anew: Configuration | None, kept: Estimate) -> Beside:
+    absent = Estimate(value=None, reason="no full attention served the same way")
+    return Beside(configuration=one, alike=alike, anew=anew, kept=kept, time=absent if alike is None else timed_share(_TIME, one, alike))
+
+
+def _for_role(role: Role, held: Sequence[Beside], level: Mapping[str, float], full: Configuration) -> Beside:
+    """Balanced has the least product of its shares of cost, smallest the fewest bytes, best the highest quality on validation."""
+    burdens = dict(zip((beside.configuration.key for beside in held), _burdens(held), strict=True))
+
+    def lightest(beside: Beside) -> tuple[float, ...]:
+        return burdens[beside.configuration.key], -level[beside.configuration.key]
+
+    def fewest_bytes(beside: Beside) -> tuple[float, ...]:
+        return _bytes_of(beside.configuration), *lightest(beside)
+
+    def highest(beside: Beside) -> tuple[float, ...]:
+        return -level[beside.configuration.key], burdens[beside.configuration.key]
+
+    order = {Role.BALANCED: lightest, Role.SMALLEST: fewest_bytes, Role.BEST: highest}[role]
+    best = max(level[beside.configuration.key] for beside in held)
+    least = KEEPS.get(role, 0.0) * min(best, level[full.key])
+    fit = [beside for beside in held if level[beside.configuration.key] >= least]
+    return min(fit, key=lambda beside: (order(beside), beside.configuration.key))
+
+
+def _burdens(held: Sequence[Beside]) -> list[float]:
+    """The geometric mean of the shares of cost that are known of every candidate; 1 where none is."""
+    columns = [column for column in zip(*(beside.shares for beside in held), strict=True) if None not in column]
+    return [math.prod(shares) ** (1 / len(columns)) for shares in zip(*columns, strict=True)] if columns else [1.0] * len(held)
+
+
+def _bytes_of(one: Configuration) -> float:
+    """Bytes kept of a user; what is recomputed keeps the items themselves, and stands last."""
+    kept = one.cost(_BYTES).value
+    return math.inf if kept is None or one.cell.serving == "recompute" else kept
+
+
+def _share(cost: str, one: Configuration, other: Configuration | None) -> float | None:
+    ours, theirs = one.cost(cost).value, None if other is None else other.cost(cost).value
+    return ours / theirs if ours is not None and theirs else None

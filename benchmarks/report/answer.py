@@ -1,0 +1,209 @@
+"""The answer in words: what to serve, or that there is no choice to make, in sentences that can be repeated."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from benchmarks import text
+from benchmarks.analysis.amortise import flops_price
+from benchmarks.analysis.choices import Answer, Beside, Choice, Role, Standstill, answer
+from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
+from benchmarks.analysis.estimates import with_interval
+from benchmarks.analysis.frontier import Frontier
+from benchmarks.report.figures.answer import answer_figure
+from benchmarks.report.figures.canvas import Drawing
+from benchmarks.report.names import METRIC_NAMES, Names, backbone_name, family
+from benchmarks.report.peers import Peers
+from benchmarks.text import listed, sentence
+
+Frontiers = Mapping[str, Mapping[str, Frontier]]  # by cost, then by metric
+_METRIC = QUALITY_METRICS[0]
+_SMALL = 0.001
+_SHOWN = METRIC_NAMES[_METRIC]
+_SERVED = {
+    "recompute": "recomputed at each request",
+    "cache": "served from its own cache",
+    "append": "served from its own cache, the new item alone",
+}
+_STANDSTILLS: Mapping[Standstill, str] = {
+    Standstill.NOTHING_MEASURED: "Nothing was measured, so there is no answer.",
+    Standstill.COSTS_ALONE: "This run measured costs alone: it says what a request costs, and not how well it ranks.",
+    Standstill.NOTHING_TRAINED: "No trained model was measured, so there is nothing to choose from.",
+    Standstill.NOTHING_COMPRESSED: "No compressed history was measured, so there is nothing to choose from.",
+    Standstill.NO_FULL: "Full attention was not measured, so no share of its quality can be quoted, and nothing is chosen.",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Card:
+    """One choice: what it is the best for, a sentence to repeat, how sure that is, and its numbers."""
+
+    heading: str
+    family: str
+    said: str
+    sure: str
+    facts: tuple[tuple[str, str], ...]
+    rerun: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AnswerPart:
+    """The answer of one group of peers; ``roles`` says, by key of configuration, what each was chosen for."""
+
+    title: str
+    lead: str
+    cards: tuple[Card, ...]
+    drawing: Drawing | None
+    roles: Mapping[str, str]
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """The answer as lines of text."""
+        return (self.lead, *(f"{card.heading}: {card.said} {card.sure}".strip() for card in self.cards))
+
+
+def answer_of(peers: Peers, frontiers: Frontiers, *, picture: bool = False) -> AnswerPart:
+    """The answer of a group of peers; ``frontiers`` by cost and metric."""
+    found = answer(peers.configurations)
+    names = peers.names
+    roles = {choice.beside.configuration.key: listed([role.value for role in choice.roles]) for choice in found.choices}
+    cards = [_card(choice, names, _chance(choice, frontiers)) for choice in found.choices]
+    cards += [_cost_card(beside, names) for beside in found.costs]
+    key = f"answer-{peers.key}"
+    return AnswerPart(
+        title=peers.title,
+        lead=_lead(found, names),
+        cards=tuple(cards),
+        drawing=answer_figure(found, frontiers["serve_flops"][_METRIC], names, roles=roles, key=key, where=peers.title, png=picture),
+        roles=roles,
+    )
+
+
+def _lead(found: Answer, names: Names) -> str:
+    if found.standstill is Standstill.WORTH_NOTHING:
+        worth = found.worths[0]
+        pair = f"{_value(worth.full)} with it and {_value(worth.no_token)} without"
+        others = f", and no more on {listed([backbone_name(one.full) for one in found.worths[1:]])}" if len(found.worths) > 1 else ""
+        return (
+            f"There is no frontier on this data: reading the long history gains {backbone_name(worth.full)} nothing that can be measured "
+            f"({_SHOWN} {pair}){others}. So nothing need be kept of it: serve the recent items alone."
+        )
+    if found.standstill is Standstill.FLOOR_ABOVE and found.above is not None:
+        return (
+            f"There is no frontier on this data: {names(found.above.floor)}, which learns nothing, ranks better than every trained model "
+            f"({_SHOWN} {_value(found.above.floor)} against {_value(found.above.best)}). So no model here is worth its cost."
+        )
+    if found.standstill is not None:
+        return _STANDSTILLS[found.standstill]
+    if found.full is None:
+        return ""
+    chosen = "Chosen on validation, quoted on test" if found.by_validation else "Chosen and quoted on test, which flatters the best of many"
+    return f"{chosen}; held against {names(found.full)}, the best full attention: {_SHOWN} {with_interval(found.full.quality(_METRIC))}."
+
+
+def _card(choice: Choice, names: Names, chance: str) -> Card:
+    beside = choice.beside
+    one = beside.configuration
+    kept = (
+        f"{names(one)} keeps {with_interval(beside.kept, 'percent')} of full attention's quality."
+        if beside.kept.value is not None
+        else f"{names(one)} reaches {_SHOWN} {with_interval(one.quality(_METRIC))}; a share kept is {beside.kept.reason}."
+    )
+    return Card(
+        heading=sentence(listed([role.value for role in choice.roles])),
+        family=family(one).key,
+        said=" ".join([kept, *_costs_in_words(beside)]),
+        sure=_how_sure(choice, chance),
+        facts=_facts(one, quality=True),
+        rerun=_rerun(one),
+    )
+
+
+def _costs_in_words(beside: Beside) -> list[str]:
+    """What a request costs of full attention served the same way, and what is kept of a user beside it."""
+    one, alike = beside.configuration, beside.alike
+    shares = [f"{_percent(beside.compute)} of the compute"] if beside.compute is not None else []
+    shares += [f"{with_interval(beside.time, 'percent')} of the time"] if beside.time.value is not None else []
+    said = [f"A request takes {listed(shares)} of full attention {_SERVED[one.cell.serving]}."] if shares else []
+    kept, whole = one.cost("cache_bytes").value, None if alike is None else alike.cost("cache_bytes").value
+    if kept is not None and whole and one.cell.serving != "recompute":
+        said.append(f"It stores {text.nbytes(kept)} per user instead of {text.nbytes(whole)}.")
+    return said
+
+
+def _chance(choice: Choice, frontiers: Frontiers) -> str:
+    """How often it is on the frontier of compute when users are drawn anew; nothing of what was chosen by its bytes alone."""
+    standings = frontiers["serve_flops"][_METRIC].standings if choice.roles != (Role.SMALLEST,) else ()
+    chance = next((standing.probability for standing in standings if standing.configuration is choice.beside.configuration), None)
+    return "" if chance is None else f"It is on the frontier of compute in {text.percent(chance)} of the draws of users."
+
+
+def _how_sure(choice: Choice, chance: str) -> str:
+    beside = choice.beside
+    seeds = len(beside.kept.by_seed)
+    if choice.unequal:
+        said = [f"Not sure: training was not equal ({'; '.join(choice.unequal)}), so this is no verdict."]
+    elif beside.kept.low is None:
+        said = [f"Not sure: there is no interval ({beside.kept.reason})."] if beside.kept.value is not None else []
+    elif beside.kept.of_one_seed:
+        said = ["One seed: the interval is over its users alone, and another training may lie outside of it."]
+    else:
+        said = [f"{seeds} seeds: the 95% interval holds users and trainings."]
+    said += [chance] if chance else []
+    if beside.time.value is None and beside.compute is not None:
+        said.append(f"Time is not compared: {beside.time.reason}.")
+    return " ".join(said)
+
+
+def _cost_card(beside: Beside, names: Names) -> Card:
+    one = beside.configuration
+    shares = [f"{_percent(beside.compute_anew)} of the compute"] if beside.compute_anew is not None else []
+    time = one.cost("serve_time_over_full").value
+    shares += [f"{_percent(time)} of the time"] if time is not None else []
+    window = f"{one.window:,} items"
+    said = [f"{names(one)}: a request takes {listed(shares)} of full attention recomputed over {window}."] if shares else []
+    said += _costs_in_words(beside)
+    sure = ["Untrained: costs alone, so nothing is known of the quality."]
+    if time is None:
+        sure.append("Time was not compared.")
+    else:
+        sure.append("Compute is counted; time is a ratio of two that ran in turn in one process.")
+    return Card(
+        heading=backbone_name(one), family=family(one).key, said=" ".join(said), sure=" ".join(sure),
+        facts=_facts(one, quality=False), rerun=_rerun(one),
+    )  # fmt: skip
+
+
+def _facts(one: Configuration, *, quality: bool) -> tuple[tuple[str, str], ...]:
+    """The numbers of a choice: what a request takes, what is kept, what a refresh takes."""
+    facts = [(_SHOWN, with_interval(one.quality(_METRIC)))] if quality else []
+    for name, metric in (("compute of a request", "serve_flops"), ("time of a request, median", "serve_latency_p50_ms")):
+        value = one.cost(metric).value
+        facts += [(name, text.quantity(metric, value))] if value is not None else []
+    if one.cell.serving != "recompute" and (kept := one.cost("cache_bytes").value) is not None:
+        facts.append(("stored per user", text.nbytes(kept)))
+    price = flops_price(one)
+    if price is not None and price.compress:
+        rate = one.cost("compress_users_per_second").value
+        timed = f", {text.milliseconds(1000 / rate)}" if rate else ""
+        facts.append(("a refresh of the history", f"{text.flops(price.compress)}{timed}"))
+    return tuple(facts)
+
+
+def _rerun(one: Configuration) -> str:
+    return next((record.provenance.rerun for record in one.records if record.provenance.rerun), "") or ""
+
+
+def _percent(share: float) -> str:
+    """A share; a very small one with two digits, so that it is not 0."""
+    return text.percent(share) if share >= _SMALL else f"{text.significant(100 * share, 2)}%"
+
+
+def _value(one: Configuration) -> str:
+    value = one.quality(_METRIC).value
+    return text.MISSING if value is None else text.ratio(value)
+
+
+def short_answers(parts: Sequence[AnswerPart]) -> list[str]:
+    """The answers of all groups of peers, as lines of text."""
+    several = len(parts) > 1
+    return [f"{part.title}: {line}" if several else line for part in parts for line in part.sentences]

@@ -1,0 +1,157 @@
+"""What a run answers: chosen on validation, quoted on test, held against full attention served the same way, or why there is no choice."""
+
+import dataclasses
+
+import pytest
+from fabricated_records import configured, fabricate
+
+from benchmarks.analysis.choices import KEEPS, Role, Standstill, answer
+from benchmarks.analysis.estimates import retention
+from benchmarks.cell import Cell
+
+BASE = {"backbone": "hstu", "dataset_size": "small", "history": 224, "recent": 32}
+FULL = Cell(**BASE, compression="full")
+ANEW = dataclasses.replace(FULL, serving="recompute")
+CONTROL = Cell(**BASE, compression="experts")
+FLOOR = Cell(backbone="popularity", compression="none", training="none")
+
+
+def tokens(count: int, **settings: object) -> Cell:
+    return Cell(**BASE, compression="experts", tokens=count, **settings)
+
+
+def levelled(cell: Cell, quality: float, *, validation: float | None = None, stored: float | None = None, **model: object):
+    """A record of this quality on test and validation, its replicates evenly around it, and what it stores of a user."""
+    record = fabricate(cell)
+    for metric in ("ndcg@10", "recall@10"):
+        record["metrics"][metric]["value"] = quality
+        record["replicates"]["means"][metric] = [quality + 0.004 * (draw / 250 - 1) for draw in range(501)]
+    if record["model"]:
+        record["model"] |= {"validation": quality if validation is None else validation, **model}
+    if stored is not None:
+        record["metrics"]["cache_bytes"]["value"] = stored
+    return record
+
+
+def grid(*more, full: float = 0.4, control: float = 0.1):
+    return [levelled(FULL, full), levelled(ANEW, full), levelled(CONTROL, control), *more]
+
+
+def chosen(found) -> dict[str, int]:
+    return {role.value: choice.beside.configuration.cell.tokens for choice in found.choices for role in choice.roles}
+
+
+def test_each_role_has_its_configuration():
+    found = answer(
+        configured(grid(levelled(tokens(16), 0.396), levelled(tokens(8), 0.385), levelled(tokens(2), 0.362), levelled(tokens(1), 0.2)))
+    )
+    assert found.standstill is None
+    assert chosen(found) == {"best": 16, "balanced": 8, "smallest": 2}  # 0.385 / 0.4 = 0.9625, 0.362 / 0.4 = 0.905
+
+
+def test_one_configuration_may_fill_several_roles():
+    [only] = answer(configured(grid(levelled(tokens(4), 0.39)))).choices
+    assert only.roles == tuple(Role)
+
+
+def test_the_choice_is_by_validation_and_the_share_is_of_the_test():
+    lucky, best = levelled(tokens(2), 0.399, validation=0.2), levelled(tokens(16), 0.35, validation=0.39)
+    found = answer(configured(grid(lucky, best)))
+    assert found.by_validation
+    assert chosen(found)["best"] == 16
+    [choice] = [choice for choice in found.choices if Role.BEST in choice.roles]
+    assert choice.beside.kept.value == pytest.approx(0.35 / 0.4)
+
+
+def test_older_records_without_figures_are_chosen_on_test_and_that_is_told():
+    elastic = {"training": "elastic", "elastic_tokens": (2, 16)}
+    records = grid(levelled(tokens(2, **elastic), 0.3), levelled(tokens(16, **elastic), 0.39))
+    for record in records[3:]:
+        record["model"]["validation"] = None
+    found = answer(configured(records))
+    assert not found.by_validation
+    assert chosen(found)["best"] == 16
+
+
+def test_a_coarser_cache_is_chosen_by_the_figure_of_its_own_model():
+    elastic = {"training": "elastic", "elastic_tokens": (4, 16)}
+    coarse = levelled(tokens(16, **elastic, cache_dtype="int8"), 0.39, stored=100.0)
+    coarse["model"]["validation"] = None
+    found = answer(configured(grid(levelled(tokens(16, **elastic), 0.39), coarse)))
+    assert found.by_validation
+    [choice] = found.choices
+    assert choice.beside.configuration.cell.cache_dtype == "int8"  # the same figure, fewer bytes
+
+
+def test_costs_are_held_against_full_attention_served_the_same_way():
+    ours = levelled(tokens(4), 0.39)
+    records = grid(ours)
+    [choice] = answer(configured(records)).choices
+    flops = [record["metrics"]["serve_flops"]["value"] for record in records]
+    stored = [record["metrics"]["cache_bytes"]["value"] for record in records]
+    assert choice.beside.compute == pytest.approx(flops[3] / flops[0])
+    assert choice.beside.compute_anew == pytest.approx(flops[3] / flops[1])
+    assert choice.beside.size == pytest.approx(stored[3] / stored[0])
+    assert choice.beside.time.value is not None
+    ours["cost"]["processes"] = 1
+    [choice] = answer(configured(records)).choices
+    assert choice.beside.time.value is None
+
+
+def test_what_is_kept_is_paired():
+    records = grid(levelled(tokens(4), 0.39))
+    among = configured(records)
+    [choice] = answer(among).choices
+    full = next(one for one in among if one.cell == dataclasses.replace(FULL, seed=0))
+    expected = retention(choice.beside.configuration.quality("ndcg@10"), full.quality("ndcg@10"))
+    assert (choice.beside.kept.value, choice.beside.kept.low, choice.beside.kept.high) == (expected.value, expected.low, expected.high)
+
+
+def test_models_that_had_not_converged_stand_back():
+    stopped = levelled(tokens(16), 0.399, converged=False)
+    assert chosen(answer(configured(grid(stopped, levelled(tokens(4), 0.37)))))["best"] == 4
+    [choice] = answer(configured(grid(stopped))).choices
+    assert choice.unequal == ("not converged",)
+
+
+def test_a_ledger_that_disagrees_wins_nothing():
+    wrong = fabricate(tokens(16), agrees=False)
+    assert 16 not in chosen(answer(configured(grid(wrong, levelled(tokens(4), 0.2))))).values()
+
+
+def test_levels_are_of_the_lower_of_full_attention_and_the_best():
+    # full attention is far above: nothing keeps 95% of it, so the levels are of the best that there is
+    found = answer(configured(grid(levelled(tokens(16), 0.2), levelled(tokens(8), 0.198), levelled(tokens(1), 0.15))))
+    assert chosen(found) == {"best": 16, "balanced": 8, "smallest": 8}
+    assert set(KEEPS) == {Role.BALANCED, Role.SMALLEST}
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"),
+    [
+        ([fabricate(tokens(4), status="crash")], Standstill.NOTHING_MEASURED),
+        ([fabricate(FLOOR)], Standstill.NOTHING_TRAINED),
+        ([levelled(FULL, 0.4), levelled(CONTROL, 0.1)], Standstill.NOTHING_COMPRESSED),
+        ([levelled(CONTROL, 0.1), levelled(tokens(4), 0.3)], Standstill.NO_FULL),
+        ([levelled(FULL, 0.2), levelled(CONTROL, 0.2), levelled(tokens(4), 0.2)], Standstill.WORTH_NOTHING),
+        ([levelled(FULL, 0.2), levelled(CONTROL, 0.1), levelled(tokens(4), 0.15), levelled(FLOOR, 0.3)], Standstill.FLOOR_ABOVE),
+    ],
+)
+def test_where_there_is_no_choice_the_reason_is_told(records, expected):
+    if expected is Standstill.WORTH_NOTHING:  # as good as no token, with draws that differ
+        records[0]["replicates"]["means"]["ndcg@10"] = [0.2 + 0.004 * (-1) ** draw for draw in range(501)]
+    found = answer(configured(records))
+    assert (found.standstill, found.choices) == (expected, ())
+
+
+def test_costs_alone_are_answered_at_the_longest_window_with_the_most_tokens():
+    cells = [dataclasses.replace(cell, training="none") for cell in (FULL, ANEW, tokens(4), tokens(16))]
+    cells += [dataclasses.replace(cell, history=2048) for cell in cells]
+    records = [fabricate(cell, replicates=None) for cell in cells]
+    for record in records:
+        record["metrics"] = {name: entry for name, entry in record["metrics"].items() if "@" not in name and name != "mrr"}
+    found = answer(configured(records))
+    assert found.standstill is Standstill.COSTS_ALONE
+    [beside] = found.costs
+    assert (beside.configuration.window, beside.configuration.cell.tokens) == (2048 + 32, 16)
+    assert beside.compute_anew < beside.compute < 1

@@ -1,0 +1,226 @@
+"""The page in a real browser: from a file, offline, without a complaint; it sorts, filters, tells, fits, and can be read by everyone."""
+
+import copy
+import dataclasses
+import re
+
+import browsers
+import pytest
+from fabricated_records import fabricate, grid_cells, slim, write
+
+from benchmarks.cell import Cell
+from benchmarks.report.page import render_report
+
+pytestmark = pytest.mark.skipif(bool(browsers.missing()), reason=browsers.missing())
+
+EVIL = "\"'><img src=x onerror=alert(1)><script>alert(2)</script><!--"
+HSTU = {"backbone": "hstu", "dataset_size": "small", "history": 64, "recent": 32}
+
+
+def hostile(value):
+    """Every text of a record that may be any text, exchanged for one that a careless page would run."""
+    free = {
+        "cpu",
+        "system",
+        "commit",
+        "rerun",
+        "method",
+        "message",
+        "log_tail",
+        "type",
+        "phase",
+        "gpu_reason",
+        "title",
+        "explanation",
+        "notes",
+        "name",
+    }
+    if isinstance(value, dict):
+        return {key: EVIL if key in free and isinstance(each, str) else hostile(each) for key, each in value.items()}
+    return [hostile(each) for each in value] if isinstance(value, list) else value
+
+
+def evil_records():
+    cell = Cell(**HSTU, compression="experts", tokens=4, dataset=EVIL)
+    shown = slim(fabricate(cell))
+    names = {part: declaration["name"] for part, declaration in shown["parts"].items()}
+    shown = hostile(shown)
+    for part, name in names.items():
+        shown["parts"][part]["name"] = name
+    failed = hostile(fabricate(dataclasses.replace(cell, tokens=8), status="crash"))
+    for part in failed["parts"]:
+        failed["parts"][part]["name"] = names[part]
+    return [shown, failed, slim(fabricate(dataclasses.replace(cell, dataset="synthetic")))]  # of two data sets, which every name then has
+
+
+def runs():
+    """Runs of every kind that a page must stand; a grid with failures, a disagreeing ledger and a model that had not converged first."""
+    statuses = {3: "oom", 14: "crash", 15: "unsupported"}
+    grid = [
+        fabricate(cell, status=statuses.get(place, "ok"), agrees=place != 6)
+        for place, cell in enumerate(grid_cells(histories=(64,), seeds=(1, 2)))
+    ]
+    grid[17]["model"]["converged"] = False
+    one = slim(fabricate(Cell(**HSTU, compression="experts", tokens=4)))
+    costs = [
+        fabricate(Cell(**HSTU, compression=name, tokens=4 * (name == "experts"), training="none"), replicates=None)
+        for name in ("full", "experts")
+    ]
+    for record in costs:
+        record["metrics"] = {name: entry for name, entry in record["metrics"].items() if "@" not in name and name != "mrr"}
+    worthless = [
+        slim(fabricate(Cell(**HSTU, compression=name, tokens=tokens))) for name, tokens in (("full", 0), ("experts", 0), ("experts", 4))
+    ]
+    worthless[0]["metrics"], worthless[0]["replicates"] = worthless[1]["metrics"], copy.deepcopy(worthless[1]["replicates"])
+    worthless[0]["replicates"]["means"]["ndcg@10"] = [
+        mean + 0.001 * (-1) ** at for at, mean in enumerate(worthless[1]["replicates"]["means"]["ndcg@10"])
+    ]
+    return {
+        "grid": grid, "one": [one], "none-ok": [fabricate(Cell(**HSTU, compression="full"), status="crash")],
+        "costs": costs, "worthless": worthless, "evil": evil_records(),
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pages")
+    return {
+        name: render_report(write(folder / "results" / name, records), folder / "reports" / f"{name}.html")
+        for name, records in runs().items()
+    }
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with browsers.started() as started:
+        yield started
+
+
+def texts(page, selector):
+    return [text.strip() for text in page.locator(selector).all_inner_texts()]
+
+
+def test_every_page_opens_from_a_file_offline_without_a_complaint_and_fits_its_width(pages, browser):
+    for name, path in pages.items():
+        for width in (1280, 390):
+            with browsers.opened(browser, path, width=width) as shown:
+                assert shown.complaints == [], name
+                assert shown.page.evaluate("document.documentElement.scrollWidth") <= width, (name, width)
+                assert shown.page.evaluate("document.documentElement.classList.contains('scripted')"), name
+
+
+def test_nothing_of_a_record_is_run_or_becomes_markup(pages, browser):
+    with browsers.opened(browser, pages["evil"]) as shown:
+        shown.page.locator("#ranking-1 button.name").first.click()
+        told = shown.page.locator("dialog").inner_text()
+        assert told.count(EVIL) >= 2  # in the title of its data and in its command
+        assert shown.page.evaluate("document.querySelectorAll('img').length") == 0
+        assert (
+            shown.page.evaluate("document.scripts.length")
+            == shown.page.evaluate("[...document.scripts].filter((one) => one.type === 'application/json').length") + 1
+        )
+        assert shown.complaints == []
+
+
+def test_a_table_sorts_by_a_click_and_filters_by_a_button(pages, browser):
+    with browsers.opened(browser, pages["grid"]) as shown:
+        ranks = "#ranking-1 tbody tr td:first-child"
+        before = texts(shown.page, ranks)
+        shown.page.locator("#ranking-1 th[data-name=request] button").click()
+        costs = shown.page.locator("#ranking-1 tbody tr td:nth-child(5)").all_inner_texts()
+        mega = [float(cost.split(" ")[0]) for cost in costs if cost.endswith("MFLOP")]
+        assert mega == sorted(mega) and len(mega) > 10  # noqa: PT018 - one law: sorted, and there is something to sort
+        assert texts(shown.page, ranks) != before
+        shown.page.locator("#ranking-1 .filters button", has_text="pooling").click()
+        names = texts(shown.page, "#ranking-1 tbody th")
+        assert names
+        assert all("pooling" in name for name in names)
+        assert shown.page.locator("#ranking-1 .more-rows").inner_text().startswith(f"{len(names)} of ")
+        assert shown.complaints == []
+
+
+def test_drawn_rows_say_what_the_page_says_without_scripts(pages, browser):
+    rows = "#ranking-1 tbody tr"
+    with browsers.opened(browser, pages["grid"], scripts=False) as plain, browsers.opened(browser, pages["grid"]) as drawn:
+        said, expected = (shown.page.locator(rows).all_inner_texts() for shown in (drawn, plain))
+        assert [" ".join(row.split()) for row in said] == [" ".join(row.split()) for row in expected]
+        assert len(said) == len(set(said)) > 20
+
+
+def test_the_rest_of_a_long_table_is_drawn_and_holds_what_was_packed(pages, browser):
+    with browsers.opened(browser, pages["grid"], scripts=False) as plain:
+        assert "scripts draw the rest" in plain.page.locator("#reruns .without-scripts").text_content()
+    with browsers.opened(browser, pages["grid"]) as shown:
+        shown.page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        standing = shown.page.locator("#reruns tbody tr").count()
+        shown.page.locator("#reruns .more").click()
+        rows = shown.page.locator("#reruns tbody tr").all_inner_texts()
+        assert standing < len(rows) == 56
+        commands = [record["provenance"]["rerun"] for record in runs()["grid"]]
+        assert sorted(re.search(r"python -m .*'", row)[0] for row in rows) == sorted(commands)
+        assert {row.split()[0] for row in rows} >= {"\N{BLACK CIRCLE}"}  # a family's glyph, which a row has by its key
+        assert shown.complaints == []
+
+
+def test_a_row_tells_its_numbers_its_record_and_its_command_by_keyboard(pages, browser):
+    with browsers.opened(browser, pages["grid"]) as shown:
+        shown.page.locator("#ranking-1 button.name").first.focus()
+        shown.page.keyboard.press("Enter")
+        told = shown.page.locator("dialog").inner_text()
+        assert "python -m benchmarks.run --grid full --select" in told
+        assert "serve latency p50 ms" in told
+        link = shown.page.locator("dialog a").first.get_attribute("href")
+        assert (pages["grid"].parent / link).is_file()
+        shown.page.keyboard.press("Escape")
+        assert not shown.page.locator("dialog").is_visible()
+
+
+def test_the_figure_answers_its_controls(pages, browser):
+    with browsers.opened(browser, pages["grid"]) as shown:
+        page = shown.page
+        assert texts(page, ".panel-of figcaption") == ["HSTU: NDCG@10", "SASRec: NDCG@10"]
+        page.locator(".explorer .filters button", has_text="pooling").click()
+        lit = page.locator("svg.panel .point:not(.dim)").count()
+        assert lit == page.locator("svg.panel .f-pooling").count() > 0
+        page.locator("[data-key=cost]").select_option("cache_bytes")
+        page.locator("[data-key=scale]").select_option("linear")
+        assert "cache per user" in page.locator("svg.panel").first.text_content()
+        page.locator("svg.panel .f-pooling").first.hover()
+        assert "pooling" in page.locator(".tip").inner_text()
+        page.locator("svg.panel .f-pooling").first.click()
+        assert "pooling" in page.locator("dialog h2").inner_text()
+        assert page.locator("svg.panel .stopped").count() == 1
+        assert "failed" in " ".join(page.locator("svg.panel").all_text_contents())
+        assert shown.complaints == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing(pages, browser, theme):
+    for name in ("grid", "evil", "costs") if theme == "light" else ("evil",):  # a theme changes colours alone, and each is on that page
+        with browsers.opened(browser, pages[name], theme=theme, bypass_csp=True) as shown:
+            shown.page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+            assert browsers.violations(shown) == [], name
+
+
+def test_two_thousand_rows_scroll_and_sort_at_once(pages, browser, tmp_path):
+    """The compact table of a page, repeated: what is drawn does not grow with it, and a sort stays below what a person notices."""
+    with browsers.opened(browser, pages["grid"], bypass_csp=True) as shown:
+        grown = shown.page.evaluate("""() => {
+            const table = JSON.parse(document.getElementById("compact").textContent);
+            const times = Math.ceil(2000 / table.columns.label.length);
+            for (const name of Object.keys(table.columns)) table.columns[name] = Array(times).fill(table.columns[name]).flat();
+            return JSON.stringify(table).replaceAll("<", "\\\\u003c");
+        }""")
+    path = tmp_path / "grown.html"
+    head, _, tail = pages["grid"].read_text().partition('<script type="application/json" id="compact">')
+    path.write_text(f'{head}<script type="application/json" id="compact">{grown}</script>{tail.partition("</script>")[2]}')
+    with browsers.opened(browser, path) as shown:
+        assert shown.page.locator("#ranking-1 tbody tr").count() <= 200
+        took = shown.page.evaluate("""() => {
+            const before = performance.now();
+            document.querySelector("#ranking-1 th[data-name=request] button").click();
+            return performance.now() - before;
+        }""")
+        assert "2" in shown.page.locator("#ranking-1 .more").inner_text()
+        assert took < 2000  # milliseconds; some 50 on a machine that does nothing else
+        assert shown.complaints == []
