@@ -14,7 +14,7 @@ from benchmarks.advise.fleets import assumptions, fleet_lines, fleet_values
 from benchmarks.advise.lines import serving_lines
 from benchmarks.advise.prices import measured_machine, read_prices
 from benchmarks.advise.words import advice_lines, first_lines, labels_of, to_values
-from benchmarks.analysis.advice import PERCENTILES, Advice, Budget, Choice, advise, servable
+from benchmarks.analysis.advice import PERCENTILES, Advice, Budget, Candidate, advise, servable
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration, configurations
 from benchmarks.analysis.fleet import SECONDS_A_DAY, Demand, Machine, fleet
 from benchmarks.grids.selection import select
@@ -169,7 +169,7 @@ def _lines(advice: Advice, peers: _Peers, asked: _Asked) -> Iterator[str]:
         yield from _fleets(advice.fits[: asked.top], asked, asked.demand, peers)
 
 
-def _serving(choice: Choice, results: Path) -> Iterator[str]:
+def _serving(choice: Candidate, results: Path) -> Iterator[str]:
     """The lines that serve the first choice, and where its model is."""
     record = _record(choice)
     yield ""
@@ -183,7 +183,7 @@ def _serving(choice: Choice, results: Path) -> Iterator[str]:
     yield from (f"    {line}".rstrip() for line in serving_lines(record, results).splitlines())
 
 
-def _record(choice: Choice) -> Record:
+def _record(choice: Candidate) -> Record:
     """The seed whose model is the best on validation."""
 
     def figure(record: Record) -> float:
@@ -202,7 +202,7 @@ def _rerun(record: Record) -> str:
     return record.provenance.rerun or " ".join(record.provenance.argv)
 
 
-def _fleets(choices: Sequence[Choice], asked: _Asked, demand: Demand, peers: _Peers) -> Iterator[str]:
+def _fleets(choices: Sequence[Candidate], asked: _Asked, demand: Demand, peers: _Peers) -> Iterator[str]:
     labels = labels_of(peers.members)
     machine = _machine(choices[0], asked)
     yield ""
@@ -214,7 +214,7 @@ def _fleets(choices: Sequence[Choice], asked: _Asked, demand: Demand, peers: _Pe
     yield from (f"- {line}" for line in assumptions(demand, machine, choices[0]))
 
 
-def _machine(choice: Choice, asked: _Asked) -> Machine:
+def _machine(choice: Candidate, asked: _Asked) -> Machine:
     """The machine of the prices, else the one that the costs were measured on."""
     if asked.machine is not None:
         return asked.machine

@@ -5,13 +5,13 @@ from typing import Any
 
 from benchmarks import text
 from benchmarks.advise.words import estimate_values
-from benchmarks.analysis.advice import Choice
+from benchmarks.analysis.advice import Candidate
 from benchmarks.analysis.estimates import Estimate
 from benchmarks.analysis.fleet import HOURS_A_MONTH, Demand, Fleet, Machine, Span
 from benchmarks.labels import Labels
 
 
-def assumptions(demand: Demand, machine: Machine, choice: Choice) -> list[str]:
+def assumptions(demand: Demand, machine: Machine, choice: Candidate) -> list[str]:
     """Every assumption behind the numbers."""
     cell = choice.configuration.cell
     worker = "one GPU" if cell.device == "cuda" else f"{cell.threads} core{'s' * (cell.threads > 1)}"
@@ -29,7 +29,7 @@ def assumptions(demand: Demand, machine: Machine, choice: Choice) -> list[str]:
     ]
 
 
-def fleet_lines(choice: Choice, needed: Fleet | str, machine: Machine, labels: Labels) -> Iterator[str]:
+def fleet_lines(choice: Candidate, needed: Fleet | str, machine: Machine, labels: Labels) -> Iterator[str]:
     """What one choice takes."""
     yield f"{labels(choice.configuration.cell)}"
     if isinstance(needed, str):
@@ -47,7 +47,7 @@ def fleet_lines(choice: Choice, needed: Fleet | str, machine: Machine, labels: L
         yield f"   {_spanned(needed.per_month, lambda money: f'{money:,.0f}{unit}')} a month"
 
 
-def fleet_values(choice: Choice, needed: Fleet | str, labels: Labels) -> dict[str, Any]:
+def fleet_values(choice: Candidate, needed: Fleet | str, labels: Labels) -> dict[str, Any]:
     """The same as plain JSON values."""
     name = labels(choice.configuration.cell)
     if isinstance(needed, str):

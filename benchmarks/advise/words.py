@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from benchmarks import text
-from benchmarks.analysis.advice import Advice, Budget, Check, Choice, left_out
+from benchmarks.analysis.advice import Advice, Budget, Check, Candidate, left_out
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.analysis.estimates import Estimate, with_interval
 from benchmarks.analysis.origins import sources, timings
@@ -111,7 +111,7 @@ def _warnings(advice: Advice) -> Iterator[str]:
         yield "Many configurations are held against the bound on quality at once, so one that just meets it is flattered."
 
 
-def _choice_lines(place: int, choice: Choice, labels: Labels, advice: Advice) -> Iterator[str]:
+def _choice_lines(place: int, choice: Candidate, labels: Labels, advice: Advice) -> Iterator[str]:
     one = choice.configuration
     yield f"{place}. {labels(one.cell)}{_marks(choice)}"
     if choice.quality.value is not None:
@@ -122,7 +122,7 @@ def _choice_lines(place: int, choice: Choice, labels: Labels, advice: Advice) ->
     yield from (_check_line(check, advice, is_binding=check is choice.binding and len(choice.checks) > 1) for check in choice.checks)
 
 
-def _marks(choice: Choice) -> str:
+def _marks(choice: Candidate) -> str:
     return f" [{'; '.join(choice.unsettled)}]" if choice.unsettled else ""
 
 
@@ -184,7 +184,7 @@ def to_values(advice: Advice, among: Sequence[Configuration], *, most: int) -> d
     }
 
 
-def _choice_values(choice: Choice, labels: Labels) -> dict[str, Any]:
+def _choice_values(choice: Candidate, labels: Labels) -> dict[str, Any]:
     one = choice.configuration
     binding = choice.binding
     return {

@@ -100,7 +100,7 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Choice:
+class Candidate:
     """A configuration beside the bounds.
 
     Attributes:
@@ -158,9 +158,9 @@ class Advice:
     budget: Budget
     latency: str
     reference: Configuration | None
-    fits: tuple[Choice, ...]
-    misses: tuple[Choice, ...]
-    unknown: tuple[Choice, ...]
+    fits: tuple[Candidate, ...]
+    misses: tuple[Candidate, ...]
+    unknown: tuple[Candidate, ...]
     no_share: str
     offered: float | None
     chosen_by: Ranked
@@ -238,7 +238,7 @@ def latency_measure(candidates: Sequence[Configuration], percentile: int) -> str
 
 def _choice(
     one: Configuration, among: Sequence[Configuration], budget: Budget, latency: str, reference: Configuration | None, why: str
-) -> Choice:
+) -> Candidate:
     quality, is_fresh = _served_quality(one, among, budget)
     kept = Estimate(value=None, reason=why)
     if reference is not None and not why:
@@ -248,7 +248,7 @@ def _choice(
     }  # fmt: skip
     exact = {"cache", "retention"} if one is reference else {"cache"}
     price = flops_price(one)
-    return Choice(
+    return Candidate(
         configuration=one,
         checks=tuple(
             Check(asked=asked, limit=limit, measured=measured[asked], exact=asked in exact) for asked, limit in budget.limits().items()
@@ -278,7 +278,7 @@ def _served_quality(one: Configuration, among: Sequence[Configuration], budget: 
     return (fresh, True) if aged.value is None else (aged, False)
 
 
-def _offered(choices: Sequence[Choice], reference: Configuration | None, budget: Budget) -> float | None:
+def _offered(choices: Sequence[Candidate], reference: Configuration | None, budget: Budget) -> float | None:
     """The quality to ask for in place of a share: the same share of full history's quality, else of the best that there is."""
     qualities = [choice.quality.value for choice in choices if choice.quality.value is not None]
     if not qualities or budget.min_retention is None:
@@ -287,14 +287,14 @@ def _offered(choices: Sequence[Choice], reference: Configuration | None, budget:
     return math.floor(budget.min_retention * (max(qualities) if level is None else level) * 1e4) / 1e4
 
 
-def _chosen_by(choices: Sequence[Choice], budget: Budget) -> Ranked:
+def _chosen_by(choices: Sequence[Candidate], budget: Budget) -> Ranked:
     if budget.asks_quality or all(choice.quality.value is None for choice in choices):
         return "cost"
     return "test" if any(choice.validation is None for choice in choices if choice.configuration.trained) else "validation"
 
 
-def _ranking(chosen_by: Ranked) -> Callable[[Choice], Any]:
-    def place(choice: Choice) -> tuple[object, ...]:
+def _ranking(chosen_by: Ranked) -> Callable[[Candidate], Any]:
+    def place(choice: Candidate) -> tuple[object, ...]:
         cost = (math.inf if choice.flops is None else choice.flops, _timed(choice))
         figure = choice.validation if chosen_by != "test" else choice.quality.value
         best = -math.inf if figure is None else figure
@@ -303,10 +303,10 @@ def _ranking(chosen_by: Ranked) -> Callable[[Choice], Any]:
     return place
 
 
-def _timed(choice: Choice) -> float:
+def _timed(choice: Candidate) -> float:
     value = choice.configuration.cost("serve_latency_p50_ms").value
     return math.inf if value is None else value
 
 
-def _nearness(choice: Choice) -> tuple[float, str]:
+def _nearness(choice: Candidate) -> tuple[float, str]:
     return max(-(check.spare or 0.0) for check in choice.checks), choice.configuration.key
