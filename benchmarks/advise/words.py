@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from benchmarks import text
-from benchmarks.analysis.advice import Advice, Budget, Check, Candidate, left_out
+from benchmarks.analysis.advice import Advice, Budget, Candidate, Check, left_out
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.analysis.estimates import Estimate, with_interval
 from benchmarks.analysis.origins import sources, timings
