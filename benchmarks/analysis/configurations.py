@@ -39,12 +39,15 @@ class Configuration:
         shared: the data and all settings that two configurations must share to be compared: whatever changes what is learnt or how
             much. What a compression is, what it keeps and how it was tuned (rates, epochs, temperature) is its own.
         served_from: the data and all settings of its trained model and its layout; what else it is served from is left out.
+        machine: fingerprint of the environment whose timings it shows; None is the only one that it was timed in. Quality, FLOPs and
+            bytes are those of all environments.
     """
 
     key: str
     cell: Cell
     dataset_digest: str
     records: tuple[Record, ...]
+    machine: str | None = None
     shared: tuple[Any, ...] = field(init=False, repr=False)
     served_from: tuple[Any, ...] = field(init=False, repr=False)
     _qualities: dict[str, Estimate] = field(default_factory=dict, repr=False)  # each metric is resampled once
@@ -67,6 +70,11 @@ class Configuration:
     def measured(self) -> tuple[Record, ...]:
         """The records that ended well; only their numbers are used."""
         return tuple(record for record in self.records if record.ok)
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """Fingerprints of the environments that it was timed in."""
+        return tuple(sorted({record.cost.environment.fingerprint or "" for record in self.measured if record.cost is not None}))
 
     @property
     def statuses(self) -> Counter[str]:
@@ -119,23 +127,31 @@ class Configuration:
         """The median of a cost over the times that it was measured; seeds that share one cost count once.
 
         The interval is the range of several measurements, or of one what its record says: of what is timed over its processes, and
-        none where it was taken in one.
+        none where it was taken in one. Timings of different environments are never put together.
         """
+        timed = metric in MEASURES and not MEASURES[metric].deterministic
+        if timed and self.machine is None and len(self.machines) > 1:
+            return Estimate(value=None, reason=f"timed in {len(self.machines)} environments, which are shown apart")
         measurements: dict[tuple[str, float], Metric] = {}
         seeds = []
         for record in self.measured:
-            entry = _entry(record, metric)
+            entry = _entry(record, metric) if not timed or self._was_timed_by(record) else None
             if entry is not None:
                 if not MEASURES[metric].deterministic and not has_processes(record):
                     entry = dataclasses.replace(entry, low=None, high=None)
                 measurements.setdefault((record.cost.key if record.cost is not None else record.cell_key, _value(entry)), entry)
                 seeds.append(record.cell.seed)
         if not measurements:
-            return Estimate(value=None, reason=self.reason(metric))
+            elsewhere = timed and not any(self._was_timed_by(record) for record in self.measured)
+            return Estimate(value=None, reason="not timed in this environment" if elsewhere and self.measured else self.reason(metric))
         entries = list(measurements.values())
         values = [_value(entry) for entry in entries]
         low, high = (min(values), max(values)) if len(values) > 1 else _bounds(entries[0], metric)
         return Estimate(value=float(np.median(values)), low=low, high=high, n=entries[0].n, seeds=tuple(seeds))
+
+    def _was_timed_by(self, record: Record) -> bool:
+        """Whether a record's timings are of the environment that this shows."""
+        return self.machine is None or (record.cost is not None and record.cost.environment.fingerprint == self.machine)
 
     def reason(self, metric: str) -> str:
         """Why there is no value of a metric."""
