@@ -27,6 +27,7 @@ OTHER = {
     "key_value_heads": 1, "feed_forward": 96, "control": True, "counted_only": True,
     "copying_start": True, "recent_weight": 5e-324, "moving_windows": True, "item_learning_rate": 1e-4, "elastic_history": (224,),
     "targets_per_step": 7, "recent_weight_steps": 7, "split": "temporal", "catalogue": 50,
+    "world_size": 2, "accumulation": 2, "autocast": True,
 }  # fmt: skip
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
@@ -110,7 +111,8 @@ def test_settings_that_came_later_leave_the_keys_before_them_as_they_were() -> N
 THEN = {
     "key_value_heads": None, "feed_forward": None, "control": False, "counted_only": False, "copying_start": False,
     "recent_weight": 0.0, "moving_windows": False, "item_learning_rate": None, "elastic_history": (),
-    "targets_per_step": None, "recent_weight_steps": 1000, "split": "leave-one-out", "catalogue": None,
+    "targets_per_step": None, "recent_weight_steps": 1000, "split": "leave-one-out", "catalogue": None, "world_size": 1,
+    "accumulation": 1, "autocast": False,
 }  # fmt: skip
 
 

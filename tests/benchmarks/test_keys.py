@@ -86,7 +86,7 @@ def test_a_floor_is_keyed_by_its_data_alone() -> None:
 OF_NO_SHAPE = {
     "dataset", "dataset_size", "ablation", "staleness", "training", "elastic_tokens", "learning_rate", "warmup_steps", "decays",
     "weight_decay", "temperature", "epochs", "patience", "seed", "copying_start", "recent_weight", "moving_windows",
-    "item_learning_rate", "elastic_history", "targets_per_step", "recent_weight_steps", "split",
+    "item_learning_rate", "elastic_history", "targets_per_step", "recent_weight_steps", "split", "world_size", "accumulation", "autocast",
 }  # fmt: skip
 
 

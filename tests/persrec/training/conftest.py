@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from persrec.training import loop
+from persrec.training import objective
 
 
 @pytest.fixture
 def steps(monkeypatch):
     """What every optimiser step saw: the learning rates of its groups, and the shapes that went into the loss."""
     seen = []
-    own_step, own_loss = torch.optim.AdamW.step, loop.sampled_softmax
+    own_step, own_loss = torch.optim.AdamW.step, objective.sampled_softmax
 
     def step(self, *args, **kwargs):
         seen[-1]["rates"] = [group["lr"] for group in self.param_groups]
@@ -21,5 +21,5 @@ def steps(monkeypatch):
         return value
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    monkeypatch.setattr(loop, "sampled_softmax", loss)
+    monkeypatch.setattr(objective, "sampled_softmax", loss)
     return seen
