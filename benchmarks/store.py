@@ -171,6 +171,11 @@ def records_digest(out: Path) -> str:
     return hasher.hexdigest()
 
 
+def remove_jobs(out: Path) -> None:
+    """Removes what the jobs of a cluster left; only while none of them runs."""
+    shutil.rmtree(out / JOBS, ignore_errors=True)
+
+
 def remove_leftovers(out: Path) -> None:
     """Removes the unfinished files and folders of a run that was killed while it wrote; only the holder of the lock may."""
     models = [path for path in _children(out / "models") if _FOLDERS["models"].fullmatch(path.name)]

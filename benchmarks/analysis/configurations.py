@@ -41,12 +41,15 @@ class Configuration:
             much. What a compression is, what it keeps and how it was tuned (rates, epochs, temperature) is its own. Whether the output
             counts at all is shared, and of which items is not.
         served_from: the data and all settings of its trained model and its layout; what else it is served from is left out.
+        machine: fingerprint of the environment whose timings it shows; None is the only one that it was timed in. Quality, FLOPs and
+            bytes are those of all environments.
     """
 
     key: str
     cell: Cell
     dataset_digest: str
     records: tuple[Record, ...]
+    machine: str | None = None
     shared: tuple[Any, ...] = field(init=False, repr=False)
     served_from: tuple[Any, ...] = field(init=False, repr=False)
     _qualities: dict[str, Estimate] = field(default_factory=dict, repr=False)  # each metric is resampled once
@@ -71,6 +74,11 @@ class Configuration:
     def measured(self) -> tuple[Record, ...]:
         """The records that ended well; only their numbers are used."""
         return tuple(record for record in self.records if record.ok)
+
+    @property
+    def machines(self) -> tuple[str, ...]:
+        """Fingerprints of the environments that it was timed in."""
+        return tuple(sorted({record.cost.environment.fingerprint or "" for record in self.measured if record.cost is not None}))
 
     @property
     def statuses(self) -> Counter[str]:
@@ -133,11 +141,15 @@ class Configuration:
         """The median of a cost over the times that it was measured; seeds that share one cost count once.
 
         The interval is the range of several measurements, or of one what its record says: of what is timed over its processes, and
-        none where it was taken in one.
+        none where it was taken in one. Timings of different environments are never put together.
         """
         if metric not in self._costs:
             self._costs[metric] = _cost(self, metric)
         return self._costs[metric]
+
+    def was_timed_by(self, record: Record) -> bool:
+        """Whether a record's timings are of the environment that this shows."""
+        return self.machine is None or (record.cost is not None and record.cost.environment.fingerprint == self.machine)
 
     def reason(self, metric: str) -> str:
         """Why there is no value of a metric."""
@@ -224,17 +236,21 @@ def _quality(one: Configuration, metric: str) -> Estimate:
 
 
 def _cost(one: Configuration, metric: str) -> Estimate:
+    timed = metric in MEASURES and not MEASURES[metric].deterministic
+    if timed and one.machine is None and len(one.machines) > 1:
+        return Estimate(value=None, reason=f"timed in {len(one.machines)} environments, which are shown apart")
     measurements: dict[tuple[str, float], Metric] = {}
     seeds = []
     for record in one.measured:
-        entry = _entry(record, metric)
+        entry = _entry(record, metric) if not timed or one.was_timed_by(record) else None
         if entry is not None:
             if not MEASURES[metric].deterministic and not has_processes(record):
                 entry = dataclasses.replace(entry, low=None, high=None)
             measurements.setdefault((record.cost.key if record.cost is not None else record.cell_key, _value(entry)), entry)
             seeds.append(record.cell.seed)
     if not measurements:
-        return Estimate(value=None, reason=one.reason(metric))
+        elsewhere = timed and not any(one.was_timed_by(record) for record in one.measured)
+        return Estimate(value=None, reason="not timed in this environment" if elsewhere and one.measured else one.reason(metric))
     entries = list(measurements.values())
     values = [_value(entry) for entry in entries]
     low, high = (min(values), max(values)) if len(values) > 1 else _bounds(entries[0], metric)

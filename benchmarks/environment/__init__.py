@@ -170,6 +170,12 @@ def processors(slot: int, threads: int) -> tuple[int, ...]:
     return tuple(sorted({available[(slot * threads + offset) % len(available)] for offset in range(threads)}))
 
 
+def gpus() -> tuple[str, ...]:
+    """The GPUs that this run may use, in the words of ``CUDA_VISIBLE_DEVICES``."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return tuple(part.strip() for part in named.split(",")) if named else tuple(str(number) for number in range(cuda_device_count()[0]))
+
+
 def provenance(*, argv: Sequence[str]) -> dict[str, Any]:
     """Commit, digest of uncommitted changes, the command and the time; what git cannot tell is null, with a reason."""
     return {**repository_state(PROJECT), "argv": portable_argv(argv), "utc": utc_now()}

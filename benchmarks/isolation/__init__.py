@@ -52,7 +52,8 @@ class Job:
     """What to run in a process of its own.
 
     ``function`` is ``module:function``; it is called as ``function(payload, report_phase)``. ``address_space_bytes``
-    limits what the process may map, ``timeout_s`` how long it may take.
+    limits what the process may map, ``timeout_s`` how long it may take. ``gpu`` is the only one that it sees, in the words of
+    ``CUDA_VISIBLE_DEVICES``; None is all.
     """
 
     function: str
@@ -60,6 +61,7 @@ class Job:
     log_path: Path
     threads: int = 1
     affinity: tuple[int, ...] = ()
+    gpu: str | None = None
     timeout_s: float | None = None
     address_space_bytes: int | None = None
     attempt: int = 1
@@ -255,6 +257,8 @@ def _run_in_child(answers: multiprocessing.connection.Connection, job: Job) -> N
 def _apply_limits(job: Job) -> None:
     if job.affinity and hasattr(os, "sched_setaffinity"):  # elsewhere than on Linux the system alone places processes
         os.sched_setaffinity(0, job.affinity)
+    if job.gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = job.gpu
     for name in THREAD_VARIABLES:
         os.environ[name] = str(job.threads)
     if (torch := sys.modules.get("torch")) is not None:

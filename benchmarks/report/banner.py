@@ -260,7 +260,8 @@ def _warnings(every: Sequence[Source], among: Sequence[Configuration], names: Na
     machines = len({source.origin.environment.fingerprint for source in timings(every)})
     if machines > 1:
         said.append(
-            f"{machines} environments: timings of different machines stand side by side; FLOPs, bytes and quality travel, times do not."
+            f"{machines} environments: timings are compared inside each alone, so what shows them stands here once for each; "
+            "quality, FLOPs and bytes are those of all."
         )
     digests: dict[str, set[str]] = {}
     for one in among:

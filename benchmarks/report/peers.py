@@ -1,7 +1,7 @@
 """Peers: configurations whose numbers may stand in one figure."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.report.names import Names, name_all, peers_key
@@ -9,7 +9,7 @@ from benchmarks.report.names import Names, name_all, peers_key
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Peers:
-    """Configurations of the same data, device and number format.
+    """Configurations of the same data, device and number format, with the timings of one environment.
 
     ``everyone`` holds ablations and aged caches too, which answer a question on a model and are nothing one would serve.
     ``ceiling`` is what an exact predictor reaches, by its view of the past and by metric.
@@ -29,15 +29,18 @@ class Peers:
 
 
 def peers_of(among: Sequence[Configuration]) -> list[Peers]:
-    """Parts configurations by data, device and number format, in that order."""
+    """Parts configurations by data, device and number format, in that order, and shows them once for each environment that timed them."""
     parts: dict[tuple[str, ...], list[Configuration]] = {}
     for one in among:
         parts.setdefault(peers_key(one), []).append(one)
     names = [key[0] for key in parts]
     groups = []
-    for number, ((data, digest, device, dtype), members) in enumerate(parts.items(), start=1):
+    faceted = [(key, *facet) for key, members in parts.items() for facet in _by_environment(members)]
+    for number, ((data, digest, device, dtype), timed, members) in enumerate(faceted, start=1):
         version = f", data {digest[:8]}" if len({key[1] for key in parts if key[0] == data}) > 1 else ""
-        title = f"{data}{version}, {device.upper() if device == 'cpu' else device}" + (f", {dtype}" if names.count(data) > 1 else "")
+        title = (
+            f"{data}{version}, {device.upper() if device == 'cpu' else device}" + (f", {dtype}" if names.count(data) > 1 else "") + timed
+        )
         groups.append(
             Peers(
                 key=str(number),
@@ -49,6 +52,23 @@ def peers_of(among: Sequence[Configuration]) -> list[Peers]:
             )
         )
     return groups
+
+
+def _by_environment(members: Sequence[Configuration]) -> Iterator[tuple[str, Sequence[Configuration]]]:
+    """All configurations with the timings of one environment, for each that there is: quality, FLOPs and bytes stand in every one."""
+    machines = sorted({machine for one in members for machine in one.machines})
+    if len(machines) < 2:
+        yield "", members
+        return
+    for machine in machines:
+        facts = next(
+            record.cost.environment
+            for one in members
+            for record in one.measured
+            if record.cost is not None and record.cost.environment.fingerprint == machine
+        )
+        processor = facts.gpu if facts.gpu and members[0].cell.device == "cuda" else facts.cpu
+        yield f", timed on {processor or 'an unknown processor'} ({machine[:8]})", [replace(one, machine=machine) for one in members]
 
 
 def _ceiling(among: Iterable[Configuration]) -> Mapping[str, Mapping[str, float]]:

@@ -27,7 +27,7 @@ from benchmarks.run.progress import display
 from benchmarks.run.signals import Interrupted, ending_on_signals
 from benchmarks.run.slurm import ClusterExecutor, check_slurm, end_jobs_of_earlier_run
 from benchmarks.run.sweep import Sweep
-from benchmarks.store import check_out, records_digest, remove_costs, remove_leftovers, remove_records, report_path, write_csv
+from benchmarks.store import check_out, records_digest, remove_costs, remove_jobs, remove_leftovers, remove_records, report_path, write_csv
 from persrec import names
 from persrec.commandline import DONE, INCOMPLETE, Parser, duration, guarded, one_line
 
@@ -223,6 +223,7 @@ def _executor(call: Call, settings: SweepSettings) -> Executor:
     if call.on_cluster:
         return ClusterExecutor(settings, call.grid.cluster, places=call.workers, anew=call.options.resume == "always")
     end_jobs_of_earlier_run(call.out)
+    remove_jobs(call.out)
     threads = max(cell.threads for cell in call.cells)
     return LocalExecutor(settings, places=call.workers, threads=threads)
 

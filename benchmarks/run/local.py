@@ -2,12 +2,13 @@
 
 import multiprocessing.connection
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from benchmarks.cell import Cell
-from benchmarks.environment import processors
+from benchmarks.environment import gpus, processors
 from benchmarks.isolation import Isolated, Outcome, preload
-from benchmarks.run.jobs import CostOf, CostsOf, Place, Running, SweepSettings, Task, job
+from benchmarks.run.jobs import CostOf, CostsOf, Place, Running, SweepSettings, Task, TrainingOf, job
 
 
 class Executor(Protocol):
@@ -58,11 +59,15 @@ class LocalExecutor:
         return list(costs)
 
     def start(self, task: Task, *, slot: int, attempt: int) -> Running:
-        """Starts a fresh process on the processors of this slot."""
+        """Starts a fresh process on the processors of this slot, and of several workers on its GPU."""
         if isinstance(task, CostsOf):
             raise TypeError("costs run one by one here")
-        affinity = processors(slot, self._threads)
-        return LocalRunning(Isolated(job(task, self._settings, affinity=affinity, attempt=attempt)))
+        cell = task.planned.cell
+        processes = cell.world_size if isinstance(task, TrainingOf) else 1
+        work = job(task, self._settings, affinity=processors(slot, self._threads * processes), attempt=attempt)
+        if cell.device == "cuda" and processes == 1 and self.places > 1 and (known := gpus()):
+            work = replace(work, gpu=known[slot % len(known)])
+        return LocalRunning(Isolated(work))
 
     def wait(self, running: Iterable[Running]) -> None:
         """Sleeps until a process has news or has run out of time."""

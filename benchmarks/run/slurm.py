@@ -7,6 +7,7 @@ jobs left are taken in.
 
 import contextlib
 import importlib.util
+import io
 import itertools
 import os
 import pickle
@@ -18,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 from benchmarks.cell import Cell
 from benchmarks.grids.cluster import LANES, ClusterRequest, Lane, LaneRequest
@@ -32,9 +33,9 @@ from persrec.files import write_atomically
 
 LOOK_S = 10.0  # between two questions to Slurm
 GRACE_S = 5.0  # until the answers of a job that has ended are to be seen here
-END_S = 60.0  # until cancelled jobs are gone
+END_S = 120.0  # until cancelled jobs are gone
 MOST_ELEMENTS = 1000  # of an array, as Slurm has it by default
-ANSWERS = ".answers"
+ANSWERS, QUEUE = ".answers", "queue"
 # what makes two shapes no rivals: costs that differ in anything else are never divided by each other
 FAMILY = ("backbone", "history", "recent", "layers", "heads", "item_layers", "width", "key_value_heads", "feed_forward", "dtype", "device")
 ENDED: Mapping[str, tuple[Status, bool]] = MappingProxyType({
@@ -58,30 +59,45 @@ def check_slurm() -> None:
 
 
 def end_jobs_of_earlier_run(out: Path) -> None:
-    """Ends what a run that died left in Slurm's queue, before another writes to the folder from this machine alone.
+    """Ends what a run that died left in Slurm's queue, before another writes to the folder.
 
     Raises:
         ValueError: that cannot be done here.
     """
-    if not (out / JOBS / "queue").is_file():
+    queue = SlurmQueue.of_earlier_run(out / JOBS)
+    if queue is None:
         return
-    queue = SlurmQueue(out / JOBS)
     if shutil.which("scancel") is None:
         raise ValueError(f"--out: {out}: jobs named {queue.name} may still write to it; end them with scancel, and remove {out / JOBS}")
     queue.cancel()
-    shutil.rmtree(out / JOBS, ignore_errors=True)
 
 
 class SlurmQueue:
-    """The jobs of one run in Slurm's queue, told by a name that is kept in the run's folder."""
+    """The jobs of one run in Slurm's queue, told by a name; the run's folder holds the name of the run that last wrote to it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str) -> None:
         """Of the folder ``slurm`` of a run."""
-        path = folder / "queue"
-        self.is_of_earlier_run = path.is_file()
-        if not self.is_of_earlier_run:
-            write_atomically(path, f"persrec-{secrets.token_hex(4)}".encode())
-        self.name = path.read_text().strip()
+        self.folder, self.name = folder, name
+
+    @classmethod
+    def of_earlier_run(cls, folder: Path) -> Self | None:
+        """That of the run before; ``None`` where it ended well."""
+        path = folder / QUEUE
+        return cls(folder, path.read_text().strip()) if path.is_file() else None
+
+    @classmethod
+    def begun(cls, folder: Path) -> Self:
+        """A new one, whose name takes the place of the one before."""
+        queue = cls(folder, f"persrec-{secrets.token_hex(4)}")
+        write_atomically(folder / QUEUE, queue.name.encode())
+        return queue
+
+    @property
+    def has_the_folder(self) -> bool:
+        """Whether no other run began meanwhile, as while this one slept."""
+        with contextlib.suppress(OSError):
+            return (self.folder / QUEUE).read_text().strip() == self.name
+        return False
 
     def states(self) -> dict[str, str] | None:
         """The state of each job that Slurm still knows, by id; ``None`` where Slurm does not answer."""
@@ -185,9 +201,8 @@ class ClusterExecutor:
 
     def prepare(self, cells: Sequence[Cell]) -> None:  # noqa: ARG002 - a node imports what it needs
         """Ends what an earlier run left in the queue."""
-        self._queue = SlurmQueue(self._folder)
-        if self._queue.is_of_earlier_run:
-            self._queue.cancel()
+        end_jobs_of_earlier_run(self._settings.out)
+        self._queue = SlurmQueue.begun(self._folder)
         self._remove(answers=self._anew)
 
     def grouped(self, costs: Sequence[CostOf]) -> list[CostOf | CostsOf]:
@@ -230,6 +245,8 @@ class ClusterExecutor:
         if self._queue is None:
             return
         self._queue.cancel()
+        if not self._queue.has_the_folder:
+            return
         for path in self._taken_in:
             path.unlink(missing_ok=True)
         self._remove(answers=False)
@@ -272,7 +289,8 @@ class ClusterExecutor:
             for start in range(0, len(runnings), MOST_ELEMENTS):
                 part = runnings[start : start + MOST_ELEMENTS]
                 try:
-                    jobs = executor.submit_array([running.allocation for running in part])
+                    with contextlib.redirect_stderr(io.StringIO()):  # it prints what it raises
+                        jobs = executor.submit_array([running.allocation for running in part])
                 except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
                     raise ValueError(f"--executor: slurm: [slurm.{lane}]: {str(error).strip().splitlines()[-1]}") from error
                 for running, submitted in zip(part, jobs, strict=True):
@@ -318,7 +336,7 @@ class ClusterExecutor:
     def _remove(self, *, answers: bool) -> None:
         """Removes what submissions left, and with ``answers`` what jobs answered."""
         for path in list(self._folder.iterdir()):
-            if path.name != "queue" and (answers or path.suffix != ANSWERS):
+            if path.name != QUEUE and (answers or path.suffix != ANSWERS):
                 path.unlink(missing_ok=True)
 
 

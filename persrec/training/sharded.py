@@ -48,12 +48,12 @@ class ShardedKeeper(StateKeeper):
         training.progress.resumes += 1
         return True
 
-    def keep(self, training: Training, *, epoch_ended: bool) -> None:
-        """As `StateKeeper` says; the first process decides whether it is time to."""
-        if self._team.first(float(self.is_due(epoch_ended=epoch_ended))):
-            start = time.monotonic()
-            save_shards(self._folder, training, self._team)
-            self.kept(since=start)
+    def _is_due(self, now: float, *, epoch_ended: bool) -> bool:
+        """As `StateKeeper` says; the first process decides for all."""
+        return bool(self._team.first(float(super()._is_due(now, epoch_ended=epoch_ended))))
+
+    def _save(self, training: Training) -> None:
+        save_shards(self._folder, training, self._team)
 
 
 def save_shards(folder: Path, training: Training, team: Team) -> None:

@@ -200,20 +200,20 @@ class StateKeeper:
         Raises:
             OSError: it cannot be written; the state before is still there.
         """
-        if self.is_due(epoch_ended=epoch_ended):
-            start = self._clock()
-            save_state(self.path, training)
-            self.kept(since=start)
+        start = self._clock()
+        if not self._is_due(start, epoch_ended=epoch_ended):
+            return
+        self._save(training)
+        self._kept_at = self._clock()
+        self._took = self._kept_at - start
 
-    def is_due(self, *, epoch_ended: bool) -> bool:
+    def _is_due(self, now: float, *, epoch_ended: bool) -> bool:
         """Whether it is time to keep the state."""
-        since = self._clock() - self._kept_at
+        since = now - self._kept_at
         return since * MOST_SHARE >= self._took and (epoch_ended or since >= self._every_s)
 
-    def kept(self, *, since: float) -> None:
-        """A state was written, which was begun at ``since``."""
-        self._kept_at = self._clock()
-        self._took = self._kept_at - since
+    def _save(self, training: Training) -> None:
+        save_state(self.path, training)
 
 
 def save_state(path: Path, training: Training) -> None:

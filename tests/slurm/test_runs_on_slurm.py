@@ -122,3 +122,14 @@ def test_a_preempted_job_begins_again_and_ctrl_c_leaves_no_job(place: Path, begi
     assert "ended by SIGINT" in err
     assert cluster.jobs() == []
     assert time.monotonic() - began < 30
+
+
+def test_what_slurm_refuses_is_one_line(place: Path, begin: Begin, cluster: SlurmCluster) -> None:
+    (place / "own.toml").write_text((place / "own.toml").read_text() + '[slurm.quality]\npartition = "none-such"\n')
+    refused = begin("--out", "out", "--executor", "slurm", "--only", "quality", "--select", "backbone=popularity")
+    _, err = refused.communicate(timeout=LONG_S)
+    assert refused.returncode == 2
+    assert "[slurm.quality]: sbatch: error:" in err
+    assert "none-such" in err or "partition" in err
+    assert err.count("\n") == 1
+    assert cluster.jobs() == []

@@ -141,3 +141,22 @@ def test_a_seed_with_two_records_counts_once_by_the_whole_one():
         (one,) = configurations(records)
         assert one.records == (whole,)
         assert one.quality("ndcg@10").seeds == (1,)
+
+
+def test_environments_share_quality_and_counts_and_never_a_timing():
+    here, there = fabricate(cell(seed=1)), fabricate(cell(seed=2))
+    there["cost"]["environment"]["fingerprint"] = "f" * 64
+    there["cost"]["key"] = "another"
+    there["metrics"]["serve_latency_p50_ms"]["value"] = 1e4
+    (one,) = configured([here, there])
+    assert one.machines == ("e" * 64, "f" * 64)
+    assert one.quality("ndcg@10").seeds == (1, 2)
+    assert one.cost("serve_flops").value == here["metrics"]["serve_flops"]["value"]
+    assert one.cost("serve_latency_p50_ms").value is None
+    assert "2 environments" in one.cost("serve_latency_p50_ms").reason
+    of_there = dataclasses.replace(one, machine="f" * 64)
+    assert of_there.cost("serve_latency_p50_ms").value == 1e4
+    assert of_there.quality("ndcg@10").seeds == (1, 2)
+    of_neither = dataclasses.replace(one, machine="0" * 64)
+    assert of_neither.cost("serve_latency_p50_ms").reason == "not timed in this environment"
+    assert of_neither.cost("serve_flops").value == one.cost("serve_flops").value

@@ -10,14 +10,17 @@ from drive_run import FAKE
 from places import order
 
 from benchmarks.cell import Cell
-from benchmarks.grids import load_grid
+from benchmarks.grids import Limits, load_grid
 from benchmarks.grids.cluster import ClusterRequest, LaneRequest
 from benchmarks.isolation import Job
+from benchmarks.keys import Catalogue, cost_shape
+from benchmarks.labels import Labels
 from benchmarks.records import Status
 from benchmarks.run import allocation as node
 from benchmarks.run import slurm
 from benchmarks.run.allocation import Allocation, code_stamp
-from benchmarks.run.jobs import Answer, CostsOf
+from benchmarks.run.jobs import Answer, CostOf, CostsOf, SweepSettings, costs_of
+from benchmarks.run.plan import PlannedCost
 
 CELL = Cell(backbone="hstu", compression="recent", training="none")
 
@@ -160,3 +163,22 @@ def test_a_job_may_take_as_long_as_the_grid_lets_it() -> None:
     assert LaneRequest().minutes_for(float("inf")) == 24 * 60 + 5
     assert LaneRequest(minutes=3000).minutes_for(600) == 3000
     assert ClusterRequest().lane("quality") == LaneRequest()
+
+
+def cost_of(cell: Cell) -> CostOf:
+    planned = PlannedCost(
+        key=cell.compression, cell=cell, shape=cost_shape(cell, Catalogue(items=9)), dataset_digest="d", code={}, anew=(), jobs=(),
+        processes=1, first=0, reason="missing", known=None,
+    )  # fmt: skip
+    return CostOf(planned=planned, kinds=("flops",))
+
+
+def test_costs_that_are_divided_by_each_other_share_an_allocation(tmp_path: Path) -> None:
+    full, tokens, wider = (replace(CELL, **changes) for changes in ({"compression": "full"}, {"compression": "experts"}, {"width": 96}))
+    settings = SweepSettings(
+        out=tmp_path, data_dir=None, cache_dir=None, dataset_file=None, workers=1, limits=Limits(), argv=(), order_seed=1,
+        labels=Labels.of([CELL]), work=FAKE,
+    )  # fmt: skip
+    executor = slurm.ClusterExecutor(settings, ClusterRequest(), places=1, anew=False)
+    groups = executor.grouped([cost_of(cell) for cell in (full, wider, tokens, full)])
+    assert [[cost.planned.cell for cost in costs_of(group)] for group in groups] == [[full, tokens, full], [wider]]

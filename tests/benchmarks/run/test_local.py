@@ -1,0 +1,69 @@
+"""Which processors and GPUs the workers of this machine get."""
+
+import types
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from drive_run import FAKE
+
+from benchmarks import environment
+from benchmarks.cell import Cell
+from benchmarks.grids import Limits
+from benchmarks.isolation import Job
+from benchmarks.labels import Labels
+from benchmarks.run import local
+from benchmarks.run.jobs import CostsOf, QualityOf, SweepSettings, TrainingOf
+from benchmarks.run.plan import Planned
+
+CELL = Cell(backbone="hstu", compression="recent", device="cuda")
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
+    """The jobs that would run, on a machine of 4 processors and 2 GPUs."""
+    jobs: list[Job] = []
+    monkeypatch.setattr(local, "Isolated", lambda job: jobs.append(job) or types.SimpleNamespace(job=job))
+    monkeypatch.setattr(environment, "available_processors", lambda: (0, 1, 2, 3))
+    monkeypatch.setattr(environment, "cuda_device_count", lambda: (2, ""))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return jobs
+
+
+def executor(places: int) -> local.LocalExecutor:
+    settings = SweepSettings(
+        out=Path("out"), data_dir=None, cache_dir=None, dataset_file=None, workers=places, limits=Limits(), argv=(), order_seed=1,
+        labels=Labels.of([CELL]), work=FAKE,
+    )  # fmt: skip
+    return local.LocalExecutor(settings, places=places, threads=1)
+
+
+def planned(cell: Cell) -> Planned:
+    keys = {name: name for name in ("key", "model_key", "quality_key", "cost_key", "dataset_digest")}
+    return Planned(cell=cell, code={"training": "c0de"}, quality_reason="missing", known=None, **keys)
+
+
+def test_each_worker_has_its_own_gpu_and_processor(started: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    for slot in range(3):
+        executor(3).start(QualityOf(planned=planned(CELL)), slot=slot, attempt=1)
+    assert [job.gpu for job in started] == ["0", "1", "0"]
+    assert [job.affinity for job in started] == [(0,), (1,), (2,)]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-a, GPU-b")
+    executor(2).start(QualityOf(planned=planned(CELL)), slot=1, attempt=1)
+    assert started[-1].gpu == "GPU-b"
+
+
+def test_one_worker_sees_every_gpu_and_no_gpu_is_chosen_on_a_cpu(started: list[Job]) -> None:
+    executor(1).start(QualityOf(planned=planned(CELL)), slot=0, attempt=1)
+    executor(2).start(QualityOf(planned=planned(replace(CELL, device="cpu"))), slot=0, attempt=1)
+    assert [job.gpu for job in started] == [None, None]
+
+
+def test_a_training_on_several_processes_has_processors_and_gpus_for_all(started: list[Job]) -> None:
+    executor(2).start(TrainingOf(planned=planned(replace(CELL, world_size=2))), slot=0, attempt=1)
+    assert (started[0].affinity, started[0].gpu) == ((0, 1), None)
+
+
+def test_costs_run_one_by_one(started: list[Job]) -> None:
+    with pytest.raises(TypeError, match="one by one"):
+        executor(2).start(CostsOf(costs=()), slot=0, attempt=1)
