@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.cell import Cell, InvalidMeasurementError
 from benchmarks.measures import COST_KINDS, MEASURES, NOTICEABLE_LOAD, Kind, of_kinds
+from benchmarks.probes.brief import time_briefly
 from benchmarks.probes.control import measure_control
 from benchmarks.probes.flops import count_flops
 from benchmarks.probes.latency import measure_latency
@@ -102,9 +103,12 @@ def measure_cell_quality(payload: Mapping[str, Any], report_phase: ReportPhase) 
 def measure_cost(payload: Mapping[str, Any], report_phase: ReportPhase) -> Answer:
     """What the shape of ``payload["cell"]`` costs, of the kinds of number in ``payload["kinds"]``, with an untrained model.
 
-    Where several processes measure a shape, all but the first are told the ``train_flops`` that it counted.
+    Where several processes measure a shape, all but the first are told the ``train_flops`` that it counted. Timings are taken
+    ``briefly`` where the grid needs none.
     """
     cell = _prepared(payload)
+    if payload.get("briefly"):
+        time_briefly()
     phases = Phases(report=report_phase)
     with phases.phase("load"):
         subject = _subject(payload, cell)
