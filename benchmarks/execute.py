@@ -18,6 +18,7 @@ from benchmarks.measures import COST_KINDS, MEASURES, NOTICEABLE_LOAD, Kind, of_
 from benchmarks.peers.cost import measure_peer_cost
 from benchmarks.peers.quality import measure_peer
 from benchmarks.peers.training import train_peer
+from benchmarks.probes.brief import time_briefly
 from benchmarks.probes.control import measure_control
 from benchmarks.probes.flops import count_flops
 from benchmarks.probes.latency import measure_latency
@@ -120,9 +121,12 @@ def measure_cell_quality(payload: Mapping[str, Any], report_phase: ReportPhase) 
 def measure_cost(payload: Mapping[str, Any], report_phase: ReportPhase) -> Answer:
     """What the shape of ``payload["cell"]`` costs, of the kinds of number in ``payload["kinds"]``, with an untrained model.
 
-    Where several processes measure a shape, all but the first are told the ``train_flops`` that it counted.
+    Where several processes measure a shape, all but the first are told the ``train_flops`` that it counted. Timings are taken
+    ``briefly`` where the grid needs none.
     """
     cell = _prepared(payload)
+    if payload.get("briefly"):
+        time_briefly()
     phases = Phases(report=report_phase)
     if cell.is_peer:
         return _peer_cost(cell, payload, phases)

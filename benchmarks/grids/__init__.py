@@ -89,7 +89,7 @@ class Limits:
     """How far a process may go before it is ended, and how many each timed cost is taken in; no cell's key knows of it.
 
     Seconds may be infinite: no limit. Of one process a timed cost has no interval, and no verdict rests on it. Costs that are not taken
-    ``alone`` are counted as well, and timed badly: for a grid that asks whether things run.
+    ``alone`` are counted as well, and timed briefly and badly: for a grid that asks whether things run.
     """
 
     training_seconds: float = 6 * 3600.0

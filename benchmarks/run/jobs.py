@@ -190,7 +190,8 @@ def _payload(task: TrainingOf | QualityOf | CostOf, settings: SweepSettings) -> 
         "dataset_digest": task.planned.dataset_digest,
     }
     if isinstance(task, CostOf):
-        return payload | {"kinds": list(task.kinds), "train_flops": task.train_flops}
+        briefly = not settings.limits.costs_alone
+        return payload | {"kinds": list(task.kinds), "train_flops": task.train_flops, "briefly": briefly}
     key = task.planned.model_key
     if key is None:
         return payload

@@ -12,7 +12,7 @@ from benchmarks import execute
 from benchmarks.cell import Cell, InvalidMeasurementError
 from benchmarks.keys import cell_of_shape
 from benchmarks.measures import COST_KINDS, CUTOFFS, MEASURES
-from benchmarks.probes import nvml, quality
+from benchmarks.probes import brief, nvml, quality
 from persrec import names
 from persrec.checkpoints import CheckpointError
 from persrec.data.splits import leave_one_out
@@ -222,6 +222,16 @@ def test_the_kinds_of_cost_that_are_asked_for_are_measured_and_no_other(kinds):
     assert {MEASURES[name].kind for name in answer["metrics"]} == set(kinds)
     by_ledger = {"training_cost" if row["phase"] == "train" else "flops" for row in answer["ledger"]}
     assert by_ledger == set(kinds) & {"flops", "training_cost"}
+
+
+def test_a_grid_that_needs_no_timings_times_a_few_calls_of_each_kind():
+    kinds = ["throughput", "latency", "request", "training_cost"]
+    asked = payload(cell_of_shape(CELLS["experts"])) | {"kinds": kinds}
+    counts = [
+        {len(samples) for samples in execute.measure_cost(one, lambda phase: None)["raw"].values()}
+        for one in (asked, asked | {"briefly": True})
+    ]
+    assert counts[0] != counts[1] == {brief.CALLS}
 
 
 @pytest.mark.parametrize("function", [execute.train_model, execute.measure_cell_quality, execute.measure_cost])

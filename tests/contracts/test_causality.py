@@ -192,6 +192,17 @@ def test_the_part_declares_whether_the_backbone_reads_times(backbone):
     assert build(backbone, CASES["3 segments"]()).backbone.reads_times == names.backbones()[backbone].reads_times
 
 
+@pytest.mark.parametrize("kernel", ["segmented", "naive"])
+@torch.no_grad()
+def test_times_change_a_state_where_they_are_read_and_nowhere_else(backbone, kernel):
+    model = build(backbone, CASES["3 alike segments"]())
+    model.use_kernel(kernel)
+    items, times, query_time = random_windows(model.layout)
+    (told, columns), (untold, _) = model.hidden_states(items, times, query_time), model.hidden_states(items)
+    held = items[:, columns] != 0
+    assert torch.equal(told[held], untold[held]) != names.backbones()[backbone].reads_times
+
+
 @pytest.mark.parametrize("kernel", leak.KERNELS)
 def test_the_law_that_a_planted_leak_is_held_against_holds(backbone, kernel):
     assert leak.change_before(leak.small_model(backbone, kernel)) <= leak.TOLERANCE

@@ -1,10 +1,16 @@
-"""What the fork server has at hand for the processes of a sweep."""
+"""What the processes of a sweep are told, and what the fork server has at hand for them."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+
+from benchmarks.cell import Cell
+from benchmarks.grids import Limits
+from benchmarks.run.jobs import CostOf, Work, job
 from persrec.data import load_dataset
 
 # torch takes seconds to import, and reads no data
@@ -26,3 +32,12 @@ def test_a_process_that_reads_prepared_data_imports_nothing_large(tmp_path: Path
     surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run([sys.executable, "-c", READING, str(tmp_path)], env=surroundings, capture_output=True, text=True, check=False)
     assert (done.returncode, set(done.stdout.split()) & {"pandas", "pyarrow", "scipy", "torch"}) == (0, set()), done.stderr
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_cost_that_is_not_taken_alone_is_timed_briefly(tmp_path: Path, alone: bool) -> None:
+    planned = SimpleNamespace(key="k", cell=Cell(backbone="hstu", compression="full"), dataset_digest="d")
+    settings = SimpleNamespace(
+        work=Work(), out=tmp_path, limits=Limits(costs_alone=alone), data_dir=None, cache_dir=None, dataset_file=None
+    )
+    assert job(CostOf(planned=planned, kinds=()), settings, affinity=(), attempt=1).payload["briefly"] is not alone
