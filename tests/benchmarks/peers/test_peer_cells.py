@@ -159,7 +159,15 @@ def test_it_is_no_reference_of_ours_and_stands_on_no_frontier_of_ours() -> None:
         drawn = frontier(among, cost=cost, metric="ndcg@10")
         assert peer not in [standing.configuration for standing in drawn.standings]
         assert [why for one, why in drawn.excluded if one is peer] == ["a peer: the frontier is that of our configurations"]
-    assert all(peer not in above.below and above.best is not peer for above in floors_above(among, "ndcg@10"))
+
+
+def test_a_peer_below_a_floor_is_no_model_of_ours_below_it() -> None:
+    floor = Cell(backbone="popularity", compression="none", training="none", dataset_size="tiny")
+    poor = fabricate(HSTU)
+    poor["metrics"]["ndcg@10"] |= {"value": 0.0, "low": 0.0, "high": 0.0}
+    among = those(record_of(poor), record(FULL), record(floor))
+    assert of("rectools-hstu", among).quality("ndcg@10").value == 0.0
+    assert floors_above(among, "ndcg@10") == []
 
 
 def test_a_comparison_of_checkouts_times_no_peer() -> None:
