@@ -40,7 +40,7 @@ FULL = Cell(backbone="hstu", compression="full", serving="recompute", history=3,
         ({"decays": True}, "decays: True with the peer"),
         ({"counts": "all"}, "counts: 'all' with the peer"),
         ({"compression": "full"}, "compression: 'full' with the peer 'rectools-hstu'; expected 'peer'"),
-        ({"backbone": "hstu"}, "peer: unknown 'hstu'.*; known: rectools-sasrec, rectools-hstu"),
+        ({"backbone": "hstu"}, "compression: 'peer' with backbone 'hstu'; expected one of the peers rectools-sasrec, rectools-hstu"),
         ({"backbone": "rectools-sasrec"}, "time_bias: True with the peer 'rectools-sasrec'"),
     ],
 )
@@ -65,6 +65,14 @@ def test_a_mistyped_peer_names_the_nearest() -> None:
     with pytest.raises(ValueError, match="did you mean 'rectools-hstu'"):
         check_parts(Cell(backbone="rectool-hstu", compression="full"))
     check_parts(HSTU)
+
+
+def test_a_peer_that_is_not_declared_can_be_read_of_a_record_and_not_be_run() -> None:
+    strange = dataclasses.replace(HSTU, backbone="other-hstu")
+    assert Cell.from_dict(strange.to_dict()) == strange
+    assert Labels.of([strange])(strange) == "other-hstu · peer"
+    with pytest.raises(ValueError, match="peer: unknown 'other-hstu'.*; known: rectools-sasrec, rectools-hstu"):
+        check_parts(strange)
 
 
 def test_of_cost_alone_the_recipe_says_nothing() -> None:
