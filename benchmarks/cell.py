@@ -361,9 +361,9 @@ def check_parts(cell: Cell) -> None:
     Raises:
         ValueError: a name is unknown; the message names the nearest and lists the known.
     """
-    if cell.backbone not in (*names.floors(), *PEERS):
-        known: dict[str, names.Part] = {**names.backbones(), **names.floors(), **PEERS}
-        names.find(known, cell.backbone)
+    known: dict[str, names.Part] = {**PEERS} if cell.is_peer else {**names.backbones(), **names.floors(), **PEERS}
+    names.find(known, cell.backbone)
+    if not cell.is_peer and cell.backbone not in names.floors():
         names.find(names.compressions(), cell.compression)
 
 

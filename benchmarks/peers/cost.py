@@ -42,7 +42,8 @@ def measure_peer_cost(cell: Cell, items: int, *, cache_dir: str | None) -> tuple
             percentiles("request_latency", seconds["request"]) | {"requests_per_second": rate(seconds["batch"], cell.batch_size)}
         ),
     }
-    return metrics, seconds
+    raw = {"latency/serve_request_seconds": seconds["serve"], "request/request_seconds": seconds["request"]}
+    return metrics, raw | {"request/request_batch_seconds": seconds["batch"]}
 
 
 def _counted(parameters: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from persrec.names import Part, find
+from persrec.names import Part, backbones, floors
 
 PEER = "peer"  # what a peer's cell says of its compression
 RECTOOLS = "0.19.0"
@@ -64,6 +64,8 @@ _RECIPE: Mapping[str, Any] = MappingProxyType(
 def check_peer(settings: Mapping[str, Any]) -> None:
     """Refuses settings of a cell that a peer does not have, so that its key says nothing that is not so.
 
+    The name of a peer that is not declared here is taken, so that a record of it can be read.
+
     Args:
         settings: all of a cell whose backbone or compression is a peer's. Of cost alone (``training`` none) the recipe says nothing.
 
@@ -73,9 +75,11 @@ def check_peer(settings: Mapping[str, Any]) -> None:
     backbone, compression = settings["backbone"], settings["compression"]
     if compression != PEER:
         raise ValueError(f"compression: {compression!r} with the peer {backbone!r}; expected {PEER!r}")
-    part = find(PEERS, backbone)
+    if backbone in (*backbones(), *floors()):
+        raise ValueError(f"compression: {PEER!r} with backbone {backbone!r}; expected one of the peers {', '.join(PEERS)}")
+    part = PEERS.get(backbone)
     wanted = dict(_SHAPE) if settings["training"] == "none" else {**_SHAPE, **_RECIPE}
-    if not part.reads_times:
+    if part is not None and not part.reads_times:
         wanted["time_bias"] = False
     for name, value in wanted.items():
         if settings[name] != value:

@@ -14,6 +14,8 @@ from benchmarks.peers.exchange import ANSWER, Arrays, PeerTask, read_answer
 WORKER = "benchmarks.peers.worker"
 PROJECT = Path(__file__).resolve().parents[2]
 PACKAGES = ("benchmarks", "persrec")  # of which the worker takes what needs torch and numpy alone
+# errors of a worker that are raised as they are, since another try would end no better; any other may be bad luck
+SAME = {kind.__name__: kind for kind in (MemoryError, FloatingPointError, TypeError, ValueError)}
 
 
 def run_task(
@@ -29,8 +31,8 @@ def run_task(
         say: told each line that the worker says meanwhile.
 
     Raises:
-        MemoryError: the worker ran out of memory.
-        RuntimeError: it ended without an answer; the message is its own, where it has one.
+        MemoryError: the worker ran out of memory; as the other kinds of `SAME`.
+        RuntimeError: it failed otherwise, or ended without an answer; the message is its own, where it has one.
     """
     task.write(folder, arrays)
     process = subprocess.Popen(
@@ -50,7 +52,7 @@ def run_task(
             if error is None:
                 say(said)
     if error is not None:
-        raise (MemoryError if error["type"] == "MemoryError" else RuntimeError)(f"peers: {error['type']}: {error['message']}")
+        raise SAME.get(error["type"], RuntimeError)(f"peers: {error['type']}: {error['message']}")
     if process.returncode or not (folder / ANSWER).is_file():
         raise RuntimeError(f"peers: the worker ended with exit code {process.returncode} and without an answer")
     return read_answer(folder)

@@ -52,8 +52,12 @@ def train_peer(
 
     Raises:
         PeerEnvironmentError: there is no such environment.
+        ValueError: nobody can be evaluated, or trained on.
     """
     python = interpreter(cache_dir)
+    data.check_evaluated()
+    if not (data.train_ends > 1).any():
+        raise ValueError("data: no user has two events to train on, so a peer has no target to learn; expected some")
     exchanged = folder / EXCHANGE
     shutil.rmtree(exchanged, ignore_errors=True)
     exchanged.mkdir(parents=True)

@@ -95,9 +95,9 @@ class Watch:
         if not math.isfinite(figure):
             self._ended, trainer.should_stop = "diverged", True
             return
-        loss = trainer.callback_metrics.get("train_loss")
+        loss = float(trainer.callback_metrics.get("train_loss", math.nan))
         report = {
-            "epoch": epoch, "loss": None if loss is None else float(loss), "validation": figure, "seconds": seconds,
+            "epoch": epoch, "loss": loss if math.isfinite(loss) else None, "validation": figure, "seconds": seconds,
             "padding_share": self._padding, "steps": int(trainer.global_step), "learning_rate": self._task.learning_rate,
         }  # fmt: skip
         self._curve.append(report)

@@ -71,7 +71,7 @@ _VARIANTS: Mapping[str, tuple[str, str, str, str, str]] = MappingProxyType(
         CONTROL: ("P", "✚", "#8e3b87", "#de8fd6", "the experts' layout without a token: the history is hidden"),
         COUNTS_ONLY: ("8", "\N{BLACK SMALL SQUARE}", "#6d28a8", "#c08bf0", "no token, and the counts of the history's items"),
         FULL_CACHED: ("D", "◆", "#c3420d", "#ff8e58", "full attention, the history's keys and values kept"),
-        PEER: ("H", "\N{BLACK HEXAGON}", "#3b3f44", "#c9ced4", "a peer: another library's model, trained by its own code"),
+        PEER: ("H", "\N{HORIZONTAL BLACK HEXAGON}", "#3b3f44", "#c9ced4", "a peer: another library's model, trained by its own code"),
         FLOOR: ("d", "♦", "#5c6670", "#a0aab4", "a baseline that learns nothing"),
     }
 )

@@ -40,7 +40,7 @@ FULL = Cell(backbone="hstu", compression="full", serving="recompute", history=3,
         ({"decays": True}, "decays: True with the peer"),
         ({"counts": "all"}, "counts: 'all' with the peer"),
         ({"compression": "full"}, "compression: 'full' with the peer 'rectools-hstu'; expected 'peer'"),
-        ({"backbone": "hstu"}, "peer: unknown 'hstu'.*; known: rectools-sasrec, rectools-hstu"),
+        ({"backbone": "hstu"}, "compression: 'peer' with backbone 'hstu'; expected one of the peers rectools-sasrec, rectools-hstu"),
         ({"backbone": "rectools-sasrec"}, "time_bias: True with the peer 'rectools-sasrec'"),
     ],
 )
@@ -65,6 +65,14 @@ def test_a_mistyped_peer_names_the_nearest() -> None:
     with pytest.raises(ValueError, match="did you mean 'rectools-hstu'"):
         check_parts(Cell(backbone="rectool-hstu", compression="full"))
     check_parts(HSTU)
+
+
+def test_a_peer_that_is_not_declared_can_be_read_of_a_record_and_not_be_run() -> None:
+    strange = dataclasses.replace(HSTU, backbone="other-hstu")
+    assert Cell.from_dict(strange.to_dict()) == strange
+    assert Labels.of([strange])(strange) == "other-hstu · peer"
+    with pytest.raises(ValueError, match="peer: unknown 'other-hstu'.*; known: rectools-sasrec, rectools-hstu"):
+        check_parts(strange)
 
 
 def test_of_cost_alone_the_recipe_says_nothing() -> None:
@@ -159,7 +167,15 @@ def test_it_is_no_reference_of_ours_and_stands_on_no_frontier_of_ours() -> None:
         drawn = frontier(among, cost=cost, metric="ndcg@10")
         assert peer not in [standing.configuration for standing in drawn.standings]
         assert [why for one, why in drawn.excluded if one is peer] == ["a peer: the frontier is that of our configurations"]
-    assert all(peer not in above.below and above.best is not peer for above in floors_above(among, "ndcg@10"))
+
+
+def test_a_peer_below_a_floor_is_no_model_of_ours_below_it() -> None:
+    floor = Cell(backbone="popularity", compression="none", training="none", dataset_size="tiny")
+    poor = fabricate(HSTU)
+    poor["metrics"]["ndcg@10"] |= {"value": 0.0, "low": 0.0, "high": 0.0}
+    among = those(record_of(poor), record(FULL), record(floor))
+    assert of("rectools-hstu", among).quality("ndcg@10").value == 0.0
+    assert floors_above(among, "ndcg@10") == []
 
 
 def test_a_comparison_of_checkouts_times_no_peer() -> None:

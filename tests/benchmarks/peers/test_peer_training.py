@@ -93,6 +93,7 @@ def test_divergence_goes_back_to_the_best_epoch_and_at_once_is_a_failure(
     [
         ('echo \'{"error": {"type": "MemoryError", "message": "no room"}}\'; exit 1', MemoryError, "peers: MemoryError: no room"),
         ('echo \'{"error": {"type": "KeyError", "message": "a name"}}\'; exit 1', RuntimeError, "peers: KeyError: a name"),
+        ('echo \'{"error": {"type": "FloatingPointError", "message": "diverged"}}\'; exit 1', FloatingPointError, "diverged"),
         ("exit 7", RuntimeError, "exit code 7 and without an answer"),
         ("exit 0", RuntimeError, "exit code 0 and without an answer"),
     ],
@@ -163,3 +164,12 @@ def test_windows_hold_the_last_known_items_and_the_times_beside_them(data: st.Da
         first = kept[0][1] if kept else 100 * row + 99
         assert found.items[row].tolist() == [0] * padding + [item for item, _ in kept]
         assert found.times[row].tolist() == [first] * padding + [time for _, time in kept] + [100 * row + 99]
+
+
+def test_data_with_nothing_to_train_on_are_refused(in_process: Path, tmp_path: Path) -> None:
+    short = log()
+    rows = np.concatenate([np.arange(start, start + 3) for start in short.offsets[:-1]])
+    few = dataclasses.replace(short, offsets=3 * np.arange(len(short.offsets)), items=short.items[rows], times=short.times[rows])
+    with pytest.raises(ValueError, match="no user has two events to train on"):
+        train_peer(SASREC, leave_one_out(few), tmp_path / "model", cache_dir=str(in_process), report=[].append)
+    assert not (tmp_path / "model").exists()
