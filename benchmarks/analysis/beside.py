@@ -19,7 +19,7 @@ NO_CURVE = "the records hold no seconds of epochs"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Beside:
+class PeerBeside:
     """A peer, and full attention of ours that stands beside it, if any.
 
     Attributes:
@@ -44,7 +44,7 @@ class Beside:
         return None if not self.peer_seconds or self.our_seconds is None else self.our_seconds / self.peer_seconds
 
 
-def beside(among: Sequence[Configuration]) -> list[Beside]:
+def beside(among: Sequence[Configuration]) -> list[PeerBeside]:
     """Each trained peer with a quality beside ours."""
     return [_beside(one, among) for one in among if one.is_peer and _models(one)]
 
@@ -63,12 +63,12 @@ def counterpart(peer: Configuration, among: Iterable[Configuration]) -> Configur
     )  # fmt: skip
 
 
-def _beside(peer: Configuration, among: Sequence[Configuration]) -> Beside:
+def _beside(peer: Configuration, among: Sequence[Configuration]) -> PeerBeside:
     ours, models = counterpart(peer, among), _models(peer)
     best = _mean([model.best_validation for model in models])
     theirs = _mean([seconds_to(model, model.best_validation) for model in models])
     if ours is None:
-        return Beside(peer=peer, ours=None, best_validation=best, peer_seconds=theirs, our_seconds=None, reason=NO_COUNTERPART)
+        return PeerBeside(peer=peer, ours=None, best_validation=best, peer_seconds=theirs, our_seconds=None, reason=NO_COUNTERPART)
     seconds, reason = None, ""
     if len({_machine(record) for one in (peer, ours) for record in one.measured}) > 1:
         reason = OTHER_MACHINE
@@ -77,7 +77,7 @@ def _beside(peer: Configuration, among: Sequence[Configuration]) -> Beside:
     else:
         seconds = _mean([seconds_to(model, best) for model in _models(ours)])
         reason = NOT_REACHED if seconds is None else ""
-    return Beside(peer=peer, ours=ours, best_validation=best, peer_seconds=theirs, our_seconds=seconds, reason=reason)
+    return PeerBeside(peer=peer, ours=ours, best_validation=best, peer_seconds=theirs, our_seconds=seconds, reason=reason)
 
 
 def seconds_to(model: TrainedModel, level: float | None) -> float | None:

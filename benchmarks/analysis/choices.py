@@ -49,7 +49,7 @@ class Standstill(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Beside:
+class Held:
     """A configuration beside full attention: ``alike`` is served the same way, ``anew`` recomputes the window at each request.
 
     ``kept`` is the share of the quality of full attention. A share of cost is None where either side was not measured; ``time`` has a
@@ -91,12 +91,12 @@ class Choice:
     """
 
     roles: tuple[Role, ...]
-    beside: Beside
+    beside: Held
     unequal: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Answer:
+class RunAnswer:
     """The choices, or the reason why there are none; ``full`` is what they are held against.
 
     ``by_validation`` tells that the choices were made on validation; of older records without such figures they are made on test.
@@ -109,32 +109,32 @@ class Answer:
     standstill: Standstill | None = None
     worths: tuple[Worth, ...] = ()
     above: AboveModels | None = None
-    costs: tuple[Beside, ...] = ()
+    costs: tuple[Held, ...] = ()
 
 
-def answer(among: Sequence[Configuration]) -> Answer:
+def answer(among: Sequence[Configuration]) -> RunAnswer:
     """The answer of a group of peers: configurations of the same data, device and number format, experiments left out."""
     measured = [one for one in among if one.measured]
     if not measured:
-        return Answer(standstill=Standstill.NOTHING_MEASURED)
+        return RunAnswer(standstill=Standstill.NOTHING_MEASURED)
     trained = [one for one in measured if one.trained and one.quality(_METRIC).value is not None]
     if not trained:
         costs = cost_answer(measured)
         floors = any(one.is_floor for one in measured)
-        return Answer(standstill=Standstill.NOTHING_TRAINED if floors and not costs else Standstill.COSTS_ALONE, costs=costs)
+        return RunAnswer(standstill=Standstill.NOTHING_TRAINED if floors and not costs else Standstill.COSTS_ALONE, costs=costs)
     above = next((floor for floor in floors_above(among, _METRIC) if floor.beats_all), None)
     if above is not None:
-        return Answer(standstill=Standstill.FLOOR_ABOVE, above=above)
+        return RunAnswer(standstill=Standstill.FLOOR_ABOVE, above=above)
     known = worths(among, _METRIC)
     if known and all(worth.nothing for worth in known):
-        return Answer(standstill=Standstill.WORTH_NOTHING, worths=tuple(known))
+        return RunAnswer(standstill=Standstill.WORTH_NOTHING, worths=tuple(known))
     useless = {worth.backbone for worth in known if worth.nothing}
     return _chosen([one for one in trained if one.cell.backbone not in useless], among)
 
 
-def cost_answer(among: Sequence[Configuration]) -> tuple[Beside, ...]:
+def cost_answer(among: Sequence[Configuration]) -> tuple[Held, ...]:
     """What a request costs at the longest window of each backbone where full attention was measured too; the most tokens stand for all."""
-    by_backbone: dict[str, list[Beside]] = {}
+    by_backbone: dict[str, list[Held]] = {}
     for one in among:
         references = find_references(one, among) if one.is_tokens else None
         if references is not None and (references.full_alike is not None or references.full is not None):
@@ -144,15 +144,15 @@ def cost_answer(among: Sequence[Configuration]) -> tuple[Beside, ...]:
     return tuple(max(found, key=_longest_with_most_tokens) for _, found in sorted(by_backbone.items()))
 
 
-def _longest_with_most_tokens(beside: Beside) -> tuple[int, int, int, str]:
+def _longest_with_most_tokens(beside: Held) -> tuple[int, int, int, str]:
     one = beside.configuration
     return one.window, one.cell.tokens, -one.cell.segments, one.key
 
 
-def _chosen(trained: Sequence[Configuration], among: Sequence[Configuration]) -> Answer:
+def _chosen(trained: Sequence[Configuration], among: Sequence[Configuration]) -> RunAnswer:
     compressed = [one for one in trained if _is_candidate(one)]
     if not compressed:
-        return Answer(standstill=Standstill.NOTHING_COMPRESSED)
+        return RunAnswer(standstill=Standstill.NOTHING_COMPRESSED)
     compressed = [one for one in compressed if not not_converged(one)] or compressed
     figures = {one.key: _figure(one, among) for one in trained}
     by_validation = None not in [figures[one.key] for one in compressed]
@@ -161,7 +161,7 @@ def _chosen(trained: Sequence[Configuration], among: Sequence[Configuration]) ->
     whole = [one for one in trained if one.cell.compression == "full" and not one.changed]
     full = best_on_validation([one for one in whole if not not_converged(one)] or whole)
     if full is None:
-        return Answer(standstill=Standstill.NO_FULL, by_validation=by_validation)
+        return RunAnswer(standstill=Standstill.NO_FULL, by_validation=by_validation)
     served = {other.cell.serving: other for other in among if _but_serving(other) == _but_serving(full)}
     held = [_held(one, full, served) for one in compressed]
     level = {key: figure or 0.0 for key, figure in figures.items()}
@@ -170,7 +170,7 @@ def _chosen(trained: Sequence[Configuration], among: Sequence[Configuration]) ->
         beside = _for_role(role, held, level, full)
         one, roles = beside.configuration, choices[beside.configuration.key].roles if beside.configuration.key in choices else ()
         choices[one.key] = Choice(roles=(*roles, role), beside=beside, unequal=unequal(one, full))
-    return Answer(choices=tuple(choices.values()), full=full, by_validation=by_validation)
+    return RunAnswer(choices=tuple(choices.values()), full=full, by_validation=by_validation)
 
 
 def _is_candidate(one: Configuration) -> bool:
@@ -184,7 +184,7 @@ def _figure(one: Configuration, among: Sequence[Configuration]) -> float | None:
     return figure if own is None else own_validation(own)
 
 
-def _held(one: Configuration, full: Configuration, served: Mapping[str, Configuration]) -> Beside:
+def _held(one: Configuration, full: Configuration, served: Mapping[str, Configuration]) -> Held:
     kept = retention(one.quality(_METRIC), full.quality(_METRIC), of="full attention's")
     return _beside(one, served.get(one.cell.serving), served.get("recompute"), kept)
 
@@ -193,22 +193,22 @@ def _but_serving(one: Configuration) -> tuple[object, ...]:
     return one.dataset_digest, *(getattr(one.cell, name) for name in _BUT_SERVING)
 
 
-def _beside(one: Configuration, alike: Configuration | None, anew: Configuration | None, kept: Estimate) -> Beside:
+def _beside(one: Configuration, alike: Configuration | None, anew: Configuration | None, kept: Estimate) -> Held:
     absent = Estimate(value=None, reason="no full attention served the same way")
-    return Beside(configuration=one, alike=alike, anew=anew, kept=kept, time=absent if alike is None else timed_share(_TIME, one, alike))
+    return Held(configuration=one, alike=alike, anew=anew, kept=kept, time=absent if alike is None else timed_share(_TIME, one, alike))
 
 
-def _for_role(role: Role, held: Sequence[Beside], level: Mapping[str, float], full: Configuration) -> Beside:
+def _for_role(role: Role, held: Sequence[Held], level: Mapping[str, float], full: Configuration) -> Held:
     """Balanced has the least product of its shares of cost, smallest the fewest bytes, best the highest quality on validation."""
     burdens = dict(zip((beside.configuration.key for beside in held), _burdens(held), strict=True))
 
-    def lightest(beside: Beside) -> tuple[float, ...]:
+    def lightest(beside: Held) -> tuple[float, ...]:
         return burdens[beside.configuration.key], -level[beside.configuration.key]
 
-    def fewest_bytes(beside: Beside) -> tuple[float, ...]:
+    def fewest_bytes(beside: Held) -> tuple[float, ...]:
         return _bytes_of(beside.configuration), *lightest(beside)
 
-    def highest(beside: Beside) -> tuple[float, ...]:
+    def highest(beside: Held) -> tuple[float, ...]:
         return -level[beside.configuration.key], burdens[beside.configuration.key]
 
     order = {Role.BALANCED: lightest, Role.SMALLEST: fewest_bytes, Role.BEST: highest}[role]
@@ -218,7 +218,7 @@ def _for_role(role: Role, held: Sequence[Beside], level: Mapping[str, float], fu
     return min(fit, key=lambda beside: (order(beside), beside.configuration.key))
 
 
-def _burdens(held: Sequence[Beside]) -> list[float]:
+def _burdens(held: Sequence[Held]) -> list[float]:
     """The geometric mean of the shares of cost that are known of every candidate; 1 where none is."""
     columns = [column for column in zip(*(beside.shares for beside in held), strict=True) if None not in column]
     return [math.prod(shares) ** (1 / len(columns)) for shares in zip(*columns, strict=True)] if columns else [1.0] * len(held)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from benchmarks import text
 from benchmarks.analysis.amortise import flops_price
-from benchmarks.analysis.choices import Answer, Beside, Choice, Role, Standstill, answer
+from benchmarks.analysis.choices import Choice, Held, Role, RunAnswer, Standstill, answer
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import with_interval
 from benchmarks.analysis.frontier import Frontier
@@ -78,7 +78,7 @@ def answer_of(peers: Peers, frontiers: Frontiers, *, picture: bool = False) -> A
     )
 
 
-def _lead(found: Answer, names: Names) -> str:
+def _lead(found: RunAnswer, names: Names) -> str:
     if found.standstill is Standstill.WORTH_NOTHING:
         worth = found.worths[0]
         pair = f"{_value(worth.full)} with it and {_value(worth.no_token)} without"
@@ -118,7 +118,7 @@ def _card(choice: Choice, names: Names, chance: str) -> Card:
     )
 
 
-def _costs_in_words(beside: Beside) -> list[str]:
+def _costs_in_words(beside: Held) -> list[str]:
     """What a request costs of full attention served the same way, and what is kept of a user beside it."""
     one, alike = beside.configuration, beside.alike
     shares = [f"{_percent(beside.compute)} of the compute"] if beside.compute is not None else []
@@ -154,7 +154,7 @@ def _how_sure(choice: Choice, chance: str) -> str:
     return " ".join(said)
 
 
-def _cost_card(beside: Beside, names: Names) -> Card:
+def _cost_card(beside: Held, names: Names) -> Card:
     one = beside.configuration
     shares = [f"{_percent(beside.compute_anew)} of the compute"] if beside.compute_anew is not None else []
     time = one.cost("serve_time_over_full").value

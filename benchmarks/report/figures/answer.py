@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks import text
-from benchmarks.analysis.choices import Answer
+from benchmarks.analysis.choices import RunAnswer
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.analysis.estimates import Estimate, retention, with_interval
 from benchmarks.analysis.frontier import Frontier
@@ -19,7 +19,7 @@ _RING = 13.0
 
 
 def answer_figure(
-    answer: Answer, frontier: Frontier, names: Names, *, roles: Mapping[str, str], key: str, where: str, png: bool
+    answer: RunAnswer, frontier: Frontier, names: Names, *, roles: Mapping[str, str], key: str, where: str, png: bool
 ) -> Drawing | None:
     """Quality kept, as a share of full attention's where there is one, against FLOPs per request; ``None`` where nothing stands on it."""
     points = [(s.configuration, s.cost, _kept(s.configuration, answer.full, frontier.metric)) for s in frontier.standings]

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from benchmarks import text
-from benchmarks.analysis.beside import Beside, beside
+from benchmarks.analysis.beside import PeerBeside, beside
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import Estimate, difference
 from benchmarks.report import tabular
@@ -36,7 +36,7 @@ def beside_table(among: Sequence[Configuration], names: Names, *, key: str) -> T
     return Table(key=key, caption="Peers beside full attention of ours", columns=headings, rows=tuple(rows)) if rows else None
 
 
-def _row(one: Beside, names: Names) -> Row:
+def _row(one: PeerBeside, names: Names) -> Row:
     peer, ours = one.peer, one.ours
     entries = [Entry(text=names(peer), family=family(peer).key)]
     entries.append(
