@@ -131,13 +131,10 @@ def _costs_in_words(beside: Beside) -> list[str]:
 
 
 def _chance(choice: Choice, frontiers: Frontiers) -> str:
-    """How often nothing smaller, or for the other roles nothing that computes less, ranks as well when users are drawn anew."""
-    smallest = choice.roles == (Role.SMALLEST,)
-    standings = frontiers["cache_bytes" if smallest else "serve_flops"][_METRIC].standings
-    known = {standing.configuration.key: standing.probability for standing in standings}
-    chance = known.get(choice.beside.configuration.key)
-    less = "stores less" if smallest else "takes less compute"
-    return "" if chance is None else f"In {text.percent(chance)} of the draws of users nothing that {less} ranks as well."
+    """How often it is on the frontier of compute when users are drawn anew; nothing of what was chosen by its bytes alone."""
+    standings = frontiers["serve_flops"][_METRIC].standings if choice.roles != (Role.SMALLEST,) else ()
+    chance = next((standing.probability for standing in standings if standing.configuration is choice.beside.configuration), None)
+    return "" if chance is None else f"It is on the frontier of compute in {text.percent(chance)} of the draws of users."
 
 
 def _how_sure(choice: Choice, chance: str) -> str:

@@ -37,15 +37,15 @@ class Shown:
     roles: Mapping[str, str]
 
 
-def compact(groups: Sequence[Shown], kinds: Sequence[Family], *, cells: str) -> Markup:
-    """The table as JSON that may stand in a page.
+def compact(groups: Sequence[Shown], kinds: Sequence[Family], *, cells: str) -> dict[str, Any]:
+    """The table, for `embedded`.
 
     Args:
         groups: what is shown.
         kinds: the families, in their order.
         cells: the way from the page to the folder of the records, with a slash at its end; empty where there is none to show.
     """
-    table = {
+    return {
         "groups": [group.peers.title for group in groups],
         "families": [{"key": kind.key, "name": kind.name, "glyph": kind.glyph, "marker": kind.marker} for kind in kinds],
         "costs": dict(COST_NAMES),
@@ -55,7 +55,6 @@ def compact(groups: Sequence[Shown], kinds: Sequence[Family], *, cells: str) -> 
         "cells": cells,
         "columns": _columns(groups, {kind.key: place for place, kind in enumerate(kinds)}),
     }
-    return embedded(table)
 
 
 def embedded(value: Any) -> Markup:

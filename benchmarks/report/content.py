@@ -1,6 +1,6 @@
 """The report's content: what is shown in which order, before it is written as a page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.analysis.configurations import QUALITY_METRICS, configurations
@@ -35,6 +35,13 @@ class Report:
     ranked: tuple[Table, ...]
     shown: tuple[Shown, ...]
     pictures: tuple[Drawing, ...]
+
+    def tables(self) -> Iterator[Table]:
+        """Every table of the page, those below figures among them."""
+        yield from (part.drawing.table for part in self.answers if part.drawing)
+        for group in (group for one in self.sections for group in one.groups):
+            yield from (drawing.table for drawing in group.drawings)
+            yield from (*group.tables, *group.folded)
 
 
 def report_of(

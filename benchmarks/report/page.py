@@ -110,11 +110,14 @@ def render_page(report: "Report", *, digest: str, cells: str = "") -> str:
 
     from benchmarks.report.compact import compact, embedded  # noqa: PLC0415
     from benchmarks.report.figures.canvas import themes  # noqa: PLC0415
+    from benchmarks.report.packing import Packing  # noqa: PLC0415
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["embedded"] = embedded
+    table = compact(report.shown, report.families, cells=cells)
+    packing = Packing.of(report.tables(), table["columns"].get("label", ()))
+    environment.filters["packed"] = lambda of: embedded(packing.rows(of))
     script = '"use strict";\n{\n' + "".join((TEMPLATES / name).read_text() for name in SCRIPTS) + "}\n"
     light, dark = themes(report.families)
     return environment.get_template("report.html").render(
@@ -124,7 +127,7 @@ def render_page(report: "Report", *, digest: str, cells: str = "") -> str:
         light=light,
         dark=dark,
         glyphs={kind.key: kind.glyph for kind in report.families},
-        compact=compact(report.shown, report.families, cells=cells),
+        compact=embedded(table | {"words": packing.words}),
         script=markupsafe.Markup(script),  # noqa: S704 - our own files; their hash in the page's policy is of this very text
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )

@@ -1,9 +1,7 @@
 """Tables as the report holds them: what stands in a cell, what it sorts by, and the same as Markdown."""
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
@@ -83,25 +81,15 @@ class Table:
         return self.rows if len(self.rows) <= self.static + _A_FEW_MORE else self.rows[: self.static]
 
     @property
-    def packed(self) -> list[list[Any]]:
-        """The other rows as scripts read them: family, backbone, then each entry's text, or its fields where it has more than a text."""
-        if self.drawn is not None:
-            return []
-        return [[row.family, row.backbone, *map(_packed, row.entries)] for row in self.rows[len(self.shown) :]]
+    def rest(self) -> tuple[Row, ...]:
+        """The rows that scripts draw from the table itself; none where it is drawn from the compact one."""
+        return self.rows[len(self.shown) :] if self.drawn is None else ()
 
     @property
     def legend(self) -> tuple[str, ...]:
         """What the marks mean that stand in it."""
         texts = [self.caption, *(text for row in self.rows for entry in row.entries for text in (entry.text, entry.detail))]
         return tuple(f"{mark} {meaning}" for mark, meaning in MEANINGS.items() if any(mark in text for text in texts))
-
-
-def _packed(entry: Entry) -> str | list[Any]:
-    order = None if entry.order is None or not math.isfinite(entry.order) else float(f"{entry.order:.9g}")
-    fields = [entry.text, order, entry.detail, entry.tone, entry.family, entry.folded]
-    while len(fields) > 1 and not fields[-1] and fields[-1] != 0:
-        fields.pop()
-    return entry.text if len(fields) == 1 else fields
 
 
 def columns(*names: str, numeric: Iterable[str] = (), explanations: dict[str, str] | None = None) -> tuple[Column, ...]:

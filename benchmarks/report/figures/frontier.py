@@ -19,6 +19,7 @@ from benchmarks.report.names import COST_NAMES, METRIC_NAMES, Names, backbone_na
 from benchmarks.report.tabular import Entry, Table
 
 _COLUMNS = 2
+_CROWD = 200  # points of a panel
 _NEAR = 0.05  # the chance to be on the frontier from which a configuration has a row below the figure
 
 
@@ -130,9 +131,10 @@ def _label(
     roles: Mapping[str, str],
 ) -> None:
     """Names the points of the panel's frontier; of too many to be read those on the frontier of all; those that were chosen always."""
-    marks = axes.boxes_of(axis, [(scale.place(s.cost), _value(s), *_bounds(s.quality)) for s in standings])
-    marks += axes.notes_of(axis, renderer)
     own = own_frontier(standings)
+    kept_clear = standings if len(standings) <= _CROWD else own  # a crowd covers the panel, and a label stands on it anyway
+    marks = axes.boxes_of(axis, [(scale.place(s.cost), _value(s), *_bounds(s.quality)) for s in kept_clear])
+    marks += axes.notes_of(axis, renderer)
     for line in (own, frontier.winners):
         for (x0, y0), (x1, y1) in itertools.pairwise(_corners(line, scale) if line else []):
             (left, level), (right, upper) = axis.transData.transform([(x0, y0), (x1, y1)])

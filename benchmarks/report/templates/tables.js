@@ -11,12 +11,16 @@ const standing = (element) => ({
   },
 });
 
+/** A text as it is, or by its place in the page's words. */
+const WORDS = [...(COLUMNS.label ?? []), ...(DATA.words ?? [])];
+const word = (text) => (typeof text === "number" ? WORDS[text] : text);
+
 /** A row from its entries: texts, or [text, order, detail, tone, family, folded]. */
 const packed = ([family, backbone, ...entries], headings) => {
-  const fields = entries.map((entry) => (typeof entry === "string" ? [entry] : entry));
+  const fields = entries.map((entry) => (Array.isArray(entry) ? entry.map((field, place) => (place === 1 ? field : word(field))) : [word(entry)]));
   let made = null;
   return {
-    family, backbone,
+    family: word(family), backbone: word(backbone),
     element: () => (made ??= make("tr", {}, ...fields.map((entry, column) => cellOf(entry, headings[column])))),
     order: (column) => fields[column][1] ?? fields[column][0],
   };

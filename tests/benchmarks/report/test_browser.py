@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import re
 
 import browsers
 import pytest
@@ -55,7 +56,10 @@ def evil_records():
 def runs():
     """Runs of every kind that a page must stand; a grid with failures, a disagreeing ledger and a model that had not converged first."""
     statuses = {3: "oom", 14: "crash", 15: "unsupported"}
-    grid = [fabricate(cell, status=statuses.get(place, "ok"), agrees=place != 6) for place, cell in enumerate(grid_cells(histories=(64,)))]
+    grid = [
+        fabricate(cell, status=statuses.get(place, "ok"), agrees=place != 6)
+        for place, cell in enumerate(grid_cells(histories=(64,), seeds=(1, 2)))
+    ]
     grid[17]["model"]["converged"] = False
     one = slim(fabricate(Cell(**HSTU, compression="experts", tokens=4)))
     costs = [
@@ -140,6 +144,21 @@ def test_drawn_rows_say_what_the_page_says_without_scripts(pages, browser):
         said, expected = (shown.page.locator(rows).all_inner_texts() for shown in (drawn, plain))
         assert [" ".join(row.split()) for row in said] == [" ".join(row.split()) for row in expected]
         assert len(said) == len(set(said)) > 20
+
+
+def test_the_rest_of_a_long_table_is_drawn_and_holds_what_was_packed(pages, browser):
+    with browsers.opened(browser, pages["grid"], scripts=False) as plain:
+        assert "scripts draw the rest" in plain.page.locator("#reruns .without-scripts").text_content()
+    with browsers.opened(browser, pages["grid"]) as shown:
+        shown.page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        standing = shown.page.locator("#reruns tbody tr").count()
+        shown.page.locator("#reruns .more").click()
+        rows = shown.page.locator("#reruns tbody tr").all_inner_texts()
+        assert standing < len(rows) == 56
+        commands = [record["provenance"]["rerun"] for record in runs()["grid"]]
+        assert sorted(re.search(r"python -m .*'", row)[0] for row in rows) == sorted(commands)
+        assert {row.split()[0] for row in rows} >= {"\N{BLACK CIRCLE}"}  # a family's glyph, which a row has by its key
+        assert shown.complaints == []
 
 
 def test_a_row_tells_its_numbers_its_record_and_its_command_by_keyboard(pages, browser):
