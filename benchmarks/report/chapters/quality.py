@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from benchmarks.report.compact import Shown
 from benchmarks.report.figures import curves, experiments
+from benchmarks.report.figures.canvas import Drawing
 from benchmarks.report.figures.frontier import frontier_figure
 from benchmarks.report.names import COST_NAMES, families
 from benchmarks.report.peers import Peers
@@ -26,7 +27,9 @@ def frontier_section(shown: Sequence[Shown], *, every_picture: bool) -> Section:
 
 
 def _frontiers(shown: Shown, *, picture: bool, every_picture: bool) -> Group:
-    peers, drawings, absent = shown.peers, [], []
+    peers = shown.peers
+    drawings: list[Drawing] = []
+    absent: list[str] = []
     for cost, by_metric in shown.frontiers.items():
         if any(frontier.standings for frontier in by_metric.values()):
             key = f"frontier-{cost.replace('_', '-')}-{peers.key}"

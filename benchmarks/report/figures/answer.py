@@ -50,7 +50,7 @@ def _draw(points: Sequence[Point], frontier: Frontier, names: Names, roles: Mapp
     scale = axes.CostScale.of(frontier.cost, [cost for _, cost, _ in points])
     figure, [axis] = canvas.new_figure(height=4.6)
     scale.apply(axis, "FLOPs per request, cheaper to the left")
-    axes.quality_limits(axis, [bound for *_, kept in points for bound in _bounds(kept)])
+    axes.quality_limits(axis, [bound for *_, kept in points for bound in axes.bounds_of(kept)])
     if of_full:
         axis.yaxis.set_major_formatter(lambda value, _: text.percent(value, places=0))
     axis.set_title(f"{metric} as a share of full attention's" if of_full else metric)
@@ -59,7 +59,7 @@ def _draw(points: Sequence[Point], frontier: Frontier, names: Names, roles: Mapp
         alike.setdefault((family(point[0]).key, point[0].key in roles), []).append(point)
     for (_, chosen), members in alike.items():
         at = [scale.place(cost) for _, cost, _ in members]
-        lows, highs = zip(*(_bounds(kept) for *_, kept in members), strict=True)
+        lows, highs = zip(*(axes.bounds_of(kept) for *_, kept in members), strict=True)
         colour = family(members[0][0]).colour
         axes.error_bars(axis, at, lows, highs, color=colour, alpha=0.9 if chosen else 0.16, zorder=2)
         marks = [(x, float(kept.value or 0.0), one) for x, (one, _, kept) in zip(at, members, strict=True)]
@@ -71,7 +71,7 @@ def _draw(points: Sequence[Point], frontier: Frontier, names: Names, roles: Mapp
         )
     axes.legend(figure, [one for one, *_ in points], Backbones(order=()))
     renderer = canvas.settle(figure)
-    boxes = axes.boxes_of(axis, [(scale.place(cost), float(kept.value or 0.0), *_bounds(kept)) for _, cost, kept in points])
+    boxes = axes.boxes_of(axis, [(scale.place(cost), float(kept.value or 0.0), *axes.bounds_of(kept)) for _, cost, kept in points])
     labels = [
         (scale.place(cost), float(kept.value or 0.0), f"{roles[one.key]}: {names.brief(one)}")
         for one, cost, kept in points
@@ -93,8 +93,3 @@ def _table(points: Sequence[Point], names: Names, roles: Mapping[str, str], *, k
         for one, cost, kept in points
     )
     return Table(key=key, caption=caption, columns=tabular.columns("chosen as", "configuration", *numeric, numeric=numeric), rows=rows)
-
-
-def _bounds(kept: Estimate) -> tuple[float, float]:
-    value = float(kept.value or 0.0)
-    return (value if kept.low is None else kept.low, value if kept.high is None else kept.high)

@@ -12,6 +12,7 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLoc
 
 from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
+from benchmarks.analysis.estimates import Estimate
 from benchmarks.analysis.trained import not_converged
 from benchmarks.report.figures.canvas import INK, MUTED, PAPER, settle
 from benchmarks.report.figures.placement import READABLE, Box, place, spread
@@ -238,6 +239,12 @@ def notes_of(axis: Any, renderer: Any) -> list[Box]:
     """What the notes already written on a settled axis cover, in display coordinates."""
     extents = [text.get_window_extent(renderer) for text in axis.texts if text.get_text()]
     return [(box.x0, box.y0, box.x1, box.y1) for box in extents]
+
+
+def bounds_of(estimate: Estimate) -> tuple[float, float]:
+    """The ends of an estimate's interval; of one without an interval its value, twice."""
+    value = float(estimate.value or 0.0)
+    return (value if estimate.low is None else estimate.low, value if estimate.high is None else estimate.high)
 
 
 def error_bars(axis: Any, at: Sequence[float], lows: Sequence[float], highs: Sequence[float], **style: Any) -> None:

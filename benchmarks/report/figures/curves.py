@@ -229,8 +229,7 @@ def _quality_panel(
             if not members:
                 continue
             at = [x for x, *_ in members]
-            lows = [quality.value if quality.low is None else quality.low for *_, quality in members]
-            highs = [quality.value if quality.high is None else quality.high for *_, quality in members]
+            lows, highs = zip(*(axes.bounds_of(quality) for *_, quality in members), strict=True)
             axes.error_bars(axis, at, lows, highs, color=family(members[0][1]).colour, alpha=0.4, zorder=2)
             marks = [(x, float(quality.value or 0.0), one) for x, one, quality in members]
             axes.draw_marks(axis, marks, Backbones(order=()), size=5.5, zorder=4)

@@ -50,8 +50,8 @@ def own_frontier(standings: Sequence[Standing]) -> list[Standing]:
     """Those of a panel that no other of the panel beats in cost and quality, cheapest first."""
     costs = np.array([standing.cost for standing in standings], dtype=np.float64)
     qualities = np.array([_value(standing) for standing in standings], dtype=np.float64)
-    kept = non_dominated(costs, qualities[:, None])[:, 0] if len(standings) else []
-    return sorted(itertools.compress(standings, kept), key=lambda s: (s.cost, s.configuration.key))
+    kept = itertools.compress(standings, non_dominated(costs, qualities))
+    return sorted(kept, key=lambda s: (s.cost, s.configuration.key))
 
 
 def _draw(frontier: Frontier, names: Names, roles: Mapping[str, str]) -> Any:
@@ -62,7 +62,10 @@ def _draw(frontier: Frontier, names: Names, roles: Mapping[str, str]) -> Any:
     columns = min(_COLUMNS, len(panels_of))
     rows = -(-len(panels_of) // columns)
     figure, panels = canvas.new_figure(height=0.7 + 2.9 * rows, rows=rows, columns=columns, sharex=True, sharey=True)
-    metric, values = METRIC_NAMES.get(frontier.metric, frontier.metric), [bound for s in frontier.standings for bound in _bounds(s.quality)]
+    metric, values = (
+        METRIC_NAMES.get(frontier.metric, frontier.metric),
+        [bound for s in frontier.standings for bound in axes.bounds_of(s.quality)],
+    )
     edge_labels: list[list[axes.Label]] = []
     for axis, (title, standings) in zip(panels, panels_of, strict=False):
         axis.set_title(f"{title}: {metric}")
@@ -90,7 +93,7 @@ def _panel(axis: Any, standings: Sequence[Standing], frontier: Frontier, scale: 
     for (_, on_line), members in alike.items():
         colour = family(members[0].configuration).colour
         at = [scale.place(member.cost) for member in members]
-        lows, highs = zip(*(_bounds(member.quality) for member in members), strict=True)
+        lows, highs = zip(*(axes.bounds_of(member.quality) for member in members), strict=True)
         axes.error_bars(axis, at, lows, highs, color=colour, alpha=0.75 if on_line else 0.22, zorder=2)
         marks = [(x, _value(member), member.configuration) for x, member in zip(at, members, strict=True)]
         axes.draw_marks(
@@ -133,7 +136,7 @@ def _label(
     """Names the points of the panel's frontier; of too many to be read those on the frontier of all; those that were chosen always."""
     own = own_frontier(standings)
     kept_clear = standings if len(standings) <= _CROWD else own  # a crowd covers the panel, and a label stands on it anyway
-    marks = axes.boxes_of(axis, [(scale.place(s.cost), _value(s), *_bounds(s.quality)) for s in kept_clear])
+    marks = axes.boxes_of(axis, [(scale.place(s.cost), _value(s), *axes.bounds_of(s.quality)) for s in kept_clear])
     marks += axes.notes_of(axis, renderer)
     for line in (own, frontier.winners):
         for (x0, y0), (x1, y1) in itertools.pairwise(_corners(line, scale) if line else []):
@@ -206,11 +209,6 @@ def _standing_entries(one: Configuration, frontier: Frontier, names: Names) -> l
 
 def _cost_order(cost: Estimate) -> float:
     return float("inf") if cost.value is None else cost.value
-
-
-def _bounds(quality: Estimate) -> tuple[float, float]:
-    value = float(quality.value or 0.0)
-    return (value if quality.low is None else quality.low, value if quality.high is None else quality.high)
 
 
 def _value(standing: Standing) -> float:

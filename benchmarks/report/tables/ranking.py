@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
-from benchmarks.analysis.estimates import Estimate, interval_of
+from benchmarks.analysis.estimates import Estimate, Form, interval_of
 from benchmarks.analysis.frontier import Frontier, hypervolume_of
 from benchmarks.analysis.references import compare
 from benchmarks.analysis.trained import own_validation
@@ -57,8 +57,8 @@ def ranked_table(
     rows = []
     for rank, one in enumerate(order, start=1):
         entries = [Entry(text=str(rank), order=rank), Entry(text=names(one), family=family(one).key)]
-        entries += [tabular.of_quality(one.quality(_METRIC)), _retained(one, order)] if has_quality else []
-        entries += [tabular.of_cost(name, one.cost(name)) for name in costs]
+        entries += [_with_interval(one.quality(_METRIC)), _retained(one, order)] if has_quality else []
+        entries += [replace(tabular.of_cost(name, one.cost(name)), detail="") for name in costs]
         if chances:
             standing = chances.get(one.key)
             chance = tabular.NOTHING if standing is None else tabular.of_chance(standing.probability, on_frontier=standing.on_frontier)
@@ -80,8 +80,13 @@ def ranked_table(
 def _retained(one: Configuration, among: Sequence[Configuration]) -> Entry:
     if one.is_floor or one.quality(_METRIC).value is None:
         return tabular.NOTHING
-    entry = tabular.of_quality(compare(one, among, _METRIC).retention, "percent")
-    return entry if entry.order is not None else tabular.NOTHING
+    return _with_interval(compare(one, among, _METRIC).retention, "percent")
+
+
+def _with_interval(estimate: Estimate, shown: Form = "ratio") -> Entry:
+    """A quality and its interval, if it has one; why there is none is told elsewhere."""
+    entry = tabular.of_quality(estimate, shown)
+    return tabular.NOTHING if entry.order is None else entry if estimate.low is not None else replace(entry, detail="")
 
 
 def _by_validation(among: Sequence[Configuration]) -> bool:

@@ -47,7 +47,9 @@ def settings_table(among: Sequence[Configuration]) -> Table | None:
     rows += [tabular.row(_name(name), _said(values[name][0]), Entry(text=_MEANINGS.get(name, ""), tone="muted")) for name in same]
     rows += [tabular.row(_name(name), _listed(values[name]), Entry(text=_MEANINGS.get(name, "varied"), tone="muted")) for name in varied]
     caption = f"Settings: {len(same)} the same for every model here, {len(varied)} varied; what is not listed has its default"
-    return Table(key="settings", caption=caption, columns=tabular.columns("setting", "value", "what it is"), rows=tuple(rows), static=100)
+    return Table(
+        key="settings-table", caption=caption, columns=tabular.columns("setting", "value", "what it is"), rows=tuple(rows), static=100
+    )
 
 
 def _loss() -> tuple[str, str, Entry]:
