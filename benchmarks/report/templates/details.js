@@ -13,7 +13,7 @@ const numbersOf = (row) => {
     make("th", { scope: "row" }, name.replaceAll("_", " "), make("small", {}, BESIDE[name] ?? DATA.measures[name]?.says ?? "")),
     make("td", { class: "number" }, written(name, valueOf(name, row))), make("td", { class: "number" }, interval(name, row))));
   return make("div", { class: "table" }, make("table", {}, make("caption", {}, "Every number"),
-    make("thead", {}, make("tr", {}, ...["measure", "value", "95% interval"].map((name) => make("th", { scope: "col" }, name)))),
+    make("thead", {}, make("tr", {}, ...["measure", "value", "95% interval"].map((name, place) => make("th", { scope: "col", class: place ? "number" : "" }, name)))),
     make("tbody", {}, ...lines)));
 };
 

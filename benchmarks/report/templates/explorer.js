@@ -22,11 +22,21 @@ const decades = (low, high) => {
   return nice(low, high, 4);
 };
 
+/** Bytes stand at powers of two. */
+const binary = (low, high) => {
+  for (let step = 1; step <= 10; step += 1) {
+    const ticks = [];
+    for (let power = Math.ceil(Math.log2(low) / step); power * step <= Math.log2(high); power += 1) ticks.push(2 ** (power * step));
+    if (ticks.length <= 6) return ticks.length > 1 ? ticks : nice(low, high, 4);
+  }
+  return nice(low, high, 4);
+};
+
 /** A tick's cost without zeros that say nothing. */
 const tickText = (name, value) => written(name, value).replace(/^([\d,]+)\.(\d*?)0+(?= )/, (all, whole, rest) => (rest ? `${whole}.${rest}` : whole));
 
 /** Both axes of all panels: the least and largest values of what is shown, with room. */
-const axesOf = (points, logarithmic) => {
+const axesOf = (points, logarithmic, bytes) => {
   const costs = points.flatMap((p) => [p.x, p.xLow ?? p.x, p.xHigh ?? p.x]);
   const positive = costs.filter((cost) => cost > 0);
   const [low, high] = positive.length ? [Math.min(...positive), Math.max(...positive)] : [1, 10];
@@ -42,7 +52,7 @@ const axesOf = (points, logarithmic) => {
   const bottom = Math.max(0, Math.min(...qualities) - (0.08 * span || 0.01));
   const top = Math.max(...qualities) + (0.1 * span || 0.01);
   const y = (value) => SIZE.top + (INSIDE.height * (top - value)) / (top - bottom);
-  return { x, y, xTicks: [...(zero ? [0] : []), ...(log ? decades(low, right) : nice(left, right, 4))], yTicks: nice(bottom, top, 5) };
+  return { x, y, xTicks: [...(zero ? [0] : []), ...(log ? (bytes ? binary : decades)(low, right) : nice(left, right, 4))], yTicks: nice(bottom, top, 5) };
 };
 
 /** What no other point beats in cost and quality, cheapest first. */
@@ -197,7 +207,7 @@ const explorer = (place) => {
       return button;
     }));
     if (!points.length) return panels.replaceChildren();
-    const all = axesOf(points, state.scale === "log");
+    const all = axesOf(points, state.scale === "log", state.cost.endsWith("_bytes"));
     const backbones = [...new Set(points.map((p) => valueOf("backbone", p.row)))];
     const everyones = frontierOf(points);
     panels.replaceChildren(...backbones.map((name) => {

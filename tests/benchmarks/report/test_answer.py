@@ -1,0 +1,120 @@
+"""The answer in words: sentences that can be repeated, how sure they are, and plain words where there is no choice."""
+
+import dataclasses
+
+import pytest
+from fabricated_records import configured, fabricate, grid_cells
+
+from benchmarks import text
+from benchmarks.analysis.configurations import QUALITY_METRICS
+from benchmarks.analysis.frontier import COSTS, frontier
+from benchmarks.cell import Cell
+from benchmarks.report.answer import answer_of, short_answers
+from benchmarks.report.names import in_order
+from benchmarks.report.peers import peers_of
+
+BASE = {"backbone": "hstu", "dataset_size": "small", "history": 224, "recent": 32}
+FULL, CONTROL, OURS = (Cell(**BASE, compression=name, tokens=tokens) for name, tokens in (("full", 0), ("experts", 0), ("experts", 4)))
+
+
+def answered(*records):
+    parts = []
+    for peers in peers_of(in_order(configured(records))):
+        among = peers.configurations
+        frontiers = {cost: {metric: frontier(among, cost=cost, metric=metric) for metric in QUALITY_METRICS} for cost in COSTS}
+        parts.append(answer_of(peers, frontiers))
+    return parts
+
+
+def grid(seeds=(1,), **ours):
+    records = [fabricate(dataclasses.replace(cell, seed=seed)) for cell in (FULL, CONTROL, OURS) for seed in seeds]
+    for record in records[-len(seeds) :]:
+        record["model"] |= ours
+    return records
+
+
+def test_a_choice_is_a_sentence_with_quality_compute_time_and_bytes():
+    records = grid()
+    [part] = answered(*records)
+    [card] = part.cards
+    assert card.heading == "Balanced, smallest and best"
+    full, _, ours = (record["metrics"] for record in records)
+    compute = text.percent(ours["serve_flops"]["value"] / full["serve_flops"]["value"])
+    assert card.said.startswith("HSTU · PerSRec, 4 tokens keeps ")
+    assert f"of full attention's quality. A request takes {compute} of the compute and " in card.said
+    stored = [text.nbytes(metrics["cache_bytes"]["value"]) for metrics in (ours, full)]
+    assert card.said.endswith(
+        f"of the time of full attention served from its own cache. It stores {stored[0]} per user instead of {stored[1]}."
+    )
+    assert part.lead.startswith("Chosen on validation, quoted on test; held against HSTU · full history, KV cache, the best full attention")
+    assert part.drawing is not None
+    assert "balanced, smallest and best: 4 tok" in str(part.drawing.image.svg)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "ours", "expected"),
+    [
+        ((1,), {}, "One seed: the interval is over its users alone, and another training may lie outside of it."),
+        ((1, 2, 3), {}, "3 seeds: the 95% interval holds users and trainings."),
+        ((1, 2, 3), {"converged": False}, "Not sure: training was not equal (not converged), so this is no verdict."),
+    ],
+)
+def test_how_sure_it_is_stands_beside_it(seeds, ours, expected):
+    [part] = answered(*grid(seeds, **ours))
+    assert part.cards[0].sure.startswith(expected)
+
+
+def test_time_that_cannot_be_compared_is_said_and_not_quoted():
+    records = grid()
+    records[0]["cost"]["processes"] = 1
+    [card] = answered(*records)[0].cards
+    assert "of the time" not in card.said
+    assert card.sure.endswith("Time is not compared: not timed in several processes on both sides.")
+
+
+def test_a_history_that_is_worth_nothing_is_one_plain_sentence():
+    full, control, ours = grid()
+    for record, spread in ((full, 0.004), (control, 0.001)):
+        record["metrics"]["ndcg@10"]["value"] = 0.2
+        record["replicates"]["means"]["ndcg@10"] = [0.2 + spread * (-1) ** draw for draw in range(501)]
+    [line] = short_answers(answered(full, control, ours))
+    assert line.startswith("There is no frontier on this data: reading the long history gains HSTU nothing that can be measured")
+    assert "(NDCG@10 0.2000 with it and 0.2000 without)" in line
+
+
+def test_a_floor_above_all_models_is_the_answer():
+    floor = fabricate(Cell(**{**BASE, "backbone": "popularity"}, compression="none", training="none"))
+    floor["metrics"]["ndcg@10"]["value"] = 0.9
+    [part] = answered(*grid(), floor)
+    assert part.cards == ()
+    assert part.lead.startswith(
+        "There is no frontier on this data: popularity, which learns nothing, ranks better than every trained model (NDCG@10 0.9000"
+    )
+
+
+def test_costs_alone_answer_with_costs_and_a_small_share_is_not_zero():
+    cells = [
+        dataclasses.replace(cell, training="none", history=16128) for cell in (FULL, dataclasses.replace(FULL, serving="recompute"), OURS)
+    ]
+    records = [fabricate(cell, replicates=None) for cell in cells]
+    for record in records:
+        record["metrics"] = {name: entry for name, entry in record["metrics"].items() if "@" not in name and name != "mrr"}
+    [part] = answered(*records)
+    assert part.lead.startswith("This run measured costs alone")
+    [card] = part.cards
+    share = 100 * records[2]["metrics"]["serve_flops"]["value"] / records[1]["metrics"]["serve_flops"]["value"]
+    assert 0 < share < 0.1
+    assert f"a request takes {text.significant(share, 2)}% of the compute of full attention recomputed over 16,160 items." in card.said
+    assert card.sure.startswith("Untrained: costs alone, so nothing is known of the quality.")
+
+
+def test_several_groups_of_peers_are_answered_each():
+    other = [fabricate(dataclasses.replace(cell, dataset="ml-1m")) for cell in (FULL, CONTROL, OURS)]
+    lines = short_answers(answered(*grid(), *other))
+    assert len({line.partition(":")[0] for line in lines}) == 2
+
+
+def test_a_grid_has_three_roles_and_at_most_three_cards():
+    [part] = answered(*(fabricate(cell) for cell in grid_cells(histories=(64,))))
+    assert 1 <= len(part.cards) <= 3
+    assert sorted(" ".join(part.roles.values()).replace(",", "").replace("and ", "").split()) == ["balanced", "best", "smallest"]
