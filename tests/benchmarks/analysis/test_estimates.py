@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from benchmarks import text
-from benchmarks.analysis.estimates import Estimate, difference, interval_over, recovered, retention, with_interval
+from benchmarks.analysis.estimates import Estimate, difference, interval_of, interval_over, recovered, retention, with_interval
+from persrec.names import INTERVAL
 
 
 def estimate(value: float, replicates: list[float], *, sample: str = "same") -> Estimate:
@@ -117,3 +118,10 @@ def test_intervals():
     assert with_interval(Estimate(value=0.5, low=0.4, high=0.6)) == "0.5000 (0.4000 to 0.6000)"
     assert with_interval(Estimate(value=0.5), "percent") == "50.0%"
     assert with_interval(Estimate(value=None, reason="crash")) == text.MISSING
+
+
+@pytest.mark.parametrize("size", [2, 3, 41, 500, 1001])
+def test_an_interval_is_the_percentiles_that_numpy_takes(size):
+    for seed in range(20):
+        replicates = np.random.default_rng(seed).normal(0.3, 0.1, size)
+        assert interval_of(replicates) == tuple(np.percentile(replicates, INTERVAL))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from benchmarks.analysis.frontier import COSTS, decades, domination_probability, frontier, hypervolume, non_dominated
+from benchmarks.analysis.frontier import COSTS, decades, domination_probability, frontier, hypervolume, hypervolume_of, non_dominated
 from benchmarks.cell import Cell
 
 few = st.integers(1, 7)
@@ -133,6 +133,8 @@ def test_a_point_that_validation_flatters_takes_area_away():
     with_it, without = stand([honest, flattered, dearest])[0], stand([honest, dearest])[0]
     assert without.hypervolume.value == pytest.approx(0.2 * 2)  # two decades
     assert with_it.hypervolume.value == pytest.approx(0.2 + 0.1)
+    alone = hypervolume_of(configured([honest, flattered, dearest]), cost="serve_flops", metric="ndcg@10", reference=with_it.reference)
+    assert (alone.value, alone.low, alone.high) == (with_it.hypervolume.value, with_it.hypervolume.low, with_it.hypervolume.high)
 
 
 def test_a_rival_that_wins_half_the_draws_dominates_nobody():
