@@ -82,7 +82,7 @@ def _check_place(out: Path) -> None:
 
 def _way_to_cells(results_dir: Path, out: Path) -> str:
     """The relative link from the page to the records; empty where they do not lie side by side, so that no path of a machine is told."""
-    cells, page = (results_dir / "cells").resolve(), out.resolve().parent
+    cells, page = (Path(os.path.normpath(path.absolute())) for path in (results_dir / "cells", out.parent))
     near = cells.is_relative_to(page.parent) and page.parent != Path(page.anchor)
     return Path(os.path.relpath(cells, page)).as_posix() + "/" if near else ""
 
