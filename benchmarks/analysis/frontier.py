@@ -86,6 +86,9 @@ class Frontier:
         return tuple(sorted((s for s in self.standings if s.on_frontier), key=lambda s: (s.cost, s.configuration.key)))
 
 
+Frontiers = Mapping[str, Mapping[str, Frontier]]  # by cost, then by metric
+
+
 def surely_better(rival: Configuration, one: Configuration, metric: str) -> bool:
     """Whether a rival's quality is no lower, at 95%: over seeds and users, of equally trained models; the same ranks are no lower."""
     theirs, ours = rival.quality(metric), one.quality(metric)

@@ -8,14 +8,13 @@ from benchmarks.analysis.amortise import flops_price
 from benchmarks.analysis.choices import Choice, Held, Role, RunAnswer, Standstill, answer
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import with_interval
-from benchmarks.analysis.frontier import Frontier
+from benchmarks.analysis.frontier import Frontiers
 from benchmarks.report.figures.answer import answer_figure
 from benchmarks.report.figures.canvas import Drawing
 from benchmarks.report.names import METRIC_NAMES, Names, backbone_name, family
 from benchmarks.report.peers import Peers
 from benchmarks.text import listed, sentence
 
-Frontiers = Mapping[str, Mapping[str, Frontier]]  # by cost, then by metric
 _METRIC = QUALITY_METRICS[0]
 _SMALL = 0.001
 _SHOWN = METRIC_NAMES[_METRIC]

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import Estimate
-from benchmarks.analysis.frontier import COSTS, Frontier, Standing
+from benchmarks.analysis.frontier import COSTS, Frontiers, Standing
 from benchmarks.analysis.references import compare
 from benchmarks.analysis.trained import models_of, own_validation
 from benchmarks.measures import MEASURES
@@ -22,7 +22,6 @@ from benchmarks.records import Status
 from benchmarks.report.names import COST_NAMES, METRIC_NAMES, Family, backbone_name, family
 from benchmarks.report.peers import Peers
 
-Frontiers = Mapping[str, Mapping[str, Frontier]]  # by cost, then by metric
 _SETTINGS = ("tokens", "history", "recent", "segments", "plan", "serving", "cache_dtype", "training")
 _DIGITS = 6
 

@@ -1,10 +1,10 @@
 """The report's content: what is shown in which order, before it is written as a page."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.analysis.configurations import QUALITY_METRICS, configurations
-from benchmarks.analysis.frontier import COSTS, Frontier, frontier
+from benchmarks.analysis.frontier import COSTS, Frontiers, frontier
 from benchmarks.analysis.origins import sources
 from benchmarks.kernels.record import KernelTimings
 from benchmarks.noise.record import GateProof
@@ -112,5 +112,5 @@ def report_of(
     )
 
 
-def _frontiers(peers: Peers) -> Mapping[str, Mapping[str, Frontier]]:
+def _frontiers(peers: Peers) -> Frontiers:
     return {cost: {metric: frontier(peers.configurations, cost=cost, metric=metric) for metric in QUALITY_METRICS} for cost in COSTS}

@@ -1,18 +1,16 @@
 """Every number of a report as the rows of a CSV file."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 from benchmarks.analysis.configurations import QUALITY_METRICS
 from benchmarks.analysis.estimates import Estimate, difference
-from benchmarks.analysis.frontier import COSTS, Frontier
+from benchmarks.analysis.frontier import COSTS, Frontiers
 from benchmarks.analysis.references import compare, untouched
 from benchmarks.measures import MEASURES
 from benchmarks.report.names import Names
 from benchmarks.report.peers import Peers
-
-Frontiers = Mapping[str, Mapping[str, Frontier]]  # by cost, then by metric
 
 
 def measurements(peers: Peers, frontiers: Frontiers, names: Names) -> Iterator[dict[str, Any]]:

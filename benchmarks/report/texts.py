@@ -33,7 +33,10 @@ LEADS: Mapping[str, str] = MappingProxyType(
             "Medians of ratios, measured in turn by benchmarks.kernels. They belong to the machine, not to this run. "
             "Time over FLOPs is 1 where a part takes the same share of the time as of the floating-point operations."
         ),
-        "settings": "What was the same for every model, what was varied, and what the words mean.",
+        "settings": (
+            "What was the same for every model, what was varied, and what the words mean. The project's docs/reading-a-report.md says how "
+            "to read each figure, docs/protocol.md how each number is taken and why it may differ from a paper's."
+        ),
         "frontier": "Quality on the next item, ranked over the full catalogue, against what a request costs. A panel for each backbone.",
         "ranking": (
             "Intervals are 95%, below each value: over the users of one seed where there is one, else over users or seeds, the wider. "

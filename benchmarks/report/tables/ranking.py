@@ -1,12 +1,12 @@
 """Tables over all configurations: ranked, and the areas under their frontiers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import Estimate, Form, interval_of
-from benchmarks.analysis.frontier import Frontier, hypervolume_of
+from benchmarks.analysis.frontier import Frontiers, hypervolume_of
 from benchmarks.analysis.references import compare
 from benchmarks.analysis.trained import own_validation
 from benchmarks.records import Status
@@ -15,7 +15,6 @@ from benchmarks.report.names import COST_NAMES, METRIC_NAMES, Names, family, fil
 from benchmarks.report.tabular import Entry, Table
 from benchmarks.text import sentence
 
-Frontiers = Mapping[str, Mapping[str, Frontier]]  # by cost, then by metric
 _STATIC = 100  # rows of the ranking that a page holds without scripts
 _COSTS = ("serve_flops", "serve_latency_p50_ms", "cache_bytes", "compress_flops")
 _HEADINGS = {
