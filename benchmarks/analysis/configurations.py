@@ -53,7 +53,7 @@ class Configuration:
     shared: tuple[Any, ...] = field(init=False, repr=False)
     served_from: tuple[Any, ...] = field(init=False, repr=False)
     _qualities: dict[str, Estimate] = field(default_factory=dict, repr=False)  # each metric is resampled once
-    _costs: dict[str, Estimate] = field(default_factory=dict, repr=False)
+    _costs: dict[str, Estimate] = field(init=False, default_factory=dict, repr=False)  # of its machine
 
     def __post_init__(self) -> None:
         counts = self.cell.counts != "none"
