@@ -50,7 +50,7 @@ _SHAPE: Mapping[str, Any] = MappingProxyType(
     {
         "segments": 1, "tokens": 0, "plan": "equal", "serving": "recompute", "cache_dtype": "float32", "ablation": "none", "staleness": 0,
         "counts": "none", "item_layers": 1, "key_value_heads": None, "feed_forward": None, "dtype": "float32", "device": "cpu",
-        "control": False, "counted_only": False, "catalogue": None, "request_time": True,
+        "control": False, "counted_only": False, "catalogue": None, "expert_start": "learnt", "request_time": True,
     }
 )  # fmt: skip
 _RECIPE: Mapping[str, Any] = MappingProxyType(
