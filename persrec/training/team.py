@@ -107,9 +107,11 @@ class SeveralProcesses(Team):
         sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
         for module in sharded:
             module.unshard()
-        yield
-        for module in sharded:
-            module.reshard()
+        try:
+            yield
+        finally:
+            for module in sharded:
+                module.reshard()
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """As `Team` says."""

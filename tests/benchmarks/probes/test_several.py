@@ -11,7 +11,8 @@ from benchmarks.cell import Cell
 from benchmarks.keys import model_key
 from persrec.checkpoints.folder import read_weights
 
-CELL = Cell(backbone="hstu", compression="experts", tokens=2, world_size=2, dropout=0.0, **SIZES)
+# its weights are sharded, and put together to be validated and to be kept
+CELL = Cell(backbone="hllm", compression="experts", tokens=2, world_size=2, dropout=0.0, **(SIZES | {"batch_size": 16}))
 
 
 def payload(cell, place):
@@ -30,6 +31,7 @@ def test_a_model_that_two_processes_train_is_a_model_as_any_other(tmp_path, one_
     assert "world_size" not in facts_alone["cell"]
     assert facts["steps"] == facts_alone["steps"]
     assert facts["targets"] == facts_alone["targets"]
+    assert facts["curve"][0]["validation"] == pytest.approx(facts_alone["curve"][0]["validation"], abs=0.02)
     assert facts["curve"][0]["loss"] == pytest.approx(facts_alone["curve"][0]["loss"], abs=1e-3)
     weights, weights_alone = (read_weights(tmp_path / f"model{size}") for size in (2, 1))
     assert {name: tensor.shape for name, tensor in weights.items()} == {name: tensor.shape for name, tensor in weights_alone.items()}
