@@ -79,8 +79,11 @@ def trained(cell, folder):
     return folder
 
 
-def measured(cell, folder=None):
-    """Both halves of a cell as one answer, with the phases of each."""
+COUNTED_KINDS = ("flops", "training_cost")  # what `COUNTED` comes from, of a cost
+
+
+def measured(cell, folder=None, *, kinds=COST_KINDS):
+    """Both halves of a cell as one answer, of its cost these kinds, with the phases of each."""
     answer, phases = {"metrics": {}, "raw": {}}, {}
     if cell.has_quality:
         phases["quality"] = []
@@ -90,7 +93,7 @@ def measured(cell, folder=None):
         phases["quality seconds"] = set(answer["seconds"])
     if not cell.is_floor:
         phases["cost"] = []
-        cost = execute.measure_cost(payload(cell_of_shape(cell)), phases["cost"].append)
+        cost = execute.measure_cost(payload(cell_of_shape(cell)) | {"kinds": list(kinds)}, phases["cost"].append)
         phases["cost seconds"] = set(cost["seconds"])
         answer |= cost | {name: answer[name] | cost[name] for name in ("metrics", "raw")}
     return answer, phases

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from tiny_cells import CELLS, COUNTED, LOG, SIZES, measured, subject_of
+from tiny_cells import CELLS, COUNTED, COUNTED_KINDS, LOG, SIZES, measured, subject_of
 
 from benchmarks.cell import Cell, InvalidMeasurementError
 from benchmarks.probes.models import build_model
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("measuring")
 def test_what_a_trained_model_is_served_from_changes_its_states_and_none_of_its_flops(answer_of, model_dirs, changes):
     own, _ = answer_of("growing")
     cell = dataclasses.replace(CELLS["growing"], **changes)
-    answer, _ = measured(cell, model_dirs["growing"])
+    answer, _ = measured(cell, model_dirs["growing"], kinds=COUNTED_KINDS)
     assert answer["model"] == own["model"] | {"validation": None}  # such a cell answers a question and is not chosen
     model = build_model(cell, LOG.num_items)
     load_weights(model_dirs["growing"], model)
