@@ -140,6 +140,7 @@ def quality(payload: Payload, report_phase: ReportPhase) -> Payload:
         "metrics": {"ndcg@10": {"value": ndcg, "method": "full catalogue", "n": 10, "low": ndcg, "high": 0.3}},
         "replicates": {"seed": 0, "means": {"ndcg@10": [0.1, 0.1]}},
         "groups": [],
+        "protocols": [],
         "model": model,
         "dataset": {"users": 10},
         "seconds": {"quality": 0.0},
