@@ -12,7 +12,7 @@ from benchmarks.cell import Cell
 from benchmarks.grids import Limits
 from benchmarks.isolation import Job
 from benchmarks.labels import Labels
-from benchmarks.run import local
+from benchmarks.run import local, slurm
 from benchmarks.run.jobs import CostsOf, QualityOf, SweepSettings, TrainingOf
 from benchmarks.run.plan import Planned
 
@@ -67,3 +67,9 @@ def test_a_training_on_several_processes_has_processors_and_gpus_for_all(started
 def test_costs_run_one_by_one(started: list[Job]) -> None:
     with pytest.raises(TypeError, match="one by one"):
         executor(2).start(CostsOf(costs=()), slot=0, attempt=1)
+
+
+def test_slurm_is_refused_where_its_commands_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm.shutil, "which", lambda name: None)
+    with pytest.raises(ValueError, match="--executor: slurm: no sbatch on this machine"):
+        slurm.check_slurm()

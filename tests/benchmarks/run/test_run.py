@@ -258,7 +258,7 @@ def test_quiet_says_nothing(call: Call, capsys: pytest.CaptureFixture[str]) -> N
         (["--grid", "smoke", "--seeds", "1,x"], "expected whole numbers"),
         (["--grid", "smoke", "--workers", "0"], "expected a whole number from 1"),
         (["--grid", "smoke", "--resume", "maybe"], "invalid choice: 'maybe'"),
-        (["--grid", "smoke", "--executor", "slurm"], "unrecognized arguments: --executor"),
+        (["--grid", "smoke", "--executor", "pbs"], "invalid choice: 'pbs'"),
         ([], "--grid"),
         (["--grid", "smoke", "--out", "own.toml"], "--out: own.toml: Not a directory"),
         (["--grid", "smoke", "--out", "own.toml/out"], "own.toml/out: cannot be written"),
