@@ -68,10 +68,10 @@ def locked(out: Path, *, beat_s: float = BEAT_S, dead_s: float = DEAD_S) -> Iter
     """
     path, holder = out / LOCK, _self()
     own = _beside(path, holder.token)
-    with writing(path):
+    with writing(out):
         out.mkdir(parents=True, exist_ok=True)
-        own.write_bytes(_HEAD + b" " + json.dumps(asdict(holder)).encode() + b"\n")
         try:
+            own.write_bytes(_HEAD + b" " + json.dumps(asdict(holder)).encode() + b"\n")
             previous = _take(path, own, dead_s)
             file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         finally:

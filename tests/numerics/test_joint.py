@@ -96,8 +96,11 @@ class User:
             self.slots.append(slot)
             if expert is not None:
                 # the token that all users share; it takes the time of its segment's last item, and hides with an empty segment
-                time = times[own[-1]] if own else 0
-                self.add(model.compression.tokens[segment][expert], bool(own) or not layout.hide_empty_experts, time, time, None)
+                time, token = times[own[-1]] if own else 0, model.compression.tokens[segment][expert]
+                if getattr(model.compression, "_pooled", False):  # and the mean of its share of the segment's items
+                    share = summarised(own, layout.segments[segment].experts)[expert]
+                    token = token + sum((model.items.embedding.weight[items[c]] for c in share), torch.zeros(WIDTH)) / max(1, len(share))
+                self.add(token, bool(own) or not layout.hide_empty_experts, time, time, None)
             elif columns[0] == "summary":
                 meant = summaries_of(model, own, items)[columns[1]]
                 mean = sum((model.items.embedding.weight[items[c]] for c in meant), torch.zeros(WIDTH)) / max(1, len(meant))
