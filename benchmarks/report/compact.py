@@ -12,6 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from benchmarks.analysis.advice import full_history, latency_measure, servable
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import Estimate
 from benchmarks.analysis.frontier import COSTS, Frontiers, Standing
@@ -19,11 +20,12 @@ from benchmarks.analysis.references import compare
 from benchmarks.analysis.trained import models_of, own_validation
 from benchmarks.measures import MEASURES
 from benchmarks.records import Status
-from benchmarks.report.names import COST_NAMES, METRIC_NAMES, Family, backbone_name, family
+from benchmarks.report.names import COST_NAMES, METRIC_NAMES, Family, backbone_name, family, name_all
 from benchmarks.report.peers import Peers
 
 _SETTINGS = ("tokens", "history", "recent", "segments", "plan", "serving", "cache_dtype", "training")
 _DIGITS = 6
+_PERCENTILE = 95  # of the latency that a budget bounds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,8 +54,17 @@ def compact(groups: Sequence[Shown], kinds: Sequence[Family], *, cells: str) -> 
             name: {"unit": measure.unit, "group": measure.group, "says": measure.description} for name, measure in MEASURES.items()
         },
         "cells": cells,
+        "budget": [_budget(group.peers.configurations) for group in groups],
         "columns": _columns(groups, {kind.key: place for place, kind in enumerate(kinds)}),
     }
+
+
+def _budget(among: Sequence[Configuration]) -> dict[str, Any]:
+    """What a budget is held against in a group: the measure of latency, and whose quality is 100%, or why nobody's."""
+    reference, why = full_history(among, QUALITY_METRICS[0])
+    level = None if reference is None or why else reference.quality(QUALITY_METRICS[0]).value
+    name = "" if reference is None else name_all(among)(reference)
+    return {"latency": latency_measure(servable(among), _PERCENTILE), "reference": _number(level), "name": name, "why": why}
 
 
 def embedded(value: Any) -> Markup:
@@ -70,7 +81,11 @@ def _columns(groups: Sequence[Shown], places: Mapping[str, int]) -> dict[str, li
             cost: {standing.configuration.key: standing for standing in by_metric[QUALITY_METRICS[0]].standings}
             for cost, by_metric in group.frontiers.items()
         }
-        rows += [_row(one, number, group, places) | _standings(one, standings, at) for one in group.ranked]
+        served = {one.key for one in servable(group.ranked)}
+        rows += [
+            _row(one, number, group, places) | _standings(one, standings, at) | {"servable": one.key in served or None}
+            for one in group.ranked
+        ]
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {name: [row.get(name) for row in rows] for name in names}
     return {name: values for name, values in columns.items() if any(value is not None for value in values)}

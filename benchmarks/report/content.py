@@ -79,6 +79,7 @@ def report_of(
     )
     drawn = quality.frontier_section(shown, every_picture=every_picture)
     sections = (
+        section("advise", ()),
         opening.settings_section(among),
         drawn,
         quality.ranking_section(groups, ranked),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from benchmarks.report.content import Report
 
 TEMPLATES = Path(__file__).parent / "templates"
-SCRIPTS = ("page.js", "tables.js", "details.js", "explorer.js", "start.js")  # one script, in this order
+SCRIPTS = ("page.js", "tables.js", "details.js", "explorer.js", "budget.js", "start.js")  # one script, in this order
 _BESIDE = re.compile(r"(?:beside this page|pictures of this page): ([a-z0-9., -]*)\n")  # the last line of summary.md
 _OURS = re.compile(r"(?:frontier|answer)-[a-z0-9-]+\.png|tables\.csv")
 

@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 TITLES: Mapping[str, str] = MappingProxyType(
     {
+        "advise": "Your budget",
         "settings": "Settings and words",
         "frontier": "Cost against quality",
         "ranking": "Every configuration, ranked",
@@ -32,6 +33,11 @@ LEADS: Mapping[str, str] = MappingProxyType(
         "kernels": (
             "Medians of ratios, measured in turn by benchmarks.kernels. They belong to the machine, not to this run. "
             "Time over FLOPs is 1 where a part takes the same share of the time as of the floating-point operations."
+        ),
+        "advise": (
+            "What a request may take, what may be stored of a user, and how much quality has to stay: scripts list what fits at once, of a "
+            "fresh cache. python -m benchmarks.advise answers it anywhere, with intervals, aged caches, the lines of Python that serve the "
+            "choice, and machines and money for a fleet. Quality kept is over the best full history at the longest window."
         ),
         "settings": (
             "What was the same for every model, what was varied, and what the words mean. The project's docs/reading-a-report.md says how "

@@ -4,6 +4,8 @@ document.body.append(panel);
 for (const holder of document.querySelectorAll(".table")) enliven(holder);
 const place = document.getElementById("explorer");
 if (place) explorer(place);
+const wanted = document.getElementById("budget");
+if (wanted && DATA.budget) budget(wanted);
 
 // print with everything open, and leave it as it was
 let closed = [];

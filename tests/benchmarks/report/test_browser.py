@@ -6,10 +6,13 @@ import re
 
 import browsers
 import pytest
-from fabricated_records import fabricate, grid_cells, slim, write
+from fabricated_records import configured, fabricate, grid_cells, slim, write
 
+from benchmarks.analysis.advice import Budget, advise
 from benchmarks.cell import Cell
+from benchmarks.report.names import NOT_CONVERGED, in_order
 from benchmarks.report.page import render_report
+from benchmarks.report.peers import peers_of
 
 pytestmark = pytest.mark.skipif(bool(browsers.missing()), reason=browsers.missing())
 
@@ -173,6 +176,35 @@ def test_a_row_tells_its_numbers_its_record_and_its_command_by_keyboard(pages, b
         assert (pages["grid"].parent / link).is_file()
         shown.page.keyboard.press("Escape")
         assert not shown.page.locator("dialog").is_visible()
+
+
+BUDGETS = (
+    {}, {"latency": 1.2}, {"cache": 20}, {"latency": 2, "kept": 60}, {"quality": 0.05, "requests": 10}, {"latency": 0.001},
+    {"cache": 12, "kept": 80, "requests": 4},
+)  # fmt: skip
+
+
+def test_a_budget_lists_what_the_command_would(pages, browser):
+    (peers,) = peers_of(in_order(configured(runs()["grid"])))
+    with browsers.opened(browser, pages["grid"]) as shown:
+        inputs = dict(zip(("latency", "cache", "kept", "quality", "requests"), shown.page.locator("#budget input").all(), strict=True))
+        for asked in BUDGETS:
+            for name, place in inputs.items():
+                place.fill(str(asked.get(name, "")))
+            budget = Budget(
+                max_latency_ms=asked.get("latency"),
+                max_cache_bytes=asked["cache"] * 1024 if "cache" in asked else None,
+                min_retention=asked["kept"] / 100 if "kept" in asked else None,
+                min_quality=asked.get("quality"),
+                requests_per_refresh=asked.get("requests", 1),
+            )
+            advice = advise(peers.configurations, budget)
+            named = [name.removesuffix("not converged").strip() for name in texts(shown.page, "#budget tbody th")]
+            wanted = advice.fits or advice.misses
+            assert named == [peers.names(one.configuration).removesuffix(NOT_CONVERGED).strip() for one in wanted[:8]], asked
+            said = shown.page.locator("#budget p").inner_text()
+            assert said.startswith(f"{len(advice.fits)} of " if advice.fits else "None of "), asked
+        assert shown.complaints == []
 
 
 def test_the_figure_answers_its_controls(pages, browser):

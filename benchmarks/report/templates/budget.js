@@ -1,0 +1,85 @@
+// What fits a budget, computed anew at every change. `benchmarks.advise` answers the same, with intervals and the ages of a cache.
+const KIB = 1024;
+const ASKED = [["latency", "milliseconds of a request, at most"], ["cache", "KiB stored per user, at most"],
+  ["kept", "percent of full history's quality, at least"], ["quality", "NDCG@10, at least"], ["requests", "requests per refresh"]];
+const WORDS = { latency: "latency", cache: "stored bytes", kept: "quality kept", quality: "NDCG@10" };
+const LEAST = ["kept", "quality"]; // of these the bound is the least and not the most
+const MOST_ROWS = 8;
+
+/** A row's numbers that bounds are held against; null is not known. */
+const servedBy = (row, group) => {
+  const [quality, cache] = [valueOf("ndcg@10", row), valueOf("cache_bytes", row)];
+  return { latency: valueOf(group.latency, row), cache: cache === null ? null : cache / KIB, quality,
+    kept: quality === null || group.reference === null ? null : (100 * quality) / group.reference };
+};
+const perRequest = (row, requests) => {
+  const [compress, serve] = [valueOf("compress_flops", row), valueOf("serve_flops", row)];
+  return compress === null || serve === null ? null : serve + compress / requests;
+};
+/** How much is to spare, as a share of the bound; below 0 it is missed. */
+const spareOf = (name, value, bound) => {
+  const gap = LEAST.includes(name) ? value - bound : bound - value;
+  return bound === 0 ? (gap === 0 ? 0 : gap * Infinity) : gap / bound;
+};
+const ascending = (one, other) => (one ?? Infinity) - (other ?? Infinity) || 0;
+
+/** The rows of a group that can be judged, those that fit first, the best first; then the others, the nearest miss first. */
+const judged = (number, bounds) => {
+  const group = DATA.budget[number];
+  const rows = Array.from({ length: ROWS }, (_, row) => row).filter((row) => valueOf("group", row) === number && valueOf("servable", row));
+  const ranked = rows.filter((row) => valueOf("ndcg@10", row) !== null);
+  const figure = ranked.some((row) => valueOf("training", row) !== "none" && valueOf("validation", row) === null) ? "ndcg@10" : "validation";
+  const byCost = LEAST.some((name) => name in bounds) || !ranked.length;
+  const every = rows.map((row) => {
+    const served = servedBy(row, group);
+    const spare = Object.keys(bounds).filter((name) => name !== "requests").map((name) => [name, served[name] === null ? null : spareOf(name, served[name], bounds[name])]);
+    const binds = spare.reduce((least, one) => (least === null || one[1] < least[1] ? one : least), null);
+    return { row, served, spare, binds, cost: perRequest(row, bounds.requests), figure: valueOf(figure, row) };
+  }).filter((one) => one.spare.every(([, share]) => share !== null));
+  const cheaper = (one, other) => ascending(one.cost, other.cost) || ascending(valueOf("serve_latency_p50_ms", one.row), valueOf("serve_latency_p50_ms", other.row));
+  const better = (one, other) => (other.figure ?? -Infinity) - (one.figure ?? -Infinity) || 0;
+  const fits = every.filter((one) => one.spare.every(([, share]) => share >= 0));
+  fits.sort((one, other) => (byCost ? cheaper(one, other) || better(one, other) : better(one, other) || cheaper(one, other)));
+  const misses = every.filter((one) => !fits.includes(one)).sort((one, other) => other.binds[1] - one.binds[1]);
+  return { fits, misses, order: byCost ? "the least compute first" : figure === "validation" ? "the best on validation first" : "the best first" };
+};
+
+const budgetLine = (one) => {
+  const name = make("button", { type: "button", class: "name" }, valueOf("label", one.row));
+  name.addEventListener("click", () => showDetails(one.row));
+  const number = (text) => make("td", { class: "number" }, text);
+  const [what, share] = one.binds ?? [null, 0];
+  const binds = what === null ? "no bound" : `${WORDS[what]}, ${percent(Math.abs(share))} ${share < 0 ? "missing" : "to spare"}`;
+  return make("tr", {}, make("th", { scope: "row" }, name, valueOf("converged", one.row) === false ? make("small", {}, "not converged") : null),
+    number(one.served.kept === null ? MISSING : percent(one.served.kept / 100)), number(one.served.latency === null ? MISSING : written("_ms", one.served.latency)),
+    number(written("cache_bytes", valueOf("cache_bytes", one.row))), number(written("_flops", one.cost)), make("td", {}, binds));
+};
+
+const budgetAnswer = (number, bounds) => {
+  const group = DATA.budget[number];
+  const { fits, misses, order } = judged(number, bounds);
+  const all = fits.length + misses.length;
+  const said = fits.length ? `${fits.length} of ${all} fit, ${order}.` : all ? `None of ${all} fits; the nearest misses first.` : "No configuration has the numbers that this asks for.";
+  const why = group.reference === null ? ` No share of full history's quality can be asked for: ${group.why}.` : ` Quality is kept of ${group.name}, ${ratio(group.reference)}.`;
+  const head = ["configuration", "quality kept", group.latency.replaceAll("_", " ").replace(" ms", ""), "stored per user", "compute of a request", "what binds"];
+  const shown = (fits.length ? fits : misses).slice(0, MOST_ROWS);
+  const title = DATA.groups.length > 1 ? make("h3", {}, DATA.groups[number]) : null;
+  const table = shown.length ? make("div", { class: "table" }, make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "What fits" },
+    make("table", {}, make("caption", {}, "What fits"), make("thead", {}, make("tr", {}, ...head.map((text) => make("th", { scope: "col" }, text)))),
+      make("tbody", {}, ...shown.map(budgetLine))))) : null;
+  return make("div", {}, title, make("p", { "aria-live": "polite" }, said + why), table);
+};
+
+const budget = (place) => {
+  const inputs = Object.fromEntries(ASKED.map(([name]) => [name, make("input", { type: "number", min: name === "requests" ? "1" : "0", step: "any", value: name === "requests" ? "1" : "" })]));
+  const answers = make("div", {});
+  const refresh = () => {
+    const bounds = {};
+    for (const [name] of ASKED) if (inputs[name].value !== "" && Number.isFinite(inputs[name].valueAsNumber)) bounds[name] = inputs[name].valueAsNumber;
+    bounds.requests = Math.max(1, bounds.requests ?? 1);
+    answers.replaceChildren(...DATA.budget.map((_, number) => budgetAnswer(number, bounds)));
+  };
+  for (const input of Object.values(inputs)) input.addEventListener("input", refresh);
+  place.append(make("div", { class: "controls" }, ...ASKED.map(([name, text]) => make("label", {}, `${text} `, inputs[name]))), answers);
+  refresh();
+};
