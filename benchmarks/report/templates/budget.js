@@ -2,7 +2,7 @@
 const KIB = 1024;
 const ASKED = [["latency", "milliseconds of a request, at most"], ["cache", "KiB stored per user, at most"],
   ["kept", "percent of full history's quality, at least"], ["quality", "NDCG@10, at least"], ["requests", "requests per refresh"]];
-const WORDS = { latency: "latency", cache: "stored bytes", kept: "quality kept", quality: "NDCG@10" };
+const BINDS = { latency: "latency", cache: "stored bytes", kept: "quality kept", quality: "NDCG@10" };
 const LEAST = ["kept", "quality"]; // of these the bound is the least and not the most
 const MOST_ROWS = 8;
 
@@ -49,7 +49,7 @@ const budgetLine = (one) => {
   name.addEventListener("click", () => showDetails(one.row));
   const number = (text) => make("td", { class: "number" }, text);
   const [what, share] = one.binds ?? [null, 0];
-  const binds = what === null ? "no bound" : `${WORDS[what]}, ${percent(Math.abs(share))} ${share < 0 ? "missing" : "to spare"}`;
+  const binds = what === null ? "no bound" : `${BINDS[what]}, ${percent(Math.abs(share))} ${share < 0 ? "missing" : "to spare"}`;
   return make("tr", {}, make("th", { scope: "row" }, name, valueOf("converged", one.row) === false ? make("small", {}, "not converged") : null),
     number(one.served.kept === null ? MISSING : percent(one.served.kept / 100)), number(one.served.latency === null ? MISSING : written("_ms", one.served.latency)),
     number(written("cache_bytes", valueOf("cache_bytes", one.row))), number(written("_flops", one.cost)), make("td", {}, binds));

@@ -46,7 +46,7 @@ def page(grid):
 def test_sections_come_in_the_order_of_the_contract(page):
     ids = [attributes["id"] for attributes in page.having("section")]
     assert ids == [
-        "verdict", "answer", "settings", "frontier", "ranking", "tokens", "history", "comparisons", "amortisation", "feasibility",
+        "verdict", "answer", "advise", "settings", "frontier", "ranking", "tokens", "history", "comparisons", "amortisation", "feasibility",
         "ledger", "noise", "failures", "provenance", "limits",
     ]  # fmt: skip
     linked = [attributes["href"] for attributes in page.having("a")]
@@ -244,7 +244,7 @@ def experiments(tmp_path_factory):
 def test_experiments_have_sections_of_their_own(experiments):
     page = Page(experiments.read_text())
     ids = [attributes["id"] for attributes in page.having("section")]
-    assert ids[6:12] == ["history", "segments", "comparisons", "ablations", "staleness", "precision"]
+    assert ids[7:13] == ["history", "segments", "comparisons", "ablations", "staleness", "precision"]
     figures = [attributes["id"] for attributes in page.having("figure")]
     assert {"segments-1", "staleness-1"} <= set(figures)
     tables = rows_of_tables(experiments)
