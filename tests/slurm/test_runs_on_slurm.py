@@ -114,7 +114,8 @@ def test_a_preempted_job_begins_again_and_ctrl_c_leaves_no_job(place: Path, begi
         return (place / "did").read_text().count("quality") == 2
 
     wait_for(has_begun_again)
-    assert [line.split()[0] for line in cluster.jobs()] == [job]
+    # on a busy machine the job may end before it is queued again: the run then submits another, and never has two
+    assert len(cluster.jobs()) == 1
     began = time.monotonic()
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=LONG_S)

@@ -1,6 +1,6 @@
 // What fits a budget, computed anew at every change. `benchmarks.advise` answers the same, with intervals and the ages of a cache.
 const KIB = 1024;
-const ASKED = [["latency", "milliseconds of a request, at most"], ["cache", "KiB stored per user, at most"],
+const ASKED = [["latency", "ms of a request, at most, 95th percentile where it is known"], ["cache", "KiB stored per user, at most"],
   ["kept", "percent of full history's quality, at least"], ["quality", "NDCG@10, at least"], ["requests", "requests per refresh"]];
 const BINDS = { latency: "latency", cache: "stored bytes", kept: "quality kept", quality: "NDCG@10" };
 const LEAST = ["kept", "quality"]; // of these the bound is the least and not the most
@@ -59,9 +59,10 @@ const budgetAnswer = (number, bounds) => {
   const group = DATA.budget[number];
   const { fits, misses, order } = judged(number, bounds);
   const all = fits.length + misses.length;
-  const said = fits.length ? `${fits.length} of ${all} fit, ${order}.` : all ? `None of ${all} fits; the nearest misses first.` : "No configuration has the numbers that this asks for.";
+  const few = fits.length > MOST_ROWS ? `, of which the first ${MOST_ROWS} are shown` : "";
+  const said = fits.length ? `${fits.length} of ${all} fit, ${order}${few}.` : all ? `None of ${all} fits; the nearest misses first.` : "No configuration has the numbers that this asks for.";
   const why = group.reference === null ? ` No share of full history's quality can be asked for: ${group.why}.` : ` Quality is kept of ${group.name}, ${ratio(group.reference)}.`;
-  const head = ["configuration", "quality kept", group.latency.replaceAll("_", " ").replace(" ms", ""), "stored per user", "compute of a request", "what binds"];
+  const head = ["configuration", "quality kept", group.latency.replaceAll("_", " ").replace(" ms", ""), "stored per user", "compute of a request, its share of a refresh in", "what binds"];
   const shown = (fits.length ? fits : misses).slice(0, MOST_ROWS);
   const title = DATA.groups.length > 1 ? make("h3", {}, DATA.groups[number]) : null;
   const table = shown.length ? make("div", { class: "table" }, make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "What fits" },
