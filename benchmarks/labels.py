@@ -17,6 +17,7 @@ from persrec import names
 from persrec.names import Part
 
 FLOOR, CONTROL, COUNTS_ONLY, ELASTIC, FULL_CACHED = KINDS = ("floor", "control", "counts-only", "experts-elastic", "full-cached")
+METRIC_NAMES: Mapping[str, str] = MappingProxyType({"ndcg@10": "NDCG@10", "recall@10": "Recall@10"})
 _BRIEF = MappingProxyType({"full": "full", FULL_CACHED: "full KV", CONTROL: "no token", COUNTS_ONLY: "counts only", "recent": "recent"})
 _WORDS: Mapping[str, Mapping[Any, str]] = MappingProxyType(
     {

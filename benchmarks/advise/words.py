@@ -12,10 +12,9 @@ from benchmarks.analysis.estimates import Estimate, with_interval
 from benchmarks.analysis.origins import sources, timings
 from benchmarks.analysis.trained import endings
 from benchmarks.analysis.worth import floors_above
-from benchmarks.labels import Labels
+from benchmarks.labels import METRIC_NAMES, Labels
 from benchmarks.text import listed
 
-METRIC_NAMES: Mapping[str, str] = MappingProxyType({"ndcg@10": "NDCG@10", "recall@10": "Recall@10"})
 _RANKED: Mapping[str, str] = MappingProxyType({
     "cost": "the fewest FLOPs per request first",
     "validation": "the best on validation first",

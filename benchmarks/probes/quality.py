@@ -17,13 +17,13 @@ from persrec import names
 from persrec.checkpoints.folder import load_weights
 from persrec.data.interactions import InteractionLog
 from persrec.data.splits import Split
-from persrec.data.windows import WindowShape, build_windows
+from persrec.data.windows import build_windows
 from persrec.evaluation.floors import floor_ranks
 from persrec.evaluation.metrics import Summary, bootstrap_means, is_share, is_single, metric_values, summarise, user_means
 from persrec.evaluation.protocols import PUBLISHED_PROTOCOLS, PublishedProtocol, ranks_under
 from persrec.evaluation.ranks import repeat_mask, target_ranks
 from persrec.evaluation.served import Serving, served_states
-from persrec.evaluation.states import repeats, user_states
+from persrec.evaluation.states import repeats, shape_of, user_states
 from persrec.recommender import SequentialRecommender
 from persrec.serving import CacheStore
 
@@ -142,7 +142,7 @@ def check_cache(subject: Subject, data: Split, *, tolerance: float = CACHE_TOLER
 
 def _of_real_users(subject: Subject, data: Split) -> Request:
     """The first users' windows before their test targets."""
-    shape = WindowShape(segments=tuple(segment.items for segment in subject.layout.segments), recent=subject.layout.recent)
+    shape = shape_of(subject.layout)
     users, ends = data.test.users[:CHECKED_USERS], data.test.positions[:CHECKED_USERS]
     batch = build_windows(data.sequences, users, ends, shape, history=subject.cell.history)
     items, times, query_times = (torch.from_numpy(part).to(subject.device) for part in (batch.items, batch.times, batch.query_times))

@@ -9,9 +9,10 @@ from benchmarks.analysis.choices import Choice, Held, Role, RunAnswer, Standstil
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import with_interval
 from benchmarks.analysis.frontier import Frontiers
+from benchmarks.labels import METRIC_NAMES
 from benchmarks.report.figures.answer import answer_figure
 from benchmarks.report.figures.canvas import Drawing
-from benchmarks.report.names import METRIC_NAMES, Names, backbone_name, family
+from benchmarks.report.names import Names, backbone_name, family
 from benchmarks.report.peers import Peers
 from benchmarks.text import listed, sentence
 

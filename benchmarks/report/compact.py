@@ -18,9 +18,10 @@ from benchmarks.analysis.estimates import Estimate
 from benchmarks.analysis.frontier import COSTS, Frontiers, Standing
 from benchmarks.analysis.references import compare
 from benchmarks.analysis.trained import models_of, own_validation
+from benchmarks.labels import METRIC_NAMES
 from benchmarks.measures import MEASURES
 from benchmarks.records import Status
-from benchmarks.report.names import COST_NAMES, METRIC_NAMES, Family, backbone_name, family, name_all
+from benchmarks.report.names import COST_NAMES, Family, backbone_name, family, name_all
 from benchmarks.report.peers import Peers
 
 _SETTINGS = ("tokens", "history", "recent", "segments", "plan", "serving", "cache_dtype", "training")

@@ -21,7 +21,6 @@ from benchmarks.peers.part import PEER
 from persrec import names
 from persrec.names import CompressionPart, Part
 
-METRIC_NAMES = MappingProxyType({"ndcg@10": "NDCG@10", "recall@10": "Recall@10"})
 COST_NAMES: Mapping[str, str] = MappingProxyType(
     {
         "serve_flops": "FLOPs per request (serve)",

@@ -8,7 +8,8 @@ from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import Estimate, with_interval
 from benchmarks.analysis.trained import Endings, endings, steps_in_words
 from benchmarks.analysis.worth import AboveModels, Worth, floors_above, worths
-from benchmarks.report.names import METRIC_NAMES, NOT_CONVERGED, Names, backbone_name, dataset_name, marked, name_all, peers_key
+from benchmarks.labels import METRIC_NAMES
+from benchmarks.report.names import NOT_CONVERGED, Names, backbone_name, dataset_name, marked, name_all, peers_key
 from benchmarks.text import listed
 
 _METRIC = QUALITY_METRICS[0]

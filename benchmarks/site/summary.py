@@ -11,8 +11,9 @@ from benchmarks.analysis.estimates import Estimate, with_interval
 from benchmarks.analysis.references import best_on_validation, compare
 from benchmarks.analysis.trained import endings
 from benchmarks.analysis.worth import Worth, floors_above, worths
+from benchmarks.labels import METRIC_NAMES
 from benchmarks.records import Record
-from benchmarks.report.names import METRIC_NAMES, backbone_name, dataset_name, in_order, name_all, peers_key
+from benchmarks.report.names import backbone_name, dataset_name, in_order, name_all, peers_key
 from benchmarks.text import listed
 
 METRIC = QUALITY_METRICS[0]

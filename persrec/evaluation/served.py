@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from persrec.data.splits import Part, Split, Targets
 from persrec.data.windows import WindowBatch, WindowShape, build_windows
-from persrec.evaluation.states import evaluating
+from persrec.evaluation.states import evaluating, shape_of
 from persrec.names import ABLATIONS
 from persrec.nn.cache import KeysValues, KVCache
 from persrec.recommender import SequentialRecommender
@@ -135,7 +135,7 @@ class _Batches:
 
     @property
     def shape(self) -> WindowShape:
-        return WindowShape(segments=tuple(s.items for s in self.model.layout.segments), recent=self.model.layout.recent)
+        return shape_of(self.model.layout)
 
     @property
     def targets(self) -> Targets:

@@ -10,6 +10,7 @@ import torch
 from persrec.data.splits import Part, Split
 from persrec.data.windows import WindowShape, build_windows
 from persrec.evaluation.ranks import Added
+from persrec.layout import SegmentLayout
 from persrec.recommender import SequentialRecommender
 
 
@@ -23,6 +24,11 @@ def evaluating(model: SequentialRecommender) -> Iterator[None]:
             yield
     finally:
         model.train(was_training)
+
+
+def shape_of(layout: SegmentLayout) -> WindowShape:
+    """The part of a layout that windows are built by."""
+    return WindowShape(segments=tuple(segment.items for segment in layout.segments), recent=layout.recent)
 
 
 def user_states(
@@ -42,7 +48,7 @@ def user_states(
         batch_size: users at once.
     """
     weights = next(model.parameters())
-    shape = WindowShape(segments=tuple(s.items for s in model.layout.segments), recent=model.layout.recent)
+    shape = shape_of(model.layout)
     wanted = data.of(part)
     ends = wanted.positions
     states = torch.empty(len(ends), model.backbone.width, dtype=weights.dtype, device=weights.device)
@@ -74,7 +80,7 @@ def repeats(
     """
     if model.counting is None:
         return None
-    shape = WindowShape(segments=tuple(s.items for s in model.layout.segments), recent=model.layout.recent)
+    shape = shape_of(model.layout)
     wanted = data.of(part)
 
     @functools.lru_cache(maxsize=1)  # a block of users is asked for once per block of items

@@ -8,11 +8,12 @@ from benchmarks.analysis.choices import RunAnswer
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.analysis.estimates import Estimate, retention, with_interval
 from benchmarks.analysis.frontier import Frontier
+from benchmarks.labels import METRIC_NAMES
 from benchmarks.report import tabular
 from benchmarks.report.figures import axes, canvas
 from benchmarks.report.figures.axes import Backbones
 from benchmarks.report.figures.canvas import Drawing
-from benchmarks.report.names import METRIC_NAMES, Names, family
+from benchmarks.report.names import Names, family
 from benchmarks.report.tabular import Entry, Table
 
 _RING = 13.0

@@ -11,11 +11,12 @@ from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.frontier import COSTS
 from benchmarks.analysis.trained import not_converged, validation
 from benchmarks.cell import Cell
+from benchmarks.labels import METRIC_NAMES
 from benchmarks.report import tabular
 from benchmarks.report.figures import axes, canvas
 from benchmarks.report.figures.axes import Backbones
 from benchmarks.report.figures.canvas import Drawing
-from benchmarks.report.names import CEILINGS, COST_NAMES, METRIC_NAMES, Names, backbone_name, family, marked
+from benchmarks.report.names import CEILINGS, COST_NAMES, Names, backbone_name, family, marked
 from benchmarks.report.tabular import Entry, Table
 from benchmarks.text import sentence
 

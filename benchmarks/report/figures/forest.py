@@ -8,11 +8,12 @@ from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import with_interval
 from benchmarks.analysis.references import Contrast, compare, contrasted
+from benchmarks.labels import METRIC_NAMES
 from benchmarks.report import tabular
 from benchmarks.report.figures import axes, canvas
 from benchmarks.report.figures.axes import Backbones
 from benchmarks.report.figures.canvas import Drawing
-from benchmarks.report.names import METRIC_NAMES, Names, family
+from benchmarks.report.names import Names, family
 from benchmarks.report.tabular import Entry, Table
 
 _MOST_ROWS = 30

@@ -11,11 +11,12 @@ from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.analysis.estimates import Estimate, with_interval
 from benchmarks.analysis.frontier import COSTS, Frontier, Standing, non_dominated
+from benchmarks.labels import METRIC_NAMES
 from benchmarks.report import tabular
 from benchmarks.report.figures import axes, canvas
 from benchmarks.report.figures.axes import Backbones
 from benchmarks.report.figures.canvas import Drawing
-from benchmarks.report.names import COST_NAMES, METRIC_NAMES, Names, backbone_name, family, filter_name
+from benchmarks.report.names import COST_NAMES, Names, backbone_name, family, filter_name
 from benchmarks.report.tabular import Entry, Table
 
 _COLUMNS = 2

@@ -8,8 +8,9 @@ from benchmarks.analysis.amortise import Price, ages_of, break_even, flops_price
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import difference
 from benchmarks.analysis.references import find_references
+from benchmarks.labels import METRIC_NAMES
 from benchmarks.report import tabular
-from benchmarks.report.names import METRIC_NAMES, Names, family, filter_name
+from benchmarks.report.names import Names, family, filter_name
 from benchmarks.report.tabular import Entry, Table
 
 REQUESTS = (1, 10, 100)

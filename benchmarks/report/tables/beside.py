@@ -6,8 +6,9 @@ from benchmarks import text
 from benchmarks.analysis.beside import PeerBeside, beside
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import Estimate, difference
+from benchmarks.labels import METRIC_NAMES
 from benchmarks.report import tabular
-from benchmarks.report.names import METRIC_NAMES, Names, family
+from benchmarks.report.names import Names, family
 from benchmarks.report.tabular import Entry, Row, Table
 from persrec.commandline import duration
 

@@ -8,9 +8,10 @@ from benchmarks.analysis.between import COUNTED, TIMED, Between, RunPair, betwee
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import with_interval
 from benchmarks.analysis.trained import unequal
+from benchmarks.labels import METRIC_NAMES
 from benchmarks.records import Half, Record
 from benchmarks.report import tabular
-from benchmarks.report.names import METRIC_NAMES, Names, in_order, name_all
+from benchmarks.report.names import Names, in_order, name_all
 from benchmarks.report.tabular import Entry, Row, Table, markdown
 from benchmarks.text import listed, literal
 

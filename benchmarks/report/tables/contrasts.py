@@ -6,8 +6,9 @@ from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.analysis.estimates import Estimate
 from benchmarks.analysis.references import Contrast
+from benchmarks.labels import METRIC_NAMES
 from benchmarks.report import tabular
-from benchmarks.report.names import METRIC_NAMES, Names, family, filter_name
+from benchmarks.report.names import Names, family, filter_name
 from benchmarks.report.tabular import Entry, Table
 
 

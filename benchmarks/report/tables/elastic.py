@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.elastic import elastic_pairs
+from benchmarks.labels import METRIC_NAMES
 from benchmarks.report import tabular
-from benchmarks.report.names import METRIC_NAMES, Names, family, filter_name
+from benchmarks.report.names import Names, family, filter_name
 from benchmarks.report.tabular import Entry, Table
 
 

@@ -6,8 +6,9 @@ from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import Estimate, difference
 from benchmarks.analysis.references import compare, untouched
+from benchmarks.labels import METRIC_NAMES
 from benchmarks.report import tabular
-from benchmarks.report.names import METRIC_NAMES, Names, family, filter_name
+from benchmarks.report.names import Names, family, filter_name
 from benchmarks.report.tabular import Entry, Row, Table
 from persrec import names as parts
 

@@ -9,9 +9,10 @@ from benchmarks.analysis.estimates import Estimate, Form, interval_of
 from benchmarks.analysis.frontier import Frontiers, hypervolume_of
 from benchmarks.analysis.references import compare
 from benchmarks.analysis.trained import own_validation
+from benchmarks.labels import METRIC_NAMES
 from benchmarks.records import Status
 from benchmarks.report import tabular
-from benchmarks.report.names import COST_NAMES, METRIC_NAMES, Names, family, filter_name
+from benchmarks.report.names import COST_NAMES, Names, family, filter_name
 from benchmarks.report.tabular import Entry, Table
 from benchmarks.text import sentence
 

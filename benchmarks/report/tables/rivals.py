@@ -6,8 +6,9 @@ from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import difference, recovered
 from benchmarks.analysis.references import contrasted, find_references, learnt_alike, reference_quality
 from benchmarks.analysis.trained import unequal
+from benchmarks.labels import METRIC_NAMES
 from benchmarks.report import tabular
-from benchmarks.report.names import METRIC_NAMES, Names, family, filter_name, in_order
+from benchmarks.report.names import Names, family, filter_name, in_order
 from benchmarks.report.tabular import Entry, Row, Table
 
 _NOT_RIVALS = ("experts", "full", "retrieval")  # the last keeps the whole history and chooses when asked

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from benchmarks.analysis.configurations import QUALITY_METRICS
 from benchmarks.analysis.worth import AboveModels, Worth
+from benchmarks.labels import METRIC_NAMES
 from benchmarks.report import tabular
-from benchmarks.report.names import METRIC_NAMES, Names, backbone_name, family
+from benchmarks.report.names import Names, backbone_name, family
 from benchmarks.report.tabular import Entry, Table
 
 _METRIC = QUALITY_METRICS[0]
