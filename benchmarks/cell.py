@@ -1,7 +1,6 @@
 """A cell: one configuration to measure, and the identity under which its record is kept."""
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from benchmarks.peers.part import PEER, PEERS, check_peer
-from benchmarks.settings import CHOICES, LATER_FIELDS, LEAST
+from benchmarks.settings import CHOICES, LATER_FIELDS, LEAST, blocks_of
 from persrec import names
 
 ELASTIC_FIELDS = ("elastic_tokens", "elastic_history")  # what an elastic model is trained with, in any order
@@ -47,6 +46,7 @@ class Cell:
     ``counts`` says of which of a user's own items the output adds counts (`persrec.counting`); the history's are kept beside its cache.
     ``expert_start`` says what expert tokens are before the first layer (`persrec.compression.experts`).
     ``request_time`` says whether a backbone that reads times is told when a request comes; without, it is time-free.
+    ``protocol`` says on which events it trains and ranks, all or those of a published protocol (`persrec.data.named_protocols`).
 
     Settings of training are as in `persrec.training.Recipe`, by ``world_size`` processes; ``targets_per_step`` None is as many as
     ``batch_size`` windows have items.
@@ -109,6 +109,7 @@ class Cell:
     world_size: int = 1
     accumulation: int = 1
     autocast: bool = False
+    protocol: str = names.OWN_PROTOCOL
 
     def __post_init__(self) -> None:
         for name in _FLOATS:
@@ -132,6 +133,11 @@ class Cell:
         if compression is not None or self.is_floor:
             self._check_variant(compression)
         self._check_cost_alone(compression)
+
+    @property
+    def data(self) -> tuple[str, str | None, str]:
+        """Its dataset, the size of it, and the protocol that says which events of it there are."""
+        return self.dataset, self.dataset_size, self.protocol
 
     @property
     def is_floor(self) -> bool:
@@ -180,6 +186,8 @@ class Cell:
         for name in ("weight_decay", "recent_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: {getattr(self, name)}; expected a finite number from 0")
+        if self.protocol != names.OWN_PROTOCOL and self.split != names.LEAVE_ONE_OUT:
+            raise ValueError(f"protocol: {self.protocol!r} with split {self.split!r}; expected {names.LEAVE_ONE_OUT!r}")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: {self.dropout}; expected 0 to below 1")
         if self.seed >= MOST_SEEDS:
@@ -370,22 +378,6 @@ def check_parts(cell: Cell) -> None:
 def changed_at_evaluation(cell: Cell) -> dict[str, Any]:
     """The settings of `EVALUATION_FIELDS` that are not as they are by default."""
     return {name: value for name in EVALUATION_FIELDS if (value := getattr(cell, name)) != DEFAULTS[name]}
-
-
-def blocks_of(plan: str) -> tuple[tuple[int, int], ...]:
-    """Offsets and counts of ``100:2+180:4``.
-
-    Raises:
-        ValueError: the text is no such list, or its offsets do not rise from above 0.
-    """
-    parts = [tuple(part.split(":")) for part in plan.split("+")]
-    if not all(len(part) == 2 and all(number.isdecimal() for number in part) for part in parts):
-        raise ValueError(f"plan: {plan!r}; expected {', '.join(names.PLANS)}, or offsets with counts such as 100:2+180:4")
-    blocks = tuple((int(offset), int(count)) for offset, count in parts)
-    offsets = [0, *(offset for offset, _ in blocks)]
-    if any(later <= earlier for earlier, later in itertools.pairwise(offsets)):
-        raise ValueError(f"plan: {plan!r}; expected offsets that rise from above 0")
-    return blocks
 
 
 def _having(trait: str) -> str:

@@ -243,6 +243,7 @@ def _load(payload: Mapping[str, Any], cell: Cell) -> InteractionLog:
     log = load_dataset(
         payload.get("dataset_file") or cell.dataset,
         size=cell.dataset_size,
+        protocol=cell.protocol,
         data_dir=payload["data_dir"],
         cache_dir=payload["cache_dir"],
         digest=planned,

@@ -21,7 +21,7 @@ MODEL_FIELDS = (
     "weight_decay", "temperature", "negatives", "epochs", "patience", "batch_size", "seed", "device", "dtype",
     "threads", "copying_start", "recent_weight", "moving_windows", "item_learning_rate", "elastic_history",
     "targets_per_step", "recent_weight_steps", "split", "counts", "request_time", "expert_start", "expert_learning_rate",
-    "world_size", "accumulation", "autocast",
+    "world_size", "accumulation", "autocast", "protocol",
 )  # fmt: skip
 SERVED_FIELDS = ("tokens", "serving", *EVALUATION_FIELDS)
 SHAPE_FIELDS = (
@@ -70,8 +70,9 @@ def quality_key(cell: Cell, *, dataset_digest: str) -> str:
     """The identity of a quality: a model, or a floor, and what it is served from."""
     measured = versions_of(QUALITY_KINDS)
     if cell.is_floor:
-        split = {} if cell.split == names.LEAVE_ONE_OUT else {"split": cell.split}  # as the first records had none
-        return digest({"floor": cell.backbone, "dataset_digest": dataset_digest, "versions": measured, **split})
+        # the first records had neither
+        later = {name: value for name in ("split", "protocol") if (value := getattr(cell, name)) != LATER_FIELDS[name]}
+        return digest({"floor": cell.backbone, "dataset_digest": dataset_digest, "versions": measured, **later})
     served = {name: getattr(cell, name) for name in SERVED_FIELDS}
     if cell.history_lengths:
         served["history"] = cell.history
@@ -98,4 +99,4 @@ def cell_of_shape(cell: Cell) -> Cell:
     """The cell to measure a cost by: all cells of one shape give the same one."""
     settings = {name: getattr(cell, name) for name in SHAPE_FIELDS}
     training = {"training": "elastic", "elastic_tokens": cell.token_counts} if cell.token_counts else {"training": "none"}
-    return Cell(dataset=cell.dataset, dataset_size=cell.dataset_size, **settings, **training)
+    return Cell(dataset=cell.dataset, dataset_size=cell.dataset_size, protocol=cell.protocol, **settings, **training)

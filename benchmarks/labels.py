@@ -82,6 +82,7 @@ class Titles:
         """``synthetic (small)``."""
         title = self._title("dataset", cell.dataset)
         sized = f"{title} ({cell.dataset_size})" if cell.dataset_size else title
+        sized = sized if cell.protocol == names.OWN_PROTOCOL else f"{sized}, {cell.protocol}"
         return sized if cell.split == names.LEAVE_ONE_OUT else f"{sized}, {cell.split} split"
 
     def _title(self, kind: str, name: str) -> str:

@@ -25,9 +25,10 @@ PRECISIONS = ("float32", "bfloat16")  # what a model computes in
 CACHE_PRECISIONS = ("float32", "bfloat16", "int8")  # what a cache is stored in; float32 keeps it as it was computed
 Kernel = Literal["segmented", "blocks", "naive"]  # how attention is computed; `persrec.nn.attention` chooses by it
 LEAVE_ONE_OUT, TEMPORAL = SPLITS = ("leave-one-out", "temporal")  # what is trained on, and which targets test
+# all events, or those that others publish on (`persrec.data.named_protocols`), and whether the rows know the time of the request
+OWN_PROTOCOL, PROTOCOLS = "own", MappingProxyType({"own": True, "rectools": True, "5-core": False})
 PLANS, EXPERT_STARTS = ("equal", "growing"), ("learnt", "pooled")  # where expert tokens stand, and what they are at first
-TRAININGS = ("separate", "elastic", "none")
-SERVINGS = ("recompute", "cache", "append")
+TRAININGS, SERVINGS = ("separate", "elastic", "none"), ("recompute", "cache", "append")
 COUNTS = ("none", "recent", "all")  # of which of a user's own items the output adds counts
 DEVICES = ("cpu", "cuda")
 CONFIDENCE = 0.95  # of every interval, and of what is said to be sure
@@ -41,8 +42,7 @@ OPTIONAL_SIZES = ("key_value_heads", "feed_forward")  # sizes that some backbone
 ITEM_ENCODERS: Mapping[str, str] = MappingProxyType(
     {"ids": "persrec.items.ids:build", "mapped_ids": "persrec.items.ids:build_mapped", "texts": "persrec.items.texts:build"}
 )
-TOKENS = ("none", "some", "any")
-KEEPS = ("nothing", "keys_values", "vectors")
+TOKENS, KEEPS = ("none", "some", "any"), ("nothing", "keys_values", "vectors")
 
 LATER_TRAITS: Mapping[str, Any] = MappingProxyType({"takes_elastic_history": False})  # what a record that does not name them had
 LOOKS = ("title", "explanation", "colour", "dark", "marker", "glyph")  # how a part is shown; no number depends on them

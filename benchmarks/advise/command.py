@@ -143,7 +143,7 @@ def _groups(records: RunRecords, options: argparse.Namespace) -> list[_Peers]:
     groups: dict[tuple[object, ...], list[Configuration]] = {}
     for one in among:
         cell = one.cell
-        key = (cell.dataset, cell.dataset_size or "", cell.split, one.dataset_digest, cell.device, cell.dtype)
+        key = (cell.dataset, cell.dataset_size or "", cell.split, cell.protocol, one.dataset_digest, cell.device, cell.dtype)
         groups.setdefault(key, []).append(one)
     peers = []
     for members in groups.values():

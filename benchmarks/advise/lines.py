@@ -23,7 +23,7 @@ from persrec.serving import {imports}
 run = Path({run!r})
 record = read_record(run / "cells" / "{key}.json")
 cell = record.cell
-log = load_dataset({dataset!r}, size=cell.dataset_size, digest=record.dataset.digest)
+log = load_dataset({dataset!r}, size=cell.dataset_size, protocol=cell.protocol, digest=record.dataset.digest)
 model = served_model(cell, log)
 load_weights(run / "models" / record.model.key, model)
 layout, features = model.layout, model.item_features()

@@ -97,7 +97,7 @@ def _models(one: Configuration) -> list[TrainedModel]:
 
 
 def _data(one: Configuration) -> tuple[object, ...]:
-    return one.dataset_digest, one.cell.split, one.cell.device
+    return one.dataset_digest, one.cell.split, one.cell.protocol, one.cell.device
 
 
 def _machine(record: Record) -> tuple[object, ...]:

@@ -33,10 +33,10 @@ class RunPair:
     seeds: tuple[int, ...]
 
     def difference(self, metric: str) -> Estimate:
-        """The second's quality minus the first's, paired over seeds and users; another split has other targets, so nothing is paired."""
+        """The second's quality minus the first's, paired over seeds and users; other targets are not paired."""
         ours, theirs = self.first.quality(metric), self.second.quality(metric)
-        if self.first.cell.split != self.second.cell.split:
-            ours = dataclasses.replace(ours, sample=f"{ours.sample}, another split")
+        if any(getattr(self.first.cell, name) != getattr(self.second.cell, name) for name in ("split", "protocol")):
+            ours = dataclasses.replace(ours, sample=f"{ours.sample}, other targets")
         return difference(theirs, ours)
 
     def is_same(self, metric: str) -> bool:

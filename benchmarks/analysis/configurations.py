@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.analysis.estimates import Estimate, Floats, interval_over
-from benchmarks.cell import ELASTIC_FIELDS, EVALUATION_FIELDS, Cell, blocks_of, changed_at_evaluation
+from benchmarks.cell import ELASTIC_FIELDS, EVALUATION_FIELDS, Cell, changed_at_evaluation
 from benchmarks.measures import LEDGER_TOLERANCE, MEASURES, counts_agree
 from benchmarks.records import LedgerRow, Metric, Parts, Record
+from benchmarks.settings import blocks_of
 from benchmarks.text import canonical
 from persrec import names
 
@@ -299,8 +300,8 @@ def _in_range(metric: str, value: float) -> bool:
 def _dataset_digests(records: Sequence[Record]) -> list[str]:
     """The digest of each record's data; one that failed before it loaded them has those of the run, where these are the same for all."""
     stated = [record.dataset.digest if record.dataset is not None else "" for record in records]
-    data = [(record.cell.dataset, record.cell.dataset_size) for record in records]
-    known: dict[tuple[str, str | None], set[str]] = {}
+    data = [record.cell.data for record in records]
+    known: dict[tuple[str, str | None, str], set[str]] = {}
     for name, digest in zip(data, stated, strict=True):
         known.setdefault(name, set()).update([digest] if digest else [])
     return [digest or _only(known[name]) for name, digest in zip(data, stated, strict=True)]

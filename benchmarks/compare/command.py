@@ -188,7 +188,7 @@ def chosen_cells(options: argparse.Namespace) -> tuple[dict[str, Cell], Grid]:
     cells = timed_cells(select(grid.cells, options.select, grid=grid.name))
     from persrec.data import dataset_digest  # noqa: PLC0415 - as above
 
-    for name, size in dict.fromkeys((cell.dataset, cell.dataset_size) for cell in cells.values()):
+    for name, size, _ in dict.fromkeys(cell.data for cell in cells.values()):
         dataset_digest(name, size=size, data_dir=options.data_dir)
     return cells, grid
 

@@ -152,6 +152,7 @@ def load_grid(
     device: str,
     dataset: str | None = None,
     split: str | None = None,
+    protocol: str | None = None,
     seeds: Sequence[int] = (),
     sizes: Sizes | None = None,
 ) -> Grid:
@@ -162,6 +163,7 @@ def load_grid(
         device: ``cpu`` or ``cuda``, the device that every cell is for.
         dataset: the dataset of every cell; without it the file's own, or ``synthetic``.
         split: the split of every cell; without it the file's own, or leave-one-out.
+        protocol: the protocol of every cell, of `persrec.names.PROTOCOLS`; without it the file's own, or all events.
         seeds: every cell once per seed; without them the file's own.
         sizes: of a dataset, asked where the file tells data apart; without it data are small, and nothing is said of repeats.
 
@@ -170,7 +172,8 @@ def load_grid(
     """
     file = _read(_grid_path(name))
     is_own = dataset in (None, file.defaults.get("dataset", DEFAULT_DATASET))
-    fixed: Settings = {"device": device} | ({"dataset": dataset} if dataset else {}) | ({"split": split} if split else {})
+    given = {"dataset": dataset, "split": split, "protocol": protocol}
+    fixed: Settings = {"device": device} | {setting: value for setting, value in given.items() if value}
     if sizes is not None:
         sizes = functools.cache(sizes) if file.tells_data_apart else None
     cells: dict[Cell, None] = {}
@@ -201,9 +204,9 @@ def load_grid(
 
 def shuffled(cells: Sequence[Cell], *, seed: int = ORDER_SEED) -> tuple[Cell, ...]:
     """The order to measure in: shuffled within each dataset, so that a machine that slows down is not one of the axes."""
-    blocks: dict[tuple[str, str | None], list[Cell]] = {}
+    blocks: dict[tuple[str, str | None, str], list[Cell]] = {}
     for cell in cells:
-        blocks.setdefault((cell.dataset, cell.dataset_size), []).append(cell)
+        blocks.setdefault(cell.data, []).append(cell)
     generator = random.Random(seed)  # noqa: S311 - an order, not a secret
     for block in blocks.values():
         generator.shuffle(block)
@@ -338,12 +341,21 @@ def _cells(where: str, settings: Settings, seeds: Sequence[int]) -> list[Cell]:
     for name in ("backbone", "compression"):
         if name not in settings:
             raise ValueError(f"{where}: {name}: missing; every cell needs one")
+    settings = _told_time(settings)
     try:
         cells = [Cell(**settings | {"seed": seed}) for seed in seeds] or [Cell(**settings)]
         check_parts(cells[0])
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
     return cells
+
+
+def _told_time(settings: Settings) -> Settings:
+    """The settings of a cell that is told the time of the request as its protocol's rows are, where they do not say it."""
+    part = names.backbones().get(settings["backbone"])
+    knows = names.PROTOCOLS.get(settings.get("protocol", names.OWN_PROTOCOL), True)
+    reads = part is not None and part.reads_times and settings.get("time_bias", True)
+    return settings if knows or not reads else {"request_time": False} | settings
 
 
 def _check_name(where: str, name: str) -> None:

@@ -23,5 +23,7 @@ def measure_peer(cell: Cell, vectors: Mapping[str, Tensor], data: Split) -> tupl
     """
     ranks = target_ranks(vectors["test"], vectors["items"], data.targets("test"), data.seen("test"))
     quality = quality_of_ranks(ranks, data)
-    quality["protocols"] = under_protocols(vectors["test"], vectors["items"], data, request_time=cell.time_bias)
+    quality["protocols"] = under_protocols(
+        vectors["test"], vectors["items"], data, request_time=cell.time_bias, trained_under=cell.protocol
+    )
     return quality, ranks

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.cell import Cell, UnsupportedError, blocks_of
+from benchmarks.cell import Cell, UnsupportedError
+from benchmarks.settings import blocks_of
 from persrec import names
 from persrec.backbones import Backbone, BackboneSettings, build_backbone
 from persrec.compression import CompressionSettings, build_compression

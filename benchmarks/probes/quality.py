@@ -16,11 +16,12 @@ from benchmarks.probes.validation import Served, validation_figure
 from persrec import names
 from persrec.checkpoints.folder import load_weights
 from persrec.data.interactions import InteractionLog
+from persrec.data.named_protocols import PUBLISHED_PROTOCOLS, PublishedProtocol
 from persrec.data.splits import Split
 from persrec.data.windows import build_windows
 from persrec.evaluation.floors import floor_ranks
 from persrec.evaluation.metrics import Summary, bootstrap_means, is_share, is_single, metric_values, summarise, user_means
-from persrec.evaluation.protocols import PUBLISHED_PROTOCOLS, PublishedProtocol, ranks_under
+from persrec.evaluation.protocols import ranks_under
 from persrec.evaluation.ranks import repeat_mask, target_ranks
 from persrec.evaluation.served import Serving, served_states
 from persrec.evaluation.states import repeats, shape_of, user_states
@@ -56,15 +57,26 @@ def measure_quality(subject: Subject, data: Split) -> tuple[dict[str, Any], NDAr
     quality = quality_of_ranks(ranks, data)
     if not changed_at_evaluation(subject.cell):
         request_time = subject.model.backbone.reads_next_times and subject.cell.time_bias
-        quality["protocols"] = under_protocols(states, features, data, request_time=request_time)
+        quality["protocols"] = under_protocols(states, features, data, request_time=request_time, trained_under=subject.cell.protocol)
     return quality, ranks
 
 
-def under_protocols(states: torch.Tensor, features: torch.Tensor, data: Split, *, request_time: bool) -> list[dict[str, Any]]:
-    """Recall and NDCG of a trained model under each published protocol that goes with the data; ``request_time``: whether it knew it."""
+def under_protocols(
+    states: torch.Tensor, features: torch.Tensor, data: Split, *, request_time: bool, trained_under: str
+) -> list[dict[str, Any]]:
+    """Recall and NDCG of a trained model under each published protocol that goes with the data.
+
+    Args:
+        states: ``[E, D]`` before the test targets.
+        features: ``[V, D]``.
+        data: the split that it was trained on.
+        request_time: whether the model knew the time of the request.
+        trained_under: the protocol of the data; of a published one the data have no other's items.
+    """
     if not data.exclude_seen or data.name != names.LEAVE_ONE_OUT:
         return []
-    return [_under(protocol, states, features, data, request_time=request_time) for protocol in PUBLISHED_PROTOCOLS]
+    among = [one for one in PUBLISHED_PROTOCOLS if trained_under in (names.OWN_PROTOCOL, one.name)]
+    return [_under(protocol, states, features, data, request_time=request_time) for protocol in among]
 
 
 def _under(protocol: PublishedProtocol, states: torch.Tensor, features: torch.Tensor, data: Split, *, request_time: bool) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def _train(cell: Cell, payload: Mapping[str, Any], team: SeveralProcesses) -> No
             sys.stdout.flush()
 
     given, where = payload.get("dataset_file") or cell.dataset, {name: payload[name] for name in ("data_dir", "cache_dir")}
-    log = load_dataset(given, size=cell.dataset_size, digest=payload.get("dataset_digest"), **where)
+    log = load_dataset(given, size=cell.dataset_size, protocol=cell.protocol, digest=payload.get("dataset_digest"), **where)
     folder = Path(payload["model_dir"])
     model, result = train(cell, log, folder / "shards", code_digest=payload["code_digest"], report=report, team=team)
     weights = whole_state(model)

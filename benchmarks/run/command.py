@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.cell import Cell
 from benchmarks.environment import available_processors, chosen_device, environment
 from benchmarks.environment.portable import portable_argv
-from benchmarks.grids import ORDER_SEED, DataSize, Durations, Grid, load_grid, preset_names, shuffled
+from benchmarks.grids import ORDER_SEED, DataSize, Durations, Grid, load_grid, shuffled
 from benchmarks.grids.selection import select, selecting
 from benchmarks.keys import Catalogue, model_key
 from benchmarks.labels import Labels
@@ -22,16 +22,15 @@ from benchmarks.peers.environment import check_environment
 from benchmarks.records import FINDINGS, Origin, Record, load_records
 from benchmarks.run.jobs import SweepSettings, Work
 from benchmarks.run.local import Executor, LocalExecutor
+from benchmarks.run.options import PROGRAM, parser
 from benchmarks.run.plan import Data, Plan, Planned, Planner, Reason, model_fault, other_records
 from benchmarks.run.progress import display
 from benchmarks.run.signals import Interrupted, ending_on_signals
 from benchmarks.run.slurm import ClusterExecutor, check_slurm, end_jobs_of_earlier_run
 from benchmarks.run.sweep import Sweep
 from benchmarks.store import check_out, records_digest, remove_costs, remove_jobs, remove_leftovers, remove_records, report_path, write_csv
-from persrec import names
-from persrec.commandline import DONE, INCOMPLETE, Parser, duration, guarded, one_line
+from persrec.commandline import DONE, INCOMPLETE, duration, guarded, one_line
 
-PROGRAM = "benchmarks.run"
 EXECUTE = Work()
 REASONS: dict[Reason, str] = {
     "stale": "measured by other code before, so again now",
@@ -91,43 +90,6 @@ def main(argv: Sequence[str] | None = None, *, work: Work = EXECUTE) -> int:
         return 128 + interruption.number
 
 
-def parser() -> Parser:
-    """The options."""
-    options = Parser(prog=PROGRAM, description="Trains and profiles every cell of a grid, writes a record each, and renders the report.")
-    options.add_argument(
-        "--grid", required=True, metavar="NAME|FILE.toml", help=f"{', '.join(preset_names())}, or a TOML file of one's own"
-    )
-    options.add_argument("--dataset", metavar="NAME|FILE.toml", help="the dataset of every cell (default: the grid's own, else synthetic)")
-    options.add_argument("--split", choices=names.SPLITS, help="the split of every cell (default: the grid's own, else leave-one-out)")
-    options.add_argument("--data-dir", metavar="DIR", help="where publishers' folders lie; only read (default: $PERSREC_DATA)")
-    options.add_argument("--cache-dir", metavar="DIR", help="where prepared data go (default: $PERSREC_CACHE, then ~/.cache/persrec)")
-    options.add_argument("--select", default="", metavar="EXPR", help="only cells that match, as 'backbone=hstu,tokens=0|4'")
-    options.add_argument("--seeds", type=_seeds, default=(), metavar="1,2,3", help="every cell once per seed")
-    options.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    options.add_argument("--out", type=Path, metavar="DIR", help="where records go (default: results/GRID-DATASET-DEVICE)")
-    options.add_argument(
-        "--resume",
-        choices=("missing", "failed", "always"),
-        default="missing",
-        help="what to measure: cells without a record, also those that failed, or all (default: missing)",
-    )
-    options.add_argument("--only", choices=("quality", "cost"), help="measure this half of each cell, and leave the other as it is")
-    options.add_argument(
-        "--executor", choices=("local", "slurm"), default="local", help="where processes run (default: local, on this machine)"
-    )
-    options.add_argument(
-        "--workers",
-        type=_at_least_one,
-        metavar="N",
-        help="models trained side by side; costs are measured one at a time (default: as many as the processors carry, 1 on a GPU); "
-        "with --executor slurm, jobs in the queue at once (default: 100, or as the grid says)",
-    )
-    options.add_argument("--list", action="store_true", help="print the cells and an estimate; run nothing")
-    options.add_argument("--no-report", action="store_true", help="render no report")
-    options.add_argument("--quiet", action="store_true", help="print nothing but the report's path")
-    return options
-
-
 def _command(options: argparse.Namespace, arguments: Sequence[str], work: Work) -> int:
     call = _validated(options)
     if options.list:
@@ -156,12 +118,14 @@ def _validated(options: argparse.Namespace) -> Call:
     if on_cluster and not options.list:
         check_slurm()
     device = options.device if on_cluster and options.device != "auto" else chosen_device(options.device)  # a login node may have no GPU
-    grid = load_grid(options.grid, device=device, dataset=own, split=options.split, seeds=options.seeds, sizes=sizes)
+    grid = load_grid(
+        options.grid, device=device, dataset=own, split=options.split, protocol=options.protocol, seeds=options.seeds, sizes=sizes
+    )
     cells = select(grid.cells, options.select, grid=grid.name)
     digests: dict[Data, str] = {}
-    for name, size in dict.fromkeys((cell.dataset, cell.dataset_size) for cell in cells):
+    for name, size, protocol in dict.fromkeys(cell.data for cell in cells):
         check_sources(files.get(name, name), size=size, data_dir=options.data_dir, cache_dir=options.cache_dir)
-        digests[name, size] = dataset_digest(files.get(name, name), size=size, data_dir=options.data_dir)
+        digests[name, size, protocol] = dataset_digest(files.get(name, name), size=size, data_dir=options.data_dir)
     check_environment(() if options.list else cells, options.cache_dir)
     datasets = list(dict.fromkeys(cell.dataset for cell in cells))
     out = options.out or Path("results") / f"{grid.name}-{datasets[0] if len(datasets) == 1 else 'mixed'}-{device}"
@@ -255,10 +219,11 @@ def _catalogues(call: Call) -> dict[Data, Catalogue]:
     from persrec.data.splits import split_of  # noqa: PLC0415 - as above
 
     catalogues = {}
-    for (name, size), digest in call.digests.items():
+    for (name, size, protocol), digest in call.digests.items():
         given = call.dataset_file or name
-        log = load_dataset(given, size=size, data_dir=call.options.data_dir, cache_dir=call.options.cache_dir, digest=digest)
-        cells = [cell for cell in call.cells if (cell.dataset, cell.dataset_size) == (name, size)]
+        where = {"data_dir": call.options.data_dir, "cache_dir": call.options.cache_dir}
+        log = load_dataset(given, size=size, digest=digest, protocol=protocol, **where)
+        cells = [cell for cell in call.cells if cell.data == (name, size, protocol)]
         for split in dict.fromkeys(cell.split for cell in cells if cell.has_quality and call.options.only != "cost"):
             data = split_of(log, split)
             data.check_evaluated()
@@ -266,7 +231,7 @@ def _catalogues(call: Call) -> dict[Data, Catalogue]:
                 raise ValueError(f"ablation: 'other_user' on dataset {name}, which has one user to evaluate; expected two or more")
         texts = None if log.item_texts is None else hashlib.sha256("\0".join(log.item_texts).encode()).hexdigest()
         categories = None if log.item_categories is None else hashlib.sha256(log.item_categories.tobytes()).hexdigest()
-        catalogues[name, size] = Catalogue(items=log.num_items, texts=texts, categories=categories)
+        catalogues[name, size, protocol] = Catalogue(items=log.num_items, texts=texts, categories=categories)
     return catalogues
 
 
@@ -300,6 +265,7 @@ def _rerun(call: Call, cell: Cell) -> str:
     words = ["python", "-m", PROGRAM, "--grid", options.grid, "--dataset", cell.dataset, "--device", call.device]
     for option, value in (("--data-dir", options.data_dir), ("--cache-dir", options.cache_dir), ("--out", options.out)):
         words += [option, str(value)] if value else []
+    words += [word for option in ("split", "protocol") if (given := getattr(options, option)) for word in (f"--{option}", given)]
     words += ["--seeds", str(cell.seed)] if options.seeds else []
     expression = selecting(cell, call.grid.cells)
     words += ["--select", expression] if expression else []
@@ -350,7 +316,7 @@ def _list(call: Call) -> int:
         asked = [cell for cell in call.cells if (only != "quality" or cell.has_quality) and (only != "cost" or not cell.is_floor)]
         lines = [f"{'missing' if cell in asked else f'no {only}':10} {call.labels(cell)}" for cell in shuffled(call.cells)]
         trained = (cell for cell in asked if cell.training != "none" and only != "cost")
-        keys = {model_key(cell, dataset_digest=call.digests[cell.dataset, cell.dataset_size]) for cell in trained}
+        keys = {model_key(cell, dataset_digest=call.digests[cell.data]) for cell in trained}
         return _print_list(call, lines, cells=len(asked), models=len(keys), done=())
     plan = _plan(call, _catalogues(call))
     lines = [f"{plan.reason(planned):10} {call.labels(planned.cell)}" for planned in plan.cells]
@@ -378,19 +344,3 @@ def _durations(call: Call, done: Sequence[Planned]) -> tuple[Durations, str]:
         return guess, "by the grid's own estimate"
     per_model = sum(models.values()) / len(models) if models else guess.seconds_per_model
     return Durations(seconds_per_model=per_model, seconds_per_cell=sum(cells) / len(records)), "as the cells that are done took"
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    try:
-        seeds = tuple(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError:
-        seeds = (-1,)
-    if min(seeds) < 0:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected whole numbers from 0, as 1,2,3")
-    return seeds
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number from 1")
-    return int(text)

@@ -14,7 +14,7 @@ from benchmarks.store import cost_path, model_dir, record_path
 
 Reason = Literal["missing", "stale", "superseded", "failed", "unreadable", "asked", "done"]
 Resume = Literal["missing", "failed", "always"]
-Data = tuple[str, str | None]  # a dataset and its size
+Data = tuple[str, str | None, str]  # as `benchmarks.cell.Cell.data`
 Read = TypeVar("Read", Record, Cost)
 PROCESSES = 3
 
@@ -120,7 +120,7 @@ class Planner:
         out: the run's folder.
         resume: what to measure again: nothing that is there, what failed, or all.
         only: measure this half alone, and leave the other as it is.
-        digests: of the data, by dataset and size.
+        digests: of the data, by dataset, size and protocol.
         catalogues: what costs depend on of the data.
         fingerprint: of the machine that will measure; None where a cluster chooses it.
         processes: fresh ones that each timed number is taken in.
@@ -147,12 +147,12 @@ class Planner:
         return Plan(cells=tuple(planned), costs=costs)
 
     def _key(self, cell: Cell) -> str:
-        digest = self.digests[cell.dataset, cell.dataset_size]
+        digest = self.digests[cell.data]
         return cell_key(cell, dataset_digest=digest, versions=versions(control=cell.control))
 
     def _planned(self, cell: Cell, key: str, old: Sequence[Record], costs: dict[str, PlannedCost]) -> Planned:
         """A cell's plan; ``old`` are the records of its settings under other keys: the data or a measure's version were others."""
-        digest = self.digests[cell.dataset, cell.dataset_size]
+        digest = self.digests[cell.data]
         known, unreadable = _known(record_path(self.out, key), read_record)
         quality = quality_key(cell, dataset_digest=digest) if cell.has_quality else None
         code = quality_digests(cell) if cell.has_quality else {}
@@ -189,7 +189,7 @@ class Planner:
         return self._reason(known.quality.status, is_of_this_code=known.quality.code == dict(code))
 
     def _cost(self, cell: Cell, costs: dict[str, PlannedCost]) -> PlannedCost:
-        shape = cost_shape(cell, self.catalogues[cell.dataset, cell.dataset_size])
+        shape = cost_shape(cell, self.catalogues[cell.data])
         key = cost_key(shape)
         if key not in costs:
             known, unreadable = _known(cost_path(self.out, key), read_cost)
@@ -213,7 +213,7 @@ class Planner:
                 key=key,
                 cell=cell_of_shape(cell),
                 shape=shape,
-                dataset_digest=self.digests[cell.dataset, cell.dataset_size],
+                dataset_digest=self.digests[cell.data],
                 code=code,
                 anew=kinds,
                 jobs=jobs,

@@ -9,6 +9,7 @@ from persrec import names
 from persrec.data.base import Bounds, Dataset
 from persrec.data.errors import NoMatchError, SourceError
 from persrec.data.interactions import InteractionLog
+from persrec.data.named_protocols import log_under
 from persrec.data.prepared import check_cache_dir, default_cache_dir, is_kept, open_prepared
 
 __all__ = [
@@ -79,6 +80,7 @@ def load_dataset(
     cache_dir: str | Path | None = None,
     digest: str | None = None,
     bounds: Bounds | None = None,
+    protocol: str = names.OWN_PROTOCOL,
 ) -> InteractionLog:
     """The interaction log of a dataset, prepared into ``cache_dir`` on first use; its columns are mapped from there.
 
@@ -89,10 +91,11 @@ def load_dataset(
         cache_dir: where prepared data are kept; None is ``$PERSREC_CACHE``, then ``~/.cache/persrec``.
         digest: as `dataset_digest`, where it is known: where its data are kept, the sources are not read again.
         bounds: what the preparation may take.
+        protocol: of `persrec.names.PROTOCOLS`: all events, or those that a published protocol keeps.
 
     Raises:
         SourceError: a folder or a file is missing or cannot be read, or the cache cannot be written; one line that names it.
-        ValueError: unknown dataset or size.
+        ValueError: unknown dataset or size, or a protocol that the data do not carry.
     """
     with _one_line(name):
         source, given, kept = dataset(name), _data_dir(data_dir), _cache_dir(cache_dir)
@@ -101,7 +104,7 @@ def load_dataset(
         def write(folder: Path) -> None:
             source.prepare(size, given, folder, bounds or Bounds())
 
-        return open_prepared(kept, source.folder(size), known, write)
+        return log_under(open_prepared(kept, source.folder(size), known, write), protocol)
 
 
 def size_of(name: str, size: str | None, *, data_dir: str | Path | None = None, cache_dir: str | Path | None = None) -> tuple[int, bool]:

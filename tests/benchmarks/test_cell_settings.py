@@ -5,8 +5,9 @@ import re
 
 import pytest
 
-from benchmarks.cell import EVALUATION_FIELDS, Cell, blocks_of, changed_at_evaluation
+from benchmarks.cell import EVALUATION_FIELDS, Cell, changed_at_evaluation
 from benchmarks.keys import MODEL_FIELDS, cell_key, model_key
+from benchmarks.settings import blocks_of
 from persrec import names
 
 EXPERTS = {"backbone": "hstu", "compression": "experts", "history": 180, "recent": 20, "tokens": 4}

@@ -250,3 +250,17 @@ def test_the_order_is_a_permutation_within_each_dataset() -> None:
     assert set(order[len(first) :]) == set(second)
     assert shuffled(first + second) == order
     assert shuffled(first + second, seed=1) != order
+
+
+def test_a_cell_is_told_the_time_of_the_request_as_the_rows_of_its_protocol_are(tmp_path: Path) -> None:
+    def told(text: str = SMALL, **options: str) -> dict[str, tuple[str, bool]]:
+        return {cell.backbone: (cell.protocol, cell.request_time) for cell in cells_of(tmp_path, text, **options)}
+
+    assert told() == {"hstu": ("own", True), "sasrec": ("own", True)}
+    assert told(protocol="rectools") == {"hstu": ("rectools", True), "sasrec": ("rectools", True)}
+    assert told(protocol="5-core") == {"hstu": ("5-core", False), "sasrec": ("5-core", True)}  # SASRec reads no times
+    assert told('[defaults]\nprotocol = "5-core"' + SMALL)["hstu"] == ("5-core", False)
+    assert told('[defaults]\nrequest_time = true\nprotocol = "5-core"' + SMALL)["hstu"] == ("5-core", True)
+    assert told("[defaults]\ntime_bias = false" + SMALL, protocol="5-core")["hstu"] == ("5-core", True)
+    with pytest.raises(ValueError, match="protocol: '5-core' with split 'temporal'; expected 'leave-one-out'"):
+        cells_of(tmp_path, SMALL, protocol="5-core", split="temporal")

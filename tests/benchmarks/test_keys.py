@@ -80,14 +80,17 @@ def test_a_quality_is_a_model_and_what_it_is_served_from() -> None:
 def test_a_floor_is_keyed_by_its_data_alone() -> None:
     floor = Cell(backbone="popularity", compression="none", training="none")
     assert quality(dataclasses.replace(floor, seed=2, batch_size=64)) == quality(floor)
-    assert len({quality(floor), quality(floor, data="other"), quality(dataclasses.replace(floor, backbone="frequency"))}) == 3
+    others = [
+        dataclasses.replace(floor, **changes) for changes in ({"backbone": "frequency"}, {"split": "temporal"}, {"protocol": "5-core"})
+    ]
+    assert len({quality(floor), quality(floor, data="other"), *map(quality, others)}) == 5
 
 
 OF_NO_SHAPE = {
     "dataset", "dataset_size", "ablation", "staleness", "training", "elastic_tokens", "learning_rate", "warmup_steps", "decays",
     "weight_decay", "temperature", "epochs", "patience", "seed", "copying_start", "recent_weight", "moving_windows",
     "item_learning_rate", "elastic_history", "targets_per_step", "recent_weight_steps", "split",
-    "expert_learning_rate", "world_size", "accumulation", "autocast",
+    "expert_learning_rate", "world_size", "accumulation", "autocast", "protocol",
 }  # fmt: skip
 
 
@@ -96,7 +99,8 @@ def test_a_cost_knows_no_interactions_no_seed_and_nothing_of_training() -> None:
     for name in OF_NO_SHAPE - {"training", "elastic_tokens"}:
         changed = dataclasses.replace(CELL, **{name: OTHER[name]})
         assert cost(changed) == cost(CELL), name
-        own, other = (dataclasses.replace(cell_of_shape(cell), dataset="synthetic", dataset_size=None) for cell in (CELL, changed))
+        data = {"dataset": "synthetic", "dataset_size": None, "protocol": "own"}
+        own, other = (dataclasses.replace(cell_of_shape(cell), **data) for cell in (CELL, changed))
         assert own == other, name
     assert cost(dataclasses.replace(CELL, training="none")) == cost(CELL)
     assert cost(dataclasses.replace(CELL, elastic_tokens=(4,))) == cost(CELL)  # which only an elastic model has

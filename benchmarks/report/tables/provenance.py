@@ -48,8 +48,9 @@ def _software(facts: Environment) -> str:
 
 def dataset_table(records: Sequence[Record]) -> Table | None:
     """Each dataset that was measured on, with its size and what the exact predictor reaches."""
-    data = {(record.dataset.digest, record.dataset.split): record.dataset for record in records if record.dataset is not None}
-    rows = [_dataset(facts) for facts in sorted(data.values(), key=lambda facts: (facts.name, facts.digest, facts.split))]
+    known = [record.dataset for record in records if record.dataset is not None]
+    data = {(facts.name, facts.digest, facts.split, str(facts.notes.get("protocol", ""))): facts for facts in known}
+    rows = [_dataset(data[key]) for key in sorted(data)]
     numeric = ("users", "items", "interactions")
     headings = tabular.columns(
         "dataset", "split", *numeric, "what it is like", "ceiling of the exact predictor", "notes", "digest", numeric=numeric

@@ -6,9 +6,10 @@ import torch
 from torch.nn.functional import normalize
 
 from persrec.data.interactions import InteractionLog
+from persrec.data.named_protocols import PUBLISHED_PROTOCOLS
 from persrec.data.protocol import Protocol
 from persrec.data.splits import leave_one_out
-from persrec.evaluation.protocols import PUBLISHED_PROTOCOLS, core, ranks_under
+from persrec.evaluation.protocols import ranks_under
 from persrec.evaluation.ranks import target_ranks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -44,15 +45,6 @@ def vectors(split, seed=0):
     generator = torch.Generator().manual_seed(seed)
     users = normalize(torch.randn(len(split.test), 4, generator=generator), dim=1)
     return users, normalize(torch.randn(split.num_items, 4, generator=generator), dim=1)
-
-
-def test_the_core_is_taken_until_all_that_are_left_have_as_many(split):
-    items, users = core(split, 5)
-    assert items.tolist() == [False, *[True] * 6, False]
-    assert users.tolist() == [True] * 4 + [False] + [True] * 2
-    assert all(core(split, 1)[0][1:])
-    assert all(core(split, 1)[1])
-    assert not core(split, 8)[0].any()
 
 
 def test_all_items_give_our_own_ranks(split):
