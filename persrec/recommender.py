@@ -62,11 +62,7 @@ class SequentialRecommender(nn.Module):
         return F.normalize(self.items.vectors(), dim=-1)
 
     def encode_items(self, token_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Raw vectors ``[n, D]`` of texts, each read on its own, as ``item_features`` takes them; not normalised.
-
-        Args:
-            token_ids: ``[n, T]`` int64, right-padded; the embedding of a text's last token is replaced by a learnable vector.
-            lengths: ``[n]`` int64, from 1 to ``T``.
+        """Raw vectors ``[n, D]`` of texts ``[n, T]`` of ``lengths`` ``[n]``, as ``item_features`` takes them (`TextEncoder.encode`).
 
         Raises:
             ValueError: the model reads ids, or a shape, a token or a length does not fit.
@@ -181,6 +177,7 @@ class SequentialRecommender(nn.Module):
         query_time: torch.Tensor | None = None,
         *,
         item_features: torch.Tensor | None = None,
+        experts: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The joint pass over windows ``[B, L]``.
 
@@ -189,15 +186,21 @@ class SequentialRecommender(nn.Module):
         is empty in every row, where its experts are hidden.
 
         Returns:
-            Hidden states ``[B, C, D]`` of the positions that predict, and their columns in ``items``, ``[C]``: column
-            ``c`` predicts the item at ``c + 1``.
+            Hidden states ``[B, C, D]`` of the positions that predict, and their columns in ``items``, ``[C]``: column ``c`` predicts
+            the item at ``c + 1``. With ``experts``, those of expert tokens behind them, in the column of their segment's last item.
         """
-        hidden, columns = self._joint_pass(items, times, query_time, item_features)
+        hidden, columns = self._joint_pass(items, times, query_time, item_features, experts=experts)
         silent = max(0, self.layout.query_items - 1)  # recent positions that are not told of all items that choose for them
         return (hidden[:, silent:], columns[silent:]) if silent else (hidden, columns)
 
     def _joint_pass(
-        self, items: torch.Tensor, times: torch.Tensor | None, query_time: torch.Tensor | None, item_features: torch.Tensor | None
+        self,
+        items: torch.Tensor,
+        times: torch.Tensor | None,
+        query_time: torch.Tensor | None,
+        item_features: torch.Tensor | None,
+        *,
+        experts: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As `hidden_states`, of every item that has a position."""
         layout = self.layout
@@ -208,7 +211,7 @@ class SequentialRecommender(nn.Module):
         edges = [*(max(0, edge - missing) for edge in (0, *layout.offsets)), int(items.shape[1])]
         parts = [columns_of(slots, start, stop) for start, stop in itertools.pairwise(edges)]
         cache = self._empty_cache(items, times)
-        states, columns = [], []
+        states, columns, of_experts, behind = [], [], [], []
         empty = [segment for segment in range(last) if layout.hide_empty_experts and known_empty(parts[segment])]
         for run in joint_runs(layout, self.backbone.kernel, left_out=missing, empty=empty):
             chunks = [self._joint_chunk(segment, parts, query_time) for segment in run]
@@ -216,10 +219,14 @@ class SequentialRecommender(nn.Module):
             hidden, cache = self._run(run[-1], at_once, cache.skip(run[0] - cache.segments))
             widths = [chunk.width for chunk in chunks]
             of_each = torch.split(hidden, widths if at_once.segments == 1 else widths[-1], dim=1)
-            for segment, chunk, own in zip(run, chunks, of_each, strict=True):
-                states.append(own[:, own.shape[1] - chunk.width :][:, : chunk.items])  # behind what it was padded with
+            for segment, chunk, padded in zip(run, chunks, of_each, strict=True):
+                own = padded[:, padded.shape[1] - chunk.width :]
                 columns.append(torch.arange(edges[segment], edges[segment] + chunk.items, device=items.device))
-        return torch.cat(states, dim=1), torch.cat(columns)
+                states.append(own[:, : chunk.items])
+                if experts:
+                    of_experts.append(own[:, chunk.items :])
+                    behind.append(columns[-1][-1:].expand(chunk.width - chunk.items))
+        return torch.cat([*states, *of_experts], dim=1), torch.cat([*columns, *behind])
 
     def _joint_chunk(self, segment: int, parts: Sequence[ItemSlots], query_time: torch.Tensor | None) -> Chunk:
         recent = len(self.layout.segments)
@@ -371,13 +378,8 @@ class SequentialRecommender(nn.Module):
         return ItemSlots(ids=items, vectors=vectors, times=times)
 
     def _empty_cache(self, items: torch.Tensor, times: torch.Tensor | None) -> KVCache:
-        return empty_cache(
-            users=items.shape[0],
-            layout=layout_id(self.layout),
-            timed=times is not None,
-            device=items.device,
-            backbone=type(self.backbone).__name__,
-        )
+        facts = {"layout": layout_id(self.layout), "backbone": type(self.backbone).__name__}
+        return empty_cache(users=items.shape[0], timed=times is not None, device=items.device, **facts)
 
     def _check_items(self, name: str, items: torch.Tensor, times: torch.Tensor | None, item_features: torch.Tensor | None) -> None:
         count = self.items.count if item_features is None else count_of_features(item_features, width=self.backbone.width)
@@ -386,9 +388,7 @@ class SequentialRecommender(nn.Module):
     def _check_compresses(self, name: str) -> None:
         if self.layout.query_items:
             kind = type(self.compression).__name__
-            raise ValueError(
-                f"{name}: {kind} chooses by the recent items, so nothing can be kept; expected a whole window, without a cache"
-            )
+            raise ValueError(f"{name}: {kind} chooses by the recent items and keeps nothing; expected a whole window, without a cache")
 
     def _check_cache(self, cache: KVCache, users: int, times: torch.Tensor | None) -> None:
         check_cache(cache, layout=layout_id(self.layout), users=users, timed=times is not None)

@@ -51,6 +51,7 @@ _SHAPE: Mapping[str, Any] = MappingProxyType(
         "segments": 1, "tokens": 0, "plan": "equal", "serving": "recompute", "cache_dtype": "float32", "ablation": "none", "staleness": 0,
         "counts": "none", "item_layers": 1, "key_value_heads": None, "feed_forward": None, "dtype": "float32", "device": "cpu",
         "control": False, "counted_only": False, "catalogue": None, "expert_start": "learnt", "request_time": True,
+        "expert_weight": 0.0,
     }
 )  # fmt: skip
 _RECIPE: Mapping[str, Any] = MappingProxyType(
@@ -82,6 +83,8 @@ def check_peer(settings: Mapping[str, Any]) -> None:
     wanted = dict(_SHAPE) if settings["training"] == "none" else {**_SHAPE, **_RECIPE}
     if part is not None and not part.reads_times:
         wanted["time_bias"] = False
+    if not settings["negatives"]:
+        raise ValueError(f"negatives: 0 with the peer {backbone!r}, whose losses draw some; expected 1 or more")
     for name, value in wanted.items():
         if settings[name] != value:
             raise ValueError(f"{name}: {settings[name]!r} with the peer {backbone!r}, which has no such thing; expected {value!r}")

@@ -114,6 +114,7 @@ def recipe(cell: Cell, *, token_counts: tuple[int, ...] | None = None) -> Recipe
         targets_per_step=cell.step_targets,
         time_bias=cell.time_bias,
         recent_weight=cell.recent_weight,
+        expert_weight=cell.expert_weight,
         recent_weight_steps=cell.recent_weight_steps,
         moving_windows=cell.moving_windows,
         token_counts=cell.token_counts if token_counts is None else token_counts,

@@ -160,14 +160,17 @@ def _training(subject: TrainingSubject, forward: Macs, sequences: int, reading: 
     """Forward and backward of a step; every map costs three of itself, attention what its kernel's backward does."""
     backbone = subject.model.backbone
     predicting = len(subject.layout.predicting_columns)
-    scored = subject.cell.negatives + counting_weights(subject)  # at each position
+    negatives = subject.cell.negatives or subject.model.items.count - 1  # of a full cross-entropy, every item
+    scored = predicting * (negatives + counting_weights(subject))
     if subject.model.counting is not None:
-        scored += subject.layout.window  # the user's own items
+        scored += predicting * subject.layout.window  # the user's own items
+    if subject.cell.expert_weight:
+        scored += subject.layout.tokens * negatives
     return {
         **{part: TRAINING_PRODUCTS * sequences * macs for part, macs in forward.items() if part != ATTENTION},
         ATTENTION: sequences * forward[ATTENTION] * (2 + backbone.backward_products) // 2,
         ITEM_ENCODER: TRAINING_PRODUCTS * sum(reading.values()),
-        SCORING: TRAINING_PRODUCTS * sequences * predicting * scored * backbone.width
+        SCORING: TRAINING_PRODUCTS * sequences * scored * backbone.width
         + sequences * forward[SCORING],  # the search, which has no backward pass
     }
 

@@ -264,8 +264,9 @@ class Trainer:
 
     def _drawn(self) -> tuple[torch.Tensor, float]:
         """A step's negatives, the same in every process, and the weight of its recent items."""
-        negative_ids = torch.from_numpy(self._rng.integers(1, self.model.items.count, self.recipe.negatives)).to(self._objective.device)
-        return negative_ids, self.phases.recent_weight(self.progress.steps)
+        count, drawn = self.model.items.count, self.recipe.negatives
+        ids = self._rng.integers(1, count, drawn) if drawn else np.arange(1, count)
+        return torch.from_numpy(ids).to(self._objective.device), self.phases.recent_weight(self.progress.steps)
 
     def _taken_note_of(self, loss: Loss) -> torch.Tensor:
         self._computed, self._predicted = loss.computed, loss.predicted

@@ -2,7 +2,7 @@
 
 import contextlib
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -18,10 +18,11 @@ from persrec.training.team import Team
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counts:
-    """Targets of a batch: all of them, and those of recent items."""
+    """Targets of a batch: those of all items, of recent items, and of expert tokens."""
 
     all: int
     recent: int
+    experts: int = 0
 
 
 class Loss(NamedTuple):
@@ -33,7 +34,7 @@ class Loss(NamedTuple):
 
 
 class Objective(nn.Module):
-    """Mean loss over all positions of a batch that have a next item."""
+    """Mean loss over all items of a batch that have a next one, beside it those of the recent items and of the expert tokens."""
 
     def __init__(self, model: SequentialRecommender, recipe: Recipe) -> None:
         """Of a model as the recipe trains it."""
@@ -56,34 +57,41 @@ class Objective(nn.Module):
         times = query_times = None
         if self._recipe.time_bias:
             times, query_times = (torch.from_numpy(part).to(self.device) for part in (batch.times, batch.query_times))
-        model, half = self.model, self._recipe.autocast
+        model, half, weight_of_experts = self.model, self._recipe.autocast, self._recipe.expert_weight
         lower = torch.autocast(self.device.type, dtype=torch.bfloat16) if half else contextlib.nullcontext()
         with model.items.read_once(torch.cat([items.flatten(), targets.flatten(), negative_ids])):
             with lower:
-                hidden, columns = model.hidden_states(items, times, query_times)
-                computed = len(items) * len(columns)
-                targets = targets[:, columns]
-                predicts = targets > 0
-                predicted = int(predicts.sum())
-                target_ids = targets[predicts]
-                positives, negatives = model.items.lookup(target_ids), model.items.lookup(negative_ids)
+                hidden, columns = model.hidden_states(items, times, query_times, experts=weight_of_experts > 0)
+                count = len(set(columns.tolist()))  # items have a column each, and experts stand in that of one of them
+                predicting = [_Predicting.of(model, hidden, targets, columns, slice(count))]
+                if weight_of_experts:
+                    predicting.append(_Predicting.of(model, hidden, targets, columns, slice(count, None)))
+                negatives = model.items.lookup(negative_ids)
             if half:  # a softmax over cosines takes all their digits
-                hidden, positives, negatives = hidden.float(), positives.float(), negatives.float()
-            own = None if model.counting is None else own_items(model, hidden, items, targets, columns)
-        states = hidden[predicts]
-        temperature = self._recipe.temperature
-        loss = sampled_softmax(states, positives, negatives, target_ids, negative_ids, temperature=temperature, own_items=own)
-        if of is not None:
-            loss = loss * (predicted / of.all) if predicted else states.sum() * 0
-        if not weight:
-            return Loss(value=loss, computed=computed, predicted=predicted)
-        late = torch.arange(len(columns), device=self.device) >= len(columns) - self._recent
-        rows = late.expand_as(predicts)[predicts]  # every window ends with an item, so there is one at least
-        of_recent = states[rows], positives[rows], negatives, target_ids[rows], negative_ids
-        recent = sampled_softmax(*of_recent, temperature=temperature, own_items=None if own is None else own.of(rows))
-        if of is not None:
-            recent = recent * (int(rows.sum()) / of.recent) if bool(rows.any()) else states.sum() * 0
-        return Loss(value=(loss + weight * recent) / (1 + weight), computed=computed, predicted=predicted)
+                hidden, negatives = hidden.float(), negatives.float()
+                predicting = [one.float() for one in predicting]
+            if model.counting is not None:
+                predicting[0] = predicting[0]._replace(
+                    own=own_items(model, hidden[:, :count], items, targets[:, columns[:count]], columns[:count])
+                )
+        of_items, whole = predicting[0], (None, None, None) if of is None else (of.all, of.recent, of.experts)
+        terms = [(1.0, of_items, whole[0])]
+        if weight:  # every window ends with an item, so there is one at least
+            late = torch.arange(count, device=self.device) >= count - self._recent
+            terms.append((weight, of_items.only(late.expand_as(of_items.predicts)[of_items.predicts]), whole[1]))
+        terms += [(weight_of_experts, one, whole[2]) for one in predicting[1:]]
+        means = [each * self._mean(one, negatives, negative_ids, among=among) for each, one, among in terms]
+        value = sum(means[1:], means[0]) / sum(each for each, _, _ in terms)
+        return Loss(value=value, computed=len(items) * count, predicted=len(of_items.ids))
+
+    def _mean(self, one: "_Predicting", negatives: torch.Tensor, negative_ids: torch.Tensor, *, among: int | None) -> torch.Tensor:
+        """The mean loss of some positions, or where they are a part of ``among``, their share of the mean over these."""
+        if not len(one.ids):
+            return one.states.sum() * 0
+        loss = sampled_softmax(
+            one.states, one.positives, negatives, one.ids, negative_ids, temperature=self._recipe.temperature, own_items=one.own
+        )
+        return loss if among is None else loss * (len(one.ids) / among)
 
     def counts(self, batch: WindowBatch) -> Counts:
         """The targets of a batch, without computing anything."""
@@ -91,7 +99,47 @@ class Objective(nn.Module):
         columns = layout.predicting_columns - (layout.window - batch.items.shape[1])
         columns = columns[columns >= 0]
         predicts = batch.targets[:, columns] > 0
-        return Counts(all=int(predicts.sum()), recent=int(predicts[:, len(columns) - self._recent :].sum()))
+        ends = [
+            (offset - 1 - (layout.window - batch.items.shape[1]), s.experts)
+            for offset, s in zip(layout.offsets, layout.segments, strict=True)
+        ]
+        experts = sum(count * int((batch.targets[:, end] > 0).sum()) for end, count in ends if end >= 0)
+        return Counts(all=int(predicts.sum()), recent=int(predicts[:, len(columns) - self._recent :].sum()), experts=experts)
+
+
+class _Predicting(NamedTuple):
+    """Positions of a batch, ``predicts`` ``[B, c]`` those of ``c`` columns that have a next item, ``n`` of them; what each is ranked by.
+
+    Attributes:
+        predicts: ``[B, c]``.
+        states: ``[n, D]``.
+        positives: ``[n, D]`` vectors of their next items.
+        ids: ``[n]`` of these.
+        own: of a model that counts.
+    """
+
+    predicts: torch.Tensor
+    states: torch.Tensor
+    positives: torch.Tensor
+    ids: torch.Tensor
+    own: OwnItems | None = None
+
+    @classmethod
+    def of(cls, model: SequentialRecommender, hidden: torch.Tensor, targets: torch.Tensor, columns: torch.Tensor, which: slice) -> Self:
+        """Those of some of the columns, of ``targets`` ``[B, L]``."""
+        of_columns = targets[:, columns[which]]
+        predicts = of_columns > 0
+        ids = of_columns[predicts]
+        return cls(predicts=predicts, states=hidden[:, which][predicts], positives=model.items.lookup(ids), ids=ids)
+
+    def only(self, rows: torch.Tensor) -> Self:
+        """Some of them, ``rows`` ``[n]`` booleans."""
+        own = None if self.own is None else self.own.of(rows)
+        return self._replace(states=self.states[rows], positives=self.positives[rows], ids=self.ids[rows], own=own)
+
+    def float(self) -> Self:
+        """In float32."""
+        return self._replace(states=self.states.float(), positives=self.positives.float())
 
 
 def own_items(

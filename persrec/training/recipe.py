@@ -22,7 +22,8 @@ class Recipe:
         decays: whether the learning rate falls linearly to 0 behind the constant phase, from the best weights.
         weight_decay: of AdamW.
         temperature: what cosines are divided by in the loss.
-        negatives: items sampled uniformly per step, shared by the batch, at every length the same number.
+        negatives: items sampled uniformly per step, shared by the batch, at every length the same number; 0 takes every item of the
+            catalogue, the full cross-entropy.
         epochs: of the constant phase at most. An epoch has as many steps as all next-item targets of the training part fill.
         patience: epochs without a gain on validation that make a plateau, which ends the constant phase; two at least, and a fifth
             of the steps so far at least. Less than 1% is no gain.
@@ -32,6 +33,9 @@ class Recipe:
         recent_weight: weight that the recent items' mean loss, beside that of all positions, which weighs 1, reaches after
             ``recent_weight_steps``; it rises from 0 with the square of the steps. A request is answered from the recent items, and
             they alone read the tokens behind a history of one segment, of which few of a window's positions would tell otherwise.
+        expert_weight: weight of the expert tokens' mean loss beside that of all positions, which weighs 1: each predicts the item that
+            follows its segment, as the segment's last item does. 0 leaves the tokens to what later items read from them. Not in the
+            paper.
         recent_weight_steps: steps until that weight is reached; no bound on the training moves it.
         moving_windows: whether a user's newest window may end at any of as many last places as a window has targets, with one item
             of history at least; the others lie back to back before it. Else ends move only where a sequence is longer than a
@@ -60,6 +64,7 @@ class Recipe:
     item_learning_rate: float | None = None
     expert_learning_rate: float | None = None
     recent_weight: float = 0.0
+    expert_weight: float = 0.0
     recent_weight_steps: int = 1000
     moving_windows: bool = False
     token_counts: tuple[int, ...] = ()
@@ -69,14 +74,16 @@ class Recipe:
     seed: int
 
     def __post_init__(self) -> None:
-        for name in ("negatives", "epochs", "patience", "targets_per_step", "recent_weight_steps", "accumulation"):
+        if self.negatives < 0:
+            raise ValueError(f"negatives: {self.negatives}; expected 0, which is every item, or more")
+        for name in ("epochs", "patience", "targets_per_step", "recent_weight_steps", "accumulation"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)}; expected at least 1")
         for name in ("learning_rate", "item_learning_rate", "expert_learning_rate", "temperature"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name}: {value}; expected a finite number, more than 0")
-        for name in ("warmup_steps", "weight_decay", "recent_weight"):
+        for name in ("warmup_steps", "weight_decay", "recent_weight", "expert_weight"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: {getattr(self, name)}; expected a finite number, 0 or more")
         if not 0 <= self.seed <= MOST_SEED:

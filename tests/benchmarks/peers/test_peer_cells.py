@@ -54,11 +54,17 @@ def test_every_setting_of_a_cell_is_a_peers_own_or_is_fixed() -> None:
     own = {
         "backbone", "compression", "dataset", "dataset_size", "split", "history", "recent", "layers", "heads", "width", "dropout",
         "time_bias", "learning_rate", "temperature", "negatives", "epochs", "patience", "batch_size", "seed", "threads",
+        "protocol",
     }  # fmt: skip
     unused = {"elastic_tokens", "elastic_history"}  # refused with a training that is not elastic
     settings = {field.name for field in dataclasses.fields(Cell)}
     assert own | unused | set(_SHAPE) | set(_RECIPE) == settings
     assert not own & (set(_SHAPE) | set(_RECIPE))
+
+
+def test_a_peer_draws_negatives() -> None:
+    with pytest.raises(ValueError, match="negatives: 0 with the peer 'rectools-hstu', whose losses draw some"):
+        dataclasses.replace(HSTU, negatives=0)
 
 
 def test_a_mistyped_peer_names_the_nearest() -> None:

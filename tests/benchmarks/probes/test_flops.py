@@ -73,6 +73,17 @@ def test_the_flops_of_one_layer_are_those_counted_by_hand(backbone, gpu, monkeyp
     assert metrics["cache_bytes"]["value"] == 2 * (4 if HAND[backbone] is HAND["llama"] else 8) * 2 * 4  # K and V, 2 tokens, float32
 
 
+@pytest.mark.parametrize(
+    ("changes", "scored"),
+    [({"negatives": 0}, 16 * (LOG.num_items - 1)), ({"expert_weight": 2.0}, (16 + 2) * 16)],  # 16 positions; and 2 tokens, of 16 negatives
+)
+def test_a_training_step_scores_every_item_or_for_the_tokens_too_where_the_recipe_says_so(changes, scored):
+    subject = subject_of(dataclasses.replace(CELLS["experts"], training="none", **changes))
+    _, rows = count_step(subject)
+    for count in ("formula_flops", "torch_flops"):
+        assert flops_by_part(rows, count)["train", "scoring"] == 3 * 2 * scored * 8
+
+
 def test_mapped_item_vectors_are_those_counted_by_hand():
     metrics, ledger = counted(subject_by_hand("llama"))
     assert metrics["item_flops"]["value"] == metrics["item_visible_flops"]["value"] == 2 * LOG.num_items * 8 * 8

@@ -9,7 +9,18 @@ from benchmarks.records import load_records
 from benchmarks.run.command import main
 
 GRID = '[[sweep]]\nbackbone = "popularity"\ncompression = "none"\ntraining = "none"\n'
-TABLE = 'file = "events.csv"\n[columns]\nuser = "user"\nitem = "item"\ntime = "time"\n[time]\nunit = "s"\nrelative = true\n[protocol]\nseen_items = "excluded"\n'
+TABLE = """
+file = "events.csv"
+[columns]
+user = "user"
+item = "item"
+time = "time"
+[time]
+unit = "s"
+relative = true
+[protocol]
+seen_items = "excluded"
+"""
 
 
 @pytest.fixture

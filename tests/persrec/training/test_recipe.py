@@ -9,7 +9,7 @@ from persrec.training import Recipe
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.mark.parametrize("name", ["negatives", "epochs", "patience", "targets_per_step", "recent_weight_steps"])
+@pytest.mark.parametrize("name", ["epochs", "patience", "targets_per_step", "recent_weight_steps"])
 def test_a_recipe_refuses_less_than_one(name):
     with pytest.raises(ValueError, match=f"^{name}: 0; expected at least 1$"):
         small_recipe(**{name: 0})
@@ -22,11 +22,16 @@ def test_a_recipe_refuses_what_is_not_above_zero(name, value):
         small_recipe(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["warmup_steps", "weight_decay", "recent_weight"])
+@pytest.mark.parametrize("name", ["warmup_steps", "weight_decay", "recent_weight", "expert_weight"])
 @pytest.mark.parametrize("value", [-1, math.nan, math.inf])
 def test_a_recipe_refuses_what_is_negative_or_has_no_end(name, value):
     with pytest.raises(ValueError, match=f"^{name}: .*; expected a finite number, 0 or more$"):
         small_recipe(**{name: value})
+
+
+def test_a_recipe_refuses_fewer_negatives_than_none():
+    with pytest.raises(ValueError, match=r"^negatives: -1; expected 0, which is every item, or more$"):
+        small_recipe(negatives=-1)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 2**64])

@@ -194,9 +194,9 @@ def test_times_reach_the_model_where_the_recipe_says_so(monkeypatch):
         given = []
         own = model.hidden_states
 
-        def hidden_states(items, times=None, query_time=None, own=own, given=given):
+        def hidden_states(items, times=None, query_time=None, own=own, given=given, **more):
             given.append((times is not None, query_time is not None))
-            return own(items, times, query_time)
+            return own(items, times, query_time, **more)
 
         monkeypatch.setattr(model, "hidden_states", hidden_states)
         Trainer(model=model, data=small_split(), recipe=small_recipe(time_bias=time_bias), validate=lambda: 1.0).run()
@@ -270,3 +270,46 @@ def test_the_loss_turns_to_the_recent_items_as_training_goes_on(steps, share):
     reached = 2.0 * share
     assert losses[2.0] == pytest.approx((losses[0.0] + reached * of_recent) / (1 + reached), rel=1e-6)
     assert abs(of_recent - losses[0.0]) > 1e-3
+
+
+def a_batch(model, data, recipe, users=4):
+    trainer = Trainer(model=model, data=data, recipe=recipe, validate=lambda: 0.0)
+    rows = np.arange(users)
+    return trainer, build_windows(data.sequences, rows, data.train_ends[rows] - 1, trainer.shape)
+
+
+@pytest.mark.parametrize("case", ["1 expert", "3 segments"])
+def test_each_expert_token_predicts_the_item_that_follows_its_segment(case):
+    """At weight w: (mean over all items + w times the mean over the tokens) / (1 + w)."""
+    model, data = build("hstu", CASES[case](), lively=True), small_split(users=12, shortest=4, longest=30)
+    plain, batch = a_batch(model, data, small_recipe(negatives=0))
+    weighted, _ = a_batch(model, data, small_recipe(negatives=0, expert_weight=3.0))
+    items, targets, times, query_times = (torch.from_numpy(part) for part in (batch.items, batch.targets, batch.times, batch.query_times))
+    hidden, columns = model.hidden_states(items, times, query_times, experts=True)
+    tokens, layout = model.layout.tokens, model.layout
+    ends = np.repeat(np.array(layout.offsets) - 1, [segment.experts for segment in layout.segments])
+    assert columns[-tokens:].tolist() == ends.tolist()
+    features, losses = model.item_features(), []
+    for row in range(len(items)):
+        for token, end in enumerate(ends):
+            if items[row, end] == 0:
+                continue  # nothing lies in its segment
+            (behind,) = items[row, end + 1 :].nonzero(as_tuple=True)
+            following = items[row, end + 1 + behind[0]]  # a user of few items leaves places between segments empty
+            assert targets[row, end] == following
+            scores = features[1:] @ torch.nn.functional.normalize(hidden[row, hidden.shape[1] - tokens + token], dim=0) / 0.2
+            losses.append(scores.logsumexp(0) - scores[following - 1])
+    expected = (plain.loss(batch) + 3.0 * torch.stack(losses).mean()) / 4.0
+    assert weighted.loss(batch).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert abs(weighted.loss(batch).item() - plain.loss(batch).item()) > 1e-3
+
+
+def test_without_negatives_to_draw_the_loss_is_over_every_item():
+    model, data = build("sasrec", CASES["recent"](), lively=True), small_split()
+    trainer, batch = a_batch(model, data, small_recipe(negatives=0))
+    hidden, columns = model.hidden_states(*(torch.from_numpy(part) for part in (batch.items, batch.times, batch.query_times)))
+    targets = torch.from_numpy(batch.targets)[:, columns]
+    scores = torch.nn.functional.normalize(hidden, dim=-1) @ model.item_features()[1:].T / 0.2
+    expected = torch.nn.functional.cross_entropy(scores[targets > 0], targets[targets > 0] - 1)
+    assert trainer.loss(batch).item() == pytest.approx(expected.item(), rel=1e-5)
+    assert torch.equal(trainer._drawn()[0], torch.arange(1, model.items.count))
