@@ -31,6 +31,7 @@ _WORDS: Mapping[str, Mapping[Any, str]] = MappingProxyType(
         "device": {"cpu": "CPU", "cuda": "CUDA"},
         "expert_start": {"learnt": "learnt start", "pooled": "pooled start"},
         "request_time": {True: "request time given", False: "time-free"},
+        "negatives": {0: "full cross-entropy"},
         "counts": {"none": "nothing counted", "recent": "recent items counted", "all": "all items counted"},
     }
 )
@@ -212,7 +213,7 @@ def _told_apart(cells: Sequence[Cell], name: Callable[[Cell], str]) -> dict[Cell
         fields = [setting.name for setting in dataclasses.fields(Cell)]
         differing = [field for field in fields if len({getattr(cell, field) for cell in alike}) > 1]
         for cell in alike:
-            labels[cell] = f"{labels[cell]} · {', '.join(_in_words(cell, differing))}"
+            labels[cell] = f"{labels[cell]} · {', '.join(in_words(cell, differing))}"
     for alike in _sharing(labels):  # such as a data set that is called as another's label ends
         for cell in alike:
             labels[cell] = f"{labels[cell]} · cell {digest(cell.to_dict())[:12]}"
@@ -226,15 +227,15 @@ def _sharing(labels: Mapping[Cell, str]) -> list[list[Cell]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _in_words(cell: Cell, fields: Sequence[str]) -> list[str]:
+def in_words(cell: Cell, fields: Sequence[str]) -> list[str]:
     """Settings as people say them: ``8 x 256``, ``moving windows``, ``dropout 0.1``."""
     words = [f"{cell.layers} x {cell.width}"] if {"layers", "width"} & set(fields) else []
     for field in fields:
         value = getattr(cell, field)
         if field in ("layers", "width"):
             continue
-        if field in _WORDS:
-            words.append(_WORDS[field].get(value, str(value)))
+        if value in _WORDS.get(field, ()):
+            words.append(_WORDS[field][value])
         elif field in _COUNTED:
             words.append(_counted(value, _COUNTED[field]))
         elif field in _TRAINED_WITH:

@@ -12,6 +12,7 @@ from benchmarks.report.opening import worth_in_words
 from benchmarks.report.peers import Peers
 from benchmarks.report.sections import Group, Section, section, where_there_is_one
 from benchmarks.report.tables import experiments
+from benchmarks.report.tables.alone import alone_table
 from benchmarks.report.tables.beside import beside_table
 from benchmarks.report.tables.contrasts import comparison_table
 from benchmarks.report.tables.elastic import elastic_table
@@ -55,6 +56,7 @@ def _compared(peers: Peers) -> Group:
         caption="PerSRec beside what keeps as many vectors, or recent items in their place, at equal tokens",
     )
     elastic = elastic_table(peers.configurations, peers.names, key=f"elastic-{peers.key}")
+    varied = alone_table(peers.configurations, key=f"alone-{peers.key}")
     every = worths(peers.configurations, QUALITY_METRICS[0])
     worth = worth_table(every, peers.names, key=f"worth-{peers.key}")
     floors = floors_table(floors_above(peers.configurations, QUALITY_METRICS[0]), peers.names, key=f"floors-{peers.key}")
@@ -62,7 +64,7 @@ def _compared(peers: Peers) -> Group:
         title=peers.title,
         points=tuple(_does_history_pay(every, peers.configurations, peers.names)),
         drawings=(forest,) if forest else (),
-        tables=tuple(table for table in (worth, floors, *tables, equal, elastic, others) if table),
+        tables=tuple(table for table in (worth, floors, *tables, equal, elastic, varied, others) if table),
     )
 
 

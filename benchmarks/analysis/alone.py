@@ -1,0 +1,78 @@
+"""One setting at a time: models of one run that differ from a plain one in a single setting of their recipe.
+
+The search for a recipe, and the test of an idea, leave such models behind. Which of them is plain is not said anywhere: it is the one
+that most others stand one setting away from. A choice among them is made on validation; the differences here are on test.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.analysis.configurations import Configuration
+from benchmarks.cell import Cell
+
+# how a model is trained and built; what it keeps, of which data, and what it is served from are the same in all that are compared
+RECIPE = (
+    "learning_rate", "item_learning_rate", "expert_learning_rate", "warmup_steps", "decays", "weight_decay", "temperature", "negatives",
+    "dropout", "recent_weight", "recent_weight_steps", "moving_windows", "copying_start", "expert_weight", "expert_start", "segments",
+    "plan", "layers", "width", "heads", "key_value_heads", "feed_forward", "targets_per_step", "batch_size", "epochs", "patience",
+    "autocast", "time_bias", "request_time",
+)  # fmt: skip
+_FEWEST = 2  # models one setting away that make a plain one
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Alone:
+    """A model beside the plain one from which it differs in ``setting`` alone.
+
+    Attributes:
+        plain: the model that most others stand one setting away from.
+        changed: the other one.
+        setting: of `RECIPE`.
+    """
+
+    plain: Configuration
+    changed: Configuration
+    setting: str
+
+
+def alone(among: Sequence[Configuration]) -> list[list[Alone]]:
+    """For each plain model what stands one setting away from it, in the order of the settings; experiments on served models left out."""
+    groups: dict[tuple[Any, ...], list[Configuration]] = {}
+    for one in among:
+        if one.trained and not one.changed and not one.is_peer and one.measured:
+            groups.setdefault(_kept(one), []).append(one)
+    return [found for members in groups.values() if (found := _around_plain(members))]
+
+
+def validation(one: Configuration) -> float | None:
+    """NDCG@10 on validation, the mean over seeds; None where a seed has none."""
+    values = [None if record.model is None else record.model.validation for record in one.measured]
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
+
+
+def _kept(one: Configuration) -> tuple[Any, ...]:
+    values = {name: value for name, value in one.cell.to_dict().items() if name not in RECIPE and name != "seed"}
+    return one.dataset_digest, *sorted((name, str(value)) for name, value in values.items())
+
+
+def _around_plain(members: Sequence[Configuration]) -> list[Alone]:
+    """Around the one with most others one setting away; of several such the first."""
+    around = [[Alone(plain=one, changed=other, setting=name) for other in members if (name := _one_setting(one, other))] for one in members]
+    best = max(around, key=len)
+    return sorted(best, key=lambda found: RECIPE.index(found.setting)) if len(best) >= _FEWEST else []
+
+
+def _one_setting(one: Configuration, other: Configuration) -> str:
+    """The setting in which two differ, or nothing where they differ in none or in several."""
+    differing = [name for name in RECIPE if _value(one.cell, name) != _value(other.cell, name)]
+    return differing[0] if len(differing) == 1 else ""
+
+
+def _value(cell: Cell, name: str) -> Any:
+    """A setting as it works: a rate that is not given is the model's own, and targets not given are those of the batch."""
+    value = getattr(cell, name)
+    if value is None and name.endswith("learning_rate"):
+        return cell.learning_rate
+    return cell.step_targets if name == "targets_per_step" else value

@@ -1,0 +1,67 @@
+"""Models that differ from a plain one in a single setting of their recipe."""
+
+from collections.abc import Sequence
+
+from benchmarks import text
+from benchmarks.analysis.alone import Alone, alone, validation
+from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
+from benchmarks.analysis.estimates import difference
+from benchmarks.labels import METRIC_NAMES, Labels, in_words
+from benchmarks.report import tabular
+from benchmarks.report.names import family, filter_name
+from benchmarks.report.tabular import Entry, Row, Table
+
+_PLAIN = "the plain recipe"
+
+
+def alone_table(among: Sequence[Configuration], *, key: str) -> Table | None:
+    """A row for each plain model, and below it one for each setting that was changed alone; None where nothing was."""
+    every = alone(among)
+    if not every:
+        return None
+    validated = f"{METRIC_NAMES[QUALITY_METRICS[0]]} on validation"
+    per_metric = [(METRIC_NAMES[metric], f"{METRIC_NAMES[metric]} minus the plain one's") for metric in QUALITY_METRICS]
+    numeric = [validated, *(name for names_of in per_metric for name in names_of), "steps"]
+    rows = [row for around in every for row in _rows(around)]
+    explanations = {name: tabular.PAIRED for name in numeric if name.endswith("one's")}
+    headings = tabular.columns("configuration", "changed alone", *numeric, numeric=numeric, explanations=explanations)
+    return Table(key=key, caption="One setting at a time: a choice is made on validation", columns=headings, rows=tuple(rows), filters=True)
+
+
+def _rows(around: Sequence[Alone]) -> list[Row]:
+    plain = around[0].plain
+    name = Labels.of([plain.cell], plain.parts.all(), seeds=False)(plain.cell)
+    changed = [(found.changed, " in place of ".join(_in_words(found))) for found in around]
+    return [
+        tabular.row(
+            Entry(text=name, family=family(one).key),
+            said,
+            tabular.of_ratio(validation(one)),
+            *(entry for metric in QUALITY_METRICS for entry in _quality(one, plain, metric)),
+            _steps(one),
+            family=family(one).name,
+            backbone=filter_name(one),
+        )
+        for one, said in [(plain, _PLAIN), *changed]
+    ]
+
+
+def _in_words(found: Alone) -> tuple[str, str]:
+    """The changed value and the plain one."""
+    changed, plain = (in_words(one.cell, [found.setting])[0] for one in (found.changed, found.plain))
+    return changed, plain
+
+
+def _quality(one: Configuration, plain: Configuration, metric: str) -> tuple[Entry, Entry]:
+    quality = one.quality(metric)
+    if one is plain:
+        return tabular.of_quality(quality), tabular.REFERENCE
+    return tabular.of_quality(quality), tabular.of_difference(difference(quality, plain.quality(metric)))
+
+
+def _steps(one: Configuration) -> Entry:
+    steps = [record.model.steps for record in one.measured if record.model is not None and record.model.steps is not None]
+    if not steps:
+        return tabular.NOTHING
+    mean = sum(steps) / len(steps)
+    return Entry(text=text.exact(round(mean)), order=mean, detail=f"mean of {len(steps)} seeds" if len(steps) > 1 else "")

@@ -1,0 +1,72 @@
+"""One setting at a time: which model is plain, what stands beside it, and that a difference is the changed one's minus the plain one's."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from fabricated_records import configured, fabricate, user_values
+
+from benchmarks.analysis.alone import alone, validation
+from benchmarks.cell import Cell
+from benchmarks.report.tables.alone import alone_table
+
+PLAIN = Cell(backbone="hstu", compression="experts", tokens=4)
+IDEAS = [{"expert_start": "pooled"}, {"expert_weight": 1.0}, {"negatives": 0}, {"segments": 2}, {"expert_learning_rate": 0.01}]
+
+
+def cells(*, seeds=(1,)):
+    every = [PLAIN, *(dataclasses.replace(PLAIN, **changes) for changes in IDEAS)]
+    return [dataclasses.replace(cell, seed=seed) for cell in every for seed in seeds]
+
+
+def test_the_plain_model_is_the_one_that_most_stand_one_setting_away_from_wherever_it_lies():
+    for order in (cells(), cells()[::-1]):
+        (around,) = alone(configured(map(fabricate, order)))
+        assert {found.plain.cell for found in around} == {dataclasses.replace(PLAIN, seed=0)}
+        settings = [found.setting for found in around]
+        assert settings == ["expert_learning_rate", "negatives", "expert_weight", "expert_start", "segments"]  # as declared
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"history": 100}, {"tokens": 8}, {"compression": "pooling"}, {"backbone": "sasrec"}, {"counts": "all"}, {"cache_dtype": "int8"},
+     {"negatives": 0, "segments": 4}, {"training": "none"}, {"expert_learning_rate": PLAIN.learning_rate}],
+)  # fmt: skip
+def test_what_differs_in_more_or_in_other_things_does_not_stand_beside_it(changes):
+    other = dataclasses.replace(PLAIN, **changes)
+    (around,) = alone(configured(map(fabricate, [*cells(), other])))
+    assert dataclasses.replace(other, seed=0) not in {found.changed.cell for found in around}
+
+
+def test_two_models_have_no_plain_one_and_there_is_no_table():
+    among = configured(map(fabricate, cells()[:2]))
+    assert alone(among) == []
+    assert alone_table(among, key="k") is None
+
+
+def test_the_difference_is_the_changed_models_minus_the_plain_ones_over_the_same_users_and_seeds():
+    among = configured(map(fabricate, cells(seeds=(1, 2, 3))))
+    table = alone_table(among, key="k")
+    plain, *rows = table.rows
+    assert plain.entries[1].text == "the plain recipe"
+    assert [row.entries[1].text for row in rows] == [
+        "expert learning rate 0.01 in place of expert learning rate by default",
+        "full cross-entropy in place of negatives 256",
+        "expert weight 1.0 in place of expert weight 0.0",
+        "pooled start in place of learnt start",
+        "2 segments in place of 1 segment",
+    ]
+    changed = dataclasses.replace(PLAIN, segments=2)
+    each = [user_values(dataclasses.replace(cell, seed=seed))["ndcg@10"].mean() for cell in (changed, PLAIN) for seed in (1, 2, 3)]
+    assert rows[-1].entries[4].order == pytest.approx(np.mean(each[:3]) - np.mean(each[3:]))
+
+
+def test_validation_is_the_mean_over_seeds_and_nothing_where_one_has_none():
+    records = [fabricate(cell) for cell in cells(seeds=(1, 2))[:2]]
+    for record, value in zip(records, (0.2, 0.4), strict=True):
+        record["model"]["validation"] = value
+    (one,) = configured(records)
+    assert validation(one) == pytest.approx(0.3)
+    records[0]["model"]["validation"] = None
+    (one,) = configured(records)
+    assert validation(one) is None
