@@ -13,15 +13,9 @@ from persrec import names
 
 ELASTIC_FIELDS = ("elastic_tokens", "elastic_history")  # what an elastic model is trained with, in any order
 _FLOATS = (
-    "learning_rate",
-    "item_learning_rate",
-    "expert_learning_rate",
-    "temperature",
-    "weight_decay",
-    "recent_weight",
-    "expert_weight",
-    "dropout",
-)
+    "learning_rate", "item_learning_rate", "expert_learning_rate", "temperature", "weight_decay", "recent_weight", "expert_weight",
+    "distillation", "dropout",
+)  # fmt: skip
 MOST_SEEDS = 2**63  # what torch and numpy both take
 
 
@@ -120,6 +114,7 @@ class Cell:
     autocast: bool = False
     protocol: str = names.OWN_PROTOCOL
     expert_weight: float = 0.0
+    distillation: float = 0.0
 
     def __post_init__(self) -> None:
         for name in _FLOATS:
@@ -193,7 +188,7 @@ class Cell:
         for name in ("learning_rate", "temperature", "item_learning_rate", "expert_learning_rate"):
             if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name}: {value}; expected a finite number above 0")
-        for name in ("weight_decay", "recent_weight", "expert_weight"):
+        for name in ("weight_decay", "recent_weight", "expert_weight", "distillation"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: {getattr(self, name)}; expected a finite number from 0")
         if self.protocol != names.OWN_PROTOCOL and self.split != names.LEAVE_ONE_OUT:
@@ -287,7 +282,7 @@ class Cell:
                 raise ValueError(f"{name}: {list(values)} with {came}; expected one of {_having(trait)}")
 
     def _check_serving(self, part: names.CompressionPart) -> None:
-        for name in ("expert_start", "expert_learning_rate", "expert_weight"):
+        for name in ("expert_start", "expert_learning_rate", "expert_weight", "distillation"):
             if (value := getattr(self, name)) != DEFAULTS[name] and not part.takes_plans:
                 raise ValueError(f"{name}: {value!r} with compression {part.name!r}, which has no experts; expected {DEFAULTS[name]!r}")
         came = f"{self.serving!r} with compression {part.name!r}"

@@ -43,6 +43,7 @@ PEER_PROBES: dict[Kind, str] = {
 }
 PEER_WORKER = "benchmarks.peers.worker"  # runs in the peers' interpreter, so that nothing here imports it
 BESIDE_CONTROL: frozenset[Kind] = frozenset({"control", "training_cost"})  # the kinds that full attention's code makes, too
+TAUGHT: frozenset[Kind] = frozenset({"training", "training_cost"})  # and the kinds that it makes as a teacher
 LEFT_OUT = frozenset({
     "persrec.names", "persrec.files", "persrec.commandline", "benchmarks.cell", "benchmarks.settings", "benchmarks.peers.part",
     "benchmarks.measures",
@@ -84,7 +85,7 @@ def _parts(cell: Cell, kind: Kind) -> tuple[names.Part, ...]:
         parts = [names.find(PEERS, cell.backbone)]
     else:
         parts = [names.find(names.backbones(), cell.backbone), names.find(names.compressions(), cell.compression)]
-        if cell.control and kind in BESIDE_CONTROL:
+        if (cell.control and kind in BESIDE_CONTROL) or (cell.distillation and kind in TAUGHT):
             parts.append(names.find(names.compressions(), "full"))
     if kind in ("training", "evaluation"):
         parts.append(names.dataset_part(cell.dataset))

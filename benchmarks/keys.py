@@ -21,15 +21,16 @@ MODEL_FIELDS = (
     "weight_decay", "temperature", "negatives", "epochs", "patience", "batch_size", "seed", "device", "dtype",
     "threads", "copying_start", "recent_weight", "moving_windows", "item_learning_rate", "elastic_history",
     "targets_per_step", "recent_weight_steps", "split", "counts", "request_time", "expert_start", "expert_learning_rate",
-    "world_size", "accumulation", "autocast", "protocol", "expert_weight",
+    "world_size", "accumulation", "autocast", "protocol", "expert_weight", "distillation",
 )  # fmt: skip
 SERVED_FIELDS = ("tokens", "serving", *EVALUATION_FIELDS)
 SHAPE_FIELDS = (
     "backbone", "compression", "history", "recent", "segments", "tokens", "plan", "serving", "cache_dtype", "layers", "heads",
     "item_layers", "width", "key_value_heads", "feed_forward", "dropout", "time_bias", "negatives", "batch_size", "device",
     "dtype", "threads", "control", "counted_only", "catalogue", "counts", "request_time", "expert_start", "expert_weight",
+    "distillation",
 )  # fmt: skip
-_LATER_SHAPE = ("counts", "request_time", "expert_start", "expert_weight")  # the first costs did not name them
+_LATER_SHAPE = ("counts", "request_time", "expert_start", "expert_weight", "distillation")  # the first costs did not name them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

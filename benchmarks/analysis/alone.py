@@ -14,9 +14,9 @@ from benchmarks.cell import Cell
 # how a model is trained and built; what it keeps, of which data, and what it is served from are the same in all that are compared
 RECIPE = (
     "learning_rate", "item_learning_rate", "expert_learning_rate", "warmup_steps", "decays", "weight_decay", "temperature", "negatives",
-    "dropout", "recent_weight", "recent_weight_steps", "moving_windows", "copying_start", "expert_weight", "expert_start", "segments",
-    "plan", "layers", "width", "heads", "key_value_heads", "feed_forward", "targets_per_step", "batch_size", "epochs", "patience",
-    "autocast", "time_bias", "request_time",
+    "dropout", "recent_weight", "recent_weight_steps", "moving_windows", "copying_start", "expert_weight", "distillation", "expert_start",
+    "segments", "plan", "layers", "width", "heads", "key_value_heads", "feed_forward", "targets_per_step", "batch_size", "epochs",
+    "patience", "autocast", "time_bias", "request_time",
 )  # fmt: skip
 _FEWEST = 2  # models one setting away that make a plain one
 

@@ -115,6 +115,7 @@ def recipe(cell: Cell, *, token_counts: tuple[int, ...] | None = None) -> Recipe
         time_bias=cell.time_bias,
         recent_weight=cell.recent_weight,
         expert_weight=cell.expert_weight,
+        distillation=cell.distillation,
         recent_weight_steps=cell.recent_weight_steps,
         moving_windows=cell.moving_windows,
         token_counts=cell.token_counts if token_counts is None else token_counts,

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from persrec.data.splits import Sequences, Split, Targets
 from persrec.data.windows import WindowBatch
 from persrec.items.base import ItemEncoder
 from persrec.training import Trainer
+from persrec.training.distillation import teacher_of
 
 TRAINING_PRODUCTS = 3  # of a map or of attention by plain products: one forward, two backward
 Metrics = dict[str, Any]
@@ -140,9 +141,8 @@ def count_step(subject: TrainingSubject) -> tuple[Metrics, list[Metrics]]:
     """FLOPs of a training step, as metrics and as ledger rows; the weights stay as they are."""
     sequences, (lookups, count) = _sequences(subject), _counted_step(subject)
     items = subject.model.items
-    executed, visible = macs_of(subject, joint_pass(subject))
-    executed = _training(subject, executed, sequences, items.lookup_macs(*lookups))
-    visible = _training(subject, visible, sequences, items.lookup_macs(*lookups, visible=True))
+    executed = _training(subject, sequences, items.lookup_macs(*lookups), which=0)
+    visible = _training(subject, sequences, items.lookup_macs(*lookups, visible=True), which=1)
     of = "one sequence" if sequences == 1 else f"a step of {sequences} sequences, divided by them"
     method = f"closed formula of the layout, forward and backward of {of}, checked against torch.utils.flop_counter"
     metrics = flop_metrics("train", executed, visible, method=method, sequences=sequences)
@@ -151,16 +151,41 @@ def count_step(subject: TrainingSubject) -> tuple[Metrics, list[Metrics]]:
 
 def _executed_flops(subject: TrainingSubject) -> float:
     """FLOPs of a sequence by the closed formula alone."""
-    sequences, (executed, _) = _sequences(subject), macs_of(subject, joint_pass(subject))
-    reading = subject.model.items.lookup_macs(*_looked_up(subject))
-    return share(2 * sum(_training(subject, executed, sequences, reading).values()), sequences)
+    sequences, reading = _sequences(subject), subject.model.items.lookup_macs(*_looked_up(subject))
+    return share(2 * sum(_training(subject, sequences, reading, which=0).values()), sequences)
 
 
-def _training(subject: TrainingSubject, forward: Macs, sequences: int, reading: Macs) -> Macs:
-    """Forward and backward of a step; every map costs three of itself, attention what its kernel's backward does."""
-    backbone = subject.model.backbone
+def _training(subject: TrainingSubject, sequences: int, reading: Macs, *, which: int) -> Macs:
+    """Forward and backward of a step; every map costs three of itself, attention what its kernel's backward does.
+
+    Args:
+        subject: the cell's.
+        sequences: of the step.
+        reading: of the items that it looks up.
+        which: 0 counts what is executed, 1 what is needed.
+    """
+    own = _of_one_model(subject, sequences, reading, which=which)
+    if not subject.cell.distillation:
+        return own
+    alone = replace(subject.cell, expert_weight=0.0, distillation=0.0)
+    taught = _of_one_model(replace(subject, cell=alone, model=teacher_of(subject.model)), sequences, {}, which=which)
+    # the scores of recent positions once more: the teacher's forward, the student's forward and backward
+    again = sequences * subject.layout.recent * _negatives(subject) * subject.model.backbone.width
+    return {part: own.get(part, 0) + taught.get(part, 0) for part in {**own, **taught}} | {
+        SCORING: own[SCORING] + taught[SCORING] + TRAINING_PRODUCTS * again
+    }
+
+
+def _negatives(subject: TrainingSubject) -> int:
+    """Items that each position is ranked against; of a full cross-entropy every one."""
+    return subject.cell.negatives or subject.model.items.count - 1
+
+
+def _of_one_model(subject: TrainingSubject, sequences: int, reading: Macs, *, which: int) -> Macs:
+    """As `_training`, of a model without its teacher."""
+    backbone, forward = subject.model.backbone, macs_of(subject, joint_pass(subject))[which]
     predicting = len(subject.layout.predicting_columns)
-    negatives = subject.cell.negatives or subject.model.items.count - 1  # of a full cross-entropy, every item
+    negatives = _negatives(subject)
     scored = predicting * (negatives + counting_weights(subject))
     if subject.model.counting is not None:
         scored += predicting * subject.layout.window  # the user's own items

@@ -2,16 +2,17 @@
 
 import contextlib
 from dataclasses import dataclass
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from persrec.data.windows import WindowBatch
-from persrec.losses import OwnItems, sampled_softmax
+from persrec.losses import sampled_softmax
 from persrec.recommender import SequentialRecommender
+from persrec.training.distillation import distillation, teacher_of
+from persrec.training.positions import JointPass, Predicting, Windows
 from persrec.training.recipe import Recipe
 from persrec.training.team import Team
 
@@ -34,12 +35,17 @@ class Loss(NamedTuple):
 
 
 class Objective(nn.Module):
-    """Mean loss over all items of a batch that have a next one, beside it those of the recent items and of the expert tokens."""
+    """Mean loss over all items of a batch that have a next one; beside it those of the recent items, the expert tokens and a teacher."""
 
     def __init__(self, model: SequentialRecommender, recipe: Recipe) -> None:
-        """Of a model as the recipe trains it."""
+        """Of a model as the recipe trains it.
+
+        Raises:
+            ValueError: a model of this compression has no teacher, and the recipe asks for one.
+        """
         super().__init__()
         self.model = model
+        self._teachers = (teacher_of(model),) if recipe.distillation else ()  # no module of its own: its weights are the model's
         self._recipe, self._recent = recipe, model.layout.recent
         device = next(model.parameters()).device
         self.device = torch.device("cpu") if device.type == "meta" else device  # ids have values, also where weights have none
@@ -53,38 +59,59 @@ class Objective(nn.Module):
             weight: of the recent items' loss beside that of all positions.
             of: counts of the batch that this one is a part of: the losses of its parts add up to its own.
         """
-        items, targets = (torch.from_numpy(part).to(self.device) for part in (batch.items, batch.targets))
-        times = query_times = None
-        if self._recipe.time_bias:
-            times, query_times = (torch.from_numpy(part).to(self.device) for part in (batch.times, batch.query_times))
-        model, half, weight_of_experts = self.model, self._recipe.autocast, self._recipe.expert_weight
+        windows = Windows.of(batch, self.device, times=self._recipe.time_bias)
+        half = self._recipe.autocast
         lower = torch.autocast(self.device.type, dtype=torch.bfloat16) if half else contextlib.nullcontext()
-        with model.items.read_once(torch.cat([items.flatten(), targets.flatten(), negative_ids])):
+        lookup = self.model.items.lookup
+        with self.model.items.read_once(torch.cat([windows.items.flatten(), windows.targets.flatten(), negative_ids])):
             with lower:
-                hidden, columns = model.hidden_states(items, times, query_times, experts=weight_of_experts > 0)
-                count = len(set(columns.tolist()))  # items have a column each, and experts stand in that of one of them
-                predicting = [_Predicting.of(model, hidden, targets, columns, slice(count))]
-                if weight_of_experts:
-                    predicting.append(_Predicting.of(model, hidden, targets, columns, slice(count, None)))
-                negatives = model.items.lookup(negative_ids)
+                student, *taught = (self._passed(one, windows) for one in (self.model, *self._teachers))
+                negatives = lookup(negative_ids)
             if half:  # a softmax over cosines takes all their digits
-                hidden, negatives = hidden.float(), negatives.float()
-                predicting = [one.float() for one in predicting]
-            if model.counting is not None:
-                predicting[0] = predicting[0]._replace(
-                    own=own_items(model, hidden[:, :count], items, targets[:, columns[:count]], columns[:count])
-                )
-        of_items, whole = predicting[0], (None, None, None) if of is None else (of.all, of.recent, of.experts)
-        terms = [(1.0, of_items, whole[0])]
-        if weight:  # every window ends with an item, so there is one at least
-            late = torch.arange(count, device=self.device) >= count - self._recent
-            terms.append((weight, of_items.only(late.expand_as(of_items.predicts)[of_items.predicts]), whole[1]))
-        terms += [(weight_of_experts, one, whole[2]) for one in predicting[1:]]
-        means = [each * self._mean(one, negatives, negative_ids, among=among) for each, one, among in terms]
-        value = sum(means[1:], means[0]) / sum(each for each, _, _ in terms)
-        return Loss(value=value, computed=len(items) * count, predicted=len(of_items.ids))
+                negatives, student, taught = negatives.float(), student.float(), [one.float() for one in taught]
+            if self.model.counting is not None:
+                student, *taught = (one.counting(windows) for one in (student, *taught))
+        value, recent = self._own_loss(student, negatives, negative_ids, weight, of)
+        for teacher in taught:
+            of_teacher, recent_of_teacher = self._own_loss(teacher, negatives, negative_ids, weight, of)
+            learnt = distillation(
+                recent.states,
+                recent_of_teacher.states,
+                recent.positives,
+                negatives,
+                recent.ids,
+                negative_ids,
+                temperature=self._recipe.temperature,
+            )
+            if of is not None:
+                learnt = learnt * (len(recent.ids) / of.recent)
+            share = self._recipe.distillation
+            value = (value + of_teacher + share * learnt) / (2 + share)
+        return Loss(value=value, computed=student.items.predicts.numel(), predicted=len(student.items.ids))
 
-    def _mean(self, one: "_Predicting", negatives: torch.Tensor, negative_ids: torch.Tensor, *, among: int | None) -> torch.Tensor:
+    def _passed(self, model: SequentialRecommender, windows: Windows) -> JointPass:
+        """A joint pass, and what its positions are to predict."""
+        asks = self._recipe.expert_weight > 0 and model is self.model
+        hidden, columns = model.hidden_states(windows.items, windows.times, windows.query_times, experts=asks)
+        count = len(set(columns.tolist()))  # items have a column each, and experts stand in that of one of them
+        parts = [slice(count), *([slice(count, None)] if asks else [])]
+        of_items, *of_experts = (Predicting.of(model, hidden, windows.targets, columns, part) for part in parts)
+        return JointPass(model=model, hidden=hidden[:, :count], columns=columns[:count], items=of_items, experts=tuple(of_experts))
+
+    def _own_loss(
+        self, passed: JointPass, negatives: torch.Tensor, negative_ids: torch.Tensor, weight: float, of: Counts | None
+    ) -> tuple[torch.Tensor, Predicting]:
+        """What a pass loses on its own targets, and its recent positions; every window ends with an item, so there is one at least."""
+        of_items, whole = passed.items, (None, None, None) if of is None else (of.all, of.recent, of.experts)
+        count = len(passed.columns)
+        late = torch.arange(count, device=self.device) >= count - self._recent
+        recent = of_items.only(late.expand_as(of_items.predicts)[of_items.predicts]) if weight or self._teachers else of_items
+        terms = [(1.0, of_items, whole[0]), *([(weight, recent, whole[1])] if weight else [])]
+        terms += [(self._recipe.expert_weight, one, whole[2]) for one in passed.experts]
+        means = [each * self._mean(one, negatives, negative_ids, among=among) for each, one, among in terms]
+        return sum(means[1:], means[0]) / sum(each for each, _, _ in terms), recent
+
+    def _mean(self, one: Predicting, negatives: torch.Tensor, negative_ids: torch.Tensor, *, among: int | None) -> torch.Tensor:
         """The mean loss of some positions, or where they are a part of ``among``, their share of the mean over these."""
         if not len(one.ids):
             return one.states.sum() * 0
@@ -105,63 +132,6 @@ class Objective(nn.Module):
         ]
         experts = sum(count * int((batch.targets[:, end] > 0).sum()) for end, count in ends if end >= 0)
         return Counts(all=int(predicts.sum()), recent=int(predicts[:, len(columns) - self._recent :].sum()), experts=experts)
-
-
-class _Predicting(NamedTuple):
-    """Positions of a batch, ``predicts`` ``[B, c]`` those of ``c`` columns that have a next item, ``n`` of them; what each is ranked by.
-
-    Attributes:
-        predicts: ``[B, c]``.
-        states: ``[n, D]``.
-        positives: ``[n, D]`` vectors of their next items.
-        ids: ``[n]`` of these.
-        own: of a model that counts.
-    """
-
-    predicts: torch.Tensor
-    states: torch.Tensor
-    positives: torch.Tensor
-    ids: torch.Tensor
-    own: OwnItems | None = None
-
-    @classmethod
-    def of(cls, model: SequentialRecommender, hidden: torch.Tensor, targets: torch.Tensor, columns: torch.Tensor, which: slice) -> Self:
-        """Those of some of the columns, of ``targets`` ``[B, L]``."""
-        of_columns = targets[:, columns[which]]
-        predicts = of_columns > 0
-        ids = of_columns[predicts]
-        return cls(predicts=predicts, states=hidden[:, which][predicts], positives=model.items.lookup(ids), ids=ids)
-
-    def only(self, rows: torch.Tensor) -> Self:
-        """Some of them, ``rows`` ``[n]`` booleans."""
-        own = None if self.own is None else self.own.of(rows)
-        return self._replace(states=self.states[rows], positives=self.positives[rows], ids=self.ids[rows], own=own)
-
-    def float(self) -> Self:
-        """In float32."""
-        return self._replace(states=self.states.float(), positives=self.positives.float())
-
-
-def own_items(
-    model: SequentialRecommender, hidden: torch.Tensor, items: torch.Tensor, targets: torch.Tensor, columns: torch.Tensor
-) -> OwnItems:
-    """What the positions that have a target score of a window's items, in a model that counts.
-
-    Args:
-        model: the model.
-        hidden: ``[B, c, D]``, as `SequentialRecommender.hidden_states` gives them.
-        items: ``[B, n]``, as it took them.
-        targets: ``[B, c]``, 0 where there is none.
-        columns: ``[c]``, as it gave them.
-    """
-    states, vectors = F.normalize(hidden, dim=-1), F.normalize(model.items.lookup(items).to(hidden.dtype), dim=-1)
-    counted, added = model.repeats_in_window(states, items, columns)
-    is_target, predicts = items[:, None, :] == targets[:, :, None], targets > 0
-    return OwnItems(
-        scores=(states @ vectors.transpose(1, 2) + added)[predicts],
-        others=(counted & ~is_target)[predicts],
-        added=(added * (counted & is_target)).sum(2)[predicts],
-    )
 
 
 def backward_in_parts(

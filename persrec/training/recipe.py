@@ -36,6 +36,8 @@ class Recipe:
         expert_weight: weight of the expert tokens' mean loss beside that of all positions, which weighs 1: each predicts the item that
             follows its segment, as the segment's last item does. 0 leaves the tokens to what later items read from them. Not in the
             paper.
+        distillation: weight of what the recent positions learn from full attention by the same weights, beside their own loss and its,
+            which weigh 1 each (`persrec.training.distillation`); 0 runs no such pass.
         recent_weight_steps: steps until that weight is reached; no bound on the training moves it.
         moving_windows: whether a user's newest window may end at any of as many last places as a window has targets, with one item
             of history at least; the others lie back to back before it. Else ends move only where a sequence is longer than a
@@ -65,6 +67,7 @@ class Recipe:
     expert_learning_rate: float | None = None
     recent_weight: float = 0.0
     expert_weight: float = 0.0
+    distillation: float = 0.0
     recent_weight_steps: int = 1000
     moving_windows: bool = False
     token_counts: tuple[int, ...] = ()
@@ -83,7 +86,7 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name}: {value}; expected a finite number, more than 0")
-        for name in ("warmup_steps", "weight_decay", "recent_weight", "expert_weight"):
+        for name in ("warmup_steps", "weight_decay", "recent_weight", "expert_weight", "distillation"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: {getattr(self, name)}; expected a finite number, 0 or more")
         if not 0 <= self.seed <= MOST_SEED:

@@ -19,6 +19,7 @@ CELLS = {
     "experts": Cell(backbone="hstu", compression="experts", tokens=4),
     "pooling": Cell(backbone="hstu", compression="pooling", tokens=4),
     "full": Cell(backbone="sasrec", compression="full"),
+    "taught": Cell(backbone="hstu", compression="experts", tokens=4, distillation=1.0),
     "with control": Cell(backbone="hstu", compression="recent", control=True),
 }
 Digests = dict[str, dict[str, str]]
@@ -118,7 +119,8 @@ def test_code_of_a_part_ages_the_cells_of_that_part_alone(copy: Path) -> None:
     assert aged(before) == {"pooling": set(KINDS)}
     before = taken()
     add_a_line(copy / "persrec/compression/full.py")
-    assert aged(before) == {"full": set(KINDS), "with control": {"control", "training_cost"}}
+    expected = {"full": set(KINDS), "with control": {"control", "training_cost"}, "taught": {"training", "training_cost"}}
+    assert aged(before) == expected
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@
 import dataclasses
 
 import pytest
-from tiny_cells import CELLS, LOG, measured, subject_of
+from tiny_cells import CELLS, LOG, SIZES, measured, subject_of
 
+from benchmarks.cell import Cell
 from benchmarks.measures import MEASURES
 from benchmarks.probes.flops import count_flops
 from benchmarks.probes.training_cost import count_step
@@ -71,6 +72,23 @@ def test_the_flops_of_one_layer_are_those_counted_by_hand(backbone, gpu, monkeyp
         by_part = {key: flops for key, flops in flops_by_part(ledger, count).items() if key[1] != "item_encoder"}
         assert by_part == {key: None if (key[0], count) == ("train", "fvcore_flops") else flops for key, flops in nonzero(expected).items()}
     assert metrics["cache_bytes"]["value"] == 2 * (4 if HAND[backbone] is HAND["llama"] else 8) * 2 * 4  # K and V, 2 tokens, float32
+
+
+@pytest.mark.parametrize("backbone", ["hstu", "sasrec", "llama", "hllm"])
+def test_a_teacher_costs_a_pass_of_full_attention_and_the_scores_of_recent_positions_once_more(backbone):
+    cell = Cell(backbone=backbone, compression="experts", tokens=2, **(SIZES | {"training": "none"}))
+    taught, alone, full = (
+        flops_by_part(count_step(subject_of(one))[1])
+        for one in (
+            dataclasses.replace(cell, distillation=2.0), cell, dataclasses.replace(cell, compression="full", tokens=0),
+        )
+    )  # fmt: skip
+    for part in ("projections", "attention", "feed_forward"):
+        assert taught.get(("train", part), 0) == alone.get(("train", part), 0) + full.get(("train", part), 0)
+    again = 3 * 2 * cell.recent * cell.negatives * cell.width
+    assert taught["train", "scoring"] == alone["train", "scoring"] + full["train", "scoring"] + again
+    rows = count_step(subject_of(dataclasses.replace(cell, distillation=2.0)))[1]
+    assert flops_by_part(rows) == flops_by_part(rows, "torch_flops")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def test_a_recipe_refuses_what_is_not_above_zero(name, value):
         small_recipe(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["warmup_steps", "weight_decay", "recent_weight", "expert_weight"])
+@pytest.mark.parametrize("name", ["warmup_steps", "weight_decay", "recent_weight", "expert_weight", "distillation"])
 @pytest.mark.parametrize("value", [-1, math.nan, math.inf])
 def test_a_recipe_refuses_what_is_negative_or_has_no_end(name, value):
     with pytest.raises(ValueError, match=f"^{name}: .*; expected a finite number, 0 or more$"):

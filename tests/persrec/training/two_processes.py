@@ -19,6 +19,7 @@ RECIPES = {
     "hstu": small_recipe(epochs=50, patience=50, learning_rate=2e-3, recent_weight=2.0, recent_weight_steps=10),
     "elastic": small_recipe(epochs=50, patience=50, learning_rate=2e-3, token_counts=(0, 2, 6), accumulation=2),
     "experts predict": small_recipe(epochs=50, patience=50, learning_rate=2e-3, recent_weight=1.0, expert_weight=1.5, negatives=0),
+    "taught": small_recipe(epochs=50, patience=50, learning_rate=2e-3, recent_weight=1.0, distillation=1.5, accumulation=2),
     "one window a step": small_recipe(epochs=50, patience=50, learning_rate=2e-3, targets_per_step=10),  # so that one process has none
     "hllm": small_recipe(epochs=50, patience=50, learning_rate=2e-3, targets_per_step=104),
 }
