@@ -147,7 +147,7 @@ class _Several:
 
 
 def _without_seed(cell: Cell) -> Cell:
-    return dataclasses.replace(cell, seed=0)
+    return cell if cell.seed == 0 else dataclasses.replace(cell, seed=0)
 
 
 def _long(cell: Cell, titles: Titles, several: _Several) -> str:

@@ -7,7 +7,7 @@ from benchmarks import text
 from benchmarks.advise.words import estimate_values
 from benchmarks.analysis.advice import Candidate
 from benchmarks.analysis.estimates import Estimate
-from benchmarks.analysis.fleet import HOURS_A_MONTH, Demand, Fleet, Machine, Span
+from benchmarks.analysis.fleet import HOURS_A_MONTH, Demand, Fleet, Machine, Span, in_batches
 from benchmarks.labels import Labels
 
 
@@ -36,8 +36,8 @@ def fleet_lines(choice: Candidate, needed: Fleet | str, machine: Machine, labels
         yield f"   cannot be told: {needed}"
         return
     alone = "" if needed.request.startswith("request_") else " (the backbone alone: scoring the catalogue was not timed)"
-    refresh = _times(needed.refresh_ms) if needed.refresh_ms.value else "0 ms"
-    yield f"   a request takes {_times(needed.request_ms)}{alone}, a refresh of one user {refresh}"
+    refresh = f"{_times(needed.refresh_ms)} ({in_batches(choice.configuration)})" if needed.refresh_ms.value else "0 ms"
+    yield f"   a request takes {_times(needed.request_ms)} at the median{alone}, a refresh of one user {refresh}"
     yield f"   busy with requests {_spanned(needed.serving, _workers)}, with refreshes {_spanned(needed.refreshing, _workers)}"
     yield f"   caches {text.nbytes(needed.cache_bytes)}; beside them {text.nbytes(needed.fixed_bytes)} on each machine"
     by_time, by_memory = _spanned(needed.for_time, _count), f"{needed.for_memory:,}"

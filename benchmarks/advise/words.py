@@ -9,6 +9,7 @@ from benchmarks import text
 from benchmarks.analysis.advice import Advice, Budget, Candidate, Check, left_out
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.analysis.estimates import Estimate, with_interval
+from benchmarks.analysis.fleet import in_batches, refresh_time
 from benchmarks.analysis.origins import sources, timings
 from benchmarks.analysis.trained import endings
 from benchmarks.analysis.worth import floors_above
@@ -74,9 +75,11 @@ def advice_lines(advice: Advice, among: Sequence[Configuration], *, most: int) -
     total = len(advice.fits) + len(advice.misses) + len(advice.unknown)
     yield from _warnings(advice)
     if advice.fits:
-        yield f"{len(advice.fits)} of {total} configurations fit; {_RANKED[advice.chosen_by]}."
+        yield f"{len(advice.fits)} of {total} servable configurations fit; {_RANKED[advice.chosen_by]}."
     else:
-        yield f"Nothing fits: none of {total} configurations meets every bound." + (" The nearest misses:" if advice.misses else "")
+        yield f"Nothing fits: none of {total} servable configurations meets every bound." + (
+            " The nearest misses:" if advice.misses else ""
+        )
     shown = (advice.fits or advice.misses)[:most]
     for place, choice in enumerate(shown, 1):
         yield ""
@@ -118,6 +121,9 @@ def _choice_lines(place: int, choice: Candidate, labels: Labels, advice: Advice)
         yield f"   {METRIC_NAMES[advice.budget.metric]} {with_interval(choice.quality)}{kept}"
     if choice.flops is not None:
         yield f"   {text.flops(choice.flops)} a request with its share of the refresh"
+    refresh = refresh_time(one).value
+    if refresh:
+        yield f"   a refresh of one user takes {text.milliseconds(refresh)} ({in_batches(one)})"
     yield from (_check_line(check, advice, is_binding=check is choice.binding and len(choice.checks) > 1) for check in choice.checks)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.analysis.estimates import Estimate, mean_of
+from benchmarks.analysis.references import served_alike
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +94,7 @@ def weights_of_ages(measured: Sequence[int], requests: int) -> list[float] | Non
 def ages_of(one: Configuration, among: Sequence[Configuration]) -> list[Configuration]:
     """The same model served from histories of every age that was measured, the fresh one first; ``one`` is fresh."""
     kept = one.cell.cache_dtype, one.cell.ablation
-    aged = [other for other in among if other.served_from == one.served_from and (other.cell.cache_dtype, other.cell.ablation) == kept]
+    aged = [other for other in served_alike(one, among) if (other.cell.cache_dtype, other.cell.ablation) == kept]
     return sorted(aged, key=lambda other: other.cell.staleness)
 
 

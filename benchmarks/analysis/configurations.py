@@ -42,6 +42,7 @@ class Configuration:
             much. What a compression is, what it keeps and how it was tuned (rates, epochs, temperature) is its own. Whether the output
             counts at all is shared, and of which items is not.
         served_from: the data and all settings of its trained model and its layout; what else it is served from is left out.
+        measured: the records that ended well; only their numbers are used.
         machine: fingerprint of the environment whose timings it shows; None is the only one that it was timed in. Quality, FLOPs and
             bytes are those of all environments.
     """
@@ -53,6 +54,7 @@ class Configuration:
     machine: str | None = None
     shared: tuple[Any, ...] = field(init=False, repr=False)
     served_from: tuple[Any, ...] = field(init=False, repr=False)
+    measured: tuple[Record, ...] = field(init=False, repr=False)
     _qualities: dict[str, Estimate] = field(default_factory=dict, repr=False)  # each metric is resampled once
     _costs: dict[str, Estimate] = field(init=False, default_factory=dict, repr=False)  # of its machine
 
@@ -60,6 +62,7 @@ class Configuration:
         counts = self.cell.counts != "none"
         for name, settings in (("shared", _SHARED), ("served_from", _OF_A_MODEL)):
             object.__setattr__(self, name, (self.dataset_digest, counts, *(getattr(self.cell, setting) for setting in settings)))
+        object.__setattr__(self, "measured", tuple(record for record in self.records if record.ok))
 
     @property
     def window(self) -> int:
@@ -70,11 +73,6 @@ class Configuration:
     def parts(self) -> Parts:
         """The declarations of its parts, as its records hold them."""
         return self.records[0].parts
-
-    @property
-    def measured(self) -> tuple[Record, ...]:
-        """The records that ended well; only their numbers are used."""
-        return tuple(record for record in self.records if record.ok)
 
     @property
     def machines(self) -> tuple[str, ...]:

@@ -151,6 +151,11 @@ def refresh_time(one: Configuration) -> Estimate:
     return Estimate(value=1000 / rate.value, low=low, high=high)
 
 
+def in_batches(one: Configuration) -> str:
+    """What `refresh_time` is the time of: a share of a batch, which is no refresh alone where the batch holds several users."""
+    return "one user at a time" if one.cell.batch_size == 1 else f"one user's share of a batch of {one.cell.batch_size:,}"
+
+
 def _model_bytes(one: Configuration) -> float:
     return (one.cost("parameters").value or 0.0) * _BYTES[one.cell.dtype]
 

@@ -106,6 +106,15 @@ def _by_shared(among: tuple[Configuration, ...]) -> Mapping[tuple[Any, ...], lis
     return groups
 
 
+@functools.lru_cache(maxsize=8)
+def _bare(among: tuple[Configuration, ...]) -> Mapping[tuple[Any, ...], list[Configuration]]:
+    """Of `_by_shared` those that can be a reference: full attention, recent items alone, no token."""
+    return {
+        shared: [one for one in alike if one.cell.compression in ("full", "recent") or one.is_control or one.is_counts_only]
+        for shared, alike in _by_shared(among).items()
+    }
+
+
 def find_references(one: Configuration, among: Sequence[Configuration]) -> References:
     """The cells of the same model, losses and data that a configuration is held against.
 
@@ -117,7 +126,7 @@ def find_references(one: Configuration, among: Sequence[Configuration]) -> Refer
 
 @functools.lru_cache(maxsize=_REMEMBERED)
 def _references(one: Configuration, among: tuple[Configuration, ...]) -> References:
-    same = learnt_alike(one, among)
+    same = _bare(among).get(one.shared, [])
 
     def strongest(candidates: Iterable[Configuration]) -> Configuration | None:
         nearest = sorted(candidates, key=lambda c: (c.trained != one.trained, _differing(one, c), c.key))
@@ -155,7 +164,20 @@ def _not_trained(controls: Sequence[Configuration], full: Sequence[Configuration
 
 def untouched(one: Configuration, among: Sequence[Configuration]) -> Configuration | None:
     """The same model served from its own fresh cache as computed; ``None`` where the run has no such cell."""
-    return next((other for other in among if other.served_from == one.served_from and not other.changed), None)
+    return next((other for other in served_alike(one, among) if not other.changed), None)
+
+
+def served_alike(one: Configuration, among: Sequence[Configuration]) -> Sequence[Configuration]:
+    """Those of the same trained model and layout, whatever else they are served from (`Configuration.served_from`)."""
+    return _by_model(tuple(among)).get(one.served_from, [])
+
+
+@functools.lru_cache(maxsize=8)
+def _by_model(among: tuple[Configuration, ...]) -> Mapping[tuple[Any, ...], list[Configuration]]:
+    groups: dict[tuple[Any, ...], list[Configuration]] = {}
+    for one in among:
+        groups.setdefault(one.served_from, []).append(one)
+    return groups
 
 
 def contrasted(among: Sequence[Configuration]) -> list[Configuration]:

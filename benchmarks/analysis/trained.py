@@ -1,5 +1,6 @@
 """How the models behind configurations were trained: whether they converged, and whether two of them may be compared."""
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.records import TrainedModel
 
+_REMEMBERED = 8192  # a report asks the same of each of thousands of configurations, and of tens of thousands of pairs
 _HALF = 2.0  # times the steps: from here on the training is not equal
 
 
@@ -25,16 +27,19 @@ class Endings:
         return not self.not_converged and not self.not_recorded
 
 
+@functools.lru_cache(maxsize=_REMEMBERED)
 def models_of(one: Configuration) -> tuple[TrainedModel, ...]:
     """The trained model of each seed that was measured; floors and costs alone have none."""
     return tuple(record.model for record in one.measured if record.model is not None)
 
 
+@functools.lru_cache(maxsize=_REMEMBERED)
 def not_converged(one: Configuration) -> bool:
     """Whether the model of any of its seeds was stopped before its plateau."""
     return any(model.converged is False for model in models_of(one))
 
 
+@functools.lru_cache(maxsize=_REMEMBERED)
 def _converged(one: Configuration) -> bool:
     """Whether the models of all its seeds are known to have reached their plateau."""
     return all(model.converged is True for model in models_of(one))
@@ -51,6 +56,7 @@ def endings(among: Iterable[Configuration]) -> Endings:
     return Endings(models=len(ends), not_converged=ends.count(False), not_recorded=ends.count(None), stopped=tuple(stopped))
 
 
+@functools.lru_cache(maxsize=_REMEMBERED)
 def validation(one: Configuration) -> float | None:
     """Mean over seeds of NDCG@10 on the validation targets, as this cell uses the model; None where a record holds none.
 
@@ -69,6 +75,7 @@ def own_validation(one: Configuration) -> float | None:
     return validation(one)
 
 
+@functools.lru_cache(maxsize=_REMEMBERED)
 def steps(one: Configuration) -> float | None:
     """Mean over seeds of the optimiser steps; None where a record holds none."""
     taken = [model.steps for model in models_of(one)]
@@ -82,6 +89,7 @@ def steps_in_words(one: Configuration, other: Configuration) -> str:
     return "" if ours is None or theirs is None or ours == theirs else f"{text.count(ours)} against {text.count(theirs)} steps"
 
 
+@functools.lru_cache(maxsize=8 * _REMEMBERED)
 def unequal(one: Configuration, other: Configuration) -> tuple[str, ...]:
     """Why two trained models are not comparable: nothing where both converged under one bound, however many steps each took for it.
 
@@ -101,6 +109,7 @@ def unequal(one: Configuration, other: Configuration) -> tuple[str, ...]:
     return tuple(reasons)
 
 
+@functools.lru_cache(maxsize=_REMEMBERED)
 def _bound(one: Configuration) -> tuple[object, ...]:
     """What bounds the steps: the epochs, the targets of a step, which the window decides, and the rules of the two phases."""
     cell = one.cell

@@ -11,6 +11,7 @@ from benchmarks.grids import SETTINGS
 from benchmarks.grids.values import kinds, type_name
 from persrec.names import nearest
 
+ALWAYS_NAMED = ("backbone", "compression", "tokens", "history")
 NONE = "none"  # how ``--select`` writes a setting without a value
 
 
@@ -37,14 +38,17 @@ def select(cells: Sequence[Cell], expression: str, *, grid: str) -> tuple[Cell, 
 
 
 def selecting(cell: Cell, cells: Sequence[Cell]) -> str:
-    """The shortest expression, by the order of settings, with which ``select`` finds this cell alone among ``cells``."""
-    varying = [name for name in SETTINGS if len({getattr(other, name) for other in cells}) > 1]
-    for name in list(reversed(varying)):
-        fewer = [other for other in varying if other != name]
+    """The shortest expression, by the order of settings, with which ``select`` finds this cell alone among ``cells``.
+
+    It names `ALWAYS_NAMED` even where less would do, so that a person sees what it finds.
+    """
+    named = [name for name in SETTINGS if name in ALWAYS_NAMED or len({getattr(other, name) for other in cells}) > 1]
+    for name in [name for name in reversed(named) if name not in ALWAYS_NAMED]:
+        fewer = [other for other in named if other != name]
         alike = [other for other in cells if all(getattr(other, kept) == getattr(cell, kept) for kept in fewer)]
         if len(alike) == 1:
-            varying = fewer
-    return ",".join(f"{name}={show(getattr(cell, name))}" for name in varying)
+            named = fewer
+    return ",".join(f"{name}={show(getattr(cell, name))}" for name in named)
 
 
 def show(value: object) -> str:

@@ -8,12 +8,14 @@ from benchmarks.analysis.amortise import flops_price
 from benchmarks.analysis.choices import Choice, Held, Role, RunAnswer, Standstill, answer
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import with_interval
+from benchmarks.analysis.fleet import in_batches, refresh_time
 from benchmarks.analysis.frontier import Frontiers
 from benchmarks.labels import METRIC_NAMES
 from benchmarks.report.figures.answer import answer_figure
 from benchmarks.report.figures.canvas import Drawing
 from benchmarks.report.names import Names, backbone_name, family
 from benchmarks.report.peers import Peers
+from benchmarks.report.rivals import rivals_in_words
 from benchmarks.text import listed, sentence
 
 _METRIC = QUALITY_METRICS[0]
@@ -24,6 +26,11 @@ _SERVED = {
     "cache": "served from its own cache",
     "append": "served from its own cache, the new item alone",
 }
+_OF_A_REQUEST = (
+    ("compute of a request", "serve_flops"),
+    ("time of a request, backbone alone, median", "serve_latency_p50_ms"),
+    ("the same, 95th percentile", "serve_latency_p95_ms"),
+)
 _STANDSTILLS: Mapping[Standstill, str] = {
     Standstill.NOTHING_MEASURED: "Nothing was measured, so there is no answer.",
     Standstill.COSTS_ALONE: "This run measured costs alone: it says what a request costs, and not how well it ranks.",
@@ -47,18 +54,22 @@ class Card:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AnswerPart:
-    """The answer of one group of peers; ``roles`` says, by key of configuration, what each was chosen for."""
+    """The answer of one group of peers.
+
+    ``roles`` says, by key of configuration, what each was chosen for; ``rivals`` whether PerSRec is better than what keeps as many vectors.
+    """
 
     title: str
     lead: str
     cards: tuple[Card, ...]
+    rivals: tuple[str, ...]
     drawing: Drawing | None
     roles: Mapping[str, str]
 
     @property
     def sentences(self) -> tuple[str, ...]:
         """The answer as lines of text."""
-        return (self.lead, *(f"{card.heading}: {card.said} {card.sure}".strip() for card in self.cards))
+        return (self.lead, *(f"{card.heading}: {card.said} {card.sure}".strip() for card in self.cards), *self.rivals)
 
 
 def answer_of(peers: Peers, frontiers: Frontiers, *, picture: bool = False) -> AnswerPart:
@@ -73,6 +84,7 @@ def answer_of(peers: Peers, frontiers: Frontiers, *, picture: bool = False) -> A
         title=peers.title,
         lead=_lead(found, names),
         cards=tuple(cards),
+        rivals=rivals_in_words(peers.configurations, names),
         drawing=answer_figure(found, frontiers["serve_flops"][_METRIC], names, roles=roles, key=key, where=peers.title, png=picture),
         roles=roles,
     )
@@ -104,7 +116,7 @@ def _card(choice: Choice, names: Names, chance: str) -> Card:
     beside = choice.beside
     one = beside.configuration
     kept = (
-        f"{names(one)} keeps {with_interval(beside.kept, 'percent')} of full attention's quality."
+        f"{names(one)} keeps {with_interval(beside.kept, 'percent')} of the best full attention's quality."
         if beside.kept.value is not None
         else f"{names(one)} reaches {_SHOWN} {with_interval(one.quality(_METRIC))}; a share kept is {beside.kept.reason}."
     )
@@ -176,16 +188,15 @@ def _cost_card(beside: Held, names: Names) -> Card:
 def _facts(one: Configuration, *, quality: bool) -> tuple[tuple[str, str], ...]:
     """The numbers of a choice: what a request takes, what is kept, what a refresh takes."""
     facts = [(_SHOWN, with_interval(one.quality(_METRIC)))] if quality else []
-    for name, metric in (("compute of a request", "serve_flops"), ("time of a request, median", "serve_latency_p50_ms")):
-        value = one.cost(metric).value
-        facts += [(name, text.quantity(metric, value))] if value is not None else []
+    facts += [(name, text.quantity(metric, value)) for name, metric in _OF_A_REQUEST if (value := one.cost(metric).value) is not None]
     if one.cell.serving != "recompute" and (kept := one.cost("cache_bytes").value) is not None:
         facts.append(("stored per user", text.nbytes(kept)))
     price = flops_price(one)
     if price is not None and price.compress:
-        rate = one.cost("compress_users_per_second").value
-        timed = f", {text.milliseconds(1000 / rate)}" if rate else ""
-        facts.append(("a refresh of the history", f"{text.flops(price.compress)}{timed}"))
+        facts.append(("compute of a refresh", text.flops(price.compress)))
+    refresh = refresh_time(one).value
+    if refresh:
+        facts.append((f"time of a refresh, {in_batches(one)}", text.milliseconds(refresh)))
     return tuple(facts)
 
 

@@ -145,7 +145,7 @@ def _kept_at_what_cost(contrast: Contrast, counted: str) -> str:
     else:
         share = with_interval(contrast.retention, "percent")
         trained = _after(one, contrast.references.full_quality)
-        kept = f"{counted} {'keeps' if single else 'keep'} {share} of full history's quality{trained}."
+        kept = f"{counted} {'keeps' if single else 'keep'} {share} of full history's quality on the same backbone{trained}."
     alike = _alike(one, references.full_alike)
     costs = [f"{listed(alike)} of full attention served the same way, {_SERVED_ALIKE[one.cell.serving]}"] if alike else []
     if one.cell.serving != "recompute" and (anew := _share("serve_flops", one, references.full)):
@@ -233,8 +233,23 @@ def _facts(records: Sequence[Record], every: Sequence[Source], among: Sequence[C
     splits = listed(sorted({record.cell.split for record in records if record.cell.has_quality}))
     of_users = f", {listed([f'{n:,}' for n in users])} test users" if users else ""
     facts.append(("Data", listed(data) + (f", {splits}{of_users}" if splits else of_users)))
-    facts.append(("Configurations", f"{len(among):,}, seed{'s' if len(seeds) > 1 else ''} {listed([str(seed) for seed in seeds])}"))
+    facts.append(("Configurations", _counted(among)))
+    facts.append(
+        ("Cells", f"{len(records):,}, a configuration and a seed each; seed{'s' * (len(seeds) > 1)} {listed(list(map(str, seeds)))}")
+    )
     return tuple(facts)
+
+
+def _counted(among: Sequence[Configuration]) -> str:
+    """How many configurations there are, and of what: other counts on the page are of some of these."""
+    served = [one for one in among if not one.is_floor and not one.is_experiment]
+    kinds = {
+        "servable": len(served),
+        "ablations and aged caches": sum(one.is_experiment for one in among),
+        "floors": sum(one.is_floor for one in among),
+    }
+    parts = [f"{kind} {count:,}" for kind, count in kinds.items() if count]
+    return f"{len(among):,}: {', '.join(parts)}" if len(parts) > 1 else f"{len(among):,}"
 
 
 def _hardware(source: Source) -> str:
@@ -300,7 +315,11 @@ def _seeds_and_intervals(trained: Sequence[Configuration]) -> list[str]:
     said = []
     single = [one for one in trained if len(one.quality(_METRIC).seeds) == 1]
     if single:
-        share = "every configuration" if len(single) == len(trained) else f"{len(single)} of {len(trained)} configurations"
+        share = (
+            "every configuration of a trained model"
+            if len(single) == len(trained)
+            else f"{len(single)} of {len(trained)} configurations of trained models"
+        )
         said.append(f"One seed for {share}: their intervals are over users and hold nothing of training anew, so no verdict compares them.")
     unpaired = sorted({quality.reason for one in trained if (quality := one.quality(_METRIC)).low is None})
     if unpaired:

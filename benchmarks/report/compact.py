@@ -23,8 +23,9 @@ from benchmarks.measures import MEASURES
 from benchmarks.records import Status
 from benchmarks.report.names import COST_NAMES, Family, backbone_name, family, name_all
 from benchmarks.report.peers import Peers
+from benchmarks.report.texts import RESUME_ALWAYS
 
-_SETTINGS = ("tokens", "history", "recent", "segments", "plan", "serving", "cache_dtype", "training")
+_SETTINGS = ("tokens", "history", "recent", "segments", "plan", "serving", "cache_dtype", "training", "batch_size")
 _DIGITS = 6
 _PERCENTILE = 95  # of the latency that a budget bounds
 
@@ -55,6 +56,7 @@ def compact(groups: Sequence[Shown], kinds: Sequence[Family], *, cells: str) -> 
             name: {"unit": measure.unit, "group": measure.group, "says": measure.description} for name, measure in MEASURES.items()
         },
         "cells": cells,
+        "resume": RESUME_ALWAYS,
         "budget": [_budget(group.peers.configurations) for group in groups],
         "columns": _columns(groups, {kind.key: place for place, kind in enumerate(kinds)}),
     }

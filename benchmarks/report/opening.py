@@ -74,7 +74,7 @@ def _one_seed(among: Sequence[Configuration]) -> list[Caution]:
     several = [one for one in among if one.trained and not one.quality(_METRIC).of_one_seed]
     if not single:
         return []
-    share = f"One seed for {len(single)} of {len(single) + len(several)} configurations" if several else "One seed"
+    share = f"One seed for {len(single)} of {len(single) + len(several)} configurations of trained models" if several else "One seed"
     between = " between those" if several else ""
     detail = "An interval of one seed is over its users alone: it knows nothing of training anew, so numbers stand side by side."
     return [Caution(short=f"{share}: no verdict{between}.", detail=detail)]

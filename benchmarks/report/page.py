@@ -111,6 +111,8 @@ def render_page(report: "Report", *, digest: str, cells: str = "") -> str:
     from benchmarks.report.compact import compact, embedded  # noqa: PLC0415
     from benchmarks.report.figures.canvas import themes  # noqa: PLC0415
     from benchmarks.report.packing import Packing  # noqa: PLC0415
+    from benchmarks.report.rivals import HOW  # noqa: PLC0415
+    from benchmarks.report.texts import RESUME_ALWAYS  # noqa: PLC0415
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -124,6 +126,8 @@ def render_page(report: "Report", *, digest: str, cells: str = "") -> str:
         content=report,
         digest=digest,
         cells=cells,
+        how_rivals=HOW,
+        resume=RESUME_ALWAYS,
         light=light,
         dark=dark,
         glyphs={kind.key: kind.glyph for kind in report.families},

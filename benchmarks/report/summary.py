@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from benchmarks.labels import METRIC_NAMES
 from benchmarks.report.answer import short_answers
 from benchmarks.report.content import Report
 from benchmarks.report.tabular import Table, markdown
@@ -50,10 +51,10 @@ def _cut(table: Table, rows: int) -> str:
 
 
 def _first_of_each_kind(tables: Iterable[Table]) -> Iterator[Table]:
-    """Without the second of two tables of the same columns, such as that of the other quality."""
+    """Without the second of two tables that differ in the name of the quality alone."""
     seen: set[tuple[str, ...]] = set()
     for table in tables:
-        columns = tuple(column.name for column in table.columns[2:])
+        columns = tuple(column.name for column in table.columns if column.name not in METRIC_NAMES.values())
         if columns not in seen:
             seen.add(columns)
             yield table

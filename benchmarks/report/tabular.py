@@ -38,6 +38,11 @@ class Entry:
 
 STATIC_ROWS = 25
 _A_FEW_MORE = 5  # rows beyond the static ones that are not worth a button
+RETENTION = "kept of its backbone's full history"  # not of the best of all backbones, as an answer's and a budget's share is
+RETENTION_IS = (
+    "quality as a share of full history's, same backbone and window; not quoted where the long history is worth nothing measurable"
+)
+NO_SEED = "a cost is the same for every seed"
 NOTHING = Entry(text=text.MISSING, tone="muted")
 REFERENCE = Entry(text="the reference", tone="muted")
 CHANCE = "share of the draws of users in which nothing dominates it; what training anew would change is not in it"
@@ -103,6 +108,25 @@ def row(*entries: Entry | str, family: str = "", backbone: str = "") -> Row:
     return Row(
         entries=tuple(entry if isinstance(entry, Entry) else Entry(text=entry) for entry in entries), family=family, backbone=backbone
     )
+
+
+def with_seeds(table: Table, ones: Sequence[Configuration]) -> Table:
+    """The table, and of how many seeds each row is: in its caption where all are alike, else as a column behind the configuration.
+
+    Args:
+        table: one with a row a configuration.
+        ones: that of each row.
+    """
+    counts = [len(one.measured) for one in ones]
+    if len(set(counts)) < 2:
+        said = f"; {counts[0]} seed{'s' * (counts[0] != 1)} each" if counts else ""
+        return replace(table, caption=table.caption + said)
+    at = 1 + next((place for place, column in enumerate(table.columns) if column.name == "configuration"), 0)
+    column = Column(name="seeds", numeric=True, explanation="of how many trainings its quality is the mean")
+    rows = tuple(
+        replace(row, entries=(*row.entries[:at], of_count(count), *row.entries[at:])) for row, count in zip(table.rows, counts, strict=True)
+    )
+    return replace(table, columns=(*table.columns[:at], column, *table.columns[at:]), rows=rows)
 
 
 def of_count(value: float) -> Entry:

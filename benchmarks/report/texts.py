@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+RESUME_ALWAYS = (
+    "A command that measures again names its one cell after --select; --resume always measures it although a good record of it is there, "
+    "which the new one replaces."
+)
 TITLES: Mapping[str, str] = MappingProxyType(
     {
         "advise": "Your budget",
@@ -37,7 +41,7 @@ LEADS: Mapping[str, str] = MappingProxyType(
         "advise": (
             "What a request may take, what may be stored of a user, and how much quality has to stay: scripts list what fits at once, of a "
             "fresh cache. python -m benchmarks.advise answers it anywhere, with intervals, aged caches, the lines of Python that serve the "
-            "choice, and machines and money for a fleet. Quality kept is over the best full history at the longest window."
+            "choice, and machines and money for a fleet. Quality kept is over the best full history of all backbones at the longest window."
         ),
         "settings": (
             "What was the same for every model, what was varied, and what the words mean. The project's docs/reading-a-report.md says how "
@@ -58,7 +62,8 @@ LEADS: Mapping[str, str] = MappingProxyType(
             "Differences are paired: the same users are drawn for both, so what makes a user hard cancels. Over several seeds the "
             "interval is that of users or of seeds (Student's t), the wider. Of one seed it is over users alone: numbers side by side, no "
             "verdict. Each reference is the best on validation of what was trained. "
-            "Retention is quality over full history's, not quoted where the long history is worth nothing measurable. "
+            "The share kept (retention) is quality over full history's on the same backbone and window, not quoted where the long history "
+            "is worth nothing measurable. "
             "Recovered is (quality \N{MINUS SIGN} no token) / (full \N{MINUS SIGN} no token), "
             "undefined where its denominator is not above five half-widths of its 95% interval."
         ),
@@ -99,7 +104,7 @@ LEADS: Mapping[str, str] = MappingProxyType(
         ),
         "noise": "How far a number moves when nothing changed.",
         "failures": "",
-        "provenance": "Where the numbers come from and how to get them again.",
+        "provenance": f"Where the numbers come from and how to get them again. {RESUME_ALWAYS}",
         "limits": "",
     }
 )
@@ -138,10 +143,36 @@ WORDS = (
     ("elastic", "one trained model serves every token count and history length; a separate model knows one of each."),
     ("no token (the control)", "the same layout with the history hidden. What lies above it is what the tokens carry."),
     ("recent only", "a model trained on the recent items alone. It differs from no token, whose model was trained with tokens."),
-    ("refresh", "compressing the history anew. It is paid once, and then serves several requests."),
+    (
+        "refresh",
+        (
+            "compressing the history anew. It is paid once, and then serves several requests. Its time is that of a batch of users over "
+            "their number, which is no time of one refresh alone."
+        ),
+    ),
+    (
+        "configuration, cell, servable",
+        (
+            "a configuration is every setting but the seed; a cell is a configuration and a seed. A servable configuration is no floor, no "
+            "ablation and no aged cache."
+        ),
+    ),
     ("floor", "a baseline that learns nothing, such as popularity. A model must rank better than every floor."),
     ("segments", "pieces of the history, compressed one after the other; tokens stand behind each."),
-    ("kept, retention", "quality as a share of full attention's. Not quoted where the long history is worth nothing measurable."),
+    (
+        "kept of its backbone's full history (retention)",
+        (
+            "quality as a share of full history's on the same backbone and window: what the compression loses. Not quoted where the long "
+            "history is worth nothing measurable."
+        ),
+    ),
+    (
+        "kept of the best full attention",
+        (
+            "quality as a share of that of the one full attention that the answer or the budget names, of whichever backbone. So full "
+            "attention of another backbone may keep less than 100%."
+        ),
+    ),
     ("recovered", "of what the long history adds over no token, the share that the tokens keep."),
     ("on the frontier", "nothing cheaper ranks as well; a share says in how many draws of users that holds."),
     ("synthetic data", "laps, rounds, titled and the like are sizes of a process with a known best answer; no people are in them."),

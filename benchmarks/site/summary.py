@@ -92,7 +92,7 @@ def _said(among: Sequence[Configuration]) -> Iterator[str]:
     ranked = [one for one in among if one.trained and one.quality(METRIC).value is not None]
     single = sum(one.quality(METRIC).of_one_seed for one in ranked)
     if single:
-        yield "one seed" if single == len(ranked) else f"one seed for {single} of {len(ranked)} configurations"
+        yield "one seed" if single == len(ranked) else f"one seed for {single} of {len(ranked)} configurations of trained models"
     if not ranked:
         yield "cost alone"
     for above in floors_above(among, METRIC)[:1]:

@@ -14,6 +14,14 @@ def small_heap():
     gc.unfreeze()
 
 
+@pytest.fixture(scope="module")
+def browser():
+    import browsers
+
+    with browsers.started() as started:
+        yield started
+
+
 @pytest.fixture
 def tiny_log(monkeypatch):
     from tiny_cells import LOG

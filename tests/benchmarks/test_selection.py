@@ -91,9 +91,10 @@ def test_any_cell_is_found_by_its_expression(cells: list[Cell]) -> None:
         assert cell in select(cells, every_setting(cell), grid="own")
 
 
-def test_a_lone_cell_needs_no_expression(tmp_path: Path) -> None:
-    cell = three_each(tmp_path)[0]
-    assert selecting(cell, [cell]) == ""
+def test_an_expression_says_what_it_finds_even_where_less_would_do(tmp_path: Path) -> None:
+    cells = three_each(tmp_path)
+    what = f"backbone=hstu,compression=experts,history={cells[0].history},tokens=0"
+    assert selecting(cells[0], cells[:1]) == selecting(cells[0], cells) == what
 
 
 def test_values_are_shown_as_select_takes_them() -> None:

@@ -65,6 +65,7 @@ def _amortised_table(shown: Sequence[Configuration], names: Names, *, key: str, 
                     Entry(text=names(one), family=family(one).key), *(Entry(text=text.flops(value), order=value) for value in values)
                 )
             )
+    caption += f"; {tabular.NO_SEED}"
     return Table(key=key, caption=caption, columns=tabular.columns("configuration", *numeric, numeric=numeric), rows=tuple(rows))
 
 

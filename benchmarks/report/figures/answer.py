@@ -32,7 +32,7 @@ def answer_figure(
     shown = [point for point in points if point[0].key in roles]
     say = "percent" if answer.full else "ratio"
     said = "; ".join(f"{roles[one.key]}, {names(one)}: {text.flops(cost)}, {with_interval(kept, say)}" for one, cost, kept in shown)  # type: ignore[arg-type]
-    description = f"{len(points)} configurations. {said or 'None is chosen'}."
+    description = f"{len(points)} configurations with both a cost and a quality. {said or 'None is chosen'}."
     with canvas.settings():
         figure = _draw(points, frontier, names, roles, of_full=answer.full is not None, metric=metric)
         image = canvas.export(figure, key=key, title=title, description=description, png=png)
@@ -54,7 +54,7 @@ def _draw(points: Sequence[Point], frontier: Frontier, names: Names, roles: Mapp
     axes.quality_limits(axis, [bound for *_, kept in points for bound in axes.bounds_of(kept)])
     if of_full:
         axis.yaxis.set_major_formatter(lambda value, _: text.percent(value, places=0))
-    axis.set_title(f"{metric} as a share of full attention's" if of_full else metric)
+    axis.set_title(f"{metric} as a share of the best full attention's" if of_full else metric)
     alike: dict[tuple[str, bool], list[Point]] = {}
     for point in points:
         alike.setdefault((family(point[0]).key, point[0].key in roles), []).append(point)
@@ -83,7 +83,7 @@ def _draw(points: Sequence[Point], frontier: Frontier, names: Names, roles: Mapp
 
 
 def _table(points: Sequence[Point], names: Names, roles: Mapping[str, str], *, key: str, caption: str, of_full: bool, metric: str) -> Table:
-    numeric = ("FLOPs per request", f"{metric} over full attention's" if of_full else metric)
+    numeric = ("FLOPs per request", f"{metric} over the best full attention's" if of_full else metric)
     rows = tuple(
         tabular.row(
             text.sentence(roles.get(one.key, text.MISSING)),
@@ -93,4 +93,5 @@ def _table(points: Sequence[Point], names: Names, roles: Mapping[str, str], *, k
         )
         for one, cost, kept in points
     )
-    return Table(key=key, caption=caption, columns=tabular.columns("chosen as", "configuration", *numeric, numeric=numeric), rows=rows)
+    headings = tabular.columns("chosen as", "configuration", *numeric, numeric=numeric)
+    return tabular.with_seeds(Table(key=key, caption=caption, columns=headings, rows=rows), [one for one, *_ in points])

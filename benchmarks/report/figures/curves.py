@@ -101,7 +101,7 @@ def cost_history_figure(among: Sequence[Configuration], names: Names, *, key: st
         tabular.row(Entry(text=names(one), family=family(one).key), *(tabular.of_cost(cost, COSTS[cost](one)) for cost in costs))
         for one in unique
     )
-    table = Table(key=f"{key}-table", caption=title, columns=headings, rows=rows)
+    table = Table(key=f"{key}-table", caption=f"{title}; {tabular.NO_SEED}", columns=headings, rows=rows)
     return Drawing(key=key, title=title, description=description, image=image, table=table)
 
 
@@ -118,7 +118,7 @@ def quality_table(among: Sequence[Configuration], names: Names, *, key: str, cap
         )
         for one in among
     ]
-    return Table(key=key, caption=caption, columns=headings, rows=tuple(rows))
+    return tabular.with_seeds(Table(key=key, caption=caption, columns=headings, rows=tuple(rows)), among)
 
 
 def series(

@@ -83,7 +83,8 @@ def _forest_table(contrasts: dict[str, list[Contrast]], kept: Sequence[int], nam
         )
         for index in kept
     ]
-    return Table(key=key, caption=caption, columns=tabular.columns("configuration", *numeric, numeric=numeric), rows=tuple(rows))
+    table = Table(key=key, caption=caption, columns=tabular.columns("configuration", *numeric, numeric=numeric), rows=tuple(rows))
+    return tabular.with_seeds(table, [contrasts[QUALITY_METRICS[0]][index].configuration for index in kept])
 
 
 def _held(contrast: Contrast) -> Entry:

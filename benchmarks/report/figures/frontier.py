@@ -169,7 +169,8 @@ def _in_words(frontier: Frontier, names: Names) -> str:
     steps = [
         f"{names(w.configuration)} ({text.quantity(frontier.cost, w.cost)}, {metric} {with_interval(w.quality)})" for w in frontier.winners
     ]
-    return f"{metric}: {len(frontier.standings)} configurations; on the frontier, cheapest first: {'; '.join(steps)}."
+    said = f"{metric}: {len(frontier.standings)} configurations with this cost and quality; on the frontier, cheapest first"
+    return f"{said}: {'; '.join(steps)}."
 
 
 def frontier_table(frontiers: Mapping[str, Frontier], names: Names, *, key: str, caption: str) -> Table:
@@ -195,7 +196,8 @@ def frontier_table(frontiers: Mapping[str, Frontier], names: Names, *, key: str,
         rows.append(tabular.row(*entries, family=family(one).name, backbone=filter_name(one)))
     rest = len(everyone) - len(near)
     more = f"; {rest} more, below {text.percent(_NEAR, places=0)} on either frontier, stand in the ranked table" if rest else ""
-    return Table(key=key, caption=f"{caption}: on the frontier or near it{more}", columns=tuple(headings), rows=tuple(rows))
+    table = Table(key=key, caption=f"{caption}: on the frontier or near it{more}", columns=tuple(headings), rows=tuple(rows))
+    return tabular.with_seeds(table, near)
 
 
 def _standing_entries(one: Configuration, frontier: Frontier, names: Names) -> list[Entry]:

@@ -46,12 +46,13 @@ def break_even_table(among: Sequence[Configuration], names: Names, *, key: str, 
         )
     explanations = dict.fromkeys(breaks, "the requests per refresh at which it costs no more, a request")
     headings = tabular.columns("configuration", *numeric, *breaks, numeric=(*numeric, *breaks), explanations=explanations)
+    caption += f"; {tabular.NO_SEED}"
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True) if rows else None
 
 
 def aged_table(everyone: Sequence[Configuration], names: Names, *, key: str, caption: str) -> Table | None:
     """Cost of a request beside the quality over the ages that its refresh rate implies; ``None`` where no model was aged."""
-    rows = []
+    rows, members = [], []
     for one in everyone:
         price = flops_price(one)
         ages = [] if one.is_experiment or price is None else ages_of(one, everyone)
@@ -68,12 +69,14 @@ def aged_table(everyone: Sequence[Configuration], names: Names, *, key: str, cap
                 aged = quality_over_ages(ages, metric, requests)
                 entries += [tabular.of_quality(aged), tabular.of_difference(difference(aged, one.quality(metric)))]
             rows.append(tabular.row(*entries, family=family(one).name, backbone=filter_name(one)))
+            members.append(one)
     per_metric = [name for metric in QUALITY_METRICS for name in (METRIC_NAMES[metric], f"{METRIC_NAMES[metric]} minus fresh")]
     numeric = ("requests per refresh", "a request", "of full recomputed", *per_metric)
     over = "mean over the ages 0 to r - 1 items, interpolated between the ages that were measured and not beyond"
     explanations = {METRIC_NAMES[metric]: over for metric in QUALITY_METRICS} | {"a request": "FLOPs, the refresh shared"}
     headings = tabular.columns("configuration", *numeric, numeric=numeric, explanations=explanations)
-    return Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True) if rows else None
+    table = Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True)
+    return tabular.with_seeds(table, members) if rows else None
 
 
 def _broken_even(one: Configuration, other: Configuration | None, price_of: Any) -> Entry:

@@ -15,12 +15,12 @@ from benchmarks.report.tabular import Entry, Table
 def comparison_table(contrasts: Sequence[Contrast], names: Names, *, key: str, metric: str) -> Table:
     """One row a configuration: its quality, the differences from its references, retention and the share recovered."""
     shown = METRIC_NAMES.get(metric, metric)
-    numeric = (shown, "minus no token", "minus full history", "minus recent only", "retention", "recovered")
+    numeric = (shown, "minus no token", "minus full history", "minus recent only", tabular.RETENTION, "recovered")
     explanations = {
         "minus no token": f"the best on validation of what carries no token; {tabular.PAIRED}",
         "minus full history": tabular.PAIRED,
         "minus recent only": "against a model trained on the recent items alone",
-        "retention": "quality as a share of full history's quality; not quoted where the long history is worth nothing measurable",
+        tabular.RETENTION: tabular.RETENTION_IS,
         "recovered": "(quality - no token) / (full - no token)",
     }
     rows = []
@@ -42,7 +42,9 @@ def comparison_table(contrasts: Sequence[Contrast], names: Names, *, key: str, m
             )
         )
     headings = tabular.columns("configuration", *numeric, numeric=numeric, explanations=explanations)
-    return Table(key=key, caption=f"{shown}: paired differences, retention and recovered", columns=headings, rows=tuple(rows), filters=True)
+    caption = f"{shown}: paired differences, share kept and share recovered"
+    table = Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True)
+    return tabular.with_seeds(table, [contrast.configuration for contrast in contrasts])
 
 
 def _held(one: Configuration, gap: Estimate, reference: Configuration | None) -> Entry:

@@ -33,10 +33,11 @@ def elastic_table(among: Sequence[Configuration], names: Names, *, key: str) -> 
     shown = [METRIC_NAMES[metric] for metric in QUALITY_METRICS]
     numeric = [heading for name in shown for heading in (f"{name}, elastic", f"{name}, separate", f"{name}, elastic minus separate")]
     explanations = {f"{name}, elastic minus separate": tabular.PAIRED for name in shown}
-    return Table(
+    table = Table(
         key=key,
         caption="Elastic against separate models: one model for all token counts and history lengths, and a model for each",
         columns=tabular.columns("configuration", *numeric, numeric=numeric, explanations=explanations),
         rows=tuple(rows),
         filters=True,
     )
+    return tabular.with_seeds(table, [pair.elastic for pair in pairs])

@@ -74,6 +74,7 @@ def _beside_untouched(
     ]
     numeric = [*(("bytes per user", "share of the bytes") if sizes else ()), *(name for names_of in per_metric for name in names_of)]
     rows: list[Row] = []
+    members: list[Configuration] = []
     for own, ones in _by_model(changed, among):
         for member in ones if own is None else [own, *ones]:
             said = "own, fresh, as computed" if member is own else tell(member)
@@ -83,10 +84,11 @@ def _beside_untouched(
             for metric in QUALITY_METRICS:
                 entries += _quality_entries(member, own, among, metric, shares=shares)
             rows.append(tabular.row(*entries, family=family(member).name, backbone=filter_name(member)))
+            members.append(member)
     explanations = {name: tabular.PAIRED for name in numeric if name.endswith("own")}
     explanations |= {name: "(quality - no token) / (full - no token)" for name in numeric if name.endswith("recovered")}
     headings = tabular.columns("configuration", heading, *numeric, numeric=numeric, explanations=explanations)
-    return Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True)
+    return tabular.with_seeds(Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True), members)
 
 
 def _by_model(changed: Sequence[Configuration], among: Sequence[Configuration]) -> list[tuple[Configuration | None, list[Configuration]]]:

@@ -19,6 +19,7 @@ def groups_table(among: Sequence[Configuration], names: Names, *, key: str) -> T
     bounds = sorted({bound for seeds in of_each.values() for groups in seeds for bound in groups}, key=lambda bound: bound[0])
     if len(bounds) < 2:
         return None
+    grouped = [one for one in among if of_each[one.key]]
     rows = [
         tabular.row(
             Entry(text=names(one), family=family(one).key),
@@ -26,13 +27,13 @@ def groups_table(among: Sequence[Configuration], names: Names, *, key: str) -> T
             family=family(one).name,
             backbone=filter_name(one),
         )
-        for one in among
-        if of_each[one.key]
+        for one in grouped
     ]
     numeric = [_title(bound) for bound in bounds]
     explanations = dict.fromkeys(numeric, "NDCG@10 of the users with so many events before the target")
     headings = tabular.columns("configuration", *numeric, numeric=numeric, explanations=explanations)
-    return Table(key=key, caption="NDCG@10 by the length of a user's history", columns=headings, rows=tuple(rows), filters=True)
+    table = Table(key=key, caption="NDCG@10 by the length of a user's history", columns=headings, rows=tuple(rows), filters=True)
+    return tabular.with_seeds(table, grouped)
 
 
 def _by_bounds(groups: Sequence[GroupQuality]) -> dict[Bounds, GroupQuality]:

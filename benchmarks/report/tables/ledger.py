@@ -39,7 +39,11 @@ def ledger_tables(among: Sequence[Configuration], names: Names) -> list[Table]:
         ("ledger-wrong", "FLOP ledger: what does not agree", wrong),
         ("ledger-parts", "FLOP ledger: their parts", parts),
     )
-    return [Table(key=key, caption=caption, columns=columns, rows=tuple(rows), filters=True) for key, caption, rows in captioned if rows]
+    return [
+        Table(key=key, caption=f"{caption}; {tabular.NO_SEED}", columns=columns, rows=tuple(rows), filters=True)
+        for key, caption, rows in captioned
+        if rows
+    ]
 
 
 def item_table(among: Sequence[Configuration]) -> Table | None:

@@ -17,13 +17,13 @@ def protocol_tables(among: Sequence[Configuration], names: Names, *, key: str) -
     """A table for models that were told the time of a request, and one for those that were not; each is left out where it has no row."""
     tables = []
     for told, title in ((True, "the time of the request given"), (False, "time-free")):
-        rows = [row for one in among for row in _rows(one, names, told=told)]
-        if rows:
+        every = [(one, row) for one in among for row in _rows(one, names, told=told)]
+        if every:
             headings = tabular.columns("configuration", "protocol", "items", "users", *METRICS.values(), numeric=list(METRICS.values()))
             caption = f"The same models under published protocols, {title}"
-            tables.append(
-                Table(key=f"{key}-{'timed' if told else 'free'}", caption=caption, columns=headings, rows=tuple(rows), filters=True)
-            )
+            ones, rows = zip(*every, strict=True)
+            table = Table(key=f"{key}-{'timed' if told else 'free'}", caption=caption, columns=headings, rows=rows, filters=True)
+            tables.append(tabular.with_seeds(table, ones))
     return tables
 
 

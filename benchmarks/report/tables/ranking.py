@@ -26,11 +26,11 @@ _HEADINGS = {
 }
 _METRIC = QUALITY_METRICS[0]
 _EXPLANATIONS = {
-    "retention": "quality as a share of full attention's at the same window; not quoted where the long history is worth nothing measurable",
+    tabular.RETENTION: tabular.RETENTION_IS,
     "request": "FLOPs of one request, catalogue scoring apart",
     "refresh": "FLOPs of compressing the history once",
     "on the frontier": f"{tabular.CHANCE}: FLOPs of a request against NDCG@10",
-    "cells": "how the measurements of its seeds ended",
+    "seeds": "how many were measured, and how they ended",
 }
 
 
@@ -67,13 +67,15 @@ def ranked_table(
         entries.append(Entry(text=statuses, tone="" if set(one.statuses) == {Status.OK} else "warn"))
         rows.append(tabular.row(*entries, family=family(one).name, backbone=filter_name(one)))
     shown = [
-        *([METRIC_NAMES[_METRIC], "retention"] if has_quality else []),
+        *([METRIC_NAMES[_METRIC], tabular.RETENTION] if has_quality else []),
         *(_HEADINGS[name] for name in costs),
         *(["on the frontier"] if chances else []),
     ]
-    headings = tabular.columns("rank", "configuration", *shown, "cells", numeric=["rank", *shown], explanations=_EXPLANATIONS)
+    headings = tabular.columns("rank", "configuration", *shown, "seeds", numeric=["rank", *shown], explanations=_EXPLANATIONS)
     by = "validation" if _by_validation(order) else "test"
     caption = f"Ranked by NDCG@10 on {by}, {where}" if has_quality else f"By the FLOPs of a request, as no quality was measured, {where}"
+    floors = ", floors among them" if any(one.is_floor for one in order) else ""
+    caption += f": {len(order):,} configuration{'s' * (len(order) != 1)}{floors}, ablations and aged caches left out"
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True, static=_STATIC, drawn=group)
 
 

@@ -31,6 +31,7 @@ def shares_table(among: Sequence[Configuration], names: Names, *, key: str, capt
     explanations = {last: "1 where a request takes as much of full attention's time as of its FLOPs"}
     explanations |= {f"{shown}: time": "calls timed in turn; the interval over processes below" for shown in _PASSES.values()}
     headings = tabular.columns("configuration", *numeric, numeric=numeric, explanations=explanations)
+    caption += f"; {tabular.NO_SEED}"
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True)
 
 

@@ -1,10 +1,21 @@
 // What fits a budget, computed anew at every change. `benchmarks.advise` answers the same, with intervals and the ages of a cache.
 const KIB = 1024;
-const ASKED = [["latency", "ms of a request, at most, 95th percentile where it is known"], ["cache", "KiB stored per user, at most"],
-  ["kept", "percent of full history's quality, at least"], ["quality", "NDCG@10, at least"], ["requests", "requests per refresh"]];
+const ASKED = [["latency", "ms at most"], ["cache", "KiB stored per user, at most"],
+  ["kept", "percent of the best full history's quality, at least"], ["quality", "NDCG@10, at least"], ["requests", "requests per refresh"]];
 const BINDS = { latency: "latency", cache: "stored bytes", kept: "quality kept", quality: "NDCG@10" };
 const LEAST = ["kept", "quality"]; // of these the bound is the least and not the most
 const MOST_ROWS = 8;
+
+/** ``95th percentile of a request's time, backbone alone`` from the name of a latency's measure. */
+const latencyName = (name) => {
+  const [, what, percentile] = name.match(/^(request|serve)_latency_p(\d+)_ms$/);
+  return `${percentile === "50" ? "median" : `${percentile}th percentile`} of ${what === "request" ? "a whole request's time" : "a request's time, backbone alone"}`;
+};
+/** A refresh's time is a user's share of a batch, and says so. */
+const refreshTime = (row) => {
+  const [rate, batch] = [valueOf("compress_users_per_second", row), valueOf("batch_size", row)];
+  return rate ? [written("_ms", 1000 / rate), make("small", {}, batch === 1 ? "one user at a time" : `share of a batch of ${batch}`)] : [MISSING];
+};
 
 /** A row's numbers that bounds are held against; null is not known. */
 const servedBy = (row, group) => {
@@ -45,14 +56,15 @@ const judged = (number, bounds) => {
 };
 
 const budgetLine = (one) => {
-  const name = make("button", { type: "button", class: "name" }, valueOf("label", one.row));
+  const name = make("button", { type: "button", class: "name" }, unbroken(valueOf("label", one.row)));
   name.addEventListener("click", () => showDetails(one.row));
   const number = (text) => make("td", { class: "number" }, text);
   const [what, share] = one.binds ?? [null, 0];
   const binds = what === null ? "no bound" : `${BINDS[what]}, ${percent(Math.abs(share))} ${share < 0 ? "missing" : "to spare"}`;
   return make("tr", {}, make("th", { scope: "row" }, name, valueOf("converged", one.row) === false ? make("small", {}, "not converged") : null),
     number(one.served.kept === null ? MISSING : percent(one.served.kept / 100)), number(one.served.latency === null ? MISSING : written("_ms", one.served.latency)),
-    number(written("cache_bytes", valueOf("cache_bytes", one.row))), number(written("_flops", one.cost)), make("td", {}, binds));
+    number(written("cache_bytes", valueOf("cache_bytes", one.row))), number(written("_flops", one.cost)), make("td", { class: "number" }, ...refreshTime(one.row)),
+    number(String((valueOf("seeds", one.row) ?? []).length)), make("td", {}, binds));
 };
 
 const budgetAnswer = (number, bounds) => {
@@ -60,15 +72,18 @@ const budgetAnswer = (number, bounds) => {
   const { fits, misses, order } = judged(number, bounds);
   const all = fits.length + misses.length;
   const few = fits.length > MOST_ROWS ? `, of which the first ${MOST_ROWS} are shown` : "";
-  const said = fits.length ? `${fits.length} of ${all} fit, ${order}${few}.` : all ? `None of ${all} fits; the nearest misses first.` : "No configuration has the numbers that this asks for.";
-  const why = group.reference === null ? ` No share of full history's quality can be asked for: ${group.why}.` : ` Quality is kept of ${group.name}, ${ratio(group.reference)}.`;
-  const head = ["configuration", "quality kept", group.latency.replaceAll("_", " ").replace(" ms", ""), "stored per user", "compute of a request, its share of a refresh in", "what binds"];
+  const said = fits.length ? `${fits.length} of ${all} servable configurations fit, ${order}${few}.` : all ? `None of ${all} servable configurations fits; the nearest misses first.` : "No configuration has the numbers that this asks for.";
+  const why = group.reference === null ? ` No share of full history's quality can be asked for: ${group.why}.` : ` Quality is kept of ${group.name}, the best full history of all backbones, ${ratio(group.reference)}.`;
+  const counted = " Counted is what has every number that is asked for, and is no floor, ablation or aged cache.";
+  const head = ["configuration", "kept of the best full history", latencyName(group.latency), "stored per user", "compute of a request, its share of a refresh in", "time of a refresh, in batches", "seeds", "what binds"];
   const shown = (fits.length ? fits : misses).slice(0, MOST_ROWS);
   const title = DATA.groups.length > 1 ? make("h3", {}, DATA.groups[number]) : null;
-  const table = shown.length ? make("div", { class: "table" }, make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "What fits" },
+  const box = make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "What fits" },
     make("table", {}, make("caption", {}, "What fits"), make("thead", {}, make("tr", {}, ...head.map((text) => make("th", { scope: "col" }, text)))),
-      make("tbody", {}, ...shown.map(budgetLine))))) : null;
-  return make("div", {}, title, make("p", { "aria-live": "polite" }, said + why), table);
+      make("tbody", {}, ...shown.map(budgetLine))));
+  const table = shown.length ? make("div", { class: "table" }, box) : null;
+  if (table) hinted(box);
+  return make("div", {}, title, make("p", { "aria-live": "polite" }, said + why + (all ? counted : "")), table);
 };
 
 const budget = (place) => {
@@ -81,6 +96,8 @@ const budget = (place) => {
     answers.replaceChildren(...DATA.budget.map((_, number) => budgetAnswer(number, bounds)));
   };
   for (const input of Object.values(inputs)) input.addEventListener("input", refresh);
-  place.append(make("div", { class: "controls" }, ...ASKED.map(([name, text]) => make("label", {}, `${text} `, inputs[name]))), answers);
+  const bounded = [...new Set(DATA.budget.map((group) => latencyName(group.latency)))];
+  const asked = ([name, text]) => (name === "latency" ? `${text}, ${bounded.length === 1 ? bounded[0] : "at the percentile that each table names"}` : text);
+  place.append(make("div", { class: "controls" }, ...ASKED.map((one) => make("label", {}, `${asked(one)} `, inputs[one[0]]))), answers);
   refresh();
 };

@@ -1,6 +1,6 @@
 // All that the records hold of one configuration, shown on a click: settings, every number with its interval, record and command.
 const SETTINGS = ["backbone", "tokens", "history", "recent", "segments", "plan", "serving", "cache_dtype", "training"];
-const BESIDE = { retention: "quality as a share of full attention's at this window", over_no_token: "NDCG@10 minus no token's",
+const BESIDE = { retention: "quality as a share of its own backbone's full history at this window", over_no_token: "NDCG@10 minus no token's",
   recovered: "share of the long history's value that the tokens keep", compress_serve_flops: "FLOPs of a refresh and one request" };
 const panel = make("dialog", { class: "details", "aria-labelledby": "details-title" });
 
@@ -12,9 +12,12 @@ const numbersOf = (row) => {
   const lines = known.map((name) => make("tr", {},
     make("th", { scope: "row" }, name.replaceAll("_", " "), make("small", {}, BESIDE[name] ?? DATA.measures[name]?.says ?? "")),
     make("td", { class: "number" }, written(name, valueOf(name, row))), make("td", { class: "number" }, interval(name, row))));
-  return make("div", { class: "table" }, make("table", {}, make("caption", {}, "Every number"),
+  const box = make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "Every number" }, make("table", {}, make("caption", {}, "Every number"),
     make("thead", {}, make("tr", {}, ...["measure", "value", "95% interval"].map((name, place) => make("th", { scope: "col", class: place ? "number" : "" }, name)))),
     make("tbody", {}, ...lines)));
+  const holder = make("div", { class: "table" }, box);
+  hinted(box);
+  return holder;
 };
 
 const standingsOf = (row) => Object.entries(DATA.costs).filter(([cost]) => valueOf(`chance:${cost}`, row) !== null || valueOf(`on:${cost}`, row)).map(([cost, name]) => {
@@ -44,6 +47,7 @@ const showDetails = (row) => {
       ["cells", valueOf("ended", row)], ["converged", ends], ...(unequal ? [["training", `not equal to its references': ${unequal}`]] : []),
       ...(reason ? [["retention", reason]] : []), ...standingsOf(row)]),
     make("h3", {}, "Measure it again"), make("p", {}, make("code", {}, valueOf("rerun", row) ?? "the record holds no command")),
+    make("p", { class: "legend" }, DATA.resume),
     make("h3", {}, "Records"), make("ul", { class: "points" }, ...recordsOf(row)), numbersOf(row));
   panel.showModal();
   panel.scrollTop = 0;

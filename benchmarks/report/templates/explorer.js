@@ -1,5 +1,5 @@
 // The frontier as a figure to ask: a panel per backbone with the same axes, any cost and quality, one family lit at a time.
-const QUALITIES = { "ndcg@10": "NDCG@10", "recall@10": "Recall@10", retention: "quality kept of full attention's" };
+const QUALITIES = { "ndcg@10": "NDCG@10", "recall@10": "Recall@10", retention: "quality kept of its backbone's full history" };
 const SIZE = { width: 480, height: 320, left: 52, right: 14, top: 14, bottom: 40 };
 const INSIDE = { width: SIZE.width - SIZE.left - SIZE.right, height: SIZE.height - SIZE.top - SIZE.bottom };
 
@@ -105,8 +105,8 @@ const pointsOf = (state) => [...Array(ROWS).keys()].filter((row) => valueOf("gro
     xHigh: valueOf(`${state.cost}:high`, row), yLow: valueOf(`${state.quality}:low`, row), yHigh: valueOf(`${state.quality}:high`, row) }));
 
 const panelOf = (name, points, all, everyones, failed, state, tip) => {
-  const svg = draw("svg", { class: "panel", viewBox: `0 0 ${SIZE.width} ${SIZE.height}`, role: "img",
-    "aria-label": `${name}: ${points.length} configurations, ${QUALITIES[state.quality]} against ${DATA.costs[state.cost]}; the ranked table has the same numbers` });
+  const svg = draw("svg", { class: "panel", viewBox: `0 0 ${SIZE.width} ${SIZE.height}`, role: "group",
+    "aria-label": `${name}: ${points.length} configurations with both a cost and a quality, ${QUALITIES[state.quality]} against ${DATA.costs[state.cost]}; the ranked table has the same numbers` });
   const { x, y, xTicks, yTicks } = all;
   for (const tick of yTicks) {
     svg.append(draw("line", { class: "grid", x1: SIZE.left, x2: SIZE.width - SIZE.right, y1: y(tick), y2: y(tick) }));
@@ -123,7 +123,8 @@ const panelOf = (name, points, all, everyones, failed, state, tip) => {
   for (const point of points) {
     const family = DATA.families[valueOf("family", point.row)];
     const dim = state.lit !== null && state.lit !== family.key;
-    const group = draw("g", { class: `point f-${family.key}${dim ? " dim" : ""}${own.includes(point) ? " on" : ""}${!dim && valueOf("role", point.row) ? " role" : ""}`, "data-row": point.row });
+    const group = draw("g", { class: `point f-${family.key}${dim ? " dim" : ""}${own.includes(point) ? " on" : ""}${!dim && valueOf("role", point.row) ? " role" : ""}`, "data-row": point.row,
+      role: "button", tabindex: "-1", "aria-label": `${valueOf("label", point.row)}: ${written(state.quality, point.y)}, ${written(state.cost, point.x)}` });
     const reach = (low, high, at, least) => (low === null || high === null ? least : Math.max(Math.abs(at(high) - at(low)) / 2, least));
     group.append(draw("ellipse", { class: "reach", cx: x(point.x), cy: y(point.y), rx: reach(point.xLow, point.xHigh, x, 2.5), ry: reach(point.yLow, point.yHigh, y, 2.5) }));
     if (valueOf("converged", point.row) === false) group.append(draw("circle", { class: "stopped", cx: x(point.x), cy: y(point.y), r: 8 }));
@@ -143,18 +144,40 @@ const panelOf = (name, points, all, everyones, failed, state, tip) => {
   });
   svg.addEventListener("pointermove", (event) => tip.over(event, state));
   svg.addEventListener("pointerleave", () => tip.hide());
+  walkable(svg, state, tip);
   return make("figure", { class: "panel-of" }, make("figcaption", {}, `${name}: ${QUALITIES[state.quality]}`), svg);
 };
 
-/** The configuration under the pointer: its numbers and their intervals. */
+/** One stop of the Tab key a panel: the arrow keys go along its lit points, cheapest first, and Enter opens one. */
+const walkable = (svg, state, tip) => {
+  const places = [...svg.querySelectorAll(".point:not(.dim)")].sort((one, other) => valueOf(state.cost, Number(one.dataset.row)) - valueOf(state.cost, Number(other.dataset.row)));
+  places[0]?.setAttribute("tabindex", "0");
+  const to = (place) => {
+    for (const other of places) other.setAttribute("tabindex", other === place ? "0" : "-1");
+    place.focus();
+  };
+  svg.addEventListener("keydown", (event) => {
+    const at = places.indexOf(event.target);
+    if (event.key === "Escape") tip.hide();
+    const goal = { ArrowRight: at + 1, ArrowUp: at + 1, ArrowLeft: at - 1, ArrowDown: at - 1, Home: 0, End: places.length - 1 }[event.key];
+    if (at < 0 || (goal === undefined && event.key !== "Enter" && event.key !== " ")) return;
+    event.preventDefault();
+    if (goal === undefined) showDetails(Number(event.target.dataset.row));
+    else to(places[Math.min(Math.max(goal, 0), places.length - 1)]);
+  });
+  svg.addEventListener("focusin", (event) => {
+    const box = event.target.getBoundingClientRect();
+    if (event.target.dataset.row) tip.show(Number(event.target.dataset.row), box.right, box.bottom, state);
+  });
+  for (const left of ["focusout", "wheel", "touchmove"]) svg.addEventListener(left, () => tip.hide(), { passive: true });
+};
+
+/** The configuration under the pointer, or that has the focus: its numbers and their intervals. */
 const tipOf = () => {
   const box = make("div", { class: "tip", "aria-hidden": "true" });
   document.body.append(box);
   const hide = () => box.classList.remove("shown");
-  const over = (event, state) => {
-    const at = event.target.closest("[data-row]");
-    if (!at) return hide();
-    const row = Number(at.dataset.row);
+  const show = (row, x, y, state) => {
     const chance = valueOf(`chance:${state.cost}`, row);
     const lines = [state.quality, "retention", state.cost, "cache_bytes"].filter((name, place, all) => all.indexOf(name) === place && valueOf(name, row) !== null)
       .map((name) => `${QUALITIES[name] ?? DATA.costs[name]}: ${written(name, valueOf(name, row))}${interval(name, row) ? ` (${interval(name, row)})` : ""}`);
@@ -162,10 +185,14 @@ const tipOf = () => {
     if (valueOf("converged", row) === false) lines.push("not converged");
     box.replaceChildren(make("b", {}, valueOf("label", row)), ...lines.map((line) => make("span", {}, line)));
     box.classList.add("shown");
-    box.style.left = `${Math.max(8, Math.min(event.clientX + 14, window.innerWidth - box.offsetWidth - 8))}px`;
-    box.style.top = `${Math.max(8, Math.min(event.clientY + 14, window.innerHeight - box.offsetHeight - 8))}px`;
+    box.style.left = `${Math.max(8, Math.min(x + 14, window.innerWidth - box.offsetWidth - 8))}px`;
+    box.style.top = `${Math.max(8, Math.min(y + 14, window.innerHeight - box.offsetHeight - 8))}px`;
   };
-  return { over, hide };
+  const over = (event, state) => {
+    const at = event.target.closest("[data-row]");
+    return at ? show(Number(at.dataset.row), event.clientX, event.clientY, state) : hide();
+  };
+  return { over, show, hide };
 };
 
 const choice = (name, options, state, key, changed) => {
@@ -215,6 +242,7 @@ const explorer = (place) => {
       return panelOf(name, points.filter((p) => valueOf("backbone", p.row) === name), all, everyones, failed, state, tip);
     }));
     said.textContent = "A click on a family lights it; hover a point for its numbers, click it for all of them, its record and its command. "
+      + "By keyboard: Tab to a panel, the arrow keys along its points, Enter for all of a point. "
       + "The ellipse is the 95% interval. Line: the frontier of the panel; dotted: of all backbones. Dashed ring: not converged; full ring: chosen above.";
   };
   holder.append(controls, legend, panels, said);

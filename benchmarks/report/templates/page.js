@@ -8,6 +8,9 @@ const MISSING = "\u2013";
 /** A value of a row, or null where it is not known. */
 const valueOf = (name, row) => COLUMNS[name]?.[row] ?? null;
 
+/** A name whose window, ``64 + 8``, stays on one line. */
+const unbroken = (text) => text.replaceAll(" + ", "\u00a0+\u00a0");
+
 /** An element; texts are set as text, never as markup, so nothing of a record is ever read as a tag. */
 const make = (tag, attributes = {}, ...children) => {
   const element = document.createElement(tag);

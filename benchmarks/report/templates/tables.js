@@ -33,13 +33,13 @@ const cellOf = ([text, , detail = "", tone = "", family = "", folded = "", actio
   const kind = DATA.families.find((one) => one.key === family);
   const glyph = kind ? [glyphOf(kind), " "] : [];
   if (action) {
-    const button = make("button", { type: "button", class: "name" }, ...glyph, text);
+    const button = make("button", { type: "button", class: "name" }, ...glyph, unbroken(text));
     button.addEventListener("click", action);
     cell.append(button);
   } else cell.append(...glyph);
   if (action) return cell;
   if (folded) cell.append(make("details", { class: "within" }, make("summary", {}, text), folded));
-  else cell.append(tone === "code" ? make("code", {}, text) : text);
+  else cell.append(tone === "code" ? make("code", {}, text) : unbroken(text));
   if (detail) cell.append(make("small", {}, detail));
   return cell;
 };
@@ -49,7 +49,7 @@ const ESSENTIALS = {
   rank: (row, place) => [String(place + 1), place + 1],
   configuration: (row) => [valueOf("label", row), null, "", "", DATA.families[valueOf("family", row)].key, "", () => showDetails(row)],
   "NDCG@10": (row) => numberOf("ndcg@10", row),
-  retention: (row) => numberOf("retention", row),
+  "kept of its backbone's full history": (row) => numberOf("retention", row),
   request: (row) => numberOf("serve_flops", row),
   "latency p50": (row) => numberOf("serve_latency_p50_ms", row, false),
   "stored per user": (row) => numberOf("cache_bytes", row),
@@ -58,7 +58,7 @@ const ESSENTIALS = {
     const chance = valueOf("chance:serve_flops", row);
     return [chance === null ? MISSING : percent(chance), chance, "", chance === null ? "muted" : valueOf("on:serve_flops", row) ? "good" : ""];
   },
-  cells: (row) => [valueOf("ended", row), null, "", valueOf("failed", row) ? "warn" : ""],
+  seeds: (row) => [valueOf("ended", row), null, "", valueOf("failed", row) ? "warn" : ""],
 };
 const numberOf = (name, row, bounds = true) => {
   const value = valueOf(name, row);
@@ -71,6 +71,18 @@ const ranked = (group, headings) => {
     return packed([kind, valueOf("floor", row) ? "" : valueOf("backbone", row),
       ...headings.map((heading) => ESSENTIALS[heading.dataset.name]?.(row, place) ?? "")], headings);
   });
+};
+
+/** Says below a table what of it lies outside of its box, and how to get there; nothing where all of it is to be seen. */
+const hinted = (box) => {
+  const hint = make("p", { class: "hint" });
+  box.after(hint);
+  new ResizeObserver(() => {
+    const more = [box.scrollWidth > box.clientWidth + 1 ? "columns to the right" : "", box.scrollHeight > box.clientHeight + 1 ? "rows below" : ""].filter(Boolean);
+    hint.hidden = !more.length;
+    hint.textContent = more.length ? `More ${more.join(" and ")}: scroll inside the table, or use the arrow keys once it has the focus.` : "";
+  }).observe(box.firstElementChild);
+  return box;
 };
 
 const compare = (a, b) => {
@@ -147,5 +159,6 @@ const enliven = (holder) => {
   holder.querySelector(".without-scripts")?.remove();
   if (filters.bar?.children.length) holder.prepend(filters.bar);
   holder.querySelector(".scroll").after(more, said);
+  hinted(holder.querySelector(".scroll"));
   show();
 };

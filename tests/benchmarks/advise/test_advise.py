@@ -69,6 +69,14 @@ def test_without_prices_the_machine_is_the_one_that_was_measured(run, capsys):
     assert "a month\n" not in said
 
 
+def test_a_refresh_has_its_time_and_that_it_was_timed_in_batches(run, capsys):
+    assert main([str(run), "--select", "tokens=16", *FLEET]) == 0
+    said = capsys.readouterr().out
+    batch = "one user's share of a batch of 32"
+    assert re.search(rf"   a refresh of one user takes [0-9.]+ ms \({batch}\)\n", said)
+    assert re.search(rf"a request takes [^,]* at the median[^,]*, a refresh of one user [^(]*(\([^)]*\) )?\({batch}\)\n", said)
+
+
 def test_json_holds_the_same(run, tmp_path, capsys):
     arguments = [str(run), "--max-cache-kb", "640", "--min-ndcg", "0.001", *FLEET, "--json", str(tmp_path / "out.json")]
     assert main(arguments) == 0

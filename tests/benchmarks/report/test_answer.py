@@ -41,7 +41,7 @@ def test_a_choice_is_a_sentence_with_quality_compute_time_and_bytes():
     full, _, ours = (record["metrics"] for record in records)
     compute = text.percent(ours["serve_flops"]["value"] / full["serve_flops"]["value"])
     assert card.said.startswith("HSTU · PerSRec, 4 tokens keeps ")
-    assert f"of full attention's quality. A request takes {compute} of the compute and " in card.said
+    assert f"of the best full attention's quality. A request takes {compute} of the compute and " in card.said
     stored = [text.nbytes(metrics["cache_bytes"]["value"]) for metrics in (ours, full)]
     assert card.said.endswith(
         f"of the time of full attention served from its own cache. It stores {stored[0]} per user instead of {stored[1]}."
@@ -49,6 +49,16 @@ def test_a_choice_is_a_sentence_with_quality_compute_time_and_bytes():
     assert part.lead.startswith("Chosen on validation, quoted on test; held against HSTU · full history, KV cache, the best full attention")
     assert part.drawing is not None
     assert "balanced, smallest and best: 4 tok" in str(part.drawing.image.svg)
+
+
+def test_a_card_names_its_percentiles_and_that_a_refresh_was_timed_in_batches():
+    records = grid()
+    [part] = answered(*records)
+    facts, ours = dict(part.cards[0].facts), records[-1]["metrics"]
+    for name, metric in (("time of a request, backbone alone, median", "p50"), ("the same, 95th percentile", "p95")):
+        assert facts[name] == text.milliseconds(ours[f"serve_latency_{metric}_ms"]["value"])
+    refresh = facts["time of a refresh, one user's share of a batch of 32"]
+    assert refresh == text.milliseconds(1000 / ours["compress_users_per_second"]["value"])
 
 
 @pytest.mark.parametrize(
@@ -77,9 +87,10 @@ def test_a_history_that_is_worth_nothing_is_one_plain_sentence():
     for record, spread in ((full, 0.004), (control, 0.001)):
         record["metrics"]["ndcg@10"]["value"] = 0.2
         record["replicates"]["means"]["ndcg@10"] = [0.2 + spread * (-1) ** draw for draw in range(501)]
-    [line] = short_answers(answered(full, control, ours))
+    line, rivals = short_answers(answered(full, control, ours))
     assert line.startswith("There is no frontier on this data: reading the long history gains HSTU nothing that can be measured")
     assert "(NDCG@10 0.2000 with it and 0.2000 without)" in line
+    assert rivals.startswith("Whether PerSRec is better than pooling, memory or the like is not known here")
 
 
 def test_a_floor_above_all_models_is_the_answer():

@@ -62,7 +62,7 @@ def test_the_finding_names_what_full_history_costs():
     # 2 / 8, and in logarithms: down by the root of (log 2)^2 + (log 1.5)^2, up by that of (log 2)^2 + (log 2)^2
     down, up = (math.exp(math.hypot(math.log(2), math.log(other))) for other in (1.5, 2))
     time = f"25.0% ({25 / down:.1f}% to {25 * up:.1f}%)"
-    assert re.search(r"4 tokens keep [0-9.]+% \([^)]+\) of full history's quality\. A request costs ", found)
+    assert re.search(r"4 tokens keep [0-9.]+% \([^)]+\) of full history's quality on the same backbone\. A request costs ", found)
     assert (
         f"A request costs {alike} of the compute and {time} of the time of full attention served the same way, from its own cache; "
         in found
@@ -185,7 +185,7 @@ def test_steps_that_differ_are_said_beside_each_comparison():
     records = trio(seeds=(1, 2), steps=90)
     (found,) = findings(configured(records))
     assert "(one seed)" not in found
-    assert "of full history's quality (90 against 100 steps)" in found
+    assert "of full history's quality on the same backbone (90 against 100 steps)" in found
     assert "Against the same layout without tokens (90 against 100 steps): " in found
     (alike,) = findings(configured(trio(seeds=(1, 2))))
     assert "steps" not in alike

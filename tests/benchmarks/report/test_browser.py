@@ -1,106 +1,21 @@
 """The page in a real browser: from a file, offline, without a complaint; it sorts, filters, tells, fits, and can be read by everyone."""
 
-import copy
-import dataclasses
 import re
 
 import browsers
 import pytest
-from fabricated_records import configured, fabricate, grid_cells, slim, write
+from fabricated_records import configured
+from page_runs import EVIL, runs
 
 from benchmarks.analysis.advice import Budget, advise
-from benchmarks.cell import Cell
 from benchmarks.report.names import NOT_CONVERGED, in_order
-from benchmarks.report.page import render_report
 from benchmarks.report.peers import peers_of
 
 pytestmark = pytest.mark.skipif(bool(browsers.missing()), reason=browsers.missing())
 
-EVIL = "\"'><img src=x onerror=alert(1)><script>alert(2)</script><!--"
-HSTU = {"backbone": "hstu", "dataset_size": "small", "history": 64, "recent": 32}
-
-
-def hostile(value):
-    """Every text of a record that may be any text, exchanged for one that a careless page would run."""
-    free = {
-        "cpu",
-        "system",
-        "commit",
-        "rerun",
-        "method",
-        "message",
-        "log_tail",
-        "type",
-        "phase",
-        "gpu_reason",
-        "title",
-        "explanation",
-        "notes",
-        "name",
-    }
-    if isinstance(value, dict):
-        return {key: EVIL if key in free and isinstance(each, str) else hostile(each) for key, each in value.items()}
-    return [hostile(each) for each in value] if isinstance(value, list) else value
-
-
-def evil_records():
-    cell = Cell(**HSTU, compression="experts", tokens=4, dataset=EVIL)
-    shown = slim(fabricate(cell))
-    names = {part: declaration["name"] for part, declaration in shown["parts"].items()}
-    shown = hostile(shown)
-    for part, name in names.items():
-        shown["parts"][part]["name"] = name
-    failed = hostile(fabricate(dataclasses.replace(cell, tokens=8), status="crash"))
-    for part in failed["parts"]:
-        failed["parts"][part]["name"] = names[part]
-    return [shown, failed, slim(fabricate(dataclasses.replace(cell, dataset="synthetic")))]  # of two data sets, which every name then has
-
-
-def runs():
-    """Runs of every kind that a page must stand; a grid with failures, a disagreeing ledger and a model that had not converged first."""
-    statuses = {3: "oom", 14: "crash", 15: "unsupported"}
-    grid = [
-        fabricate(cell, status=statuses.get(place, "ok"), agrees=place != 6)
-        for place, cell in enumerate(grid_cells(histories=(64,), seeds=(1, 2)))
-    ]
-    grid[17]["model"]["converged"] = False
-    one = slim(fabricate(Cell(**HSTU, compression="experts", tokens=4)))
-    costs = [
-        fabricate(Cell(**HSTU, compression=name, tokens=4 * (name == "experts"), training="none"), replicates=None)
-        for name in ("full", "experts")
-    ]
-    for record in costs:
-        record["metrics"] = {name: entry for name, entry in record["metrics"].items() if "@" not in name and name != "mrr"}
-    worthless = [
-        slim(fabricate(Cell(**HSTU, compression=name, tokens=tokens))) for name, tokens in (("full", 0), ("experts", 0), ("experts", 4))
-    ]
-    worthless[0]["metrics"], worthless[0]["replicates"] = worthless[1]["metrics"], copy.deepcopy(worthless[1]["replicates"])
-    worthless[0]["replicates"]["means"]["ndcg@10"] = [
-        mean + 0.001 * (-1) ** at for at, mean in enumerate(worthless[1]["replicates"]["means"]["ndcg@10"])
-    ]
-    return {
-        "grid": grid, "one": [one], "none-ok": [fabricate(Cell(**HSTU, compression="full"), status="crash")],
-        "costs": costs, "worthless": worthless, "evil": evil_records(),
-    }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def pages(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pages")
-    return {
-        name: render_report(write(folder / "results" / name, records), folder / "reports" / f"{name}.html")
-        for name, records in runs().items()
-    }
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with browsers.started() as started:
-        yield started
-
 
 def texts(page, selector):
-    return [text.strip() for text in page.locator(selector).all_inner_texts()]
+    return [" ".join(text.split()) for text in page.locator(selector).all_inner_texts()]
 
 
 def test_every_page_opens_from_a_file_offline_without_a_complaint_and_fits_its_width(pages, browser):
@@ -202,7 +117,7 @@ def test_a_budget_lists_what_the_command_would(pages, browser):
             named = [name.removesuffix("not converged").strip() for name in texts(shown.page, "#budget tbody th")]
             wanted = advice.fits or advice.misses
             assert named == [peers.names(one.configuration).removesuffix(NOT_CONVERGED).strip() for one in wanted[:8]], asked
-            said = shown.page.locator("#budget p").inner_text()
+            said = shown.page.locator("#budget [aria-live]").inner_text()
             assert said.startswith(f"{len(advice.fits)} of " if advice.fits else "None of "), asked
         assert shown.complaints == []
 

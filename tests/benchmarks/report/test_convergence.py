@@ -7,6 +7,7 @@ from html_page import Page, rows_of_tables
 
 from benchmarks.analysis.references import compare
 from benchmarks.cell import Cell
+from benchmarks.report import tabular
 from benchmarks.report.names import name_all
 from benchmarks.report.page import render_report
 from benchmarks.report.tables.contrasts import comparison_table
@@ -84,6 +85,6 @@ def test_shares_of_unequally_trained_models_are_marked_too():
     table = comparison_table([compare(ours, among, "ndcg@10")], name_all(among), key="c", metric="ndcg@10")
     row = dict(zip([column.name for column in table.columns], table.rows[0].entries, strict=True))
     assert "\N{DOUBLE DAGGER}" not in row["minus no token"].text
-    for name in ("minus full history", "retention"):
+    for name in ("minus full history", tabular.RETENTION):
         assert row[name].text.endswith("\N{DOUBLE DAGGER}")
         assert "half the steps: 1,000 against 400 steps" in row[name].detail

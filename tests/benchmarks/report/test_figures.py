@@ -86,11 +86,11 @@ def test_a_figure_is_self_contained(among):
 
 def test_the_frontier_is_told_in_words_and_numbers(among):
     found = drawn(among)
-    assert found.description.startswith("NDCG@10: 13 configurations; on the frontier, cheapest first: ")
+    assert found.description.startswith("NDCG@10: 13 configurations with this cost and quality; on the frontier, cheapest first: ")
     frontiers = [frontier(among, cost="serve_flops", metric=metric) for metric in QUALITY_METRICS]
     near = {s.configuration.key for f in frontiers for s in f.standings if s.on_frontier or s.probability >= 0.05}
     assert 3 < len(found.table.rows) == len(near) < len(among)
-    assert found.table.caption.endswith(f"; {13 - len(near)} more, below 5% on either frontier, stand in the ranked table")
+    assert f"; {13 - len(near)} more, below 5% on either frontier, stand in the ranked table; 1 seed each" in found.table.caption
     assert all(0 <= row.entries[3].order <= 1 for row in found.table.rows)
 
 

@@ -4,9 +4,11 @@ import pytest
 from fabricated_records import configured, fabricate
 
 from benchmarks.analysis.estimates import difference, recovered
+from benchmarks.analysis.rivals import rival_pairs, rivals_of
 from benchmarks.cell import Cell
 from benchmarks.report.names import name_all
-from benchmarks.report.tables.rivals import rivals_of, rivals_table
+from benchmarks.report.rivals import rivals_in_words
+from benchmarks.report.tables.rivals import rivals_table
 
 SHARED = {"backbone": "hstu", "history": 96, "recent": 8}
 PERSREC = Cell(compression="experts", tokens=4, segments=4, **SHARED)
@@ -36,7 +38,7 @@ def of(cell: Cell, found):
 
 def test_rivals_keep_as_many_vectors_of_the_same_window_with_the_same_model():
     found = among(PERSREC, POOLED, LONGER, *NO_RIVALS)
-    assert [one.cell.compression for one in rivals_of(of(PERSREC, found), found)] == ["recent", "pooling"]
+    assert sorted(one.cell.compression for one in rivals_of(of(PERSREC, found), found)) == ["pooling", "recent"]
 
 
 def test_other_data_are_no_rival():
@@ -94,3 +96,63 @@ def test_steps_that_differ_a_little_are_printed_and_not_marked():
 def test_without_a_rival_there_is_no_table():
     found = among(PERSREC, CONTROL, FULL)
     assert rivals_table(found, name_all(found), key="rivals", caption="at equal tokens") is None
+
+
+SEEDS = (1, 2, 3)
+UNSURE = "+0.0101 (+0.0081 to +0.0121), training is not equal, no verdict: not converged."
+
+
+def of_seeds(lift: float, seeds=SEEDS, **model):
+    """PerSRec, and pooling whose quality is PerSRec's less ``lift`` for each user."""
+    ours, theirs = ([fabricate(dataclasses.replace(cell, seed=seed)) for seed in seeds] for cell in (PERSREC, POOLED))
+    for place, (mine, its) in enumerate(zip(ours, theirs, strict=True)):
+        own = lift + 0.0001 * place
+        its["metrics"]["ndcg@10"] |= {"value": mine["metrics"]["ndcg@10"]["value"] - own}
+        means = mine["replicates"]["means"]["ndcg@10"]
+        its["replicates"]["means"]["ndcg@10"] = [mean - own + 0.002 * (-1) ** at for at, mean in enumerate(means)]
+        its["model"] |= model
+    found = configured([*ours, *theirs])
+    return rivals_in_words(found, name_all(found))
+
+
+@pytest.mark.parametrize(
+    ("lift", "seeds", "model", "said"),
+    [
+        (0.01, SEEDS, {}, "is better than pooling, +0.0101 (+0.0081 to +0.0121), 3 seeds."),
+        (-0.01, SEEDS, {}, "is worse than pooling, \N{MINUS SIGN}0.0099 (\N{MINUS SIGN}0.0119 to \N{MINUS SIGN}0.0079), 3 seeds."),
+        (0.001, SEEDS, {}, "cannot be told from pooling, +0.0011 (\N{MINUS SIGN}0.0009 to +0.0031), 3 seeds."),
+        (0.01, (1,), {}, "lies above pooling, +0.0100 (+0.0080 to +0.0120), one seed, no verdict."),
+        (-0.01, (1,), {}, "lies below pooling, \N{MINUS SIGN}0.0100 (\N{MINUS SIGN}0.0120 to \N{MINUS SIGN}0.0080), one seed, no verdict."),
+        (0.01, SEEDS, {"converged": False}, f"lies above pooling, {UNSURE}"),
+    ],
+)  # fmt: skip
+def test_a_sentence_says_whether_persrec_is_better_by_how_much_and_how_sure(lift, seeds, model, said):
+    [line] = of_seeds(lift, seeds, **model)
+    assert line == f"HSTU · PerSRec, 4 tokens in 4 segments {said}"
+
+
+def test_each_side_of_a_pair_is_the_best_on_validation_at_the_longest_window_and_the_most_tokens():
+    short = {"backbone": "hstu", "history": 48, "recent": 8}
+    plain = dataclasses.replace(PERSREC, segments=1)
+    cells = [PERSREC, plain, POOLED, LONGER, dataclasses.replace(plain, tokens=2), dataclasses.replace(POOLED, tokens=2)]
+    cells += [Cell(compression="experts", tokens=8, **short), Cell(compression="pooling", tokens=8, **short)]
+    records = [fabricate(cell) for cell in cells]
+    for record, figure in zip(records, (0.2, 0.3, 0.1, 0.1, 0.9, 0.9, 0.9, 0.9), strict=True):
+        record["model"]["validation"] = figure
+    pairs = rival_pairs(configured(records), "ndcg@10")
+    assert [(pair.persrec.cell.segments, pair.persrec.cell.tokens, pair.persrec.window) for pair in pairs] == [(1, 4, 104)] * 2
+    assert [pair.rival.cell.compression for pair in pairs] == ["pooling", "recent"]
+    assert all(pair.gap.value == difference(pair.persrec.quality("ndcg@10"), pair.rival.quality("ndcg@10")).value for pair in pairs)
+
+
+def test_a_backbone_without_a_rival_is_named_and_so_is_a_run_without_any():
+    sasrec = dataclasses.replace(PERSREC, backbone="sasrec")
+    found = among(PERSREC, POOLED, sasrec)
+    first, last = rivals_in_words(found, name_all(found))
+    assert first.startswith("HSTU · PerSRec, 4 tokens in 4 segments ")
+    assert last == "SASRec: nothing that keeps as many vectors was measured beside PerSRec."
+    alone = among(PERSREC, CONTROL, FULL)
+    assert rivals_in_words(alone, name_all(alone))[0].startswith(
+        "Whether PerSRec is better than pooling, memory or the like is not known here"
+    )
+    assert rivals_in_words(among(CONTROL, FULL), name_all(alone)) == ()
