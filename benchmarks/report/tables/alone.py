@@ -23,9 +23,11 @@ def alone_table(among: Sequence[Configuration], *, key: str) -> Table | None:
     per_metric = [(METRIC_NAMES[metric], f"{METRIC_NAMES[metric]} minus the plain one's") for metric in QUALITY_METRICS]
     numeric = [validated, *(name for names_of in per_metric for name in names_of), "steps"]
     rows = [row for around in every for row in _rows(around)]
+    ones = [one for around in every for one in (around[0].plain, *(found.changed for found in around))]
     explanations = {name: tabular.PAIRED for name in numeric if name.endswith("one's")}
     headings = tabular.columns("configuration", "changed alone", *numeric, numeric=numeric, explanations=explanations)
-    return Table(key=key, caption="One setting at a time: a choice is made on validation", columns=headings, rows=tuple(rows), filters=True)
+    caption = "One setting at a time: a choice is made on validation"
+    return tabular.with_seeds(Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True), ones)
 
 
 def _rows(around: Sequence[Alone]) -> list[Row]:

@@ -13,13 +13,18 @@ from benchmarks.report.tabular import Entry, Table
 
 
 def comparison_table(contrasts: Sequence[Contrast], names: Names, *, key: str, metric: str) -> Table:
-    """One row a configuration: its quality, the differences from its references, retention and the share recovered."""
+    """One row a configuration: its quality, the differences from its references, retention and the share recovered.
+
+    Counts alone are a reference where the run has them: what tokens are worth beside counts is told by nothing else.
+    """
+    counts = ("minus counts only",) if any(contrast.references.counts_only is not None for contrast in contrasts) else ()
     shown = METRIC_NAMES.get(metric, metric)
-    numeric = (shown, "minus no token", "minus full history", "minus recent only", tabular.RETENTION, "recovered")
+    numeric = (shown, "minus no token", "minus full history", "minus recent only", *counts, tabular.RETENTION, "recovered")
     explanations = {
         "minus no token": f"the best on validation of what carries no token; {tabular.PAIRED}",
         "minus full history": tabular.PAIRED,
         "minus recent only": "against a model trained on the recent items alone",
+        "minus counts only": f"against no token with the same counts of the whole history; {tabular.PAIRED}",
         tabular.RETENTION: tabular.RETENTION_IS,
         "recovered": "(quality - no token) / (full - no token)",
     }
@@ -33,6 +38,7 @@ def comparison_table(contrasts: Sequence[Contrast], names: Names, *, key: str, m
                 _held(one, contrast.over_no_token, contrast.references.no_token),
                 _held(one, contrast.over_full, contrast.references.full_quality),
                 _held(one, contrast.over_recent, contrast.references.recent),
+                *(_held(one, contrast.over_counts_only, contrast.references.counts_only) for _ in counts),
                 tabular.REFERENCE if one.cell.compression == "full" else _share(contrast.retention, contrast),
                 Entry(text=text.MISSING, tone="muted")
                 if one.is_control or one.cell.compression == "full"
