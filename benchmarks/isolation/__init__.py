@@ -24,6 +24,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ GRACE_SECONDS = 5.0  # for a process that has answered to come to its end
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 TETHERED = "benchmarks.isolation.tethered"
 LONGEST_WAIT_S = 86400.0  # the system calls that wait take no much longer time; whoever waits looks again and waits on
+ANSWERED_BY_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 _context = multiprocessing.get_context("forkserver")
@@ -346,12 +348,13 @@ def _kernel_oom_kills() -> int:
 def _surroundings(threads: int) -> Iterator[None]:
     """What a fork server that may start now is born into.
 
-    Numerical libraries read thread counts from the environment as they load; and an interrupt from the terminal is the
-    run's to answer, so the server, which gets it too, has it blocked.
+    Numerical libraries read thread counts from the environment as they load. An interrupt from the terminal is the run's to
+    answer, and a cluster's warnings are its job's: the server and the cells, which get them too, have them blocked.
     """
+    resource_tracker.ensure_running()  # now, as it unblocks signals once it has started
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ANSWERED_BY_PARENT)
     try:
         yield
     finally:

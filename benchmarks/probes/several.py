@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -54,6 +55,7 @@ def train_on_several(payload: Mapping[str, Any], report: Callable[[str], None]) 
 def main(task: Path) -> None:
     """What each process does."""
     end_with_parent()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # a cell has it blocked; torchrun ends a failed process's others with it
     payload = json.loads(task.read_text())
     cell = Cell.from_dict(payload["cell"])
     set_up(cell)

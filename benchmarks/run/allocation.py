@@ -23,7 +23,8 @@ from benchmarks.run.jobs import Answer, Place
 from persrec.files import write_atomically
 
 ALLOCATION = "allocation"  # the phase of what ended with its job
-WARNING_S = 90  # how long before its end a job is told of it
+WARNING_S = 90  # how long before its end a job is told of it, unless it is a short one
+_PERIOD_S = 30  # Slurm looks every so often which jobs to tell, and tells those that would miss the next look
 _BEGUN = "SLURM_RESTART_COUNT"
 
 
@@ -68,7 +69,7 @@ class Allocation:
 
         if _restarts() < self.requeues:
             return DelayedSubmission(replace(self))
-        out_of_time = time.monotonic() - getattr(self, "_began", 0.0) > self.minutes * 60 - 2 * WARNING_S
+        out_of_time = time.monotonic() - getattr(self, "_began", 0.0) > self.minutes * 60 - warning_s(self.minutes) - 2 * _PERIOD_S
         times = f"begun {_restarts() + 1} times"
         if out_of_time:
             self._end(Status.TIMEOUT, f"{times}, not finished after {self.minutes} minutes each")
@@ -99,6 +100,11 @@ class Allocation:
 
     def _answer(self, answers: list[Answer]) -> None:
         write_atomically(self.answers, pickle.dumps(answers))
+
+
+def warning_s(minutes: int) -> int:
+    """Seconds before its end in which a job of so many minutes is told of it: a third of its time at most, so that it has begun by then."""
+    return min(WARNING_S, 20 * minutes)
 
 
 def code_stamp() -> str:

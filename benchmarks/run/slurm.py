@@ -11,6 +11,7 @@ import io
 import itertools
 import os
 import pickle
+import re
 import secrets
 import shutil
 import subprocess
@@ -25,14 +26,14 @@ from benchmarks.cell import Cell
 from benchmarks.grids.cluster import LANES, ClusterRequest, Lane, LaneRequest
 from benchmarks.isolation import LOG_TAIL_LINES, Outcome
 from benchmarks.records import Status
-from benchmarks.run.allocation import ALLOCATION, WARNING_S, Allocation, code_stamp
+from benchmarks.run.allocation import ALLOCATION, Allocation, code_stamp, warning_s
 from benchmarks.run.jobs import CostOf, CostsOf, Place, Running, SweepSettings, Task, TrainingOf, costs_of, first_of, job
 from benchmarks.store import JOBS
 from benchmarks.text import digest
 from persrec.files import write_atomically
 
 LOOK_S = 10.0  # between two questions to Slurm
-GRACE_S = 5.0  # until the answers of a job that has ended are to be seen here
+GRACE_S = 5.0  # until the answers of a job that has ended are to be seen here, and until Slurm has put it back if it does
 END_S = 120.0  # until cancelled jobs are gone
 MOST_ELEMENTS = 1000  # of an array, as Slurm has it by default
 ANSWERS, QUEUE = ".answers", "queue"
@@ -43,6 +44,9 @@ ENDED: Mapping[str, tuple[Status, bool]] = MappingProxyType({
     "CANCELLED": (Status.CRASH, False), "COMPLETED": (Status.CRASH, True), "FAILED": (Status.CRASH, True),
     "NODE_FAIL": (Status.CRASH, True), "BOOT_FAIL": (Status.CRASH, True), "PREEMPTED": (Status.CRASH, True), "GONE": (Status.CRASH, True),
 })  # fmt: skip
+
+# Slurm's own words in a job's log: where it counts memory itself, without cgroups, it kills the job and calls it failed
+MEMORY = re.compile(r"^slurmstepd.*(exceeded (job )?memory limit|oom[-_]kill)", re.MULTILINE | re.IGNORECASE)
 
 
 def check_slurm() -> None:
@@ -135,28 +139,29 @@ class ClusterRunning:
         """Not submitted yet."""
         self.task, self.allocation = task, allocation
         self.place, self.job_id = Place(), ""
-        self.state, self._ended_at, self._began = "", 0.0, time.monotonic()
+        self.state, self._told_at, self._ended_at = "", 0.0, 0.0
         self.is_answered = False
 
     def poll(self) -> Outcome | None:
         """The outcome once there is one."""
         if self.is_answered:
             return self._outcome()
-        if self.has_failed():
-            status, retry = ENDED[self.state]
-            state = self.state.lower().replace("_", " ")
-            message, log = f"Slurm's job {self.job_id} ended without an answer: {state}", self._log_tail()
-            return Outcome(status=status, phase=ALLOCATION, type="SlurmJob", message=message, log_tail=log, retry=retry)
-        return None
+        return self._without_answer() if self.has_failed() else None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether Slurm last said so; it may still put the job back into its queue."""
+        return self.state in ENDED
 
     def has_failed(self) -> bool:
-        """Whether the job has ended, and its answers would be here if there were any."""
-        return self.state in ENDED and time.monotonic() - self._ended_at > GRACE_S
+        """Whether the job ended for good: Slurm says so again a while later, and its answers would be here if there were any."""
+        return self.has_ended and self._told_at - self._ended_at >= GRACE_S
 
     def tell(self, state: str) -> None:
         """What Slurm says of it now."""
-        if state not in ENDED or self.state not in ENDED:
-            self._ended_at = time.monotonic()
+        self._told_at = time.monotonic()
+        if not self.has_ended:
+            self._ended_at = self._told_at
         self.state = state
 
     def new_phases(self) -> list[str]:
@@ -177,11 +182,16 @@ class ClusterRunning:
         outcome: Outcome = answers[0].outcome
         return outcome
 
-    def _log_tail(self) -> str | None:
-        log = self.allocation.answers.parent / f"{self.job_id}_0_log.err"
+    def _without_answer(self) -> Outcome:
+        """What a job's end means that left no answers."""
+        log, (status, retry) = "", ENDED[self.state]
         with contextlib.suppress(OSError):
-            return "\n".join(log.read_text(errors="replace").splitlines()[-LOG_TAIL_LINES:]) or None
-        return None
+            log = (self.allocation.answers.parent / f"{self.job_id}_0_log.err").read_text(errors="replace")
+        state = self.state.lower().replace("_", " ")
+        if MEMORY.search(log):
+            status, retry, state = Status.OOM, False, "out of memory"
+        message, tail = f"Slurm's job {self.job_id} ended without an answer: {state}", "\n".join(log.splitlines()[-LOG_TAIL_LINES:])
+        return Outcome(status=status, phase=ALLOCATION, type="SlurmJob", message=message, log_tail=tail or None, retry=retry)
 
 
 class ClusterExecutor:
@@ -234,10 +244,10 @@ class ClusterExecutor:
         self._submit()
         ours = [one for one in running if isinstance(one, ClusterRunning)]
         pause = 0.05
-        while not self._look(ours):
+        while ours and not self._look(ours):
             time.sleep(pause)
             pause = min(1.0, pause * 1.5)
-            if time.monotonic() - self._asked > LOOK_S:
+            if time.monotonic() - self._asked > (GRACE_S if any(one.has_ended for one in ours) else LOOK_S):
                 self._ask(ours)
 
     def end(self) -> None:
@@ -312,7 +322,9 @@ class ClusterExecutor:
         }
         named = {name: value for name, value in asdict(request).items() if name in ("partition", "constraint", "account", "qos")}
         given = {name: value for name, value in (wanted | named).items() if value is not None}
-        return given | {"job_name": self._queue.name, "signal_delay_s": WARNING_S, "array_parallelism": request.parallel}
+        # a cluster may not put jobs back unless they ask for it
+        ours = {"job_name": self._queue.name, "signal_delay_s": warning_s(minutes), "additional_parameters": {"requeue": True}}
+        return given | ours | {"array_parallelism": request.parallel}
 
     def _look(self, running: Sequence[ClusterRunning]) -> bool:
         """Whether one of them has an answer or failed."""

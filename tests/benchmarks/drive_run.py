@@ -7,6 +7,7 @@ from dataclasses import asdict
 from benchmarks import digests
 from benchmarks.cell import Cell
 from benchmarks.run import command as run
+from benchmarks.run import slurm
 from benchmarks.run.jobs import Work
 
 FAKE = Work(train="fake_work:train", quality="fake_work:quality", cost="fake_work:cost", preload=())
@@ -22,4 +23,5 @@ class WithoutParts(Work):
 if __name__ == "__main__":
     # an edit between two runs of one test is not what the test is about
     digests.code_digests = lambda cell, kinds: dict.fromkeys(kinds, "c0de" * 16)
+    slurm.LOOK_S = slurm.GRACE_S = 2.0  # the Slurm of a test has little to answer
     sys.exit(run.main(work=WithoutParts(**asdict(FAKE))))

@@ -8,10 +8,12 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel")
 WAIT_S = 60.0
+MEMORY_MB = 4096  # of the node, as it tells the controller
 CONFIG = """
 ClusterName=test
 SlurmctldHost=localhost(127.0.0.1)
@@ -30,10 +32,13 @@ SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
+SelectTypeParameters=CR_Core_Memory
+DefMemPerCPU=1024
 SchedulerType=sched/backfill
 SchedulerParameters=defer_batch,batch_sched_delay=0,sched_min_interval=0,bf_interval=1
 MpiDefault=none
@@ -47,7 +52,7 @@ BatchStartTimeout=10
 SlurmdTimeout={node_timeout_s}
 UnkillableStepTimeout=10
 NodeName=localhost NodeAddr=127.0.0.1 NodeHostname={host} CPUs={processors} Boards=1 SocketsPerBoard=1 \
-CoresPerSocket={processors} ThreadsPerCore=1 State=UNKNOWN
+CoresPerSocket={processors} ThreadsPerCore=1 RealMemory={memory_mb} State=UNKNOWN
 PartitionName=main Nodes=localhost Default=YES MaxTime=INFINITE State=UP
 """
 
@@ -71,7 +76,7 @@ class SlurmCluster:
         key = folder / "munge.key"
         key.write_bytes(secrets.token_bytes(128))
         key.chmod(0o400)
-        values = {"folder": folder, "host": socket.gethostname().partition(".")[0], "processors": processors}
+        values = {"folder": folder, "host": socket.gethostname().partition(".")[0], "processors": processors, "memory_mb": MEMORY_MB}
         ports = {"controller_port": _free_port(), "node_port": _free_port()}
         (folder / "slurm.conf").write_text(CONFIG.format(**values, **ports, node_timeout_s=node_timeout_s))
         path = f"{os.environ.get('PATH', '')}:/usr/sbin"
@@ -110,12 +115,31 @@ class SlurmCluster:
         """Starts the node's daemon."""
         self._start("slurmd", "-D", "-N", "localhost")
 
-    def kill_node(self) -> None:
-        """The node dies: its daemon and all that its jobs started."""
+    def hurry(self) -> None:
+        """Jobs that Slurm put back into its queue rest for two minutes; here for two seconds.
+
+        Not less: Slurm tells the credentials of a job's starts apart by whole seconds. In the very second in which a job ended its node
+        refuses to launch it again, and the job has failed.
+        """
+        for line in self.run("squeue", "-h", "-r", "--states=PENDING", "-o", "%i %S").splitlines():
+            job, start = line.split()
+            if start != "N/A" and datetime.fromisoformat(start) > datetime.now() + timedelta(seconds=10):  # noqa: DTZ005 - as squeue says it
+                self.run("scontrol", "update", f"JobId={job}", "StartTime=now+2")
+
+    def kill_daemon(self) -> None:
+        """The node's daemon dies, and its jobs run on."""
         self._running["slurmd"].kill()
         self._running.pop("slurmd").wait()
-        for process in _descendants_of_steps(str(self._folder)):
+
+    def kill_node(self) -> None:
+        """The node dies: its daemon and all that its jobs started."""
+        self.kill_daemon()
+        for process in self.steps():
             os.kill(process, signal.SIGKILL)
+
+    def steps(self) -> list[int]:
+        """The processes of jobs, and of the daemons that look after them, on the node."""
+        return _descendants_of_steps(str(self._folder))
 
     def _start(self, *command: str) -> None:
         log = (self._folder / f"{command[0]}.out").open("ab")

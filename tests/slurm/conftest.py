@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,27 @@ STAND_INS = ROOT / "tests" / "benchmarks"
 sys.path += [str(STAND_INS / "run")]
 
 Begin = Callable[..., subprocess.Popen[str]]
+
+
+def finished(begin: Begin, *arguments: str, real: bool = False) -> str:
+    """What a run that ended well printed."""
+    from places import LONG_S
+
+    out, err = begin(*arguments, real=real).communicate(timeout=LONG_S)
+    assert err == "", err
+    return out
+
+
+def in_a_hurry(cluster: SlurmCluster, condition: Callable[[], object]) -> None:
+    """Waits for something, while no job rests for long that Slurm put back into its queue."""
+    from places import wait_for
+
+    def look() -> object:
+        cluster.hurry()
+        time.sleep(0.2)
+        return condition()
+
+    wait_for(look)
 
 
 @pytest.fixture(scope="session")

@@ -1,16 +1,15 @@
 """Runs on a real Slurm: the numbers are those of a local run, and what fails in the queue loses nothing."""
 
-import random
 import signal
 import time
 from pathlib import Path
 
-from places import CELLS, LONG_S, done, of_kind, order, wait_for
+from places import LONG_S, done, of_kind, order, wait_for
 
 from benchmarks.measures import MEASURES
 from benchmarks.records import RunRecords, Status, load_records
 from tests.slurm.cluster import SlurmCluster
-from tests.slurm.conftest import Begin
+from tests.slurm.conftest import Begin, finished, in_a_hurry
 
 TINY = """
 [dataset.synthetic]
@@ -27,13 +26,6 @@ layers = 1
 negatives = 16
 epochs = 1
 """
-
-
-def finished(begin: Begin, *arguments: str, real: bool = False) -> str:
-    """What a run that ended well printed."""
-    out, err = begin(*arguments, real=real).communicate(timeout=LONG_S)
-    assert err == "", err
-    return out
 
 
 def deterministic(records: RunRecords) -> dict[tuple[str, str], object]:
@@ -60,35 +52,6 @@ def test_numbers_are_those_of_a_local_run(place: Path, begin: Begin, cluster: Sl
     assert cluster.jobs() == []
 
 
-def test_cancelled_jobs_and_a_node_that_dies_lose_nothing(place: Path, begin: Begin, cluster: SlurmCluster) -> None:
-    order(place, seconds=1, fail="memory:recent")
-    first = begin("--out", "out", "--executor", "slurm", "--workers", "4")
-    wait_for(lambda: "train" in (place / "did").read_text())
-    cluster.kill_node()
-    cluster.start_node()
-    wait_for(lambda: "quality" in (place / "did").read_text())
-    running = [line.split()[0] for line in cluster.jobs() if " RUNNING " in line]
-    if running:
-        cluster.run("scancel", "--signal=KILL", "--full", random.Random(1).choice(running))
-    first.communicate(timeout=LONG_S)
-    before = {record.cell_key: record for record in load_records(place / "out")}
-    assert len(before) == CELLS
-    failed = sorted(record.cell.backbone for record in before.values() if record.status is not Status.OK)
-    oom = [record for record in before.values() if record.status is Status.OOM]
-    assert [record.cell.compression for record in oom] == ["recent"]
-    done(place)
-    order(place)
-    finished(begin, "--out", "out", "--executor", "slurm", "--resume", "failed")
-    after = load_records(place / "out")
-    assert [record.status for record in after] == [Status.OK] * CELLS
-    did = done(place)
-    assert len(of_kind(did, "quality")) <= len(failed)
-    assert of_kind(did, "train") == []
-    kept = [record for record in after if before[record.cell_key].status is Status.OK]
-    assert [record.quality for record in kept] == [before[record.cell_key].quality for record in kept]
-    assert cluster.jobs() == []
-
-
 def test_a_killed_run_leaves_jobs_whose_answers_the_next_one_takes_in(place: Path, begin: Begin, cluster: SlurmCluster) -> None:
     arguments = ("--out", "out", "--executor", "slurm", "--only", "quality", "--select", "backbone=popularity")
     order(place, seconds=1)
@@ -109,13 +72,8 @@ def test_a_preempted_job_begins_again_and_ctrl_c_leaves_no_job(place: Path, begi
     (job,) = (line.split()[0] for line in cluster.jobs())
     cluster.run("scancel", "--signal=USR2", job)
 
-    def has_begun_again() -> bool:
-        cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")  # Slurm lets it rest for two minutes
-        return (place / "did").read_text().count("quality") == 2
-
-    wait_for(has_begun_again)
-    # on a busy machine the job may end before it is queued again: the run then submits another, and never has two
-    assert len(cluster.jobs()) == 1
+    wait_for(lambda: cluster.hurry() or (place / "did").read_text().count("quality") == 2)
+    assert [line.split()[0] for line in cluster.jobs()] == [job]
     began = time.monotonic()
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=LONG_S)
