@@ -20,7 +20,8 @@ Payload = dict[str, Any]
 
 def echo(payload: Payload, report_phase: ReportPhase) -> Payload:
     sys.stdout.write("a line on the standard output\n")
-    return {"payload": payload, "pid": os.getpid(), "affinity": sorted(os.sched_getaffinity(0)), "threads": os.environ["OMP_NUM_THREADS"]}
+    process = {"pid": os.getpid(), "affinity": sorted(os.sched_getaffinity(0)), "gpu": os.environ.get("CUDA_VISIBLE_DEVICES")}
+    return {"payload": payload, "threads": os.environ["OMP_NUM_THREADS"]} | process
 
 
 def fail(payload: Payload, report_phase: ReportPhase) -> None:
@@ -92,6 +93,13 @@ def write_down(payload: Payload, what: str) -> int:
     return did.read_bytes()[:end].count(f"{what} ".encode())
 
 
+def note_span(payload: Payload, kind: str, began: float) -> None:
+    """A line in the file ``spans`` of the cache folder: what was done, from when to when, and which processors and GPU it had."""
+    facts = {"kind": kind, "began": began, "ended": time.monotonic(), "gpu": os.environ.get("CUDA_VISIBLE_DEVICES")}
+    with (Path(payload["cache_dir"]) / "spans").open("a") as spans:
+        spans.write(json.dumps(facts | {"affinity": sorted(os.sched_getaffinity(0))}) + "\n")
+
+
 class CheckpointError(ValueError):
     """Named as that of `persrec.checkpoints`, which imports torch."""
 
@@ -136,8 +144,10 @@ def quality(payload: Payload, report_phase: ReportPhase) -> Payload:
             raise CheckpointError(f"checkpoint: {folder / 'weights.safetensors'} cannot be read")
         model = {"key": folder.name, "epochs": 1, "best_epoch": 1, "best_validation": 0.1, "train_seconds": 2.0}
     held = b"held" * (int(wanted.get("megabytes", 0)) << 18)
+    began = time.monotonic()
     time.sleep(900 if number > wanted.get("most_qualities", number) else wanted["seconds"])
     del held
+    note_span(payload, "quality", began)
     return {
         "metrics": {"ndcg@10": {"value": ndcg, "method": "full catalogue", "n": 10, "low": ndcg, "high": 0.3}},
         "replicates": {"seed": 0, "means": {"ndcg@10": [0.1, 0.1]}},
@@ -160,7 +170,9 @@ def cost(payload: Payload, report_phase: ReportPhase) -> Payload:
     for how in _failures(wanted, cell["compression"]):
         if how.startswith("cost-"):
             fail({"how": how.removeprefix("cost-")}, report_phase)
+    began = time.monotonic()
     time.sleep(900 if number > wanted.get("most_costs", number) else wanted.get("cost_seconds", 0))
+    note_span(payload, "cost", began)
     metrics = {
         "serve_flops": {"value": 1000 * (1 + cell["tokens"]), "method": "closed formula", "n": 1, "low": None, "high": None},
         "serve_latency_p50_ms": {"value": wanted.get("milliseconds", 1.0), "method": "batch 1", "n": 50},

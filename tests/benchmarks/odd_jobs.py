@@ -36,6 +36,14 @@ def end_by_signal(payload: Payload, report_phase: ReportPhase) -> None:
     signal.pause()
 
 
+def warned(payload: Payload, report_phase: ReportPhase) -> int:
+    """Sends itself and the fork server what a cluster sends to all processes of a job before it ends them; returns the server's id."""
+    for process in (os.getpid(), os.getppid()):
+        for number in (signal.SIGUSR2, signal.SIGTERM):
+            os.kill(process, number)
+    return os.getppid()
+
+
 class Unreadable:
     """A value that no other process can make again."""
 

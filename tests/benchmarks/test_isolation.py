@@ -59,6 +59,19 @@ def test_the_answer_comes_from_another_process_with_its_threads_and_processors(t
     assert (tmp_path / "logs" / "cell.log").read_text() == "a line on the standard output\n"
 
 
+@pytest.mark.parametrize("gpu", ["1", "GPU-b", None])
+def test_a_job_sees_the_gpu_that_it_was_given_and_no_other(tmp_path: Path, gpu: str | None) -> None:
+    before = run_isolated(job(tmp_path, "echo")).value["gpu"]
+    assert run_isolated(job(tmp_path, "echo", gpu=gpu)).value["gpu"] == (gpu or before)
+
+
+def test_what_a_cluster_sends_before_it_ends_a_job_ends_no_cell(tmp_path: Path) -> None:
+    warned = Job(function="odd_jobs:warned", payload={}, log_path=tmp_path / "log")
+    first, second = run_isolated(warned), run_isolated(warned)
+    assert first.status == second.status == "ok", (first.message, second.message)
+    assert first.value == second.value
+
+
 def test_no_two_jobs_share_a_process(tmp_path: Path) -> None:
     pids = {run_isolated(job(tmp_path, "echo")).value["pid"] for _ in range(3)}
     assert len(pids) == 3

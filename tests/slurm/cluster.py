@@ -44,6 +44,7 @@ SchedulerParameters=defer_batch,batch_sched_delay=0,sched_min_interval=0,bf_inte
 MpiDefault=none
 SwitchType=switch/none
 ReturnToService=2
+JobRequeue=0
 MaxArraySize=2000
 MaxJobCount=5000
 KillWait=2

@@ -69,11 +69,14 @@ def test_a_preempted_job_begins_again_and_ctrl_c_leaves_no_job(place: Path, begi
     order(place, seconds=900)
     running = begin("--out", "out", "--executor", "slurm", "--only", "quality", "--select", "backbone=popularity")
     wait_for(lambda: (place / "did").read_text().count("quality") == 1)
-    (job,) = (line.split()[0] for line in cluster.jobs())
-    cluster.run("scancel", "--signal=USR2", job)
-
-    wait_for(lambda: cluster.hurry() or (place / "did").read_text().count("quality") == 2)
-    assert [line.split()[0] for line in cluster.jobs()] == [job]
+    ((job, _, name),) = (line.split() for line in cluster.jobs())
+    warned, ended_by_slurm = ("scancel", "--signal=USR2", job), ("scontrol", "requeue", job)
+    for restarts, preempted in enumerate((warned, ended_by_slurm), start=1):
+        cluster.run(*preempted)
+        in_a_hurry(cluster, lambda: f"Restarts={restarts} " in cluster.run("scontrol", "show", "job", job))  # noqa: B023 - waited for right here
+        in_a_hurry(cluster, lambda: (place / "did").read_text().count("quality") > restarts)  # noqa: B023 - as above
+        assert (place / "did").read_text().count("quality") == restarts + 1
+        assert cluster.jobs() == [f"{job} RUNNING {name}"]
     began = time.monotonic()
     running.send_signal(signal.SIGINT)
     _, err = running.communicate(timeout=LONG_S)

@@ -52,6 +52,14 @@ def costs(tmp_path: Path) -> Allocation:
     )
 
 
+def cluster_executor(out: Path) -> slurm.ClusterExecutor:
+    settings = SweepSettings(
+        out=out, data_dir=None, cache_dir=None, dataset_file=None, workers=1, limits=Limits(), argv=(), order_seed=1,
+        labels=Labels.of([CELL]), work=FAKE,
+    )  # fmt: skip
+    return slurm.ClusterExecutor(settings, ClusterRequest(), places=1, anew=False)
+
+
 def answers(allocation: Allocation) -> list[Answer]:
     return list(pickle.loads(allocation.answers.read_bytes()))
 
@@ -127,16 +135,58 @@ def test_a_job_begins_again_as_often_as_the_grid_allows(costs: Allocation, monke
 def test_the_end_of_a_job_without_answers(
     costs: Allocation, monkeypatch: pytest.MonkeyPatch, state: str, status: Status, *, retry: bool
 ) -> None:
+    monkeypatch.setattr(slurm, "GRACE_S", 0.02)
     running = slurm.ClusterRunning(CostsOf(costs=()), costs)
     running.tell("RUNNING")
     running.tell(state)
-    assert running.poll() is None  # the answers may be on their way
-    monkeypatch.setattr(slurm, "GRACE_S", 0.0)
+    time.sleep(0.05)
+    assert running.poll() is None  # Slurm may put it back, and its answers may be on their way
+    running.tell(state)
     outcome = running.poll()
     assert outcome is not None
     assert (outcome.status, outcome.retry) == (status, retry)
-    running.tell("PENDING")  # it was queued again
-    assert running.poll() is None
+
+
+def test_a_job_that_slurm_puts_back_has_not_failed(costs: Allocation, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm, "GRACE_S", 0.02)
+    running = slurm.ClusterRunning(CostsOf(costs=()), costs)
+    for state in ("NODE_FAIL", "PENDING", "NODE_FAIL"):
+        running.tell(state)
+        time.sleep(0.05)
+        assert running.poll() is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "slurmstepd-node7: error: StepId=1.0 exceeded memory limit (613773312 > 314572800), being killed",
+        "slurmstepd: error: Exceeded job memory limit",
+        "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=1.0. Some of your processes may have been killed by the handler.",
+        "slurmstepd: error: Detected 2 oom_kill events in StepId=1.batch. Some of the step tasks have been OOM Killed.",
+    ],
+)
+def test_memory_that_slurm_ended_a_job_for_is_read_from_its_log(costs: Allocation, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    monkeypatch.setattr(slurm, "GRACE_S", 0.0)
+    running = slurm.ClusterRunning(CostsOf(costs=()), costs)
+    running.job_id = "7_1"
+    log = costs.answers.parent / "7_1_0_log.err"
+    for told, status in ((f"srun: {line}", Status.CRASH), (line, Status.OOM)):  # only where it is Slurm that says so
+        log.write_text(f"submitit WARNING\n{told}\n")
+        running.tell("FAILED")
+        outcome = running.poll()
+        assert outcome is not None
+        assert outcome.status is status
+        assert outcome.retry is (status is Status.CRASH)
+        assert told in str(outcome.log_tail)
+
+
+def test_a_run_with_nothing_to_wait_for_waits_for_nothing(tmp_path: Path) -> None:
+    cluster_executor(tmp_path).wait([])
+
+
+@pytest.mark.parametrize(("minutes", "seconds"), [(1, 20), (3, 60), (5, 90), (600, 90)])
+def test_a_job_is_told_of_its_end_after_it_has_begun(minutes: int, seconds: int) -> None:
+    assert node.warning_s(minutes) == seconds
 
 
 def test_a_grid_asks_for_its_lanes(tmp_path: Path) -> None:
@@ -175,10 +225,5 @@ def cost_of(cell: Cell) -> CostOf:
 
 def test_costs_that_are_divided_by_each_other_share_an_allocation(tmp_path: Path) -> None:
     full, tokens, wider = (replace(CELL, **changes) for changes in ({"compression": "full"}, {"compression": "experts"}, {"width": 96}))
-    settings = SweepSettings(
-        out=tmp_path, data_dir=None, cache_dir=None, dataset_file=None, workers=1, limits=Limits(), argv=(), order_seed=1,
-        labels=Labels.of([CELL]), work=FAKE,
-    )  # fmt: skip
-    executor = slurm.ClusterExecutor(settings, ClusterRequest(), places=1, anew=False)
-    groups = executor.grouped([cost_of(cell) for cell in (full, wider, tokens, full)])
+    groups = cluster_executor(tmp_path).grouped([cost_of(cell) for cell in (full, wider, tokens, full)])
     assert [[cost.planned.cell for cost in costs_of(group)] for group in groups] == [[full, tokens, full], [wider]]

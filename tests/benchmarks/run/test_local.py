@@ -1,11 +1,13 @@
 """Which processors and GPUs the workers of this machine get."""
 
+import json
 import types
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from drive_run import FAKE
+from places import CELLS, SHAPES, Call
 
 from benchmarks import environment
 from benchmarks.cell import Cell
@@ -62,6 +64,27 @@ def test_one_worker_sees_every_gpu_and_no_gpu_is_chosen_on_a_cpu(started: list[J
 def test_a_training_on_several_processes_has_processors_and_gpus_for_all(started: list[Job]) -> None:
     executor(2).start(TrainingOf(planned=planned(replace(CELL, world_size=2))), slot=0, attempt=1)
     assert (started[0].affinity, started[0].gpu) == ((0, 1), None)
+
+
+@pytest.mark.parametrize(("named", "count", "gpus"), [("-1", 0, ()), ("", 0, ()), ("1,-1,0", 1, ("1",)), (None, 2, ("0", "1"))])
+def test_no_gpu_is_given_that_may_not_be_seen(monkeypatch: pytest.MonkeyPatch, named: str | None, count: int, gpus: tuple[str, ...]) -> None:
+    monkeypatch.setattr(environment, "cuda_device_count", lambda: (count, ""))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if named is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert environment.gpus() == gpus
+
+
+def test_workers_keep_to_their_processors_and_a_cost_has_the_machine_to_itself(place: Path, call: Call) -> None:
+    assert call("--workers", "3", seconds=0.3, cost_seconds=0.1) == 0
+    spans = [json.loads(line) for line in (place / "spans").read_text().splitlines()]
+    costs = [span for span in spans if span["kind"] == "cost"]
+    assert len(costs) == SHAPES
+    assert len(spans) == SHAPES + CELLS
+    for cost in costs:
+        beside = [other for other in spans if other is not cost and other["began"] < cost["ended"] and cost["began"] < other["ended"]]
+        assert beside == []
+    assert {len(span["affinity"]) for span in spans} == {1}
 
 
 def test_costs_run_one_by_one(started: list[Job]) -> None:

@@ -1,4 +1,4 @@
-"""Two processes train the model that one trains: the same losses, the same ranks, and a state that either goes on from."""
+"""Two processes train the model that one trains: the same losses, the same ranks, and a state of either that the other goes on from."""
 
 import dataclasses
 import json
@@ -24,8 +24,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(scope="module")
 def of_two(tmp_path_factory):
-    """What two processes came to, as torchrun starts them."""
+    """What two processes came to, as torchrun starts them: from the start, and from the state that one process left."""
     out = tmp_path_factory.mktemp("two")
+    for case in RECIPES:
+        trained(case, Team(), ShardedKeeper(out / f"{case} of one", Team(), every_s=1e9), steps=two_processes.ONE)
     surroundings = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "tests"))), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(HERE / "two_processes.py")]
     ended = subprocess.run([*command, str(out)], env=surroundings, capture_output=True, text=True, timeout=300, check=False)
@@ -60,6 +62,15 @@ def test_a_state_of_two_processes_loads_in_one(of_two, case):
     further, _ = trained(case, Team(), ShardedKeeper(out / case, Team()), steps=two_processes.STEPS + 5)
     unbroken, _ = trained(case, Team(), steps=two_processes.STEPS + 5)
     np.testing.assert_allclose(further, unbroken[-5:], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("case", RECIPES)
+def test_two_processes_take_up_what_one_left_and_one_what_these_left(of_two, case):
+    out, told = of_two
+    taken_back, _ = trained(case, Team(), ShardedKeeper(out / f"{case} of one", Team(), every_s=1e9))
+    unbroken, _ = trained(case, Team())
+    assert len(told[case]["taken up"]) == two_processes.TWO - two_processes.ONE
+    np.testing.assert_allclose(told[case]["taken up"] + taken_back, unbroken[two_processes.ONE :], rtol=0, atol=1e-4)
 
 
 def test_a_state_of_another_recipe_is_refused(of_two):

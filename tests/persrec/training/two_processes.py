@@ -14,6 +14,7 @@ from persrec.training import SeveralProcesses, Team, Trainer, whole_state
 from persrec.training.sharded import ShardedKeeper, save_shards
 
 STEPS = 20
+ONE, TWO = 10, 15  # steps after which one process, then two, leave a state for the others
 DATA = small_split(users=12, shortest=8, longest=30)
 RECIPES = {
     "hstu": small_recipe(epochs=50, patience=50, learning_rate=2e-3, recent_weight=2.0, recent_weight_steps=10),
@@ -76,7 +77,8 @@ def main() -> None:
     for case in RECIPES:
         keeper = ShardedKeeper(out / case, several, every_s=1e9)
         losses, model = trained(case, several, keeper)
-        told[case] = {"losses": losses, "ranks": ranks_of(model), "size": several.size}
+        taken_up, _ = trained(case, several, ShardedKeeper(out / f"{case} of one", several, every_s=1e9), steps=TWO)
+        told[case] = {"losses": losses, "ranks": ranks_of(model), "size": several.size, "taken up": taken_up}
         if several.rank == 0:
             torch.save(model.state_dict(), out / f"{case}.pt")
     if several.rank == 0:
