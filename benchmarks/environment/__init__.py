@@ -172,9 +172,8 @@ def processors(slot: int, threads: int) -> tuple[int, ...]:
 
 def gpus() -> tuple[str, ...]:
     """The GPUs that this run may use, in the words of ``CUDA_VISIBLE_DEVICES``."""
-    named, count = os.environ.get("CUDA_VISIBLE_DEVICES"), cuda_device_count()[0]
-    names = (part.strip() for part in named.split(",")) if named else map(str, range(count))
-    return tuple(names)[:count]  # CUDA reads the names up to the first that it does not know
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return tuple(part.strip() for part in named.split(",")) if named else tuple(str(number) for number in range(cuda_device_count()[0]))
 
 
 def provenance(*, argv: Sequence[str]) -> dict[str, Any]:

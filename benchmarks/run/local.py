@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from benchmarks.cell import Cell
-from benchmarks.environment import gpus, processors
+from benchmarks.environment import cuda_device_count, gpus, processors
 from benchmarks.isolation import Isolated, Outcome, preload
 from benchmarks.run.jobs import CostOf, CostsOf, Place, Running, SweepSettings, Task, TrainingOf, job
 
@@ -65,8 +65,9 @@ class LocalExecutor:
         cell = task.planned.cell
         processes = cell.world_size if isinstance(task, TrainingOf) else 1
         work = job(task, self._settings, affinity=processors(slot, self._threads * processes), attempt=attempt)
-        if cell.device == "cuda" and processes == 1 and self.places > 1 and (known := gpus()):
-            work = replace(work, gpu=known[slot % len(known)])
+        if cell.device == "cuda" and processes == 1 and self.places > 1:
+            seen = gpus()[: cuda_device_count()[0]]  # CUDA reads the names up to the first that it does not know
+            work = replace(work, gpu=seen[slot % len(seen)]) if seen else work
         return LocalRunning(Isolated(work))
 
     def wait(self, running: Iterable[Running]) -> None:

@@ -124,7 +124,7 @@ class SlurmCluster:
         """
         for line in self.run("squeue", "-h", "-r", "--states=PENDING", "-o", "%i %S").splitlines():
             job, start = line.split()
-            if start != "N/A" and datetime.fromisoformat(start) > datetime.now() + timedelta(seconds=10):  # noqa: DTZ005 - as squeue says it
+            if start != "N/A" and datetime.fromisoformat(start) > datetime.now() + timedelta(seconds=10):
                 self.run("scontrol", "update", f"JobId={job}", "StartTime=now+2")
 
     def kill_daemon(self) -> None:

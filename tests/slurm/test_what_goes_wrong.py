@@ -3,9 +3,8 @@
 import random
 from pathlib import Path
 
-from places import CELLS, GRID, LONG_S, done, of_kind, order, wait_for
+from places import CELLS, GRID, done, of_kind, order, wait_for
 
-from benchmarks.labels import Labels
 from benchmarks.records import RunRecords, Status, load_records
 from tests.slurm.cluster import SlurmCluster
 from tests.slurm.conftest import Begin, finished, in_a_hurry

@@ -27,7 +27,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[Job]:
     jobs: list[Job] = []
     monkeypatch.setattr(local, "Isolated", lambda job: jobs.append(job) or types.SimpleNamespace(job=job))
     monkeypatch.setattr(environment, "available_processors", lambda: (0, 1, 2, 3))
-    monkeypatch.setattr(environment, "cuda_device_count", lambda: (2, ""))
+    for module in (environment, local):
+        monkeypatch.setattr(module, "cuda_device_count", lambda: (2, ""))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return jobs
 
@@ -66,13 +67,16 @@ def test_a_training_on_several_processes_has_processors_and_gpus_for_all(started
     assert (started[0].affinity, started[0].gpu) == ((0, 1), None)
 
 
-@pytest.mark.parametrize(("named", "count", "gpus"), [("-1", 0, ()), ("", 0, ()), ("1,-1,0", 1, ("1",)), (None, 2, ("0", "1"))])
-def test_no_gpu_is_given_that_may_not_be_seen(monkeypatch: pytest.MonkeyPatch, named: str | None, count: int, gpus: tuple[str, ...]) -> None:
-    monkeypatch.setattr(environment, "cuda_device_count", lambda: (count, ""))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+@pytest.mark.parametrize(("named", "count", "gpu"), [("-1", 0, None), ("", 0, None), ("1,-1,0", 1, "1"), (None, 2, "1")])
+def test_no_gpu_is_given_that_may_not_be_seen(
+    started: list[Job], monkeypatch: pytest.MonkeyPatch, named: str | None, count: int, gpu: str | None
+) -> None:
+    for module in (environment, local):
+        monkeypatch.setattr(module, "cuda_device_count", lambda: (count, ""))
     if named is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
-    assert environment.gpus() == gpus
+    executor(2).start(QualityOf(planned=planned(CELL)), slot=1, attempt=1)
+    assert started[0].gpu == gpu
 
 
 def test_workers_keep_to_their_processors_and_a_cost_has_the_machine_to_itself(place: Path, call: Call) -> None:
