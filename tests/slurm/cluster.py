@@ -54,7 +54,10 @@ SlurmdTimeout={node_timeout_s}
 UnkillableStepTimeout=10
 NodeName=localhost NodeAddr=127.0.0.1 NodeHostname={host} CPUs={processors} Boards=1 SocketsPerBoard=1 \
 CoresPerSocket={processors} ThreadsPerCore=1 RealMemory={memory_mb} State=UNKNOWN
-PartitionName=main Nodes=localhost Default=YES MaxTime=INFINITE State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=main Nodes=localhost Default=YES MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=urgent Nodes=localhost MaxTime=INFINITE State=UP PriorityTier=2
 """
 
 

@@ -70,8 +70,8 @@ def test_a_preempted_job_begins_again_and_ctrl_c_leaves_no_job(place: Path, begi
     running = begin("--out", "out", "--executor", "slurm", "--only", "quality", "--select", "backbone=popularity")
     wait_for(lambda: (place / "did").read_text().count("quality") == 1)
     ((job, _, name),) = (line.split() for line in cluster.jobs())
-    warned, ended_by_slurm = ("scancel", "--signal=USR2", job), ("scontrol", "requeue", job)
-    for restarts, preempted in enumerate((warned, ended_by_slurm), start=1):
+    urgent = ("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=true")
+    for restarts, preempted in enumerate((("scancel", "--signal=USR2", job), urgent), start=1):
         cluster.run(*preempted)
         in_a_hurry(cluster, lambda: f"Restarts={restarts} " in cluster.run("scontrol", "show", "job", job))  # noqa: B023 - waited for right here
         in_a_hurry(cluster, lambda: (place / "did").read_text().count("quality") > restarts)  # noqa: B023 - as above
