@@ -138,12 +138,12 @@ class SlurmCluster:
     def kill_node(self) -> None:
         """The node dies: its daemon and all that its jobs started."""
         self.kill_daemon()
-        for process in self.steps():
+        for process in _descendants_of_steps(str(self._folder)):
             os.kill(process, signal.SIGKILL)
 
-    def steps(self) -> list[int]:
-        """The processes of jobs, and of the daemons that look after them, on the node."""
-        return _descendants_of_steps(str(self._folder))
+    def steps(self) -> list[Path]:
+        """The sockets of the daemons that look after jobs on the node; one that is about to end is among them."""
+        return list((self._folder / "spool").glob("localhost_*"))
 
     def _start(self, *command: str) -> None:
         log = (self._folder / f"{command[0]}.out").open("ab")

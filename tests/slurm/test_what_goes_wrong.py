@@ -69,8 +69,10 @@ def test_a_node_that_fails_is_a_crash_that_is_tried_again(place: Path, begin: Be
     lost, _put_back = (line.split()[0] for line in cluster.jobs())
     cluster.run("scontrol", "update", f"JobId={lost}", "Requeue=0")  # as for a job that Slurm may not put back
     order(place)
-    cluster.run("scontrol", "update", "NodeName=localhost", "State=DOWN", "Reason=test")
-    wait_for(lambda: not cluster.steps())  # a node that comes back while they end has them killed, and their next start with them
+    # drained first, as a node that answers while its jobs still end comes back, and has them killed, and their next start with them
+    for state in ("DRAIN", "DOWN"):
+        cluster.run("scontrol", "update", "NodeName=localhost", f"State={state}", "Reason=test")
+    wait_for(lambda: not cluster.steps())
     cluster.run("scontrol", "update", "NodeName=localhost", "State=RESUME")
     in_a_hurry(cluster, lambda: run.poll() is not None)
     out, err = run.communicate()
