@@ -13,7 +13,7 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel")
 WAIT_S = 60.0
-MEMORY_MB = 4096  # of the node, as it tells the controller
+MEMORY_MB = 2048  # a processor, whatever the machine has
 CONFIG = """
 ClusterName=test
 SlurmctldHost=localhost(127.0.0.1)
@@ -38,7 +38,8 @@ JobAcctGatherParams=OverMemoryKill
 AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
-DefMemPerCPU=1024
+DefMemPerCPU={default_mb}
+SlurmdParameters=config_overrides
 SchedulerType=sched/backfill
 SchedulerParameters=defer_batch,batch_sched_delay=0,sched_min_interval=0,bf_interval=1
 MpiDefault=none
@@ -80,7 +81,8 @@ class SlurmCluster:
         key = folder / "munge.key"
         key.write_bytes(secrets.token_bytes(128))
         key.chmod(0o400)
-        values = {"folder": folder, "host": socket.gethostname().partition(".")[0], "processors": processors, "memory_mb": MEMORY_MB}
+        values = {"folder": folder, "host": socket.gethostname().partition(".")[0], "processors": processors}
+        values |= {"default_mb": MEMORY_MB, "memory_mb": MEMORY_MB * processors}
         ports = {"controller_port": _free_port(), "node_port": _free_port()}
         (folder / "slurm.conf").write_text(CONFIG.format(**values, **ports, node_timeout_s=node_timeout_s))
         path = f"{os.environ.get('PATH', '')}:/usr/sbin"
