@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.analysis.configurations import Configuration
+from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import Estimate, difference
 from benchmarks.analysis.references import best_on_validation, contrasted, learnt_alike
 from benchmarks.analysis.trained import unequal
@@ -43,7 +43,8 @@ def rivals_of(one: Configuration, among: Sequence[Configuration]) -> list[Config
 def rival_pairs(among: Sequence[Configuration], metric: str) -> list[RivalPair]:
     """A pair for each backbone and rival compression: at the longest window and, there, at the most tokens that both have.
 
-    Window and tokens are settings and no result. Of several configurations with these, the best on validation stands for its side.
+    Window and tokens are settings and no result. Of several pairs with these, those of the most seeds go before the others, since one
+    seed tells nothing of training anew; of these the best on validation stands for its side.
     """
     groups: dict[tuple[str, str], dict[tuple[int, int], list[tuple[Configuration, Configuration]]]] = {}
     for one, rivals in with_rivals(among):
@@ -54,12 +55,20 @@ def rival_pairs(among: Sequence[Configuration], metric: str) -> list[RivalPair]:
 
 
 def _best_of(pairs: Sequence[tuple[Configuration, Configuration]], metric: str) -> RivalPair:
-    ours = best_on_validation(list(dict.fromkeys(one for one, _ in pairs)))
-    theirs = best_on_validation([rival for one, rival in pairs if one is ours])
+    most = max(_seeds(pair) for pair in pairs)
+    told = [pair for pair in pairs if _seeds(pair) == most]
+    ours = best_on_validation(list(dict.fromkeys(one for one, _ in told)))
+    theirs = best_on_validation([rival for one, rival in told if one is ours])
     if ours is None or theirs is None:
         raise ValueError("no pair of PerSRec and a rival")
     gap = difference(ours.quality(metric), theirs.quality(metric))
     return RivalPair(persrec=ours, rival=theirs, gap=gap, unequal=unequal(ours, theirs))
+
+
+def _seeds(pair: tuple[Configuration, Configuration]) -> int:
+    """Seeds that both sides have."""
+    one, rival = (set(side.quality(QUALITY_METRICS[0]).seeds) for side in pair)
+    return len(one & rival)
 
 
 def _is_rival(one: Configuration, other: Configuration) -> bool:

@@ -318,7 +318,7 @@ def _seeds_and_intervals(trained: Sequence[Configuration]) -> list[str]:
         share = (
             "every configuration of a trained model"
             if len(single) == len(trained)
-            else f"{len(single)} of {len(trained)} configurations of trained models"
+            else f"{len(single)} of {len(trained)} configurations of trained models, each served as it was trained"
         )
         said.append(f"One seed for {share}: their intervals are over users and hold nothing of training anew, so no verdict compares them.")
     unpaired = sorted({quality.reason for one in trained if (quality := one.quality(_METRIC)).low is None})

@@ -39,9 +39,10 @@ LEADS: Mapping[str, str] = MappingProxyType(
             "Time over FLOPs is 1 where a part takes the same share of the time as of the floating-point operations."
         ),
         "advise": (
-            "What a request may take, what may be stored of a user, and how much quality has to stay: scripts list what fits at once, of a "
-            "fresh cache. python -m benchmarks.advise answers it anywhere, with intervals, aged caches, the lines of Python that serve the "
-            "choice, and machines and money for a fleet. Quality kept is over the best full history of all backbones at the longest window."
+            "Say what a request may take, what may be stored of a user, and how much quality has to stay. With scripts on, the page lists "
+            "what fits, from a fresh cache. python -m benchmarks.advise gives the same answer on a command line, and adds intervals, aged "
+            "caches, the lines of Python that serve the choice, and machines and money for a fleet. Quality kept is a share of that of the "
+            "best full history of all backbones at the longest window."
         ),
         "settings": (
             "What was the same for every model, what was varied, and what the words mean. The project's docs/reading-a-report.md says how "
@@ -157,6 +158,8 @@ WORDS = (
             "ablation and no aged cache."
         ),
     ),
+    ("64 + 8", "a window: so many items of history, and behind them so many recent ones, which every request reads."),
+    ("what binds", "the bound of a budget that a configuration comes nearest to, and how much of it is to spare."),
     ("floor", "a baseline that learns nothing, such as popularity. A model must rank better than every floor."),
     ("segments", "pieces of the history, compressed one after the other; tokens stand behind each."),
     (

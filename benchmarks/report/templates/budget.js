@@ -5,6 +5,7 @@ const ASKED = [["latency", "ms at most"], ["cache", "KiB stored per user, at mos
 const BINDS = { latency: "latency", cache: "stored bytes", kept: "quality kept", quality: "NDCG@10" };
 const LEAST = ["kept", "quality"]; // of these the bound is the least and not the most
 const MOST_ROWS = 8;
+const UNSURE = "no interval";
 
 /** ``95th percentile of a request's time, backbone alone`` from the name of a latency's measure. */
 const latencyName = (name) => {
@@ -32,6 +33,8 @@ const spareOf = (name, value, bound) => {
   const gap = LEAST.includes(name) ? value - bound : bound - value;
   return bound === 0 ? (gap === 0 ? 0 : gap * Infinity) : gap / bound;
 };
+/** A request's time with its interval; taken in one process it has none, and says so. */
+const timed = (value, name, row) => value === null ? [MISSING] : [written("_ms", value), make("small", {}, interval(name, row) || UNSURE)];
 const ascending = (one, other) => (one ?? Infinity) - (other ?? Infinity) || 0;
 
 /** The rows of a group that can be judged, those that fit first, the best first; then the others, the nearest miss first. */
@@ -55,14 +58,14 @@ const judged = (number, bounds) => {
   return { fits, misses, order: byCost ? "the least compute first" : figure === "validation" ? "the best on validation first" : "the best first" };
 };
 
-const budgetLine = (one) => {
+const budgetLine = (one, group) => {
   const name = make("button", { type: "button", class: "name" }, unbroken(valueOf("label", one.row)));
   name.addEventListener("click", () => showDetails(one.row));
   const number = (text) => make("td", { class: "number" }, text);
   const [what, share] = one.binds ?? [null, 0];
   const binds = what === null ? "no bound" : `${BINDS[what]}, ${percent(Math.abs(share))} ${share < 0 ? "missing" : "to spare"}`;
   return make("tr", {}, make("th", { scope: "row" }, name, valueOf("converged", one.row) === false ? make("small", {}, "not converged") : null),
-    number(one.served.kept === null ? MISSING : percent(one.served.kept / 100)), number(one.served.latency === null ? MISSING : written("_ms", one.served.latency)),
+    number(one.served.kept === null ? MISSING : percent(one.served.kept / 100)), make("td", { class: "number" }, ...timed(one.served.latency, group.latency, one.row)),
     number(written("cache_bytes", valueOf("cache_bytes", one.row))), number(written("_flops", one.cost)), make("td", { class: "number" }, ...refreshTime(one.row)),
     number(String((valueOf("seeds", one.row) ?? []).length)), make("td", {}, binds));
 };
@@ -73,17 +76,19 @@ const budgetAnswer = (number, bounds) => {
   const all = fits.length + misses.length;
   const few = fits.length > MOST_ROWS ? `, of which the first ${MOST_ROWS} are shown` : "";
   const said = fits.length ? `${fits.length} of ${all} servable configurations fit, ${order}${few}.` : all ? `None of ${all} servable configurations fits; the nearest misses first.` : "No configuration has the numbers that this asks for.";
-  const why = group.reference === null ? ` No share of full history's quality can be asked for: ${group.why}.` : ` Quality is kept of ${group.name}, the best full history of all backbones, ${ratio(group.reference)}.`;
-  const counted = " Counted is what has every number that is asked for, and is no floor, ablation or aged cache.";
-  const head = ["configuration", "kept of the best full history", latencyName(group.latency), "stored per user", "compute of a request, its share of a refresh in", "time of a refresh, in batches", "seeds", "what binds"];
+  const why = group.reference === null ? ` No share of full history's quality can be asked for: ${group.why}.` : ` Quality kept is a share of that of ${group.name}, the best full history of all backbones, ${ratio(group.reference)}.`;
+  const counted = " Only configurations that have every number asked for are counted; floors, ablations and aged caches are not.";
+  const times = fits.concat(misses).filter((one) => one.served.latency !== null);
+  const unsure = times.length && !times.some((one) => interval(group.latency, one.row)) ? " Every time here was taken in one process: it has no interval, and a bound on it is not sure." : "";
+  const head = ["configuration", "kept of the best full history", latencyName(group.latency), "stored per user", "compute of a request and its share of a refresh", "time of a refresh, in batches", "seeds", "what binds"];
   const shown = (fits.length ? fits : misses).slice(0, MOST_ROWS);
   const title = DATA.groups.length > 1 ? make("h3", {}, DATA.groups[number]) : null;
   const box = make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "What fits" },
     make("table", {}, make("caption", {}, "What fits"), make("thead", {}, make("tr", {}, ...head.map((text) => make("th", { scope: "col" }, text)))),
-      make("tbody", {}, ...shown.map(budgetLine))));
+      make("tbody", {}, ...shown.map((one) => budgetLine(one, group)))));
   const table = shown.length ? make("div", { class: "table" }, box) : null;
   if (table) hinted(box);
-  return make("div", {}, title, make("p", { "aria-live": "polite" }, said + why + (all ? counted : "")), table);
+  return make("div", {}, title, make("p", { "aria-live": "polite" }, said + why + (all ? counted : "") + unsure), table);
 };
 
 const budget = (place) => {

@@ -22,8 +22,8 @@ const numbersOf = (row) => {
 
 const standingsOf = (row) => Object.entries(DATA.costs).filter(([cost]) => valueOf(`chance:${cost}`, row) !== null || valueOf(`on:${cost}`, row)).map(([cost, name]) => {
   const [chance, beaten] = [valueOf(`chance:${cost}`, row), valueOf(`beaten:${cost}`, row)];
-  const sure = chance === null ? "how sure is not known" : `in ${percent(chance)} of the draws of users`;
-  return [`frontier: ${name}`, `${valueOf(`on:${cost}`, row) ? "on it" : "not on it"}, ${sure}${beaten === null ? "" : `; beaten with 95% confidence by ${valueOf("label", beaten)}`}`];
+  const sure = chance === null ? "how sure is not known" : `on it in ${percent(chance)} of the draws of users`;
+  return [`frontier: ${name}`, `${valueOf(`on:${cost}`, row) ? "on it" : "off it"} by the values, ${sure}${beaten === null ? "" : `; beaten with 95% confidence by ${valueOf("label", beaten)}`}`];
 });
 
 const recordsOf = (row) => {
@@ -32,6 +32,12 @@ const recordsOf = (row) => {
     const name = `seed ${seeds[place]}: ${key.slice(0, 12)}`;
     return make("li", {}, DATA.cells ? make("a", { href: `${DATA.cells}${key}.json` }, name) : name);
   });
+};
+
+/** How the other trainings of a mean are measured again. */
+const othersOf = (row) => {
+  const seeds = valueOf("seeds", row) ?? [];
+  return seeds.length > 1 && valueOf("rerun", row) ? [` It measures seed ${seeds[0]}; with ${seeds.slice(1).join(" or ")} in its place, the others of this mean.`] : [];
 };
 
 const showDetails = (row) => {
@@ -47,7 +53,7 @@ const showDetails = (row) => {
       ["cells", valueOf("ended", row)], ["converged", ends], ...(unequal ? [["training", `not equal to its references': ${unequal}`]] : []),
       ...(reason ? [["retention", reason]] : []), ...standingsOf(row)]),
     make("h3", {}, "Measure it again"), make("p", {}, make("code", {}, valueOf("rerun", row) ?? "the record holds no command")),
-    make("p", { class: "legend" }, DATA.resume),
+    make("p", { class: "legend" }, DATA.resume, ...othersOf(row)),
     make("h3", {}, "Records"), make("ul", { class: "points" }, ...recordsOf(row)), numbersOf(row));
   panel.showModal();
   panel.scrollTop = 0;

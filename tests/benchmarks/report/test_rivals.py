@@ -145,6 +145,16 @@ def test_each_side_of_a_pair_is_the_best_on_validation_at_the_longest_window_and
     assert all(pair.gap.value == difference(pair.persrec.quality("ndcg@10"), pair.rival.quality("ndcg@10")).value for pair in pairs)
 
 
+def test_a_pair_of_several_seeds_goes_before_a_better_one_of_one_seed():
+    plain = dataclasses.replace(PERSREC, segments=1)
+    cells = [PERSREC, *(dataclasses.replace(cell, seed=seed) for cell in (plain, POOLED) for seed in SEEDS)]
+    records = [fabricate(cell) for cell in cells]
+    for record, cell in zip(records, cells, strict=True):
+        record["model"]["validation"] = 0.9 if cell.segments == 4 else 0.1
+    [pair] = rival_pairs(configured(records), "ndcg@10")
+    assert (pair.persrec.cell.segments, len(pair.gap.by_seed)) == (1, len(SEEDS))
+
+
 def test_a_backbone_without_a_rival_is_named_and_so_is_a_run_without_any():
     sasrec = dataclasses.replace(PERSREC, backbone="sasrec")
     found = among(PERSREC, POOLED, sasrec)
