@@ -388,7 +388,7 @@ class SequentialRecommender(nn.Module):
     def _check_compresses(self, name: str) -> None:
         if self.layout.query_items:
             kind = type(self.compression).__name__
-            raise ValueError(f"{name}: {kind} chooses by the recent items and keeps nothing; expected a whole window, without a cache")
+            raise ValueError(f"{name}: {kind} chooses by the recent items, so nothing is kept; expected a whole window, without a cache")
 
     def _check_cache(self, cache: KVCache, users: int, times: torch.Tensor | None) -> None:
         check_cache(cache, layout=layout_id(self.layout), users=users, timed=times is not None)

@@ -33,7 +33,7 @@ serving = ["recompute", "cache"]
 
 
 def plan_of(cells: tuple[Cell, ...], out: Path) -> Plan:
-    data = {(cell.dataset, cell.dataset_size): "d" for cell in cells}
+    data = {cell.data: "d" for cell in cells}
     catalogues = dict.fromkeys(data, Catalogue(items=9))
     return Planner(out=out, resume="missing", only=None, digests=data, catalogues=catalogues, fingerprint="f").plan(cells)
 
