@@ -5,7 +5,6 @@ const ASKED = [["latency", "ms at most"], ["cache", "KiB stored per user, at mos
 const BINDS = { latency: "latency", cache: "stored bytes", kept: "quality kept", quality: "NDCG@10" };
 const LEAST = ["kept", "quality"]; // of these the bound is the least and not the most
 const MOST_ROWS = 8;
-const UNSURE = "no interval";
 
 /** ``95th percentile of a request's time, backbone alone`` from the name of a latency's measure. */
 const latencyName = (name) => {
@@ -33,8 +32,12 @@ const spareOf = (name, value, bound) => {
   const gap = LEAST.includes(name) ? value - bound : bound - value;
   return bound === 0 ? (gap === 0 ? 0 : gap * Infinity) : gap / bound;
 };
-/** A request's time with its interval; taken in one process it has none, and says so. */
-const timed = (value, name, row) => value === null ? [MISSING] : [written("_ms", value), make("small", {}, interval(name, row) || UNSURE)];
+/** The interval of the median over processes, by which a time is sure; a percentile beside it is of all processes together and has none. */
+const overProcesses = (name, row) => interval(name.replace(/_p\d+_ms$/, "_p50_ms"), row);
+const timed = (value, name, row) => {
+  const between = overProcesses(name, row);
+  return value === null ? [MISSING] : [written("_ms", value), make("small", {}, between ? `median ${between}` : "of one process")];
+};
 const ascending = (one, other) => (one ?? Infinity) - (other ?? Infinity) || 0;
 
 /** The rows of a group that can be judged, those that fit first, the best first; then the others, the nearest miss first. */
@@ -79,7 +82,7 @@ const budgetAnswer = (number, bounds) => {
   const why = group.reference === null ? ` No share of full history's quality can be asked for: ${group.why}.` : ` Quality kept is a share of that of ${group.name}, the best full history of all backbones, ${ratio(group.reference)}.`;
   const counted = " Only configurations that have every number asked for are counted; floors, ablations and aged caches are not.";
   const times = fits.concat(misses).filter((one) => one.served.latency !== null);
-  const unsure = times.length && !times.some((one) => interval(group.latency, one.row)) ? " Every time here was taken in one process: it has no interval, and a bound on it is not sure." : "";
+  const unsure = times.length && !times.some((one) => overProcesses(group.latency, one.row)) ? " Every time here was taken in one process: it has no interval, and a bound on it is not sure." : "";
   const head = ["configuration", "kept of the best full history", latencyName(group.latency), "stored per user", "compute of a request and its share of a refresh", "time of a refresh, in batches", "seeds", "what binds"];
   const shown = (fits.length ? fits : misses).slice(0, MOST_ROWS);
   const title = DATA.groups.length > 1 ? make("h3", {}, DATA.groups[number]) : null;

@@ -4,11 +4,12 @@ import re
 
 import browsers
 import pytest
-from fabricated_records import configured
+from fabricated_records import configured, fabricate, grid_cells, write
 from page_runs import EVIL, runs
 
 from benchmarks.analysis.advice import Budget, advise
 from benchmarks.report.names import NOT_CONVERGED, in_order
+from benchmarks.report.page import render_report
 from benchmarks.report.peers import peers_of
 
 pytestmark = pytest.mark.skipif(bool(browsers.missing()), reason=browsers.missing())
@@ -120,6 +121,21 @@ def test_a_budget_lists_what_the_command_would(pages, browser):
             said = shown.page.locator("#budget [aria-live]").inner_text()
             assert said.startswith(f"{len(advice.fits)} of " if advice.fits else "None of "), asked
         assert shown.complaints == []
+
+
+def test_a_budget_tells_a_time_of_several_processes_from_one_of_one_process(browser, tmp_path):
+    for bounds, shown_beside, warned in (({}, "median ", False), ({"low": None, "high": None}, "of one process", True)):
+        records = [fabricate(cell) for cell in grid_cells(histories=(64,)) if cell.backbone == "hstu"]
+        for record in records:
+            for name in [name for name in record["metrics"] if name.startswith("serve_latency")]:
+                record["metrics"][name] |= bounds
+        page = render_report(write(tmp_path / str(warned), records), tmp_path / f"{warned}.html")
+        with browsers.opened(browser, page) as shown:
+            beside = texts(shown.page, "#budget tbody td:nth-child(3) small")
+            assert beside, shown.page.locator("#budget").inner_text()
+            assert all(text.startswith(shown_beside) for text in beside)
+            said = shown.page.locator("#budget [aria-live]").inner_text()
+            assert ("was taken in one process" in said) == warned
 
 
 def test_the_figure_answers_its_controls(pages, browser):
