@@ -45,13 +45,6 @@ def alone(among: Sequence[Configuration]) -> list[list[Alone]]:
     return [found for members in groups.values() if (found := _around_plain(members))]
 
 
-def validation(one: Configuration) -> float | None:
-    """NDCG@10 on validation, the mean over seeds; None where a seed has none."""
-    values = [None if record.model is None else record.model.validation for record in one.measured]
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
-
-
 def _kept(one: Configuration) -> tuple[Any, ...]:
     values = {name: value for name, value in one.cell.to_dict().items() if name not in RECIPE and name != "seed"}
     return one.dataset_digest, *sorted((name, str(value)) for name, value in values.items())

@@ -91,11 +91,11 @@ def log_under(log: InteractionLog, protocol: str) -> InteractionLog:
 
 
 def _only(log: InteractionLog, kept_items: NDArray[np.bool_], kept_users: NDArray[np.bool_], *, protocol: str) -> InteractionLog:
-    items = np.asarray(log.items)
-    kept = kept_items[items] & np.repeat(kept_users, log.lengths)
+    items, users = np.asarray(log.items), log.users
+    kept = kept_items[items] & kept_users[users]
     if not kept.any():
         raise ValueError(f"protocol: {protocol!r} leaves nothing of the {len(items)} events of dataset {log.name}")
-    per_user = np.bincount(log.users[kept], minlength=log.num_users)[kept_users]
+    per_user = np.bincount(users[kept], minlength=log.num_users)[kept_users]
     number = np.cumsum(kept_items)  # padding, which is not kept, stays 0
     rows = np.flatnonzero(kept_items)
     facts = {"rows": int(kept.sum()), "users": int(kept_users.sum()), "items": len(rows), "protocol": protocol}

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 
 from benchmarks import text
-from benchmarks.analysis.alone import Alone, alone, validation
+from benchmarks.analysis.alone import Alone, alone
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import difference
+from benchmarks.analysis.trained import own_validation, steps
 from benchmarks.labels import METRIC_NAMES, Labels, in_words
 from benchmarks.report import tabular
 from benchmarks.report.names import family, filter_name
@@ -38,7 +39,7 @@ def _rows(around: Sequence[Alone]) -> list[Row]:
         tabular.row(
             Entry(text=name, family=family(one).key),
             said,
-            tabular.of_ratio(validation(one)),
+            tabular.of_ratio(own_validation(one)),
             *(entry for metric in QUALITY_METRICS for entry in _quality(one, plain, metric)),
             _steps(one),
             family=family(one).name,
@@ -58,12 +59,9 @@ def _quality(one: Configuration, plain: Configuration, metric: str) -> tuple[Ent
     quality = one.quality(metric)
     if one is plain:
         return tabular.of_quality(quality), tabular.REFERENCE
-    return tabular.of_quality(quality), tabular.of_difference(difference(quality, plain.quality(metric)))
+    return tabular.of_quality(quality), tabular.of_comparison(difference(quality, plain.quality(metric)), one, plain)
 
 
 def _steps(one: Configuration) -> Entry:
-    steps = [record.model.steps for record in one.measured if record.model is not None and record.model.steps is not None]
-    if not steps:
-        return tabular.NOTHING
-    mean = sum(steps) / len(steps)
-    return Entry(text=text.exact(round(mean)), order=mean, detail=f"mean of {len(steps)} seeds" if len(steps) > 1 else "")
+    mean = steps(one)
+    return tabular.NOTHING if mean is None else Entry(text=text.exact(round(mean)), order=mean)

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from fabricated_records import configured, fabricate, user_values
 
-from benchmarks.analysis.alone import alone, validation
+from benchmarks.analysis.alone import alone
+from benchmarks.analysis.trained import own_validation
 from benchmarks.cell import Cell
+from benchmarks.report.names import UNEQUAL
 from benchmarks.report.tables.alone import alone_table
 
 PLAIN = Cell(backbone="hstu", compression="experts", tokens=4)
@@ -62,11 +64,20 @@ def test_the_difference_is_the_changed_models_minus_the_plain_ones_over_the_same
 
 
 def test_validation_is_the_mean_over_seeds_and_nothing_where_one_has_none():
-    records = [fabricate(cell) for cell in cells(seeds=(1, 2))[:2]]
+    elastic = dataclasses.replace(PLAIN, training="elastic", elastic_tokens=(0, 4))
+    records = [fabricate(dataclasses.replace(elastic, seed=seed)) for seed in (1, 2)]
     for record, value in zip(records, (0.2, 0.4), strict=True):
         record["model"]["validation"] = value
     (one,) = configured(records)
-    assert validation(one) == pytest.approx(0.3)
+    assert own_validation(one) == pytest.approx(0.3)
     records[0]["model"]["validation"] = None
     (one,) = configured(records)
-    assert validation(one) is None
+    assert own_validation(one) is None
+
+
+def test_a_model_of_other_bounds_is_marked_and_no_verdict_rests_on_it():
+    longer = dataclasses.replace(PLAIN, patience=9)
+    among = configured(fabricate(dataclasses.replace(cell, seed=seed)) for cell in [*cells(), longer] for seed in (1, 2, 3))
+    marked = {row.entries[1].text: row.entries[4] for row in alone_table(among, key="k").rows}
+    assert marked["patience 9 in place of patience 1"].text.endswith(UNEQUAL)
+    assert not marked["2 segments in place of 1 segment"].text.endswith(UNEQUAL)
