@@ -3,6 +3,13 @@
 import torch
 
 from persrec.compression.base import ItemSlots
+from persrec.data.windows import WindowShape
+from persrec.layout import SegmentLayout
+
+
+def shape_of(layout: SegmentLayout) -> WindowShape:
+    """The part of a layout that windows are built by."""
+    return WindowShape(segments=tuple(segment.items for segment in layout.segments), recent=layout.recent)
 
 
 def check_items(name: str, items: torch.Tensor, times: torch.Tensor | None, *, count: int) -> None:

@@ -24,7 +24,8 @@ from persrec.evaluation.metrics import Summary, bootstrap_means, is_share, is_si
 from persrec.evaluation.protocols import ranks_under
 from persrec.evaluation.ranks import repeat_mask, target_ranks
 from persrec.evaluation.served import Serving, served_states
-from persrec.evaluation.states import repeats, shape_of, user_states
+from persrec.evaluation.states import repeats, user_states
+from persrec.inputs import shape_of
 from persrec.recommender import SequentialRecommender
 from persrec.serving import CacheStore
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from persrec.data.splits import Part, Split, Targets
 from persrec.data.windows import WindowBatch, WindowShape, build_windows
-from persrec.evaluation.states import evaluating, shape_of
+from persrec.evaluation.states import evaluating
+from persrec.inputs import shape_of
 from persrec.names import ABLATIONS
 from persrec.nn.cache import KeysValues, KVCache
 from persrec.recommender import SequentialRecommender

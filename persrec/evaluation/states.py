@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from persrec.data.splits import Part, Split
-from persrec.data.windows import WindowShape, build_windows
+from persrec.data.windows import build_windows
 from persrec.evaluation.ranks import Added
-from persrec.layout import SegmentLayout
+from persrec.inputs import shape_of
 from persrec.recommender import SequentialRecommender
 
 
@@ -24,11 +24,6 @@ def evaluating(model: SequentialRecommender) -> Iterator[None]:
             yield
     finally:
         model.train(was_training)
-
-
-def shape_of(layout: SegmentLayout) -> WindowShape:
-    """The part of a layout that windows are built by."""
-    return WindowShape(segments=tuple(segment.items for segment in layout.segments), recent=layout.recent)
 
 
 def user_states(

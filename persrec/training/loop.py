@@ -11,7 +11,8 @@ import torch
 
 from persrec.compression.base import Elastic
 from persrec.data.splits import Split
-from persrec.data.windows import StepWindows, WindowBatch, WindowShape, build_windows, rank_chances
+from persrec.data.windows import StepWindows, WindowBatch, build_windows, rank_chances
+from persrec.inputs import shape_of
 from persrec.recommender import SequentialRecommender
 from persrec.training.objective import Loss, Objective, backward_in_parts
 from persrec.training.phases import TrainingPhases
@@ -100,7 +101,7 @@ class Trainer:
         self._objective = Objective(model, recipe)
         self._wrapped = self._team.wrapped(self._objective, model)
         layout = model.layout
-        self.shape = WindowShape(segments=tuple(s.items for s in layout.segments), recent=layout.recent)
+        self.shape = shape_of(layout)
         self.phases = TrainingPhases.of(recipe, data.train_ends)
         self._windows = StepWindows(
             lengths=data.train_ends,
