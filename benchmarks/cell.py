@@ -115,6 +115,7 @@ class Cell:
     protocol: str = names.OWN_PROTOCOL
     expert_weight: float = 0.0
     distillation: float = 0.0
+    random_cuts: bool = False
 
     def __post_init__(self) -> None:
         for name in _FLOATS:
@@ -282,9 +283,11 @@ class Cell:
                 raise ValueError(f"{name}: {list(values)} with {came}; expected one of {_having(trait)}")
 
     def _check_serving(self, part: names.CompressionPart) -> None:
-        for name in ("expert_start", "expert_learning_rate", "expert_weight", "distillation"):
+        for name in ("expert_start", "expert_learning_rate", "expert_weight", "distillation", "random_cuts"):
             if (value := getattr(self, name)) != DEFAULTS[name] and not part.takes_plans:
                 raise ValueError(f"{name}: {value!r} with compression {part.name!r}, which has no experts; expected {DEFAULTS[name]!r}")
+        if self.random_cuts and self.segments == 1:
+            raise ValueError("random_cuts: true with segments 1, which end where the recent items begin; expected 2 or more")
         came = f"{self.serving!r} with compression {part.name!r}"
         if self.serving != "recompute" and part.chooses_at_request:
             raise ValueError(f"serving: {came}, which chooses when a request comes; expected 'recompute'")

@@ -22,6 +22,7 @@ MODEL_FIELDS = (
     "threads", "copying_start", "recent_weight", "moving_windows", "item_learning_rate", "elastic_history",
     "targets_per_step", "recent_weight_steps", "split", "counts", "request_time", "expert_start", "expert_learning_rate",
     "world_size", "accumulation", "autocast", "protocol", "expert_weight", "distillation",
+    "random_cuts",
 )  # fmt: skip
 SERVED_FIELDS = ("tokens", "serving", *EVALUATION_FIELDS)
 SHAPE_FIELDS = (

@@ -23,6 +23,7 @@ _WORDS: Mapping[str, Mapping[Any, str]] = MappingProxyType(
     {
         "serving": {"recompute": "recomputed", "cache": "from cache", "append": "appended"},
         "moving_windows": {True: "moving windows", False: "fixed windows"},
+        "random_cuts": {True: "random cuts", False: "planned cuts"},
         "copying_start": {True: "copying start", False: "plain start"},
         "time_bias": {True: "time bias", False: "no time bias"},
         "decays": {True: "decaying rate", False: "constant rate"},

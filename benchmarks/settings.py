@@ -27,7 +27,7 @@ LATER_FIELDS: Mapping[str, Any] = MappingProxyType({
     "recent_weight": 0.0, "moving_windows": False, "item_learning_rate": None, "elastic_history": (), "targets_per_step": None,
     "recent_weight_steps": 1000, "split": names.LEAVE_ONE_OUT, "catalogue": None, "counts": "none", "request_time": True,
     "expert_start": "learnt", "expert_learning_rate": None, "world_size": 1, "accumulation": 1, "autocast": False,
-    "protocol": names.OWN_PROTOCOL, "expert_weight": 0.0, "distillation": 0.0,
+    "protocol": names.OWN_PROTOCOL, "expert_weight": 0.0, "distillation": 0.0, "random_cuts": False,
 })  # fmt: skip
 
 

@@ -15,9 +15,10 @@ from benchmarks.cell import Cell
 RECIPE = (
     "learning_rate", "item_learning_rate", "expert_learning_rate", "warmup_steps", "decays", "weight_decay", "temperature", "negatives",
     "dropout", "recent_weight", "recent_weight_steps", "moving_windows", "copying_start", "expert_weight", "distillation", "expert_start",
-    "segments", "plan", "layers", "width", "heads", "key_value_heads", "feed_forward", "targets_per_step", "batch_size", "epochs",
-    "patience", "autocast", "time_bias", "request_time",
+    "random_cuts", "segments", "plan", "layers", "width", "heads", "key_value_heads", "feed_forward", "targets_per_step", "batch_size",
+    "epochs", "patience", "autocast", "time_bias", "request_time",
 )  # fmt: skip
+_CUTS, _SEGMENTS = "random_cuts", "segments"
 _FEWEST = 2  # models one setting away that make a plain one
 
 
@@ -28,12 +29,18 @@ class Alone:
     Attributes:
         plain: the model that most others stand one setting away from.
         changed: the other one.
-        setting: of `RECIPE`.
+        setting: of `RECIPE`; random cuts beside a model of one segment, which has nowhere to cut, bring their segments with them.
     """
 
     plain: Configuration
     changed: Configuration
     setting: str
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The setting, and what it brings with it."""
+        brought = self.setting == _CUTS and self.plain.cell.segments != self.changed.cell.segments
+        return (_SEGMENTS, _CUTS) if brought else (self.setting,)
 
 
 def alone(among: Sequence[Configuration]) -> list[list[Alone]]:
@@ -60,6 +67,8 @@ def _around_plain(members: Sequence[Configuration]) -> list[Alone]:
 def _one_setting(one: Configuration, other: Configuration) -> str:
     """The setting in which two differ, or nothing where they differ in none or in several."""
     differing = [name for name in RECIPE if _value(one.cell, name) != _value(other.cell, name)]
+    if differing == [_CUTS, _SEGMENTS] and 1 in (one.cell.segments, other.cell.segments):
+        return _CUTS
     return differing[0] if len(differing) == 1 else ""
 
 

@@ -24,7 +24,7 @@ OF_ITS_OWN = frozenset(
     {
         "compression", "history", "recent", "segments", "tokens", "plan", "serving", *EVALUATION_FIELDS, "training", *ELASTIC_FIELDS,
         "learning_rate", "warmup_steps", "decays", "temperature", "epochs", "patience", "seed", "control", "counted_only", "counts",
-        "expert_start", "expert_learning_rate", "expert_weight", "distillation",
+        "expert_start", "expert_learning_rate", "expert_weight", "distillation", "random_cuts",
     }
 )  # fmt: skip
 _SETTINGS = tuple(setting.name for setting in dataclasses.fields(Cell))

@@ -58,7 +58,7 @@ _RECIPE: Mapping[str, Any] = MappingProxyType(
     {
         "training": "separate", "warmup_steps": 0, "decays": False, "weight_decay": 0.0, "recent_weight": 0.0, "recent_weight_steps": 1000,
         "moving_windows": False, "copying_start": False, "item_learning_rate": None, "targets_per_step": None,
-        "expert_learning_rate": None, "world_size": 1, "accumulation": 1, "autocast": False,
+        "expert_learning_rate": None, "world_size": 1, "accumulation": 1, "autocast": False, "random_cuts": False,
     }
 )  # fmt: skip
 

@@ -118,6 +118,7 @@ def recipe(cell: Cell, *, token_counts: tuple[int, ...] | None = None) -> Recipe
         distillation=cell.distillation,
         recent_weight_steps=cell.recent_weight_steps,
         moving_windows=cell.moving_windows,
+        random_cuts=cell.random_cuts,
         token_counts=cell.token_counts if token_counts is None else token_counts,
         history_lengths=cell.history_lengths,
         accumulation=cell.accumulation,

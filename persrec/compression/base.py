@@ -1,5 +1,6 @@
 """What a compression is: it says what the backbone runs in a history segment's place, and what is kept of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -74,6 +75,15 @@ class Elastic(Protocol):
 
     def use(self, tokens: int) -> None:
         """Keeps ``tokens`` from now on, spread evenly over the segments."""
+        ...
+
+
+@runtime_checkable
+class Cuttable(Protocol):
+    """A compression of which one model serves segments that end anywhere."""
+
+    def cut(self, items: Sequence[int] | None) -> None:
+        """Gives the segments so many items each from now on, and None those of the plan."""
         ...
 
 

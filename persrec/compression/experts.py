@@ -1,6 +1,7 @@
 """PerSRec (arXiv 2601.03479, section 3): learnable expert tokens behind each history segment."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -8,7 +9,7 @@ from torch import nn
 from persrec import names
 from persrec.compression.base import CompressionSettings, ItemSlots, with_tokens
 from persrec.compression.summaries import chunk_of, means
-from persrec.layout import Segment, SegmentLayout
+from persrec.layout import SegmentLayout
 from persrec.nn.cache import Chunk
 
 LEARNT = names.EXPERT_STARTS[0]
@@ -52,8 +53,22 @@ class Experts(nn.Module):
         most = min(segment.slots_for_experts for segment in self._largest.segments)
         if rest or each > most:
             raise ValueError(f"tokens: {tokens} on {len(self._largest.segments)} segments; expected the same number, up to {most}, on each")
-        segments = tuple(Segment(items=s.items, experts=each, expert_slots=s.slots_for_experts) for s in self._largest.segments)
-        self.layout = SegmentLayout(segments=segments, recent=self._largest.recent, hide_empty_experts=self._largest.hide_empty_experts)
+        reserved = (s.slots_for_experts for s in self._largest.segments)
+        segments = (replace(s, experts=each, expert_slots=slots) for s, slots in zip(self.layout.segments, reserved, strict=True))
+        self.layout = replace(self.layout, segments=tuple(segments))
+
+    def cut(self, items: Sequence[int] | None) -> None:
+        """Gives the segments so many items each from now on, and None those of the plan; their tokens stand behind them as before.
+
+        Raises:
+            ValueError: the items are not as many segments as the plan has, or not as many together.
+        """
+        planned = [segment.items for segment in self._largest.segments]
+        items = planned if items is None else items
+        if len(items) != len(planned) or sum(items) != sum(planned):
+            raise ValueError(f"items: {list(items)}; expected {len(planned)} segments of {sum(planned)} items together")
+        segments = tuple(replace(segment, items=count) for segment, count in zip(self.layout.segments, items, strict=True))
+        self.layout = replace(self.layout, segments=segments)
 
     def history_chunk(self, segment: int, items: ItemSlots) -> Chunk:
         """The items and, behind them, their experts, which alone are kept."""

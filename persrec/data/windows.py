@@ -214,6 +214,12 @@ def rank_chances(sizes: Sequence[int]) -> np.ndarray:
     return np.asarray(ranks / ranks.sum())
 
 
+def random_segments(shape: WindowShape, rng: np.random.Generator) -> tuple[int, ...]:
+    """As many segments as ``shape`` has, of its history cut at random places, all equally likely; each has one item at least."""
+    ends = np.sort(rng.choice(np.arange(1, shape.history), len(shape.segments) - 1, replace=False))
+    return tuple(int(items) for items in np.diff([0, *ends, shape.history]))
+
+
 def window_plan(lengths: np.ndarray, *, shortest: int, stride: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Which windows a round trains on: no position of a user more than once.
 

@@ -4,14 +4,15 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 
-from persrec.compression.base import Elastic
+from persrec.compression.base import Cuttable, Elastic
 from persrec.data.splits import Split
-from persrec.data.windows import StepWindows, WindowBatch, build_windows, rank_chances
+from persrec.data.windows import StepWindows, WindowBatch, WindowShape, build_windows, random_segments, rank_chances
 from persrec.inputs import shape_of
 from persrec.recommender import SequentialRecommender
 from persrec.training.objective import Loss, Objective, backward_in_parts
@@ -80,6 +81,9 @@ class Trainer:
         on_step: told how far the training is, after every step.
         keeper: keeps the state, and puts back the one that it holds; without one, a run that is stopped begins anew.
         team: the processes that train it together, each of which runs all of this; each step's windows are shared among them.
+
+    Raises:
+        ValueError: the recipe cuts the history at random, and the model's has one segment or cannot be cut.
     """
 
     def __init__(
@@ -102,6 +106,7 @@ class Trainer:
         self._wrapped = self._team.wrapped(self._objective, model)
         layout = model.layout
         self.shape = shape_of(layout)
+        self._cuttable = _cuttable(model) if recipe.random_cuts else None
         self.phases = TrainingPhases.of(recipe, data.train_ends)
         self._windows = StepWindows(
             lengths=data.train_ends,
@@ -183,8 +188,8 @@ class Trainer:
         lap = time.perf_counter()
         self.model.train()
         for users, ends, history in itertools.islice(steps, end - progress.steps):
-            batch = build_windows(self.data.sequences, users, ends, self.shape, trim=True, history=history)
-            loss = float(self.step(batch))
+            with self._cut() as shape:
+                loss = float(self.step(build_windows(self.data.sequences, users, ends, shape, trim=True, history=history)))
             _check_finite(epoch, "loss", loss)
             totals.loss += loss * self._predicted
             totals.targets += self._predicted
@@ -226,6 +231,18 @@ class Trainer:
     def _keep(self, *, epoch_ended: bool) -> None:
         if self._keeper is not None:
             self._keeper.keep(self._training(), epoch_ended=epoch_ended)
+
+    @contextmanager
+    def _cut(self) -> Iterator[WindowShape]:
+        """The slots of a step's windows: those of the plan, or of segments that end somewhere else for this step alone."""
+        if self._cuttable is None:
+            yield self.shape
+            return
+        self._cuttable.cut(random_segments(self.shape, self._rng))
+        try:
+            yield shape_of(self.model.layout)
+        finally:
+            self._cuttable.cut(None)
 
     def step(self, batch: WindowBatch) -> torch.Tensor:
         """One optimiser step; returns the loss."""
@@ -275,6 +292,18 @@ class Trainer:
 
     def _is_finite(self, weight: torch.Tensor) -> bool:
         return not self._team.sum((~own_part(weight).isfinite()).any().float())
+
+
+def _cuttable(model: SequentialRecommender) -> Cuttable:
+    """The model's compression, whose segments may end anywhere.
+
+    Raises:
+        ValueError: its history is one segment, or what is kept of it does not let it be cut.
+    """
+    segments = len(model.layout.segments)
+    if segments < 2 or not isinstance(model.compression, Cuttable):
+        raise ValueError(f"random_cuts: true with {segments} segments of {type(model.compression).__name__}; expected experts of 2 or more")
+    return model.compression
 
 
 def _groups(model: SequentialRecommender) -> tuple[list[torch.nn.Parameter], ...]:

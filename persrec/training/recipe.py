@@ -43,6 +43,8 @@ class Recipe:
             of history at least; the others lie back to back before it. Else ends move only where a sequence is longer than a
             window; then, behind a history of one segment, the same few of a user's items are predicted with the tokens in every
             round, and learnt by heart.
+        random_cuts: whether each step draws anew where the segments of the history end, so that tokens do not learn one length alone; what
+            is served, and validated, ends as the plan says. Of two segments or more. Not in the paper.
         token_counts: an elastic model draws one of these expert counts per step, larger ones more often (`rank_chances`); empty
             trains the model's own count.
         history_lengths: each step draws one of these lengths of the history, longer ones more often, and the windows' older items are
@@ -70,6 +72,7 @@ class Recipe:
     distillation: float = 0.0
     recent_weight_steps: int = 1000
     moving_windows: bool = False
+    random_cuts: bool = False
     token_counts: tuple[int, ...] = ()
     history_lengths: tuple[int, ...] = ()
     accumulation: int = 1

@@ -30,7 +30,7 @@ OTHER = {
     "targets_per_step": 7, "recent_weight_steps": 7, "split": "temporal", "catalogue": 50,
     "counts": "all", "request_time": False, "expert_start": "pooled", "expert_learning_rate": 1e-4,
     "world_size": 2, "accumulation": 2, "autocast": True, "protocol": "5-core",
-    "expert_weight": 5e-324, "distillation": 5e-324,
+    "expert_weight": 5e-324, "distillation": 5e-324, "random_cuts": True,
 }  # fmt: skip
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
@@ -117,6 +117,7 @@ THEN = {
     "targets_per_step": None, "recent_weight_steps": 1000, "split": "leave-one-out", "catalogue": None,
     "counts": "none", "request_time": True, "expert_start": "learnt", "expert_learning_rate": None,
     "world_size": 1, "accumulation": 1, "autocast": False, "protocol": "own", "expert_weight": 0.0, "distillation": 0.0,
+    "random_cuts": False,
 }  # fmt: skip
 
 

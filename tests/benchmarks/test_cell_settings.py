@@ -136,6 +136,11 @@ def test_a_plan_is_read_as_it_is_written():
             {"counted_only": True, "backbone": "llama", "training": "none", "cache_dtype": "int8"},
             "counted_only: true with cache_dtype 'int8'; expected 'float32', kept as computed",
         ),
+        ({"random_cuts": True}, "random_cuts: true with segments 1, which end where the recent items begin; expected 2 or more"),
+        (
+            {"compression": "memory", "segments": 2, "random_cuts": True},
+            "random_cuts: True with compression 'memory', which has no experts; expected False",
+        ),
         ({"segments": 2, "plan": "90:2+180:3"}, "segments, tokens: 2, 4 with plan '90:2+180:3'; expected 2, 5"),
     ],
 )

@@ -51,7 +51,7 @@ def _rows(around: Sequence[Alone]) -> list[Row]:
 
 def _in_words(found: Alone) -> tuple[str, str]:
     """The changed value and the plain one."""
-    changed, plain = (in_words(one.cell, [found.setting])[0] for one in (found.changed, found.plain))
+    changed, plain = (", ".join(in_words(one.cell, found.fields)) for one in (found.changed, found.plain))
     return changed, plain
 
 

@@ -13,7 +13,10 @@ from benchmarks.report.names import UNEQUAL
 from benchmarks.report.tables.alone import alone_table
 
 PLAIN = Cell(backbone="hstu", compression="experts", tokens=4)
-IDEAS = [{"expert_start": "pooled"}, {"expert_weight": 1.0}, {"negatives": 0}, {"segments": 2}, {"expert_learning_rate": 0.01}]
+IDEAS = [
+    {"expert_start": "pooled"}, {"expert_weight": 1.0}, {"negatives": 0}, {"segments": 2}, {"expert_learning_rate": 0.01},
+    {"segments": 2, "random_cuts": True},
+]  # fmt: skip
 
 
 def cells(*, seeds=(1,)):
@@ -26,13 +29,14 @@ def test_the_plain_model_is_the_one_that_most_stand_one_setting_away_from_wherev
         (around,) = alone(configured(map(fabricate, order)))
         assert {found.plain.cell for found in around} == {dataclasses.replace(PLAIN, seed=0)}
         settings = [found.setting for found in around]
-        assert settings == ["expert_learning_rate", "negatives", "expert_weight", "expert_start", "segments"]  # as declared
+        assert settings == ["expert_learning_rate", "negatives", "expert_weight", "expert_start", "random_cuts", "segments"]  # as declared
 
 
 @pytest.mark.parametrize(
     "changes",
     [{"history": 100}, {"tokens": 8}, {"compression": "pooling"}, {"backbone": "sasrec"}, {"counts": "all"}, {"cache_dtype": "int8"},
-     {"negatives": 0, "segments": 4}, {"training": "none"}, {"expert_learning_rate": PLAIN.learning_rate}],
+     {"negatives": 0, "segments": 4}, {"negatives": 0, "segments": 4, "random_cuts": True},
+     {"training": "none"}, {"expert_learning_rate": PLAIN.learning_rate}],
 )  # fmt: skip
 def test_what_differs_in_more_or_in_other_things_does_not_stand_beside_it(changes):
     other = dataclasses.replace(PLAIN, **changes)
@@ -56,6 +60,7 @@ def test_the_difference_is_the_changed_models_minus_the_plain_ones_over_the_same
         "full cross-entropy in place of negatives 256",
         "expert weight 1.0 in place of expert weight 0.0",
         "pooled start in place of learnt start",
+        "2 segments, random cuts in place of 1 segment, planned cuts",
         "2 segments in place of 1 segment",
     ]
     changed = dataclasses.replace(PLAIN, segments=2)

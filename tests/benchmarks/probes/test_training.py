@@ -24,12 +24,12 @@ OTHER_SETTINGS = {
     "learning_rate": 0.5, "warmup_steps": 7, "decays": False, "weight_decay": 0.5, "temperature": 0.5, "negatives": 7, "epochs": 7,
     "patience": 7, "time_bias": False, "recent_weight": 0.5, "moving_windows": True, "item_learning_rate": 0.5, "seed": 7,
     "expert_learning_rate": 0.25, "targets_per_step": 7, "recent_weight_steps": 7, "accumulation": 7, "autocast": True,
-    "expert_weight": 0.5, "distillation": 0.5,
+    "expert_weight": 0.5, "distillation": 0.5, "random_cuts": True,
 }  # fmt: skip
 
 
 def test_every_setting_of_training_reaches_the_recipe():
-    plain = Cell(backbone="hstu", compression="experts", tokens=2, **SIZES)
+    plain = Cell(backbone="hstu", compression="experts", tokens=2, segments=2, **SIZES)
     shared = {field.name for field in dataclasses.fields(Cell)} & {field.name for field in dataclasses.fields(Recipe)}
     assert shared == set(OTHER_SETTINGS)
     for name, value in OTHER_SETTINGS.items():

@@ -52,6 +52,16 @@ class ElasticExperts:
         return build("hstu", elastic(use=6), dropout=0.3, lively=False)
 
 
+class Cut:
+    """Segments that end somewhere else in every step."""
+
+    recipe = small_recipe(random_cuts=True, epochs=3, patience=3, targets_per_step=TARGETS_PER_STEP)
+
+    @staticmethod
+    def model():
+        return build("hstu", CASES["3 segments"](), dropout=0.3, lively=False)
+
+
 class Plain:
     recipe = small_recipe(epochs=3, patience=3, targets_per_step=TARGETS_PER_STEP)
 
@@ -170,9 +180,8 @@ def test_stops_between_states_and_stops_again_change_no_bit(unbroken, tmp_path_f
     assert_same(train(ElasticExperts, EveryStep(path, nth)), unbroken)
 
 
-@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
-def test_every_backbone_goes_on(backbone, tmp_path):
-    kind = Plain(backbone)
+@pytest.mark.parametrize("kind", [*map(Plain, BACKBONE_NAMES), Cut], ids=[*BACKBONE_NAMES, "cut"])
+def test_every_backbone_goes_on_and_so_do_random_cuts(kind, tmp_path):
     expected = train(kind)
     for step in (2, FIRST, 2 * FIRST + 1):
         with pytest.raises(StoppedError):
