@@ -39,7 +39,8 @@ class Cell:
     ``elastic_history``) or ``none`` (cost alone, and floors). A model that is elastic in history has the layout of the longest; a cell's
     ``history`` says how many of the newest items before the recent ones it sees, and what a request costs.
     ``item_layers`` are those of the Llama that reads item texts, of ``hllm`` alone. ``key_value_heads`` and ``feed_forward`` (the
-    width inside the feed-forward) are as the backbone has them where None.
+    width inside the feed-forward) are as the backbone has them where None. ``divisor`` is what HSTU's attention is divided by
+    (`persrec.backbones.hstu`).
 
     ``plan`` says where expert tokens stand: behind ``equal`` segments, behind segments that double in size towards the past (``growing``),
     or at offsets with counts of their own, ``100:2+180:4``. ``cache_dtype``, ``ablation`` and ``staleness`` change what a trained model is
@@ -116,6 +117,7 @@ class Cell:
     expert_weight: float = 0.0
     distillation: float = 0.0
     random_cuts: bool = False
+    divisor: int | None = None
 
     def __post_init__(self) -> None:
         for name in _FLOATS:

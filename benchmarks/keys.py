@@ -22,16 +22,16 @@ MODEL_FIELDS = (
     "threads", "copying_start", "recent_weight", "moving_windows", "item_learning_rate", "elastic_history",
     "targets_per_step", "recent_weight_steps", "split", "counts", "request_time", "expert_start", "expert_learning_rate",
     "world_size", "accumulation", "autocast", "protocol", "expert_weight", "distillation",
-    "random_cuts",
+    "random_cuts", "divisor",
 )  # fmt: skip
 SERVED_FIELDS = ("tokens", "serving", *EVALUATION_FIELDS)
 SHAPE_FIELDS = (
     "backbone", "compression", "history", "recent", "segments", "tokens", "plan", "serving", "cache_dtype", "layers", "heads",
     "item_layers", "width", "key_value_heads", "feed_forward", "dropout", "time_bias", "negatives", "batch_size", "device",
     "dtype", "threads", "control", "counted_only", "catalogue", "counts", "request_time", "expert_start", "expert_weight",
-    "distillation",
+    "distillation", "divisor",
 )  # fmt: skip
-_LATER_SHAPE = ("counts", "request_time", "expert_start", "expert_weight", "distillation")  # the first costs did not name them
+_LATER_SHAPE = ("counts", "request_time", "expert_start", "expert_weight", "distillation", "divisor")  # the first costs did not name them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -33,6 +33,7 @@ _WORDS: Mapping[str, Mapping[Any, str]] = MappingProxyType(
         "expert_start": {"learnt": "learnt start", "pooled": "pooled start"},
         "request_time": {True: "request time given", False: "time-free"},
         "negatives": {0: "full cross-entropy"},
+        "divisor": {0: "divided by keys seen", None: "divided by slots"},
         "counts": {"none": "nothing counted", "recent": "recent items counted", "all": "all items counted"},
     }
 )

@@ -9,10 +9,10 @@ from persrec import names
 
 # whole numbers, and the least that each may be where it is not None
 LEAST: Mapping[str, int] = MappingProxyType({
-    **dict.fromkeys(("history", "tokens", "seed", "warmup_steps", "staleness", "negatives"), 0),
+    **dict.fromkeys(("history", "tokens", "seed", "warmup_steps", "staleness", "negatives", "divisor"), 0),
     **dict.fromkeys((
         "recent", "segments", "layers", "heads", "item_layers", "width", "epochs", "patience", "batch_size", "threads",
-        "recent_weight_steps", "targets_per_step", "catalogue", "world_size", "accumulation", *names.OPTIONAL_SIZES,
+        "recent_weight_steps", "targets_per_step", "catalogue", "world_size", "accumulation", "key_value_heads", "feed_forward",
     ), 1),
 })  # fmt: skip
 # words, and which ones are known
@@ -27,7 +27,7 @@ LATER_FIELDS: Mapping[str, Any] = MappingProxyType({
     "recent_weight": 0.0, "moving_windows": False, "item_learning_rate": None, "elastic_history": (), "targets_per_step": None,
     "recent_weight_steps": 1000, "split": names.LEAVE_ONE_OUT, "catalogue": None, "counts": "none", "request_time": True,
     "expert_start": "learnt", "expert_learning_rate": None, "world_size": 1, "accumulation": 1, "autocast": False,
-    "protocol": names.OWN_PROTOCOL, "expert_weight": 0.0, "distillation": 0.0, "random_cuts": False,
+    "protocol": names.OWN_PROTOCOL, "expert_weight": 0.0, "distillation": 0.0, "random_cuts": False, "divisor": None,
 })  # fmt: skip
 
 

@@ -38,7 +38,7 @@ ABLATIONS: Mapping[str, str] = MappingProxyType({
     "none": "as trained", "random_tokens": "random tokens", "shuffled_history": "the history shuffled",
     "other_user": "another user's cache",
 })  # fmt: skip
-OPTIONAL_SIZES = ("key_value_heads", "feed_forward")  # sizes that some backbones alone have
+OPTIONAL_SIZES = ("key_value_heads", "feed_forward", "divisor")  # sizes that some backbones alone have
 ITEM_ENCODERS: Mapping[str, str] = MappingProxyType(
     {"ids": "persrec.items.ids:build", "mapped_ids": "persrec.items.ids:build_mapped", "texts": "persrec.items.texts:build"}
 )
@@ -226,11 +226,11 @@ _LLAMA = BackbonePart(
     takes_weights=True,
     even_heads=True,
     countable=True,
-    optional_sizes=OPTIONAL_SIZES,
+    optional_sizes=("key_value_heads", "feed_forward"),
     slow_imports=("persrec.backbones.llama",),
 )
 _BACKBONES = (
-    BackbonePart(name="hstu", title="HSTU", target="persrec.backbones.hstu:build", reads_times=True),
+    BackbonePart(name="hstu", title="HSTU", target="persrec.backbones.hstu:build", reads_times=True, optional_sizes=("divisor",)),
     BackbonePart(name="sasrec", title="SASRec", target="persrec.backbones.sasrec:build", optional_sizes=("feed_forward",)),
     _LLAMA,
     dataclasses.replace(_LLAMA, name="hllm", title="HLLM", items="texts"),  # the same layers over vectors that are read from texts

@@ -15,8 +15,8 @@ from benchmarks.cell import Cell
 RECIPE = (
     "learning_rate", "item_learning_rate", "expert_learning_rate", "warmup_steps", "decays", "weight_decay", "temperature", "negatives",
     "dropout", "recent_weight", "recent_weight_steps", "moving_windows", "copying_start", "expert_weight", "distillation", "expert_start",
-    "random_cuts", "segments", "plan", "layers", "width", "heads", "key_value_heads", "feed_forward", "targets_per_step", "batch_size",
-    "epochs", "patience", "autocast", "time_bias", "request_time",
+    "random_cuts", "segments", "plan", "layers", "width", "heads", "divisor", "key_value_heads", "feed_forward", "targets_per_step",
+    "batch_size", "epochs", "patience", "autocast", "time_bias", "request_time",
 )  # fmt: skip
 _CUTS, _SEGMENTS = "random_cuts", "segments"
 _FEWEST = 2  # models one setting away that make a plain one

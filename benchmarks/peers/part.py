@@ -51,7 +51,7 @@ _SHAPE: Mapping[str, Any] = MappingProxyType(
         "segments": 1, "tokens": 0, "plan": "equal", "serving": "recompute", "cache_dtype": "float32", "ablation": "none", "staleness": 0,
         "counts": "none", "item_layers": 1, "key_value_heads": None, "feed_forward": None, "dtype": "float32", "device": "cpu",
         "control": False, "counted_only": False, "catalogue": None, "expert_start": "learnt", "request_time": True,
-        "expert_weight": 0.0, "distillation": 0.0,
+        "expert_weight": 0.0, "distillation": 0.0, "divisor": None,
     }
 )  # fmt: skip
 _RECIPE: Mapping[str, Any] = MappingProxyType(

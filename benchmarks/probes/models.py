@@ -128,6 +128,7 @@ def _backbone_of(cell: Cell, compression: Compression) -> Backbone:
         dropout=cell.dropout,
         key_value_heads=cell.key_value_heads,
         feed_forward=cell.feed_forward,
+        divisor=cell.divisor,
         copying_start=cell.copying_start,
         request_time=cell.request_time,
     )

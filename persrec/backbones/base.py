@@ -25,6 +25,7 @@ class BackboneSettings:
         dropout: share dropped in training.
         key_value_heads: of a Llama; None is half as many as heads, or as many where ``heads`` is odd.
         feed_forward: width inside the feed-forward of a Llama (None: 8/3 of the width) or a SASRec (None: the width).
+        divisor: of an HSTU's attention; None is ``length``, and 0 the number of keys that a query sees.
         copying_start: attention passes on what it attends to from the first step on (`start_copying`); of random weights alone.
         weights: a folder of Hugging Face's form that a Llama starts from; None starts from random ones.
         request_time: whether an item of a backbone that reads times knows when the next event comes, as a server knows the time of a
@@ -38,6 +39,7 @@ class BackboneSettings:
     dropout: float = 0.0
     key_value_heads: int | None = None
     feed_forward: int | None = None
+    divisor: int | None = None
     copying_start: bool = False
     weights: Path | None = None
     request_time: bool = True

@@ -24,7 +24,9 @@ class HSTUConfig:
 
     Attributes:
         width: ``D``, split over the heads for u, v, q and k alike.
-        length: slots of the joint layout, ``N``: the attention's divisor and the number of positions.
+        length: slots of the joint layout, ``N``, which is the number of positions.
+        divisor: of attention, a constant; None is ``length``, as in the paper. 0 divides by the number of keys that a query sees, so that
+            a query early in a window, and one behind few tokens, gets a mean too.
         relative_bias: by distance, and by time where times are given.
         request_time: whether the time of a query is that of the next event, as in the paper; else it is its item's own.
         copying_start: layers begin by passing on the mean of what they see, gated, rather than nothing; with the relative bias alone.
@@ -34,6 +36,7 @@ class HSTUConfig:
     layers: int
     heads: int
     length: int
+    divisor: int | None = None
     dropout: float = 0.0
     relative_bias: bool = True
     request_time: bool = True
@@ -43,6 +46,8 @@ class HSTUConfig:
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise ValueError(f"width: {self.width} cannot be split over {self.heads} heads")
+        if self.divisor is not None and self.divisor < 0:
+            raise ValueError(f"divisor: {self.divisor}; expected 0, which is the number of keys that a query sees, or more")
         if self.copying_start and not self.relative_bias:
             raise ValueError("copying_start: true without the relative bias, whose start makes the weights alike; expected it on")
 
@@ -58,6 +63,7 @@ class HSTULayer(nn.Module):
         nn.init.zeros_(self.output.weight)  # a layer starts as the identity, so that item vectors find their places first
         nn.init.zeros_(self.output.bias)
         self.bias = RelativeBias(config.length) if config.relative_bias else None
+        self.constant_divisor = config.length if config.divisor is None else max(1, config.divisor)
         if config.copying_start:
             self._start_copying()
 
@@ -89,9 +95,11 @@ class HSTULayer(nn.Module):
             prefix=context.prefix,
             valid=context.valid,
             bias=bias,
-            divisor=self.config.length,
+            divisor=self.constant_divisor,
             kernel=kernel,
         )
+        if self.config.divisor == 0:
+            attended = attended / context.keys_seen[:, None, :, None]
         gated = u * self._norm(context.merged(attended))
         return x + self.output(F.dropout(gated, self.config.dropout, self.training)), (k, v)
 
@@ -105,8 +113,8 @@ class HSTULayer(nn.Module):
 class HSTU(Backbone):
     """A stack of HSTU layers over item vectors with learnable absolute positions; no final norm.
 
-    Differs: attention is divided by the joint layout's length everywhere, so a cached pass equals the joint one (the
-    public code divides by the number of queries at hand).
+    Differs: attention is divided by the joint layout's length everywhere, or by what each query sees, so a cached pass equals the
+    joint one (the public code divides by the number of queries at hand).
     """
 
     reads_times: ClassVar[bool] = True
@@ -153,4 +161,4 @@ def build(settings: BackboneSettings) -> HSTU:
     """An HSTU of these sizes."""
     s = settings
     start = {"copying_start": s.copying_start, "request_time": s.request_time}
-    return HSTU(HSTUConfig(width=s.width, layers=s.layers, heads=s.heads, length=s.length, dropout=s.dropout, **start))
+    return HSTU(HSTUConfig(width=s.width, layers=s.layers, heads=s.heads, length=s.length, divisor=s.divisor, dropout=s.dropout, **start))

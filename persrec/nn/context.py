@@ -4,6 +4,8 @@ Axis legend:  B users   S segments side by side, 1 where one runs alone   R = B 
               n positions of a segment   k kept of them   p prefix keys, seen by every query   d width of a head
 """
 
+from functools import cached_property
+
 import torch
 import torch.nn.functional as F
 
@@ -41,6 +43,11 @@ class Context:
         own = chunk.positions.view(chunk.segments, -1)
         self.query_positions = own[-1]
         self.key_positions = torch.cat([cache.positions, own[:-1, own.shape[1] - chunk.kept :].flatten(), own[-1]])
+
+    @cached_property
+    def keys_seen(self) -> torch.Tensor:
+        """``[R, n]`` keys that each query sees; 1 where it is padding and sees none."""
+        return self.valid.cumsum(1)[:, self.prefix :].clamp(min=1)
 
     def rows(self, q: torch.Tensor, own: KeysValues, past: Past | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries ``[R, H, n, d]``, keys and values ``[R, H, p + n, d]`` from the chunk's ``[B, H, S n, d]`` and the cache's, if any."""

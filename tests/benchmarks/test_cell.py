@@ -30,7 +30,7 @@ OTHER = {
     "targets_per_step": 7, "recent_weight_steps": 7, "split": "temporal", "catalogue": 50,
     "counts": "all", "request_time": False, "expert_start": "pooled", "expert_learning_rate": 1e-4,
     "world_size": 2, "accumulation": 2, "autocast": True, "protocol": "5-core",
-    "expert_weight": 5e-324, "distillation": 5e-324, "random_cuts": True,
+    "expert_weight": 5e-324, "distillation": 5e-324, "random_cuts": True, "divisor": 0,
 }  # fmt: skip
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
@@ -117,7 +117,7 @@ THEN = {
     "targets_per_step": None, "recent_weight_steps": 1000, "split": "leave-one-out", "catalogue": None,
     "counts": "none", "request_time": True, "expert_start": "learnt", "expert_learning_rate": None,
     "world_size": 1, "accumulation": 1, "autocast": False, "protocol": "own", "expert_weight": 0.0, "distillation": 0.0,
-    "random_cuts": False,
+    "random_cuts": False, "divisor": None,
 }  # fmt: skip
 
 
@@ -125,7 +125,7 @@ THEN = {
 def test_a_later_setting_is_left_out_as_it_was_before_it_came_and_is_read_so(name: str) -> None:
     """Whatever its default is by now: what a record's key stands for never changes."""
     assert dict(LATER_FIELDS) == THEN
-    backbone = {"counted_only": "llama", "key_value_heads": "llama", "request_time": "hstu"}.get(name, "sasrec")
+    backbone = {"counted_only": "llama", "key_value_heads": "llama", "request_time": "hstu", "divisor": "hstu"}.get(name, "sasrec")
     training = "none" if name in ("counted_only", "catalogue") else "separate"
     cell = dataclasses.replace(CELL, backbone=backbone, training=training, **{name: OTHER[name]})
     assert cell.to_dict()[name] == json.loads(json.dumps(OTHER[name]))

@@ -375,6 +375,9 @@ def test_sizes_that_a_backbone_does_not_have(backbone):
         with pytest.raises(ValueError, match=r"^key_value_heads: 3 do not divide the heads, 2$"):
             build_backbone(backbone, BackboneSettings(**sizes, key_value_heads=3))
         assert build_backbone(backbone, BackboneSettings(**sizes, key_value_heads=2)).cache_heads() == (2, 4)
+    if "divisor" not in part.optional_sizes:
+        with pytest.raises(ValueError, match=rf"^divisor: 0 for a {backbone}, which has none; expected None$"):
+            build_backbone(backbone, BackboneSettings(**sizes, divisor=0))
     if "feed_forward" not in part.optional_sizes:
         with pytest.raises(ValueError, match=r"^feed_forward: 24 for a hstu, which has none; expected None$"):
             build_backbone(backbone, BackboneSettings(**sizes, feed_forward=24))

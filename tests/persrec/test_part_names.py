@@ -90,7 +90,7 @@ def test_one_model_serves_every_length_of_what_reads_the_history_item_by_item():
 
 
 def test_a_trait_that_is_unknown_is_refused_by_name():
-    with pytest.raises(ValueError, match="^backbone 'hstu': optional_sizes: 'depth'; expected key_value_heads, feed_forward$"):
+    with pytest.raises(ValueError, match="^backbone 'hstu': optional_sizes: 'depth'; expected key_value_heads, feed_forward, divisor$"):
         dataclasses.replace(names.backbones()["hstu"], optional_sizes=("depth",))
     with pytest.raises(ValueError, match="^compression 'full': keeps: 'all'; expected nothing, keys_values, vectors$"):
         dataclasses.replace(names.compressions()["full"], keeps="all")

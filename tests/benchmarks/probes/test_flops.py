@@ -102,6 +102,14 @@ def test_a_training_step_scores_every_item_or_for_the_tokens_too_where_the_recip
         assert flops_by_part(rows, count)["train", "scoring"] == 3 * 2 * scored * 8
 
 
+def test_dividing_by_the_keys_seen_is_no_product():
+    cell = dataclasses.replace(CELLS["experts"], backbone="hstu", training="none")
+    plain, divided = (counted(subject_of(one)) for one in (cell, dataclasses.replace(cell, divisor=0)))
+    assert divided[0] == plain[0]
+    assert flops_by_part(divided[1]) == flops_by_part(plain[1])
+    assert all(row["agrees"] for row in divided[1])
+
+
 def test_mapped_item_vectors_are_those_counted_by_hand():
     metrics, ledger = counted(subject_by_hand("llama"))
     assert metrics["item_flops"]["value"] == metrics["item_visible_flops"]["value"] == 2 * LOG.num_items * 8 * 8
