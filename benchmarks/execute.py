@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from benchmarks.cell import Cell, InvalidMeasurementError
-from benchmarks.measures import COST_KINDS, MEASURES, NOTICEABLE_LOAD, Kind, of_kinds
+from benchmarks.measures import CLOCKED_KINDS, COST_KINDS, MEASURES, NOTICEABLE_LOAD, Kind, of_kinds
 from benchmarks.peers.cost import measure_peer_cost
 from benchmarks.peers.quality import measure_peer
 from benchmarks.peers.training import train_peer
@@ -44,7 +44,6 @@ from persrec.training import STATE, TrainingResult
 
 ReportPhase = Callable[[str], None]
 Answer = dict[str, Any]
-_TIMED = frozenset({"throughput", "latency", "request", "control", "training_cost"})
 _OF_SERVING: Mapping[Kind, Callable[[Subject], tuple[Answer, Answer]]] = MappingProxyType(
     {"memory": measure_memory, "throughput": measure_throughput, "latency": measure_latency, "request": measure_request}
 )
@@ -140,11 +139,11 @@ def measure_cost(payload: Mapping[str, Any], report_phase: ReportPhase) -> Answe
         if cell.counted_only and kind not in ("flops", "control", "training_cost"):
             answer["metrics"].update(_not_run(kind))
             continue
-        with phases.phase(kind), LoadWatch() as watch, GpuWatch(cell.device if kind in _TIMED else "cpu") as gpu:
+        with phases.phase(kind), LoadWatch() as watch, GpuWatch(cell.device if kind in CLOCKED_KINDS else "cpu") as gpu:
             metrics, ledger, raw = _measured(kind, subject, control, train_flops=payload.get("train_flops"))
         if cell.counted_only:
             metrics = _counted_alone(metrics)
-        counts = {name: metric for name, metric in metrics.items() if MEASURES[name].deterministic or kind not in _TIMED}
+        counts = {name: metric for name, metric in metrics.items() if MEASURES[name].deterministic or kind not in CLOCKED_KINDS}
         answer["metrics"].update(watch.said(metrics, above=NOTICEABLE_LOAD) | counts)
         answer["ledger"] += ledger
         answer["raw"].update({f"{kind}/{name}": samples for name, samples in raw.items()})
@@ -179,8 +178,8 @@ def _peer_cost(cell: Cell, payload: Mapping[str, Any], phases: Phases) -> Answer
         by_kind, raw = measure_peer_cost(cell, items, cache_dir=payload["cache_dir"])
     metrics: Answer = {}
     for kind in (kind for kind in payload["kinds"] if kind in by_kind):
-        metrics |= watch.said(by_kind[kind], above=NOTICEABLE_LOAD) if kind in _TIMED else by_kind[kind]
-    load = {kind: watch.readings() for kind in payload["kinds"] if kind in _TIMED}
+        metrics |= watch.said(by_kind[kind], above=NOTICEABLE_LOAD) if kind in CLOCKED_KINDS else by_kind[kind]
+    load = {kind: watch.readings() for kind in payload["kinds"] if kind in CLOCKED_KINDS}
     return {"metrics": metrics, "ledger": [], "load": load, "raw": raw, "seconds": phases.seconds}
 
 

@@ -17,7 +17,8 @@ Kind = Literal["training", "evaluation", "flops", "memory", "throughput", "laten
 QUALITY_KINDS: tuple[Kind, ...] = ("training", "evaluation")
 COST_KINDS: tuple[Kind, ...] = ("flops", "memory", "throughput", "latency", "request", "control", "training_cost")
 PEER_COSTS: tuple[Kind, ...] = ("flops", "latency", "request")  # of a peer: its parameters and its requests, and no count of a pass
-TIMED_KINDS: tuple[Kind, ...] = tuple(kind for kind in COST_KINDS if kind != "flops")  # another in every process
+REPEATED_KINDS: tuple[Kind, ...] = tuple(kind for kind in COST_KINDS if kind != "flops")  # another number in every process
+CLOCKED_KINDS: tuple[Kind, ...] = tuple(kind for kind in REPEATED_KINDS if kind != "memory")  # what a busy machine slows
 NOTICEABLE_LOAD = 0.10  # of the processors' time: what others used above it is said where a timing stands
 WIDE_SPREAD = 0.10  # of the median: an interquartile range above it is said where the number stands
 QUALITY_MARGIN = 0.05  # of a seeded quality on another processor; `benchmarks.noise` holds it against older instructions

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 from benchmarks.cell import Cell
 from benchmarks.digests import cost_digests, cost_kinds, quality_digests
 from benchmarks.keys import Catalogue, cell_key, cell_of_shape, cost_key, cost_shape, model_key, quality_key
-from benchmarks.measures import COST_KINDS, MEASURES, TIMED_KINDS, Kind, versions
+from benchmarks.measures import COST_KINDS, MEASURES, REPEATED_KINDS, Kind, versions
 from benchmarks.records import Cost, Half, Record, RecordError, Status, read_cost, read_json, read_record, record_files
 from benchmarks.store import cost_path, model_dir, record_path
 
@@ -242,13 +242,13 @@ class Planner:
 
 def _jobs(kinds: Sequence[Kind], processes: int) -> tuple[tuple[Kind, ...], ...]:
     """What each of so many processes measures of these kinds: the first all, the others what is timed; nothing where there is none."""
-    timed = tuple(kind for kind in kinds if kind in TIMED_KINDS)
+    timed = tuple(kind for kind in kinds if kind in REPEATED_KINDS)
     return tuple(job for job in (tuple(kinds), *(timed,) * (processes - 1)) if job)
 
 
 def _processes_of(known: Cost) -> int:
     """In how many processes each kind of timed number of a cost was taken, at least."""
-    kinds = {MEASURES[name].kind for name in known.metrics if name in MEASURES} & set(TIMED_KINDS)
+    kinds = {MEASURES[name].kind for name in known.metrics if name in MEASURES} & set(REPEATED_KINDS)
     of_kinds = ([any(MEASURES[name].kind == kind for name in one.metrics if name in MEASURES) for one in known.processes] for kind in kinds)
     return min((sum(measured) for measured in of_kinds), default=1)
 
