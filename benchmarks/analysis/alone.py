@@ -1,7 +1,8 @@
 """One setting at a time: models of one run that differ from a plain one in a single setting of their recipe.
 
 The search for a recipe, and the test of an idea, leave such models behind. Which of them is plain is not said anywhere: it is the one
-that most others stand one setting away from. A choice among them is made on validation; the differences here are on test.
+that most others stand one setting away from. Where few were tried, as of a control that few ideas touch, it is the one of the recipe
+that is plain elsewhere. A choice among them is made on validation; the differences here are on test.
 """
 
 from collections.abc import Sequence
@@ -49,7 +50,12 @@ def alone(among: Sequence[Configuration]) -> list[list[Alone]]:
     for one in among:
         if one.trained and not one.changed and not one.is_peer and one.measured:
             groups.setdefault(_kept(one), []).append(one)
-    return [found for members in groups.values() if (found := _around_plain(members))]
+    around = {key: _around(_most_stand_around(members), members) for key, members in groups.items()}
+    plain = {_recipe(found[0].plain) for found in around.values() if len(found) >= _FEWEST}
+    for key, found in around.items():
+        if len(found) < _FEWEST:
+            around[key] = [pair for one in groups[key] if _recipe(one) in plain for pair in _around(one, groups[key])]
+    return [found for found in around.values() if found]
 
 
 def _kept(one: Configuration) -> tuple[Any, ...]:
@@ -57,11 +63,18 @@ def _kept(one: Configuration) -> tuple[Any, ...]:
     return one.dataset_digest, *sorted((name, str(value)) for name, value in values.items())
 
 
-def _around_plain(members: Sequence[Configuration]) -> list[Alone]:
-    """Around the one with most others one setting away; of several such the first."""
-    around = [[Alone(plain=one, changed=other, setting=name) for other in members if (name := _one_setting(one, other))] for one in members]
-    best = max(around, key=len)
-    return sorted(best, key=lambda found: RECIPE.index(found.setting)) if len(best) >= _FEWEST else []
+def _most_stand_around(members: Sequence[Configuration]) -> Configuration:
+    """The one with most others one setting away; of several such the first."""
+    return max(members, key=lambda one: len(_around(one, members)))
+
+
+def _around(plain: Configuration, members: Sequence[Configuration]) -> list[Alone]:
+    found = [Alone(plain=plain, changed=other, setting=name) for other in members if (name := _one_setting(plain, other))]
+    return sorted(found, key=lambda one: RECIPE.index(one.setting))
+
+
+def _recipe(one: Configuration) -> tuple[Any, ...]:
+    return tuple(_value(one.cell, name) for name in RECIPE)
 
 
 def _one_setting(one: Configuration, other: Configuration) -> str:

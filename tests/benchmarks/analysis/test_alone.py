@@ -44,6 +44,14 @@ def test_what_differs_in_more_or_in_other_things_does_not_stand_beside_it(change
     assert dataclasses.replace(other, seed=0) not in {found.changed.cell for found in around}
 
 
+def test_of_two_models_the_plain_one_is_that_of_the_recipe_that_is_plain_elsewhere():
+    controls = [dataclasses.replace(PLAIN, compression="full", tokens=0, negatives=negatives) for negatives in (0, PLAIN.negatives)]
+    of_tokens, of_full = sorted(alone(configured(map(fabricate, [*controls, *cells()]))), key=len, reverse=True)
+    assert len(of_tokens) == len(IDEAS)
+    assert [(found.plain.cell.negatives, found.changed.cell.negatives) for found in of_full] == [(PLAIN.negatives, 0)]
+    assert alone(configured(map(fabricate, controls))) == []
+
+
 def test_two_models_have_no_plain_one_and_there_is_no_table():
     among = configured(map(fabricate, cells()[:2]))
     assert alone(among) == []
