@@ -98,6 +98,12 @@ def test_where_users_take_items_again_every_side_counts_them_and_no_token_the_re
         assert {cell.counts for cell in load_grid(name, device="cpu", dataset=dataset, sizes=sizes).cells} == {"none"}
 
 
+def test_quick_teaches_its_tokens_on_its_own_data_alone() -> None:
+    own, other = (load_grid("quick", device="cpu", dataset=name, sizes=rows(1000)).cells for name in (None, "online-retail"))
+    assert {(cell.compression, cell.distillation) for cell in own} == {("experts", 1.0), ("full", 0.0), ("none", 0.0)}
+    assert {cell.distillation for cell in other} == {0.0}
+
+
 @pytest.mark.parametrize("count", [500_000, 500_001])
 def test_complete_holds_every_backbone_with_every_compression_three_times(count: int) -> None:
     cells = load_grid("complete", device="cpu", sizes=rows(count)).cells
