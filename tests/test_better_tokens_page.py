@@ -14,7 +14,7 @@ PAGE = (PROJECT / "docs" / "better_tokens.md").read_text()
 METRIC = "ndcg@10"
 COUNTS = (0, 1, 2, 4, 8, 16)
 HISTORY = 64
-LOGS = ("synthetic",)
+LOGS = ("synthetic", "online-retail")
 
 
 def run(name: str) -> list[Configuration]:
