@@ -95,7 +95,7 @@ def _older(half: Half, kind: str, taken: Sequence[Source]) -> OlderCode | None:
 
 def _parts(source: Source) -> tuple[object, ...]:
     cell = source.cells[0].cell
-    return cell.backbone, cell.compression, cell.dataset, cell.control
+    return cell.backbone, cell.compression, cell.dataset, cell.control, cell.distillation > 0  # a teacher brings its own code
 
 
 def _halves(record: Record) -> Iterator[tuple[Half, Origin]]:

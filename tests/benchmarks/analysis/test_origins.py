@@ -56,8 +56,8 @@ FLOOR = {"backbone": "popularity", "compression": "none", "training": "none", "t
 
 @pytest.mark.parametrize(
     "other",
-    [FLOOR, {"backbone": "sasrec"}, {"compression": "pooling"}, {"dataset": "ml-1m"}, {"control": True}],
-    ids=["floor", "backbone", "compression", "dataset", "control"],
+    [FLOOR, {"backbone": "sasrec"}, {"compression": "pooling"}, {"dataset": "ml-1m"}, {"control": True}, {"distillation": 1.0}],
+    ids=["floor", "backbone", "compression", "dataset", "control", "teacher"],
 )
 def test_other_parts_have_other_digests_by_nature_and_the_same_parts_do_not(other):
     mine, theirs = fabricate(cell(), code="a" * 64), fabricate(cell(**other), code="b" * 64)
