@@ -1,5 +1,6 @@
 """What the page on better tokens says stands in the committed records of the grid ``tokens``."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,17 @@ def test_what_full_attention_teaches_the_tokens_is_what_the_records_say(name: st
     assert said == [row(name, every, tokens) for tokens in COUNTS]
     steps = f"{name}, {steps_of(every, 0.0)} plain and {steps_of(every, 1.0)} taught"
     assert steps in PAGE.replace("\n", " ")
+
+
+def test_what_the_second_loss_alone_gives_is_what_the_records_say() -> None:
+    every = run("tokens-synthetic-cpu")
+    rows = []
+    for tokens in COUNTS:
+        plain, along, taught = (elastic(every, tokens, weight).quality(METRIC) for weight in (0.0, 0.001, 1.0))
+        differences = (with_interval(difference(*pair), "signed") for pair in ((along, plain), (taught, along)))
+        rows.append(f"| {tokens} | {along.value:.4f} | {' | '.join(differences)} |")
+    assert [line for line in PAGE.splitlines() if re.match(r"\| \d+ \|", line)] == rows
+    assert f"{steps_of(every, 0.001)} with the second loss alone" in PAGE.replace("\n", " ")
 
 
 def test_what_a_taught_step_costs_is_what_the_records_say() -> None:
