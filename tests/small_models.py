@@ -1,5 +1,6 @@
 """Small models of every backbone and compression, and small users for them."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from persrec import names
 from persrec.backbones import BackboneSettings, build_backbone
+from persrec.backbones.hstu import HSTU
 from persrec.compression import Compression, CompressionSettings, build_compression
 from persrec.compression.category import Category
 from persrec.compression.experts import Experts
@@ -177,6 +179,16 @@ def build(
                     weight.normal_(std=weight.shape[-1] ** -0.5)
                 else:
                     weight.normal_(std=0.3).add_(float(name.endswith(".weight")))  # a norm's
+    return model
+
+
+def with_hstu(model: SequentialRecommender, **changes: object) -> SequentialRecommender:
+    """A model with its HSTU set otherwise, by the same weights as far as it still has them."""
+    config = dataclasses.replace(model.backbone.config, **changes)
+    backbone = HSTU(config)
+    backbone.load_state_dict(model.backbone.state_dict(), strict=config.relative_bias)
+    backbone.kernel = model.backbone.kernel
+    model.backbone = backbone.eval()
     return model
 
 

@@ -50,12 +50,10 @@ def alone(among: Sequence[Configuration]) -> list[list[Alone]]:
     for one in among:
         if one.trained and not one.changed and not one.is_peer and one.measured:
             groups.setdefault(_kept(one), []).append(one)
-    around = {key: _around(_most_stand_around(members), members) for key, members in groups.items()}
-    plain = {_recipe(found[0].plain) for found in around.values() if len(found) >= _FEWEST}
-    for key, found in around.items():
-        if len(found) < _FEWEST:
-            around[key] = [pair for one in groups[key] if _recipe(one) in plain for pair in _around(one, groups[key])]
-    return [found for found in around.values() if found]
+    around = [(members, max((_around(one, members) for one in members), key=len)) for members in groups.values()]
+    plain = {_recipe(found[0].plain) for _, found in around if len(found) >= _FEWEST}
+    every = [found if len(found) >= _FEWEST else _around_one_of(plain, members) for members, found in around]
+    return [found for found in every if found]
 
 
 def _kept(one: Configuration) -> tuple[Any, ...]:
@@ -63,9 +61,8 @@ def _kept(one: Configuration) -> tuple[Any, ...]:
     return one.dataset_digest, *sorted((name, str(value)) for name, value in values.items())
 
 
-def _most_stand_around(members: Sequence[Configuration]) -> Configuration:
-    """The one with most others one setting away; of several such the first."""
-    return max(members, key=lambda one: len(_around(one, members)))
+def _around_one_of(recipes: set[tuple[Any, ...]], members: Sequence[Configuration]) -> list[Alone]:
+    return [found for one in members if _recipe(one) in recipes for found in _around(one, members)]
 
 
 def _around(plain: Configuration, members: Sequence[Configuration]) -> list[Alone]:

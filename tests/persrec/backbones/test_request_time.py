@@ -1,12 +1,8 @@
 """What a backbone that reads times knows of the time of a request."""
 
-import dataclasses
-
 import pytest
 import torch
-from small_models import CASES, build, random_windows
-
-from persrec.backbones.hstu import HSTU
+from small_models import CASES, build, random_windows, with_hstu
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -14,10 +10,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def time_free(case="1 expert"):
     """An HSTU of the same weights that is not told when a request comes, and one that is."""
     model, other = build("hstu", CASES[case]()), build("hstu", CASES[case]())
-    backbone = HSTU(dataclasses.replace(other.backbone.config, request_time=False))
-    backbone.load_state_dict(other.backbone.state_dict())
-    other.backbone = backbone.eval()
-    return other, model
+    return with_hstu(other, request_time=False), model
 
 
 @torch.no_grad()
