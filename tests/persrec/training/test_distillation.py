@@ -70,10 +70,10 @@ def test_a_model_without_a_teacher_is_refused(case):
 
 
 @pytest.mark.parametrize("case", TAUGHT)
-@pytest.mark.parametrize("weight", [0.0, 2.0])
-def test_the_loss_is_the_models_and_the_teachers_own_and_what_parts_them(case, weight):
+@pytest.mark.parametrize(("backbone", "weight"), [("hstu", 0.0), ("hstu", 2.0), ("hllm", 2.0)])
+def test_the_loss_is_the_models_and_the_teachers_own_and_what_parts_them(case, backbone, weight):
     """(own + teacher's own + d x away) / (2 + d), where away is over the recent positions."""
-    model, data = build("hstu", CASES[case](), lively=True), small_split(users=12, shortest=8, longest=30)
+    model, data = build(backbone, CASES[case](), lively=True), small_split(users=12, shortest=8, longest=30)
 
     def trainer(model, **changes):
         made = Trainer(model=model, data=data, recipe=small_recipe(recent_weight=weight, negatives=0, **changes), validate=lambda: 0.0)
