@@ -94,19 +94,33 @@ def unequal(one: Configuration, other: Configuration) -> tuple[str, ...]:
     """Why two trained models are not comparable: nothing where both converged under one bound, however many steps each took for it.
 
     Whether older records' models converged nobody knows; they are judged by their bounds and steps. What learns nothing was trained
-    equally with everything.
+    equally with everything. A teacher that one of two rivals had is unequal training too.
     """
     if not models_of(one) or not models_of(other):
         return ()
     reasons = ["not converged"] if not_converged(one) or not_converged(other) else []
     if _bound(one) != _bound(other):
         reasons.append("other bounds on steps")
+    if _taught_alone(one, other):
+        reasons.append("a teacher on one side alone")
     ours, theirs = steps(one), steps(other)
     if _converged(one) and _converged(other):
         return tuple(reasons)
     if ours is not None and theirs is not None and max(ours, theirs) >= _HALF * min(ours, theirs) and ours != theirs:
         reasons.append(f"half the steps: {steps_in_words(one, other)}")
     return tuple(reasons)
+
+
+def taught(one: Configuration) -> bool:
+    """Whether full attention taught its tokens."""
+    return one.trained and one.cell.distillation > 0
+
+
+def _taught_alone(one: Configuration, other: Configuration) -> bool:
+    """Whether one of two rivals had a teacher: not beside full attention, which is the teacher, nor beside what keeps no history at all."""
+    compressions = {one.cell.compression, other.cell.compression}
+    keeps_nothing = one.cell.recent == other.cell.recent and 0 in (one.cell.tokens, other.cell.tokens)
+    return len(compressions) == len(compressions - {"full"}) == 2 and not keeps_nothing and taught(one) != taught(other)
 
 
 @functools.lru_cache(maxsize=_REMEMBERED)

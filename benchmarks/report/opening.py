@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import Estimate, with_interval
-from benchmarks.analysis.trained import Endings, endings, steps_in_words
+from benchmarks.analysis.trained import Endings, endings, steps_in_words, taught
 from benchmarks.analysis.worth import AboveModels, Worth, floors_above, worths
 from benchmarks.labels import METRIC_NAMES
 from benchmarks.report.names import NOT_CONVERGED, Names, backbone_name, dataset_name, marked, name_all, peers_key
@@ -35,7 +35,7 @@ def opening(among: Sequence[Configuration], names: Names) -> tuple[Caution, ...]
         of_group = name_all(members)
         said += _worth_nothing(worths(members, _METRIC), data)
         said += [_above(floor, data, of_group) for floor in floors_above(members, _METRIC)[:1]]
-    return (*said, *_one_seed(among))
+    return (*said, *_teachers(among), *_one_seed(among))
 
 
 def worth_in_words(worth: Worth, names: Names) -> str:
@@ -67,6 +67,21 @@ def _endings_in_words(ends: Endings, names: Names) -> list[Caution]:
         short = f"The records do not say whether {share} converged."
         said.append(Caution(short=short, detail="Longer training may change the order of models that had not."))
     return said
+
+
+def _teachers(among: Sequence[Configuration]) -> list[Caution]:
+    """Which tokens full attention taught, and that nothing else was."""
+    tokens = [one for one in among if one.is_tokens and one.trained]
+    learnt = [one for one in tokens if taught(one)]
+    if not learnt:
+        return []
+    share = "" if len(learnt) == len(tokens) else f" of {len(learnt)} of {len(tokens)} configurations"
+    short = f"The expert tokens{share} were taught by full attention of the same weights, and nothing else was."
+    detail = (
+        "Each of their training steps also runs full attention over the window. So a difference from pooling or another rival is one of "
+        "the method and the teacher together. A taught model's point of 0 tokens may be lower than that of one that was not taught."
+    )
+    return [Caution(short=short, detail=detail)]
 
 
 def _one_seed(among: Sequence[Configuration]) -> list[Caution]:

@@ -33,6 +33,24 @@ def test_what_was_trained_otherwise_is_not(other, reason):
     assert unequal(one, two) == (reason,)
 
 
+@pytest.mark.parametrize(
+    ("other", "reasons"),
+    [
+        ({"compression": "pooling", "tokens": 4}, ("a teacher on one side alone",)),
+        ({"compression": "recent", "recent": 20, "history": 60}, ("a teacher on one side alone",)),
+        ({"compression": "recent", "recent": 16, "history": 64}, ()),  # the control
+        ({"compression": "experts", "tokens": 0}, ()),
+        ({"compression": "experts", "tokens": 4}, ()),  # the teacher is what the two are compared by
+        ({"compression": "full"}, ()),  # the teacher
+    ],
+)
+def test_a_rival_that_was_not_taught_was_trained_unequally(other, reasons):
+    settings = {"compression": "experts", "tokens": 4, "history": 64, "recent": 16}
+    cells = [Cell(backbone="hstu", **settings, distillation=1.0), Cell(backbone="hstu", **(settings | {"tokens": 0} | other))]
+    untaught, taught = sorted(configured([fabricate(cell) for cell in cells]), key=lambda one: one.cell.distillation)
+    assert unequal(taught, untaught) == unequal(untaught, taught) == reasons
+
+
 def test_models_that_both_converged_are_comparable_however_many_steps_each_took():
     assert unequal(*pair(trained(), trained(tokens=8, steps=50))) == ()
 

@@ -255,6 +255,18 @@ def test_a_history_worth_nothing_is_said_first_and_no_share_of_it_is_quoted():
     assert "4 tokens reach NDCG@10 0.3000" in finding
 
 
+@pytest.mark.parametrize(
+    ("weights", "whose"),
+    [((1.0, 1.0), "The expert tokens"), ((1.0, 0.0), "The expert tokens of 1 of 2 configurations"), ((0.0, 0.0), None)],
+)
+def test_that_tokens_were_taught_is_said_first(weights, whose):
+    tokens = [fabricate(cell(tokens=4 * place, distillation=weight)) for place, weight in enumerate(weights, start=1)]
+    found, _ = said([*tokens, fabricate(cell("full")), fabricate(cell(tokens=0, distillation=1.0))])
+    expected = [] if whose is None else [f"{whose} were taught by full attention of the same weights, and nothing else was."]
+    assert [sentence for sentence in found.first if "taught" in sentence] == expected
+    assert bool([detail for detail in found.more if "the method and the teacher together" in detail]) == (whose is not None)
+
+
 def test_one_seed_gives_no_verdict():
     found, _ = said([*trio()])
     assert found.first[-1] == "One seed: no verdict."
