@@ -27,7 +27,8 @@ class ElasticPair:
 def elastic_pairs(among: Sequence[Configuration]) -> list[ElasticPair]:
     """Every point of an elastic model that a separate model has too: the same data, and all settings but how the model was trained.
 
-    In the order of the elastic ones in ``among``.
+    A model of its own for 0 tokens has none to teach, so it is the pair of a taught elastic model's point too. In the order of the elastic
+    ones in ``among``.
     """
     separate = {_point(one): one for one in among if one.cell.training == "separate"}
     elastic = [one for one in among if one.cell.training == "elastic"]
@@ -35,4 +36,5 @@ def elastic_pairs(among: Sequence[Configuration]) -> list[ElasticPair]:
 
 
 def _point(one: Configuration) -> tuple[object, ...]:
-    return one.dataset_digest, *(getattr(one.cell, name) for name in _SETTINGS)
+    cell = one.cell if one.cell.tokens else dataclasses.replace(one.cell, distillation=0.0)
+    return one.dataset_digest, *(getattr(cell, name) for name in _SETTINGS)

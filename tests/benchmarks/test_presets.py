@@ -122,9 +122,12 @@ def test_compared_models_have_equal_targets_a_step_and_one_bound(name: str, coun
 
 def test_the_grid_elastic_pairs_each_point_of_an_elastic_model_with_a_model_of_its_own() -> None:
     cells = load_grid("elastic", device="cpu").cells
-    alone = {"training": "separate", "elastic_tokens": (), "elastic_history": ()}
     elastic = [cell for cell in cells if cell.training == "elastic"]
-    assert {dataclasses.replace(cell, **alone) for cell in elastic} == set(cells) - set(elastic)
+    alone = {
+        dataclasses.replace(cell, training="separate", elastic_tokens=(), elastic_history=(), distillation=float(cell.tokens > 0))
+        for cell in elastic
+    }
+    assert alone == set(cells) - set(elastic)
     assert {(cell.backbone, cell.seed) for cell in cells} == {("sasrec", seed) for seed in (1, 2, 3)}
     points = {(cell.compression, cell.tokens, cell.history) for cell in elastic}
     assert points == {("full", 0, 16), ("full", 0, 64), ("experts", 4, 16)} | {("experts", tokens, 64) for tokens in (0, 4, 16)}

@@ -43,6 +43,14 @@ def test_cells_that_differ_in_more_are_no_pair(changes):
     assert elastic_pairs(configured(map(fabricate, [dataclasses.replace(separate, **changes), elastic]))) == []
 
 
+@pytest.mark.parametrize("tokens", [0, 4])
+def test_a_taught_models_point_is_a_pair_with_what_was_taught_too_or_has_no_tokens_to_teach(tokens):
+    plain = Cell(**SHARED, history=224, tokens=tokens)
+    elastic = dataclasses.replace(plain, **ELASTIC, distillation=1.0)
+    assert len(elastic_pairs(configured(map(fabricate, [plain, elastic])))) == (tokens == 0)
+    assert len(elastic_pairs(configured(map(fabricate, [dataclasses.replace(plain, distillation=1.0), elastic])))) == 1
+
+
 def test_other_data_are_no_pair():
     separate = Cell(**SHARED, history=224, tokens=4)
     records = [fabricate(separate), fabricate(dataclasses.replace(separate, **ELASTIC), dataset_digest="e" * 64)]
