@@ -125,7 +125,7 @@ def facts_that_differ(first: Environment, second: Environment) -> list[str]:
 
 
 def _pair(one: Configuration, other: Configuration) -> RunPair:
-    seeds = tuple(sorted({record.cell.seed for record in one.records} & {record.cell.seed for record in other.records}))
+    seeds = tuple(sorted({record.cell.seed for record in one.measured} & {record.cell.seed for record in other.measured}))
     if not seeds:
         return RunPair(first=one, second=other, seeds=())
     return RunPair(first=_of_seeds(one, seeds), second=_of_seeds(other, seeds), seeds=seeds)

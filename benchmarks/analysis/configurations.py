@@ -225,7 +225,9 @@ def _quality(one: Configuration, metric: str) -> Estimate:
         over_users: Floats = rows.mean(axis=0)
         low, high = interval_over(value, by_seed, over_users)
         if low is not None and high is not None:
-            return dataclasses.replace(known, low=max(low, 0.0), high=min(high, 1.0), replicates=over_users, sample=sample)
+            return dataclasses.replace(
+                known, low=max(low, 0.0), high=min(high, 1.0), replicates=over_users, replicates_by_seed=tuple(rows), sample=sample
+            )
         reason = "it is the same whichever users are drawn"
     if len(measured) == 1:
         low, high = _bounds(measured[0][1], metric)

@@ -37,7 +37,8 @@ class Estimate:
     """A number with its 95% interval; what is missing is ``None``, with the reason in words.
 
     ``sample`` names the users and their resampling: estimates of one sample are paired replicate by replicate. ``by_seed`` are the
-    values of the ``seeds``, in their order. ``fixed`` is what no seed changes: the quality of a floor, which learns nothing.
+    values of the ``seeds``, in their order, and ``replicates_by_seed`` theirs, of what was measured and not derived. ``fixed`` is what no
+    seed changes: the quality of a floor, which learns nothing.
     """
 
     value: float | None
@@ -49,6 +50,7 @@ class Estimate:
     sample: str = ""
     reason: str = ""
     by_seed: tuple[float, ...] = ()
+    replicates_by_seed: tuple[Floats, ...] = ()
     fixed: bool = False
 
     @property
@@ -81,6 +83,7 @@ def difference(ours: Estimate, theirs: Estimate) -> Estimate:
 
 def mean_of(estimates: Sequence[Estimate], weights: Sequence[float]) -> Estimate:
     """A weighted sum, paired replicate by replicate."""
+    estimates = _of_common_seeds(*estimates)
     total = _scaled(estimates[0], weights[0])
     for estimate, weight in zip(estimates[1:], weights[1:], strict=True):
         total = _derived(total, _scaled(estimate, weight), lambda a, b: a + b)
@@ -89,6 +92,7 @@ def mean_of(estimates: Sequence[Estimate], weights: Sequence[float]) -> Estimate
 
 def retention(ours: Estimate, reference: Estimate, *, of: str = "full history's") -> Estimate:
     """Quality as a share of a reference's quality; undefined where that is not above 0. ``of`` names the reference in the reason."""
+    ours, reference = _of_common_seeds(ours, reference)
     if reference.value is not None and (reference.value <= 0.0 or (reference.low is not None and reference.low <= 0.0)):
         return Estimate(value=None, reason=f"undefined: {of} quality, {with_interval(reference)}, is not above 0")
     return _derived(ours, reference, _ratio)
@@ -100,6 +104,7 @@ def recovered(ours: Estimate, no_token: Estimate, full: Estimate) -> Estimate:
     Undefined where the denominator is not above five half-widths of its 95% interval: the reason then names the smallest difference
     that could be told.
     """
+    ours, no_token, full = _of_common_seeds(ours, no_token, full)
     gain, worth = difference(ours, no_token), difference(full, no_token)
     if gain.value is None or worth.value is None:
         return Estimate(value=None, reason=gain.reason or worth.reason)
@@ -163,15 +168,17 @@ def with_interval(estimate: Estimate, form: Form = "ratio") -> str:
 def _derived(ours: Estimate, theirs: Estimate, rule: Any) -> Estimate:
     if ours.value is None or theirs.value is None:
         return Estimate(value=None, reason=ours.reason if ours.value is None else theirs.reason)
+    ours, theirs = _of_common_seeds(ours, theirs)
     by_seed = _seed_by_seed(ours, theirs, rule)
-    seeds = tuple(by_seed) or tuple(sorted(set(ours.seeds) & set(theirs.seeds)))
     derived = Estimate(
         value=float(rule(ours.value, theirs.value)),
         n=ours.n,
-        seeds=seeds,
+        seeds=tuple(by_seed) or tuple(sorted(set(ours.seeds) & set(theirs.seeds))),
         by_seed=tuple(by_seed.values()),
         fixed=ours.fixed and theirs.fixed,
     )
+    if ours.by_seed and theirs.by_seed and not by_seed:
+        return replace(derived, reason="not paired: no seed in common")
     if ours.replicates is None or theirs.replicates is None:
         return replace(derived, reason=ours.reason or theirs.reason or "no replicates in the record")
     if ours.sample != theirs.sample:
@@ -181,6 +188,26 @@ def _derived(ours: Estimate, theirs: Estimate, rule: Any) -> Estimate:
     if low is None:
         return replace(derived, reason="it is the same whichever users are drawn")
     return replace(derived, low=low, high=high, replicates=replicates, sample=ours.sample)
+
+
+def _of_common_seeds(*estimates: Estimate) -> tuple[Estimate, ...]:
+    """Each over the seeds that all have, so that what is compared is compared training by training; what no seed changes stays."""
+    varying = [one for one in estimates if one.by_seed and not one.fixed]
+    common = set.intersection(*(set(one.seeds) for one in varying)) if varying else set()
+    return tuple(_over(one, common) if common and one in varying and set(one.seeds) != common else one for one in estimates)
+
+
+def _over(one: Estimate, seeds: set[int]) -> Estimate:
+    """The mean over some of its seeds; what was derived keeps no replicates of each seed, so it has none then."""
+    places = [place for place, seed in enumerate(one.seeds) if seed in seeds]
+    by_seed = tuple(one.by_seed[place] for place in places)
+    rows = tuple(one.replicates_by_seed[place] for place in places) if one.replicates_by_seed else ()
+    replicates, reason = (np.mean(rows, axis=0), one.reason) if rows else (None, one.reason or "not paired: of other seeds")
+    low, high = (None, None) if replicates is None else interval_over(float(np.mean(by_seed)), by_seed, replicates)
+    return replace(
+        one, value=float(np.mean(by_seed)), low=low, high=high, seeds=tuple(one.seeds[place] for place in places), by_seed=by_seed,
+        replicates=replicates, replicates_by_seed=rows, reason=reason,
+    )  # fmt: skip
 
 
 def _seed_by_seed(ours: Estimate, theirs: Estimate, rule: Any) -> dict[int, float]:
@@ -200,7 +227,9 @@ def _scaled(estimate: Estimate, weight: float) -> Estimate:
     low, high = (None if bound is None else weight * bound for bound in (estimate.low, estimate.high))
     replicates = None if estimate.replicates is None else weight * estimate.replicates
     by_seed = tuple(weight * value for value in estimate.by_seed)
-    return replace(estimate, value=weight * estimate.value, low=low, high=high, replicates=replicates, by_seed=by_seed)
+    return replace(
+        estimate, value=weight * estimate.value, low=low, high=high, replicates=replicates, by_seed=by_seed, replicates_by_seed=()
+    )
 
 
 def _ratio(numerator: Any, denominator: Any) -> Any:

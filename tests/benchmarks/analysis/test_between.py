@@ -52,6 +52,9 @@ def test_seeds_that_one_run_alone_has_take_no_part():
     second = [scaled(cell) for cell in seeds(TOKENS, 2, 3)]
     (pair,) = of(first, second).pairs
     assert (pair.seeds, pair.is_same("ndcg@10")) == ((2,), True)
+    failed = [*map(scaled, seeds(TOKENS, 1)), *(fabricate(cell, status="crash") for cell in seeds(TOKENS, 2))]
+    (pair,) = of(failed, [scaled(cell, factor) for cell, factor in zip(seeds(TOKENS, 1, 2), (1.0, 1.5), strict=True)]).pairs
+    assert (pair.seeds, pair.is_same("ndcg@10"), pair.difference("ndcg@10").value) == ((1,), True, 0.0)
     (apart,) = of(first[:1], second[1:]).pairs
     assert (apart.seeds, apart.is_same("ndcg@10"), apart.difference("ndcg@10").sign) == ((), False, 0)
 

@@ -2,13 +2,21 @@ import numpy as np
 import pytest
 
 from benchmarks import text
-from benchmarks.analysis.estimates import Estimate, difference, interval_of, interval_over, recovered, retention, with_interval
+from benchmarks.analysis.estimates import Estimate, difference, interval_of, interval_over, mean_of, recovered, retention, with_interval
 from persrec.names import INTERVAL
 
 
 def estimate(value: float, replicates: list[float], *, sample: str = "same") -> Estimate:
     low, high = np.percentile(replicates, (2.5, 97.5))
     return Estimate(value=value, low=float(low), high=float(high), n=10, seeds=(1,), replicates=np.array(replicates), sample=sample)
+
+
+def of_rows(values: list[float], rows: list[list[float]], *, seeds: tuple[int, ...]) -> Estimate:
+    """As a configuration has it: replicates of each seed."""
+    mean, over_users = float(np.mean(values)), np.mean(rows, axis=0)
+    low, high = interval_over(mean, values, over_users)
+    by_seed = {"seeds": seeds, "by_seed": tuple(values), "replicates_by_seed": tuple(map(np.array, rows))}
+    return Estimate(value=mean, low=low, high=high, n=100, replicates=over_users, sample="same", **by_seed)
 
 
 def seeded(values: list[float], replicates: list[float], *, seeds: tuple[int, ...] = (1, 2, 3)) -> Estimate:
@@ -50,6 +58,31 @@ def test_one_seed_decides_nothing_between_trained_models():
 def test_seeds_that_only_one_side_has_are_no_pairs():
     found = difference(seeded([0.3, 0.3], [0.29, 0.31], seeds=(1, 2)), seeded([0.2, 0.2], [0.2, 0.2], seeds=(2, 3)))
     assert (found.seeds, found.of_one_seed) == ((2,), True)
+
+
+def test_a_seed_that_one_side_lacks_has_no_part_in_what_is_compared():
+    ours = of_rows([0.100, 0.104, 0.900], [[0.09, 0.11], [0.10, 0.12], [0.8, 1.0]], seeds=(1, 2, 3))
+    theirs = of_rows([0.100, 0.102], [[0.09, 0.11], [0.10, 0.11]], seeds=(1, 2))
+    found = difference(ours, theirs)
+    assert (found.value, found.seeds) == (pytest.approx(0.001), (1, 2))
+    assert found.value == pytest.approx(np.mean(found.by_seed))
+    assert found.replicates == pytest.approx(np.array([0.0, 0.005]))
+    assert found.sign == 0
+    assert difference(theirs, ours).value == pytest.approx(-0.001)
+    assert retention(theirs, ours).value == pytest.approx(0.101 / 0.102)
+    no_token, full = of_rows([0.05, 0.9], [[0.05, 0.06], [0.9, 0.8]], seeds=(2, 9)), of_rows([0.2], [[0.19, 0.205]], seeds=(2,))
+    assert recovered(ours, no_token, full).value == pytest.approx((0.104 - 0.05) / (0.2 - 0.05))
+    assert mean_of([ours, theirs], [1.0, 1.0]).value == pytest.approx(0.102 + 0.101)
+
+
+def test_without_a_seed_in_common_nothing_is_paired():
+    found = difference(seeded([0.3], [0.29, 0.31], seeds=(1,)), seeded([0.2], [0.2, 0.2], seeds=(2,)))
+    assert (found.value, found.low, found.reason) == (pytest.approx(0.1), None, "not paired: no seed in common")
+    one = of_rows([0.3, 0.4], [[0.3, 0.31], [0.39, 0.41]], seeds=(1, 2))
+    other = of_rows([0.1, 0.3], [[0.1, 0.12], [0.3, 0.33]], seeds=(1, 2))
+    of_pair = difference(difference(one, other), seeded([0.2], [0.2, 0.3], seeds=(2,)))  # what was derived keeps no rows
+    assert (of_pair.value, of_pair.low) == (pytest.approx(0.1 - 0.2), None)
+    assert "of other seeds" in of_pair.reason
 
 
 def test_what_learns_nothing_goes_with_every_seed():
