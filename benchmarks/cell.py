@@ -250,6 +250,8 @@ class Cell:
         counts, lengths = self.elastic_tokens, self.elastic_history
         if not counts and not lengths:
             raise ValueError("training: 'elastic' with no elastic_tokens and no elastic_history; expected token counts, lengths, or both")
+        if counts and (min(counts) < 0 or len(set(counts)) < len(counts)):
+            raise ValueError(f"elastic_tokens: {list(counts)}; expected counts that differ, each 0 or more")
         if counts and self.tokens not in counts:
             raise ValueError(f"tokens: {self.tokens} is not among the counts of the elastic model, {list(counts)}")
         if not lengths:
@@ -271,8 +273,9 @@ class Cell:
             raise ValueError(f"tokens: 0 with {came}, which keeps nothing then; expected at least 1")
         if self.segments > 1 and part.one_segment:
             raise ValueError(f"segments: {self.segments} with {came}, which takes the history whole; expected 1")
-        if self.plan in names.PLANS and self.tokens % self.segments and part.spreads_tokens:
-            raise ValueError(f"tokens: {self.tokens} cannot be spread evenly over {self.segments} segments")
+        uneven = [count for count in (self.tokens, *self.token_counts) if count % self.segments]
+        if self.plan in names.PLANS and uneven and part.spreads_tokens:
+            raise ValueError(f"tokens: {uneven[0]} cannot be spread evenly over {self.segments} segments")
         self._check_serving(part)
         if self.plan != "equal" and (not part.takes_plans or self.training == "elastic"):
             came = "training 'elastic'" if part.takes_plans else came

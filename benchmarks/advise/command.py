@@ -24,6 +24,7 @@ from persrec.commandline import DONE, INCOMPLETE, NOTHING_FITS, Parser, guarded,
 from persrec.files import write_atomically
 
 _PROGRAM = "python -m benchmarks.advise"
+_MOST = 1e15  # of any bound; what is asked is multiplied, and must stay a number
 _AGREES = 0.05  # by how far stated and implied requests per refresh may differ
 
 
@@ -257,8 +258,8 @@ def _number(given: str, kind: type[float] | type[int]) -> float:
         value = kind(given)
     except ValueError:
         value = -1
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{given!r}; expected a {'whole ' * (kind is int)}number")
+    if value != 0 and not 1 / _MOST <= value <= _MOST:
+        raise argparse.ArgumentTypeError(f"{given!r}; expected a {'whole ' * (kind is int)}number of at most {_MOST:g}")
     return value
 
 

@@ -16,8 +16,8 @@ from typing import Any, Literal
 from benchmarks.analysis.amortise import ages_of, flops_price, quality_over_ages
 from benchmarks.analysis.configurations import DISAGREES, Configuration
 from benchmarks.analysis.estimates import Estimate, retention
-from benchmarks.analysis.references import best_on_validation
-from benchmarks.analysis.trained import not_converged, own_validation, unequal
+from benchmarks.analysis.references import best_on_validation, figure_on_validation
+from benchmarks.analysis.trained import not_converged, unequal
 from benchmarks.analysis.worth import worths
 
 Asked = Literal["latency", "cache", "retention", "quality"]
@@ -197,7 +197,7 @@ def advise(among: Sequence[Configuration], budget: Budget, *, chosen: Collection
 def full_history(among: Sequence[Configuration], metric: str) -> tuple[Configuration | None, str]:
     """The full-history model at the longest window that is the best on validation, and why there is no share of it to keep."""
     ranked = [one for one in servable(among) if one.trained and one.quality(metric).value is not None]
-    full = [one for one in ranked if one.cell.compression == "full"]
+    full = [one for one in ranked if one.cell.compression == "full" and not one.changed]
     if not full:
         return None, "full history was not measured" if ranked else "no quality was measured, cost alone"
     longest = max(one.window for one in full)
@@ -257,7 +257,7 @@ def _choice(
         kept=kept,
         is_fresh=is_fresh,
         flops=None if price is None else price.per_request(budget.requests_per_refresh),
-        validation=own_validation(one),
+        validation=figure_on_validation(one, among),
         unsettled=_unsettled(one, None if why else reference),
     )
 

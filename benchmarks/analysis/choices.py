@@ -14,8 +14,8 @@ from types import MappingProxyType
 
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import Estimate, retention
-from benchmarks.analysis.references import best_on_validation, find_references, timed_share, untouched
-from benchmarks.analysis.trained import not_converged, own_validation, unequal
+from benchmarks.analysis.references import best_on_validation, figure_on_validation, find_references, timed_share
+from benchmarks.analysis.trained import not_converged, unequal
 from benchmarks.analysis.worth import AboveModels, Worth, floors_above, worths
 from benchmarks.cell import Cell
 
@@ -74,8 +74,10 @@ class Held:
 
     @property
     def size(self) -> float | None:
-        """Bytes kept of a user over those of full attention served the same way."""
-        return _share(_BYTES, self.configuration, self.alike) if self.configuration.cell.serving != "recompute" else None
+        """Bytes kept of a user over those of full attention served the same way; where both recompute, both keep the items alone."""
+        if self.configuration.cell.serving == "recompute":
+            return None if self.alike is None else 1.0
+        return _share(_BYTES, self.configuration, self.alike)
 
     @property
     def shares(self) -> tuple[float | None, float | None, float | None]:
@@ -122,7 +124,7 @@ def answer(among: Sequence[Configuration]) -> RunAnswer:
         costs = cost_answer(measured)
         floors = any(one.is_floor for one in measured)
         return RunAnswer(standstill=Standstill.NOTHING_TRAINED if floors and not costs else Standstill.COSTS_ALONE, costs=costs)
-    above = next((floor for floor in floors_above(among, _METRIC) if floor.beats_all), None)
+    above = next((floor for floor in floors_above(among, _METRIC) if floor.surely_beats_all), None)
     if above is not None:
         return RunAnswer(standstill=Standstill.FLOOR_ABOVE, above=above)
     known = worths(among, _METRIC)
@@ -154,7 +156,7 @@ def _chosen(trained: Sequence[Configuration], among: Sequence[Configuration]) ->
     if not compressed:
         return RunAnswer(standstill=Standstill.NOTHING_COMPRESSED)
     compressed = [one for one in compressed if not not_converged(one)] or compressed
-    figures = {one.key: _figure(one, among) for one in trained}
+    figures = {one.key: figure_on_validation(one, among) for one in trained}
     by_validation = None not in [figures[one.key] for one in compressed]
     if not by_validation:
         figures = {one.key: one.quality(_METRIC).value for one in trained}
@@ -175,13 +177,6 @@ def _chosen(trained: Sequence[Configuration], among: Sequence[Configuration]) ->
 
 def _is_candidate(one: Configuration) -> bool:
     return one.cell.compression not in _WHOLE_HISTORY and not one.is_control and not one.disagreements() and not one.is_experiment
-
-
-def _figure(one: Configuration, among: Sequence[Configuration]) -> float | None:
-    """Quality on validation; of a cache that is stored more coarsely, that of the model's own cache, which validation was taken with."""
-    figure = own_validation(one)
-    own = untouched(one, among) if figure is None and one.changed else None
-    return figure if own is None else own_validation(own)
 
 
 def _held(one: Configuration, full: Configuration, served: Mapping[str, Configuration]) -> Held:

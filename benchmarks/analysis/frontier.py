@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from benchmarks.analysis.configurations import DISAGREES, Configuration
 from benchmarks.analysis.estimates import Estimate, Floats, difference, interval_of
-from benchmarks.analysis.trained import own_validation, unequal
+from benchmarks.analysis.references import figure_on_validation
+from benchmarks.analysis.trained import unequal
 from benchmarks.measures import MEASURES
 from persrec.names import CONFIDENCE
 
@@ -36,6 +37,13 @@ def _compress_and_serve(one: Configuration) -> Estimate:
     return Estimate(value=compress.value + serve.value, seeds=serve.seeds)
 
 
+def _kept_bytes(one: Configuration) -> Estimate:
+    """What is kept of a user's history between requests: recomputing keeps the items themselves, which no cache bytes count."""
+    if one.cell.serving == "recompute":
+        return Estimate(value=None, reason="what is recomputed keeps the items themselves, whose bytes are not counted")
+    return one.cost("cache_bytes")
+
+
 def _metric(name: str) -> Callable[[Configuration], Estimate]:
     return lambda one: one.cost(name)
 
@@ -46,7 +54,7 @@ COSTS: Mapping[str, Callable[[Configuration], Estimate]] = MappingProxyType(
         "compress_serve_flops": _compress_and_serve,
         "serve_latency_p50_ms": _metric("serve_latency_p50_ms"),
         "serve_peak_bytes": _metric("serve_peak_bytes"),
-        "cache_bytes": _metric("cache_bytes"),
+        "cache_bytes": _kept_bytes,
     }
 )
 
@@ -205,13 +213,13 @@ def frontier(among: Sequence[Configuration], *, cost: str, metric: str, referenc
         standings=_standings(entered, costs, points, replicates, metric, timed=_is_timed(cost)),
         excluded=tuple(excluded),
         reference=reference,
-        hypervolume=_area(entered, reference),
+        hypervolume=_area(entered, reference, among),
     )
 
 
 def hypervolume_of(among: Sequence[Configuration], *, cost: str, metric: str, reference: tuple[float, float]) -> Estimate:
     """The area under a frontier alone, as `frontier` has it."""
-    return _area(_entered(among, cost, metric)[0], reference)
+    return _area(_entered(among, cost, metric)[0], reference, among)
 
 
 def _entered(among: Sequence[Configuration], cost: str, metric: str) -> tuple[list[Entered], list[tuple[Configuration, str]]]:
@@ -231,9 +239,9 @@ def _entered(among: Sequence[Configuration], cost: str, metric: str) -> tuple[li
     return entered, excluded
 
 
-def _area(entered: Sequence[Entered], reference: tuple[float, float]) -> Estimate:
+def _area(entered: Sequence[Entered], reference: tuple[float, float], among: Sequence[Configuration]) -> Estimate:
     points = np.array([[quality.value] for *_, quality in entered], dtype=np.float64).reshape(len(entered), 1)
-    figures = [own_validation(one) for one, *_ in entered]
+    figures = [figure_on_validation(one, among) for one, *_ in entered]
     chosen_by = None if None in figures else np.array(figures, dtype=np.float64)
     scaled = decades(np.array([price.value for _, price, _ in entered], dtype=np.float64))
     area = float(hypervolume(scaled, points, reference=reference, chosen_by=chosen_by)[0]) if entered else None

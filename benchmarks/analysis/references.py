@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration, has_processes
-from benchmarks.analysis.estimates import Estimate, difference, recovered, retention
-from benchmarks.analysis.trained import unequal, validation
+from benchmarks.analysis.estimates import Estimate, difference, interval_of, recovered, retention
+from benchmarks.analysis.trained import own_validation, unequal, validation
 from benchmarks.cell import Cell
 
 _NOTHING_TO_KEEP = Estimate(value=None, reason="undefined: the long history is worth nothing that could be measured here")
@@ -73,9 +73,18 @@ class Contrast:
 def worth_nothing(gap: Estimate) -> bool:
     """Whether full history minus no token is below 0, or cannot be told from it.
 
-    An interval over the users of one seed is too narrow, so what cannot be told by it cannot be told at all.
+    An interval over the users of one seed is too narrow, so what cannot be told by it cannot be told at all. Student's interval of two
+    seeds is 12.7 standard errors wide and tells next to nothing, so two that agree are left without a verdict.
     """
-    return gap.value is not None and gap.low is not None and (gap.holds_zero or gap.value < 0)
+    if gap.value is None or gap.low is None:
+        return False
+    return gap.value < 0 or (gap.holds_zero and not two_seeds_agree(gap))
+
+
+def two_seeds_agree(gap: Estimate) -> bool:
+    """Whether both of two seeds, and the interval over users of their mean, lie above 0."""
+    low = None if gap.replicates is None else interval_of(gap.replicates)[0]
+    return len(gap.by_seed) == 2 and min(gap.by_seed) > 0 and low is not None and low > 0
 
 
 def best_on_validation(candidates: Sequence[Configuration]) -> Configuration | None:
@@ -165,6 +174,16 @@ def _not_trained(controls: Sequence[Configuration], full: Sequence[Configuration
 def untouched(one: Configuration, among: Sequence[Configuration]) -> Configuration | None:
     """The same model served from its own fresh cache as computed; ``None`` where the run has no such cell."""
     return next((other for other in served_alike(one, among) if not other.changed), None)
+
+
+def figure_on_validation(one: Configuration, among: Sequence[Configuration]) -> float | None:
+    """What chooses between configurations: the mean over seeds of NDCG@10 on the validation targets; None where a record holds none.
+
+    Of a cache that is stored more coarsely it is that of the model's own cache, which validation was taken with.
+    """
+    figure = own_validation(one)
+    own = untouched(one, among) if figure is None and one.changed else None
+    return figure if own is None else own_validation(own)
 
 
 def served_alike(one: Configuration, among: Sequence[Configuration]) -> Sequence[Configuration]:

@@ -43,6 +43,11 @@ class AboveModels:
         """Whether no model is left above it."""
         return len(self.below) == self.models
 
+    @property
+    def surely_beats_all(self) -> bool:
+        """Whether no model is left above it, and the interval of the best's difference leaves 0 out."""
+        return self.beats_all and self.gap.high is not None and self.gap.high < 0
+
 
 def worths(among: Sequence[Configuration], metric: str) -> list[Worth]:
     """For each backbone with both: full history against no token at the longest window."""

@@ -172,9 +172,10 @@ class Baseline:
     def margin(self, metric: str, number: float, *, fingerprint: str | None) -> float:
         """How far ``metric`` may be from ``number``, on the machine of this fingerprint: by the file, else by the measure.
 
-        A seeded quality is the same to the bit on the machine of the baseline; elsewhere processors round otherwise.
+        A seeded quality is the same to the bit on the machine of the baseline; elsewhere processors round otherwise. Of a baseline of
+        several machines nobody knows which number is whose.
         """
-        if MEASURES[metric].group == "quality" and fingerprint in self.source.fingerprints:
+        if MEASURES[metric].group == "quality" and self.source.fingerprints == (fingerprint,):
             return SAME_MACHINE * abs(number)
         margin = self.margins.get(metric) or _own_margin(metric)
         return margin_around(number, relative=margin.relative, absolute=margin.absolute)

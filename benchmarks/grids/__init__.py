@@ -136,7 +136,8 @@ class _File:
     @property
     def tells_data_apart(self) -> bool:
         """Whether anything in it is for some data alone."""
-        return bool(self.layers["data"]) or any({*DATA, REPEATS} & _only("", sweep)[1] for sweep in self.sweeps if isinstance(sweep, dict))
+        wanted = [_only(f"{self.path}: sweep {number}", sweep)[1] for number, sweep in enumerate(self.sweeps, 1) if isinstance(sweep, dict)]
+        return bool(self.layers["data"]) or any({*DATA, REPEATS} & only for only in wanted)
 
 
 def preset_names() -> list[str]:

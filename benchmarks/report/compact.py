@@ -16,8 +16,8 @@ from benchmarks.analysis.advice import full_history, latency_measure, servable
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import Estimate
 from benchmarks.analysis.frontier import COSTS, Frontiers, Standing
-from benchmarks.analysis.references import compare
-from benchmarks.analysis.trained import models_of, own_validation
+from benchmarks.analysis.references import compare, figure_on_validation
+from benchmarks.analysis.trained import models_of
 from benchmarks.labels import METRIC_NAMES
 from benchmarks.measures import MEASURES
 from benchmarks.records import Status
@@ -105,7 +105,7 @@ def _row(one: Configuration, number: int, group: Shown, places: Mapping[str, int
         "failed": None if set(one.statuses) == {Status.OK} else True,
         "converged": None if not ends else False if False in ends else None if None in ends else True,
         "seeds": [record.cell.seed for record in one.records],
-        "validation": _number(own_validation(one)),
+        "validation": _number(figure_on_validation(one, group.peers.configurations)),
         "rerun": next((record.provenance.rerun for record in one.records if record.provenance.rerun), None),
         "records": [record.cell_key for record in one.records],
     }  # fmt: skip

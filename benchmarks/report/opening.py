@@ -129,7 +129,9 @@ def _verdict(worth: Worth) -> str:
         return "So the long history pays, at 95%."
     if worth.gap.low is None:
         return f"Without an interval there is no verdict ({worth.gap.reason})."
-    return "Training is not equal, so there is no verdict." if worth.unequal else "One seed gives no verdict."
+    if worth.unequal:
+        return "Training is not equal, so there is no verdict."
+    return "One seed gives no verdict." if worth.gap.of_one_seed else "Two seeds agree, but give no verdict."
 
 
 def _unequal(worth: Worth) -> str:

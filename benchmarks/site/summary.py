@@ -128,4 +128,6 @@ def _verdict(worth: Worth) -> tuple[str, str]:
         return "worth nothing measurable", "warn"
     if worth.unequal:
         return f"training is not equal: {'; '.join(worth.unequal)}", "warn"
-    return ("pays, at 95%", "good") if worth.gap.sign > 0 else ("one seed, no verdict", "")
+    if worth.gap.sign > 0:
+        return "pays, at 95%", "good"
+    return ("one seed, no verdict" if worth.gap.of_one_seed else "two seeds, no verdict"), ""

@@ -164,6 +164,14 @@ def test_duplicates_collapse(tmp_path: Path) -> None:
         ),
         ('[[sweep]]\nbackbone = "hstu"\ncompression = "retrieval"\ntokens = 4\n', ["serving: 'cache'", "expected 'recompute'"]),
         ('[[sweep]]\nbackbone = "hstu"\ncompression = "experts"\ntokens = 3\nsegments = 2\n', ["tokens: 3", "spread evenly"]),
+        *(
+            (f'[[sweep]]\nbackbone = "hstu"\ncompression = "experts"\ntraining = "elastic"\nelastic_tokens = [{counts}]\n{more}', said)
+            for counts, more, said in (
+                ("-1, 0, 4", "", ["elastic_tokens: [-1, 0, 4]", "each 0 or more"]),
+                ("0, 4, 4", "", ["elastic_tokens: [0, 4, 4]", "counts that differ"]),
+                ("0, 3, 4", "segments = 2\n", ["tokens: 3", "spread evenly over 2 segments"]),
+            )
+        ),
         ("description = 'nothing'\n", ["own.toml", "no [[sweep]]"]),
         ("[default]\nepochs = 1\n" + SMALL, ["'default'", "did you mean 'defaults'"]),
         ("[backbone.hsut]\nepochs = 1\n" + SMALL, ["[backbone.hsut]", "did you mean 'hstu'"]),

@@ -1,5 +1,6 @@
 """Tables over all configurations: ranked, and the areas under their frontiers."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -7,8 +8,7 @@ from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import Estimate, Form, interval_of
 from benchmarks.analysis.frontier import Frontiers, hypervolume_of
-from benchmarks.analysis.references import compare
-from benchmarks.analysis.trained import own_validation
+from benchmarks.analysis.references import compare, figure_on_validation
 from benchmarks.labels import METRIC_NAMES
 from benchmarks.records import Status
 from benchmarks.report import tabular
@@ -41,7 +41,7 @@ def ranked(among: Sequence[Configuration]) -> list[Configuration]:
     """
     if all(one.quality(_METRIC).value is None for one in among):
         return sorted(among, key=_dearer_last)
-    return sorted(among, key=_chosen_last if _by_validation(among) else _worse_last)
+    return sorted(among, key=functools.partial(_chosen_last, among=among) if _by_validation(among) else _worse_last)
 
 
 def ranked_table(
@@ -93,7 +93,7 @@ def _with_interval(estimate: Estimate, shown: Form = "ratio") -> Entry:
 
 def _by_validation(among: Sequence[Configuration]) -> bool:
     trained = [one for one in among if one.trained and one.quality(_METRIC).value is not None]
-    return bool(trained) and all(own_validation(one) is not None for one in trained)
+    return bool(trained) and all(figure_on_validation(one, among) is not None for one in trained)
 
 
 def _worse_last(one: Configuration) -> float:
@@ -101,9 +101,9 @@ def _worse_last(one: Configuration) -> float:
     return float("inf") if quality is None else -quality
 
 
-def _chosen_last(one: Configuration) -> float:
+def _chosen_last(one: Configuration, *, among: Sequence[Configuration]) -> float:
     """By validation, a floor by its test quality; without a quality last."""
-    figure = own_validation(one)
+    figure = figure_on_validation(one, among)
     return _worse_last(one) if figure is None or one.quality(_METRIC).value is None else -figure
 
 

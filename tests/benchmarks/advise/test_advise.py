@@ -125,7 +125,13 @@ def test_bad_input_is_one_line(run, tmp_path, monkeypatch, capsys, arguments, ex
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("bound", [["--max-latency-ms", "0"], ["--max-latency-ms", "nan"], ["--top", "x"], ["--min-retention", "-1"]])
+@pytest.mark.parametrize(
+    "bound",
+    [
+        ["--max-latency-ms", "0"], ["--max-latency-ms", "nan"], ["--top", "x"], ["--min-retention", "-1"],
+        ["--requests-per-refresh", "9" * 400], ["--users", "9" * 400], ["--max-cache-kb", "1e306"], ["--max-latency-ms", "1e-300"],
+    ],
+)  # fmt: skip
 def test_a_bound_that_is_none_is_exit_code_two(run, bound):
     with pytest.raises(SystemExit) as error:
         main([str(run), *bound])

@@ -159,3 +159,10 @@ def test_quality_is_that_of_the_ages_of_a_refresh_where_they_were_measured():
     chosen = next(choice for choice in (*advice.fits, *advice.misses) if choice.configuration.cell.tokens == 4)
     assert chosen.quality.value == pytest.approx((0.19 + 0.11) / 2)
     assert not chosen.is_fresh
+
+
+def test_a_coarser_cache_of_full_history_is_not_what_shares_are_of():
+    coarse = valued(dataclasses.replace(FULL, cache_dtype="bfloat16"), 0.150)
+    coarse["model"]["validation"] = RUN[0]["model"]["validation"]
+    reference, _ = full_history(configured([*RUN, coarse]), "ndcg@10")
+    assert reference.cell.cache_dtype == "float32"

@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import numpy as np
@@ -249,3 +250,27 @@ def test_equal_shapes_have_one_time_in_every_draw():
     records = [*timed(0.5, 2.0, half=1.0, tokens=4), *timed(0.3, 2.0, half=1.0, tokens=8)]
     found = frontier(configured(records), cost="serve_latency_p50_ms", metric="ndcg@10")
     assert {standing.configuration.cell.tokens: standing.probability for standing in found.standings} == {4: 1.0, 8: 0.0}
+
+
+def test_what_recomputes_is_on_no_frontier_of_kept_bytes():
+    cells = [Cell(backbone="hstu", compression="full", serving=serving) for serving in ("recompute", "cache")]
+    found = frontier(configured([fabricate(cell) for cell in cells]), cost="cache_bytes", metric="ndcg@10")
+    assert [standing.configuration.cell.serving for standing in found.standings] == ["cache"]
+    [(left_out, reason)] = found.excluded
+    assert left_out.cell.serving == "recompute"
+    assert "keeps the items themselves" in reason
+
+
+def test_a_coarse_cache_of_an_elastic_model_is_chosen_by_its_models_validation():
+    """Its record has no figure of its own; so the area is that of what validation chooses all the same."""
+    own = Cell(backbone="hstu", compression="experts", tokens=4, training="elastic", elastic_tokens=(0, 4))
+    records = [fabricate(own), fabricate(dataclasses.replace(own, cache_dtype="int8"))]
+    records[0]["model"]["validation"], records[1]["model"]["validation"] = 0.3, None
+    records[1]["metrics"]["cache_bytes"]["value"] = 1
+    records[1]["metrics"]["ndcg@10"]["value"] = records[0]["metrics"]["ndcg@10"]["value"] * 0.5
+    worse = fabricate(Cell(backbone="hstu", compression="full", serving="cache"))
+    worse["model"]["validation"] = 0.01
+    worse["metrics"]["ndcg@10"]["value"], worse["metrics"]["cache_bytes"]["value"] = 0.9, 2  # lucky on test
+    area = frontier(configured([*records, worse]), cost="cache_bytes", metric="ndcg@10").hypervolume
+    without = frontier(configured(records), cost="cache_bytes", metric="ndcg@10", reference=None).hypervolume
+    assert area.value == pytest.approx(without.value)

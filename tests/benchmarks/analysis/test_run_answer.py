@@ -138,10 +138,27 @@ def test_levels_are_of_the_lower_of_full_attention_and_the_best():
     ],
 )
 def test_where_there_is_no_choice_the_reason_is_told(records, expected):
-    if expected is Standstill.WORTH_NOTHING:  # as good as no token, with draws that differ
-        records[0]["replicates"]["means"]["ndcg@10"] = [0.2 + 0.004 * (-1) ** draw for draw in range(501)]
+    if expected in (Standstill.WORTH_NOTHING, Standstill.FLOOR_ABOVE):  # draws that differ from the others'
+        level = records[0]["metrics"]["ndcg@10"]["value"]
+        records[0]["replicates"]["means"]["ndcg@10"] = [level + 0.004 * (-1) ** draw for draw in range(501)]
     found = answer(configured(records))
     assert (found.standstill, found.choices) == (expected, ())
+
+
+def test_a_floor_that_may_lie_below_the_best_model_ends_no_answer():
+    records = grid(levelled(tokens(4), 0.39), levelled(FLOOR, 0.41), full=0.4)
+    for record in records[:2]:
+        record["replicates"]["means"]["ndcg@10"] = [0.4 + 0.03 * (draw / 250 - 1) for draw in range(501)]
+    assert answer(configured(records)).standstill is None
+
+
+def test_what_recomputes_has_no_part_in_how_the_others_are_weighed():
+    """It keeps as much as full attention that recomputes too: the items alone."""
+    few, many = levelled(tokens(4), 0.39, stored=4_000), levelled(tokens(16), 0.395, stored=64_000)
+    many["metrics"]["serve_flops"]["value"] = 0.99 * few["metrics"]["serve_flops"]["value"]
+    searching = levelled(Cell(**BASE, compression="retrieval", tokens=4, serving="recompute"), 0.1)
+    for records in ([few, many], [few, many, searching]):
+        assert chosen(answer(configured(grid(*records))))["balanced"] == 4
 
 
 def test_costs_alone_are_answered_at_the_longest_window_with_the_most_tokens():

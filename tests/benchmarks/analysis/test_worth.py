@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 from fabricated_records import configured, fabricate
 
@@ -24,6 +26,24 @@ def test_what_the_long_history_is_worth(full, nothing):
     (worth,) = worths(configured([valued(FULL, full, spread=0.02), valued(CONTROL, 0.1)]), "ndcg@10")
     assert (worth.backbone, worth.nothing) == ("hstu", nothing)
     assert worth.gap.value == pytest.approx(full - 0.1)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "nothing", "decided"),
+    [
+        ((0.14, 0.18), False, False),  # both above 0: Student's interval of two holds 0, and nothing is decided
+        ((0.14, 0.09), True, False),
+        ((0.14, 0.15, 0.16), False, True),
+        ((0.101, 0.14, 0.19), True, False),
+    ],
+)
+def test_two_seeds_that_agree_leave_it_open(seeds, nothing, decided):
+    records = []
+    for seed, quality in enumerate(seeds, start=1):
+        of_seed = ((FULL, quality, 0.02), (CONTROL, 0.1, 0.01))
+        records += [valued(dataclasses.replace(cell, seed=seed), value, spread=spread) for cell, value, spread in of_seed]
+    (worth,) = worths(configured(records), "ndcg@10")
+    assert (worth.nothing, worth.gap.sign > 0, worth.gap.of_one_seed) == (nothing, decided, False)
 
 
 def test_it_is_asked_at_the_longest_window():

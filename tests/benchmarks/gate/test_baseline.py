@@ -1,5 +1,6 @@
 """The baseline's file: what is read is written again alike, and what is broken is refused in one line."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -205,3 +206,11 @@ def test_a_baseline_with_other_bytes_in_it_is_refused_or_compared(
     baseline = read_or_refused(load_baseline, file)
     if baseline is not None:
         every_output(baseline, records())
+
+
+def test_a_baseline_of_several_machines_holds_nobody_to_the_bit() -> None:
+    entry = load_baseline(COMMITTED)
+    [here] = entry.source.fingerprints
+    assert entry.margin("ndcg@10", 0.3, fingerprint=here) == pytest.approx(3e-10)
+    merged = dataclasses.replace(entry, source=dataclasses.replace(entry.source, fingerprints=(here, "another")))
+    assert merged.margin("ndcg@10", 0.3, fingerprint=here) == entry.margin("ndcg@10", 0.3, fingerprint="another") > 1e-3

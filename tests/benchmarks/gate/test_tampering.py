@@ -395,3 +395,11 @@ def test_the_committed_baseline_gates_tokens_that_matter() -> None:
     cells = {key: entry.cell for key, entry in baseline.entries.items()}
     then = baseline.qualities("ndcg@10")
     assert {one.of for one in differences(cells, then, then)} == {"no token", "another user's cache", "random tokens"}
+
+
+def test_a_model_that_cannot_serve_a_control_is_held_against_the_others() -> None:
+    shared = {"backbone": "hstu", "compression": "experts", "serving": "cache"}
+    for own in ({"training": "elastic", "elastic_tokens": (2, 4), "tokens": 4}, {"plan": "100:2+224:2", "segments": 2, "tokens": 4}):
+        cells = {"persrec": Cell(**shared, **own), "random": Cell(**shared, **own, ablation="random_tokens")}
+        found = differences(cells, {"persrec": 0.4, "random": 0.1}, {"persrec": 0.4, "random": 0.1})
+        assert [one.of for one in found] == ["random tokens"]
