@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.analysis.configurations import Configuration, configurations
 from benchmarks.analysis.estimates import Estimate, difference
 from benchmarks.analysis.references import compare
@@ -119,3 +121,31 @@ def test_every_row_on_outputs_that_count_is_what_the_records_say() -> None:
     page = (PROJECT / "docs" / "real_data.md").read_text()
     for name in COUNTED:
         assert counted_row(name) in page.splitlines()
+
+
+def mean_steps(one: Configuration) -> str:
+    steps = [model.steps or 0 for model in models_of(one)]
+    return f"{round(sum(steps) / len(steps)):,}"
+
+
+def test_the_steps_behind_the_rows_on_outputs_that_count_are_said() -> None:
+    page = (PROJECT / "docs" / "real_data.md").read_text().replace("\n", " ")
+    form = {"email-eu": "email-eu, {} of full attention, {} of the tokens, {} of no token", "online-retail": "Online Retail, {}, {} and {}"}
+    for name in COUNTED:
+        every = configurations(load_records(PROJECT / "results" / f"quick-{name}-cpu"))
+        tokens = next(one for one in every if is_served(one, 16, 64))
+        references = compare(tokens, every, METRIC).references
+        assert references.full_quality is not None
+        assert references.no_token is not None
+        assert form[name].format(*map(mean_steps, (references.full_quality, tokens, references.no_token))) in page
+
+
+def test_whether_tokens_add_to_counts_is_what_the_records_say() -> None:
+    every = configurations(load_records(PROJECT / "results" / "quick-email-eu-cpu"))
+    over = {
+        count: compare(one, every, METRIC).over_counts_only
+        for one in every
+        if (count := one.cell.tokens) and is_served(one, count, 64) and one.cell.counts == "all"
+    }
+    assert {count: gap.holds_zero for count, gap in over.items()} == {1: True, 2: False, 4: False, 8: True, 16: True}
+    assert max(gap.low or 0.0 for gap in over.values()) == pytest.approx(0.001, abs=5e-4)
