@@ -254,8 +254,18 @@ def _cost(one: Configuration, metric: str) -> Estimate:
         return Estimate(value=None, reason="not timed in this environment" if elsewhere and one.measured else one.reason(metric))
     entries = list(measurements.values())
     values = [_value(entry) for entry in entries]
-    low, high = (min(values), max(values)) if len(values) > 1 else _bounds(entries[0], metric)
+    low, high = _bounds(entries[0], metric) if len(entries) == 1 else _span(entries, metric)
     return Estimate(value=float(np.median(values)), low=low, high=high, n=entries[0].n, seeds=tuple(seeds))
+
+
+def _span(entries: Sequence[Metric], metric: str) -> tuple[float, float]:
+    """From the lowest to the highest that several measurements give, by the interval of each that has one."""
+    spans = [
+        (_value(entry) if low is None else low, _value(entry) if high is None else high)
+        for entry in entries
+        for low, high in [_bounds(entry, metric)]
+    ]
+    return min(low for low, _ in spans), max(high for _, high in spans)
 
 
 def _replicates(one: Configuration, records: Sequence[Record], metric: str) -> tuple[Floats | None, str, str]:

@@ -58,7 +58,7 @@ def test_null_metrics_say_their_reason():
 def test_a_cost_over_seeds_is_the_median_and_its_range():
     records = [fabricate(cell(seed=seed)) for seed in (1, 2, 3)]
     for record, value in zip(records, (5.0, 1.0, 3.0), strict=True):
-        record["metrics"]["serve_latency_p50_ms"]["value"] = value
+        record["metrics"]["serve_latency_p50_ms"] |= {"value": value, "low": None, "high": None}
     (one,) = configured(records)
     found = one.cost("serve_latency_p50_ms")
     assert (found.value, found.low, found.high) == (3.0, 1.0, 5.0)
@@ -110,6 +110,14 @@ def test_a_ledger_row_agrees_within_one_percent(row, agrees):
 def test_a_disagreeing_ledger_is_seen():
     (one,) = configured([fabricate(cell(), agrees=False, code=CODE)])
     assert {row.phase for row in one.disagreements()} == {"serve"}
+
+
+def test_several_measurements_span_their_intervals():
+    records = [fabricate(cell(seed=seed)) for seed in (1, 2)]
+    for record, (value, low, high) in zip(records, ((5.0, 4.0, 7.0), (5.2, 4.9, 5.5)), strict=True):
+        record["metrics"]["serve_latency_p50_ms"] |= {"value": value, "low": low, "high": high}
+    found = configured(records)[0].cost("serve_latency_p50_ms")
+    assert (found.value, found.low, found.high) == (5.1, 4.0, 7.0)  # and not from 5.0 to 5.2
 
 
 def test_seeds_that_share_a_cost_measured_it_once():
