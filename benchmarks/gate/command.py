@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.analysis.origins import older_code, sources
 from benchmarks.environment import utc_now
 from benchmarks.findings import Line, Outputs, Sheet, add_options, exit_code, show
 from benchmarks.gate.baseline import Baseline, load_baseline, quality_machine
@@ -92,23 +93,11 @@ def _notes(baseline: Baseline | None, records: Sequence[Record]) -> list[str]:
         notes.append(
             "the baseline is from another machine or other package versions: counts must agree all the same, quality within its margin"
         )
-    if _is_of_several_codes(records):
+    if older_code(sources(records)):
         notes.append("these results were measured by more than one version of the code")
     if any(record.cell.device != "cpu" for record in records):
         notes.append("quality on a GPU is not deterministic and is not compared; counts are")
     return notes
-
-
-def _is_of_several_codes(records: Sequence[Record]) -> bool:
-    """Whether two records name different code for the same kind of number of the same parts."""
-    digests: dict[tuple[str, ...], str] = {}
-    for record in records:
-        parts = (record.cell.backbone, record.cell.compression, record.cell.dataset, record.cell.device)
-        for origin in (record.quality, record.cost):
-            for kind, digest in origin.code.items() if origin is not None else ():
-                if digests.setdefault((kind, *parts), digest) != digest:
-                    return True
-    return False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
