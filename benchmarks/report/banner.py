@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks import text
+from benchmarks.analysis.amortise import break_even, flops_price
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import with_interval
 from benchmarks.analysis.frontier import COSTS
@@ -147,12 +148,28 @@ def _kept_at_what_cost(contrast: Contrast, counted: str) -> str:
         trained = _after(one, contrast.references.full_quality)
         kept = f"{counted} {'keeps' if single else 'keep'} {share} of full history's quality on the same backbone{trained}."
     alike = _alike(one, references.full_alike)
-    costs = [f"{listed(alike)} of full attention served the same way, {_SERVED_ALIKE[one.cell.serving]}"] if alike else []
+    same = f"{listed(alike)} of full attention served the same way, {_SERVED_ALIKE[one.cell.serving]}"
+    costs = [f"{same}{_with_refreshes(one, references.full_alike)}"] if alike else []
     if one.cell.serving != "recompute" and (anew := _share("serve_flops", one, references.full)):
         refreshed = _share("compress_serve_flops", one, references.full)
         with_refresh = f" (counting one refresh per request, {refreshed})" if refreshed else ""
         costs.append(f"{anew} of the compute of recomputing the window at each request{with_refresh}")
     return f"{kept} A request costs {'; '.join(costs)}." if costs else kept
+
+
+def _with_refreshes(one: Configuration, other: Configuration | None) -> str:
+    """What the share of compute is with a refresh for each request, and for how many requests a refresh is no dearer."""
+    share, ours, theirs = _share("compress_serve_flops", one, other), flops_price(one), None if other is None else flops_price(other)
+    if one.cell.serving == "recompute" or not share or ours is None or theirs is None:
+        return ""
+    even = break_even(ours, theirs)
+    if even.first is None:
+        from_when = "dearer however many requests share a refresh"
+    elif even.last is None:
+        from_when = f"no dearer from {even.first:,} requests per refresh on"
+    else:
+        from_when = f"no dearer up to {even.last:,} requests per refresh"
+    return f" ({share} counting one refresh per request of both; {from_when})"
 
 
 def _alike(one: Configuration, other: Configuration | None) -> list[str]:

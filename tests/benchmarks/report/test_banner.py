@@ -64,12 +64,29 @@ def test_the_finding_names_what_full_history_costs():
     time = f"25.0% ({25 / down:.1f}% to {25 * up:.1f}%)"
     assert re.search(r"4 tokens keep [0-9.]+% \([^)]+\) of full history's quality on the same backbone\. A request costs ", found)
     assert (
-        f"A request costs {alike} of the compute and {time} of the time of full attention served the same way, from its own cache; "
+        f"A request costs {alike} of the compute and {time} of the time of full attention served the same way, from its own cache ("
         in found
     )
     assert f"; {anew} of the compute of recomputing the window at each request (counting one refresh per request, " in found
     # 2 layers x (48 + 48) x 4 bytes a kept position
     assert "It keeps 3.00 KiB of a user; full history's KV cache keeps 168 KiB." in found
+
+
+@pytest.mark.parametrize(
+    ("refresh", "request_", "said"),
+    [
+        (120, 5, "(114% counting one refresh per request of both; no dearer from 4 requests per refresh on)"),
+        (120, 10, "(118% counting one refresh per request of both; dearer however many requests share a refresh)"),
+        (90, 12, "(92.7% counting one refresh per request of both; no dearer up to 5 requests per refresh)"),
+    ],
+)
+def test_the_finding_counts_refreshes_of_both_sides(refresh, request_, said):
+    ours, full = fabricate(cell()), fabricate(cell("full", serving="cache"))
+    for record, costs in ((ours, (refresh, request_)), (full, (100, 10))):
+        for phase, value in zip(("compress", "serve"), costs, strict=True):
+            record["metrics"][f"{phase}_flops"]["value"] = value
+    [found] = findings(configured([ours, full]))
+    assert f"from its own cache {said}." in found
 
 
 @pytest.mark.parametrize("single", [(0,), (1,), (0, 1)])
@@ -109,7 +126,7 @@ def test_what_is_served_by_appending_is_held_against_full_attention_that_appends
     records[2]["metrics"]["serve_flops"]["value"] = 4 * records[0]["metrics"]["serve_flops"]["value"]
     (found,) = findings(configured(records))
     assert "A request costs 25.0% of the compute and " in found
-    assert "served the same way, from its own cache, the new item alone." in found
+    assert "served the same way, from its own cache, the new item alone (" in found
     assert "recomputing" not in found
 
 
