@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from benchmarks.cell import Cell
 from benchmarks.environment import utc_now
+from benchmarks.gate.differences import METRIC
 from benchmarks.keys import cell_key
 from benchmarks.measures import MEASURES, is_gated, margin_around
 from benchmarks.records import Record, RecordError, Status, check_settings, check_version, read_json, typed
@@ -81,8 +82,9 @@ class BaselineEntry:
 
     @classmethod
     def of(cls, record: Record) -> "BaselineEntry":
-        """What of a record becomes the baseline."""
-        values = {name: record.metrics[name].value for name in sorted(record.metrics) if is_gated(name, device=record.cell.device)}
+        """What of a record becomes the baseline: what is gated, and the quality whose differences are, also where it is not itself."""
+        kept = [name for name in sorted(record.metrics) if name == METRIC or is_gated(name, device=record.cell.device)]
+        values = {name: record.metrics[name].value for name in kept}
         return cls(
             cell=record.cell,
             status=record.status,

@@ -101,7 +101,7 @@ def _of_faults(record: Record) -> list[Finding]:
 
 def _of_differences(baseline: Baseline, current: Mapping[str, Record]) -> list[Finding]:
     """Tokens that no longer carry the user."""
-    cells = {key: entry.cell for key, entry in baseline.entries.items() if is_gated(METRIC, device=entry.cell.device)}
+    cells = {key: entry.cell for key, entry in baseline.entries.items()}
     numbers = {key: record.value(METRIC) for key, record in current.items()}
     now = {key: number for key, number in numbers.items() if number is not None}
     return [
@@ -125,7 +125,7 @@ def _of_cell(baseline: Baseline, entry: BaselineEntry, record: Record) -> list[F
     if now not in FINDINGS or (then is Status.OK and now is not Status.OK):
         return [_finding(Verdict.INVALID, f"{then.value} in the baseline, now {_failure(record)}")]
     findings = [*_of_identity(entry, record), *_of_faults(record), *_of_gone(entry, record)]
-    wanted = set(entry.metrics)
+    wanted = {name for name in entry.metrics if name not in MEASURES or is_gated(name, device=entry.cell.device)}
     if then is Status.OK:
         wanted |= {metric for metric in record.metrics if is_gated(metric, device=record.cell.device)}
     else:
