@@ -8,6 +8,7 @@ from benchmarks.analysis.configurations import configurations
 from benchmarks.analysis.elastic import ElasticPair, elastic_pairs
 from benchmarks.analysis.estimates import Estimate, recovered
 from benchmarks.analysis.trained import models_of
+from benchmarks.cell import Cell
 from benchmarks.records import RunRecords, load_records
 from benchmarks.records.types import TrainedModel
 
@@ -19,12 +20,17 @@ COMPRESSIONS = {"full history": "full", "PerSRec": "experts", "recent only": "re
 
 
 def models(records: RunRecords) -> dict[tuple[str, str], TrainedModel]:
-    """The models of seed 1 by backbone and compression; of elastic ones those of the grids' three histories."""
+    """The models of seed 1 by backbone and compression; of elastic ones those of the grids' three histories, HSTU's tokens taught."""
     return {
-        (record.cell.backbone, record.cell.compression): record.model
+        (cell.backbone, cell.compression): record.model
         for record in records
-        if record.model is not None and record.cell.seed == 1 and len(record.cell.elastic_history or ()) in (0, 3)
+        if record.model is not None and (cell := record.cell).seed == 1 and len(cell.elastic_history or ()) in (0, 3) and is_fulls(cell)
     }
+
+
+def is_fulls(cell: Cell) -> bool:
+    """Whether a cell is taught as those of `full` are: HSTU's tokens alone."""
+    return (cell.distillation > 0) == ((cell.backbone, cell.compression) == ("hstu", "experts"))
 
 
 def by_tokens(records: RunRecords, compression: str = "experts") -> dict[int, float]:
@@ -33,7 +39,7 @@ def by_tokens(records: RunRecords, compression: str = "experts") -> dict[int, fl
     for record in records:
         cell, value = record.cell, record.value("ndcg@10")
         plain = (cell.ablation, cell.staleness, cell.cache_dtype, cell.seed, cell.history) == ("none", 0, "float32", 1, 64)
-        if plain and (cell.backbone, cell.compression) == ("hstu", compression) and value is not None:
+        if plain and is_fulls(cell) and (cell.backbone, cell.compression) == ("hstu", compression) and value is not None:
             found[cell.tokens] = value
     return found
 
