@@ -69,7 +69,7 @@ def rows(count: int, *, repeats: bool = False) -> Callable[[str, str | None], Da
 @pytest.mark.parametrize(
     ("count", "lengths", "seeds", "models"),
     [
-        (500_000, (16, 32, 64), {"hstu": 3, "sasrec": 3, "llama": 1, "hllm": 1}, 2 * 3 * 4 + 2 * 2 + 4),
+        (500_000, (16, 32, 64), dict.fromkeys(names.backbones(), 3), 2 * 3 * 4 + 2 * 3 * 2 + 4),
         (500_001, (46, 92, 184), {"hstu": 1, "sasrec": 1}, 4 + 2),
     ],
 )
@@ -140,6 +140,10 @@ def test_the_grid_twice_has_models_of_full_with_more_patience() -> None:
     patience = {cell.patience for cell in load_grid("full", device="cpu").cells}
     assert len(patience) == 1
     assert all(cell.patience > 2 * max(patience) for cell in cells)
-    as_full = {model_key(dataclasses.replace(cell, patience=max(patience)), dataset_digest="d") for cell in cells}
+    plain = [cell for cell in cells if cell.compression == "experts" and not cell.distillation]
+    assert {dataclasses.replace(cell, distillation=1.0, patience=1) for cell in plain} == {
+        dataclasses.replace(cell, patience=1) for cell in cells if cell.distillation
+    }
+    as_full = {model_key(dataclasses.replace(cell, patience=max(patience)), dataset_digest="d") for cell in cells if cell not in plain}
     assert as_full < {model_key(cell, dataset_digest="d") for cell in load_grid("full", device="cpu").cells if not cell.is_floor}
     assert {cell.backbone for cell in cells} == set(names.backbones())
