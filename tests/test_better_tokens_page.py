@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.analysis.configurations import Configuration, configurations
 from benchmarks.analysis.estimates import Estimate, difference, recovered, with_interval
-from benchmarks.analysis.trained import models_of
+from benchmarks.analysis.trained import models_of, own_validation
 from benchmarks.records import load_records
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -22,12 +22,17 @@ def run(name: str) -> list[Configuration]:
     return configurations(load_records(PROJECT / "results" / name))
 
 
-def elastic(every: list[Configuration], tokens: int, distillation: float) -> Configuration:
+def elastic(
+    every: list[Configuration], tokens: int, distillation: float, backbone: str = "hstu", patience: int | None = None
+) -> Configuration:
     """The point of an elastic model, which counts all that is kept where it counts."""
-    wanted = ("experts", "elastic", tokens, distillation, HISTORY, "none")
-    [one] = [
-        one for one in every if (c := one.cell) and (c.compression, c.training, c.tokens, c.distillation, c.history, c.ablation) == wanted
+    wanted = (backbone, "experts", "elastic", tokens, distillation, HISTORY, "none")
+    found = [
+        one
+        for one in every
+        if (c := one.cell) and (c.backbone, c.compression, c.training, c.tokens, c.distillation, c.history, c.ablation) == wanted
     ]
+    [one] = [one for one in found if patience in (None, one.cell.patience)]
     return one
 
 
@@ -36,9 +41,9 @@ def row(name: str, every: list[Configuration], tokens: int) -> str:
     return f"| {name} | {tokens} | {plain.value:.4f} | {taught.value:.4f} | {with_interval(difference(taught, plain), 'signed')} |"
 
 
-def steps_of(every: list[Configuration], distillation: float) -> str:
-    models = models_of(elastic(every, 4, distillation))
-    assert len(models) == 3
+def steps_of(every: list[Configuration], distillation: float, backbone: str = "hstu") -> str:
+    models = models_of(elastic(every, 4, distillation, backbone))
+    assert len(models) == (3 if backbone in ("hstu", "sasrec") else 1)
     assert all(model.converged for model in models)
     return ", ".join(f"{model.steps:,}" for model in models)
 
@@ -50,6 +55,39 @@ def test_what_full_attention_teaches_the_tokens_is_what_the_records_say(name: st
     assert said == [row(name, every, tokens) for tokens in COUNTS]
     steps = f"{name}, {steps_of(every, 0.0)} plain and {steps_of(every, 1.0)} taught"
     assert steps in PAGE.replace("\n", " ")
+
+
+OTHERS = {"SASRec": ("sasrec", 3), "Llama": ("llama", 1), "HLLM": ("hllm", 1)}
+
+
+def test_what_a_teacher_does_with_other_backbones_is_what_the_records_say() -> None:
+    every, rows, steps = run("tokens-synthetic-cpu"), [], []
+    for name, (backbone, seeds) in OTHERS.items():
+        for tokens in (0, 4, 16):
+            plain, taught = (elastic(every, tokens, weight, backbone) for weight in (0.0, 1.0))
+            assert len(models_of(plain)) == len(models_of(taught)) == seeds
+            gap = with_interval(difference(taught.quality(METRIC), plain.quality(METRIC)), "signed")
+            figures = [own_validation(plain), own_validation(taught), plain.quality(METRIC).value, taught.quality(METRIC).value]
+            shown = " | ".join(f"{figure:.4f}" for figure in figures if figure is not None)
+            rows.append(f"| {name} | {seeds} | {tokens} | {shown} | {gap} |")
+        steps.append(f"{name}, {steps_of(every, 0.0, backbone)} plain and {steps_of(every, 1.0, backbone)} taught")
+    assert [line for line in PAGE.splitlines() if re.match(r"\| (SASRec|Llama|HLLM) \|", line)] == rows
+    assert "; ".join(steps) in PAGE.replace("\n", " ")
+
+
+def test_what_more_steps_alone_give_is_what_the_records_say() -> None:
+    """One seed: plain and taught, and both for longer."""
+    short, long = run("tokens-synthetic-cpu"), run("twice-synthetic-cpu")
+    rows = []
+    for name, every, weight, patience in (
+        ("plain", short, 0.0, None), ("plain, longer", long, 0.0, 15), ("taught", short, 1.0, None), ("taught, longer", long, 1.0, 16),
+    ):  # fmt: skip
+        points = [elastic(every, tokens, weight, patience=patience) for tokens in (0, 1, 4, 16)]
+        found = [next(record for record in one.measured if record.cell.seed == 1) for one in points]
+        assert all(record.model is not None and record.model.converged for record in found)
+        [steps] = {record.model.steps for record in found if record.model is not None}
+        rows.append(f"| {name} | {steps:,} | {' | '.join(f'{record.value(METRIC):.4f}' for record in found)} |")
+    assert [line for line in PAGE.splitlines() if re.match(r"\| (plain|taught)", line)] == rows
 
 
 def test_what_the_second_loss_alone_gives_is_what_the_records_say() -> None:

@@ -80,6 +80,11 @@ class Held:
         return _share(_BYTES, self.configuration, self.alike)
 
     @property
+    def is_dearer(self) -> bool:
+        """Whether it takes more compute or more bytes than full attention served the same way."""
+        return any(share is not None and share > 1 for share in (self.compute, self.size))
+
+    @property
     def shares(self) -> tuple[float | None, float | None, float | None]:
         """Compute, time and bytes, each over full attention's."""
         return self.compute, self.time.value, self.size
@@ -194,7 +199,10 @@ def _beside(one: Configuration, alike: Configuration | None, anew: Configuration
 
 
 def _for_role(role: Role, held: Sequence[Held], level: Mapping[str, float], full: Configuration) -> Held:
-    """Balanced has the least product of its shares of cost, smallest the fewest bytes, best the highest quality on validation."""
+    """Balanced has the least product of its shares of cost, smallest the fewest bytes, best the highest quality on validation.
+
+    What takes more compute or bytes than full attention served the same way is balanced only where nothing else is.
+    """
     burdens = dict(zip((beside.configuration.key for beside in held), _burdens(held), strict=True))
 
     def lightest(beside: Held) -> tuple[float, ...]:
@@ -210,6 +218,8 @@ def _for_role(role: Role, held: Sequence[Held], level: Mapping[str, float], full
     best = max(level[beside.configuration.key] for beside in held)
     least = KEEPS.get(role, 0.0) * min(best, level[full.key])
     fit = [beside for beside in held if level[beside.configuration.key] >= least]
+    if role is Role.BALANCED:
+        fit = [beside for beside in fit if not beside.is_dearer] or fit
     return min(fit, key=lambda beside: (order(beside), beside.configuration.key))
 
 

@@ -152,6 +152,17 @@ def test_a_floor_that_may_lie_below_the_best_model_ends_no_answer():
     assert answer(configured(records)).standstill is None
 
 
+def test_what_takes_more_than_full_attention_is_not_balanced():
+    """However few bytes it keeps; it may be the smallest."""
+    tiny, few = levelled(tokens(2), 0.39, stored=16), levelled(tokens(8), 0.392, stored=4_000)
+    full = fabricate(FULL)["metrics"]["serve_flops"]["value"]
+    for record, share in ((tiny, 1.16), (few, 0.8)):
+        record["metrics"]["serve_flops"]["value"] = share * full
+    found = chosen(answer(configured(grid(tiny, few))))
+    assert (found["balanced"], found["smallest"]) == (8, 2)
+    assert chosen(answer(configured(grid(tiny))))["balanced"] == 2
+
+
 def test_what_recomputes_has_no_part_in_how_the_others_are_weighed():
     """It keeps as much as full attention that recomputes too: the items alone."""
     few, many = levelled(tokens(4), 0.39, stored=4_000), levelled(tokens(16), 0.395, stored=64_000)
