@@ -73,6 +73,16 @@ def test_what_a_teacher_does_with_other_backbones_is_what_the_records_say() -> N
         steps.append(f"{name}, {steps_of(every, 0.0, backbone)} plain and {steps_of(every, 1.0, backbone)} taught")
     assert [line for line in PAGE.splitlines() if re.match(r"\| (SASRec|Llama|HLLM) \|", line)] == rows
     assert "; ".join(steps) in PAGE.replace("\n", " ")
+    spread = {}
+    for name in ("llama", "hllm"):
+        by_seed = elastic(run("full-synthetic-cpu"), 16, 0.0, name).quality(METRIC).by_seed
+        assert len(by_seed) == 3
+        spread[name] = f"{min(by_seed):.4f} to {max(by_seed):.4f}"
+    said = (
+        "three plain ones of `full`, which reach {llama} with 16 tokens: its",
+        "plain models of `full` end as far apart, at {hllm}. Whether",
+    )
+    assert all(part.format(**spread) in PAGE.replace("\n", " ") for part in said)
 
 
 def test_what_more_steps_alone_give_is_what_the_records_say() -> None:

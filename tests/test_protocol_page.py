@@ -67,6 +67,10 @@ def test_what_longer_training_gains_is_what_the_records_say() -> None:
     most, least = (by_tokens(twice, compression)[0] for compression in ("full", "recent"))
     shares = [f"{(now[tokens] - least) / (most - least):.1%}" for tokens in (4, 16)]
     assert "4 tokens recover {} of what the full history is worth, 16 tokens {}".format(*shares) in page.replace("\n", " ")
+    plain = {"compression": "experts", "backbone": "hllm", "tokens": 16, "history": 64}
+    ends = [record.value("ndcg@10") or 0.0 for record in full if all(getattr(record.cell, name) == value for name, value in plain.items())]
+    assert len(ends) == 3
+    assert f"its three seeds end at {min(ends):.4f} to {max(ends):.4f} with 16 tokens" in page.replace("\n", " ")
 
 
 def point(pair: ElasticPair) -> tuple[str, ...]:
