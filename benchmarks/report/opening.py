@@ -75,13 +75,22 @@ def _teachers(among: Sequence[Configuration]) -> list[Caution]:
     learnt = [one for one in tokens if taught(one)]
     if not learnt:
         return []
-    share = "" if len(learnt) == len(tokens) else f" of {len(learnt)} of {len(tokens)} configurations"
-    short = f"The expert tokens{share} were taught by full attention of the same weights, and nothing else was."
+    short = f"{_whose(learnt, tokens)} were taught by full attention of the same weights, and nothing else was."
     detail = (
         "Each of their training steps also runs full attention over the window. So a difference from pooling or another rival is one of "
         "the method and the teacher together. A taught model's point of 0 tokens may be lower than that of one that was not taught."
     )
     return [Caution(short=short, detail=detail)]
+
+
+def _whose(learnt: Sequence[Configuration], tokens: Sequence[Configuration]) -> str:
+    """Whose expert tokens are spoken of: those of whole backbones by name, else how many."""
+    if len(learnt) == len(tokens):
+        return "The expert tokens"
+    names = {one.cell.backbone: backbone_name(one) for one in learnt}
+    if len(learnt) == sum(one.cell.backbone in names for one in tokens):
+        return f"The expert tokens of {listed(sorted(names.values()))}"
+    return f"The expert tokens of {len(learnt)} of {len(tokens)} configurations"
 
 
 def _one_seed(among: Sequence[Configuration]) -> list[Caution]:

@@ -284,6 +284,11 @@ def test_that_tokens_were_taught_is_said_first(weights, whose):
     assert bool([detail for detail in found.more if "the method and the teacher together" in detail]) == (whose is not None)
 
 
+def test_taught_tokens_of_one_backbone_are_named():
+    found, _ = said([fabricate(cell(backbone=name, distillation=float(name == "hstu"))) for name in ("hstu", "sasrec")])
+    assert found.first[0].startswith("The expert tokens of HSTU were taught by full attention of the same weights")
+
+
 def test_one_seed_gives_no_verdict():
     found, _ = said([*trio()])
     assert found.first[-1] == "One seed: no verdict."
