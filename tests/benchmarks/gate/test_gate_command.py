@@ -183,19 +183,6 @@ def test_quality_on_a_gpu_is_not_compared(tmp_path: Path) -> None:
     assert place.findings() == (REGRESSION, [("REGRESSION", 4, "serve_flops")])
 
 
-def test_what_tokens_carry_is_gated_on_a_gpu_too(tmp_path: Path) -> None:
-    place = GatedRun(folder=tmp_path / "run", baseline=tmp_path / "run.json")
-    for tokens in (0, 4):
-        place.add(record(tokens, device="cuda"))
-    place.scale(0, ndcg_at_10=0.5)
-    place.gate("--update")
-    place.scale(0, ndcg_at_10=0.9)
-    place.scale(4, ndcg_at_10=0.9)  # another card rounds otherwise; what the tokens add stays
-    assert place.findings() == (PASS, [])
-    place.scale(4, ndcg_at_10=0.5)
-    assert place.findings() == (REGRESSION, [("REGRESSION", 4, "ndcg@10")])
-
-
 def test_an_empty_folder_is_incomplete(place: GatedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     junit = tmp_path / "junit.xml"

@@ -11,8 +11,6 @@ from gated_run import INCOMPLETE, PASS, REGRESSION, machine, record_of_cell
 from benchmarks.cell import Cell
 from benchmarks.gate import command as gate
 from benchmarks.gate import validity
-from benchmarks.gate.baseline import load_baseline
-from benchmarks.gate.differences import differences
 from benchmarks.records import record_files
 
 HERE, ELSEWHERE = machine(), machine("another cpu")
@@ -374,32 +372,3 @@ def test_a_baseline_that_was_changed_under_its_keys_is_bad_input(sweep: Sweep, c
     sweep.baseline.write_text(json.dumps(content))
     assert sweep.gate() == 2
     assert "this key is not that of its settings, its data and its measures' versions" in capsys.readouterr().err
-
-
-def test_differences_are_of_what_the_baseline_shows_to_matter() -> None:
-    cells = {name: cell for name, (cell, _) in QUALITY.items()}
-    then = {name: ndcg for name, (_, ndcg) in QUALITY.items()}
-    assert [(one.key, one.of, one.is_lost) for one in differences(cells, then, then)] == [
-        ("persrec", "no token", False), ("persrec", "another user's cache", False), ("persrec", "random tokens", False),
-    ]  # fmt: skip
-    alike = dict.fromkeys(cells, 0.3)
-    assert differences(cells, alike, alike) == []
-    assert all(one.is_lost for one in differences(cells, then, alike))
-    (missing, *_) = differences(cells, then, {})
-    assert missing.now is None
-    assert "no number now" in missing.reason()
-
-
-def test_the_committed_baseline_gates_tokens_that_matter() -> None:
-    baseline = load_baseline(Path("results/baselines/smoke-cpu.json"))
-    cells = {key: entry.cell for key, entry in baseline.entries.items()}
-    then = baseline.qualities("ndcg@10")
-    assert {one.of for one in differences(cells, then, then)} == {"no token", "another user's cache", "random tokens"}
-
-
-def test_a_model_that_cannot_serve_a_control_is_held_against_the_others() -> None:
-    shared = {"backbone": "hstu", "compression": "experts", "serving": "cache"}
-    for own in ({"training": "elastic", "elastic_tokens": (2, 4), "tokens": 4}, {"plan": "100:2+224:2", "segments": 2, "tokens": 4}):
-        cells = {"persrec": Cell(**shared, **own), "random": Cell(**shared, **own, ablation="random_tokens")}
-        found = differences(cells, {"persrec": 0.4, "random": 0.1}, {"persrec": 0.4, "random": 0.1})
-        assert [one.of for one in found] == ["random tokens"]
