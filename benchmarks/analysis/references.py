@@ -78,10 +78,10 @@ def worth_nothing(gap: Estimate) -> bool:
     """
     if gap.value is None or gap.low is None:
         return False
-    return gap.value < 0 or (gap.holds_zero and not two_seeds_agree(gap))
+    return gap.value < 0 or (gap.holds_zero and not _two_seeds_agree(gap))
 
 
-def two_seeds_agree(gap: Estimate) -> bool:
+def _two_seeds_agree(gap: Estimate) -> bool:
     """Whether both of two seeds, and the interval over users of their mean, lie above 0."""
     low = None if gap.replicates is None else interval_of(gap.replicates)[0]
     return len(gap.by_seed) == 2 and min(gap.by_seed) > 0 and low is not None and low > 0
