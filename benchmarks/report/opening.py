@@ -77,8 +77,8 @@ def _teachers(among: Sequence[Configuration]) -> list[Caution]:
         return []
     short = f"{_whose(learnt, tokens)} were taught by full attention of the same weights, and nothing else was."
     detail = (
-        "A training step of taught tokens also runs full attention over the window. So a difference from pooling or another rival is one of "
-        "the method and the teacher together. A taught model's point of 0 tokens may be lower than that of one that was not taught."
+        "A training step of taught tokens also runs full attention over the window. So a difference from pooling or another rival is one "
+        "of the method and the teacher together. A taught model's point of 0 tokens may be lower than that of one that was not taught."
     )
     return [Caution(short=short, detail=detail)]
 
