@@ -85,6 +85,40 @@ def test_what_a_teacher_does_with_other_backbones_is_what_the_records_say() -> N
     assert all(part.format(**spread) in PAGE.replace("\n", " ") for part in said)
 
 
+PLAIN = {
+    "expert_start": "learnt", "expert_learning_rate": None, "expert_weight": 0.0, "random_cuts": False, "moving_windows": True,
+    "recent_weight": 4.0, "negatives": 480, "segments": 1,
+}  # fmt: skip
+
+
+def own(every: list[Configuration], distillation: float) -> Configuration:
+    """The model that was trained for 4 tokens alone, plain but for its teacher."""
+    wanted = ("hstu", "experts", "separate", 4, distillation)
+    [one] = [
+        one
+        for one in every
+        if (c := one.cell) and (c.backbone, c.compression, c.training, c.tokens, c.distillation) == wanted
+        if all(getattr(c, name) == value for name, value in PLAIN.items())
+    ]
+    return one
+
+
+def test_what_a_teacher_gives_a_model_of_its_own_is_what_the_records_say() -> None:
+    every = run("tokens-synthetic-cpu")
+    sides = {"elastic": [elastic(every, 4, weight) for weight in (0.0, 1.0)], "its own": [own(every, weight) for weight in (0.0, 1.0)]}
+    rows = []
+    for name, (plain, taught) in sides.items():
+        assert len(models_of(plain)) == len(models_of(taught)) == 3
+        assert all(model.converged for one in (plain, taught) for model in models_of(one))
+        shown = " | ".join(f"{one.quality(METRIC).value:.4f}" for one in (plain, taught))
+        rows.append(f"| {name} | {shown} | {with_interval(difference(taught.quality(METRIC), plain.quality(METRIC)), 'signed')} |")
+    assert [line for line in PAGE.splitlines() if re.match(r"\| (elastic|its own) \|", line)] == rows
+    gain = with_interval(difference(own(every, 0.0).quality(METRIC), elastic(every, 4, 1.0).quality(METRIC)), "signed")
+    assert f"a plain model of its own lies {gain} above" in PAGE.replace("\n", " ")
+    steps = [", ".join(f"{model.steps:,}" for model in models_of(own(every, weight))) for weight in (0.0, 1.0)]
+    assert "Steps by seed: {} plain and {} taught".format(*steps) in PAGE.replace("\n", " ")
+
+
 def test_what_more_steps_alone_give_is_what_the_records_say() -> None:
     """One seed: plain and taught, and both for longer."""
     short, long = run("tokens-synthetic-cpu"), run("twice-synthetic-cpu")
