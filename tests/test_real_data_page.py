@@ -7,7 +7,7 @@ import pytest
 from benchmarks.analysis.configurations import Configuration, configurations
 from benchmarks.analysis.estimates import Estimate, difference
 from benchmarks.analysis.references import compare
-from benchmarks.analysis.trained import models_of
+from benchmarks.analysis.trained import models_of, steps
 from benchmarks.analysis.worth import worths
 from benchmarks.records import load_records
 
@@ -124,8 +124,7 @@ def test_every_row_on_outputs_that_count_is_what_the_records_say() -> None:
 
 
 def mean_steps(one: Configuration) -> str:
-    steps = [model.steps or 0 for model in models_of(one)]
-    return f"{round(sum(steps) / len(steps)):,}"
+    return f"{steps(one) or 0.0:,.0f}"
 
 
 def test_the_steps_behind_the_rows_on_outputs_that_count_are_said() -> None:
