@@ -32,14 +32,14 @@ NOT_PRODUCTS = frozenset(
         "__and__", "__iand__", "__ior__", "__or__", "__rshift__", "__xor__", "abs", "abs_", "add", "add_", "addcmul", "all", "amax", "amin",
         "any", "arange", "argmax", "argsort", "as_strided", "bitwise_and", "bitwise_and_", "bitwise_not", "bitwise_or", "bitwise_or_",
         "cat", "clamp", "clamp_", "clamp_min", "clone", "constant_pad_nd", "contiguous", "copy_", "cos", "cummax", "cummin", "cumsum",
-        "diagonal", "div", "div_", "dropout", "embedding", "empty_like", "eq", "exp", "exp2", "exp_", "expand", "expand_as", "eye", "fill_",
-        "flip", "floor", "floor_divide", "full", "full_like", "gather", "ge", "gelu", "gt", "index", "index_put_", "index_select",
+        "diagonal", "diff", "div", "div_", "dropout", "embedding", "empty_like", "eq", "exp", "exp2", "exp_", "expand", "expand_as", "eye",
+        "fill_", "flip", "floor", "floor_divide", "full", "full_like", "gather", "ge", "gelu", "gt", "index", "index_put_", "index_select",
         "is_nonzero", "item", "layer_norm", "le", "lift_fresh", "linalg_vector_norm", "log", "log1p", "log_", "logical_and", "logical_not",
-        "logsumexp", "lt", "masked_fill", "masked_fill_", "masked_select", "max", "mean", "min", "mul", "mul_", "narrow", "ne", "neg",
-        "new_ones", "new_zeros", "nonzero", "norm", "numpy_T", "ones", "ones_like", "pad", "pow", "reciprocal", "remainder", "repeat",
-        "repeat_interleave", "rms_norm", "roll", "rsqrt", "rsub", "scatter", "scatter_add", "scatter_reduce", "sigmoid", "silu", "silu_",
-        "sin", "softmax", "sort", "split", "sqrt", "stack", "sub", "sub_", "sum", "tanh", "to", "topk", "tril", "tril_", "triu", "triu_",
-        "type_as", "unbind", "unflatten", "unfold", "where", "zero_", "zeros", "zeros_like",
+        "logsumexp", "lt", "masked_fill", "masked_fill_", "masked_select", "max", "maximum", "mean", "min", "mul", "mul_", "narrow", "ne",
+        "neg", "new_ones", "new_zeros", "nonzero", "norm", "numpy_T", "ones", "ones_like", "pad", "pow", "reciprocal", "remainder",
+        "repeat", "repeat_interleave", "rms_norm", "roll", "rsqrt", "rsub", "scatter", "scatter_add", "scatter_reduce", "searchsorted",
+        "sigmoid", "silu", "silu_", "sin", "softmax", "sort", "split", "sqrt", "stack", "sub", "sub_", "sum", "tanh", "to", "topk", "tril",
+        "tril_", "triu", "triu_", "type_as", "unbind", "unflatten", "unfold", "where", "zero_", "zeros", "zeros_like",
     )
 )
 # fmt: on
