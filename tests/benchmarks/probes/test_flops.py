@@ -10,6 +10,7 @@ from benchmarks.measures import MEASURES
 from benchmarks.probes.flops import count_flops
 from benchmarks.probes.training_cost import count_step
 from persrec.nn import attention
+from persrec.nn.attention import bias
 
 pytestmark = pytest.mark.usefixtures("measuring")
 
@@ -159,3 +160,17 @@ def test_what_is_counted_without_running_is_what_is_counted_of_a_run(name):
             assert metric["method"] == "counted on the meta device alone: the model was not run", key
     assert set(alone["metrics"]) == set(ran["metrics"])
     assert alone["raw"] == {}
+
+
+@pytest.mark.parametrize("name", ["full", "full recomputed", "experts in 2 segments", "appending", "memory in 2 segments", "pooling"])
+def test_the_counts_do_not_depend_on_how_time_buckets_are_found(name, monkeypatch):
+    """Of few pairs HSTU keeps the buckets, of more the ends of their runs: other operations, and none has a product."""
+    cells = CELLS | {"appending": dataclasses.replace(CELLS["experts in 2 segments"], serving="append", training="none")}
+    cell = dataclasses.replace(cells[name], backbone="hstu", training="none")
+    pair_by_pair = counted(subject_of(cell))
+    monkeypatch.setattr(bias, "FEW", 0)
+    by_runs = counted(subject_of(cell))
+    assert by_runs[0] == pair_by_pair[0]
+    for count in ("formula_flops", "torch_flops", "fvcore_flops"):
+        assert flops_by_part(by_runs[1], count) == flops_by_part(pair_by_pair[1], count)
+    assert all(row["agrees"] for row in by_runs[1])
