@@ -2,7 +2,8 @@
 
 import os
 import sys
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Protocol, TextIO
 
 from rich.console import Console
@@ -14,7 +15,20 @@ from benchmarks.records import Record, Status
 from benchmarks.text import flops
 from persrec.commandline import duration
 
+EVERY = 30.0  # seconds between two lines of how far a sweep is
 STATUS_COLOURS = {Status.OK: "green", Status.OOM: "yellow", Status.UNSUPPORTED: "yellow"}
+
+
+@dataclass(slots=True)
+class Pace:
+    """How long things take: a first guess until something was measured."""
+
+    guess: float
+    taken: list[float] = field(default_factory=list)
+
+    def mean(self) -> float:
+        """Seconds a piece."""
+        return sum(self.taken) / len(self.taken) if self.taken else self.guess
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +64,9 @@ class Display(Protocol):
     def finished(self, done: CellDone) -> None:
         """A cell has its record."""
 
+    def to_go(self, count: int, seconds_left: float) -> None:
+        """How many processes have yet to end; a shape's cost takes several, spread over the sweep, so cells may end late."""
+
     def close(self) -> None:
         """No more cells will come."""
 
@@ -65,15 +82,21 @@ class QuietDisplay:
 
     def finished(self, done: CellDone) -> None: ...  # noqa: D102
 
+    def to_go(self, count: int, seconds_left: float) -> None: ...  # noqa: D102
+
     def close(self) -> None: ...  # noqa: D102
 
 
 class PlainDisplay(QuietDisplay):
-    """One line a cell, and one for every epoch or 30 seconds of a training; a reader that has gone away ends the lines, not the sweep."""
+    """One line a cell, one for every epoch or 30 seconds of a training, and where no cell ends, one in 30 seconds of how far all is.
+
+    A reader that has gone away ends the lines, not the sweep.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         """Writes to ``stream``."""
         self._stream: TextIO | None = stream
+        self._told = time.monotonic()
 
     def note(self, text: str) -> None:
         """A line about the sweep as a whole."""
@@ -85,7 +108,14 @@ class PlainDisplay(QuietDisplay):
 
     def finished(self, done: CellDone) -> None:
         """The cell's line."""
+        self._told = time.monotonic()
         self._write(done.line())
+
+    def to_go(self, count: int, seconds_left: float) -> None:
+        """A line, unless there was one a moment ago."""
+        if count and time.monotonic() - self._told >= EVERY:
+            self._told = time.monotonic()
+            self._write(f"{count} task{'s' * (count > 1)} to go  {duration(seconds_left)} left")
 
     def _write(self, text: str) -> None:
         if self._stream is None:
@@ -148,6 +178,10 @@ class TerminalDisplay:
             description=f"{done.number} of {done.total} cells",
             left=f"{duration(done.seconds_left)} left",
         )
+
+    def to_go(self, count: int, seconds_left: float) -> None:
+        """The time left, beside the grid's bar."""
+        self._progress.update(self._grid, left=f"{duration(seconds_left)} left" if count else "")
 
     def close(self) -> None:
         """Leaves the terminal as it was."""

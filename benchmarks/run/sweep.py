@@ -9,13 +9,14 @@ import contextlib
 import random
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
 from benchmarks.cell import Cell
 from benchmarks.environment import provenance
 from benchmarks.environment.portable import without_paths
+from benchmarks.grids.cluster import Lane
 from benchmarks.isolation import ATTEMPTS, Outcome
 from benchmarks.records import Environment, Order, Provenance, Record, Status, typed
 from benchmarks.run.assemble import (
@@ -47,24 +48,12 @@ from benchmarks.run.jobs import (
 )
 from benchmarks.run.local import Executor
 from benchmarks.run.plan import Plan, Planned, PlannedCost, model_fault, other_records
-from benchmarks.run.progress import CellDone, Display, shown_metrics
+from benchmarks.run.progress import CellDone, Display, Pace, shown_metrics
 from benchmarks.store import copy_raw, model_dir, raw_path, remove_records, write_cost, write_raw, write_record
 from persrec.commandline import duration, one_line
 from persrec.files import WriteError
 
 DAMAGED = "CheckpointError"  # what a process says of a model whose weights are not whole
-
-
-@dataclass(slots=True)
-class Pace:
-    """How long things take: a first guess until something was measured."""
-
-    guess: float
-    taken: list[float] = field(default_factory=list)
-
-    def mean(self) -> float:
-        """Seconds a piece."""
-        return sum(self.taken) / len(self.taken) if self.taken else self.guess
 
 
 class Sweep:
@@ -87,7 +76,11 @@ class Sweep:
         self._sent_back: set[str] = set()  # cells that found them so, and are measured once more
         self._seconds: dict[str, float] = dict.fromkeys(self._cells, 0.0)
         self._training_seconds: dict[str, float] = {}
-        self._paces = {"training": Pace(settings.seconds_per_model), "quality": Pace(1.0), "cost": Pace(settings.seconds_per_cell)}
+        self._paces: dict[Lane, Pace] = {
+            "training": Pace(settings.seconds_per_model),
+            "quality": Pace(1.0),
+            "cost": Pace(settings.seconds_per_cell),
+        }
         self._workers = [Worker(slot=slot) for slot in range(executor.places)]
         self._provenance = typed(provenance(argv=settings.argv), Provenance, where="provenance", what="a provenance")
         self._position = 0
@@ -196,6 +189,8 @@ class Sweep:
         self._display.working(worker.slot, "")
         self._paces[task.kind].taken.append(outcome.seconds)
         self._take_in(task, outcome, running.place)
+        running_on = sum(other.running is not None for other in self._workers)
+        self._display.to_go(sum(self._waiting().values()) + running_on, self._seconds_left())
 
     def _take_in(self, task: Task, outcome: Outcome, place: Place) -> None:
         """Keeps what a task came to."""
@@ -363,13 +358,13 @@ class Sweep:
             )
         )
 
+    def _waiting(self) -> Mapping[Lane, int]:
+        return {"training": len(self.models_to_train()), "quality": len(self._qualities), "cost": len(self._costs)}
+
     def _seconds_left(self) -> float:
-        counts: Mapping[str, int] = {
-            "training": len(self.models_to_train()),
-            "quality": len(self._qualities),
-            "cost": len(self._costs) * (len(self._workers) if self._executor.costs_alone else 1),
-        }
-        return sum(count * self._paces[kind].mean() for kind, count in counts.items()) / len(self._workers)
+        places = len(self._workers)
+        at_once = {"training": places, "quality": places, "cost": 1 if self._executor.costs_alone else places}
+        return sum(count * self._paces[kind].mean() / at_once[kind] for kind, count in self._waiting().items())
 
 
 def _in_rounds(costs: Sequence[PlannedCost], *, seed: int) -> list[CostOf]:

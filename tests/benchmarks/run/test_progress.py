@@ -6,6 +6,7 @@ from rich.console import Console
 
 from benchmarks.cell import Cell
 from benchmarks.records import Metric, Record, Status
+from benchmarks.run import progress
 from benchmarks.run.progress import CellDone, PlainDisplay, QuietDisplay, TerminalDisplay, display, shown_metrics
 from persrec.commandline import duration, one_line
 
@@ -35,16 +36,31 @@ def test_a_plain_line_counts_and_tells_the_time_left() -> None:
     assert stream.getvalue() == "before\nhstu: epoch 1\n[ 3/14] ok          hstu/full [bold]  4.2 s  1 min 01 s left\n"
 
 
+def test_where_no_cell_ends_a_plain_line_tells_how_far_all_is_once_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cost takes several processes, spread over the sweep: the first cell may end when two thirds of the time are gone."""
+    now = 100.0
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    stream = io.StringIO()
+    shown = PlainDisplay(stream)
+    for now, left in ((110, 9), (131, 8), (150, 7), (162, 1), (200, 0)):
+        shown.to_go(left, 60.0 * left)
+    assert stream.getvalue() == "8 tasks to go  8 min 00 s left\n1 task to go  1 min 00 s left\n"
+    shown.finished(DONE)
+    shown.to_go(3, 1.0)  # the cell's line has just told it
+    assert stream.getvalue().count("to go") == 2
+
+
 def test_the_terminal_shows_the_same_and_takes_no_text_for_markup() -> None:
     stream = io.StringIO()
     console = Console(file=stream, force_terminal=True, width=100, highlight=False)
     shown = TerminalDisplay(console, total=14, workers=2)
+    shown.to_go(5, 125)
     shown.note("a [note]")
     shown.working(1, "hstu/full [bold]: epoch 1")
     shown.finished(DONE)
     shown.close()
     text = stream.getvalue()
-    for part in ("a [note]", "hstu/full [bold]", "3 of 14 cells", "1 min 01 s left"):
+    for part in ("a [note]", "hstu/full [bold]", "3 of 14 cells", "1 min 01 s left", "2 min 05 s left"):
         assert part in text
 
 

@@ -19,6 +19,7 @@ from benchmarks.grids import load_grid
 from benchmarks.grids.selection import select
 from benchmarks.records import Status, record_files
 from benchmarks.run import command as run
+from benchmarks.run import progress
 from benchmarks.run.jobs import Work
 from persrec import names
 
@@ -45,6 +46,17 @@ def test_every_cell_gets_its_record_and_a_second_run_does_nothing(place: Path, c
     assert done(place) == []
     assert capsys.readouterr().out == f"{CELLS} of {CELLS} cells done already\n"
     assert {path: path.stat().st_mtime_ns for path in (place / "out").rglob("*") if path.is_file()} == before
+
+
+def test_what_is_to_do_counts_down_to_nothing(
+    place: Path, call: Call, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    assert call() == 0
+    tasks = [int(line.split()[0]) for line in capsys.readouterr().out.splitlines() if " to go  " in line]
+    assert tasks == list(range(MODELS + CELLS + SHAPES - 1, 0, -1))
+    assert call("--resume", "always", "--only", "cost") == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines() if " to go  " in line] == ["3", "2", "1"]
 
 
 def cell_of(backbone: str) -> Cell:
