@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from benchmarks.peers.part import PEER, PEERS, check_peer
-from benchmarks.settings import CHOICES, LATER_FIELDS, LEAST, blocks_of
+from benchmarks.settings import CHOICES, LATER_FIELDS, LEAST, OF_EXPERTS, blocks_of
 from persrec import names
 
 ELASTIC_FIELDS = ("elastic_tokens", "elastic_history")  # what an elastic model is trained with, in any order
@@ -288,7 +288,7 @@ class Cell:
                 raise ValueError(f"{name}: {list(values)} with {came}; expected one of {_having(trait)}")
 
     def _check_serving(self, part: names.CompressionPart) -> None:
-        for name in ("expert_start", "expert_learning_rate", "expert_weight", "distillation", "random_cuts"):
+        for name in OF_EXPERTS:
             if (value := getattr(self, name)) != DEFAULTS[name] and not part.takes_plans:
                 raise ValueError(f"{name}: {value!r} with compression {part.name!r}, which has no experts; expected {DEFAULTS[name]!r}")
         if self.random_cuts and self.segments == 1:

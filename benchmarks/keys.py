@@ -29,9 +29,11 @@ SHAPE_FIELDS = (
     "backbone", "compression", "history", "recent", "segments", "tokens", "plan", "serving", "cache_dtype", "layers", "heads",
     "item_layers", "width", "key_value_heads", "feed_forward", "dropout", "time_bias", "negatives", "batch_size", "device",
     "dtype", "threads", "control", "counted_only", "catalogue", "counts", "request_time", "expert_start", "expert_weight",
-    "distillation", "divisor",
+    "distillation", "divisor", "accumulation", "autocast",
 )  # fmt: skip
-_LATER_SHAPE = ("counts", "request_time", "expert_start", "expert_weight", "distillation", "divisor")  # the first costs did not name them
+_LATER_SHAPE = (  # the first costs did not name them
+    "counts", "request_time", "expert_start", "expert_weight", "distillation", "divisor", "accumulation", "autocast",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

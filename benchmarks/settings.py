@@ -30,6 +30,9 @@ LATER_FIELDS: Mapping[str, Any] = MappingProxyType({
     "protocol": names.OWN_PROTOCOL, "expert_weight": 0.0, "distillation": 0.0, "random_cuts": False, "divisor": None,
 })  # fmt: skip
 
+# a compression without experts has none of these
+OF_EXPERTS = ("expert_start", "expert_learning_rate", "expert_weight", "distillation", "random_cuts")
+
 
 def blocks_of(plan: str) -> tuple[tuple[int, int], ...]:
     """Offsets and counts of ``100:2+180:4``.

@@ -90,7 +90,7 @@ OF_NO_SHAPE = {
     "dataset", "dataset_size", "ablation", "staleness", "training", "elastic_tokens", "learning_rate", "warmup_steps", "decays",
     "weight_decay", "temperature", "epochs", "patience", "seed", "copying_start", "recent_weight", "moving_windows",
     "item_learning_rate", "elastic_history", "targets_per_step", "recent_weight_steps", "split",
-    "expert_learning_rate", "world_size", "accumulation", "autocast", "protocol", "random_cuts",
+    "expert_learning_rate", "world_size", "protocol", "random_cuts",
 }  # fmt: skip
 
 

@@ -8,8 +8,10 @@ from tiny_cells import CELLS, ITEMS, LOG, SIZES, payload
 
 from benchmarks import execute
 from benchmarks.cell import Cell, UnsupportedError
+from benchmarks.keys import cell_of_shape
 from benchmarks.probes.models import build_control, build_model, use_tokens
 from benchmarks.probes.subject import Subject
+from benchmarks.probes.training_cost import TrainingSubject
 
 pytestmark = pytest.mark.usefixtures("measuring")
 
@@ -48,6 +50,27 @@ def test_the_control_has_the_cells_sizes_and_item_vectors():
     assert (model.items.decoder.config.num_key_value_heads, model.items.decoder.config.intermediate_size) == (1, 40)
     assert full.layout.visible_pairs(0) + full.layout.visible_pairs(1) == 16 * 17 // 2  # everything is seen
     assert not full.from_cache
+
+
+def test_the_control_of_taught_and_pooled_experts_has_nothing_of_experts():
+    cell = Cell(
+        backbone="hstu", compression="experts", tokens=2, control=True, **(SIZES | {"training": "none"}),
+        expert_start="pooled", expert_weight=1.0, distillation=1.0, random_cuts=False,
+    )  # fmt: skip
+    control, _ = build_control(cell, build_model(cell, ITEMS + 1).items)
+    assert control == dataclasses.replace(
+        cell, compression="full", tokens=0, serving="recompute", expert_start="learnt", expert_weight=0.0, distillation=0.0
+    )
+
+
+@pytest.mark.parametrize("changes", [{"accumulation": 2}, {"autocast": True}])
+def test_the_cost_of_a_training_step_is_that_of_the_cells_own_step(changes):
+    cell = dataclasses.replace(CELLS["experts"], **changes)
+    answer = execute.measure_cost(payload(cell_of_shape(cell)) | {"kinds": ["training_cost"]}, lambda phase: None)
+    own = TrainingSubject(cell=cell_of_shape(cell), model=build_model(cell, ITEMS + 1)).trainer().recipe
+    assert {name: getattr(own, name) for name in changes} == changes
+    assert answer["metrics"]["train_sequences_per_second"]["value"] > 0
+    assert all(row["agrees"] for row in answer["ledger"])
 
 
 def test_a_dataset_without_texts_is_unsupported(monkeypatch, tmp_path):
