@@ -87,7 +87,7 @@ def _timed(unit: str, direction: Direction, description: str, *, kind: Kind, ver
     return Measure(unit=unit, direction=direction, group="cost", kind=kind, description=description, version=version)
 
 
-def _peak(description: str, *, kind: Kind) -> Measure:
+def _peak(description: str, *, kind: Kind, version: int = 1) -> Measure:
     """A peak of memory: an allocator's, and of a small shape it moves by MiB; one half as large again, and by 4 MiB, is gated."""
     return Measure(
         unit="byte",
@@ -95,6 +95,7 @@ def _peak(description: str, *, kind: Kind) -> Measure:
         group="cost",
         kind=kind,
         description=description,
+        version=version,
         relative_margin=0.5,
         absolute_margin=2.0**22,
     )
@@ -169,7 +170,9 @@ MEASURES: dict[str, Measure] = {
     ),
     # costs that a clock or an allocator gave
     "train_peak_bytes": _peak("peak memory of training above the process's baseline", kind="training_cost"),
-    "serve_peak_bytes": _peak("peak memory of serving above the process's baseline", kind="memory"),
+    "serve_peak_bytes": _peak(
+        "peak memory of serving above the process's baseline, with the caches that it fetches", kind="memory", version=2
+    ),
     "compress_peak_bytes": _peak("peak memory of compressing above the process's baseline", kind="memory"),
     "item_peak_bytes": _peak("peak memory of computing item vectors above the process's baseline", kind="memory"),
     "process_gpu_bytes": _timed(
@@ -193,7 +196,7 @@ MEASURES: dict[str, Measure] = {
         for percentile, what in ((50, "median"), (95, "95th percentile"), (99, "99th percentile"))
     },
     "requests_per_second": _timed("1/s", "higher", "whole requests a second, in batches", kind="request"),
-    "serve_energy_j": _timed("joule", "lower", "energy of 1,000 requests, where the device reports it", kind="latency"),
+    "serve_energy_j": _timed("joule", "lower", "energy of 1,000 requests, where the device reports it", kind="latency", version=2),
     # beside full attention, for cells with a control
     **{f"{name}_time_over_full": _share(name, of="time") for name in _SHARES},
     **{f"{name}_flops_over_full": _share(name, of="FLOPs") for name in _SHARES},

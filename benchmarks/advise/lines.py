@@ -50,7 +50,7 @@ _STORE = """\
 store = CacheStore(layout=layout, dtype=cell.cache_dtype)
 with torch.inference_mode():
     store.put_each(users.tolist(), model.compress(history, history_times))  # at a refresh
-    cache = store.get(users.tolist(), device=cell.device)  # at a request, from here on
+    cache = store.get(users.tolist(), device=cell.device, room=layout.recent)  # at a request, from here on
     states = model.user_states(recent, recent_times, now, cache=cache)
 """
 _STATES = """\

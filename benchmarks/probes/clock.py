@@ -6,17 +6,32 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-WARM_UP_CALLS = 2
+MOST_WARM_UP_CALLS = 10
+SETTLED = 1.5  # a call that takes this many times the next one was not warm yet
 MOST_S, FEWEST = 10.0, 3  # behind so many seconds so few calls are enough
 
 
-def repeat(call: Callable[[], object], *, device: str, seconds: float, least: int) -> np.ndarray:
+def warm_up(call: Callable[[], object], *, device: str) -> float:
+    """Calls until two calls one after the other take about as long, since kernels may be compiled and tuned by the first ones.
+
+    `MOST_WARM_UP_CALLS` are enough, and so are `MOST_S`.
+
+    Returns:
+        Seconds of the last call.
+    """
+    seconds = timed(call, device=device, count=1)
+    while len(seconds) < MOST_WARM_UP_CALLS and sum(seconds) < MOST_S and (len(seconds) < 2 or seconds[-2] > SETTLED * seconds[-1]):
+        seconds += timed(call, device=device, count=1)
+    return seconds[-1]
+
+
+def repeat(call: Callable[[], object], *, device: str, seconds: float, least: int, warm: bool = False) -> np.ndarray:
     """Seconds of each call, after a warm-up: at least ``least`` calls, then until ``seconds`` have passed; of slow ones, `MOST_S` of them.
 
-    On CUDA each call is timed to its end on the device.
+    On CUDA each call is timed to its end on the device. ``warm`` calls are not warmed up once more.
     """
-    for _ in range(WARM_UP_CALLS):
-        call()
+    if not warm:
+        warm_up(call, device=device)
     samples: list[float] = []
     total = 0.0
     while total < seconds or len(samples) < (least if total < MOST_S else FEWEST):

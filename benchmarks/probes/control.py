@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.measures import WIDE_SPREAD
-from benchmarks.probes.clock import interleaved, timed
+from benchmarks.probes.clock import interleaved, warm_up
 from benchmarks.probes.flops import executed_flops
 from benchmarks.probes.subject import NOT_RUN, NOTHING_BEFORE, Subject
 
@@ -70,9 +70,8 @@ def _serving(subject: Subject, control: Subject) -> list[Seconds]:
 
 
 def in_turn(calls: Sequence[Callable[[], object]], device: str) -> list[Seconds]:
-    """Seconds of each call, as many times as `SECONDS` hold, after a first that warms up."""
-    first = sum(timed(call, device=device, count=1)[0] for call in calls)
-    rounds = min(MOST, max(LEAST, int(SECONDS / first)))
+    """Seconds of each call, as many times as `SECONDS` hold, after a warm-up of each."""
+    rounds = min(MOST, max(LEAST, int(SECONDS / sum(warm_up(call, device=device) for call in calls))))
     return [np.array(samples) for samples in interleaved(calls, rounds=rounds, device=device, warm=True)]
 
 

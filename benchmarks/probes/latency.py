@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.probes.clock import WARM_UP_CALLS, repeat
+from benchmarks.probes.clock import repeat, warm_up
 from benchmarks.probes.nvml import NOT_CUDA, energy_mj
 from benchmarks.probes.subject import Subject
 
@@ -18,11 +18,13 @@ def measure_latency(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
     """Milliseconds of a request for one user, catalogue scoring apart."""
     with torch.inference_mode():
         cuda = subject.cell.device == "cuda"
+        serve = subject.server(subject.request(1))  # what is computed before a request takes no part of its energy
+        warm_up(serve, device=subject.cell.device)
         before, _ = energy_mj() if cuda else NOT_CUDA
-        seconds = repeat(subject.server(subject.request(1)), device=subject.cell.device, seconds=SECONDS, least=LEAST)
+        seconds = repeat(serve, device=subject.cell.device, seconds=SECONDS, least=LEAST, warm=True)
         after, how = energy_mj() if cuda else NOT_CUDA
     metrics = percentiles("serve_latency", seconds)
-    metrics["serve_energy_j"] = _energy(before, after, how, len(seconds) + WARM_UP_CALLS)
+    metrics["serve_energy_j"] = _energy(before, after, how, len(seconds))
     return metrics, {"serve_request_seconds": seconds}
 
 

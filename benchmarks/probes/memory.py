@@ -1,4 +1,7 @@
-"""Peak memory of compressing, of serving and of computing item vectors, above what the process held before."""
+"""Peak memory of compressing, of serving and of computing item vectors, above what the process held before.
+
+A request brings what it fetches of its users: a cache counts in the memory of serving from it, as recomputing's keys and values do.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +9,7 @@ from typing import Any
 import torch
 
 from benchmarks.probes.peak import peak_bytes
+from benchmarks.probes.request import fetching_server
 from benchmarks.probes.subject import NO_ITEMS, NOTHING_BEFORE, TIMED_ITEMS, Subject
 
 Metrics = dict[str, Any]
@@ -15,8 +19,7 @@ def measure_memory(subject: Subject) -> tuple[Metrics, dict[str, Any]]:
     """Peak bytes of one batch; nothing raw is kept."""
     request = subject.request(subject.cell.batch_size)
     with torch.inference_mode():
-        server = subject.server(request)
-        metrics = {"serve_peak_bytes": peak(server, subject)}
+        metrics = {"serve_peak_bytes": peak(fetching_server(subject, request), subject)}
         if subject.compresses:
             metrics["compress_peak_bytes"] = peak(lambda: subject.compress(request), subject)
         else:

@@ -8,13 +8,14 @@ import torch
 
 from benchmarks.probes.clock import repeat
 from benchmarks.probes.latency import percentiles
-from benchmarks.probes.subject import Subject
+from benchmarks.probes.subject import Request, Subject
 from benchmarks.probes.throughput import rate
 from persrec.nn.cache import KVCache
 from persrec.serving import CacheStore, recommend
 
 SECONDS, LEAST = 0.5, 67  # as of a request's serving alone
 BEST = 100
+Served = tuple[torch.Tensor, torch.Tensor, KVCache | None]  # unit vectors, the items that came with the request, the cache behind them
 
 
 def measure_request(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -28,37 +29,44 @@ def measure_request(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def asking(subject: Subject, users: int) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
-    """What a batch of requests does; the store is filled, and the catalogue's unit vectors are there, beforehand.
+    """What a batch of requests does; the store is filled, and the catalogue's unit vectors are there, beforehand."""
+    request, model = subject.request(users), subject.model
+    features, serve = model.item_features(), fetching_server(subject, request)
 
-    What is kept of the users lies in the CPU's memory, at the cell's precision, and each request fetches it: on a GPU the way there is part
-    of a request. The store takes caches of the history alone. A memory's states, and a cache of recent items as well, are kept beside it:
-    these with room for the new item, which comes along.
-    """
-    request, model, device = subject.request(users), subject.model, subject.cell.device
-    features = model.item_features()
-
-    def best(states: torch.Tensor, items: torch.Tensor, cache: KVCache | None) -> tuple[torch.Tensor, torch.Tensor]:
+    def ask() -> tuple[torch.Tensor, torch.Tensor]:
+        states, items, cache = serve()
         return recommend(states, features, seen=request.items, count=BEST, repeats=model.repeats(states, items, cache=cache))
 
+    return ask
+
+
+def fetching_server(subject: Subject, request: Request) -> Callable[[], Served]:
+    """Fetches what is kept of a batch of users, and serves them.
+
+    What is kept lies in the CPU's memory, at the cell's precision, and each request fetches it, with room for what it brings: on a GPU the
+    way there is part of a request. The store takes caches of the history alone. A memory's states, and a cache of recent items as well,
+    are kept beside it.
+    """
+    model, device = subject.model, subject.cell.device
     if not subject.from_cache:
-        return lambda: best(model.user_states(request.items, request.times, request.query_times), request.items, None)
+        return lambda: (model.user_states(request.items, request.times, request.query_times), request.items, None)
     if subject.cell.serving == "append":
         appended, new, new_times = subject.appended(request)
         kept = copied(appended, "cpu")
 
-        def ask_of_new() -> tuple[torch.Tensor, torch.Tensor]:
+        def append() -> Served:
             cache = copied(kept, device)
-            return best(model.append(new, new_times, request.query_times, cache=cache)[0], new, cache)
+            return model.append(new, new_times, request.query_times, cache=cache)[0], new, cache
 
-        return ask_of_new
+        return append
     recent, times = request.columns(subject.layout.history, subject.layout.window)
     fetch = _fetching(subject, subject.compress(request))
 
-    def ask() -> tuple[torch.Tensor, torch.Tensor]:
+    def serve() -> Served:
         cache = fetch()
-        return best(model.user_states(recent, times, request.query_times, cache=cache), recent, cache)
+        return model.user_states(recent, times, request.query_times, cache=cache), recent, cache
 
-    return ask
+    return serve
 
 
 def _fetching(subject: Subject, cache: KVCache) -> Callable[[], KVCache]:
@@ -69,7 +77,7 @@ def _fetching(subject: Subject, cache: KVCache) -> Callable[[], KVCache]:
         return lambda: copied(states, device)
     store, everyone = CacheStore(layout=subject.layout, dtype=subject.cell.cache_dtype), list(range(len(cache.valid)))
     store.put_each(everyone, cache)
-    return lambda: store.get(everyone, device=device)
+    return lambda: store.get(everyone, device=device, room=subject.layout.recent)
 
 
 def copied(cache: KVCache, device: str) -> KVCache:

@@ -104,7 +104,7 @@ class Subject:
         recent, times = request.columns(self.layout.history, self.layout.window)
         if self.cell.cache_dtype != "float32":
             packed = pack(cache, self.cell.cache_dtype)
-            return lambda: self.model.user_states(recent, times, request.query_times, cache=packed.unpack())
+            return lambda: self.model.user_states(recent, times, request.query_times, cache=packed.unpack(room=self.layout.recent))
         room = self.model.with_room(cache)
         return lambda: self.model.user_states(recent, times, request.query_times, cache=room)
 

@@ -10,7 +10,7 @@ from typing import Self
 import torch
 
 from persrec.names import CACHE_PRECISIONS
-from persrec.nn.cache import KeysValues, KVCache
+from persrec.nn.cache import KeysValues, KVCache, first_positions
 
 MODEL_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 STORED_DTYPES = {**MODEL_DTYPES, "int8": torch.int8}
@@ -96,16 +96,22 @@ class PackedCache:
         tensors = [tensor for tensor in (self.values, self.scales, self.items) if tensor is not None]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors) // max(1, len(self.values))
 
-    def unpack(self) -> KVCache:
-        """The cache as the recommender reads it, in the model's own type of numbers."""
+    def unpack(self, *, room: int = 0) -> KVCache:
+        """The cache as the recommender reads it, in the model's own type of numbers: keys and values are copied once.
+
+        Args:
+            room: free positions behind them, where a pass without gradients writes its own; `KVCache.rooms` says how.
+        """
+        rooms = () if self.form is None else _rooms(self.values, self.scales, self.form, free=room)
         return KVCache(
-            layers=() if self.form is None else _layers(self.values, self.scales, self.form),
+            layers=first_positions(rooms, len(self.positions)),
             positions=self.positions,
             valid=self.valid,
             times=self.times,
             segments=self.segments,
             layout=self.layout,
             backbone="" if self.form is None else self.form.backbone,
+            rooms=rooms if room else (),
             items=self.items,
         )
 
@@ -168,13 +174,18 @@ def _per_number(scales: torch.Tensor, form: CacheForm) -> torch.Tensor:
     return scales.repeat_interleave(torch.tensor(widths, device=scales.device), dim=2, output_size=form.width)
 
 
-def _layers(values: torch.Tensor, scales: torch.Tensor | None, form: CacheForm) -> tuple[KeysValues, ...]:
-    model_dtype = MODEL_DTYPES[form.dtype]
-    if scales is not None:
-        values = values.float() * _per_number(scales, form)
-    parts = torch.split(values.to(model_dtype), [heads * width for heads, width in form.vectors], dim=2)
-    tensors = [
-        part.reshape(*part.shape[:2], heads, width).transpose(1, 2).contiguous()
-        for part, (heads, width) in zip(parts, form.vectors, strict=True)
-    ]
+def _rooms(values: torch.Tensor, scales: torch.Tensor | None, form: CacheForm, *, free: int) -> tuple[KeysValues, ...]:
+    """Keys and values ``[B, H, p + free, d]`` by layer, of which the first ``p`` positions are filled."""
+    users, positions = values.shape[:2]
+    parts = torch.split(values, [heads * width for heads, width in form.vectors], dim=2)
+    steps = [None] * len(parts) if scales is None else torch.split(scales, [heads for heads, _ in form.vectors], dim=2)
+    tensors = []
+    for part, step, (heads, width) in zip(parts, steps, form.vectors, strict=True):
+        room = part.new_empty(users, heads, positions + free, width, dtype=MODEL_DTYPES[form.dtype])
+        numbers, filled = part.reshape(users, positions, heads, width).transpose(1, 2), room[:, :, :positions]
+        if step is None:
+            filled.copy_(numbers)
+        else:
+            torch.mul(numbers, step.transpose(1, 2)[..., None], out=filled)
+        tensors.append(room)
     return tuple(zip(tensors[::2], tensors[1::2], strict=True))

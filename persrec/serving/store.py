@@ -118,17 +118,22 @@ class CacheStore:
             self._nbytes += entry.nbytes
         return tuple(evicted)
 
-    def get(self, users: Sequence[User], *, device: torch.device | str = "cpu") -> KVCache:
+    def get(self, users: Sequence[User], *, device: torch.device | str = "cpu", room: int = 0) -> KVCache:
         """The caches of some users as one batch, in their order; they are the most recently used from now on.
+
+        With ``room`` for as many positions as the layout has recent items, a request copies nothing of the caches once more: see
+        `KVCache.rooms`.
 
         A history of fewer segments is followed by hidden positions, as if its later segments were empty. So each user is
         served as from the own cache alone. Extend users of as many segments together: the next segment of a batch is the
         one behind its longest history.
 
         Raises:
-            ValueError: a user is not in the store, or the layout shows the experts of empty segments and the histories are of
-                different lengths (extend the shorter ones by segments of padding before they are put).
+            ValueError: a user is not in the store, the room is below 0, or the layout shows the experts of empty segments and the
+                histories are of different lengths (extend the shorter ones by segments of padding before they are put).
         """
+        if room < 0:
+            raise ValueError(f"room: {room}; expected 0 or more")
         names = [_checked_user(user) for user in users]
         for user in names:
             if user not in self._entries:
@@ -142,7 +147,7 @@ class CacheStore:
             )
         for user in names:
             self._entries[user] = self._entries.pop(user)
-        return _joined(entries, self, torch.device(device)).unpack()
+        return _joined(entries, self, torch.device(device)).unpack(room=room)
 
     def evict(self, budget_bytes: int) -> tuple[User, ...]:
         """Forgets the least recently used until what is left takes ``budget_bytes`` at most; returns who was forgotten."""
@@ -319,12 +324,15 @@ def _joined(entries: Sequence[_StoredUser], store: CacheStore, device: torch.dev
     counts = torch.tensor([len(entry.valid) for entry in entries], dtype=torch.int64)
     filled = torch.arange(len(positions)) < counts[:, None]
     kept = [entry for entry in entries if len(entry.valid)]
+    alike = bool(filled.all())
 
     def spread(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
         """``[p, ...]`` of each entry to ``[B, P, ...]``."""
         present = [part for part in parts if part is not None]
         if not present:
             return None
+        if alike:
+            return torch.stack(present).to(device)
         rows = torch.cat(present)
         whole = rows.new_zeros(*filled.shape, *rows.shape[1:])
         whole[filled] = rows
@@ -334,7 +342,8 @@ def _joined(entries: Sequence[_StoredUser], store: CacheStore, device: torch.dev
     if times is None and store._timed:
         times = torch.zeros(filled.shape, dtype=torch.int64)
     valid = spread([entry.valid for entry in kept])
-    values = spread([entry.values for entry in kept])
+    one = alike and len(kept) == 1  # its numbers are copied as they are unpacked
+    values = kept[0].values[None].to(device) if one else spread([entry.values for entry in kept])
     return PackedCache(
         values=torch.zeros(*filled.shape, 0, dtype=torch.float32) if values is None else values,
         scales=spread([entry.scales for entry in kept]),

@@ -1,12 +1,15 @@
 """Timed probes take the path that a cell is served by, and leave its weights as they were."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from tiny_cells import CELLS, SIZES, subject_of
 
 from benchmarks.cell import Cell
+from benchmarks.probes import latency
 from benchmarks.probes.latency import LEAST as LEAST_ALONE  # as they are before `measuring` shortens them
 from benchmarks.probes.latency import measure_latency
 from benchmarks.probes.memory import measure_memory
@@ -116,9 +119,10 @@ def test_a_request_reads_its_cache_at_the_precision_of_the_cell(monkeypatch):
     subject, read = subject_of(cell), []
     own = CacheStore.get
 
-    def get(self, users, *, device="cpu"):
+    def get(self, users, *, device="cpu", room=0):
+        assert room == cell.recent  # or keys and values would be copied once more, to have those of the recent items behind
         read.append(self.nbytes)
-        return own(self, users, device=device)
+        return own(self, users, device=device, room=room)
 
     monkeypatch.setattr(CacheStore, "get", get)
     with torch.inference_mode():
@@ -129,6 +133,32 @@ def test_a_request_reads_its_cache_at_the_precision_of_the_cell(monkeypatch):
     metrics, raw = measure_request(subject)
     assert metrics["requests_per_second"]["value"] > 0
     assert metrics["request_latency_p50_ms"]["n"] == len(raw["request_seconds"]) > 0
+
+
+def test_the_memory_of_serving_holds_the_caches_that_a_request_fetches():
+    """Recomputing holds all keys and values: a cache that counted as there before would look cheaper than it is."""
+    cell = replace(CELLS["full"], history=4096, width=64, batch_size=2, time_bias=False)
+    for serving in ("cache", "append"):
+        subject = subject_of(replace(cell, serving=serving))
+        with torch.inference_mode():
+            kept = 2 * subject.compress(subject.request(2)).nbytes_per_user
+        metrics, _ = measure_memory(subject)
+        assert metrics["serve_peak_bytes"]["value"] > kept == 2 * 4096 * 64 * 2 * 4
+
+
+def test_the_energy_of_requests_is_none_of_what_is_computed_before_them(monkeypatch):
+    used = [0]
+
+    def server(request):
+        used[0] += 1000
+        return lambda: used.append(used[0])
+
+    gpu = SimpleNamespace(cell=SimpleNamespace(device="cuda"), request=lambda users: users, server=server)
+    monkeypatch.setattr(latency, "energy_mj", lambda: (used[0], "told"))
+    monkeypatch.setattr(latency, "warm_up", lambda call, device: call())
+    monkeypatch.setattr(latency, "repeat", lambda call, **settings: np.array([1.0 for _ in range(70) if call() is None]))
+    metrics, _ = measure_latency(gpu)
+    assert (metrics["serve_energy_j"]["value"], metrics["serve_energy_j"]["n"], used) == (0, 70, [1000] * 72)
 
 
 @pytest.mark.parametrize("least", [LEAST_ALONE, LEAST_WHOLE])

@@ -255,6 +255,32 @@ def test_numbers_of_a_data_frame_name_the_same_user(model, caches):
     assert store.get([7]).segments == 1
 
 
+@pytest.mark.parametrize("dtype", CACHE_PRECISIONS)
+@pytest.mark.parametrize("users", ["a", "bd", "da"])
+@torch.no_grad()
+def test_a_cache_is_got_with_room_and_serves_as_without(model, caches, dtype, users):
+    """Of users of as many segments, and of other than as many; what is in the store stays as it was."""
+    store = CacheStore(layout=model.layout, dtype=dtype)
+    for user, offset in zip("abcd", (*caches, model.layout.history), strict=True):
+        store.put(user, row(caches[offset], 1))
+    items, times, now = random_windows(model.layout, holes=False)
+    recent, since, now = items[: len(users), model.layout.history :], times[: len(users), model.layout.history :], now[: len(users)]
+    plain, roomy = store.get(users), store.get(users, room=model.layout.recent)
+    assert_equal_caches(roomy, plain)
+    expected = model.user_states(recent, since, now, cache=plain)
+    for _ in range(2):
+        assert torch.equal(model.user_states(recent, since, now, cache=roomy), expected)
+    for (keys, values), layer in zip(roomy.rooms, roomy.layers, strict=True):
+        assert [room.shape[2] for room in (keys, values)] == [roomy.length + model.layout.recent] * 2
+        assert [kept.data_ptr() for kept in layer] == [keys.data_ptr(), values.data_ptr()]
+    for keys, values in roomy.rooms:
+        keys.fill_(9.0)
+        values.fill_(9.0)
+    assert_equal_caches(store.get(users), plain)
+    with pytest.raises(ValueError, match=r"^room: -1; expected 0 or more$"):
+        store.get(users, room=-1)
+
+
 # on disk
 
 
