@@ -49,7 +49,7 @@ class Cell:
 
     ``counts`` says of which of a user's own items the output adds counts (`persrec.counting`); the history's are kept beside its cache.
     ``expert_start`` says what expert tokens are before the first layer (`persrec.compression.experts`).
-    ``request_time`` says whether a backbone that reads times is told when a request comes; without, it is time-free.
+    ``request_time`` says whether a backbone that reads times is told when a request comes; without, it knows the times of its items alone.
     ``protocol`` says on which events it trains and ranks, all or those of a published protocol (`persrec.data.named_protocols`).
 
     Settings of training are as in `persrec.training.Recipe`, by ``world_size`` processes; ``targets_per_step`` None is as many as

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from benchmarks.cell import Cell, InvalidMeasurementError
+from benchmarks.cell import DEFAULTS, Cell, InvalidMeasurementError
 from benchmarks.measures import CLOCKED_KINDS, COST_KINDS, MEASURES, NOTICEABLE_LOAD, Kind, of_kinds
 from benchmarks.peers.cost import measure_peer_cost
 from benchmarks.peers.quality import measure_peer
@@ -33,6 +33,7 @@ from benchmarks.probes.subject import NOT_RUN, Subject
 from benchmarks.probes.throughput import measure_throughput
 from benchmarks.probes.training import padding_share, train
 from benchmarks.probes.training_cost import TrainingSubject, measure_training_cost
+from benchmarks.settings import OF_EXPERTS
 from persrec import names
 from persrec.checkpoints import load_facts, save_checkpoint
 from persrec.checkpoints.folder import read_weights
@@ -209,7 +210,8 @@ def _subject(payload: Mapping[str, Any], cell: Cell) -> TrainingSubject:
 
 
 def _control(subject: TrainingSubject) -> TrainingSubject:
-    cell, model = build_control(subject.cell, subject.model.items)
+    plain = dataclasses.replace(subject.cell, **{name: DEFAULTS[name] for name in OF_EXPERTS})  # full attention has none
+    cell, model = build_control(plain, subject.model.items)
     return TrainingSubject(cell=cell, model=model)
 
 

@@ -25,7 +25,7 @@ PRECISIONS = ("float32", "bfloat16")  # what a model computes in
 CACHE_PRECISIONS = ("float32", "bfloat16", "int8")  # what a cache is stored in; float32 keeps it as it was computed
 Kernel = Literal["segmented", "blocks", "naive"]  # how attention is computed; `persrec.nn.attention` chooses by it
 LEAVE_ONE_OUT, TEMPORAL = SPLITS = ("leave-one-out", "temporal")  # what is trained on, and which targets test
-# all events, or those that others publish on (`persrec.data.named_protocols`), and whether the rows know the time of the request
+# all events, or those that others publish on (`persrec.data.named_protocols`), and whether rows read times, that of the request too
 OWN_PROTOCOL, PROTOCOLS = "own", MappingProxyType({"own": True, "rectools": True, "5-core": False})
 PLANS, EXPERT_STARTS = ("equal", "growing"), ("learnt", "pooled")  # where expert tokens stand, and what they are at first
 TRAININGS, SERVINGS = ("separate", "elastic", "none"), ("recompute", "cache", "append")

@@ -34,10 +34,7 @@ class RunPair:
 
     def difference(self, metric: str) -> Estimate:
         """The second's quality minus the first's, paired over seeds and users; other targets are not paired."""
-        ours, theirs = self.first.quality(metric), self.second.quality(metric)
-        if any(getattr(self.first.cell, name) != getattr(self.second.cell, name) for name in ("split", "protocol")):
-            ours = dataclasses.replace(ours, sample=f"{ours.sample}, other targets")
-        return difference(theirs, ours)
+        return difference(self.second.quality(metric), self.first.quality(metric))
 
     def is_same(self, metric: str) -> bool:
         """Whether a quality is the same to the last digit, seed by seed."""

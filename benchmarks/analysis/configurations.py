@@ -281,7 +281,7 @@ def _replicates(one: Configuration, records: Sequence[Record], metric: str) -> t
     if not all(((row >= 0.0) & (row <= 1.0)).all() for row in rows):
         return None, "", "replicates are no shares"
     ((seed, size, n),) = samples
-    return np.stack(rows), f"{one.dataset_digest}/{seed}/{size}/{n}", ""
+    return np.stack(rows), f"{one.dataset_digest}/{one.cell.split}/{one.cell.protocol}/{seed}/{size}/{n}", ""
 
 
 def _entry(record: Record, metric: str) -> Metric | None:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from benchmarks.peers.part import PEERS
 from benchmarks.peers.process import run_task
 from persrec import names
 from persrec.commandline import duration
-from persrec.data.splits import Part, Split
+from persrec.data.splits import Part, Sequences, Split
 
 EXCHANGE = "exchange"  # the folder beside a model that is not there yet
 
@@ -87,7 +88,11 @@ def peer_task(cell: Cell, items: int, work: PeerWork, **timing: Any) -> PeerTask
 
 
 def exchanged_arrays(data: Split) -> dict[str, NDArray[Any]]:
-    """The training part, and what is known before each target; of the validation its targets too, by which the training is stopped."""
+    """The training part, and what is known before each target; of the validation its targets too, by which the training is stopped.
+
+    An event of unknown time has that of the event before it, or else of the first behind it: RecTools orders by times, and each is known.
+    """
+    data = replace(data, sequences=replace(data.sequences, times=_known_times(data.sequences)))
     sequences, ends = data.sequences, data.train_ends
     counts = np.asarray(ends, dtype=np.int64)
     rows = np.arange(counts.sum()) + np.repeat(sequences.offsets[:-1] - np.cumsum(counts) + counts, counts)
@@ -102,6 +107,15 @@ def exchanged_arrays(data: Split) -> dict[str, NDArray[Any]]:
     for part in PARTS:
         arrays |= {f"{part}_{name}": array for name, array in _before_targets(data, part).items()}
     return arrays
+
+
+def _known_times(sequences: Sequences) -> NDArray[np.int64]:
+    import pandas as pd  # noqa: PLC0415 - takes a moment, and no other training needs it
+
+    known = pd.Series(sequences.times).where(lambda times: times != 0)
+    users = np.repeat(np.arange(len(sequences)), np.diff(sequences.offsets))
+    earlier = known.groupby(users).ffill()
+    return earlier.groupby(users).bfill().fillna(0).to_numpy().astype(np.int64)
 
 
 def _before_targets(data: Split, part: Part) -> dict[str, NDArray[Any]]:

@@ -35,7 +35,7 @@ class PublishedProtocol:
 
     @property
     def request_time(self) -> bool:
-        """Whether its rows know the time of the request."""
+        """Whether its rows of models that read times know that of the request; where not, its rows read no times."""
         return names.PROTOCOLS[self.name]
 
 

@@ -207,7 +207,7 @@ class KVCache:
         for room, own in zip(rooms, self.layers, strict=False):
             for into, kept in zip(room, own, strict=True):
                 into[:, :, : self.keyed] = kept
-        return replace(self, layers=first_positions(rooms, self.keyed), rooms=rooms)
+        return replace(self, layers=_first(rooms, self.keyed), rooms=rooms)
 
     def with_recent(self, chunk: Chunk, layers: tuple[KeysValues, ...], *, count: int) -> Self:
         """The cache with the first ``count`` positions of a chunk behind, of whose positions ``layers`` are all keys and values.
@@ -217,7 +217,7 @@ class KVCache:
         ahead = chunk.width - chunk.items
         rooms = () if torch.is_grad_enabled() else self.rooms  # with gradients nothing was written there
         joined = (
-            first_positions(rooms, self.length + count)
+            _first(rooms, self.length + count)
             if rooms
             else tuple(
                 (_joined(old_k, new_k[:, :, :count]), _joined(old_v, new_v[:, :, :count]))
@@ -298,8 +298,7 @@ class Past:
         return self.room[0][:, :, :stop], self.room[1][:, :, :stop]
 
 
-def first_positions(rooms: tuple[KeysValues, ...], positions: int) -> tuple[KeysValues, ...]:
-    """Views of the first positions of keys and values, layer by layer."""
+def _first(rooms: tuple[KeysValues, ...], positions: int) -> tuple[KeysValues, ...]:
     return tuple((keys[:, :, :positions], values[:, :, :positions]) for keys, values in rooms)
 
 

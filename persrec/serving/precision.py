@@ -10,7 +10,7 @@ from typing import Self
 import torch
 
 from persrec.names import CACHE_PRECISIONS
-from persrec.nn.cache import KeysValues, KVCache, first_positions
+from persrec.nn.cache import KeysValues, KVCache
 
 MODEL_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 STORED_DTYPES = {**MODEL_DTYPES, "int8": torch.int8}
@@ -103,8 +103,9 @@ class PackedCache:
             room: free positions behind them, where a pass without gradients writes its own; `KVCache.rooms` says how.
         """
         rooms = () if self.form is None else _rooms(self.values, self.scales, self.form, free=room)
+        kept = len(self.positions)
         return KVCache(
-            layers=first_positions(rooms, len(self.positions)),
+            layers=tuple((keys[:, :, :kept], values[:, :, :kept]) for keys, values in rooms),
             positions=self.positions,
             valid=self.valid,
             times=self.times,

@@ -261,14 +261,18 @@ def test_the_order_is_a_permutation_within_each_dataset() -> None:
 
 
 def test_a_cell_is_told_the_time_of_the_request_as_the_rows_of_its_protocol_are(tmp_path: Path) -> None:
-    def told(text: str = SMALL, **options: str) -> dict[str, tuple[str, bool]]:
-        return {cell.backbone: (cell.protocol, cell.request_time) for cell in cells_of(tmp_path, text, **options)}
+    def told(text: str = SMALL, **options: str) -> dict[str, tuple[str, bool, bool]]:
+        return {cell.backbone: (cell.protocol, cell.time_bias, cell.request_time) for cell in cells_of(tmp_path, text, **options)}
 
-    assert told() == {"hstu": ("own", True), "sasrec": ("own", True)}
-    assert told(protocol="rectools") == {"hstu": ("rectools", True), "sasrec": ("rectools", True)}
-    assert told(protocol="5-core") == {"hstu": ("5-core", False), "sasrec": ("5-core", True)}  # SASRec reads no times
-    assert told('[defaults]\nprotocol = "5-core"' + SMALL)["hstu"] == ("5-core", False)
-    assert told('[defaults]\nrequest_time = true\nprotocol = "5-core"' + SMALL)["hstu"] == ("5-core", True)
-    assert told("[defaults]\ntime_bias = false" + SMALL, protocol="5-core")["hstu"] == ("5-core", True)
+    assert told() == {"hstu": ("own", True, True), "sasrec": ("own", True, True)}
+    assert told(protocol="rectools") == {"hstu": ("rectools", True, True), "sasrec": ("rectools", True, True)}
+    # its rows read no times at all; SASRec reads none anyhow
+    assert told(protocol="5-core") == {"hstu": ("5-core", False, True), "sasrec": ("5-core", True, True)}
+    assert told('[defaults]\nprotocol = "5-core"' + SMALL)["hstu"] == ("5-core", False, True)
+    assert told('[defaults]\nrequest_time = true\nprotocol = "5-core"' + SMALL)["hstu"] == ("5-core", True, True)
+    assert told("[defaults]\ntime_bias = true" + SMALL, protocol="5-core")["hstu"] == ("5-core", True, False)
+    assert told("[defaults]\ntime_bias = false" + SMALL, protocol="5-core")["hstu"] == ("5-core", False, True)
+    peer = 'backbone = "rectools-hstu"\ncompression = "peer"\nserving = "recompute"\nwarmup_steps = 0\nweight_decay = 0.0\ndecays = false\n'
+    assert told(f"[[sweep]]\n{peer}", protocol="5-core") == {"rectools-hstu": ("5-core", False, True)}
     with pytest.raises(ValueError, match="protocol: '5-core' with split 'temporal'; expected 'leave-one-out'"):
         cells_of(tmp_path, SMALL, protocol="5-core", split="temporal")

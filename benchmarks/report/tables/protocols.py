@@ -4,19 +4,21 @@ from collections.abc import Sequence
 
 from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
+from benchmarks.peers.part import PEERS
 from benchmarks.records import ProtocolQuality
 from benchmarks.report import tabular
 from benchmarks.report.names import Names, family, filter_name
 from benchmarks.report.tabular import Entry, Table
+from persrec import names as parts
 
 METRICS = {"recall@10": "HR@10", "ndcg@10": "NDCG@10", "recall@200": "HR@200", "ndcg@200": "NDCG@200"}
-OTHERWISE = "the protocol's own rows {}, so this one does not stand beside them"
+OTHERWISE = "the protocol's own rows {}, so it does not stand beside them"
 
 
 def protocol_tables(among: Sequence[Configuration], names: Names, *, key: str) -> list[Table]:
     """A table for models that were told the time of a request, and one for those that were not; each is left out where it has no row."""
     tables = []
-    for told, title in ((True, "the time of the request given"), (False, "time-free")):
+    for told, title in ((True, "the time of the request given"), (False, "the time of the request not given")):
         every = [(one, row) for one in among for row in _rows(one, names, told=told)]
         if every:
             headings = tabular.columns("configuration", "protocol", "items", "users", *METRICS.values(), numeric=list(METRICS.values()))
@@ -36,7 +38,7 @@ def _rows(one: Configuration, names: Names, *, told: bool) -> list[tabular.Row]:
     return [
         tabular.row(
             Entry(text=names(one), family=family(one).key),
-            Entry(text=name, detail=_otherwise(of_seeds[0])),
+            Entry(text=name, detail=_otherwise(of_seeds[0], one)),
             Entry(text=f"{of_seeds[0].items:,}", order=of_seeds[0].items),
             Entry(text=f"{of_seeds[0].metrics['ndcg@10'].n:,}", order=of_seeds[0].metrics["ndcg@10"].n),
             *(_mean(of_seeds, metric) for metric in METRICS),
@@ -48,11 +50,18 @@ def _rows(one: Configuration, names: Names, *, told: bool) -> list[tabular.Row]:
     ]
 
 
-def _otherwise(quality: ProtocolQuality) -> str:
-    """That the protocol asks for the time, or for none, where the model has it otherwise."""
-    if quality.request_time == quality.asks_request_time:
-        return ""
-    return OTHERWISE.format("know the time of the request" if quality.asks_request_time else "do not know the time of the request")
+def _reads_times(one: Configuration) -> bool:
+    part = parts.backbones().get(one.cell.backbone) or PEERS.get(one.cell.backbone)
+    return part is not None and part.reads_times
+
+
+def _otherwise(quality: ProtocolQuality, one: Configuration) -> str:
+    """That the protocol's rows of such a model know more, or less, than this one; a model that reads no times stands beside its like."""
+    reads = _reads_times(one)
+    if quality.request_time != (reads and quality.asks_request_time):
+        return OTHERWISE.format("know the time of the request" if quality.asks_request_time else "read no times")
+    times_alone = reads and one.cell.time_bias and not parts.PROTOCOLS.get(quality.name, True)
+    return OTHERWISE.format("read no times, and it reads those of its items") if times_alone else ""
 
 
 def _mean(of_seeds: Sequence[ProtocolQuality], metric: str) -> Entry:
@@ -60,4 +69,8 @@ def _mean(of_seeds: Sequence[ProtocolQuality], metric: str) -> Entry:
     if not values:
         return Entry(text=text.MISSING, tone="muted")
     mean = sum(values) / len(values)
-    return Entry(text=text.ratio(mean), order=mean, detail=f"mean of {len(values)} seeds" if len(values) > 1 else "")
+    return Entry(text=text.ratio(mean), order=mean, detail=_of_seeds(values) if len(values) > 1 else "")
+
+
+def _of_seeds(values: Sequence[float]) -> str:
+    return f"mean of {len(values)} seeds, {text.ratio(min(values))} to {text.ratio(max(values))}"

@@ -173,3 +173,21 @@ def test_data_with_nothing_to_train_on_are_refused(in_process: Path, tmp_path: P
     with pytest.raises(ValueError, match="no user has two events to train on"):
         train_peer(SASREC, leave_one_out(few), tmp_path / "model", cache_dir=str(in_process), report=[].append)
     assert not (tmp_path / "model").exists()
+
+
+def test_an_event_of_unknown_time_keeps_its_place() -> None:
+    """RecTools orders a user's events by their times, to which 0 is 1970."""
+    data = split()
+    times = np.array(data.sequences.times)
+    start, stop = data.sequences.offsets[1:3]
+    assert stop - start >= 4
+    times[start : start + 4] = [0, 50, 0, 60]
+    times[: data.sequences.offsets[1]] = 0
+    data = dataclasses.replace(data, sequences=dataclasses.replace(data.sequences, times=times))
+    arrays = exchanged_arrays(data)
+    of_second = arrays["train_users"] == 1
+    count = min(int(of_second.sum()), 4)
+    assert arrays["train_times"][of_second][:count].tolist() == [50, 50, 50, 60][:count]
+    assert not arrays["train_times"][arrays["train_users"] == 0].any()  # nothing is known of these
+    assert arrays["test_times"].dtype == np.int64
+    assert (data.sequences.times == times).all()  # ours knows what is unknown

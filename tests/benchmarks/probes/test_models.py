@@ -57,10 +57,9 @@ def test_the_control_of_taught_and_pooled_experts_has_nothing_of_experts():
         backbone="hstu", compression="experts", tokens=2, control=True, **(SIZES | {"training": "none"}),
         expert_start="pooled", expert_weight=1.0, distillation=1.0, random_cuts=False,
     )  # fmt: skip
-    control, _ = build_control(cell, build_model(cell, ITEMS + 1).items)
-    assert control == dataclasses.replace(
-        cell, compression="full", tokens=0, serving="recompute", expert_start="learnt", expert_weight=0.0, distillation=0.0
-    )
+    answer = execute.measure_cost(payload(cell) | {"kinds": ["flops", "control", "training_cost"]}, lambda phase: None)
+    for name in ("serve_time_over_full", "train_time_over_full"):
+        assert answer["metrics"][name]["value"] > 0
 
 
 @pytest.mark.parametrize("changes", [{"accumulation": 2}, {"autocast": True}])

@@ -1,0 +1,54 @@
+"""Rows under published protocols stand beside those of models that knew as much: with the request's time, and without."""
+
+import dataclasses
+
+import pytest
+from fabricated_records import configured, fabricate
+
+from benchmarks.cell import Cell
+from benchmarks.report.names import name_all
+from benchmarks.report.tables.protocols import protocol_tables
+
+CELL = Cell(backbone="hstu", compression="full", history=184, recent=16)
+KNOWS = "the protocol's own rows know the time of the request, so it does not stand beside them"
+NONE = "the protocol's own rows read no times, so it does not stand beside them"
+ITS_OWN = "the protocol's own rows read no times, and it reads those of its items, so it does not stand beside them"
+
+
+def under(told, **changes):
+    """A record of a model that is ranked under both protocols; ``asks_request_time`` is the protocol's, as records have it."""
+    record = fabricate(dataclasses.replace(CELL, **changes))
+    metrics = {"ndcg@10": {"value": 0.1 + record["cell"]["seed"] / 100, "n": 6040}}
+    row = {"items": 3706, "request_time": told, "metrics": metrics}
+    record["protocols"] = [{**row, "name": name, "asks_request_time": asks} for name, asks in (("rectools", True), ("5-core", False))]
+    return record
+
+
+def shown(*records):
+    configurations = configured(records)
+    tables = protocol_tables(configurations, name_all(configurations), key="p")
+    return {
+        table.caption.rpartition(", ")[2].partition(";")[0]: [(row.entries[1].text, row.entries[1].detail) for row in table.rows]
+        for table in tables
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "told", "table", "marks"),
+    [
+        ({}, True, "the time of the request given", ["", NONE]),
+        ({"request_time": False}, False, "the time of the request not given", [KNOWS, ITS_OWN]),
+        ({"time_bias": False}, False, "the time of the request not given", [KNOWS, ""]),
+        # whose published rows read no times, whichever protocol's they are
+        ({"backbone": "sasrec"}, False, "the time of the request not given", ["", ""]),
+    ],
+)
+def test_a_row_is_marked_where_the_published_rows_of_such_a_model_know_more_or_less(changes, told, table, marks):
+    assert shown(under(told, **changes)) == {table: list(zip(["rectools", "5-core"], marks, strict=True))}
+
+
+def test_a_mean_says_of_how_many_seeds_and_how_far_they_lie_apart():
+    configurations = configured([under(True, seed=seed) for seed in (1, 2, 3)])
+    (table,) = protocol_tables(configurations, name_all(configurations), key="p")
+    cell = table.rows[0].entries[5]
+    assert (cell.text, cell.detail) == ("0.1200", "mean of 3 seeds, 0.1100 to 0.1300")
