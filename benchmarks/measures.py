@@ -127,14 +127,14 @@ _SHARES = {
 }
 
 
-def _share(name: str, *, of: str) -> Measure:
+def _share(name: str, *, of: str, over: str = "full attention's over the whole window") -> Measure:
     counted, how = of == "FLOPs", "executed" if of == "FLOPs" else "timed in turn in one process"
     return Measure(
         unit="ratio",
         direction="lower",
         group="cost",
         kind="training_cost" if name == "train" else "control",
-        description=f"{of} of {_SHARES[name]} over full attention's over the whole window, {how}",
+        description=f"{of} of {_SHARES[name]} over {over}, {how}",
         deterministic=counted,
         relative_margin=0.001 if counted else 0.0,
         beside_control=True,
@@ -200,6 +200,10 @@ MEASURES: dict[str, Measure] = {
     # beside full attention, for cells with a control
     **{f"{name}_time_over_full": _share(name, of="time") for name in _SHARES},
     **{f"{name}_flops_over_full": _share(name, of="FLOPs") for name in _SHARES},
+    **{
+        f"serve_{unit}_over_alike": _share("serve", of=of, over="full attention's, served from a cache in the same way")
+        for unit, of in (("time", "time"), ("flops", "FLOPs"))
+    },
 }
 
 

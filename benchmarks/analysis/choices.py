@@ -14,13 +14,13 @@ from types import MappingProxyType
 
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import Estimate, retention
-from benchmarks.analysis.references import best_on_validation, figure_on_validation, find_references, timed_share
+from benchmarks.analysis.references import best_on_validation, figure_on_validation, find_references, served_time_share
 from benchmarks.analysis.trained import not_converged, unequal
 from benchmarks.analysis.worth import AboveModels, Worth, floors_above, worths
 from benchmarks.cell import Cell
 
 _METRIC = QUALITY_METRICS[0]
-_TIME, _COMPUTE, _BYTES = "serve_latency_p50_ms", "serve_flops", "cache_bytes"
+_COMPUTE, _BYTES = "serve_flops", "cache_bytes"
 _BUT_SERVING = tuple(setting.name for setting in dataclasses.fields(Cell) if setting.name != "serving")
 _WHOLE_HISTORY = ("full", "recent", "none")  # not compressed: all of the history, none of it, or nothing learnt
 
@@ -194,8 +194,7 @@ def _but_serving(one: Configuration) -> tuple[object, ...]:
 
 
 def _beside(one: Configuration, alike: Configuration | None, anew: Configuration | None, kept: Estimate) -> Held:
-    absent = Estimate(value=None, reason="no full attention served the same way")
-    return Held(configuration=one, alike=alike, anew=anew, kept=kept, time=absent if alike is None else timed_share(_TIME, one, alike))
+    return Held(configuration=one, alike=alike, anew=anew, kept=kept, time=served_time_share(one, alike))
 
 
 def _for_role(role: Role, held: Sequence[Held], level: Mapping[str, float], full: Configuration) -> Held:

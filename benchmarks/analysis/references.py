@@ -19,6 +19,10 @@ from benchmarks.cell import Cell
 _NOTHING_TO_KEEP = Estimate(value=None, reason="undefined: the long history is worth nothing that could be measured here")
 _REMEMBERED = 8192  # a report asks for the same contrast in several places, of thousands of configurations
 _SETTINGS = tuple(setting.name for setting in dataclasses.fields(Cell))
+_OF_A_CONTROL = (  # what full attention beside a configuration in one process has of it
+    "backbone", "history", "recent", "layers", "heads", "item_layers", "width", "key_value_heads", "feed_forward", "time_bias",
+    "batch_size", "device", "dtype", "threads", "counts", "request_time", "divisor", "serving",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -230,6 +234,20 @@ def _compared(one: Configuration, among: tuple[Configuration, ...], metric: str)
         retention=_NOTHING_TO_KEEP if worth_nothing(worth) else retention(ours, full),
         recovered=recovered(ours, no_token, full),
     )
+
+
+def served_time_share(one: Configuration, other: Configuration | None) -> Estimate:
+    """Time of a request, the backbone alone, over that of full attention ``other`` served the same way, with a 95% interval.
+
+    Where full attention of the same sizes ran in turn with it, it is the ratio that several processes found; else that of what was timed
+    apart.
+    """
+    paired = one.cost("serve_time_over_alike")
+    like_other = other is None or all(getattr(one.cell, name) == getattr(other.cell, name) for name in _OF_A_CONTROL)
+    if like_other and paired.low is not None and paired.high is not None and all(map(has_processes, one.measured)):
+        return paired
+    absent = Estimate(value=None, reason="no full attention served the same way")
+    return absent if other is None else timed_share("serve_latency_p50_ms", one, other)
 
 
 def timed_share(cost: str, one: Configuration, other: Configuration) -> Estimate:

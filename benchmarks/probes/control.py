@@ -1,10 +1,12 @@
 """Serving beside full attention of the same shape in the same process: time over time, and FLOPs over FLOPs.
 
 Calls are timed in turn, so that what slows the machine slows both sides; such ratios travel between machines where times do
-not. The control recomputes the whole window at each request.
+not. The control recomputes the whole window at each request. Of what is served from a cache, full attention that is served in the
+same way is timed as well, from a cache as computed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from benchmarks.probes.flops import executed_flops
 from benchmarks.probes.subject import NOT_RUN, NOTHING_BEFORE, Subject
 
 SECONDS, LEAST, MOST = 1.0, 5, 40
+NONE_ALIKE = "recomputed, or full attention itself"
 Seconds = NDArray[np.float64]
 Metrics = dict[str, Any]
 
@@ -28,28 +31,43 @@ def measure_control(subject: Subject, control: Subject) -> tuple[Metrics, dict[s
         subject: the cell's.
         control: full attention's.
     """
-    metrics = _shares_of_flops(executed_flops(subject), executed_flops(control))
+    alike = served_alike(subject, control)
+    metrics = _shares_of_flops(subject, control, alike)
     if subject.cell.counted_only:
         return metrics | {name.replace("_flops_", "_time_"): nothing(NOT_RUN) for name in metrics}, {}
-    serve, full, *compress = _serving(subject, control)
-    both = serve + compress[0] if compress else serve
-    size = subject.cell.batch_size
+    seconds, size = _serving(subject, control, alike), subject.cell.batch_size
+    serve, full = seconds["serve"], seconds["full"]
+    both = serve + seconds["compress"] if "compress" in seconds else serve
     metrics |= {
         "serve_time_over_full": share_of_time(serve, full, size),
-        "compress_time_over_full": share_of_time(compress[0], full, size) if compress else nothing(NOTHING_BEFORE),
+        "compress_time_over_full": share_of_time(seconds["compress"], full, size) if "compress" in seconds else nothing(NOTHING_BEFORE),
         "compress_serve_time_over_full": share_of_time(both, full, size),
+        "serve_time_over_alike": share_of_time(serve, seconds["alike"], size) if "alike" in seconds else nothing(NONE_ALIKE),
     }
-    raw = {"serve": serve, "full": full} | ({"compress": compress[0]} if compress else {})
-    return metrics, {f"control_{name}_seconds": seconds for name, seconds in raw.items()}
+    return metrics, {f"control_{name}_seconds": samples for name, samples in seconds.items()}
 
 
-def _shares_of_flops(own: Mapping[str, float], full: Mapping[str, float]) -> Metrics:
+def served_alike(subject: Subject, control: Subject) -> Subject | None:
+    """The control as the cell is served, from a cache as computed; None where the cell recomputes, or is full attention itself."""
+    if subject.cell.serving == "recompute" or subject.cell.compression == control.cell.compression:
+        return None
+    return replace(control, cell=replace(control.cell, serving=subject.cell.serving))
+
+
+def _shares_of_flops(subject: Subject, control: Subject, alike: Subject | None) -> Metrics:
+    own, full = executed_flops(subject), executed_flops(control)
     shares = {
         "serve": own["serve"] / full["serve"],
         "compress": own["compress"] / full["serve"],
         "compress_serve": (own["compress"] + own["serve"]) / full["serve"],
     }
-    return {f"{name}_flops_over_full": share_of_flops(share) for name, share in shares.items()}
+    metrics = {f"{name}_flops_over_full": share_of_flops(share) for name, share in shares.items()}
+    metrics["serve_flops_over_alike"] = nothing(NONE_ALIKE)
+    if alike is not None:
+        share = own["serve"] / executed_flops(alike)["serve"]
+        method = "executed FLOPs over those of full attention served in the same way, by the closed formula of both layouts"
+        metrics["serve_flops_over_alike"] = share_of_flops(share) | {"method": method}
+    return metrics
 
 
 def share_of_flops(share: float) -> Metrics:
@@ -58,15 +76,17 @@ def share_of_flops(share: float) -> Metrics:
     return {"value": share, "method": method, "n": 1}
 
 
-def _serving(subject: Subject, control: Subject) -> list[Seconds]:
-    """Of a request, of the control's, and of compressing, where anything is compressed."""
+def _serving(subject: Subject, control: Subject, alike: Subject | None) -> dict[str, Seconds]:
+    """Of a request, of the control's, of compressing, where anything is compressed, and of a request served alike, where one is."""
     size = subject.cell.batch_size
     request, whole = subject.request(size), control.request(size)
     with torch.inference_mode():
-        calls: list[Callable[[], object]] = [subject.server(request), control.server(whole)]
+        calls: dict[str, Callable[[], object]] = {"serve": subject.server(request), "full": control.server(whole)}
         if subject.compresses:
-            calls.append(lambda: subject.compress(request))
-        return in_turn(calls, subject.cell.device)
+            calls["compress"] = lambda: subject.compress(request)
+        if alike is not None:
+            calls["alike"] = alike.server(whole)
+        return dict(zip(calls, in_turn(list(calls.values()), subject.cell.device), strict=True))
 
 
 def in_turn(calls: Sequence[Callable[[], object]], device: str) -> list[Seconds]:

@@ -169,16 +169,15 @@ def _how_sure(choice: Choice, chance: str) -> str:
 def _cost_card(beside: Held, names: Names) -> Card:
     one = beside.configuration
     shares = [f"{_percent(beside.compute_anew)} of the compute"] if beside.compute_anew is not None else []
-    time = one.cost("serve_time_over_full").value
-    shares += [f"{_percent(time)} of the time"] if time is not None else []
-    window = f"{one.window:,} items"
-    said = [f"{names(one)}: a request takes {listed(shares)} of full attention recomputed over {window}."] if shares else []
-    said += _costs_in_words(beside)
+    time = one.cost("serve_time_over_full")
+    shares += [f"{with_interval(time, 'percent')} of the time"] if time.value is not None else []
+    said = [f"{names(one)}, a window of {one.window:,} items.", *_costs_in_words(beside)]
+    said += [f"Of full attention that recomputes the window at each request, it takes {listed(shares)}."] if shares else []
     sure = ["Untrained: costs alone, so nothing is known of the quality."]
-    if time is None:
+    if time.value is None and beside.time.value is None:
         sure.append("Time was not compared.")
     else:
-        sure.append("Compute is counted; time is a ratio of two that ran in turn in one process.")
+        sure.append("Compute is counted; a share of time has the interval over processes, and none where there was one process.")
     return Card(
         heading=backbone_name(one), family=family(one).key, said=" ".join(said), sure=" ".join(sure),
         facts=_facts(one, quality=False), rerun=_rerun(one),

@@ -10,7 +10,7 @@ from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import with_interval
 from benchmarks.analysis.frontier import COSTS
 from benchmarks.analysis.origins import OlderCode, Source, older_code, timings
-from benchmarks.analysis.references import Contrast, best_on_validation, compare, find_references, timed_share, worth_nothing
+from benchmarks.analysis.references import Contrast, best_on_validation, compare, find_references, served_time_share, worth_nothing
 from benchmarks.analysis.trained import Endings, endings, steps_in_words, unequal
 from benchmarks.measures import LEDGER_TOLERANCE, WIDE_SPREAD
 from benchmarks.records import FINDINGS, Record, Status
@@ -176,7 +176,7 @@ def _alike(one: Configuration, other: Configuration | None) -> list[str]:
     """Shares of what a request costs of another configuration; of its time only with the interval over processes."""
     if other is None:
         return []
-    compute, time = _share("serve_flops", one, other), timed_share("serve_latency_p50_ms", one, other)
+    compute, time = _share("serve_flops", one, other), served_time_share(one, other)
     told = [f"{compute} of the compute"] if compute else []
     return [*told, f"{with_interval(time, 'percent')} of the time"] if time.value is not None else told
 

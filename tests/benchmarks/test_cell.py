@@ -168,7 +168,7 @@ def test_the_order_of_elastic_tokens_is_no_setting() -> None:
 
 def test_what_is_measured_beside_a_control_is_in_the_key_of_a_cell_with_one_alone() -> None:
     beside = {name for name, measure in MEASURES.items() if measure.beside_control}
-    assert {name for name in MEASURES if name.endswith("_over_full")} == beside
+    assert {name for name in MEASURES if name.endswith(("_over_full", "_over_alike"))} == beside
     assert set(versions()) == set(MEASURES) - beside
     assert set(versions(control=True)) == set(MEASURES)
 

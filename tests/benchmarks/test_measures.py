@@ -32,6 +32,7 @@ def test_the_names_that_others_rely_on_are_there() -> None:
     names |= {f"{kind}_latency_p{percent}_ms" for kind in ("serve", "request") for percent in (50, 95, 99)} | {"requests_per_second"}
     names |= {f"{kind}@10_{part}" for kind in ("recall", "ndcg") for part in ("repeat", "novel")}
     names |= {f"{kind}_{of}_over_full" for kind in ("serve", "compress", "compress_serve", "train") for of in ("time", "flops")}
+    names |= {f"serve_{of}_over_alike" for of in ("time", "flops")}
     assert set(MEASURES) == names
 
 

@@ -1,4 +1,7 @@
-"""What a configuration takes of full attention's time and FLOPs, both of one process: the report's table of shares."""
+"""What a configuration takes of full attention's time and FLOPs, both of one process: the report's table of shares.
+
+Full attention that is served in the same way stands first, and recomputing last.
+"""
 
 from collections.abc import Sequence
 
@@ -9,7 +12,15 @@ from benchmarks.report import tabular
 from benchmarks.report.names import Names, family, filter_name
 from benchmarks.report.tabular import Entry, Table
 
-_PASSES = {"serve": "request", "compress": "refresh", "compress_serve": "refresh and request", "train": "training step"}
+_ALIKE = "request, served alike"
+_PASSES = {
+    "serve_{}_over_alike": _ALIKE,
+    "train_{}_over_full": "training step",
+    "serve_{}_over_full": "request, recomputed",
+    "compress_{}_over_full": "refresh over a request recomputed",
+    "compress_serve_{}_over_full": "refresh and request over one recomputed",
+}
+_BEYOND = ("serve_{}_over_alike", "serve_{}_over_full")
 _NEAR = 1.15  # time over FLOPs above this: what is not a multiply-add tells
 
 
@@ -17,18 +28,18 @@ def shares_table(among: Sequence[Configuration], names: Names, *, key: str, capt
     """A row for each configuration that has a control: time over full attention's beside FLOPs over FLOPs; ``None`` without any."""
     rows = []
     for one in among:
-        times, flops = ({name: one.cost(f"{name}_{of}_over_full") for name in _PASSES} for of in ("time", "flops"))
+        times, flops = ({name: one.cost(name.format(of)) for name in _PASSES} for of in ("time", "flops"))
         if all(share.value is None for share in (*times.values(), *flops.values())):
             continue
         said = {"family": family(one).name, "backbone": filter_name(one)}
         entries = [entry for name in _PASSES for entry in (_share(times[name]), _share(flops[name]))]
-        beyond = _beyond(times["serve"], flops["serve"])
-        rows.append(tabular.row(Entry(text=names(one), family=family(one).key), *entries, beyond, **said))
+        beyond = [_beyond(times[name], flops[name]) for name in _BEYOND]
+        rows.append(tabular.row(Entry(text=names(one), family=family(one).key), *entries, *beyond, **said))
     if not rows:
         return None
-    last = "request: time over FLOPs"
-    numeric = [*(f"{shown}: {of}" for shown in _PASSES.values() for of in ("time", "FLOPs")), last]
-    explanations = {last: "1 where a request takes as much of full attention's time as of its FLOPs"}
+    last = [f"{_PASSES[name]}: time over FLOPs" for name in _BEYOND]
+    numeric = [*(f"{shown}: {of}" for shown in _PASSES.values() for of in ("time", "FLOPs")), *last]
+    explanations = dict.fromkeys(last, "1 where a request takes as much of full attention's time as of its FLOPs")
     explanations |= {f"{shown}: time": "calls timed in turn; the interval over processes below" for shown in _PASSES.values()}
     headings = tabular.columns("configuration", *numeric, numeric=numeric, explanations=explanations)
     caption += f"; {tabular.NO_SEED}"

@@ -2,10 +2,11 @@ import dataclasses
 
 import pytest
 from fabricated_records import configured, fabricate, grid_cells
+from fabricated_records import metric as metric_of
 
 from benchmarks.analysis.configurations import OF_ITS_OWN
 from benchmarks.analysis.frontier import frontier
-from benchmarks.analysis.references import compare, find_references, timed_share, untouched
+from benchmarks.analysis.references import compare, find_references, served_time_share, timed_share, untouched
 from benchmarks.cell import Cell
 
 
@@ -271,3 +272,21 @@ def test_no_share_is_quoted_of_what_is_worth_nothing():
     assert got.full_over_no_token.holds_zero
     assert (got.retention.value, got.recovered.value) == (None, None)
     assert got.retention.reason == "undefined: the long history is worth nothing that could be measured here"
+
+
+def test_a_share_of_time_is_that_of_two_that_ran_in_turn_where_full_attention_of_the_same_sizes_did():
+    ours = cell(training="none", control=True)
+    cached = dataclasses.replace(ours, compression="full", tokens=0, control=False)
+    paired = fabricate(ours, replicates=None)
+    paired["metrics"]["serve_time_over_alike"] = metric_of(0.6, "ratio", low=0.5, high=0.7, n=9)
+    longer = dataclasses.replace(cached, history=2 * ours.history)
+    found = configured([paired, fabricate(cached, replicates=None), fabricate(longer, replicates=None)])
+    tokens, alike, other_window = sorted(found, key=lambda one: (one.cell.compression != "experts", one.cell.history))
+    for other in (None, alike):
+        share = served_time_share(tokens, other)
+        assert (share.value, share.low, share.high) == (0.6, 0.5, 0.7)
+    # full attention of another window did not run beside it
+    apart, expected = served_time_share(tokens, other_window), timed_share("serve_latency_p50_ms", tokens, other_window)
+    assert (apart.value, apart.low, apart.high) == (expected.value, expected.low, expected.high)
+    assert expected.value != 0.6
+    assert served_time_share(alike, None).reason == "no full attention served the same way"

@@ -32,3 +32,20 @@ def test_a_control_is_full_attention_in_the_same_process(name):
     assert (metrics["compress_time_over_full"]["value"] is None) == (own["compress"] == 0)
     assert metrics["compress_serve_time_over_full"]["value"] >= metrics["serve_time_over_full"]["value"]
     assert all(metrics[f"{phase}_time_over_full"]["method"] for phase in OF_CONTROL)
+    if name == "full":
+        assert metrics["serve_time_over_alike"]["value"] is metrics["serve_flops_over_alike"]["value"] is None
+
+
+SERVED = [(name, serving) for name in ("experts in 2 segments", "memory in 2 segments", "pooling") for serving in ("cache", "append")]
+
+
+@pytest.mark.parametrize(("name", "serving"), [*SERVED, ("int8", "cache")])
+def test_like_is_held_against_like_in_one_process(name, serving):
+    cell = dataclasses.replace(CELLS[name], training="none", control=True, serving=serving)
+    answer, _ = measured(cell, kinds=("flops", "control"))
+    full, _ = measured(dataclasses.replace(CELLS["full"], backbone=cell.backbone, training="none", serving=serving), kinds=("flops",))
+    metrics, raw = answer["metrics"], answer["raw"]
+    share = metrics["serve_flops"]["value"] / full["metrics"]["serve_flops"]["value"]
+    assert metrics["serve_flops_over_alike"]["value"] == pytest.approx(share, rel=1e-12)
+    ratios = raw["control/control_serve_seconds"] / raw["control/control_alike_seconds"]
+    assert metrics["serve_time_over_alike"]["value"] == pytest.approx(np.median(ratios))

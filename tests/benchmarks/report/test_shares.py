@@ -21,6 +21,8 @@ def shared(cell, *, time=0.12, flops=0.1, reason="counted"):
         low, high = (None, None) if time is None else (0.9 * time, 1.1 * time)
         record["metrics"][f"{name}_time_over_full"] = metric(time, "ratio", method=reason, low=low, high=high, n=9)
         record["metrics"][f"{name}_flops_over_full"] = metric(flops, "ratio")
+    record["metrics"]["serve_time_over_alike"] = metric(0.6, "ratio", low=0.5, high=0.7, n=9)
+    record["metrics"]["serve_flops_over_alike"] = metric(0.4, "ratio")
     return record
 
 
@@ -34,17 +36,23 @@ def test_time_over_time_stands_beside_flops_over_flops():
     table = table_of([shared(CELL), fabricate(plain, replicates=None)])
     (row,) = table.rows  # what has no control has no share
     shown = dict(zip((column.name for column in table.columns), row.entries, strict=True))
-    assert (shown["request: time"].text, shown["request: time"].detail) == ("12.0%", "10.8% to 13.2%")
-    assert (shown["request: FLOPs"].text, shown["training step: FLOPs"].text) == ("10.0%", "10.0%")
-    assert (shown["request: time over FLOPs"].text, shown["request: time over FLOPs"].tone) == ("1.20", "warn")
+    assert (shown["request, recomputed: time"].text, shown["request, recomputed: time"].detail) == ("12.0%", "10.8% to 13.2%")
+    assert (shown["request, recomputed: FLOPs"].text, shown["training step: FLOPs"].text) == ("10.0%", "10.0%")
+    beyond = shown["request, recomputed: time over FLOPs"]
+    assert (beyond.text, beyond.tone) == ("1.20", "warn")
+    assert [column.name for column in table.columns][1] == "request, served alike: time"  # like with like first, recomputing last
+    assert (shown["request, served alike: time"].text, shown["request, served alike: FLOPs"].text) == ("60.0%", "40.0%")
+    assert shown["request, served alike: time over FLOPs"].text == "1.50"
     assert table_of([fabricate(plain, replicates=None)]) is None
 
 
 def test_what_was_not_run_has_shares_of_flops_and_the_reason():
     counted = dataclasses.replace(CELL, counted_only=True)
     records = [shared(counted, time=None, reason="the model was not run")]
-    (row,) = table_of(records).rows
-    assert (row.entries[1].text, row.entries[1].detail, row.entries[2].text) == (text.MISSING, "the model was not run", "10.0%")
+    table = table_of(records)
+    (row,) = table.rows
+    at = [column.name for column in table.columns].index("request, recomputed: time")
+    assert (row.entries[at].text, row.entries[at].detail, row.entries[at + 1].text) == (text.MISSING, "the model was not run", "10.0%")
     found = configured(records)
     said = verdict.limits(records_of(*records), found, name_all(found))
     assert any(line.startswith("Counted on shapes alone and never run") for line in said)
