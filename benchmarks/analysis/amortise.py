@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from benchmarks.analysis.configurations import Configuration
+from benchmarks.analysis.configurations import Configuration, has_processes
 from benchmarks.analysis.estimates import Estimate, mean_of
 from benchmarks.analysis.references import served_alike
 
@@ -65,18 +65,43 @@ def flops_price(one: Configuration) -> Price | None:
     return None if compress is None or serve is None else Price(compress=compress, serve=serve)
 
 
-def time_price(one: Configuration) -> Price | None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TimedPrice:
+    """A price in milliseconds with the ends of its interval over processes; None where it was taken in a single one."""
+
+    value: Price
+    low: Price | None
+    high: Price | None
+
+
+def time_price(one: Configuration) -> TimedPrice | None:
     """Milliseconds per user of a refresh and of a request, from throughput; ``None`` where either was not measured.
 
     Where a refresh takes no FLOPs there is nothing to time, and its price is 0.
     """
-    serve = one.cost("serve_users_per_second").value
-    compress = one.cost("compress_users_per_second").value
-    if not serve:
+    serve, compress = one.cost("serve_users_per_second"), one.cost("compress_users_per_second")
+    nothing_before = one.cost("compress_flops").value == 0
+    if not serve.value or not (compress.value or nothing_before):
         return None
-    if one.cost("compress_flops").value == 0:
-        return Price(compress=0.0, serve=1000.0 / serve)
-    return Price(compress=1000.0 / compress, serve=1000.0 / serve) if compress else None
+
+    def price(of_serve: float | None, of_compress: float | None) -> Price | None:
+        if not of_serve or not (of_compress or nothing_before):
+            return None
+        return Price(compress=0.0 if nothing_before or not of_compress else 1000.0 / of_compress, serve=1000.0 / of_serve)
+
+    several = all(map(has_processes, one.measured))
+    return TimedPrice(
+        value=Price(compress=0.0 if nothing_before or not compress.value else 1000.0 / compress.value, serve=1000.0 / serve.value),
+        low=price(serve.high, compress.high) if several else None,
+        high=price(serve.low, compress.low) if several else None,
+    )
+
+
+def timed_break_even(ours: TimedPrice, theirs: TimedPrice) -> tuple[BreakEven, BreakEven] | None:
+    """`break_even` at worst and at best, by the intervals of both; None where a price has none."""
+    if ours.low is None or ours.high is None or theirs.low is None or theirs.high is None:
+        return None
+    return break_even(ours.high, theirs.low), break_even(ours.low, theirs.high)
 
 
 def weights_of_ages(measured: Sequence[int], requests: int) -> list[float] | None:

@@ -14,7 +14,13 @@ from types import MappingProxyType
 
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import Estimate, retention
-from benchmarks.analysis.references import best_on_validation, figure_on_validation, find_references, served_time_share
+from benchmarks.analysis.references import (
+    backbone_time_share,
+    best_on_validation,
+    figure_on_validation,
+    find_references,
+    request_time_share,
+)
 from benchmarks.analysis.trained import not_converged, unequal
 from benchmarks.analysis.worth import AboveModels, Worth, floors_above, worths
 from benchmarks.cell import Cell
@@ -52,8 +58,8 @@ class Standstill(StrEnum):
 class Held:
     """A configuration beside full attention: ``alike`` is served the same way, ``anew`` recomputes the window at each request.
 
-    ``kept`` is the share of the quality of full attention. A share of cost is None where either side was not measured; ``time`` has a
-    value only where both sides were timed in several processes.
+    ``kept`` is the share of the quality of full attention. A share of cost is None where either side was not measured; ``time``, that of a
+    whole request, and ``backbone_time`` have a value only where both sides were timed in several processes.
     """
 
     configuration: Configuration
@@ -61,6 +67,7 @@ class Held:
     anew: Configuration | None
     kept: Estimate
     time: Estimate
+    backbone_time: Estimate
 
     @property
     def compute(self) -> float | None:
@@ -194,7 +201,8 @@ def _but_serving(one: Configuration) -> tuple[object, ...]:
 
 
 def _beside(one: Configuration, alike: Configuration | None, anew: Configuration | None, kept: Estimate) -> Held:
-    return Held(configuration=one, alike=alike, anew=anew, kept=kept, time=served_time_share(one, alike))
+    time, backbone_time = request_time_share(one, alike), backbone_time_share(one, alike)
+    return Held(configuration=one, alike=alike, anew=anew, kept=kept, time=time, backbone_time=backbone_time)
 
 
 def _for_role(role: Role, held: Sequence[Held], level: Mapping[str, float], full: Configuration) -> Held:

@@ -2,8 +2,8 @@
 
 Costs that are counted are points, qualities are bootstrap replicates over users. A timed cost varies from process to process: it is drawn
 from its interval beside each replicate, alike for all configurations of one shape, and one that was measured in a single process has no
-interval, so nothing is said of it. A configuration whose FLOP ledger disagrees takes no part: it can neither be on a frontier nor push
-another off it.
+interval, so nothing is said of it, nor of what it might beat. A configuration whose FLOP ledger disagrees takes no part: it can neither be
+on a frontier nor push another off it.
 
 How often a point is on the frontier is asked of users, and of processes, alone. That one dominates another with 95% confidence is a
 verdict between two trained models, so it takes several seeds, equal training, and an interval that holds the variation of seeds.
@@ -52,7 +52,7 @@ COSTS: Mapping[str, Callable[[Configuration], Estimate]] = MappingProxyType(
     {
         "serve_flops": _metric("serve_flops"),
         "compress_serve_flops": _compress_and_serve,
-        "serve_latency_p50_ms": _metric("serve_latency_p50_ms"),
+        "request_latency_p50_ms": _metric("request_latency_p50_ms"),
         "serve_peak_bytes": _metric("serve_peak_bytes"),
         "cache_bytes": _kept_bytes,
     }
@@ -210,16 +210,16 @@ def frontier(among: Sequence[Configuration], *, cost: str, metric: str, referenc
     return Frontier(
         cost=cost,
         metric=metric,
-        standings=_standings(entered, costs, points, replicates, metric, timed=_is_timed(cost)),
+        standings=_standings(entered, costs, points, replicates, metric, timed=is_timed(cost)),
         excluded=tuple(excluded),
         reference=reference,
-        hypervolume=_area(entered, reference, among),
+        hypervolume=_area(entered, reference, among, timed=is_timed(cost)),
     )
 
 
 def hypervolume_of(among: Sequence[Configuration], *, cost: str, metric: str, reference: tuple[float, float]) -> Estimate:
     """The area under a frontier alone, as `frontier` has it."""
-    return _area(_entered(among, cost, metric)[0], reference, among)
+    return _area(_entered(among, cost, metric)[0], reference, among, timed=is_timed(cost))
 
 
 def _entered(among: Sequence[Configuration], cost: str, metric: str) -> tuple[list[Entered], list[tuple[Configuration, str]]]:
@@ -239,19 +239,28 @@ def _entered(among: Sequence[Configuration], cost: str, metric: str) -> tuple[li
     return entered, excluded
 
 
-def _area(entered: Sequence[Entered], reference: tuple[float, float], among: Sequence[Configuration]) -> Estimate:
+def _area(entered: Sequence[Entered], reference: tuple[float, float], among: Sequence[Configuration], *, timed: bool) -> Estimate:
     points = np.array([[quality.value] for *_, quality in entered], dtype=np.float64).reshape(len(entered), 1)
     figures = [figure_on_validation(one, among) for one, *_ in entered]
     chosen_by = None if None in figures else np.array(figures, dtype=np.float64)
     scaled = decades(np.array([price.value for _, price, _ in entered], dtype=np.float64))
     area = float(hypervolume(scaled, points, reference=reference, chosen_by=chosen_by)[0]) if entered else None
-    areas = hypervolume(scaled, _aligned([quality for *_, quality in entered]), reference=reference, chosen_by=chosen_by)
+    prices, qualities = [price for _, price, _ in entered], _aligned([quality for *_, quality in entered])
+    if timed and any(price.low is None for price in prices):
+        return Estimate(value=area, reason="a cost was taken in one process, so there is no interval")
+    if timed and entered:
+        drawn = decades(_cost_draws(prices, qualities.shape[1]))
+        columns = zip(drawn.T, qualities.T, strict=True)
+        areas = np.concatenate([hypervolume(costs, column[:, None], reference=reference, chosen_by=chosen_by) for costs, column in columns])
+    else:
+        areas = hypervolume(scaled, qualities, reference=reference, chosen_by=chosen_by)
     low, high = interval_of(areas)
     reason = "" if entered else "nothing to stand on the frontier"
     return Estimate(value=area, low=low, high=high, replicates=areas, reason=reason)
 
 
-def _is_timed(cost: str) -> bool:
+def is_timed(cost: str) -> bool:
+    """Whether a cost of `COSTS` is one that a clock or an allocator gave, so that it varies from process to process."""
     return cost in MEASURES and not MEASURES[cost].deterministic
 
 
@@ -270,9 +279,10 @@ def _standings(
     drawn = _cost_draws([price for _, price, _ in entered], replicates.shape[1]) if timed else costs
     chances = non_dominated(drawn, replicates).mean(axis=1)
     shares = domination_probability(drawn, replicates, _could_be_sure(entered, timed=timed))
+    untimed = np.array([price.low is None for _, price, _ in entered])  # might cost anything
     standings = []
     for i, (one, price, quality) in enumerate(entered):
-        unsure = quality.replicates is None or (timed and price.low is None)
+        unsure = quality.replicates is None or (timed and (price.low is None or bool((untimed & (points[:, 0] >= points[i, 0])).any())))
         likely = np.flatnonzero(shares[i] >= CONFIDENCE)
         rivals = (entered[j] for j in likely[np.argsort(-shares[i, likely], kind="stable")])
         cheaper = (rival for rival, theirs, _ in rivals if not timed or surely_no_dearer(theirs, price))
@@ -311,8 +321,8 @@ def _could_be_sure(entered: Sequence[Entered], *, timed: bool) -> Flags:
 
 
 def _cost_draws(prices: Sequence[Estimate], size: int) -> Floats:
-    """``[n, size]``: timed costs as their intervals over processes let them be; of one shape the same in every row."""
-    random, drawn = np.random.default_rng(DRAWN_BY), {}
+    """``[n, size]``: timed costs as their intervals over processes let them be; of one shape the same in every row, and in every group."""
+    drawn = {}
     for price in prices:
         known = (price.value, price.low, price.high)
         if known in drawn or price.value is None:
@@ -321,7 +331,8 @@ def _cost_draws(prices: Sequence[Estimate], size: int) -> Floats:
             drawn[known] = np.full(size, price.value)
         else:
             spread = (np.log(price.high) - np.log(price.low)) / (2 * HALF_OF_95)
-            drawn[known] = price.value * np.exp(spread * random.normal(size=size))
+            seed = [DRAWN_BY, *np.array(known, dtype=np.float64).view(np.uint32).tolist()]
+            drawn[known] = price.value * np.exp(spread * np.random.default_rng(seed).normal(size=size))
     return np.array([drawn[price.value, price.low, price.high] for price in prices], dtype=np.float64)
 
 

@@ -17,6 +17,7 @@ from benchmarks.analysis.trained import own_validation, unequal, validation
 from benchmarks.cell import Cell
 
 _NOTHING_TO_KEEP = Estimate(value=None, reason="undefined: the long history is worth nothing that could be measured here")
+_NONE_ALIKE = Estimate(value=None, reason="no full attention served the same way")
 _REMEMBERED = 8192  # a report asks for the same contrast in several places, of thousands of configurations
 _SETTINGS = tuple(setting.name for setting in dataclasses.fields(Cell))
 _OF_A_CONTROL = (  # what full attention beside a configuration in one process has of it
@@ -236,7 +237,12 @@ def _compared(one: Configuration, among: tuple[Configuration, ...], metric: str)
     )
 
 
-def served_time_share(one: Configuration, other: Configuration | None) -> Estimate:
+def request_time_share(one: Configuration, other: Configuration | None) -> Estimate:
+    """Time of a whole request over that of full attention ``other`` served the same way, with a 95% interval."""
+    return _NONE_ALIKE if other is None else timed_share("request_latency_p50_ms", one, other)
+
+
+def backbone_time_share(one: Configuration, other: Configuration | None) -> Estimate:
     """Time of a request, the backbone alone, over that of full attention ``other`` served the same way, with a 95% interval.
 
     Where full attention of the same sizes ran in turn with it, it is the ratio that several processes found; else that of what was timed
@@ -246,8 +252,7 @@ def served_time_share(one: Configuration, other: Configuration | None) -> Estima
     like_other = other is None or all(getattr(one.cell, name) == getattr(other.cell, name) for name in _OF_A_CONTROL)
     if like_other and paired.low is not None and paired.high is not None and all(map(has_processes, one.measured)):
         return paired
-    absent = Estimate(value=None, reason="no full attention served the same way")
-    return absent if other is None else timed_share("serve_latency_p50_ms", one, other)
+    return _NONE_ALIKE if other is None else timed_share("serve_latency_p50_ms", one, other)
 
 
 def timed_share(cost: str, one: Configuration, other: Configuration) -> Estimate:

@@ -16,6 +16,7 @@ from benchmarks.report.figures.canvas import Drawing
 from benchmarks.report.names import Names, backbone_name, family
 from benchmarks.report.peers import Peers
 from benchmarks.report.rivals import rivals_in_words
+from benchmarks.report.texts import shares_of_time
 from benchmarks.text import listed, sentence
 
 _METRIC = QUALITY_METRICS[0]
@@ -28,8 +29,9 @@ _SERVED = {
 }
 _OF_A_REQUEST = (
     ("compute of a request", "serve_flops"),
-    ("time of a request, backbone alone, median", "serve_latency_p50_ms"),
-    ("the same, 95th percentile", "serve_latency_p95_ms"),
+    ("time of a whole request, median", "request_latency_p50_ms"),
+    ("the same, 95th percentile", "request_latency_p95_ms"),
+    ("of it the backbone alone, median", "serve_latency_p50_ms"),
 )
 _STANDSTILLS: Mapping[Standstill, str] = {
     Standstill.NOTHING_MEASURED: "Nothing was measured, so there is no answer.",
@@ -134,7 +136,7 @@ def _costs_in_words(beside: Held) -> list[str]:
     """What a request costs of full attention served the same way, and what is kept of a user beside it."""
     one, alike = beside.configuration, beside.alike
     shares = [f"{_percent(beside.compute)} of the compute"] if beside.compute is not None else []
-    shares += [f"{with_interval(beside.time, 'percent')} of the time"] if beside.time.value is not None else []
+    shares += shares_of_time(beside.time, beside.backbone_time)
     said = [f"A request takes {listed(shares)} of full attention {_SERVED[one.cell.serving]}."] if shares else []
     kept, whole = one.cost("cache_bytes").value, None if alike is None else alike.cost("cache_bytes").value
     if kept is not None and whole and one.cell.serving != "recompute":
@@ -170,11 +172,11 @@ def _cost_card(beside: Held, names: Names) -> Card:
     one = beside.configuration
     shares = [f"{_percent(beside.compute_anew)} of the compute"] if beside.compute_anew is not None else []
     time = one.cost("serve_time_over_full")
-    shares += [f"{with_interval(time, 'percent')} of the time"] if time.value is not None else []
+    shares += [f"{with_interval(time, 'percent')} of the backbone's time"] if time.value is not None else []
     said = [f"{names(one)}, a window of {one.window:,} items.", *_costs_in_words(beside)]
     said += [f"Of full attention that recomputes the window at each request, it takes {listed(shares)}."] if shares else []
     sure = ["Untrained: costs alone, so nothing is known of the quality."]
-    if time.value is None and beside.time.value is None:
+    if all(share.value is None for share in (time, beside.time, beside.backbone_time)):
         sure.append("Time was not compared.")
     else:
         sure.append("Compute is counted; a share of time has the interval over processes, and none where there was one process.")

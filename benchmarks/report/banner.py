@@ -10,14 +10,22 @@ from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import with_interval
 from benchmarks.analysis.frontier import COSTS
 from benchmarks.analysis.origins import OlderCode, Source, older_code, timings
-from benchmarks.analysis.references import Contrast, best_on_validation, compare, find_references, served_time_share, worth_nothing
+from benchmarks.analysis.references import (
+    Contrast,
+    backbone_time_share,
+    best_on_validation,
+    compare,
+    find_references,
+    request_time_share,
+    worth_nothing,
+)
 from benchmarks.analysis.trained import Endings, endings, steps_in_words, unequal
 from benchmarks.measures import LEDGER_TOLERANCE, WIDE_SPREAD
 from benchmarks.records import FINDINGS, Record, Status
 from benchmarks.report.names import COST_NAMES, Names, backbone_name, dataset_name, is_synthetic, name_all, peers_key
 from benchmarks.report.opening import opening
 from benchmarks.report.tables.noise import timing_spreads
-from benchmarks.report.texts import ALWAYS_LIMITED
+from benchmarks.report.texts import ALWAYS_LIMITED, shares_of_time
 from benchmarks.text import listed
 
 _METRIC = QUALITY_METRICS[0]
@@ -176,9 +184,9 @@ def _alike(one: Configuration, other: Configuration | None) -> list[str]:
     """Shares of what a request costs of another configuration; of its time only with the interval over processes."""
     if other is None:
         return []
-    compute, time = _share("serve_flops", one, other), served_time_share(one, other)
+    compute = _share("serve_flops", one, other)
     told = [f"{compute} of the compute"] if compute else []
-    return [*told, f"{with_interval(time, 'percent')} of the time"] if time.value is not None else told
+    return told + shares_of_time(request_time_share(one, other), backbone_time_share(one, other))
 
 
 def _share(cost: str, one: Configuration, other: Configuration | None) -> str:

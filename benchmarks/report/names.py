@@ -25,7 +25,7 @@ COST_NAMES: Mapping[str, str] = MappingProxyType(
     {
         "serve_flops": "FLOPs per request (serve)",
         "compress_serve_flops": "FLOPs of a refresh and one request (compress + serve)",
-        "serve_latency_p50_ms": "latency of one request, median",
+        "request_latency_p50_ms": "time of a whole request, median",
         "serve_peak_bytes": "peak memory of serving",
         "cache_bytes": "cache per user",
     }

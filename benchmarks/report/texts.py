@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from benchmarks.analysis.estimates import Estimate, with_interval
+
 RESUME_ALWAYS = (
     "A command that measures again names its one cell after --select; --resume always measures it although a good record of it is there, "
     "which the new one replaces."
@@ -180,3 +182,11 @@ WORDS = (
     ("on the frontier", "nothing cheaper ranks as well; a share says in how many draws of users that holds."),
     ("synthetic data", "laps, rounds, titled and the like are sizes of a process with a known best answer; no people are in them."),
 )
+
+
+def shares_of_time(whole: Estimate, backbone: Estimate) -> list[str]:
+    """What a whole request takes of another's time, and its backbone beside it; nothing of what is not known."""
+    beside = "" if backbone.value is None else f"{with_interval(backbone, 'percent')}"
+    if whole.value is None:
+        return [f"{beside} of the backbone's time"] if beside else []
+    return [f"{with_interval(whole, 'percent')} of the time" + (f" (the backbone alone {beside})" if beside else "")]

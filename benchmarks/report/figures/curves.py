@@ -80,7 +80,7 @@ def history_figure(among: Sequence[Configuration], names: Names, *, ceiling: Cei
 def cost_history_figure(among: Sequence[Configuration], names: Names, *, key: str, where: str) -> Drawing | None:
     """What a request costs against the length of the history; ``None`` where one length alone was measured."""
     lines = _by_history([one for one in among if not one.is_floor], once=False)
-    costs = [cost for cost in ("serve_flops", "serve_latency_p50_ms", "cache_bytes") if _has_trend(lines, cost)]
+    costs = [cost for cost in ("serve_flops", "request_latency_p50_ms", "cache_bytes") if _has_trend(lines, cost)]
     if not costs:
         return None
     drawn = [one for line in lines for one in line.members]

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.analysis.estimates import Estimate, with_interval
-from benchmarks.analysis.frontier import COSTS, Frontier, Standing, non_dominated
+from benchmarks.analysis.frontier import COSTS, Frontier, Standing, is_timed, non_dominated
 from benchmarks.labels import METRIC_NAMES
 from benchmarks.report import tabular
 from benchmarks.report.figures import axes, canvas
@@ -18,6 +18,7 @@ from benchmarks.report.figures.axes import Backbones
 from benchmarks.report.figures.canvas import Drawing
 from benchmarks.report.names import COST_NAMES, Names, backbone_name, family, filter_name
 from benchmarks.report.tabular import Entry, Table
+from persrec.names import CONFIDENCE
 
 _COLUMNS = 2
 _CROWD = 200  # points of a panel
@@ -169,7 +170,8 @@ def _in_words(frontier: Frontier, names: Names) -> str:
     steps = [
         f"{names(w.configuration)} ({text.quantity(frontier.cost, w.cost)}, {metric} {with_interval(w.quality)})" for w in frontier.winners
     ]
-    said = f"{metric}: {len(frontier.standings)} configurations with this cost and quality; on the frontier, cheapest first"
+    on = "on the frontier of the medians, of which the table says how sure each is" if is_timed(frontier.cost) else "on the frontier"
+    said = f"{metric}: {len(frontier.standings)} configurations with this cost and quality; {on}, cheapest first"
     return f"{said}: {'; '.join(steps)}."
 
 
@@ -205,7 +207,8 @@ def _standing_entries(one: Configuration, frontier: Frontier, names: Names) -> l
     if standing is None:
         reason = next((reason for other, reason in frontier.excluded if other is one), "")
         return [Entry(text="takes no part", tone="muted", detail=reason), tabular.NOTHING]
-    on = tabular.of_chance(standing.probability, on_frontier=standing.on_frontier)
+    surely = not is_timed(frontier.cost) or (standing.probability or 0.0) >= CONFIDENCE
+    on = tabular.of_chance(standing.probability, on_frontier=standing.on_frontier and surely)
     rival = Entry(text=names(standing.dominated_by)) if standing.dominated_by else tabular.NOTHING
     return [on, rival]
 

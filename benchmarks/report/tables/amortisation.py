@@ -1,10 +1,9 @@
 """What a request costs once refreshes are shared, where that is no more than full history, and what it ranks meanwhile."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from benchmarks import text
-from benchmarks.analysis.amortise import Price, ages_of, break_even, flops_price, quality_over_ages, time_price
+from benchmarks.analysis.amortise import ages_of, break_even, flops_price, quality_over_ages, time_price, timed_break_even
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import difference
 from benchmarks.analysis.references import find_references
@@ -15,13 +14,15 @@ from benchmarks.report.tabular import Entry, Table
 
 REQUESTS = (1, 10, 100)
 AGED_REQUESTS = (1, 4, 16, 32, 64, 128)
+_ITSELF = Entry(text="itself", tone="muted")
+_UNDECIDED = "not decided"
 
 
 def break_even_table(among: Sequence[Configuration], names: Names, *, key: str, caption: str) -> Table | None:
     """Compress, serve, and their sum per request at some refresh rates; where a compressed history costs no more than full history."""
     rates = [f"r = {r}" for r in REQUESTS]
     numeric = ("compress", "serve", *rates, "cache per user")
-    breaks = ("vs full recomputed", "vs full from KV cache", "in time, vs full recomputed", "in time, vs full from KV cache")
+    breaks = ("vs full from KV cache", "in time, vs full from KV cache", "vs full recomputed", "in time, vs full recomputed")
     rows = []
     for one in among:
         price = None if one.is_floor or one.cell.compression == "recent" else flops_price(one)
@@ -36,15 +37,17 @@ def break_even_table(among: Sequence[Configuration], names: Names, *, key: str, 
                     for value in (price.compress, price.serve, *(price.per_request(r) for r in REQUESTS))
                 ),
                 tabular.of_cost("cache_bytes", one.cost("cache_bytes")),
-                _broken_even(one, references.full, flops_price),
-                _broken_even(one, references.full_cached, flops_price),
-                _broken_even(one, references.full, time_price),
-                _broken_even(one, references.full_cached, time_price),
+                _broken_even(one, references.full_cached),
+                _broken_even_in_time(one, references.full_cached),
+                _broken_even(one, references.full),
+                _broken_even_in_time(one, references.full),
                 family=family(one).name,
                 backbone=filter_name(one),
             )
         )
     explanations = dict.fromkeys(breaks, "the requests per refresh at which it costs no more, a request")
+    in_time = "the same of the backbone's time, where it is so at either end of the intervals over processes; else not decided"
+    explanations |= {name: in_time for name in breaks if name.startswith("in time")}
     headings = tabular.columns("configuration", *numeric, *breaks, numeric=(*numeric, *breaks), explanations=explanations)
     caption += f"; {tabular.NO_SEED}"
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True) if rows else None
@@ -79,12 +82,33 @@ def aged_table(everyone: Sequence[Configuration], names: Names, *, key: str, cap
     return tabular.with_seeds(table, members) if rows else None
 
 
-def _broken_even(one: Configuration, other: Configuration | None, price_of: Any) -> Entry:
+def _broken_even(one: Configuration, other: Configuration | None) -> Entry:
     if other is one:
-        return Entry(text="itself", tone="muted")
-    ours: Price | None = price_of(one)
-    theirs: Price | None = None if other is None else price_of(other)
+        return _ITSELF
+    ours, theirs = flops_price(one), None if other is None else flops_price(other)
     if ours is None or theirs is None:
-        return Entry(text=text.MISSING, tone="muted", detail="no such cell" if other is None else "not measured")
+        return _unknown(other)
     even = break_even(ours, theirs)
     return Entry(text=str(even), order=float(even.first) if even.first else float("inf"), tone="" if even.first else "muted")
+
+
+def _broken_even_in_time(one: Configuration, other: Configuration | None) -> Entry:
+    """Of two timed prices: a number where the intervals leave one kind of answer, and otherwise that nothing is decided."""
+    if other is one:
+        return _ITSELF
+    ours, theirs = time_price(one), None if other is None else time_price(other)
+    if ours is None or theirs is None:
+        return _unknown(other)
+    ends = timed_break_even(ours, theirs)
+    if ends is None:
+        return Entry(text=_UNDECIDED, detail="one process, so no interval", tone="muted", order=float("inf"))
+    worst, best = ends
+    if (worst.first is None) != (best.first is None) or (worst.last is None) != (best.last is None):
+        return Entry(text=_UNDECIDED, detail=f"{worst} at worst, {best} at best", tone="muted", order=float("inf"))
+    even = break_even(ours.value, theirs.value)
+    detail = "" if worst == best else f"{worst} at worst, {best} at best"
+    return Entry(text=str(even), detail=detail, order=float(even.first) if even.first else float("inf"), tone="" if even.first else "muted")
+
+
+def _unknown(other: Configuration | None) -> Entry:
+    return Entry(text=text.MISSING, tone="muted", detail="no such cell" if other is None else "not measured")

@@ -14,6 +14,7 @@ from benchmarks.analysis.amortise import (
     flops_price,
     quality_over_ages,
     time_price,
+    timed_break_even,
     weights_of_ages,
 )
 from benchmarks.cell import Cell
@@ -61,15 +62,37 @@ def test_break_even_equals_trying_every_number(compress, serve, other_compress, 
 def test_prices_of_a_configuration():
     (one,) = configured([fabricate(Cell(backbone="hstu", compression="experts", tokens=4))])
     assert flops_price(one) == Price(compress=one.cost("compress_flops").value, serve=one.cost("serve_flops").value)
-    time = time_price(one)
+    time = time_price(one).value
     assert time.serve == pytest.approx(1000 / one.cost("serve_users_per_second").value)
     assert time.compress == pytest.approx(1000 / one.cost("compress_users_per_second").value)
+
+
+def timed(serve, compress, *, processes=3):
+    """A configuration of these rates, of which ``(value, low, high)``."""
+    record = fabricate(Cell(backbone="hstu", compression="experts", tokens=4))
+    for name, (value, low, high) in (("serve", serve), ("compress", compress)):
+        record["metrics"][f"{name}_users_per_second"] |= {"value": value, "low": low, "high": high}
+    record["cost"]["processes"] = processes
+    (one,) = configured([record])
+    return time_price(one)
+
+
+def test_a_break_even_in_time_is_known_between_its_worst_and_its_best():
+    theirs = timed((100, 100, 100), (1000, 1000, 1000))  # 10 ms a request, 1 ms a refresh
+    worst, best = timed_break_even(timed((200, 160, 250), (100, 80, 125)), theirs)  # 5 (4 to 6.25) ms, 10 (8 to 12.5) ms
+    assert (str(worst), str(best)) == ("from r = 4", "from r = 2")  # 11.5 over 3.75, and 7 over 6
+    worst, best = timed_break_even(timed((105, 90, 130), (100, 80, 125)), theirs)  # a request may take longer than theirs
+    assert (str(worst), best.first is not None) == ("never", True)
+    assert timed_break_even(timed((200, 160, 250), (100, 80, 125), processes=1), theirs) is None
+    assert timed_break_even(theirs, timed((200, None, None), (100, None, None))) is None
 
 
 def test_what_needs_no_refresh_pays_none():
     (one,) = configured([fabricate(Cell(backbone="hstu", compression="full", serving="recompute"))])
     assert flops_price(one).compress == 0
-    assert time_price(one).compress == 0.0
+    price = time_price(one)
+    assert price.value.compress == 0.0
+    assert None in (price.low, price.high) or price.low.compress == price.high.compress == 0.0
 
 
 def test_an_unmeasured_cost_has_no_price():

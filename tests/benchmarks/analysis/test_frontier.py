@@ -218,13 +218,16 @@ def test_with_costs_that_are_drawn_each_draw_is_judged_by_itself(drawn, seed):
     assert domination_probability(rows, qualities) == pytest.approx(dominated.mean(axis=2))
 
 
+TIME, NDCG = "request_latency_p50_ms", "ndcg@10"
+
+
 def timed(quality, milliseconds, *, half, processes=3, **settings):
     """Three seeds of a cell with this request time, and an interval of so much to both sides."""
     records = []
     for seed in (1, 2, 3):
         record = made(quality + 0.0001 * seed * settings["tokens"], spread=0.0005 * settings["tokens"], seed=seed, **settings)
         record["cost"]["processes"] = processes
-        record["metrics"]["serve_latency_p50_ms"] |= {"value": milliseconds, "low": milliseconds - half, "high": milliseconds + half}
+        record["metrics"]["request_latency_p50_ms"] |= {"value": milliseconds, "low": milliseconds - half, "high": milliseconds + half}
         records.append(record)
     return records
 
@@ -238,7 +241,7 @@ def test_another_dominates_on_a_timed_cost_only_where_its_whole_interval_is_no_d
         *timed(0.5, 1.0, half=half, processes=processes, tokens=4),
         *timed(0.3, 1.5, half=half, processes=processes, tokens=8),
     ]
-    found = frontier(configured(records), cost="serve_latency_p50_ms", metric="ndcg@10")
+    found = frontier(configured(records), cost=TIME, metric=NDCG)
     worse = next(standing for standing in found.standings if standing.configuration.cell.tokens == 8)
     assert (worse.dominated_by is not None) == verdict
     assert (worse.probability is not None) == said
@@ -248,8 +251,32 @@ def test_another_dominates_on_a_timed_cost_only_where_its_whole_interval_is_no_d
 
 def test_equal_shapes_have_one_time_in_every_draw():
     records = [*timed(0.5, 2.0, half=1.0, tokens=4), *timed(0.3, 2.0, half=1.0, tokens=8)]
-    found = frontier(configured(records), cost="serve_latency_p50_ms", metric="ndcg@10")
+    found = frontier(configured(records), cost=TIME, metric=NDCG)
     assert {standing.configuration.cell.tokens: standing.probability for standing in found.standings} == {4: 1.0, 8: 0.0}
+
+
+def test_of_what_a_rival_of_unknown_time_may_beat_nothing_is_said():
+    """It was timed in one process, so it might be cheaper than any: all that ranks no better might be off the frontier."""
+    rival = timed(0.4, 9.0, half=0.1, processes=1, tokens=8)
+    found = frontier(
+        configured([*timed(0.5, 1.0, half=0.1, tokens=4), *rival, *timed(0.3, 0.5, half=0.1, tokens=2)]), cost=TIME, metric=NDCG
+    )
+    chances = {standing.configuration.cell.tokens: standing.probability for standing in found.standings}
+    assert chances == {4: 1.0, 8: None, 2: None}
+    assert (found.hypervolume.low, found.hypervolume.replicates) == (None, None)
+    assert "one process" in found.hypervolume.reason
+
+
+def test_an_area_over_times_is_as_uncertain_as_these_and_a_gain_takes_one_draw_of_them_on_both_sides():
+    records = [*timed(0.5, 2.0, half=1.0, tokens=4), *timed(0.3, 30.0, half=0.1, tokens=0)]
+    both = configured(records)
+    whole = frontier(both, cost=TIME, metric=NDCG)
+    sharp = frontier(configured([*timed(0.5, 2.0, half=0.001, tokens=4), *records[3:]]), cost=TIME, metric=NDCG)
+    assert whole.hypervolume.value == pytest.approx(sharp.hypervolume.value)
+    assert whole.hypervolume.high - whole.hypervolume.low > 3 * (sharp.hypervolume.high - sharp.hypervolume.low)
+    for among in (both, both[::-1]):  # a configuration's times are drawn alike whoever stands beside it
+        again = hypervolume_of(among, cost=TIME, metric=NDCG, reference=whole.reference)
+        assert np.array_equal(again.replicates, whole.hypervolume.replicates)
 
 
 def test_what_recomputes_is_on_no_frontier_of_kept_bytes():

@@ -6,7 +6,7 @@ from fabricated_records import metric as metric_of
 
 from benchmarks.analysis.configurations import OF_ITS_OWN
 from benchmarks.analysis.frontier import frontier
-from benchmarks.analysis.references import compare, find_references, served_time_share, timed_share, untouched
+from benchmarks.analysis.references import backbone_time_share, compare, find_references, timed_share, untouched
 from benchmarks.cell import Cell
 
 
@@ -283,10 +283,10 @@ def test_a_share_of_time_is_that_of_two_that_ran_in_turn_where_full_attention_of
     found = configured([paired, fabricate(cached, replicates=None), fabricate(longer, replicates=None)])
     tokens, alike, other_window = sorted(found, key=lambda one: (one.cell.compression != "experts", one.cell.history))
     for other in (None, alike):
-        share = served_time_share(tokens, other)
+        share = backbone_time_share(tokens, other)
         assert (share.value, share.low, share.high) == (0.6, 0.5, 0.7)
     # full attention of another window did not run beside it
-    apart, expected = served_time_share(tokens, other_window), timed_share("serve_latency_p50_ms", tokens, other_window)
+    apart, expected = backbone_time_share(tokens, other_window), timed_share("serve_latency_p50_ms", tokens, other_window)
     assert (apart.value, apart.low, apart.high) == (expected.value, expected.low, expected.high)
     assert expected.value != 0.6
-    assert served_time_share(alike, None).reason == "no full attention served the same way"
+    assert backbone_time_share(alike, None).reason == "no full attention served the same way"

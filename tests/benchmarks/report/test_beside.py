@@ -35,7 +35,7 @@ def test_every_number_and_every_picture_is_written_on_demand_and_goes_again(tmp_
     results = write(tmp_path / "results" / "grid", [fabricate(cell) for cell in cells])
     out, beside = tmp_path / "reports" / "grid.html", tmp_path / "reports" / "grid"
     render_report(results, out, tables=True, pictures=True)
-    costs = ("cache-bytes", "compress-serve-flops", "serve-flops", "serve-latency-p50-ms", "serve-peak-bytes")
+    costs = ("cache-bytes", "compress-serve-flops", "request-latency-p50-ms", "serve-flops", "serve-peak-bytes")
     everything = ["answer-1.png", *(f"frontier-{cost}-1.png" for cost in costs), "summary.md", "tables.csv"]
     assert sorted(path.name for path in beside.iterdir()) == everything
     with (beside / "tables.csv").open() as file:

@@ -146,7 +146,7 @@ def test_zero_has_a_place_on_a_logarithmic_axis():
         ("serve_flops", 1e3, 1e15),
         ("cache_bytes", 700.0, 2e5),
         ("cache_bytes", 1.5e6, 1.6e6),
-        ("serve_latency_p50_ms", 0.7, 0.9),
+        ("request_latency_p50_ms", 0.7, 0.9),
     ],
 )
 def test_ticks_are_inside_few_and_told_apart(metric, low, high):

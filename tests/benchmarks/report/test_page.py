@@ -69,7 +69,7 @@ def test_item_vectors_that_are_computed_have_a_row_a_backbone(tmp_path):
 
 def test_every_cost_has_its_frontier(page):
     figures = [attributes["id"] for attributes in page.having("figure")]
-    costs = ("serve-flops", "compress-serve-flops", "serve-latency-p50-ms", "serve-peak-bytes", "cache-bytes")
+    costs = ("serve-flops", "compress-serve-flops", "request-latency-p50-ms", "serve-peak-bytes", "cache-bytes")
     assert figures[:6] == ["answer-1", *(f"frontier-{cost}-1" for cost in costs)]
     assert {"tokens-1-1", "tokens-1-2", "history-1", "cost-history-1", "contrasts-1", "amortised-1"} == set(figures[6:])
 
