@@ -175,6 +175,9 @@ MEASURES: dict[str, Measure] = {
     ),
     "compress_peak_bytes": _peak("peak memory of compressing above the process's baseline", kind="memory"),
     "item_peak_bytes": _peak("peak memory of computing item vectors above the process's baseline", kind="memory"),
+    "train_reserved_bytes": _timed(
+        "byte", "lower", "GPU memory that the allocator holds at the peak of a training step", kind="training_cost"
+    ),
     "process_gpu_bytes": _timed(
         "byte", "lower", "GPU memory of the process after a training step, as the driver tells it", kind="training_cost"
     ),
@@ -191,6 +194,7 @@ MEASURES: dict[str, Measure] = {
     "serve_latency_p50_ms": _timed("ms", "lower", "one request alone, median", kind="latency"),
     "serve_latency_p95_ms": _timed("ms", "lower", "one request alone, 95th percentile", kind="latency", version=2),
     "serve_latency_p99_ms": _timed("ms", "lower", "one request alone, 99th percentile", kind="latency", version=2),
+    "serve_first_call_ms": _timed("ms", "lower", "the first request of a process, with what it compiles and tunes", kind="latency"),
     **{
         f"request_latency_p{percentile}_ms": _timed("ms", "lower", f"one whole request alone, {what}", kind="request")
         for percentile, what in ((50, "median"), (95, "95th percentile"), (99, "99th percentile"))

@@ -11,18 +11,18 @@ SETTLED = 1.5  # a call that takes this many times the next one was not warm yet
 MOST_S, FEWEST = 10.0, 3  # behind so many seconds so few calls are enough
 
 
-def warm_up(call: Callable[[], object], *, device: str) -> float:
+def warm_up(call: Callable[[], object], *, device: str) -> list[float]:
     """Calls until two calls one after the other take about as long, since kernels may be compiled and tuned by the first ones.
 
     `MOST_WARM_UP_CALLS` are enough, and so are `MOST_S`.
 
     Returns:
-        Seconds of the last call.
+        Seconds of each call: the first with what it compiles, the last settled.
     """
     seconds = timed(call, device=device, count=1)
     while len(seconds) < MOST_WARM_UP_CALLS and sum(seconds) < MOST_S and (len(seconds) < 2 or seconds[-2] > SETTLED * seconds[-1]):
         seconds += timed(call, device=device, count=1)
-    return seconds[-1]
+    return seconds
 
 
 def repeat(call: Callable[[], object], *, device: str, seconds: float, least: int, warm: bool = False) -> np.ndarray:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.measures import WIDE_SPREAD
 from benchmarks.probes.clock import repeat, warm_up
 from benchmarks.probes.nvml import NOT_CUDA, energy_mj
 from benchmarks.probes.subject import Subject
@@ -19,11 +20,13 @@ def measure_latency(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
     with torch.inference_mode():
         cuda = subject.cell.device == "cuda"
         serve = subject.server(subject.request(1))  # what is computed before a request takes no part of its energy
-        warm_up(serve, device=subject.cell.device)
+        warming = warm_up(serve, device=subject.cell.device)
         before, _ = energy_mj() if cuda else NOT_CUDA
         seconds = repeat(serve, device=subject.cell.device, seconds=SECONDS, least=LEAST, warm=True)
         after, how = energy_mj() if cuda else NOT_CUDA
     metrics = percentiles("serve_latency", seconds)
+    first = f"the first of {len(warming)} requests until they settled"
+    metrics["serve_first_call_ms"] = {"value": warming[0] * 1e3, "n": 1, "method": first}
     metrics["serve_energy_j"] = _energy(before, after, how, len(seconds))
     return metrics, {"serve_request_seconds": seconds}
 
@@ -31,13 +34,15 @@ def measure_latency(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
 def percentiles(name: str, seconds: np.ndarray) -> dict[str, Any]:
     """The percentiles of requests one after the other, in milliseconds, as metrics ``NAME_pNN_ms``; the median has the samples."""
     quick, slow = np.percentile(seconds, [25, 75]) * 1e3
+    spread = (slow - quick) / (np.median(seconds) * 1e3)
+    wide = f", interquartile range {spread:.0%} of the median" if spread > WIDE_SPREAD else ""
     metrics: dict[str, Any] = {
         f"{name}_p{percentile}_ms": {
             "value": float(np.percentile(seconds, percentile) * 1e3),
             "low": float(quick) if percentile == 50 else None,
             "high": float(slow) if percentile == 50 else None,
             "n": len(seconds),
-            "method": f"batch 1, {len(seconds)} requests" + (", low and high are quartiles" if percentile == 50 else ""),
+            "method": f"batch 1, {len(seconds)} requests" + (f", low and high are quartiles{wide}" if percentile == 50 else ""),
         }
         for percentile in PERCENTILES
     }

@@ -12,9 +12,9 @@ from benchmarks.probes.clock import repeat
 from benchmarks.probes.control import in_turn, nothing, share_of_flops, share_of_time
 from benchmarks.probes.counters import Count, count_by_torch
 from benchmarks.probes.flops import Macs, counting_weights, flop_metrics, joint_pass, ledger_rows, macs_of, share
-from benchmarks.probes.memory import peak
 from benchmarks.probes.nvml import NOT_CUDA, process_bytes
 from benchmarks.probes.parts import ATTENTION, ITEM_ENCODER, SCORING, replaced
+from benchmarks.probes.peaks import peak
 from benchmarks.probes.products import product_peak
 from benchmarks.probes.subject import NOT_RUN, Subject
 from benchmarks.probes.throughput import LEAST, SECONDS, rate
@@ -71,7 +71,7 @@ def measure_training_cost(
     if control is not None and flops is None:
         metrics["train_flops_over_full"] = share_of_flops(_executed_flops(subject) / _executed_flops(control))
     if subject.cell.counted_only:
-        names = ["train_peak_bytes", "process_gpu_bytes", "train_sequences_per_second", "train_share_of_peak"]
+        names = ["train_peak_bytes", "train_reserved_bytes", "process_gpu_bytes", "train_sequences_per_second", "train_share_of_peak"]
         names += ["train_time_over_full"] if control is not None else []
         return metrics | {name: nothing(NOT_RUN) for name in names}, ledger, raw
     metrics |= _memory(subject)
@@ -90,9 +90,16 @@ def _memory(subject: TrainingSubject) -> Metrics:
     trainer, batch = subject.trainer(), subject.training_batch(subject.cell.batch_size)
     with _trained_on(subject):
         trainer.step(batch)  # the optimiser's state is resident, not a step's peak
-        metrics = {"train_peak_bytes": peak(lambda: trainer.step(batch), subject)}
+        metrics = {"train_peak_bytes": peak(lambda: trainer.step(batch), subject), "train_reserved_bytes": _reserved(subject)}
     used, how = process_bytes() if subject.cell.device == "cuda" else NOT_CUDA
     return metrics | {"process_gpu_bytes": {"value": used, "n": int(used is not None), "method": how}}
+
+
+def _reserved(subject: TrainingSubject) -> Metrics:
+    """Since the reset before the step whose peak was taken last."""
+    if subject.cell.device != "cuda":
+        return nothing(NOT_CUDA[1])
+    return {"value": torch.cuda.max_memory_reserved(), "n": 1, "method": f"peak reserved, batch of {subject.cell.batch_size}"}
 
 
 def _seconds(subject: TrainingSubject) -> np.ndarray:
