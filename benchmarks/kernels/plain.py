@@ -2,7 +2,8 @@
 
 Each takes what `persrec.nn.attention.naive.naive_pointwise` takes and gives the same. Without gradients they work in place and use
 their buffers again; with them, as autograd needs it. The loops over row blocks take from the mask which keys are valid alone: that
-the rest of it is causal they know. Every form gets its bias from a view of the table (`banded`), not by a look-up of each pair.
+the rest of it is causal they know. What is the same in every layer, the mask among it, is made once a pass. The bias comes from a view of
+its table (`Banded`), not by a look-up of each pair, and a loop makes that of its own block alone.
 
 Axis legend:  B users   H heads   n queries   m keys   d width of a head   G = B * H   r rows of a block   c keys of a block
 """
@@ -12,88 +13,142 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
 
-from persrec.nn.attention.bias import Bias
-from persrec.nn.attention.naive import naive_pointwise
+from persrec.names import Kernel
+from persrec.nn.attention.bias import Bias, Pairs
+from persrec.nn.attention.naive import causal_mask, naive_pointwise
 
 ROWS = 4  # blocks of query rows, of which each sees the keys up to its own end: 5/8 of the pairs
 BLOCK_ROWS = 64  # query rows of a block in the loops over row blocks: at 1,280 items 20 blocks, 21/40 of the pairs
 COMPILED = "dense, compiled"
 IN_PLACE_LOOP = "in-place loop over row blocks, causal"
 AUTOGRAD_LOOP = "loop over row blocks, causal, by autograd"
-Form = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None, float], torch.Tensor]
 
 
-def einsum(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: torch.Tensor | None, divisor: float
-) -> torch.Tensor:
+class BiasOf(Protocol):
+    """The bias of any query rows, ``[B or 1, H or 1, r, c]``, from a tensor that has its gradients."""
+
+    @property
+    def table(self) -> torch.Tensor:
+        """What has the gradients."""
+
+    def rows_of(self, table: torch.Tensor, rows: slice, seen: slice) -> torch.Tensor:
+        """Those of some rows and of the first keys, of which the last is the last row's own."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Whole:
+    """A bias that is there for all pairs: ``table`` ``[B or 1, H or 1, n, m]``."""
+
+    table: torch.Tensor
+
+    def rows_of(self, table: torch.Tensor, rows: slice, seen: slice) -> torch.Tensor:
+        """A view."""
+        return table[:, :, rows, seen]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Banded:
+    """The bias by distance: a row of its table one further for each query, and a look-up for keys before a gap of positions.
+
+    Attributes:
+        table: ``[N]``.
+        ahead: ``[n, g]`` distances of the keys up to the last gap.
+    """
+
+    table: torch.Tensor
+    ahead: torch.Tensor
+
+    def rows_of(self, table: torch.Tensor, rows: slice, seen: slice) -> torch.Tensor:
+        """The last row's entries are those of the distances ``c - 1``, ..., 0, and a row above has them one key earlier."""
+        gap = min(self.ahead.shape[1], seen.stop)
+        parts = [table[self.ahead[rows, :gap]]] if gap else []
+        if width := seen.stop - gap:
+            count = rows.stop - rows.start
+            upwards = torch.arange(count - 1, -1, -1, device=table.device)  # a flip would lay the columns one behind the other
+            parts.append(F.pad(table[:width].flip(0), (0, count - 1)).unfold(0, width, 1).index_select(0, upwards))
+        return (parts[0] if len(parts) == 1 else torch.cat(parts, dim=1))[None, None]
+
+
+Form = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, BiasOf | None, float], torch.Tensor]
+
+
+def einsum(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: BiasOf | None, divisor: float) -> torch.Tensor:
     """The public code's form: dense products by einsum, masked behind the activation."""
-    scores = torch.einsum("bhnd,bhmd->bhnm", q, k)
-    weights = F.silu(scores if bias is None else scores + bias) / divisor * mask
+    scores, dense = torch.einsum("bhnd,bhmd->bhnm", q, k), _everything(bias, mask)
+    weights = F.silu(scores if dense is None else scores + dense) / divisor * mask
     return torch.einsum("bhnm,bhmd->bhnd", weights, v)
 
 
-def batched(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: torch.Tensor | None, divisor: float
-) -> torch.Tensor:
+def batched(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: BiasOf | None, divisor: float) -> torch.Tensor:
     """All heads at once, in place."""
-    return _weighted(q @ k.transpose(-1, -2), mask, bias) @ (v / divisor)
+    return _weighted(q @ k.transpose(-1, -2), mask, _everything(bias, mask)) @ (v / divisor)
 
 
 def head_by_head(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: torch.Tensor | None, divisor: float
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: BiasOf | None, divisor: float
 ) -> torch.Tensor:
     """A loop over heads, in place: a head's scores are small enough to stay near the processor."""
+    return _by_head(q, k, v, mask, _everything(bias, mask), divisor)
+
+
+def _by_head(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: torch.Tensor | None, divisor: float
+) -> torch.Tensor:
     scaled, heads = v / divisor, range(q.shape[1])
     of_heads = [None if bias is None else bias[:, min(head, bias.shape[1] - 1)] for head in heads]
     masked = mask.expand(-1, 1, -1, -1)[:, 0]
     return torch.stack([_weighted(q[:, head] @ k[:, head].mT, masked, of_heads[head]) @ scaled[:, head] for head in heads], dim=1)
 
 
-def causal_half(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: torch.Tensor | None, divisor: float
-) -> torch.Tensor:
+def causal_half(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: BiasOf | None, divisor: float) -> torch.Tensor:
     """The loop over heads in blocks of rows, each with the keys up to its own last row: little more than the visible half."""
     queries, keys = q.shape[2], k.shape[2]
     edges = [round(queries * part / ROWS) for part in range(ROWS + 1)]
     blocks = []
     for start, stop in itertools.pairwise(edges):
         seen = keys - queries + stop
-        own = None if bias is None else bias[:, :, start:stop, :seen]
-        blocks.append(head_by_head(q[:, :, start:stop], k[:, :, :seen], v[:, :, :seen], mask[:, :, start:stop, :seen], own, divisor))
+        own = None if bias is None else bias.rows_of(bias.table, slice(start, stop), slice(0, seen))
+        blocks.append(_by_head(q[:, :, start:stop], k[:, :, :seen], v[:, :, :seen], mask[:, :, start:stop, :seen], own, divisor))
     return torch.cat(blocks, dim=2)
 
 
-def compiled(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: torch.Tensor | None, divisor: float
-) -> torch.Tensor:
+def reference(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: BiasOf | None, divisor: float) -> torch.Tensor:
+    """Our own dense form."""
+    return naive_pointwise(q, k, v, mask, _everything(bias, mask), divisor)
+
+
+def compiled(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: BiasOf | None, divisor: float) -> torch.Tensor:
     """The dense form by `torch.compile`, which joins what lies between the products."""
-    out: torch.Tensor = _compiled()(q, k, v, mask, bias, divisor)
+    out: torch.Tensor = _compiled()(q, k, v, mask, _everything(bias, mask), divisor)
     return out
 
 
 def in_place_loop(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: torch.Tensor | None, divisor: float
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: BiasOf | None, divisor: float
 ) -> torch.Tensor:
     """All heads at once, a block of rows at a time with the keys up to its end, in one buffer; its gradients compute the scores again."""
     groups = _grouped(q, k, v, mask, divisor)
-    return _InPlaceLoop.apply(*groups, bias, q.shape[1]).view(*q.shape[:3], -1)  # type: ignore[no-any-return, no-untyped-call]
+    table = None if bias is None else bias.table
+    return _InPlaceLoop.apply(*groups, table, bias, q.shape[1]).view(*q.shape[:3], -1)  # type: ignore[no-any-return, no-untyped-call]
 
 
 def autograd_loop(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: torch.Tensor | None, divisor: float
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: BiasOf | None, divisor: float
 ) -> torch.Tensor:
     """The same loop, with a buffer for each block, which autograd keeps: it computes nothing again."""
     queries, keys, values = _grouped(q, k, v, mask, divisor)
     out = []
     for rows, seen, own in _row_blocks(queries, keys):
-        scores = _scores(queries[:, rows], keys[:, seen], _part(bias, rows, seen, q.shape[1], len(queries)))
+        part = None if bias is None else bias.rows_of(bias.table, rows, seen)
+        scores = _scores(queries[:, rows], keys[:, seen], _of_groups(part, q.shape[1], len(queries)))
         out.append(F.silu(scores).tril(own.start) @ values[:, seen])
     return torch.cat(out, dim=1).view(*q.shape[:3], -1)
 
@@ -101,7 +156,7 @@ def autograd_loop(
 FORMS: Mapping[str, Form] = MappingProxyType(
     {
         "dense einsum": einsum,
-        "dense reference": naive_pointwise,
+        "dense reference": reference,
         "batched, in place": batched,
         "head by head, in place": head_by_head,
         "head by head, causal half": causal_half,
@@ -114,18 +169,44 @@ FORMS: Mapping[str, Form] = MappingProxyType(
 
 @contextmanager
 def plain(form: Form) -> Iterator[None]:
-    """While it lasts, models whose kernel is ``naive`` attend by this form."""
-    with patch("persrec.nn.attention.naive_pointwise", form), patch.object(Bias, "dense", banded):
+    """While it lasts, HSTUs whose kernel is ``naive`` attend by this form."""
+    with patch("persrec.backbones.hstu.pointwise_attention", _Attention(form=form)):
         yield
 
 
-def banded(bias: Bias, dense: Callable[[Bias], torch.Tensor] = Bias.dense) -> torch.Tensor:
-    """``[1, n, m]`` the bias by distance, a row of its table one further for each query; ``dense`` where positions have gaps or times."""
-    pairs = bias.pairs
-    if (bias.interval is not None and pairs.key_times is not None) or pairs.strided:
-        return dense(bias)
-    queries, keys = len(pairs.query_positions), len(pairs.key_positions)
-    return F.pad(bias.distance[:keys].flip(0), (0, queries - 1)).unfold(0, keys, 1).flip(0)[None]
+@dataclass(kw_only=True, slots=True)
+class _Attention:
+    """`persrec.nn.attention.pointwise_attention` by a plain form; what a pass's layers share is made by the first of them."""
+
+    form: Form
+    _masks: tuple[torch.Tensor, int, torch.Tensor] | None = field(default=None, init=False)
+    _ahead: tuple[Pairs, torch.Tensor] | None = field(default=None, init=False)
+
+    def __call__(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, prefix: int, valid: torch.Tensor, bias: Bias | None,
+        divisor: float, kernel: Kernel,
+    ) -> torch.Tensor:  # fmt: skip
+        """As that one, for a kernel that is ``naive``."""
+        if kernel != "naive":
+            raise ValueError(f"kernel: {kernel!r}; expected 'naive', in whose place plain forms attend")
+        return self.form(q, k, v, self._mask(q.shape[2], prefix, valid), None if bias is None else self._bias(bias), divisor)
+
+    def _mask(self, queries: int, prefix: int, valid: torch.Tensor) -> torch.Tensor:
+        if self._masks is None or self._masks[0] is not valid or self._masks[1] != queries:
+            self._masks = valid, queries, causal_mask(queries, prefix, valid.device) & valid[:, None, None, :]
+        return self._masks[2]
+
+    def _bias(self, bias: Bias) -> BiasOf:
+        if bias.interval is not None and bias.pairs.key_times is not None:
+            return Whole(table=bias.dense()[:, None])
+        if self._ahead is None or self._ahead[0] is not bias.pairs:
+            self._ahead = bias.pairs, bias.pairs.distances(slice(None), slice(0, bias.pairs.strided)).long()
+        return Banded(table=bias.distance, ahead=self._ahead[1])
+
+
+def _everything(bias: BiasOf | None, mask: torch.Tensor) -> torch.Tensor | None:
+    """``[B or 1, H or 1, n, m]``."""
+    return None if bias is None else bias.rows_of(bias.table, slice(0, mask.shape[2]), slice(0, mask.shape[3]))
 
 
 def _weighted(scores: torch.Tensor, mask: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -138,7 +219,7 @@ def _weighted(scores: torch.Tensor, mask: torch.Tensor, bias: torch.Tensor | Non
 
 
 @functools.cache
-def _compiled() -> Form:
+def _compiled() -> Callable[..., Any]:
     return torch.compile(naive_pointwise, dynamic=False)
 
 
@@ -146,12 +227,15 @@ class _InPlaceLoop(torch.autograd.Function):
     """``silu(q k^T + bias) v`` of ``[G, n, d]``, causal. A buffer holds any block's scores, a second one, backward, their gradients."""
 
     @staticmethod
-    def forward(ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, bias: torch.Tensor | None, heads: int) -> torch.Tensor:
-        ctx.save_for_backward(q, k, v, bias)
-        ctx.heads = heads
+    def forward(
+        ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, table: torch.Tensor | None, bias: BiasOf | None, heads: int
+    ) -> torch.Tensor:
+        ctx.save_for_backward(q, k, v, table)
+        ctx.bias, ctx.heads = bias, heads
         room, out = _room(q, k), q.new_empty(*q.shape[:2], v.shape[2])
         for rows, seen, own in _row_blocks(q, k):
-            scores = _scores(q[:, rows], k[:, seen], _part(bias, rows, seen, heads, len(q)), room)
+            part = None if bias is None or table is None else bias.rows_of(table, rows, seen)
+            scores = _scores(q[:, rows], k[:, seen], _of_groups(part, heads, len(q)), room)
             F.silu(scores, inplace=True)[:, :, own].tril_()
             out[:, rows] = scores @ v[:, seen]
         return out
@@ -159,12 +243,16 @@ class _InPlaceLoop(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        q, k, v, bias = ctx.saved_tensors
+        q, k, v, table = ctx.saved_tensors
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        grad_bias = torch.zeros_like(bias) if ctx.needs_input_grad[3] else None
+        of_table = None if table is None else table.detach().requires_grad_()
+        grad_table = None if table is None else torch.zeros_like(table)
         room, room_of_slopes, grad = _room(q, k), _room(q, k), grad.contiguous()
         for rows, seen, own in _row_blocks(q, k):
-            scores = _scores(q[:, rows], k[:, seen], _part(bias, rows, seen, ctx.heads, len(q)), room)
+            with torch.enable_grad():
+                part = None if of_table is None else ctx.bias.rows_of(of_table, rows, seen)
+            fixed = None if part is None else part.detach()
+            scores = _scores(q[:, rows], k[:, seen], _of_groups(fixed, ctx.heads, len(q)), room)
             slope = _scores(grad[:, rows], v[:, seen], None, room_of_slopes)
             torch.ops.aten.silu_backward.grad_input(slope, scores, grad_input=slope)
             for values in (slope, F.silu(scores, inplace=True)):
@@ -172,10 +260,10 @@ class _InPlaceLoop(torch.autograd.Function):
             grad_v[:, seen] += scores.mT @ grad[:, rows]
             grad_k[:, seen] += slope.mT @ q[:, rows]
             grad_q[:, rows] = slope @ k[:, seen]
-            if grad_bias is not None:
-                part = grad_bias[:, :, rows, seen]
-                part.copy_(slope.view(-1, ctx.heads, *slope.shape[1:]).sum_to_size(part.shape))
-        return grad_q, grad_k, grad_v, grad_bias, None
+            if part is not None and of_table is not None:
+                summed = slope.view(-1, ctx.heads, *slope.shape[1:]).sum_to_size(part.shape)
+                grad_table += torch.autograd.grad(part, of_table, summed)[0]
+        return grad_q, grad_k, grad_v, grad_table, None, None
 
 
 def _grouped(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, divisor: float) -> list[torch.Tensor]:
@@ -196,9 +284,9 @@ def _room(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
     return q.new_empty(len(q) * min(BLOCK_ROWS, q.shape[1]) * k.shape[1])
 
 
-def _part(bias: torch.Tensor | None, rows: slice, seen: slice, heads: int, groups: int) -> torch.Tensor | None:
-    """``[G, r, c]`` of the bias; a view where users and heads share it."""
-    return None if bias is None else bias[:, :, rows, seen].expand(groups // heads, heads, -1, -1).flatten(0, 1)
+def _of_groups(bias: torch.Tensor | None, heads: int, groups: int) -> torch.Tensor | None:
+    """``[G, r, c]`` of a block's bias; a view where users and heads share it."""
+    return None if bias is None else bias.expand(groups // heads, heads, -1, -1).flatten(0, 1)
 
 
 def _scores(rows: torch.Tensor, keys: torch.Tensor, bias: torch.Tensor | None, room: torch.Tensor | None = None) -> torch.Tensor:

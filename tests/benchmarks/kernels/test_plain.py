@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from benchmarks.kernels import plain as plain_forms
-from benchmarks.kernels.plain import AUTOGRAD_LOOP, COMPILED, FORMS, IN_PLACE_LOOP, banded, plain
-from persrec.nn import attention
+from benchmarks.kernels.plain import AUTOGRAD_LOOP, COMPILED, FORMS, IN_PLACE_LOOP, Banded, Whole, plain
+from persrec.backbones import hstu
 from persrec.nn.attention.bias import Bias, Pairs
 from persrec.nn.attention.naive import causal_mask, naive_pointwise
 
@@ -28,12 +28,13 @@ def test_a_form_gives_what_the_reference_gives_and_its_gradients(name, biased):
     tensors, mask, bias = inputs(biased=biased)
     expected = naive_pointwise(*tensors, mask, bias, 20.0)
     gradients = torch.autograd.grad(expected.square().sum(), tensors)
-    found = FORMS[name](*tensors, mask, bias, 20.0)
+    own_bias = None if bias is None else Whole(table=bias)
+    found = FORMS[name](*tensors, mask, own_bias, 20.0)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(torch.autograd.grad(found.square().sum(), tensors), gradients)
     with torch.inference_mode():
         own = tuple(tensor.detach().clone() for tensor in tensors)
-        torch.testing.assert_close(FORMS[name](*own, mask, bias, 20.0), expected.detach())
+        torch.testing.assert_close(FORMS[name](*own, mask, own_bias, 20.0), expected.detach())
         assert all(torch.equal(tensor, kept) for tensor, kept in zip(own, tensors, strict=True))  # in place means its own buffers
 
 
@@ -45,7 +46,7 @@ def test_a_loop_gives_the_bias_its_gradients_whoever_shares_it_and_at_any_edge(n
     tensors, mask, _ = inputs()
     bias = torch.randn(*shape, 9, 12, requires_grad=True)
     expected = naive_pointwise(*tensors, mask, bias, 20.0)
-    found = FORMS[name](*tensors, mask, bias, 20.0)
+    found = FORMS[name](*tensors, mask, Whole(table=bias), 20.0)
     torch.testing.assert_close(found, expected)
     gradients, own = (torch.autograd.grad(out.square().sum(), (*tensors, bias)) for out in (expected, found))
     torch.testing.assert_close(own, gradients)
@@ -63,41 +64,65 @@ def test_the_loop_in_place_uses_one_buffer_for_the_scores_of_all_blocks(monkeypa
     monkeypatch.setattr(plain_forms, "_scores", noted)
     (q, k, v), mask, bias = inputs()
     with torch.inference_mode():
-        FORMS[IN_PLACE_LOOP](q, k, v, mask, bias, 20.0)
+        FORMS[IN_PLACE_LOOP](q, k, v, mask, Whole(table=bias), 20.0)
     assert len(places) == 5
     assert len(set(places)) == 1
 
 
-@pytest.mark.parametrize("prefix", [0, 3])
-def test_the_band_of_a_bias_is_the_dense_one_where_a_query_sees_and_has_its_gradient(prefix):
+@pytest.mark.parametrize("keys", [range(9), range(3, 12), [0, 1, *range(5, 14)], [7, *range(9, 18)]])
+@pytest.mark.parametrize("name", EAGER)
+def test_a_form_attends_as_the_reference_does_by_a_table_of_distances(name, keys, monkeypatch):
+    """In a model's place: with keys before the queries, and with a gap between; outputs and gradients, the table's among them."""
+    monkeypatch.setattr(plain_forms, "BLOCK_ROWS", 4)
+    torch.manual_seed(0)
+    keys = torch.tensor([*keys]) if len(keys) > 9 else torch.arange(12)
+    prefix, queries = len(keys) - 9, keys[-9:]
+    tensors = [torch.randn(2, 2, size, 4, requires_grad=True) for size in (9, len(keys), len(keys))]
     table = torch.randn(20, requires_grad=True)
-    bias = Bias(distance=table, interval=None, pairs=Pairs.of(torch.arange(prefix, prefix + 9), torch.arange(prefix + 9)))
-    seen = causal_mask(9, prefix, table.device)
-    torch.testing.assert_close(banded(bias) * seen, bias.dense() * seen)
-    weights = torch.randn(9, prefix + 9) * seen
-    gradients, own = (torch.autograd.grad((dense * weights).sum(), table) for dense in (bias.dense(), banded(bias)))
-    torch.testing.assert_close(own, gradients)
+    bias = Bias(distance=table, interval=None, pairs=Pairs.of(queries, keys))
+    options = {"prefix": prefix, "valid": torch.rand(2, len(keys)) > 0.2, "bias": bias, "divisor": 20.0, "kernel": "naive"}
+    expected = hstu.pointwise_attention(*tensors, **options)
+    with plain(FORMS[name]):
+        found = [hstu.pointwise_attention(*tensors, **options) for _ in range(2)]  # the second layer finds what the first has made
+        with torch.inference_mode():
+            torch.testing.assert_close(hstu.pointwise_attention(*tensors, **options), expected.detach())
+    gradients, *own = (torch.autograd.grad(out.square().sum(), (*tensors, table)) for out in (expected, *found))
+    for out, its in zip(found, own, strict=True):
+        torch.testing.assert_close(out, expected)
+        torch.testing.assert_close(its, gradients)
 
 
-def test_a_bias_by_time_or_of_positions_with_gaps_has_no_band():
-    queries, keys = torch.arange(6, 9), torch.tensor([0, 1, 6, 7, 8])
+def test_a_band_looks_up_no_pair_but_those_before_a_gap():
+    table, keys = torch.randn(20), torch.tensor([0, 1, *range(5, 14)])
+    bias = Bias(distance=table, interval=None, pairs=Pairs.of(keys[-9:], keys))
+    band = Banded(table=table, ahead=bias.pairs.distances(slice(None), slice(0, bias.pairs.strided)).long())
+    assert band.ahead.shape == (9, 2)
+    seen = causal_mask(9, 2, table.device)
+    torch.testing.assert_close(band.rows_of(table, slice(0, 9), slice(0, 11))[0] * seen, bias.dense() * seen)
+
+
+def test_a_bias_by_time_is_the_dense_one():
     times = torch.arange(1, 9)[None]
-    gaps = Bias(distance=torch.randn(9), interval=None, pairs=Pairs.of(queries, keys))
     timed = Bias(distance=torch.randn(9), interval=torch.randn(129), pairs=Pairs.of(torch.arange(8), torch.arange(8), times, times))
-    for bias in (gaps, timed):
-        assert torch.equal(banded(bias), bias.dense())
+    (tensors, _, _), given = inputs(prefix=0, queries=8), []
+    with plain(lambda q, k, v, mask, bias, divisor: given.append(bias)):
+        hstu.pointwise_attention(*tensors, prefix=0, valid=torch.ones(2, 8, dtype=torch.bool), bias=timed, divisor=1.0, kernel="naive")
+    assert torch.equal(given[0].rows_of(given[0].table, slice(0, 8), slice(0, 8)), timed.dense()[:, None])
 
 
-def test_a_model_attends_by_the_form_while_it_is_set():
-    calls = []
+def test_a_model_attends_by_the_form_while_it_is_set_and_shares_a_passs_mask():
+    masks = []
 
-    def form(*arguments):
-        calls.append(arguments)
-        return naive_pointwise(*arguments)
+    def form(q, k, v, mask, bias, divisor):
+        masks.append(mask)
+        return naive_pointwise(q, k, v, mask, bias, divisor)
 
     (q, k, v), _, _ = inputs()
     options = {"prefix": 3, "valid": torch.ones(2, 12, dtype=torch.bool), "bias": None, "divisor": 20.0, "kernel": "naive"}
     with plain(form):
-        attention.pointwise_attention(q, k, v, **options)
-    attention.pointwise_attention(q, k, v, **options)
-    assert len(calls) == 1
+        expected = [hstu.pointwise_attention(q, k, v, **options) for _ in range(2)]
+        with pytest.raises(ValueError, match="kernel: 'blocks'"):
+            hstu.pointwise_attention(q, k, v, **options | {"kernel": "blocks"})
+    assert torch.equal(hstu.pointwise_attention(q, k, v, **options), expected[0])
+    assert len(masks) == 2
+    assert masks[0] is masks[1]
