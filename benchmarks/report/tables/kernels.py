@@ -56,7 +56,9 @@ def _fastest_forms(rows: Sequence[KernelRow]) -> set[str]:
 
 def _entries(row: KernelRow) -> tuple[Entry, ...]:
     ratio, bound, higher = row.ratio, row.bound, row.higher_is_better
-    tone = "" if bound is None else "fine" if (ratio >= bound if higher else ratio <= bound) else "warn"
+    worst = row.low if higher else row.high  # what the interval carries; of one process the ratio itself
+    worst = ratio if worst is None else worst
+    tone = "" if bound is None else "fine" if (worst >= bound if higher else worst <= bound) else "warn"
     asked = "" if bound is None else f"{'at least' if higher else 'at most'} {text.significant(bound)}"
     return (
         Entry(text=text.significant(ratio), order=ratio, tone=tone, detail=_interval(row)),

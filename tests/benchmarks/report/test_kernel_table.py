@@ -40,6 +40,16 @@ def test_a_table_says_what_was_asked_and_whether_it_was_reached():
     assert "matrix products reach 50.0 GFLOP/s here" in table.caption
 
 
+def test_a_bound_is_reached_where_the_whole_interval_reaches_it():
+    def tone(**changes):
+        return kernel_table(timings(replace(ROW, processes=3, **changes))).rows[0].entries[1].tone
+
+    assert tone(ratio=3.5, low=3.1, high=4.0) == "fine"
+    assert tone(ratio=3.5, low=2.9, high=4.0) == "warn"
+    assert tone(ratio=2.5, low=2.0, high=3.1, higher_is_better=False) == "warn"
+    assert tone(ratio=2.5, low=2.0, high=2.9, higher_is_better=False) == "fine"
+
+
 def test_a_caption_says_over_what_an_interval_is():
     assert "each row within one process, so without an interval over processes;" in kernel_table(timings(ROW)).caption
     of_three = kernel_table(timings(replace(ROW, processes=3, low=1.5, high=2.5)))
