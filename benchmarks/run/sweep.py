@@ -189,7 +189,8 @@ class Sweep:
         self._display.working(worker.slot, "")
         self._paces[task.kind].taken.append(outcome.seconds)
         self._take_in(task, outcome, running.place)
-        running_on = sum(other.running is not None for other in self._workers)
+        # a model in training waits to be trained until it is
+        running_on = sum(other.task is not None and not isinstance(other.task, TrainingOf) for other in self._workers)
         self._display.to_go(sum(self._waiting().values()) + running_on, self._seconds_left())
 
     def _take_in(self, task: Task, outcome: Outcome, place: Place) -> None:

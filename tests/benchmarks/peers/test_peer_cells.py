@@ -169,7 +169,7 @@ def test_it_is_no_reference_of_ours_and_stands_on_no_frontier_of_ours() -> None:
     assert peer not in held
     assert find_references(peer, among).full is None
     assert contrasted(among) == [ours]
-    for cost in ("serve_latency_p50_ms", "cache_bytes"):
+    for cost in ("request_latency_p50_ms", "cache_bytes"):
         drawn = frontier(among, cost=cost, metric="ndcg@10")
         assert peer not in [standing.configuration for standing in drawn.standings]
         assert [why for one, why in drawn.excluded if one is peer] == ["a peer: the frontier is that of our configurations"]

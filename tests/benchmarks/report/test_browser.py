@@ -127,7 +127,7 @@ def test_a_budget_tells_a_time_of_several_processes_from_one_of_one_process(brow
     for bounds, shown_beside, warned in (({}, "median ", False), ({"low": None, "high": None}, "of one process", True)):
         records = [fabricate(cell) for cell in grid_cells(histories=(64,)) if cell.backbone == "hstu"]
         for record in records:
-            for name in [name for name in record["metrics"] if name.startswith("serve_latency")]:
+            for name in [name for name in record["metrics"] if "_latency_p" in name]:
                 record["metrics"][name] |= bounds
         page = render_report(write(tmp_path / str(warned), records), tmp_path / f"{warned}.html")
         with browsers.opened(browser, page) as shown:
