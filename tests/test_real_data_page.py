@@ -148,3 +148,25 @@ def test_whether_tokens_add_to_counts_is_what_the_records_say() -> None:
     }
     assert {count: gap.holds_zero for count, gap in over.items()} == {1: True, 2: False, 4: False, 8: True, 16: True}
     assert max(gap.low or 0.0 for gap in over.values()) == pytest.approx(0.001, abs=5e-4)
+
+
+PUBLISHED = {("hstu", "rectools"): ("0.3227", "0.1879")}  # HR@10 and NDCG@10, of RecTools 0.19's own page
+
+
+def published_row(one: Configuration) -> str:
+    assert all(model.converged for model in models_of(one))
+    [protocol] = {quality.name for record in one.measured for quality in record.protocols}
+    told = [record.protocols[0].metrics[METRIC].value for record in one.measured]
+    assert one.quality(METRIC).value == pytest.approx(sum(told) / len(told), rel=1e-9)  # the data have this protocol's events alone
+    found = [one.quality(metric) for metric in ("recall@10", METRIC)]
+    qualities = [f"{quality.value:.4f} ({quality.low:.4f} to {quality.high:.4f})" for quality in found]
+    columns = [one.cell.backbone.upper(), protocol, str(len(one.measured)), mean_steps(one), *qualities]
+    return f"| {' | '.join([*columns, *PUBLISHED[one.cell.backbone, protocol]])} |"
+
+
+def test_every_row_beside_a_published_one_is_what_the_records_say() -> None:
+    page = (PROJECT / "docs" / "real_data.md").read_text().splitlines()
+    every = configurations(load_records(PROJECT / "results" / "published-ml-1m-cpu"))
+    assert every
+    for one in every:
+        assert published_row(one) in page
