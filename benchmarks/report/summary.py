@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from benchmarks.labels import METRIC_NAMES
 from benchmarks.report.answer import short_answers
 from benchmarks.report.content import Report
+from benchmarks.report.tables.protocols import PROTOCOLS
 from benchmarks.report.tabular import Table, markdown
 from benchmarks.text import literal
 
@@ -30,7 +31,7 @@ def _written(report: Report, beside: Sequence[str], rows: int) -> str:
         lines += [f"![{literal(report.pictures[0].title)}]({picture})", ""]
     lines += [f"- {name}: {literal(value)}" for name, value in banner.facts]
     lines += ["", *_points([*banner.warnings, *banner.findings, *banner.more]), ""]
-    lines += [_cut(table, rows) for table in report.ranked]
+    lines += [_cut(table, rows) for table in (*report.ranked, *_under_protocols(report))]
     for section in report.sections:
         if section.key in _SECTIONS:
             lines += [f"## {section.title}", ""]
@@ -38,6 +39,12 @@ def _written(report: Report, beside: Sequence[str], rows: int) -> str:
                 lines += [*_points([*group.texts, *group.points]), ""]
                 lines += [_cut(table, rows) for table in _first_of_each_kind(group.tables)]
     return "\n".join(lines).rstrip() + f"\n\nbeside this page: {', '.join(sorted(beside))}\n"
+
+
+def _under_protocols(report: Report) -> Iterator[Table]:
+    """Rows under published protocols: folded on the page, and what a run for them is about."""
+    groups = (group for section in report.sections if section.key == "ranking" for group in section.groups)
+    yield from (table for group in groups for table in group.folded if table.key.startswith(PROTOCOLS))
 
 
 def _points(texts: Sequence[str]) -> list[str]:

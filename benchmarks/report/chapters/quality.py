@@ -11,7 +11,7 @@ from benchmarks.report.peers import Peers
 from benchmarks.report.sections import Group, Section, section, where_there_is_one
 from benchmarks.report.tables import groups as by_history
 from benchmarks.report.tables import ranking
-from benchmarks.report.tables.protocols import protocol_tables
+from benchmarks.report.tables.protocols import PROTOCOLS, protocol_tables
 from benchmarks.report.tabular import Table
 from benchmarks.report.texts import READING_A_FRONTIER
 from benchmarks.text import listed
@@ -64,7 +64,7 @@ def ranking_section(groups_of_peers: Sequence[Peers], ranked: Sequence[Table]) -
         unchanged = [one for one in peers.configurations if not one.changed]
         more = (
             by_history.groups_table(unchanged, peers.names, key=f"groups-{peers.key}"),
-            *protocol_tables([one for one in unchanged if one.trained], peers.names, key=f"protocols-{peers.key}"),
+            *protocol_tables([one for one in unchanged if one.trained], peers.names, key=f"{PROTOCOLS}{peers.key}"),
         )
         groups.append(Group(title=peers.title, tables=(table,), folded=tuple(folded for folded in more if folded)))
     return section("ranking", groups)

@@ -12,6 +12,7 @@ from benchmarks.report.tabular import Entry, Table
 from persrec import names as parts
 
 METRICS = {"recall@10": "HR@10", "ndcg@10": "NDCG@10", "recall@200": "HR@200", "ndcg@200": "NDCG@200"}
+PROTOCOLS = "protocols-"  # what the keys of these tables begin with
 OTHERWISE = "the protocol's own rows {}, so it does not stand beside them"
 
 

@@ -3,10 +3,12 @@
 import dataclasses
 
 import pytest
-from fabricated_records import configured, fabricate
+from fabricated_records import configured, fabricate, records_of
 
 from benchmarks.cell import Cell
+from benchmarks.report.content import report_of
 from benchmarks.report.names import name_all
+from benchmarks.report.summary import summary_of
 from benchmarks.report.tables.protocols import protocol_tables
 
 CELL = Cell(backbone="hstu", compression="full", history=184, recent=16)
@@ -52,3 +54,9 @@ def test_a_mean_says_of_how_many_seeds_and_how_far_they_lie_apart():
     (table,) = protocol_tables(configurations, name_all(configurations), key="p")
     cell = table.rows[0].entries[5]
     assert (cell.text, cell.detail) == ("0.1200", "mean of 3 seeds, 0.1100 to 0.1300")
+
+
+def test_the_summary_holds_these_rows():
+    text = summary_of(report_of(records_of(under(True)), name="a"), beside=())
+    assert "**The same models under published protocols, the time of the request given" in text
+    assert "| rectools | 3,706 | 6,040 |" in text
