@@ -45,7 +45,7 @@ def _merged(name: str, metrics: Sequence[Metric]) -> Metric:
     value = float(np.median(values))
     low, high = interval(values) if len(values) > 1 else (None, None)
     middle, n = _nearest(told, value), sum(metric.n for metric in told)
-    method = f"{_how(len(values))}; each: {middle.method}"
+    method = f"{_how(len(values), range_alone=min(values) <= 0)}; each: {middle.method}"
     return replace(middle, value=_as_told(value, told), low=low, high=high, n=n, method=method, samples=())
 
 
@@ -76,9 +76,11 @@ def _nearest(told: Sequence[Metric], value: float) -> Metric:
     return min(told, key=lambda metric: abs(float(metric.value or 0.0) - value))
 
 
-def _how(count: int) -> str:
+def _how(count: int, *, range_alone: bool = False) -> str:
     if count == 1:
         return "one process, so no interval"
+    if range_alone:
+        return f"median of {count} processes, low and high are their range: a value of 0 has no logarithm to take an interval of"
     return f"median of {count} processes, low and high are the 95% interval over them"
 
 
@@ -88,7 +90,7 @@ def _as_told(value: float, told: Iterable[Metric]) -> float | int:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95% interval of what processes give, in which their median always lies; of values of which one is 0, their range.
+    """The 95% interval of what processes give, in which their median always lies; of values of which one is 0, their range, which is less.
 
     Args:
         values: of at least 2 processes.

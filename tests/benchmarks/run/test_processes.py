@@ -131,3 +131,5 @@ def test_the_median_lies_in_the_interval(values):
 
 def test_of_values_that_hold_a_zero_the_interval_is_the_range():
     assert interval([0, 5, 2]) == (0, 5)
+    peaks = [{"serve_peak_bytes": Metric(value=value, unit="byte", n=1, method="VmHWM")} for value in (0, 5, 2)]
+    assert over_processes(peaks)["serve_peak_bytes"].method.startswith("median of 3 processes, low and high are their range")
