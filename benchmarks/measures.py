@@ -194,7 +194,6 @@ MEASURES: dict[str, Measure] = {
     "serve_latency_p50_ms": _timed("ms", "lower", "one request alone, median", kind="latency"),
     "serve_latency_p95_ms": _timed("ms", "lower", "one request alone, 95th percentile", kind="latency", version=2),
     "serve_latency_p99_ms": _timed("ms", "lower", "one request alone, 99th percentile", kind="latency", version=2),
-    "serve_first_call_ms": _timed("ms", "lower", "the first request of a process, with what it compiles and tunes", kind="latency"),
     **{
         f"request_latency_p{percentile}_ms": _timed("ms", "lower", f"one whole request alone, {what}", kind="request")
         for percentile, what in ((50, "median"), (95, "95th percentile"), (99, "99th percentile"))

@@ -282,7 +282,8 @@ def _standings(
     untimed = np.array([price.low is None for _, price, _ in entered])  # might cost anything
     standings = []
     for i, (one, price, quality) in enumerate(entered):
-        unsure = quality.replicates is None or (timed and (price.low is None or bool((untimed & (points[:, 0] >= points[i, 0])).any())))
+        may_beat = bool((untimed[:, None] & (replicates >= replicates[i])).any())
+        unsure = quality.replicates is None or (timed and (price.low is None or may_beat))
         likely = np.flatnonzero(shares[i] >= CONFIDENCE)
         rivals = (entered[j] for j in likely[np.argsort(-shares[i, likely], kind="stable")])
         cheaper = (rival for rival, theirs, _ in rivals if not timed or surely_no_dearer(theirs, price))

@@ -245,11 +245,12 @@ def request_time_share(one: Configuration, other: Configuration | None) -> Estim
 def backbone_time_share(one: Configuration, other: Configuration | None) -> Estimate:
     """Time of a request, the backbone alone, over that of full attention ``other`` served the same way, with a 95% interval.
 
-    Where full attention of the same sizes ran in turn with it, it is the ratio that several processes found; else that of what was timed
-    apart.
+    Where full attention of the same sizes ran in turn with it, one user at a time, it is the ratio that several processes found; else
+    that of what was timed apart, one user at a time as well.
     """
     paired = one.cost("serve_time_over_alike")
-    like_other = other is None or all(getattr(one.cell, name) == getattr(other.cell, name) for name in _OF_A_CONTROL)
+    alone = one.cell.batch_size == 1  # ratios of batches are no times of a request
+    like_other = alone if other is None else alone and all(getattr(one.cell, name) == getattr(other.cell, name) for name in _OF_A_CONTROL)
     if like_other and paired.low is not None and paired.high is not None and all(map(has_processes, one.measured)):
         return paired
     return _NONE_ALIKE if other is None else timed_share("serve_latency_p50_ms", one, other)

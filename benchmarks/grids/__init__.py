@@ -354,13 +354,14 @@ def _cells(where: str, settings: Settings, seeds: Sequence[int]) -> list[Cell]:
 def _told_time(settings: Settings) -> Settings:
     """The settings of a cell that reads times as its protocol's rows do, where they do not say it: of a protocol without times, none.
 
-    A cell whose settings ask for the times of its items all the same is not told that of the request.
+    A cell of ours whose settings ask for the times of its items all the same is not told that of the request; a peer has all or none.
     """
-    part = names.backbones().get(settings["backbone"]) or PEERS.get(settings["backbone"])
+    own = names.backbones().get(settings["backbone"])
+    part = own or PEERS.get(settings["backbone"])
     reads = part is not None and part.reads_times
     if names.PROTOCOLS.get(settings.get("protocol", names.OWN_PROTOCOL), True) or not reads or "request_time" in settings:
         return settings
-    return {"time_bias": False} | settings | ({"request_time": False} if settings.get("time_bias") else {})
+    return {"time_bias": False} | settings | ({"request_time": False} if own and settings.get("time_bias") else {})
 
 
 def _check_name(where: str, name: str) -> None:

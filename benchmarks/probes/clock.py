@@ -11,18 +11,18 @@ SETTLED = 1.5  # a call that takes this many times the next one was not warm yet
 MOST_S, FEWEST = 10.0, 3  # behind so many seconds so few calls are enough
 
 
-def warm_up(call: Callable[[], object], *, device: str) -> list[float]:
+def warm_up(call: Callable[[], object], *, device: str) -> float:
     """Calls until two calls one after the other take about as long, since kernels may be compiled and tuned by the first ones.
 
-    `MOST_WARM_UP_CALLS` are enough, and so are `MOST_S`.
+    `MOST_WARM_UP_CALLS` are enough, and so are `MOST_S` behind the first, which may compile for long.
 
     Returns:
-        Seconds of each call: the first with what it compiles, the last settled.
+        Seconds of the last call.
     """
-    seconds = timed(call, device=device, count=1)
-    while len(seconds) < MOST_WARM_UP_CALLS and sum(seconds) < MOST_S and (len(seconds) < 2 or seconds[-2] > SETTLED * seconds[-1]):
+    seconds = timed(call, device=device, count=2)
+    while seconds[-2] > SETTLED * seconds[-1] and len(seconds) < MOST_WARM_UP_CALLS and sum(seconds[1:]) < MOST_S:
         seconds += timed(call, device=device, count=1)
-    return seconds
+    return seconds[-1]
 
 
 def repeat(call: Callable[[], object], *, device: str, seconds: float, least: int, warm: bool = False) -> np.ndarray:

@@ -91,7 +91,7 @@ def _serving(subject: Subject, control: Subject, alike: Subject | None) -> dict[
 
 def in_turn(calls: Sequence[Callable[[], object]], device: str) -> list[Seconds]:
     """Seconds of each call, as many times as `SECONDS` hold, after a warm-up of each."""
-    rounds = min(MOST, max(LEAST, int(SECONDS / sum(warm_up(call, device=device)[-1] for call in calls))))
+    rounds = min(MOST, max(LEAST, int(SECONDS / sum(warm_up(call, device=device) for call in calls))))
     return [np.array(samples) for samples in interleaved(calls, rounds=rounds, device=device, warm=True)]
 
 

@@ -20,13 +20,11 @@ def measure_latency(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]]:
     with torch.inference_mode():
         cuda = subject.cell.device == "cuda"
         serve = subject.server(subject.request(1))  # what is computed before a request takes no part of its energy
-        warming = warm_up(serve, device=subject.cell.device)
+        warm_up(serve, device=subject.cell.device)
         before, _ = energy_mj() if cuda else NOT_CUDA
         seconds = repeat(serve, device=subject.cell.device, seconds=SECONDS, least=LEAST, warm=True)
         after, how = energy_mj() if cuda else NOT_CUDA
     metrics = percentiles("serve_latency", seconds)
-    first = f"the first of {len(warming)} requests until they settled"
-    metrics["serve_first_call_ms"] = {"value": warming[0] * 1e3, "n": 1, "method": first}
     metrics["serve_energy_j"] = _energy(before, after, how, len(seconds))
     return metrics, {"serve_request_seconds": seconds}
 

@@ -88,6 +88,8 @@ def measure_training_cost(
 
 def _memory(subject: TrainingSubject) -> Metrics:
     trainer, batch = subject.trainer(), subject.training_batch(subject.cell.batch_size)
+    if subject.cell.device == "cuda":
+        torch.cuda.empty_cache()  # what the allocator holds of earlier calls is none of a step's
     with _trained_on(subject):
         trainer.step(batch)  # the optimiser's state is resident, not a step's peak
         metrics = {"train_peak_bytes": peak(lambda: trainer.step(batch), subject), "train_reserved_bytes": _reserved(subject)}

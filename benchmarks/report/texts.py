@@ -86,16 +86,17 @@ LEADS: Mapping[str, str] = MappingProxyType(
         ),
         "precision": "Every user is served from a cache stored at that precision. Its bytes include the scales.",
         "shares": (
-            "What a request costs as a share of full attention over the whole window, at the same sizes and recomputed at each request. "
-            "Both run in turn in one process, so a ratio of times holds on other machines better than a time does. The ratio of executed "
-            "FLOPs is shown beside it."
+            "What a request costs as a share of full attention over the whole window, at the same sizes: first served from a cache in the "
+            "same way, last recomputed at each request. Both run in turn in one process, in batches, so a ratio of times holds on other "
+            "machines better than a time does. The ratio of executed FLOPs is shown beside it."
         ),
         "amortisation": (
             "A refresh compresses the history once and serves r requests: (compress + r \N{MULTIPLICATION SIGN} serve) / r each. "
             "The rivals are full attention over the whole window at every request, and full attention from its own KV cache, "
             "cheaper per request but with far more bytes per user. Assumed: every request brings a full recent segment, nothing is "
             "extended between refreshes, and moving a cache costs nothing. Break-even says from how many requests per refresh a "
-            "configuration costs no more, in FLOPs and, from measured throughput, in time. Where a model was served from older histories, "
+            "configuration costs no more, in FLOPs and, from measured throughput, in the backbone's time: not decided where the intervals "
+            "over processes leave both open. Where a model was served from older histories, "
             "its quality is averaged over the ages from 0 to r \N{MINUS SIGN} 1 items, as if a user acted once between two requests."
         ),
         "feasibility": "How each cell ended; empty where the grid has no cell. Columns are history + recent items.",

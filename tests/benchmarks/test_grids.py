@@ -274,5 +274,7 @@ def test_a_cell_is_told_the_time_of_the_request_as_the_rows_of_its_protocol_are(
     assert told("[defaults]\ntime_bias = false" + SMALL, protocol="5-core")["hstu"] == ("5-core", False, True)
     peer = 'backbone = "rectools-hstu"\ncompression = "peer"\nserving = "recompute"\nwarmup_steps = 0\nweight_decay = 0.0\ndecays = false\n'
     assert told(f"[[sweep]]\n{peer}", protocol="5-core") == {"rectools-hstu": ("5-core", False, True)}
+    asked = f"[defaults]\ntime_bias = true\n[[sweep]]\n{peer}"
+    assert told(asked, protocol="5-core") == {"rectools-hstu": ("5-core", True, True)}  # it has all times or none
     with pytest.raises(ValueError, match="protocol: '5-core' with split 'temporal'; expected 'leave-one-out'"):
         cells_of(tmp_path, SMALL, protocol="5-core", split="temporal")

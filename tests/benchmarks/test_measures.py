@@ -21,7 +21,7 @@ def test_the_names_that_others_rely_on_are_there() -> None:
         for phase in ("full", "compress", "serve", "score", "request", "train", "item")
         for kind in ("_flops", "_visible_flops", "_macs", "_visible_macs")
     }
-    names |= {"serve_first_call_ms", "train_reserved_bytes"}
+    names |= {"train_reserved_bytes"}
     names |= {"train_peak_bytes", "serve_peak_bytes", "compress_peak_bytes", "item_peak_bytes", "serve_energy_j"}
     names |= {
         "train_share_of_peak",

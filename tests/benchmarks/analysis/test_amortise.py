@@ -88,11 +88,12 @@ def test_a_break_even_in_time_is_known_between_its_worst_and_its_best():
 
 
 def test_what_needs_no_refresh_pays_none():
-    (one,) = configured([fabricate(Cell(backbone="hstu", compression="full", serving="recompute"))])
+    record = fabricate(Cell(backbone="hstu", compression="full", serving="recompute"))
+    record["metrics"]["serve_users_per_second"] |= {"value": 100.0, "low": 80.0, "high": 125.0}
+    (one,) = configured([record])
     assert flops_price(one).compress == 0
     price = time_price(one)
-    assert price.value.compress == 0.0
-    assert None in (price.low, price.high) or price.low.compress == price.high.compress == 0.0
+    assert (price.value, price.low, price.high) == tuple(Price(compress=0.0, serve=serve) for serve in (10.0, 8.0, 12.5))
 
 
 def test_an_unmeasured_cost_has_no_price():

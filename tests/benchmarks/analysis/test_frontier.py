@@ -263,6 +263,9 @@ def test_of_what_a_rival_of_unknown_time_may_beat_nothing_is_said():
     )
     chances = {standing.configuration.cell.tokens: standing.probability for standing in found.standings}
     assert chances == {4: 1.0, 8: None, 2: None}
+    hair = timed(0.4999, 0.5, half=0.1, processes=1, tokens=8)  # below by its mean, above in many draws
+    found = frontier(configured([*timed(0.5, 1.0, half=0.1, tokens=4), *hair]), cost=TIME, metric=NDCG)
+    assert [standing.probability for standing in found.standings] == [None, None]
     assert (found.hypervolume.low, found.hypervolume.replicates) == (None, None)
     assert "one process" in found.hypervolume.reason
 

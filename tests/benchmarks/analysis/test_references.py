@@ -275,7 +275,7 @@ def test_no_share_is_quoted_of_what_is_worth_nothing():
 
 
 def test_a_share_of_time_is_that_of_two_that_ran_in_turn_where_full_attention_of_the_same_sizes_did():
-    ours = cell(training="none", control=True)
+    ours = cell(training="none", control=True, batch_size=1)
     cached = dataclasses.replace(ours, compression="full", tokens=0, control=False)
     paired = fabricate(ours, replicates=None)
     paired["metrics"]["serve_time_over_alike"] = metric_of(0.6, "ratio", low=0.5, high=0.7, n=9)
@@ -290,3 +290,7 @@ def test_a_share_of_time_is_that_of_two_that_ran_in_turn_where_full_attention_of
     assert (apart.value, apart.low, apart.high) == (expected.value, expected.low, expected.high)
     assert expected.value != 0.6
     assert backbone_time_share(alike, None).reason == "no full attention served the same way"
+    batches = fabricate(cell(training="none", control=True, batch_size=32), replicates=None)
+    batches["metrics"]["serve_time_over_alike"] = metric_of(0.6, "ratio", low=0.5, high=0.7, n=9)
+    [of_batches] = configured([batches])
+    assert backbone_time_share(of_batches, None).value is None  # what is timed in batches is no time of one request

@@ -155,7 +155,7 @@ def test_the_energy_of_requests_is_none_of_what_is_computed_before_them(monkeypa
 
     gpu = SimpleNamespace(cell=SimpleNamespace(device="cuda"), request=lambda users: users, server=server)
     monkeypatch.setattr(latency, "energy_mj", lambda: (used[0], "told"))
-    monkeypatch.setattr(latency, "warm_up", lambda call, device: [0.2, 0.1] if call() is None else [])
+    monkeypatch.setattr(latency, "warm_up", lambda call, device: call())
     monkeypatch.setattr(latency, "repeat", lambda call, **settings: np.array([1.0 for _ in range(70) if call() is None]))
     metrics, _ = measure_latency(gpu)
     assert (metrics["serve_energy_j"]["value"], metrics["serve_energy_j"]["n"], used) == (0, 70, [1000] * 72)
