@@ -53,7 +53,9 @@ def assert_same_cache(found, expected):
     assert (found.times is None) == (expected.times is None)
     assert found.times is None or torch.equal(found.times, expected.times)
     for ours, theirs in zip(found.tensors, expected.tensors, strict=True):
-        torch.testing.assert_close(ours, theirs, **TOLERANCE)
+        # what is kept is no cosine: a memory's vectors hold numbers of 2 and 3, and float32 rounds those that much more coarsely
+        largest = max(1.0, float(theirs.abs().max())) if theirs.numel() else 1.0
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=TOLERANCE["atol"] * largest)
 
 
 def served_rows(model, cache, rows, *request):
