@@ -81,17 +81,17 @@ def time_price(one: Configuration) -> TimedPrice | None:
     """
     serve, compress = one.cost("serve_users_per_second"), one.cost("compress_users_per_second")
     nothing_before = one.cost("compress_flops").value == 0
-    if not serve.value or not (compress.value or nothing_before):
-        return None
 
     def price(of_serve: float | None, of_compress: float | None) -> Price | None:
         if not of_serve or not (of_compress or nothing_before):
             return None
         return Price(compress=0.0 if nothing_before or not of_compress else 1000.0 / of_compress, serve=1000.0 / of_serve)
 
-    several = all(map(has_processes, one.measured))
+    value, several = price(serve.value, compress.value), all(map(has_processes, one.measured))
+    if value is None:
+        return None
     return TimedPrice(
-        value=Price(compress=0.0 if nothing_before or not compress.value else 1000.0 / compress.value, serve=1000.0 / serve.value),
+        value=value,
         low=price(serve.high, compress.high) if several else None,
         high=price(serve.low, compress.low) if several else None,
     )
