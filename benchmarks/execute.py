@@ -19,7 +19,7 @@ from benchmarks.peers.cost import measure_peer_cost
 from benchmarks.peers.quality import measure_peer
 from benchmarks.peers.training import train_peer
 from benchmarks.probes.brief import time_briefly
-from benchmarks.probes.control import measure_control
+from benchmarks.probes.control import measure_control, nothing
 from benchmarks.probes.flops import count_flops
 from benchmarks.probes.latency import measure_latency
 from benchmarks.probes.load import LoadWatch
@@ -48,6 +48,9 @@ Answer = dict[str, Any]
 _OF_SERVING: Mapping[Kind, Callable[[Subject], tuple[Answer, Answer]]] = MappingProxyType(
     {"memory": measure_memory, "throughput": measure_throughput, "latency": measure_latency, "request": measure_request}
 )
+
+
+_OTHER_PRECISION = "the step computes in bfloat16, and the products beside it in float32"
 
 
 @dataclass(slots=True)
@@ -197,7 +200,10 @@ def _measured(
         metrics, ledger = count_flops(subject)
         return metrics, ledger, {}
     if kind == "training_cost":
-        return measure_training_cost(subject, control, flops=train_flops)
+        metrics, ledger, raw = measure_training_cost(subject, control, flops=train_flops)
+        if subject.cell.autocast:
+            metrics["train_share_of_peak"] = nothing(_OTHER_PRECISION)
+        return metrics, ledger, raw
     if kind == "control" and control is not None:
         metrics, raw = measure_control(subject, control)
     else:

@@ -16,6 +16,7 @@ _SI = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _BINARY = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 MINUS = "\N{MINUS SIGN}"
 _HUGE, _TINY = 1e21, 1e-9  # beyond these a number is written with an exponent
+_LEAST_PERCENT = 1e-4  # below it a share is written as 0
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|#])")
 
 
@@ -81,10 +82,12 @@ def ratio(value: float, *, signed: bool = False) -> str:
 
 
 def percent(value: float, *, signed: bool = False, places: int | None = None) -> str:
-    """``12.3%``; whole from 100% on, unless ``places`` says how many decimals."""
+    """``12.3%``; whole from 100% on, two digits of a share so small that it would be 0, unless ``places`` says how many decimals."""
     shown = 100 * value
     if not abs(shown) < _HUGE:
         return f"{significant(shown)}%"
+    if places is None and _LEAST_PERCENT <= abs(shown) < 0.1:
+        return f"{'+' if signed and shown > 0 else ''}{significant(shown, 2)}%"
     if places is None:
         places = 0 if abs(shown) >= 99.95 else 1
     return f"{shown:{'+' if signed else ''},.{places}f}%".replace("-", MINUS)
@@ -140,6 +143,11 @@ def listed(names: Sequence[str]) -> str:
     if len(names) < 2:
         return "".join(names)
     return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def some(names: Sequence[str], *, most: int = 5) -> str:
+    """The names, or the first of many: ``a, b and 7 more``."""
+    return listed(names) if len(names) <= most else listed([*names[:most], f"{len(names) - most} more"])
 
 
 def sentence(text: str) -> str:

@@ -26,6 +26,7 @@ Floats = NDArray[np.float64]
 
 _ROUNDING = 1e-12  # of a value: replicates that are closer are the same
 Form = Literal["ratio", "signed", "percent"]
+LEAST_SEEDS = 3  # behind a verdict between trained models
 HALF_WIDTHS = 5.0  # a denominator that is nearer to 0, in half-widths of its interval, makes a share that says nothing
 _FORMS: Mapping[str, Callable[[float], str]] = MappingProxyType(
     {"ratio": text.ratio, "signed": partial(text.ratio, signed=True), "percent": text.percent}
@@ -64,9 +65,14 @@ class Estimate:
         return not self.fixed and len(self.by_seed) < 2
 
     @property
+    def of_few_seeds(self) -> bool:
+        """Whether too few seeds stand behind it for a verdict."""
+        return not self.fixed and len(self.by_seed) < LEAST_SEEDS
+
+    @property
     def sign(self) -> int:
-        """1 or -1 where the interval leaves 0 out and holds the variation of seeds; else 0: nothing is decided."""
-        if self.value is None or self.holds_zero or self.of_one_seed:
+        """1 or -1 where the interval leaves 0 out and holds the variation of three seeds or more; else 0: nothing is decided."""
+        if self.value is None or self.holds_zero or self.of_few_seeds:
             return 0
         return 1 if self.value > 0 else -1
 

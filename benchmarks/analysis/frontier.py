@@ -6,7 +6,7 @@ interval, so nothing is said of it, nor of what it might beat. A configuration w
 on a frontier nor push another off it.
 
 How often a point is on the frontier is asked of users, and of processes, alone. That one dominates another with 95% confidence is a
-verdict between two trained models, so it takes several seeds, equal training, and an interval that holds the variation of seeds.
+verdict between two trained models, so it takes three seeds or more, equal training, and an interval that holds the variation of seeds.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.analysis.configurations import DISAGREES, Configuration
-from benchmarks.analysis.estimates import Estimate, Floats, difference, interval_of
+from benchmarks.analysis.estimates import LEAST_SEEDS, Estimate, Floats, difference, interval_of
 from benchmarks.analysis.references import figure_on_validation
 from benchmarks.analysis.trained import unequal
 from benchmarks.measures import MEASURES
@@ -104,9 +104,7 @@ def surely_better(rival: Configuration, one: Configuration, metric: str) -> bool
         return False
     if theirs.by_seed == ours.by_seed and np.array_equal(theirs.replicates, ours.replicates):
         return True
-    if len(set(theirs.seeds) & set(ours.seeds)) < 2 or unequal(rival, one):
-        return False
-    return difference(theirs, ours).sign > 0
+    return not unequal(rival, one) and difference(theirs, ours).sign > 0
 
 
 def surely_no_dearer(rival: Estimate, one: Estimate) -> bool:
@@ -307,7 +305,7 @@ def _could_be_sure(entered: Sequence[Entered], *, timed: bool) -> Flags:
     Most pairs are not compared draw by draw: that would take minutes for a few thousand configurations.
     """
     value = np.array([quality.value for *_, quality in entered], dtype=np.float64)
-    several = np.array([len(set(quality.seeds)) > 1 for *_, quality in entered], dtype=bool)
+    several = np.array([len(set(quality.seeds)) >= LEAST_SEEDS for *_, quality in entered], dtype=bool)
     ranks: dict[tuple[float, ...], int] = {}
     same = np.array([ranks.setdefault(quality.by_seed, len(ranks)) for *_, quality in entered], dtype=np.int64)
     low, high = (

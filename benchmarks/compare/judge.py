@@ -17,7 +17,7 @@ from benchmarks.findings import Line, Verdict
 from benchmarks.grids import Grid
 from benchmarks.labels import Labels
 from benchmarks.measures import NOTICEABLE_LOAD
-from benchmarks.text import change, digest, milliseconds, nbytes, percent
+from benchmarks.text import change, digest, listed, milliseconds, nbytes, percent
 from persrec import names
 
 HEADINGS = ("base", "head", "change", "99% low", "99% high", "spread", "pairs for +20%")
@@ -152,26 +152,43 @@ def compare_timings(
 
 
 def compare_peaks(pairs: Sequence[Pair], cells: Mapping[str, Cell]) -> list[Comparison]:
-    """Every peak of memory that all processes of both checkouts told, the worst verdicts first."""
+    """Every peak of memory, the worst verdicts first; none of a system that tells neither side any, nor of a cell that was not timed."""
     if any(pair.failure is not None for pair in pairs):
         return []
     labels = Labels.of(cells.values())
     found: list[tuple[Comparison, list[float]]] = []
+    lacking: list[Comparison] = []
     for key, cell in cells.items():
-        for timing, metric in PEAKS.items():
-            base, head = (_peaks(pairs, side, key, timing) for side in (BASE, HEAD))
-            if base is not None and head is not None:
-                one = Comparison(verdict=Verdict.PASS, cell_key=key, cell=labels(cell), metric=metric)
+        for timing, metric in PEAKS.items() if _fault(pairs, key) is None else ():
+            if all(_turns(pairs, side, key, timing) is None for side in (BASE, HEAD)):
+                continue
+            one = Comparison(verdict=Verdict.PASS, cell_key=key, cell=labels(cell), metric=metric)
+            told = {side: _peaks(pairs, side, key, timing) for side in (BASE, HEAD)}
+            reason = _not_told(pairs, key, told)
+            if reason:
+                lacking.append(replace(one, verdict=Verdict.INVALID, reason=reason))
+            elif None not in told[BASE]:
+                base, head = (np.array(told[side], dtype=np.float64) for side in (BASE, HEAD))
                 one = replace(one, base_bytes=float(np.median(base)), head_bytes=float(np.median(head)))
                 found.append((one, np.log((head + PEAK_SLACK) / (base + PEAK_SLACK)).tolist()))
     rule = Rule(comparisons=max(1, len(found)), margin=PEAK_MARGIN)
-    return sorted((_judged(one, logs, rule, MEMORY) for one, logs in found), key=lambda one: one.verdict.rank)
+    return sorted([*lacking, *(_judged(one, logs, rule, MEMORY) for one, logs in found)], key=lambda one: one.verdict.rank)
 
 
-def _peaks(pairs: Sequence[Pair], side: str, key: str, timing: str) -> Floats | None:
-    """Bytes, ``[pairs]``; ``None`` where a process did not tell."""
-    told = [pair.answer(side, key).get("peaks", {}).get(timing) for pair in pairs]
-    return None if not told or any(one is None for one in told) else np.array(told, dtype=np.float64)
+def _peaks(pairs: Sequence[Pair], side: str, key: str, timing: str) -> list[float | None]:
+    """Bytes, ``[pairs]``; ``None`` of a process that did not tell."""
+    return [pair.answer(side, key).get("peaks", {}).get(timing) for pair in pairs]
+
+
+def _not_told(pairs: Sequence[Pair], key: str, told: Mapping[str, Sequence[float | None]]) -> str:
+    """Why peaks cannot be compared, the side named; nothing where all were told, or none of either side as on other systems."""
+    failed = {side: error for side in told for pair in pairs if (error := pair.answer(side, key).get("peaks_error"))}
+    every = [value for values in told.values() for value in values]
+    if not failed and (None not in every or not any(value is not None for value in every)):
+        return ""
+    silent = [side for side, values in told.items() if side in failed or None in values]
+    why = "".join(f": {error}" for error in list(failed.values())[:1])
+    return f"its peak was not told in every process of {listed(silent)}{why}"
 
 
 def confirmed(first: Sequence[Comparison], second: Sequence[Comparison]) -> list[Comparison]:

@@ -239,11 +239,16 @@ def _cell(processes: Mapping[str, Any], sides: tuple[str, str], key: str) -> dic
                 errors[side] = answer["error"]
             else:
                 turns[side][name].append(answer["seconds"])
-    peaks = {side: processes[side].peaks(key).get("peaks", {}) for side in sides if side not in errors}
+    peaks = {side: processes[side].peaks(key) for side in sides if side not in errors}
     return {
         side: {"error": errors[side]}
         if side in errors
-        else {"turns": turns[side], "peaks": peaks[side], "readings": built[side]["readings"]}
+        else {
+            "turns": turns[side],
+            "peaks": peaks[side].get("peaks", {}),
+            "peaks_error": peaks[side].get("error", ""),
+            "readings": built[side]["readings"],
+        }
         for side in sides
     }
 

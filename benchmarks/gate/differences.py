@@ -19,9 +19,10 @@ CONTROLS = {"another user's cache": "other_user", "random tokens": "random_token
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """What a cell's quality is above another's, in the baseline and now; ``now`` is None where a side has no number."""
+    """What a cell's quality is above that of ``other``, in words ``of``; ``now`` is None where a side has no number."""
 
     key: str
+    other: str
     of: str
     then: float
     now: float | None
@@ -46,9 +47,13 @@ def differences(cells: Mapping[str, Cell], then: Mapping[str, float], now: Mappi
         now: of the run.
     """
     return [
-        Difference(key=key, of=of, then=then[key] - then[other], now=now[key] - now[other] if key in now and other in now else None)
+        Difference(key=key, other=other, of=of, then=then[key] - then[other], now=_above(now, key, other))
         for key, of, other in clear_differences(cells, then)
     ]
+
+
+def _above(quality: Mapping[str, float], key: str, other: str) -> float | None:
+    return quality[key] - quality[other] if key in quality and other in quality else None
 
 
 def clear_differences(cells: Mapping[str, Cell], then: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:

@@ -100,15 +100,22 @@ def _of_faults(record: Record) -> list[Finding]:
 
 
 def _of_differences(baseline: Baseline, current: Mapping[str, Record]) -> list[Finding]:
-    """Tokens that no longer carry the user."""
+    """Tokens that no longer carry the user, or of which a record that is there no longer tells."""
     cells = {key: entry.cell for key, entry in baseline.entries.items()}
     numbers = {key: record.value(METRIC) for key, record in current.items()}
     now = {key: number for key, number in numbers.items() if number is not None}
-    return [
-        replace(_finding(Verdict.REGRESSION, one.reason(), metric=METRIC), cell_key=one.key, baseline=one.then, current=one.now)
-        for one in differences(cells, baseline.qualities(METRIC), now)
-        if one.is_lost
-    ]
+    found = []
+    for one in differences(cells, baseline.qualities(METRIC), now):
+        if one.is_lost or any(_is_silent(current.get(key)) for key in (one.key, one.other)):
+            verdict = Verdict.REGRESSION if one.is_lost else Verdict.MISSING
+            finding = _finding(verdict, one.reason(), metric=METRIC, baseline=one.then)
+            found.append(replace(finding, cell_key=one.key, current=one.now))
+    return found
+
+
+def _is_silent(record: Record | None) -> bool:
+    """Whether a record ended well and has no quality to tell the tokens by, where its number is not gated by itself."""
+    return record is not None and record.ok and record.value(METRIC) is None and not is_gated(METRIC, device=record.cell.device)
 
 
 def _failure(record: Record) -> str:

@@ -32,6 +32,7 @@ from benchmarks.kernels.computations import (
 from benchmarks.kernels.plain import AUTOGRAD_LOOP, COMPILED, FORMS, plain
 from benchmarks.kernels.record import KernelRow, KernelSettings
 from benchmarks.probes.clock import interleaved
+from benchmarks.probes.nvml import GpuWatch
 from benchmarks.probes.peak import peak_bytes
 from benchmarks.probes.products import PEAK_SIZE, matrix_product, product_peak
 from persrec.names import Kernel
@@ -119,11 +120,16 @@ def check_row(payload: Mapping[str, Any], report_phase: Callable[[str], None]) -
 
 
 def measure_row(payload: Mapping[str, Any], report_phase: Callable[[str], None]) -> KernelRow:
-    """One process's part of a row, as a job of `benchmarks.isolation`: ``payload`` has the ``settings`` and the row's ``name``."""
+    """One process's part of a row, as a job of `benchmarks.isolation`: ``payload`` has the ``settings`` and the row's ``name``.
+
+    Raises:
+        InvalidMeasurementError: the GPU was disturbed meanwhile.
+    """
     report_phase("measure")
     settings: KernelSettings = payload["settings"]
     sides = _sides(payload)
-    ratio, ours, other = (_peaks if sides.memory else _times)(sides, settings)
+    with GpuWatch("cpu" if sides.memory else settings.device):
+        ratio, ours, other = (_peaks if sides.memory else _times)(sides, settings)
     return KernelRow(
         name=payload["name"],
         ratio=ratio,

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.measures import MEASURES, Measure
 from benchmarks.records import Cost, Metric, Origin, Process, Record, RecordError, Status, load_records, read_cost
 from benchmarks.run.assemble import CostHalf, half_of, known_cost, known_quality, with_cost
-from benchmarks.run.processes import over_processes
+from benchmarks.run.processes import heaviest_load, over_processes, with_load
 
 UNKNOWN = "unknown"  # the fingerprint of a machine that a record does not tell
 
@@ -157,16 +157,23 @@ def _machines(measured: Iterable[Measured], order: Sequence[Path]) -> dict[str, 
 
 
 def _pooled(own: Sequence[Measured]) -> tuple[CostHalf, Cost | None]:
-    """One machine's cost of a shape: the newest code's, with the processes of every folder that has that code."""
-    newest = max(own, key=lambda one: (one.half.origin.status is Status.OK, one.half.origin.provenance.utc))
-    alike = [one.cost for one in own if one.cost is not None and one.cost.code == newest.half.origin.code and one.cost.processes]
+    """One machine's cost of a shape: the newest code's, with the processes of every folder that has that code; brief ones apart."""
+    newest = max(own, key=lambda one: (one.half.origin.status is Status.OK, not _is_brief(one.cost), one.half.origin.provenance.utc))
+    of_code = [one.cost for one in own if one.cost is not None and one.cost.code == newest.half.origin.code and one.cost.processes]
+    alike = [cost for cost in of_code if _is_brief(cost) == _is_brief(newest.cost)]
     if newest.cost is None or len(alike) < 2:
         return newest.half, newest.cost
     processes: list[Process] = []
     for cost in alike:
         processes += [process for process in cost.processes if process not in processes]
-    pooled = replace(newest.cost, processes=tuple(processes), metrics=over_processes([process.metrics for process in processes]))
+    environment = with_load(newest.cost.environment, heaviest_load(processes))
+    metrics = over_processes([process.metrics for process in processes])
+    pooled = replace(newest.cost, processes=tuple(processes), metrics=metrics, environment=environment)
     return half_of(pooled), pooled
+
+
+def _is_brief(cost: Cost | None) -> bool:
+    return cost is not None and any(process.brief for process in cost.processes)
 
 
 def _first_ok(measured: Sequence[Measured]) -> Measured:

@@ -122,6 +122,11 @@ def _prove(options: argparse.Namespace, arguments: Sequence[str], start: Start |
     if not options.quiet:
         tell(f"{len(cells)} cells, {runs} runs of {count} pairs; {plan(count, expected)}")
     began, proof = time.monotonic(), Proof()
+    try:
+        qualities = quality_spreads(measured)  # before the long measuring, which a failure here would throw away
+    except ValueError as error:
+        sys.stderr.write(f"{PROGRAM}: {one_line(str(error))}; nothing was written\n")
+        return INCOMPLETE
     on_pair = progress(count * runs, quiet=options.quiet)
     for number, planted in enumerate(plants):
         pairs = run_pairs(
@@ -136,7 +141,6 @@ def _prove(options: argparse.Namespace, arguments: Sequence[str], start: Start |
         if fault:
             sys.stderr.write(f"{PROGRAM}: {one_line(fault)}; nothing was written\n")
             return INCOMPLETE
-    qualities = quality_spreads(measured)
     shown = _proof(
         options, arguments, proof, baseline, cells, runs=runs, count=count, qualities=qualities, seconds=time.monotonic() - began
     )

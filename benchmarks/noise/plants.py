@@ -6,8 +6,9 @@ its wide margins, and what it finds it finds anywhere.
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
-from benchmarks.findings import UNMEASURED, Verdict
+from benchmarks.findings import Verdict
 from benchmarks.gate.baseline import Baseline, BaselineEntry
 from benchmarks.gate.differences import CONTROLS, METRIC, clear_differences
 from benchmarks.gate.judge import judge
@@ -17,71 +18,104 @@ from benchmarks.records import DatasetFacts, Metric, Record
 
 MORE_FLOPS, MORE_MEMORY, IMPOSSIBLE_RECALL = 1.05, 2.0, 1.7
 LEAST_PEAK = 5 * 2**20
-SEEN = (Verdict.REGRESSION, *UNMEASURED)
-Changes = Iterator[tuple[str, Mapping[str, float]]]  # a cell's key, and what of its metrics is another number
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Trial:
+    """A cell some of whose numbers are other ones, beside a baseline; ``metric`` is the one to find, as one of the ``verdicts``."""
+
+    baseline: Baseline
+    key: str
+    metric: str
+    changed: Mapping[str, float]
+    verdicts: tuple[Verdict, ...] = (Verdict.REGRESSION,)
 
 
 def raised_flops(baseline: Baseline, *, named: str) -> Planted:
-    """Every FLOP number of a baseline, one at a time 5% higher; ``named`` is how its file is called in the record."""
-    return _planted("5% more, one number at a time", named, _alone(baseline, _scaled(baseline, "_flops", MORE_FLOPS)))
+    """Every FLOP number of a baseline, one at a time 5% higher; ``named`` is how its file is called in the record.
+
+    What is counted along rises with it, so that the record is as sound as before and the number's own margin has to see it.
+    """
+    trials = (
+        Trial(baseline=_of(baseline, key), key=key, metric=name, changed=more_flops(entry.metrics, name))
+        for key, entry in baseline.entries.items()
+        for name, value in entry.metrics.items()
+        if name.endswith("_flops") and value
+    )
+    return _planted("5% more, one number at a time", named, trials)
+
+
+def more_flops(metrics: Mapping[str, float], name: str) -> dict[str, float]:
+    """One number of FLOPs 5% higher, with its multiply-adds, what is executed of a visible one, and the request that it is part of."""
+    parts = [name.replace("request", part) for part in ("serve", "score")] if name.startswith("request_") else [name]
+    raised: dict[str, float] = {
+        one: _even(metrics[one] * MORE_FLOPS) for part in parts for one in (part, part.replace("_visible", "")) if one in metrics
+    }
+    for kind in ("flops", "visible_flops"):
+        if f"request_{kind}" in metrics:
+            raised[f"request_{kind}"] = sum(raised.get(part, metrics.get(part, 0.0)) for part in (f"serve_{kind}", f"score_{kind}"))
+    for one in tuple(raised):
+        if (macs := one.replace("_flops", "_macs")) in metrics:
+            raised[macs] = raised[one] / 2
+    return raised
+
+
+def _even(flops: float) -> int:
+    return 2 * round(flops / 2)
 
 
 def other_faults(baseline: Baseline, *, named: str) -> tuple[Planted, ...]:
     """What a broken method or a broken measurement would show, one cell at a time."""
     return (
         *(_planted(f"the quality of {of} in PerSRec's place", named, _exchanged(baseline, of)) for of in CONTROLS),
-        _planted(
-            f"a doubled peak of memory, of {LEAST_PEAK // 2**20} MiB or more",  # smaller ones are an allocator's whim
-            named,
-            _alone(baseline, _scaled(baseline, "_peak_bytes", MORE_MEMORY, least=LEAST_PEAK)),
-        ),
-        _planted(f"a recall of {IMPOSSIBLE_RECALL}", named, _alone(baseline, _set(baseline, "recall@10", IMPOSSIBLE_RECALL))),
+        _planted(f"a doubled peak of memory, of {LEAST_PEAK // 2**20} MiB or more", named, _doubled_peaks(baseline)),
+        _planted(f"a recall of {IMPOSSIBLE_RECALL}", named, _impossible_recalls(baseline)),
     )
 
 
-def _planted(what: str, named: str, trials: Iterable[tuple[Baseline, str, Mapping[str, float]]]) -> Planted:
-    seen = [_is_seen(*trial) for trial in trials]
+def _planted(what: str, named: str, trials: Iterable[Trial]) -> Planted:
+    seen = [_is_seen(trial) for trial in trials]
     return Planted(planted=what, baseline=named, trials=len(seen), found=sum(seen))
 
 
-def _alone(baseline: Baseline, changes: Changes) -> Iterator[tuple[Baseline, str, Mapping[str, float]]]:
-    """Each change beside a baseline of that cell alone."""
-    for key, changed in changes:
-        yield dataclasses.replace(baseline, entries={key: baseline.entries[key]}), key, changed
+def _of(baseline: Baseline, key: str) -> Baseline:
+    """A baseline of one cell alone."""
+    return dataclasses.replace(baseline, entries={key: baseline.entries[key]})
 
 
-def _scaled(baseline: Baseline, ending: str, factor: float, *, least: float = 0) -> Changes:
-    """One number at a time, of ``least`` or more, larger by a factor."""
+def _doubled_peaks(baseline: Baseline) -> Iterator[Trial]:
     for key, entry in baseline.entries.items():
         for name, value in entry.metrics.items():
-            if name.endswith(ending) and value and value >= least:
-                yield key, {name: value * factor}
+            if name.endswith("_peak_bytes") and value >= LEAST_PEAK:  # smaller ones are an allocator's whim
+                yield Trial(baseline=_of(baseline, key), key=key, metric=name, changed={name: value * MORE_MEMORY})
 
 
-def _set(baseline: Baseline, name: str, value: float) -> Changes:
+def _impossible_recalls(baseline: Baseline) -> Iterator[Trial]:
+    name = "recall@10"
     for key, entry in baseline.entries.items():
         if name in entry.metrics:
-            yield key, {name: value}
+            changed = {name: IMPOSSIBLE_RECALL}
+            yield Trial(baseline=_of(baseline, key), key=key, metric=name, changed=changed, verdicts=(Verdict.INVALID,))
 
 
-def _exchanged(baseline: Baseline, of: str) -> Iterator[tuple[Baseline, str, Mapping[str, float]]]:
+def _exchanged(baseline: Baseline, of: str) -> Iterator[Trial]:
     """The quality of PerSRec's cells, where the baseline shows that tokens matter, exchanged for that of what they beat."""
     cells = {key: entry.cell for key, entry in baseline.entries.items()}
     for key, beaten, other in clear_differences(cells, baseline.qualities(METRIC)):
         if beaten == of:
-            metrics = baseline.entries[other].metrics
-            yield baseline, key, {name: value for name, value in metrics.items() if MEASURES[name].group == "quality"}
+            metrics = {name: value for name, value in baseline.entries[other].metrics.items() if MEASURES[name].group == "quality"}
+            yield Trial(baseline=baseline, key=key, metric=METRIC, changed=metrics)
 
 
-def _is_seen(baseline: Baseline, key: str, changed: Mapping[str, float]) -> bool:
-    """Whether the gate says of this cell that it is worse than it was, or cannot be so.
+def _is_seen(trial: Trial) -> bool:
+    """Whether the gate says it of this number of this cell.
 
     A baseline keeps numbers alone, so no ledger, model or half is asked for: a gate that misses these would see every fault.
     """
-    entries = {one: entry.numbers_alone() for one, entry in baseline.entries.items()}
-    records = [as_record(one, entry, changed if one == key else {}) for one, entry in entries.items()]
-    found = judge(dataclasses.replace(baseline, entries=entries), records)
-    return any(finding.cell_key == key and finding.verdict in SEEN for finding in found)
+    entries = {one: entry.numbers_alone() for one, entry in trial.baseline.entries.items()}
+    records = [as_record(one, entry, trial.changed if one == trial.key else {}) for one, entry in entries.items()]
+    found = judge(dataclasses.replace(trial.baseline, entries=entries), records)
+    return any(one.cell_key == trial.key and one.metric == trial.metric and one.verdict in trial.verdicts for one in found)
 
 
 def as_record(key: str, entry: BaselineEntry, changed: Mapping[str, float]) -> Record:

@@ -17,6 +17,7 @@ from benchmarks.records.types import (
     LATER_METRIC_FACTS,
     LATER_ORIGIN_FACTS,
     LATER_PARTS,
+    LATER_PROCESS_FACTS,
     SCHEMA_VERSION,
     Cost,
     Record,
@@ -130,6 +131,8 @@ def to_dict(record: Record | Cost) -> dict[str, Any]:
     for part in (values, *(part for name in ("groups", "protocols", "processes") for part in values.get(name, ()))):
         for metric in part["metrics"].values():
             _leave_out(metric, LATER_METRIC_FACTS)
+    for process in values.get("processes", ()):
+        _leave_out(process, LATER_PROCESS_FACTS)
     if isinstance(record, Record):
         values["cell"] = record.cell.to_dict()
         values["parts"] = {part.kind: part.to_dict() for part in record.parts.all()}

@@ -122,6 +122,7 @@ LATER_DATA_FACTS: Mapping[str, Any] = MappingProxyType({"split": LEAVE_ONE_OUT, 
 LATER_ORIGIN_FACTS: Mapping[str, Any] = MappingProxyType({"processes": None})
 LATER_PARTS: Mapping[str, Any] = MappingProxyType({"groups": (), "protocols": ()})
 LATER_METRIC_FACTS: Mapping[str, Any] = MappingProxyType({"samples": ()})
+LATER_PROCESS_FACTS: Mapping[str, Any] = MappingProxyType({"brief": False})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -290,12 +291,13 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Process:
-    """One fresh process that measured a cost."""
+    """One fresh process that measured a cost; a ``brief`` one timed a few calls of each kind."""
 
     metrics: dict[str, Metric]
     seconds: dict[str, float] = field(default_factory=dict)
     environment: Environment = Environment()
     provenance: Provenance = Provenance()
+    brief: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

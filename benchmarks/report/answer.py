@@ -10,17 +10,18 @@ from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import with_interval
 from benchmarks.analysis.fleet import in_batches, refresh_time
 from benchmarks.analysis.frontier import Frontiers
+from benchmarks.analysis.references import best_on_validation, compare
+from benchmarks.analysis.trained import unequal
 from benchmarks.labels import METRIC_NAMES
 from benchmarks.report.figures.answer import answer_figure
 from benchmarks.report.figures.canvas import Drawing
 from benchmarks.report.names import Names, backbone_name, family
 from benchmarks.report.peers import Peers
-from benchmarks.report.rivals import rivals_in_words
+from benchmarks.report.rivals import how_sure, rivals_in_words
 from benchmarks.report.texts import shares_of_time
 from benchmarks.text import listed, sentence
 
 _METRIC = QUALITY_METRICS[0]
-_SMALL = 0.001
 _SHOWN = METRIC_NAMES[_METRIC]
 _SERVED = {
     "recompute": "recomputed at each request",
@@ -84,7 +85,7 @@ def answer_of(peers: Peers, frontiers: Frontiers, *, picture: bool = False) -> A
     key = f"answer-{peers.key}"
     return AnswerPart(
         title=peers.title,
-        lead=_lead(found, names),
+        lead=_lead(found, peers),
         cards=tuple(cards),
         rivals=rivals_in_words(peers.configurations, names),
         drawing=answer_figure(found, frontiers["serve_flops"][_METRIC], names, roles=roles, key=key, where=peers.title, png=picture),
@@ -92,14 +93,15 @@ def answer_of(peers: Peers, frontiers: Frontiers, *, picture: bool = False) -> A
     )
 
 
-def _lead(found: RunAnswer, names: Names) -> str:
+def _lead(found: RunAnswer, peers: Peers) -> str:
+    names = peers.names
     if found.standstill is Standstill.WORTH_NOTHING:
         worth = found.worths[0]
         pair = f"{_value(worth.full)} with it and {_value(worth.no_token)} without"
         others = f", and no more on {listed([backbone_name(one.full) for one in found.worths[1:]])}" if len(found.worths) > 1 else ""
         return (
             f"There is no frontier on this data: reading the long history gains {backbone_name(worth.full)} nothing that can be measured "
-            f"({_SHOWN} {pair}){others}. So nothing need be kept of it: serve the recent items alone."
+            f"({_SHOWN} {pair}){others}. {_tokens_nevertheless(peers) or 'So nothing need be kept of it: serve the recent items alone.'}"
         )
     if found.standstill is Standstill.FLOOR_ABOVE and found.above is not None:
         return (
@@ -112,6 +114,25 @@ def _lead(found: RunAnswer, names: Names) -> str:
         return ""
     chosen = "Chosen on validation, quoted on test" if found.by_validation else "Chosen and quoted on test, which flatters the best of many"
     return f"{chosen}; held against {names(found.full)}, the best full attention: {_SHOWN} {with_interval(found.full.quality(_METRIC))}."
+
+
+def _tokens_nevertheless(peers: Peers) -> str:
+    """That tokens rank above no token though full attention does not; of each backbone the most tokens at the longest window are asked."""
+    by_backbone: dict[str, list[Configuration]] = {}
+    for one in peers.configurations:
+        if one.is_tokens and not one.changed and one.quality(_METRIC).value is not None:
+            by_backbone.setdefault(one.cell.backbone, []).append(one)
+    above = []
+    for own in by_backbone.values():
+        most = max((one.window, one.cell.tokens) for one in own)
+        chosen = best_on_validation([one for one in own if (one.window, one.cell.tokens) == most])
+        if chosen is not None:
+            contrast = compare(chosen, peers.configurations, _METRIC)
+            gain, no_token = contrast.over_no_token, contrast.references.no_token
+            if no_token is not None and gain.low is not None and gain.low > 0:
+                sure = how_sure(gain, unequal(chosen, no_token))
+                above.append(f"{peers.names(chosen)} {with_interval(gain, 'signed')}, {sure}")
+    return f"Tokens rank above no token nevertheless: {'; '.join(above)}." if above else ""
 
 
 def _card(choice: Choice, names: Names, chance: str) -> Card:
@@ -133,14 +154,17 @@ def _card(choice: Choice, names: Names, chance: str) -> Card:
 
 
 def _costs_in_words(beside: Held) -> list[str]:
-    """What a request costs of full attention served the same way, and what is kept of a user beside it."""
+    """What a request costs of full attention served the same way, and what is kept of a user and what training takes beside it."""
     one, alike = beside.configuration, beside.alike
-    shares = [f"{_percent(beside.compute)} of the compute"] if beside.compute is not None else []
+    shares = [f"{text.percent(beside.compute)} of the compute"] if beside.compute is not None else []
     shares += shares_of_time(beside.time, beside.backbone_time)
     said = [f"A request takes {listed(shares)} of full attention {_SERVED[one.cell.serving]}."] if shares else []
     kept, whole = one.cost("cache_bytes").value, None if alike is None else alike.cost("cache_bytes").value
     if kept is not None and whole and one.cell.serving != "recompute":
         said.append(f"It stores {text.nbytes(kept)} per user instead of {text.nbytes(whole)}.")
+    trained, fully = one.cost("train_flops").value, None if alike is None else alike.cost("train_flops").value
+    if trained and fully:
+        said.append(f"A sequence in training takes {text.percent(trained / fully)} of its compute.")
     return said
 
 
@@ -170,7 +194,7 @@ def _how_sure(choice: Choice, chance: str) -> str:
 
 def _cost_card(beside: Held, names: Names) -> Card:
     one = beside.configuration
-    shares = [f"{_percent(beside.compute_anew)} of the compute"] if beside.compute_anew is not None else []
+    shares = [f"{text.percent(beside.compute_anew)} of the compute"] if beside.compute_anew is not None else []
     time = one.cost("serve_time_over_full")
     shares += [f"{with_interval(time, 'percent')} of the backbone's time"] if time.value is not None else []
     said = [f"{names(one)}, a window of {one.window:,} items.", *_costs_in_words(beside)]
@@ -203,11 +227,6 @@ def _facts(one: Configuration, *, quality: bool) -> tuple[tuple[str, str], ...]:
 
 def _rerun(one: Configuration) -> str:
     return next((record.provenance.rerun for record in one.records if record.provenance.rerun), "") or ""
-
-
-def _percent(share: float) -> str:
-    """A share; a very small one with two digits, so that it is not 0."""
-    return text.percent(share) if share >= _SMALL else f"{text.significant(100 * share, 2)}%"
 
 
 def _value(one: Configuration) -> str:

@@ -1,4 +1,4 @@
-"""What the records say in words: the verdict, the findings, and the limits of what was measured."""
+"""What the records say in words: the verdict and the findings."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,18 +15,16 @@ from benchmarks.analysis.references import (
     backbone_time_share,
     best_on_validation,
     compare,
-    find_references,
     request_time_share,
     worth_nothing,
 )
 from benchmarks.analysis.trained import Endings, endings, steps_in_words, unequal
-from benchmarks.measures import LEDGER_TOLERANCE, WIDE_SPREAD
+from benchmarks.measures import LEDGER_TOLERANCE
 from benchmarks.records import FINDINGS, Record, Status
-from benchmarks.report.names import COST_NAMES, Names, backbone_name, dataset_name, is_synthetic, name_all, peers_key
+from benchmarks.report.names import Names, dataset_name, name_all, peers_key
 from benchmarks.report.opening import opening
-from benchmarks.report.tables.noise import timing_spreads
-from benchmarks.report.texts import ALWAYS_LIMITED, shares_of_time
-from benchmarks.text import listed
+from benchmarks.report.texts import shares_of_time
+from benchmarks.text import listed, some
 
 _METRIC = QUALITY_METRICS[0]
 _STATUS_ORDER = (Status.OK, Status.OOM, Status.UNSUPPORTED, Status.TIMEOUT, Status.CRASH, Status.INVALID)
@@ -230,7 +228,7 @@ def _standing(statuses: Counter[Status]) -> tuple[str, str, str]:
     limited = statuses[Status.OOM] + statuses[Status.UNSUPPORTED]
     if limited:
         return "warn", "Complete, with limits found", f"{limited} of {total} cells ran out of memory or are not supported"
-    return "good", "Complete", "the one cell was measured" if total == 1 else f"all {total} cells were measured"
+    return "good", "Complete", "the one cell on record was measured" if total == 1 else f"all {total} cells on record were measured"
 
 
 def _converged(ends: Endings, tone: str, word: str) -> tuple[str, str]:
@@ -292,7 +290,7 @@ def _mixed(code: OlderCode, among: Sequence[Configuration], names: Names) -> str
     older, newest = listed([digest[:12] for digest in code.older]), code.newest[:12]
     kinds = listed([kind.replace("_", " ") for kind in code.kinds])
     count = f"{code.stale} of {code.total} {half}"
-    return f"Mixed code: {count} were measured by older code of {kinds} ({older}; newest {newest}): {_some(cells, most=3)}. Run again."
+    return f"Mixed code: {count} were measured by older code of {kinds} ({older}; newest {newest}): {some(cells, most=3)}. Run again."
 
 
 def _warnings(every: Sequence[Source], among: Sequence[Configuration], names: Names) -> list[str]:
@@ -310,83 +308,5 @@ def _warnings(every: Sequence[Source], among: Sequence[Configuration], names: Na
     said += [f"{data} was measured in {count} versions of the data; they are kept apart." for data, count in versions.items() if count > 1]
     disagreeing = [names(one) for one in among if one.disagreements()]
     if disagreeing:
-        said.append(f"The FLOP ledger disagrees by over {LEDGER_TOLERANCE:.0%} for {_some(disagreeing)}: no place on a frontier.")
+        said.append(f"The FLOP ledger disagrees by over {LEDGER_TOLERANCE:.0%} for {some(disagreeing)}: no place on a frontier.")
     return said
-
-
-def limits(records: Sequence[Record], among: Sequence[Configuration], names: Names) -> list[str]:
-    """What a reader must not conclude from these records."""
-    trained = [one for one in among if one.cell.training != "none" and one.quality(_METRIC).value is not None]
-    said = [*_seeds_and_intervals(trained), *_not_converged(among), *_not_trained(among), *_noisy(among)]
-    missing = [COST_NAMES[cost] for cost in COSTS if all(COSTS[cost](one).value is None for one in among)]
-    if missing and any(record.ok for record in records):
-        said.append(f"Not measured in any cell: {listed(missing)}.")
-    data = sorted({dataset_name(one) for one in among})
-    if all(is_synthetic(one) for one in among):
-        said.append("The data are synthetic: a process with a known ceiling. What holds here need not hold on logs of people.")
-    elif len(data) == 1:
-        said.append(f"One dataset, {data[0]}: what holds here need not hold elsewhere.")
-    if {one.cell.device for one in among} == {"cpu"}:
-        said.append("Measured on a CPU alone: ratios of FLOPs and bytes travel to accelerators, ratios of times need not.")
-    counted = [names(one) for one in among if one.cell.counted_only]
-    if counted:
-        said.append(f"Counted on shapes alone and never run, so that nothing of it is timed: {_some(counted)}.")
-    return [*said, *ALWAYS_LIMITED]
-
-
-def _seeds_and_intervals(trained: Sequence[Configuration]) -> list[str]:
-    if not trained:
-        return ["No trained model was measured: this is cost alone, and floors."]
-    said = []
-    single = [one for one in trained if len(one.quality(_METRIC).seeds) == 1]
-    if single:
-        share = (
-            "every configuration of a trained model"
-            if len(single) == len(trained)
-            else f"{len(single)} of {len(trained)} configurations of trained models, each served as it was trained"
-        )
-        said.append(f"One seed for {share}: their intervals are over users and hold nothing of training anew, so no verdict compares them.")
-    unpaired = sorted({quality.reason for one in trained if (quality := one.quality(_METRIC)).low is None})
-    if unpaired:
-        said.append(f"Some qualities have no interval: {'; '.join(unpaired)}.")
-    return said
-
-
-def _not_converged(among: Sequence[Configuration]) -> list[str]:
-    ends = endings(among)
-    said = []
-    if ends.not_converged:
-        said.append(f"{ends.not_converged} of {ends.models} trained models had not converged; longer training may change their order.")
-    if ends.not_recorded:
-        said.append(f"Of {ends.not_recorded} of {ends.models} trained models the records do not say whether they converged.")
-    return said
-
-
-def _not_trained(among: Sequence[Configuration]) -> list[str]:
-    """What the references could not be chosen from, because it was not trained."""
-    backbones: dict[tuple[str, ...], list[str]] = {}
-    for one in among:
-        if one.is_tokens and one.trained and not one.changed:
-            missing = find_references(one, among).not_trained
-            named = backbones.setdefault(missing, [])
-            named += [backbone_name(one)] if missing and backbone_name(one) not in named else []
-    return [
-        f"References are the best on validation of what was trained. Not trained for {listed(named)}: {listed(missing)}."
-        for missing, named in backbones.items()
-        if missing
-    ]
-
-
-def _noisy(among: Sequence[Configuration]) -> list[str]:
-    """The timings that spread widely in most configurations."""
-    said = []
-    for metric, spreads in timing_spreads(among).items():
-        wide = sum(spread > WIDE_SPREAD for spread in spreads.values())
-        if 2 * wide > len(spreads):
-            said.append(f"Noisy: {metric.replace('_', ' ')} spreads by over {WIDE_SPREAD:.0%} in {wide} of {len(spreads)} configurations.")
-    return said
-
-
-def _some(names: Sequence[str], *, most: int = 5) -> str:
-    """The names, or the first of many."""
-    return listed(names) if len(names) <= most else listed([*names[:most], f"{len(names) - most} more"])

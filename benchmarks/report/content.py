@@ -10,10 +10,11 @@ from benchmarks.kernels.record import KernelTimings
 from benchmarks.noise.record import GateProof
 from benchmarks.records import Record
 from benchmarks.report.answer import AnswerPart, answer_of
-from benchmarks.report.banner import Banner, banner, limits
+from benchmarks.report.banner import Banner, banner
 from benchmarks.report.chapters import contrasts, cost, evidence, opening, quality
 from benchmarks.report.compact import Shown
 from benchmarks.report.figures.canvas import Drawing
+from benchmarks.report.limits import limits
 from benchmarks.report.names import Family, Names, families, in_order, name_all
 from benchmarks.report.peers import Peers, peers_of
 from benchmarks.report.sections import Group, Section, section
@@ -93,10 +94,10 @@ def report_of(
         evidence.feasibility_section(groups, among),
         cost.ledger_section(among, names),
         *cost.kernel_sections(kernels),
-        evidence.noise_section(every, among, names, proof),
+        evidence.noise_section(among, names, proof),
         evidence.failure_section(among, names),
         evidence.provenance_section(records, every, among, names),
-        section("limits", [Group(points=tuple(limits(records, evidence.each_model_once(among), names)))]),
+        section("limits", [Group(points=tuple(limits(records, every, evidence.each_model_once(among), names)))]),
     )
     drawings = [*(drawing for group in drawn.groups for drawing in group.drawings), *(part.drawing for part in answers if part.drawing)]
     return Report(

@@ -25,7 +25,7 @@ class Caution:
 
 
 def opening(among: Sequence[Configuration], names: Names) -> tuple[Caution, ...]:
-    """The first sentences: models that had not converged, a long history that is worth nothing, floors above models, one seed."""
+    """The first sentences: models that had not converged, a long history that is worth nothing, floors above models, few seeds."""
     groups: dict[tuple[str, ...], list[Configuration]] = {}
     for one in among:
         groups.setdefault(peers_key(one), []).append(one)
@@ -35,7 +35,7 @@ def opening(among: Sequence[Configuration], names: Names) -> tuple[Caution, ...]
         of_group = name_all(members)
         said += _worth_nothing(worths(members, _METRIC), data)
         said += [_above(floor, data, of_group) for floor in floors_above(members, _METRIC)[:1]]
-    return (*said, *_teachers(among), *_one_seed(among))
+    return (*said, *_teachers(among), *_few_seeds(among))
 
 
 def worth_in_words(worth: Worth, names: Names) -> str:
@@ -93,15 +93,21 @@ def _whose(learnt: Sequence[Configuration], tokens: Sequence[Configuration]) -> 
     return f"The expert tokens of {len(learnt)} of {len(tokens)} configurations"
 
 
-def _one_seed(among: Sequence[Configuration]) -> list[Caution]:
-    single = [one for one in among if one.trained and (quality := one.quality(_METRIC)).low is not None and quality.of_one_seed]
-    several = [one for one in among if one.trained and not one.quality(_METRIC).of_one_seed]
-    if not single:
-        return []
-    share = f"One seed for {len(single)} of {len(single) + len(several)} configurations of trained models" if several else "One seed"
-    between = " between those" if several else ""
-    detail = "An interval of one seed is over its users alone: it knows nothing of training anew, so numbers stand side by side."
-    return [Caution(short=f"{share}: no verdict{between}.", detail=detail)]
+def _few_seeds(among: Sequence[Configuration]) -> list[Caution]:
+    """That too few seeds stand behind the models for a verdict."""
+    trained = [one for one in among if one.trained and one.quality(_METRIC).value is not None]
+    single = [one for one in trained if (quality := one.quality(_METRIC)).low is not None and quality.of_one_seed]
+    two = [one for one in trained if (quality := one.quality(_METRIC)).of_few_seeds and not quality.of_one_seed]
+    details = {
+        "One seed": "An interval of one seed is over its users alone: it knows nothing of training anew, so numbers stand side by side.",
+        "Two seeds": "A verdict between trained models takes three seeds; of two, numbers stand side by side.",
+    }
+    said = []
+    for (seeds, detail), ones in zip(details.items(), (single, two), strict=True):
+        share = "" if len(ones) == len(trained) else f" for {len(ones)} of {len(trained)} configurations of trained models"
+        if ones:
+            said.append(Caution(short=f"{seeds}{share}: no verdict{' between those' if share else ''}.", detail=detail))
+    return said
 
 
 def _worth_nothing(every: Sequence[Worth], data: str) -> list[Caution]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
-from benchmarks.analysis.estimates import with_interval
+from benchmarks.analysis.estimates import Estimate, with_interval
 from benchmarks.analysis.rivals import RivalPair, rival_pairs
 from benchmarks.labels import METRIC_NAMES
 from benchmarks.report.names import Names, backbone_name, family
@@ -12,8 +12,8 @@ from benchmarks.text import listed
 _METRIC = QUALITY_METRICS[0]
 HOW = (
     f"PerSRec beside what keeps as many vectors of the same history: {METRIC_NAMES[_METRIC]}, PerSRec minus its rival, with the 95% "
-    "interval over the same users, and over seeds where there are several. Better and worse are said at 95% over several seeds of equal "
-    "training. Each side is the best on validation of its kind, at the longest window and the most tokens that both have."
+    "interval over the same users, and over seeds where there are several. Better and worse are said at 95% over three seeds or more of "
+    "equal training. Each side is the best on validation of its kind, at the longest window and the most tokens that both have."
 )
 _NONE = (
     "Whether PerSRec is better than pooling, memory or the like is not known here: nothing that keeps as many vectors of the same history "
@@ -52,7 +52,7 @@ def _beside(pair: RivalPair) -> str:
     gap, rival = pair.gap, _rival(pair.rival)
     if gap.value is None:
         return f"is not compared with {rival}: {gap.reason}"
-    return f"{_lies(pair)} {rival}, {with_interval(gap, 'signed')}, {_sure(pair)}"
+    return f"{_lies(pair)} {rival}, {with_interval(gap, 'signed')}, {how_sure(gap, pair.unequal)}"
 
 
 def _lies(pair: RivalPair) -> str:
@@ -66,12 +66,14 @@ def _lies(pair: RivalPair) -> str:
     return "lies above" if is_above else "lies below"
 
 
-def _sure(pair: RivalPair) -> str:
-    if pair.unequal:
-        return f"training is not equal, no verdict: {', '.join(pair.unequal)}"
-    if pair.gap.low is None:
-        return f"no interval, no verdict: {pair.gap.reason}"
-    return "one seed, no verdict" if pair.gap.of_one_seed else f"{len(pair.gap.by_seed)} seeds"
+def how_sure(gap: Estimate, reasons: Sequence[str]) -> str:
+    """How many seeds stand behind a difference, or why it is no verdict; ``reasons`` say why training was not equal."""
+    if reasons:
+        return f"training is not equal, no verdict: {', '.join(reasons)}"
+    if gap.low is None:
+        return f"no interval, no verdict: {gap.reason}"
+    seeds = "one seed" if gap.of_one_seed else f"{len(gap.by_seed)} seeds"
+    return f"{seeds}, no verdict" if gap.of_few_seeds else seeds
 
 
 def _rival(one: Configuration) -> str:

@@ -46,7 +46,7 @@ NO_SEED = "a cost is the same for every seed"
 NOTHING = Entry(text=text.MISSING, tone="muted")
 REFERENCE = Entry(text="the reference", tone="muted")
 CHANCE = "share of the draws of users in which nothing dominates it; what training anew would change is not in it"
-PAIRED = "paired over users and seeds; coloured where the 95% interval of several seeds, equally trained, leaves 0 out"
+PAIRED = "paired over users and seeds; coloured where the 95% interval of three seeds or more, equally trained, leaves 0 out"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,7 +159,7 @@ def of_ratio(value: float | None) -> Entry:
 
 
 def of_difference(estimate: Estimate) -> Entry:
-    """A signed difference, coloured where several seeds' interval leaves 0 out."""
+    """A signed difference, coloured where the interval of three seeds or more leaves 0 out."""
     entry = of_quality(estimate, "signed")
     return replace(entry, tone={1: "good", -1: "bad"}[estimate.sign]) if estimate.sign else entry
 

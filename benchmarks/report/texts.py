@@ -117,7 +117,7 @@ READING_A_FRONTIER = (
     "A point is a configuration with its 95% interval over users, or over seeds where there are several and that is wider. A dark edge "
     "and a dagger mark a model that had not converged. Up and to the left is better. The line joins those that nothing of the same "
     "backbone beats in both cost and quality, the dotted line those of all backbones; the others are faded. The tables say how often each "
-    "is on the line when users are drawn anew, and which rival beats it at 95% over several seeds of equal training."
+    "is on the line when users are drawn anew, and which rival beats it at 95% over three seeds or more of equal training."
 )
 NO_A_A = (
     "The same code measured against itself (A/A): not measured beside these records; python -m benchmarks.noise does it and writes "

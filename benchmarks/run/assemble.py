@@ -35,7 +35,7 @@ from benchmarks.records import (
 )
 from benchmarks.run.jobs import CostOf
 from benchmarks.run.plan import Planned, PlannedCost
-from benchmarks.run.processes import over_processes
+from benchmarks.run.processes import heaviest_load, over_processes, with_load
 from persrec import names
 
 QUALITY_FIELDS = ("metrics", "replicates", "groups", "protocols", "model", "dataset", "seconds")
@@ -127,9 +127,13 @@ def cost_of(task: CostOf, outcome: Outcome, *, before: Cost | None, environment:
     planned, ended_well = task.planned, outcome.status is Status.OK
     answer = outcome.value if ended_well else {}
     seconds, earlier = _seconds(outcome), before.processes if before else ()
-    load = {**(before.environment.readings.get("load", {}) if before else {}), **answer.get("load", {})}
-    loaded = replace(environment, readings={**environment.readings, "load": load})
-    process = Process(metrics=_metrics(answer.get("metrics", {})), seconds=seconds, environment=loaded, provenance=provenance)
+    process = Process(
+        metrics=_metrics(answer.get("metrics", {})),
+        seconds=seconds,
+        environment=with_load(environment, answer.get("load", {})),
+        provenance=provenance,
+        brief=planned.briefly and not planned.cell.counted_only,
+    )
     processes = (*earlier, process) if ended_well else earlier
     rows = (typed(row, LedgerRow, where="answer", what="a ledger's row") for row in answer.get("ledger", ()))
     return Cost(
@@ -143,7 +147,7 @@ def cost_of(task: CostOf, outcome: Outcome, *, before: Cost | None, environment:
         code=(dict(before.code) if before else {}) | {kind: planned.code[kind] for kind in task.kinds},
         seconds=_added(before.seconds if before else {}, seconds),
         error=_failure(outcome),
-        environment=loaded,
+        environment=with_load(environment, heaviest_load(processes)),
         provenance=provenance,
     )
 

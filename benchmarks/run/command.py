@@ -204,6 +204,7 @@ def _plan(call: Call, catalogues: Mapping[Data, Catalogue]) -> Plan:
         catalogues=catalogues,
         fingerprint=fingerprint,
         processes=call.grid.limits.processes,
+        briefly=not call.grid.limits.costs_alone,
     )
     plan = planner.plan(shuffled(call.cells))
     return replace(plan, cells=tuple(replace(planned, rerun=_rerun(call, planned.cell)) for planned in plan.cells))

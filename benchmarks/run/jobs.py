@@ -190,8 +190,7 @@ def _payload(task: TrainingOf | QualityOf | CostOf, settings: SweepSettings) -> 
         "dataset_digest": task.planned.dataset_digest,
     }
     if isinstance(task, CostOf):
-        briefly = not settings.limits.costs_alone
-        return payload | {"kinds": list(task.kinds), "train_flops": task.train_flops, "briefly": briefly}
+        return payload | {"kinds": list(task.kinds), "train_flops": task.train_flops, "briefly": task.planned.briefly}
     key = task.planned.model_key
     if key is None:
         return payload

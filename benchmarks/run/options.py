@@ -44,8 +44,8 @@ def parser() -> Parser:
         "--workers",
         type=_at_least_one,
         metavar="N",
-        help="models trained side by side; costs are measured one at a time (default: as many as the processors carry, 1 on a GPU); "
-        "with --executor slurm, jobs in the queue at once (default: 100, or as the grid says)",
+        help="models trained side by side (default: as many as the processors carry, 1 on a GPU); costs run one at a time, but for "
+        "a grid that needs no timings; with --executor slurm, jobs in the queue at once (default: 100, or as the grid says)",
     )
     options.add_argument("--list", action="store_true", help="print the cells and an estimate; run nothing")
     options.add_argument("--no-report", action="store_true", help="render no report")

@@ -25,6 +25,7 @@ class PlannedCost:
 
     ``anew`` are the kinds of number that are measured anew, and ``jobs`` what each process still to run measures: of ``anew`` the first
     takes all, the others what is timed. ``processes`` is how many a timed number is taken in, ``first`` how many of these were before.
+    ``briefly`` timings are of a few calls.
     """
 
     key: str
@@ -38,6 +39,7 @@ class PlannedCost:
     first: int
     reason: Reason
     known: Cost | None
+    briefly: bool = False
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
@@ -124,6 +126,7 @@ class Planner:
         catalogues: what costs depend on of the data.
         fingerprint: of the machine that will measure; None where a cluster chooses it.
         processes: fresh ones that each timed number is taken in.
+        briefly: whether a few calls of each kind are enough.
     """
 
     out: Path
@@ -133,6 +136,7 @@ class Planner:
     catalogues: Mapping[Data, Catalogue]
     fingerprint: str | None
     processes: int = PROCESSES
+    briefly: bool = False
 
     def plan(self, cells: Iterable[Cell]) -> Plan:
         """The plan for cells in this order.
@@ -194,6 +198,8 @@ class Planner:
         if key not in costs:
             known, unreadable = _known(cost_path(self.out, key), read_cost)
             reason: Reason = "unreadable" if unreadable else "missing"
+            if known is not None and not self.briefly and any(one.brief for one in known.processes):
+                known, reason = None, "asked" if self.resume == "always" else "missing"  # a few calls' timings are no full ones
             code, processes = cost_digests(cell), 1 if cell.counted_only else self.processes
             kinds = tuple(kind for kind in cost_kinds(cell) if known is None or known.code.get(kind) != code[kind])
             jobs, first = _jobs(kinds, processes), 0
@@ -221,6 +227,7 @@ class Planner:
                 first=first,
                 reason=reason,
                 known=known,
+                briefly=self.briefly,
             )
         return costs[key]
 

@@ -9,17 +9,22 @@ which the median of the processes' own percentiles would hide.
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from scipy.special import stdtrit
 
 from benchmarks.measures import MEASURES
-from benchmarks.records import Metric
+from benchmarks.records import Environment, Metric, Process
 
 SHARE = 0.975  # of Student's t below the upper end of a 95% interval
 PERCENTILES = {"_p95_": (95, 200), "_p99_": (99, 1000)}  # and how many requests each takes, over all processes
+_SPREAD = re.compile(r", interquartile range (?P<share>[0-9]+)% of the (?:median|value)")
+_LOAD = re.compile(r", other processes used (?P<share>[0-9]+)% of the processors")
+NOTES = (_SPREAD, _LOAD)  # what `benchmarks.probes` adds to the method of a timing
 MEDIAN = "_p50_"  # whose metric holds a process's samples
 
 
@@ -30,6 +35,26 @@ def over_processes(processes: Sequence[Mapping[str, Metric]]) -> dict[str, Metri
         for name, metric in metrics.items():
             found.setdefault(name, []).append(metric)
     return {name: _over_processes(name, metrics, processes) for name, metrics in found.items()}
+
+
+def with_load(environment: Environment, load: Mapping[str, Any]) -> Environment:
+    """An environment with these readings of what other processes used."""
+    return replace(environment, readings={**environment.readings, "load": dict(load)})
+
+
+def heaviest_load(processes: Iterable[Process]) -> dict[str, Any]:
+    """Of each kind of number the readings of the process beside which others used the most, of those that hold such a number."""
+    heaviest: dict[str, Any] = {}
+    for one in processes:
+        kinds = {MEASURES[name].kind for name in one.metrics if name in MEASURES}
+        for kind, reading in one.environment.readings.get("load", {}).items():
+            if kind in kinds and (kind not in heaviest or _foreign_share(reading) >= _foreign_share(heaviest[kind])):
+                heaviest[kind] = reading
+    return heaviest
+
+
+def _foreign_share(reading: Mapping[str, Any]) -> float:
+    return float(reading.get("foreign_cpu_share") or 0.0)
 
 
 def _over_processes(name: str, metrics: Sequence[Metric], processes: Sequence[Mapping[str, Metric]]) -> Metric:
@@ -45,7 +70,7 @@ def _merged(name: str, metrics: Sequence[Metric]) -> Metric:
     value = float(np.median(values))
     low, high = interval(values) if len(values) > 1 else (None, None)
     middle, n = _nearest(told, value), sum(metric.n for metric in told)
-    method = f"{_how(len(values), range_alone=min(values) <= 0)}; each: {middle.method}"
+    method = f"{_how(len(values), range_alone=min(values) <= 0)}; each: {_with_worst_notes(middle, told)}"
     return replace(middle, value=_as_told(value, told), low=low, high=high, n=n, method=method, samples=())
 
 
@@ -68,7 +93,19 @@ def _pooled(name: str, part: str, processes: Sequence[Mapping[str, Metric]]) -> 
     value, own = float(np.percentile(np.concatenate(samples), percentile)), [float(metric.value or 0.0) for metric in metrics]
     how = f"of the requests of {len(told)} processes together, whose own are {min(own):.3g} to {max(own):.3g}: no interval"
     middle = _nearest(metrics, value)
-    return replace(middle, value=value, low=None, high=None, n=n, method=f"{how}; each: {middle.method}")
+    return replace(middle, value=value, low=None, high=None, n=n, method=f"{how}; each: {_with_worst_notes(middle, metrics)}")
+
+
+def _with_worst_notes(middle: Metric, told: Sequence[Metric]) -> str:
+    """The method of one process, with the widest spread and the most of others' work that any process noted."""
+    method = middle.method
+    for pattern in NOTES:
+        method = pattern.sub("", method)
+        noted = [found for one in told if (found := pattern.search(one.method))]
+        if noted:
+            worst = max(noted, key=lambda found: float(found["share"]))
+            method += worst[0] if len(told) == 1 else f"{worst[0]} (noted in {len(noted)} of {len(told)} processes, the most of them)"
+    return method
 
 
 def _nearest(told: Sequence[Metric], value: float) -> Metric:

@@ -22,6 +22,7 @@ class Machine:
         self.random = np.random.default_rng(3)
         self.slower, self.fails, self.spread, self.foreign = slower or {}, fails or {}, spread, foreign
         self.larger = larger or {}
+        self.silent = {}
         self.started, self.asked, self.turns = [], [], []
 
     def __call__(self, root, order):
@@ -63,6 +64,8 @@ class FakeProcess:
         names = [name for name in self.medians if name != worker.PLANTED]
         noise = self.machine.random.normal(1, SPREAD, len(names))  # whatever the clock does
         larger = self.machine.larger
+        if self.side in self.machine.silent:
+            return self.machine.silent[self.side]
         return {"peaks": {name: int(PEAK * own * larger.get((self.side, name), 1.0)) for name, own in zip(names, noise, strict=True)}}
 
     def close(self):

@@ -30,7 +30,18 @@ def test_a_metric_in_its_unit(metric, value, said):
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [(0.5, "50.0%"), (1.0, "100%"), (1.234, "123%"), (0.99949, "99.9%"), (0.9996, "100%"), (-0.02, "\N{MINUS SIGN}2.0%")]
+    ("value", "said"),
+    [
+        (0.5, "50.0%"),
+        (1.0, "100%"),
+        (1.234, "123%"),
+        (0.99949, "99.9%"),
+        (0.9996, "100%"),
+        (-0.02, "\N{MINUS SIGN}2.0%"),
+        (0.00049, "0.049%"),
+        (-3e-5, "\N{MINUS SIGN}0.0030%"),
+        (1e-9, "0.0%"),
+    ],
 )
 def test_percent(value, said):
     assert text.percent(value) == said

@@ -29,11 +29,10 @@ def feasibility_section(groups_of_peers: Sequence[Peers], among: Sequence[Config
     return section("feasibility", (Group(texts=(f"{signs}.",)), *groups))
 
 
-def noise_section(every: Sequence[Source], among: Sequence[Configuration], names: Names, proof: GateProof | None) -> Section:
+def noise_section(among: Sequence[Configuration], names: Names, proof: GateProof | None) -> Section:
     """How far numbers move when nothing changed."""
     tables = noise_tables(among, names)
     texts = [] if tables else ["Neither repeated timings with a spread nor several seeds are in these records."]
-    texts += filter(None, [upkeep.disturbance(every)])
     gates = Group(title="The gates, by themselves (A/A)", points=tuple(summary(proof))) if proof else Group(texts=(NO_A_A,))
     return section("noise", (Group(texts=tuple(texts), tables=tuple(tables)), gates))
 

@@ -14,7 +14,7 @@ from benchmarks.report.tables import ranking
 from benchmarks.report.tables.protocols import PROTOCOLS, protocol_tables
 from benchmarks.report.tabular import Table
 from benchmarks.report.texts import READING_A_FRONTIER
-from benchmarks.text import listed
+from benchmarks.text import some
 
 _FEW = 5
 _MOST_WINDOWS = 3  # that quality against tokens is drawn at: the shortest, a middle one and the longest
@@ -48,13 +48,9 @@ def _frontiers(shown: Shown, *, picture: bool, every_picture: bool) -> Group:
         texts.append(f"Not drawn: {', '.join(absent)}; {reason}.")
     failed = [peers.names(one) for one in peers.configurations if not one.measured]
     if failed:
-        texts.append(f"Not in the figures, as no measurement of them ended well: {_some(failed)}.")
+        texts.append(f"Not in the figures, as no measurement of them ended well: {some(failed, most=_FEW)}.")
     volumes = ranking.hypervolume_table(peers.configurations, shown.frontiers, key=f"hypervolume-{peers.key}")
     return Group(title=peers.title, texts=tuple(texts), drawings=tuple(drawings), folded=(volumes,) if volumes else ())
-
-
-def _some(names: Sequence[str]) -> str:
-    return listed(names if len(names) <= _FEW else [*names[:_FEW], f"{len(names) - _FEW} more"])
 
 
 def ranking_section(groups_of_peers: Sequence[Peers], ranked: Sequence[Table]) -> Section:

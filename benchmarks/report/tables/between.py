@@ -6,14 +6,14 @@ from collections.abc import Iterator, Sequence
 from benchmarks import text
 from benchmarks.analysis.between import COUNTED, TIMED, Between, RunPair, between
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
-from benchmarks.analysis.estimates import with_interval
+from benchmarks.analysis.estimates import LEAST_SEEDS, with_interval
 from benchmarks.analysis.trained import unequal
 from benchmarks.labels import METRIC_NAMES
 from benchmarks.records import Half, Record
 from benchmarks.report import tabular
 from benchmarks.report.names import Names, in_order, name_all
 from benchmarks.report.tabular import Entry, Row, Table, markdown
-from benchmarks.text import listed, literal
+from benchmarks.text import listed, literal, some
 
 _METRIC = QUALITY_METRICS[0]
 _MANY = 12
@@ -45,14 +45,14 @@ def _summary(runs: Between, names: tuple[str, str]) -> Iterator[str]:
     ranked = [pair for pair in runs.pairs if pair.difference(_METRIC).value is not None]
     if ranked:
         yield _counted(ranked)
-    single = sum(len(pair.seeds) < 2 for pair in ranked if not pair.first.is_floor)
-    if single:
-        yield f"Of {single} pairs one seed or none is in both: their intervals are over users alone, so there is no verdict on these."
+    few = sum(len(pair.seeds) < LEAST_SEEDS for pair in ranked if not pair.first.is_floor)
+    if few:
+        yield f"Of {few} pairs fewer than {LEAST_SEEDS} seeds are in both, so there is no verdict on these."
     yield from _why(runs)
     for side, name in ((runs.only_first, names[0]), (runs.only_second, names[1])):
         if side:
             are = "1 configuration is" if len(side) == 1 else f"{text.count(len(side))} configurations are"
-            yield f"{are} in {name} alone: {_some(side)}."
+            yield f"{are} in {name} alone: {_named(side)}."
 
 
 def _counted(ranked: Sequence[RunPair]) -> str:
@@ -64,7 +64,7 @@ def _counted(ranked: Sequence[RunPair]) -> str:
         {estimate.reason.removeprefix("not paired: ") for estimate in moved if estimate.low is None and estimate.value and estimate.reason}
     )
     said = f"{METRIC_NAMES[_METRIC]} of {len(ranked)} pairs: {same} the same to the last digit, {up} higher and {down} lower at 95%"
-    said += f", {apart} apart over the users of one seed, {len(ranked) - same - up - down - apart} not told apart."
+    said += f", {apart} apart without a verdict, {len(ranked) - same - up - down - apart} not told apart."
     return said + (f" Not paired: {'; '.join(unpaired)}." if unpaired else "")
 
 
@@ -142,8 +142,6 @@ def _change(ours: float, theirs: float) -> Entry:
     return Entry(text=text.change((theirs - ours) / ours) if ours else text.MISSING)
 
 
-def _some(ones: Sequence[Configuration]) -> str:
-    """The names, or the first of many."""
+def _named(ones: Sequence[Configuration]) -> str:
     names = name_all(ones)
-    named = [names(one) for one in ones]
-    return listed(named) if len(named) <= _MANY else listed([*named[:_MANY], f"{len(named) - _MANY} more"])
+    return some([names(one) for one in ones], most=_MANY)

@@ -74,4 +74,4 @@ def _mean(of_seeds: Sequence[ProtocolQuality], metric: str) -> Entry:
 
 
 def _of_seeds(values: Sequence[float]) -> str:
-    return f"mean of {len(values)} seeds, {text.ratio(min(values))} to {text.ratio(max(values))}"
+    return f"mean of {len(values)} seeds: lowest {text.ratio(min(values))}, highest {text.ratio(max(values))}"

@@ -3,6 +3,7 @@ const KIB = 1024;
 const ASKED = [["latency", "ms at most"], ["cache", "KiB stored per user, at most"],
   ["kept", "percent of the best full history's quality, at least"], ["quality", "NDCG@10, at least"], ["requests", "requests per refresh"]];
 const BINDS = { latency: "latency", cache: "stored bytes", kept: "quality kept", quality: "NDCG@10" };
+const UNKNOWN = { latency: "time", cache: "stored bytes", kept: "share of full history's quality", quality: "NDCG@10", requests: "compute of a request and its refresh" };
 const LEAST = ["kept", "quality"]; // of these the bound is the least and not the most
 const MOST_ROWS = 8;
 
@@ -94,18 +95,26 @@ const budgetAnswer = (number, bounds) => {
   return make("div", {}, title, make("p", { "aria-live": "polite" }, said + why + (all ? counted : "") + unsure), table);
 };
 
+/** Whether any configuration that one could serve has the number that a bound is held against; without one there is nothing to ask. */
+const answerable = ([name]) => DATA.budget.some((group, number) => Array.from({ length: ROWS }, (_, row) => row)
+  .filter((row) => valueOf("group", row) === number && valueOf("servable", row))
+  .some((row) => (name === "requests" ? perRequest(row, 1) : servedBy(row, group)[name]) !== null));
+
 const budget = (place) => {
-  const inputs = Object.fromEntries(ASKED.map(([name]) => [name, make("input", { type: "number", min: name === "requests" ? "1" : "0", step: "any", value: name === "requests" ? "1" : "" })]));
+  const offered = ASKED.filter(answerable);
+  const inputs = Object.fromEntries(offered.map(([name]) => [name, make("input", { type: "number", min: name === "requests" ? "1" : "0", step: "any", value: name === "requests" ? "1" : "" })]));
   const answers = make("div", {});
+  const missing = ASKED.filter((one) => !offered.includes(one)).map(([name]) => UNKNOWN[name]);
+  const unknown = missing.length ? [make("p", {}, `Nothing here can be asked for by ${missing.join(", ")}: these records hold none.`)] : [];
   const refresh = () => {
     const bounds = {};
-    for (const [name] of ASKED) if (inputs[name].value !== "" && Number.isFinite(inputs[name].valueAsNumber)) bounds[name] = inputs[name].valueAsNumber;
+    for (const [name] of offered) if (inputs[name].value !== "" && Number.isFinite(inputs[name].valueAsNumber)) bounds[name] = inputs[name].valueAsNumber;
     bounds.requests = Math.max(1, bounds.requests ?? 1);
     answers.replaceChildren(...DATA.budget.map((_, number) => budgetAnswer(number, bounds)));
   };
   for (const input of Object.values(inputs)) input.addEventListener("input", refresh);
   const bounded = [...new Set(DATA.budget.map((group) => latencyName(group.latency)))];
   const asked = ([name, text]) => (name === "latency" ? `${text}, ${bounded.length === 1 ? bounded[0] : "at the percentile that each table names"}` : text);
-  place.append(make("div", { class: "controls" }, ...ASKED.map((one) => make("label", {}, `${asked(one)} `, inputs[one[0]]))), answers);
+  place.append(make("div", { class: "controls" }, ...offered.map((one) => make("label", {}, `${asked(one)} `, inputs[one[0]]))), ...unknown, answers);
   refresh();
 };

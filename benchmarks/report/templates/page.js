@@ -50,7 +50,11 @@ const flops = (value) => {
 };
 const count = (value) => (Math.abs(value) < 10000 && Number.isInteger(value) ? minus(commas(String(value))) : scaled(value, SI, ""));
 const ratio = (value) => minus(value.toFixed(4));
-const percent = (value) => minus(commas((100 * value).toFixed(Math.abs(100 * value) >= 99.95 ? 0 : 1)) + "%");
+const percent = (value) => {
+  const shown = Math.abs(100 * value);
+  if (shown >= 1e-4 && shown < 0.1) return `${significant(100 * value, 2)}%`;
+  return minus(commas((100 * value).toFixed(shown >= 99.95 ? 0 : 1)) + "%");
+};
 const WRITERS = [
   ["_flops", flops], ["_bytes", (value) => scaled(value, BINARY, "B")],
   ["_ms", (value) => (value >= 10000 ? `${significant(value / 1000)} s` : `${significant(value)} ms`)],

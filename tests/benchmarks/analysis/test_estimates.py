@@ -55,6 +55,15 @@ def test_one_seed_decides_nothing_between_trained_models():
     assert (found.of_one_seed, found.sign) == (True, 0)
 
 
+@pytest.mark.parametrize(("count", "sign"), [(2, 0), (3, 1)])
+def test_a_verdict_takes_three_seeds(count, sign):
+    seeds = tuple(range(1, count + 1))
+    ours = seeded([0.3 + 1e-6 * seed for seed in seeds], [0.29, 0.31], seeds=seeds)
+    found = difference(ours, seeded([0.2] * count, [0.2, 0.2], seeds=seeds))
+    assert not found.holds_zero
+    assert (found.of_few_seeds, found.sign) == (count < 3, sign)
+
+
 def test_seeds_that_only_one_side_has_are_no_pairs():
     found = difference(seeded([0.3, 0.3], [0.29, 0.31], seeds=(1, 2)), seeded([0.2, 0.2], [0.2, 0.2], seeds=(2, 3)))
     assert (found.seeds, found.of_one_seed) == ((2,), True)

@@ -122,6 +122,23 @@ def test_a_peak_of_memory_has_a_wide_margin(base, times, verdict):
         assert peaks_of(content)[0]["reason"].startswith("larger by ")
 
 
+@pytest.mark.parametrize(
+    ("silent", "sides"),
+    [
+        ({"head": {"error": "RuntimeError: no memory"}}, "head: RuntimeError: no memory"),
+        ({"base": {"peaks": {}}}, "base"),
+        ({"base": {"peaks": {}}, "head": {"peaks": {}}}, None),
+    ],
+)
+def test_a_peak_that_one_side_does_not_tell_is_no_pass(base, silent, sides):
+    machine = Machine()
+    machine.silent = silent
+    code, content = compared(base, machine)
+    found = {(one["verdict"], one["reason"]) for one in content["findings"] if (one["metric"] or "").endswith("_peak")}
+    assert found == ({("INVALID", f"its peak was not told in every process of {sides}")} if sides else set())
+    assert code == (INCOMPLETE if sides else PASS)
+
+
 def test_a_faster_head_is_improved_and_strict_says_so(base):
     machine = {("base", worker.TRAIN): 1.3}
     code, content = compared(base, Machine(slower=machine))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gated_run import PASS, REGRESSION, GatedRun, record
+from gated_run import INCOMPLETE, PASS, REGRESSION, GatedRun, record
 
 from benchmarks.cell import Cell
 from benchmarks.gate.baseline import load_baseline
@@ -54,5 +54,9 @@ def test_what_tokens_carry_is_gated_on_a_gpu_too(tmp_path: Path) -> None:
     place.scale(0, ndcg_at_10=0.9)
     place.scale(4, ndcg_at_10=0.9)  # another card rounds otherwise; what the tokens add stays
     assert place.findings() == (PASS, [])
+    place.change(0, lambda values: values["metrics"].pop("ndcg@10"))
+    assert place.findings() == (INCOMPLETE, [("MISSING", 4, "ndcg@10")])
+    place.add(record(0, device="cuda"))
+    place.scale(0, ndcg_at_10=0.45)
     place.scale(4, ndcg_at_10=0.5)
     assert place.findings() == (REGRESSION, [("REGRESSION", 4, "ndcg@10")])

@@ -10,6 +10,7 @@ from benchmarks.kernels import computations, rows
 from benchmarks.kernels import plain as plain_forms
 from benchmarks.kernels.plain import AUTOGRAD_LOOP, COMPILED, FORMS, IN_PLACE_LOOP
 from benchmarks.kernels.record import KernelSettings
+from benchmarks.probes import nvml
 from persrec.backbones import hstu, sasrec
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -200,3 +201,11 @@ def test_without_a_compiler_there_is_no_compiled_row(monkeypatch):
     monkeypatch.setattr(rows.shutil, "which", lambda name: None)
     assert not any(COMPILED in name for name in rows.names("cpu"))
     assert any(COMPILED in name for name in rows.names("cuda"))
+
+
+def test_a_disturbed_gpu_ends_a_row(monkeypatch):
+    """The watch of a CUDA row around one on a CPU."""
+    monkeypatch.setattr(nvml, "_state", lambda: {"throttle_reasons": 0x40})
+    monkeypatch.setattr(rows, "GpuWatch", lambda device: nvml.GpuWatch("cuda"))
+    with pytest.raises(InvalidMeasurementError, match="clocks held back"):
+        rows.measure_row(job("hstu, serve over full, time over FLOPs"), phase)

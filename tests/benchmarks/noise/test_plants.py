@@ -1,13 +1,15 @@
 """Faults that are planted: the gate, or a law of the method, sees each; and sees nothing where nothing was planted."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from benchmarks.gate import judge as gate_judge
 from benchmarks.gate.baseline import load_baseline
+from benchmarks.gate.validity import faults
 from benchmarks.noise import leak
-from benchmarks.noise.plants import _is_seen, other_faults, raised_flops
+from benchmarks.noise.plants import Trial, _is_seen, as_record, more_flops, other_faults, raised_flops
 from persrec import names
 
 BASELINE = Path("results/baselines/smoke-cpu.json")
@@ -23,7 +25,24 @@ def test_every_planted_fault_is_seen_in_the_committed_baseline():
 
 def test_what_was_not_changed_is_not_seen():
     baseline = load_baseline(BASELINE)
-    assert not any(_is_seen(baseline, key, {}) for key in baseline.entries)
+    for key, entry in baseline.entries.items():
+        alone = dataclasses.replace(baseline, entries={key: entry})
+        assert not any(_is_seen(Trial(baseline=alone, key=key, metric=name, changed={})) for name in entry.metrics)
+        assert not _is_seen(Trial(baseline=baseline, key=key, metric="ndcg@10", changed={}))
+
+
+def test_a_record_with_more_flops_is_sound_so_that_its_margin_has_to_see_it():
+    for key, entry in load_baseline(BASELINE).entries.items():
+        for name in entry.metrics:
+            if name.endswith("_flops"):
+                assert faults(as_record(key, entry.numbers_alone(), more_flops(entry.metrics, name))) == faults(
+                    as_record(key, entry.numbers_alone(), {})
+                )
+
+
+def test_without_the_margins_no_more_flops_are_seen(monkeypatch):
+    monkeypatch.setattr(type(load_baseline(BASELINE)), "margin", lambda self, metric, number, fingerprint: 1e30)
+    assert raised_flops(load_baseline(BASELINE), named="").found == 0
 
 
 def test_a_gate_that_looks_at_nothing_sees_no_plant(monkeypatch):

@@ -69,6 +69,7 @@ def test_the_cost_of_a_training_step_is_that_of_the_cells_own_step(changes):
     own = TrainingSubject(cell=cell_of_shape(cell), model=build_model(cell, ITEMS + 1)).trainer().recipe
     assert {name: getattr(own, name) for name in changes} == changes
     assert answer["metrics"]["train_sequences_per_second"]["value"] > 0
+    assert (answer["metrics"]["train_share_of_peak"]["value"] is None) == cell.autocast  # the peak is one of float32
     assert all(row["agrees"] for row in answer["ledger"])
 
 

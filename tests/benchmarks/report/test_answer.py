@@ -45,7 +45,11 @@ def test_a_choice_is_a_sentence_with_quality_compute_time_and_bytes():
     assert f"of the best full attention's quality. A request takes {compute} of the compute and " in card.said
     assert re.search(r"% \([0-9.]+% to [0-9.]+%\) of the time \(the backbone alone [0-9.]+% \([0-9.]+% to [0-9.]+%\)\) of full", card.said)
     stored = [text.nbytes(metrics["cache_bytes"]["value"]) for metrics in (ours, full)]
-    assert card.said.endswith(f") of full attention served from its own cache. It stores {stored[0]} per user instead of {stored[1]}.")
+    trained = text.percent(ours["train_flops"]["value"] / full["train_flops"]["value"])
+    assert card.said.endswith(
+        f") of full attention served from its own cache. It stores {stored[0]} per user instead of {stored[1]}. "
+        f"A sequence in training takes {trained} of its compute."
+    )
     assert part.lead.startswith("Chosen on validation, quoted on test; held against HSTU · full history, KV cache, the best full attention")
     assert part.drawing is not None
     assert "balanced, smallest and best: 4 tok" in str(part.drawing.image.svg)
@@ -95,6 +99,18 @@ def test_a_history_that_is_worth_nothing_is_one_plain_sentence():
     assert line.startswith("There is no frontier on this data: reading the long history gains HSTU nothing that can be measured")
     assert "(NDCG@10 0.2000 with it and 0.2000 without)" in line
     assert rivals.startswith("Whether PerSRec is better than pooling, memory or the like is not known here")
+
+
+@pytest.mark.parametrize(("gain", "said"), [(0.02, True), (0.0, False)])
+def test_tokens_that_rank_above_no_token_are_not_sent_away_with_full_attention(gain, said):
+    records = grid()
+    for record, (quality, spread) in zip(records, ((0.2, 0.004), (0.2, 0.001), (0.2 + gain, 0.002)), strict=True):
+        record["metrics"]["ndcg@10"]["value"] = quality
+        record["replicates"]["means"]["ndcg@10"] = [quality + spread * (-1) ** (draw // 2) for draw in range(501)]
+    line, *_ = short_answers(answered(*records))
+    assert ("Tokens rank above no token nevertheless: HSTU \N{MIDDLE DOT} PerSRec, 4 tokens +0.0200 (" in line) == said
+    assert line.endswith(", one seed, no verdict.") == said
+    assert ("serve the recent items alone" in line) != said
 
 
 def test_a_floor_above_all_models_is_the_answer():

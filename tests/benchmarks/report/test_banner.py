@@ -7,7 +7,8 @@ from fabricated_records import configured, fabricate, grid_cells, records_of
 
 from benchmarks.analysis.origins import sources
 from benchmarks.cell import Cell
-from benchmarks.report.banner import banner, findings, limits
+from benchmarks.report.banner import banner, findings
+from benchmarks.report.limits import limits
 from benchmarks.report.names import in_order, name_all
 
 
@@ -19,7 +20,7 @@ def said(records):
     read = records_of(*records)
     among = in_order(configured(records))
     names = name_all(among)
-    return banner(read, sources(read), among, names), limits(read, among, names)
+    return banner(read, sources(read), among, names), limits(read, sources(read), among, names)
 
 
 @pytest.mark.parametrize(
@@ -170,6 +171,16 @@ def test_limits_name_unfinished_training_and_noise():
     assert "1 of 1 trained models had not converged; longer training may change their order." in found
     assert "Noisy: serve latency p50 ms spreads by over 10% in 1 of 1 configurations." in found
     assert any(text.startswith("One seed for every configuration") for text in found)
+
+
+def test_what_was_not_trained_is_one_sentence_a_backbone():
+    layouts = [cell(), cell(tokens=0), cell("full"), cell(history=32, tokens=4)]
+    _, found = said([fabricate(one) for one in layouts])
+    [line] = [text for text in found if text.startswith("References are the best on validation")]
+    assert line.endswith(
+        "Not trained for HSTU: no token (elastic), full history (elastic) and recent items alone; "
+        "at some layouts no token (separate) and full history (separate)."
+    )
 
 
 def trio(seeds=(1,), **model):

@@ -8,6 +8,7 @@ from fabricated_records import configured, fabricate, grid_cells, write
 from page_runs import EVIL, runs
 
 from benchmarks.analysis.advice import Budget, advise
+from benchmarks.measures import MEASURES
 from benchmarks.report.names import NOT_CONVERGED, in_order
 from benchmarks.report.page import render_report
 from benchmarks.report.peers import peers_of
@@ -118,6 +119,7 @@ def test_a_budget_lists_what_the_command_would(pages, browser):
             named = [name.removesuffix("not converged").strip() for name in texts(shown.page, "#budget tbody th")]
             wanted = advice.fits or advice.misses
             assert named == [peers.names(one.configuration).removesuffix(NOT_CONVERGED).strip() for one in wanted[:8]], asked
+            assert "null" not in shown.page.locator("#budget").inner_text()
             said = shown.page.locator("#budget [aria-live]").inner_text()
             assert said.startswith(f"{len(advice.fits)} of " if advice.fits else "None of "), asked
         assert shown.complaints == []
@@ -136,6 +138,17 @@ def test_a_budget_tells_a_time_of_several_processes_from_one_of_one_process(brow
             assert all(text.startswith(shown_beside) for text in beside)
             said = shown.page.locator("#budget [aria-live]").inner_text()
             assert ("was taken in one process" in said) == warned
+
+
+def test_a_budget_asks_for_nothing_that_no_record_holds(browser, tmp_path):
+    costless = [fabricate(cell) for cell in grid_cells(histories=(64,)) if cell.backbone == "hstu"]
+    for record in costless:
+        record["metrics"] = {name: entry for name, entry in record["metrics"].items() if MEASURES[name].group == "quality"}
+    page = render_report(write(tmp_path / "costless", costless), tmp_path / "costless.html")
+    with browsers.opened(browser, page) as shown:
+        assert shown.page.locator("#budget input").count() == 2
+        assert "by time, stored bytes, compute" in shown.page.locator("#budget").inner_text()
+        assert shown.page.locator("#budget tbody tr").count() > 0
 
 
 def test_the_figure_answers_its_controls(pages, browser):

@@ -184,7 +184,7 @@ def test_every_text_of_a_record_is_escaped(tmp_path):
 
 def test_a_single_cell_says_what_is_missing(tmp_path):
     page = Page(rendered(tmp_path, [slim(fabricate(Cell(backbone="hstu", compression="experts", tokens=4)))]))
-    assert "the one cell was measured" in page.text
+    assert "the one cell on record was measured" in page.text
     assert "no cell without tokens" in page.text
     assert "There is no no-token cell here" in page.text
     assert "One history length alone was measured, 224 items." in page.text

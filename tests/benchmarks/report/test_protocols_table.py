@@ -53,7 +53,7 @@ def test_a_mean_says_of_how_many_seeds_and_how_far_they_lie_apart():
     configurations = configured([under(True, seed=seed) for seed in (1, 2, 3)])
     (table,) = protocol_tables(configurations, name_all(configurations), key="p")
     cell = table.rows[0].entries[5]
-    assert (cell.text, cell.detail) == ("0.1200", "mean of 3 seeds, 0.1100 to 0.1300")
+    assert (cell.text, cell.detail) == ("0.1200", "mean of 3 seeds: lowest 0.1100, highest 0.1300")
 
 
 def test_the_summary_holds_these_rows():

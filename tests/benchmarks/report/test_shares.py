@@ -5,9 +5,10 @@ import dataclasses
 from fabricated_records import configured, fabricate, metric, records_of
 
 from benchmarks import text
+from benchmarks.analysis.origins import sources
 from benchmarks.cell import Cell
-from benchmarks.report import banner as verdict
 from benchmarks.report.content import report_of
+from benchmarks.report.limits import limits
 from benchmarks.report.names import name_all
 from benchmarks.report.tables.shares import shares_table
 
@@ -54,7 +55,8 @@ def test_what_was_not_run_has_shares_of_flops_and_the_reason():
     at = [column.name for column in table.columns].index("request, recomputed: time")
     assert (row.entries[at].text, row.entries[at].detail, row.entries[at + 1].text) == (text.MISSING, "the model was not run", "10.0%")
     found = configured(records)
-    said = verdict.limits(records_of(*records), found, name_all(found))
+    read = records_of(*records)
+    said = limits(read, sources(read), found, name_all(found))
     assert any(line.startswith("Counted on shapes alone and never run") for line in said)
     assert any("on a CPU alone" in line for line in said)
 

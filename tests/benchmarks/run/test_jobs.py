@@ -35,9 +35,7 @@ def test_a_process_that_reads_prepared_data_imports_nothing_large(tmp_path: Path
 
 
 @pytest.mark.parametrize("alone", [True, False])
-def test_a_cost_that_is_not_taken_alone_is_timed_briefly(tmp_path: Path, alone: bool) -> None:
-    planned = SimpleNamespace(key="k", cell=Cell(backbone="hstu", compression="full"), dataset_digest="d")
-    settings = SimpleNamespace(
-        work=Work(), out=tmp_path, limits=Limits(costs_alone=alone), data_dir=None, cache_dir=None, dataset_file=None
-    )
+def test_a_process_is_told_whether_its_cost_was_planned_brief(tmp_path: Path, alone: bool) -> None:
+    planned = SimpleNamespace(key="k", cell=Cell(backbone="hstu", compression="full"), dataset_digest="d", briefly=not alone)
+    settings = SimpleNamespace(work=Work(), out=tmp_path, limits=Limits(), data_dir=None, cache_dir=None, dataset_file=None)
     assert job(CostOf(planned=planned, kinds=()), settings, affinity=(), attempt=1).payload["briefly"] is not alone

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.probes.latency import percentiles
-from benchmarks.records import Cost, Metric, Process, Status, to_json, typed
-from benchmarks.run.processes import interval, over_processes
+from benchmarks.records import Cost, Environment, Metric, Process, Status, to_json, typed
+from benchmarks.run.processes import heaviest_load, interval, over_processes
 
 P50, P95, P99 = (f"serve_latency_p{percentile}_ms" for percentile in (50, 95, 99))
 
@@ -33,6 +33,35 @@ def test_one_process_gives_no_interval_and_says_so():
     (metric,) = over_processes([{P50: timed(1.5)}]).values()
     assert (metric.value, metric.low, metric.high) == (1.5, None, None)
     assert metric.method.startswith("one process, so no interval; ")
+
+
+def test_what_any_process_noted_of_its_timing_stays():
+    """And not only what the one in the middle did."""
+    wide, busy = ", interquartile range {}% of the median", ", other processes used {}% of the processors"
+    methods = ["batch 1" + wide.format(12), "batch 1" + wide.format(31) + busy.format(44), "batch 1"]
+    metric = over_processes([{P50: timed(value, method=method)} for value, method in zip((1.0, 2.0, 1.5), methods, strict=True)])[P50]
+    assert metric.method.endswith(
+        "; each: batch 1, interquartile range 31% of the median (noted in 2 of 3 processes, the most of them), "
+        "other processes used 44% of the processors (noted in 1 of 3 processes, the most of them)"
+    )
+
+
+def test_of_each_kind_the_process_beside_which_others_worked_the_most_is_told():
+    latency, request = {P50: timed(1.0)}, {"request_latency_p50_ms": timed(1.0)}
+    shares = [
+        (latency, {"latency": 0.4, "request": None}),
+        (latency | request, {"latency": 0.1, "request": 0.2}),
+        (request, {"latency": 0.9}),
+    ]
+    processes = [
+        Process(
+            metrics=metrics, environment=Environment(readings={"load": {kind: {"foreign_cpu_share": share} for kind, share in of.items()}})
+        )
+        for metrics, of in shares
+    ]
+    # the last one's latency was taken out, as where it is measured anew
+    assert heaviest_load(processes) == {"latency": {"foreign_cpu_share": 0.4}, "request": {"foreign_cpu_share": 0.2}}
+    assert heaviest_load([]) == {}
 
 
 def process(milliseconds, *, name="serve_latency"):
