@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.analysis.origins import Source, timings
-from benchmarks.measures import NOTICEABLE_LOAD
+from benchmarks.measures import CLOCKED_KINDS, NOTICEABLE_LOAD
 from benchmarks.report import tabular
 from benchmarks.report.tabular import Entry, Table
 from benchmarks.text import significant
@@ -53,15 +53,17 @@ def disturbance(every: Sequence[Source]) -> str:
     if not disturbed:
         return ""
     return (
-        f"Other processes used over {NOTICEABLE_LOAD:.0%} of the processors while {len(disturbed)} of {len(shares)} costs were measured, "
+        f"Other processes used over {NOTICEABLE_LOAD:.0%} of the processors while {len(disturbed)} of {len(shares)} costs were timed, "
         f"at most {max(disturbed):.0%}."
     )
 
 
 def _foreign_shares(readings: dict[str, Any]) -> Iterator[float]:
-    """The share of the processors that others used, by phase, where it could be read."""
-    by_phase = readings.get("load")
-    for reading in by_phase.values() if isinstance(by_phase, dict) else ():
+    """The share of the processors that others used while each kind of timing was taken, where it could be read."""
+    by_kind = readings.get("load")
+    for kind, reading in by_kind.items() if isinstance(by_kind, dict) else ():
+        if kind not in CLOCKED_KINDS:  # a peak of memory is taken in a few ticks of the clock that tells the shares, and no load moves it
+            continue
         share = reading.get("foreign_cpu_share") if isinstance(reading, dict) else None
         if isinstance(share, int | float) and 0 <= share <= 1:
             yield float(share)

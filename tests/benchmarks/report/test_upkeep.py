@@ -57,15 +57,14 @@ def test_cells_that_did_not_end_well_have_no_overhead():
 
 
 def test_who_was_disturbed_is_counted():
-    def disturbed(*shares):
-        load = {str(number): {"foreign_cpu_share": share} for number, share in enumerate(shares)}
+    def disturbed(*shares, memory=0.0):
+        load = {kind: {"foreign_cpu_share": share} for kind, share in zip(("latency", "request"), shares, strict=False)}
+        load["memory"] = {"foreign_cpu_share": memory}  # no load moves a peak
         environment = RECORD["environment"] | {"readings": {"load": load}}
         return RECORD | {"cost": RECORD["cost"] | {"key": str(shares), "environment": environment}}
 
-    assert upkeep.disturbance(sources_of(RECORD, disturbed(0.05, 0.1), disturbed(None))) == ""
-    assert "1 of 2 costs were measured, at most 40%" in upkeep.disturbance(
-        sources_of(disturbed(0.05, 0.4), disturbed(0.0), disturbed(None))
-    )
+    assert upkeep.disturbance(sources_of(RECORD, disturbed(0.05, 0.1, memory=0.9), disturbed(None))) == ""
+    assert "1 of 2 costs were timed, at most 40%" in upkeep.disturbance(sources_of(disturbed(0.05, 0.4), disturbed(0.0), disturbed(None)))
 
 
 def test_the_report_shows_overhead_and_the_proof_that_lies_beside_the_runs(tmp_path):
