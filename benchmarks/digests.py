@@ -45,8 +45,8 @@ PEER_WORKER = "benchmarks.peers.worker"  # runs in the peers' interpreter, so th
 BESIDE_CONTROL: frozenset[Kind] = frozenset({"control", "training_cost"})  # the kinds that full attention's code makes, too
 TAUGHT: frozenset[Kind] = frozenset({"training", "training_cost"})  # and the kinds that it makes as a teacher
 LEFT_OUT = frozenset({
-    "persrec.names", "persrec.files", "persrec.commandline", "benchmarks.cell", "benchmarks.settings", "benchmarks.peers.part",
-    "benchmarks.measures",
+    "persrec.names", "persrec.declarations", "persrec.files", "persrec.commandline", "benchmarks.cell", "benchmarks.settings",
+    "benchmarks.peers.part", "benchmarks.measures",
 })  # fmt: skip
 
 

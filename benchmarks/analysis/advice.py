@@ -209,15 +209,16 @@ def full_history(among: Sequence[Configuration], metric: str) -> tuple[Configura
 
 
 def servable(among: Sequence[Configuration]) -> list[Configuration]:
-    """What one would serve: no floor, no ablation and no aged cache, nothing that failed, nothing whose FLOP ledger disagrees."""
-    return [one for one in among if not one.is_floor and not one.is_experiment and one.measured and not one.disagreements()]
+    """What one would serve: no floor, no peer, no ablation and no aged cache, nothing that failed, nothing whose FLOP ledger disagrees."""
+    ours = (one for one in among if not one.is_floor and not one.is_peer and not one.is_experiment)
+    return [one for one in ours if one.measured and not one.disagreements()]
 
 
 def left_out(among: Sequence[Configuration]) -> dict[str, int]:
     """How many configurations take no part, by reason."""
     reasons: dict[str, int] = {}
     for one in among:
-        if one.is_floor or one.is_experiment:
+        if one.is_floor or one.is_peer or one.is_experiment:
             continue
         reason = "" if one.measured else one.reason("")
         reason = reason or (DISAGREES if one.disagreements() else "")

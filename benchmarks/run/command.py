@@ -117,6 +117,8 @@ def _validated(options: argparse.Namespace) -> Call:
     on_cluster = options.executor == "slurm"
     if on_cluster and not options.list:
         check_slurm()
+    if options.out is not None:
+        check_out(options.out)  # before data are prepared
     device = options.device if on_cluster and options.device != "auto" else chosen_device(options.device)  # a login node may have no GPU
     grid = load_grid(
         options.grid, device=device, dataset=own, split=options.split, protocol=options.protocol, seeds=options.seeds, sizes=sizes
@@ -129,7 +131,8 @@ def _validated(options: argparse.Namespace) -> Call:
     check_environment(() if options.list else cells, options.cache_dir)
     datasets = list(dict.fromkeys(cell.dataset for cell in cells))
     out = options.out or Path("results") / f"{grid.name}-{datasets[0] if len(datasets) == 1 else 'mixed'}-{device}"
-    check_out(out)
+    if options.out is None:
+        check_out(out)
     return Call(
         options=options,
         grid=grid,

@@ -52,7 +52,7 @@ def assert_every_request_is_the_joint_pass(model, items, times, *, at_once=1, ro
         expected = joint(model, items, times, (number + 1) * at_once)
         torch.testing.assert_close(states[:, number], expected, **TOLERANCE)
     served = model.layout.recent // at_once * at_once
-    assert kept.recent == served - (times is not None and model.backbone.reads_times)
+    assert kept.recent == served - (times is not None and model.backbone.reads_next_times)
     assert kept.length == cache.length + kept.recent
 
 

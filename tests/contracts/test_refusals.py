@@ -357,7 +357,7 @@ def test_no_users_are_an_answer_too(model):
     assert model.score(torch.ones(0, 4, dtype=torch.int64), cache=cache).shape == (0, ITEMS)
 
 
-@pytest.mark.parametrize("backbone", [name for name in BACKBONE_NAMES if name != "hllm"])
+@pytest.mark.parametrize("backbone", [name for name in BACKBONE_NAMES if names.backbones()[name].items != "texts"])
 def test_texts_given_to_a_model_that_reads_ids(backbone):
     model = build(backbone, CASES["recent"]())
     with pytest.raises(ValueError, match="^token_ids: "):
@@ -379,7 +379,7 @@ def test_sizes_that_a_backbone_does_not_have(backbone):
         with pytest.raises(ValueError, match=rf"^divisor: 0 for a {backbone}, which has none; expected None$"):
             build_backbone(backbone, BackboneSettings(**sizes, divisor=0))
     if "feed_forward" not in part.optional_sizes:
-        with pytest.raises(ValueError, match=r"^feed_forward: 24 for a hstu, which has none; expected None$"):
+        with pytest.raises(ValueError, match=rf"^feed_forward: 24 for a {backbone}, which has none; expected None$"):
             build_backbone(backbone, BackboneSettings(**sizes, feed_forward=24))
     else:
         one, other = (build_backbone(backbone, BackboneSettings(**sizes, feed_forward=inner)) for inner in (24, 48))
