@@ -14,6 +14,7 @@ import math
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from benchmarks.isolation import Job, preload, run_isolated
 from benchmarks.kernels.record import KernelMachine, KernelRow, KernelSettings, KernelTimings, to_json
 from benchmarks.records import Environment, Provenance, Status, typed
 from benchmarks.text import significant
-from persrec.commandline import DONE, INCOMPLETE, Parser, guarded, one_line
+from persrec.commandline import DONE, INCOMPLETE, Parser, duration, guarded, one_line
 from persrec.files import write_atomically
 
 PROGRAM = "benchmarks.kernels"
@@ -120,11 +121,20 @@ def _measured(settings: KernelSettings, names: Sequence[str], count: int) -> tup
     parts: dict[str, list[KernelRow]] = {name: [] for name in names}
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        checks = {name: _in_a_process("check_row", part, name, log) for name in names}
-        for number, name in itertools.product(range(1, count + 1), names):
+        checks = {}
+        began, total = time.monotonic(), len(names) * (1 + count)
+        for place, name in enumerate(names, start=1):
+            checks[name] = _in_a_process("check_row", part, name, log)
+            print(f"{name}: agrees ({place} of {len(names)}){_left(began, place, total)}", flush=True)
+        for place, (number, name) in enumerate(itertools.product(range(1, count + 1), names), start=len(names) + 1):
             parts[name].append(_in_a_process("measure_row", part, name, log))
-            print(_line(over_processes(parts[name]), f"process {number} of {count}"), flush=True)
+            print(_line(over_processes(parts[name]), f"process {number} of {count}") + _left(began, place, total), flush=True)
     return tuple(dataclasses.replace(over_processes(parts[name]), **checks[name]) for name in names)
+
+
+def _left(began: float, done: int, total: int) -> str:
+    """``, about 12 min 5 s left``, by the processes so far."""
+    return f", about {duration((time.monotonic() - began) / done * (total - done))} left" if done < total else ""
 
 
 def over_processes(parts: Sequence[KernelRow]) -> KernelRow:

@@ -53,12 +53,17 @@ def test_the_record_is_written_with_what_the_outputs_differ_by(tmp_path, jobs, m
     assert timings.environment.fingerprint
 
 
-def test_all_rows_are_compared_first_and_measured_in_processes_that_are_spread_over_the_run(jobs):
+def test_all_rows_are_compared_first_and_measured_in_processes_that_are_spread_over_the_run(jobs, capsys):
     # in one process, a row would find the memory that the plain form or the row before has freed
     assert kernels.main(["--only", "hstu, serving"]) == 0
     names = [name for name in rows.names("cpu") if name.startswith("hstu, serving")]
     assert len(names) > 3
     assert jobs == [(function, name) for function in ("check_row", *["measure_row"] * 3) for name in names]
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == len(jobs)  # a line as each process ends, in a pipe too
+    assert said[0].startswith(f"{names[0]}: agrees (1 of {len(names)}), about ")
+    assert all(line.endswith(" left") for line in said[:-1])
+    assert not said[-1].endswith(" left")
 
 
 @pytest.mark.parametrize(
