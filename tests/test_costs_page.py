@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.records import Record, load_records
-from benchmarks.text import percent, significant
+from benchmarks.text import nbytes, percent, significant
 from persrec.names import backbones
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -66,3 +66,22 @@ def test_the_page_has_the_rows_of_the_records():
     page = (PROJECT / "docs" / "costs.md").read_text()
     section = page.partition("## Time beside FLOPs")[2].partition("\n## ")[0]
     assert [line for line in section.splitlines() if line.startswith("| `")] == [row for _, row in table_rows()]
+
+
+def test_the_page_says_what_hstus_full_attention_with_times_takes_beside_sasrecs():
+    records = load_records(PROJECT / "results" / "profile-synthetic-cpu")
+    whole = {
+        (one.cell.backbone, one.cell.history): one
+        for one in records
+        if (one.cell.compression, one.cell.serving, one.cell.time_bias) == ("full", "recompute", True)
+    }
+    hstu, sasrec = whole["hstu", 4096], whole["sasrec", 4096]
+    times = [number(one, LATENCY) for one in (hstu, sasrec)]
+    peaks = [nbytes(number(whole[name, 16128], "serve_peak_bytes")) for name in ("hstu", "sasrec")]
+    flops = number(hstu, "serve_flops") / number(sasrec, "serve_flops")
+    said = (
+        f"HSTU's full attention over 4,352 items, with times, takes {significant(times[0])} ms where SASRec's takes "
+        f"{significant(times[1])} ms, {significant(times[0] / times[1])} times, at {significant(flops)} times the FLOPs; "
+        f"over 16,384 items its peak of memory is {peaks[0]} where SASRec's is {peaks[1]}."
+    )
+    assert said in " ".join((PROJECT / "docs" / "costs.md").read_text().split())
