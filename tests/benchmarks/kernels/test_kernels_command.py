@@ -94,8 +94,9 @@ def test_a_row_is_compared_and_measured_in_its_processes(capsys):
     row = "hstu, serving, dense einsum over segmented, freed memory kept by the process"  # of all rows the quickest
     assert kernels.main(["--only", row, "--threads", "1", "--rounds", "2", "--processes", "2", "--layers", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.startswith(f"{row}: ") for line in lines] == [True] * 2
-    assert [line.rpartition(" (")[2] for line in lines] == ["process 1 of 2)", "process 2 of 2)"]
+    assert [line.startswith(f"{row}: ") for line in lines] == [True] * 3
+    said = [line.rpartition(" (")[2].partition(")")[0] for line in lines]
+    assert said == ["1 of 1", "process 1 of 2", "process 2 of 2"]
 
 
 @pytest.mark.parametrize("function", ["check_row", "measure_row"])

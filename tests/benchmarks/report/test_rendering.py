@@ -15,7 +15,7 @@ assert not {"matplotlib", "jinja2", "pandas"} & set(sys.modules), "loaded before
 from pathlib import Path
 benchmarks.report.page.render_report(Path(sys.argv[1]), Path(sys.argv[2]))
 assert "torch" not in sys.modules
-light = {f"persrec.{name}" for name in ("names", "published", "files", "commandline")}
+light = {f"persrec.{name}" for name in ("names", "declarations", "published", "files", "commandline")}
 assert {name for name in sys.modules if name.startswith("persrec.")} == light
 """
     out = write(tmp_path / "results", [slim(fabricate(Cell(backbone="hstu", compression="experts", tokens=4)))])
