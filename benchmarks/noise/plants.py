@@ -22,13 +22,13 @@ LEAST_PEAK = 5 * 2**20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """A cell some of whose numbers are other ones, beside a baseline; ``metric`` is the one to find, as one of the ``verdicts``."""
+    """A cell some of whose numbers are other ones, beside a baseline; ``metric`` is the one to find, as the ``verdict`` says."""
 
     baseline: Baseline
     key: str
     metric: str
     changed: Mapping[str, float]
-    verdicts: tuple[Verdict, ...] = (Verdict.REGRESSION,)
+    verdict: Verdict = Verdict.REGRESSION
 
 
 def raised_flops(baseline: Baseline, *, named: str) -> Planted:
@@ -95,7 +95,7 @@ def _impossible_recalls(baseline: Baseline) -> Iterator[Trial]:
     for key, entry in baseline.entries.items():
         if name in entry.metrics:
             changed = {name: IMPOSSIBLE_RECALL}
-            yield Trial(baseline=_of(baseline, key), key=key, metric=name, changed=changed, verdicts=(Verdict.INVALID,))
+            yield Trial(baseline=_of(baseline, key), key=key, metric=name, changed=changed, verdict=Verdict.INVALID)
 
 
 def _exchanged(baseline: Baseline, of: str) -> Iterator[Trial]:
@@ -115,7 +115,7 @@ def _is_seen(trial: Trial) -> bool:
     entries = {one: entry.numbers_alone() for one, entry in trial.baseline.entries.items()}
     records = [as_record(one, entry, trial.changed if one == trial.key else {}) for one, entry in entries.items()]
     found = judge(dataclasses.replace(trial.baseline, entries=entries), records)
-    return any(one.cell_key == trial.key and one.metric == trial.metric and one.verdict in trial.verdicts for one in found)
+    return any(one.cell_key == trial.key and one.metric == trial.metric and one.verdict is trial.verdict for one in found)
 
 
 def as_record(key: str, entry: BaselineEntry, changed: Mapping[str, float]) -> Record:

@@ -22,9 +22,10 @@ from benchmarks.records import Environment, Metric, Process
 
 SHARE = 0.975  # of Student's t below the upper end of a 95% interval
 PERCENTILES = {"_p95_": (95, 200), "_p99_": (99, 1000)}  # and how many requests each takes, over all processes
-_SPREAD = re.compile(r", interquartile range (?P<share>[0-9]+)% of the (?:median|value)")
-_LOAD = re.compile(r", other processes used (?P<share>[0-9]+)% of the processors")
-NOTES = (_SPREAD, _LOAD)  # what `benchmarks.probes` adds to the method of a timing
+NOTES = (  # what `benchmarks.probes` adds to the method of a timing
+    re.compile(r", interquartile range (?P<share>[0-9]+)% of the (?:median|value)"),
+    re.compile(r", other processes used (?P<share>[0-9]+)% of the processors"),
+)
 MEDIAN = "_p50_"  # whose metric holds a process's samples
 
 
