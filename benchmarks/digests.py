@@ -105,7 +105,12 @@ def _digest(kind: Kind, parts: tuple[names.Part, ...]) -> str:
     of_peer = any(isinstance(part, PeerPart) for part in parts)
     probes = [PEER_PROBES[kind], PEER_WORKER] if of_peer else [PROBES[kind], MODELS]
     roots = [*probes, *(module for part in parts for module in _modules_of(part))]
-    hasher = hashlib.sha256("\n".join(json.dumps(part.numbers(), sort_keys=True) for part in parts).encode())
+    return modules_digest(roots, beside="\n".join(json.dumps(part.numbers(), sort_keys=True) for part in parts))
+
+
+def modules_digest(roots: Iterable[str], *, beside: str = "") -> str:
+    """The digest of the code that importing ``roots`` can lead to, and of a text beside it."""
+    hasher = hashlib.sha256(beside.encode())
     for module in sorted(imported(roots)):
         hasher.update(f"{module}\0{_module(module)[0]}\0".encode())
     return hasher.hexdigest()

@@ -13,13 +13,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from benchmarks.cell import DEFAULTS, Cell, InvalidMeasurementError
+from benchmarks.cell import Cell, InvalidMeasurementError
 from benchmarks.measures import CLOCKED_KINDS, COST_KINDS, MEASURES, NOTICEABLE_LOAD, Kind, of_kinds
 from benchmarks.peers.cost import measure_peer_cost
 from benchmarks.peers.quality import measure_peer
 from benchmarks.peers.training import train_peer
 from benchmarks.probes.brief import time_briefly
-from benchmarks.probes.control import measure_control, nothing
+from benchmarks.probes.control import measure_control
 from benchmarks.probes.flops import count_flops
 from benchmarks.probes.latency import measure_latency
 from benchmarks.probes.load import LoadWatch
@@ -33,7 +33,6 @@ from benchmarks.probes.subject import NOT_RUN, Subject
 from benchmarks.probes.throughput import measure_throughput
 from benchmarks.probes.training import padding_share, train
 from benchmarks.probes.training_cost import TrainingSubject, measure_training_cost
-from benchmarks.settings import OF_EXPERTS
 from persrec import names
 from persrec.checkpoints import load_facts, save_checkpoint
 from persrec.checkpoints.folder import read_weights
@@ -48,9 +47,6 @@ Answer = dict[str, Any]
 _OF_SERVING: Mapping[Kind, Callable[[Subject], tuple[Answer, Answer]]] = MappingProxyType(
     {"memory": measure_memory, "throughput": measure_throughput, "latency": measure_latency, "request": measure_request}
 )
-
-
-_OTHER_PRECISION = "the step computes in bfloat16, and the products beside it in float32"
 
 
 @dataclass(slots=True)
@@ -200,10 +196,7 @@ def _measured(
         metrics, ledger = count_flops(subject)
         return metrics, ledger, {}
     if kind == "training_cost":
-        metrics, ledger, raw = measure_training_cost(subject, control, flops=train_flops)
-        if subject.cell.autocast:
-            metrics["train_share_of_peak"] = nothing(_OTHER_PRECISION)
-        return metrics, ledger, raw
+        return measure_training_cost(subject, control, flops=train_flops)
     if kind == "control" and control is not None:
         metrics, raw = measure_control(subject, control)
     else:
@@ -216,8 +209,7 @@ def _subject(payload: Mapping[str, Any], cell: Cell) -> TrainingSubject:
 
 
 def _control(subject: TrainingSubject) -> TrainingSubject:
-    plain = dataclasses.replace(subject.cell, **{name: DEFAULTS[name] for name in OF_EXPERTS})  # full attention has none
-    cell, model = build_control(plain, subject.model.items)
+    cell, model = build_control(subject.cell, subject.model.items)
     return TrainingSubject(cell=cell, model=model)
 
 

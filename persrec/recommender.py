@@ -336,8 +336,8 @@ class SequentialRecommender(nn.Module):
         return cache.with_room(positions, layers=len(self.backbone.layers), heads=heads, width=width, like=like)
 
     def _run_history(self, cache: KVCache, items: torch.Tensor, times: torch.Tensor | None, item_features: torch.Tensor | None) -> KVCache:
-        """Runs the segments that ``items`` fill, from the cache's next one on."""
-        slots, start = self._slots(items, times, item_features), 0
+        """Runs the segments that ``items`` fill, from the cache's next one on; room is for recent items, and ends here."""
+        slots, start, cache = self._slots(items, times, item_features), 0, replace(cache, rooms=())
         while start < items.shape[1]:
             segment = cache.segments
             stop = start + self.layout.segments[segment].items

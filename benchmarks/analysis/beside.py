@@ -15,6 +15,7 @@ from benchmarks.records import Record, TrainedModel
 NO_COUNTERPART = "no trained full attention of ours at this window, beside it"
 OTHER_MACHINE = "not trained on one machine with as many threads, so seconds say nothing"
 NOT_REACHED = "not reached"
+ELASTIC = "ours is elastic, and its figures in training are of two lengths"
 NO_CURVE = "the records hold no seconds of epochs"
 
 
@@ -72,6 +73,8 @@ def _beside(peer: Configuration, among: Sequence[Configuration]) -> PeerBeside:
     seconds, reason = None, ""
     if len({_machine(record) for one in (peer, ours) for record in one.measured}) > 1:
         reason = OTHER_MACHINE
+    elif ours.cell.training == "elastic":
+        reason = ELASTIC
     elif theirs is None or not all(model.curve for model in _models(ours)):
         reason = NO_CURVE
     else:

@@ -131,7 +131,7 @@ def answer(among: Sequence[Configuration]) -> RunAnswer:
     measured = [one for one in among if one.measured]
     if not measured:
         return RunAnswer(standstill=Standstill.NOTHING_MEASURED)
-    trained = [one for one in measured if one.trained and one.quality(_METRIC).value is not None]
+    trained = [one for one in measured if one.trained and not one.is_peer and one.quality(_METRIC).value is not None]
     if not trained:
         costs = cost_answer(measured)
         floors = any(one.is_floor for one in measured)

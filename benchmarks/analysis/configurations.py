@@ -225,6 +225,9 @@ def _quality(one: Configuration, metric: str) -> Estimate:
         over_users: Floats = rows.mean(axis=0)
         low, high = interval_over(value, by_seed, over_users)
         if low is not None and high is not None:
+            if len(measured) == 1:  # of a share a record's own is no narrower than users of this many can tell
+                own_low, own_high = _bounds(measured[0][1], metric)
+                low, high = min(low, low if own_low is None else own_low), max(high, high if own_high is None else own_high)
             return dataclasses.replace(
                 known, low=max(low, 0.0), high=min(high, 1.0), replicates=over_users, replicates_by_seed=tuple(rows), sample=sample
             )

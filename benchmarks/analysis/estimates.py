@@ -161,6 +161,22 @@ def interval_over(value: float, by_seed: Sequence[float], replicates: Floats) ->
     return (value - half, value + half) if 2 * half > high - low else (low, high)
 
 
+def interval_over_processes(values: Sequence[float]) -> tuple[float, float]:
+    """The 95% interval of what processes give, by Student's t of the logarithms; their median always lies in it.
+
+    Of values of which one is 0 it is their range, which is less.
+
+    Args:
+        values: of at least 2 processes.
+    """
+    if min(values) <= 0:
+        return min(values), max(values)
+    logs = np.log(values)
+    half = float(stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2) * logs.std(ddof=1) / math.sqrt(len(values)))
+    middle, median = float(logs.mean()), float(np.median(logs))
+    return math.exp(min(middle - half, median)), math.exp(max(middle + half, median))
+
+
 def with_interval(estimate: Estimate, form: Form = "ratio") -> str:
     """``0.1234 (0.1200 to 0.1270)`` as ``ratio``, ``signed`` or ``percent``; only the value where there is no interval."""
     say = _FORMS[form]

@@ -21,11 +21,6 @@ class Endings:
     not_recorded: int
     stopped: tuple[Configuration, ...]
 
-    @property
-    def all_converged(self) -> bool:
-        """Whether every model, if there is any, is known to have converged."""
-        return not self.not_converged and not self.not_recorded
-
 
 @functools.lru_cache(maxsize=_REMEMBERED)
 def models_of(one: Configuration) -> tuple[TrainedModel, ...]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.audit.record import Audit, AuditRecord, SmallModel, to_json
+from benchmarks.audit.record import Audit, AuditRecord, SmallModel, gain_in_words, to_json
 from benchmarks.environment import provenance
 from benchmarks.environment.portable import portable_argv
 from benchmarks.text import percent, ratio
@@ -100,7 +100,7 @@ def _asked(split: "Split", recent: int) -> SmallModel:
     )
     table = Table("asked", "ndcg@10", "over without (95%, users of one seed)")
     for name, asked in model.asked.items():
-        table.add_row(name, ratio(asked.ndcg), "" if name == "without" else f"{asked.gain:+.4f} ({asked.low:+.4f} to {asked.high:+.4f})")
+        table.add_row(name, ratio(asked.ndcg), "" if name == "without" else gain_in_words(asked.gain, asked.low, asked.high))
     console.print(table)
     return model
 
@@ -120,5 +120,5 @@ def _print(name: str, split: str, found: Audit) -> None:
     for counter, values in found.counters.items():
         for metric, (gain, low, high) in values.gain.items():
             figures = [ratio(value) if value is not None else "" for value in (values.whole[metric], values.recent[metric])]
-            table.add_row(counter, metric, *figures, f"{gain:+.4f} ({low:+.4f} to {high:+.4f})")
+            table.add_row(counter, metric, *figures, gain_in_words(gain, low, high))
     console.print(table)

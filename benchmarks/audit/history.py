@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.analysis.estimates import interval_of
 from benchmarks.audit.record import Audit, Counter, Shares
 from persrec.data.splits import Sequences, Split
 from persrec.evaluation.floors import Floats, Scores, frequency, popularity, ranks_by
-from persrec.evaluation.metrics import bootstrap_means, is_share, is_single, metric_values, summarise, user_means
-from persrec.names import INTERVAL
+from persrec.evaluation.metrics import LEAST_USERS, bootstrap_means, is_share, is_single, metric_values, summarise, user_means
 
 METRICS = ("ndcg@10", "recall@10")
 BOOTSTRAP_SEED = 0
@@ -83,6 +83,12 @@ def by_category(categories: Ints) -> Scores:
     return scores
 
 
+def mean_with_interval(per_user: Floats, *, seed: int) -> tuple[float, float | None, float | None]:
+    """The mean and its 95% interval over users; none of fewer than `LEAST_USERS`, or of users who are all alike."""
+    low, high = interval_of(bootstrap_means(per_user, seed=seed)) if len(per_user) >= LEAST_USERS else (None, None)
+    return float(per_user.mean()), low, high
+
+
 def _counter(scores: Scores, split: Split, past: Sequences, targets: Ints, recent: int) -> Counter:
     counts, seen, users = split.train_counts(), split.seen("test"), split.test.users
     short = past.newest(np.arange(len(past)), recent)
@@ -92,9 +98,7 @@ def _counter(scores: Scores, split: Split, past: Sequences, targets: Ints, recen
         values[name] = {metric: user_means(metrics[metric], users) for metric in METRICS}
     gains = {}
     for metric in METRICS:
-        draws = bootstrap_means(values["whole"][metric] - values["recent"][metric], seed=BOOTSTRAP_SEED)
-        low, high = np.percentile(draws, INTERVAL)
-        gains[metric] = (float((values["whole"][metric] - values["recent"][metric]).mean()), float(low), float(high))
+        gains[metric] = mean_with_interval(values["whole"][metric] - values["recent"][metric], seed=BOOTSTRAP_SEED)
     single = is_single(users)
     means = {
         name: {metric: summarise(of[metric], share=is_share(metric) and single).value for metric in METRICS} for name, of in values.items()

@@ -19,11 +19,14 @@ class Shares:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counter:
-    """A counter's metrics from the whole past and from the recent items; ``gain`` is the paired difference with its 95% interval."""
+    """A counter's metrics from the whole past and from the recent items; ``gain`` is the paired difference with its 95% interval.
+
+    Of few users, or of users who all gain the same, there is no interval: its ends are None.
+    """
 
     whole: dict[str, float | None]
     recent: dict[str, float | None]
-    gain: dict[str, tuple[float, float, float]]
+    gain: dict[str, tuple[float, float | None, float | None]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,8 +48,8 @@ class Asked:
 
     ndcg: float
     gain: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +87,11 @@ class AuditRecord:
     commit: str | None
     model: SmallModel | None = None
     schema_version: int = SCHEMA_VERSION
+
+
+def gain_in_words(gain: float, low: float | None, high: float | None) -> str:
+    """``+0.0171 (+0.0131 to +0.0215)``; the gain alone where there is no interval, or, in older records, one of no width."""
+    return f"{gain:+.4f}" if low is None or high is None or low == high else f"{gain:+.4f} ({low:+.4f} to {high:+.4f})"
 
 
 def to_json(record: AuditRecord) -> bytes:

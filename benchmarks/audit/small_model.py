@@ -11,6 +11,7 @@ from types import MappingProxyType
 import numpy as np
 import torch
 
+from benchmarks.audit.history import mean_with_interval
 from benchmarks.audit.record import Asked, SmallModel
 from benchmarks.probes.validation import Served, validation_figure
 from persrec import names
@@ -18,12 +19,11 @@ from persrec.backbones import BackboneSettings, build_backbone
 from persrec.compression import CompressionSettings, build_compression
 from persrec.counting import CountingOutput
 from persrec.data.splits import Split
-from persrec.evaluation.metrics import bootstrap_means, metric_values, user_means
+from persrec.evaluation.metrics import metric_values, user_means
 from persrec.evaluation.ranks import target_ranks
 from persrec.evaluation.served import Serving, served_states
 from persrec.evaluation.states import repeats, user_states
 from persrec.items.ids import ItemEmbedding
-from persrec.names import INTERVAL
 from persrec.recommender import SequentialRecommender
 from persrec.serving import CacheStore
 from persrec.training import EpochReport, Recipe, Trainer
@@ -66,16 +66,10 @@ def audited_model(
     result = Trainer(model=model, data=split, recipe=settings, validate=validate, on_epoch=on_epoch).run()
     values = {name: ask(model, split, recipe.time_bias) for name, ask in _questions(recent).items()}
     without = values["without"]
-    draws = {name: bootstrap_means(found - without, seed=SEED) for name, found in values.items()}
-    asked = {
-        name: Asked(
-            ndcg=float(found.mean()),
-            gain=float((found - without).mean()),
-            low=float(np.percentile(draws[name], INTERVAL[0])),
-            high=float(np.percentile(draws[name], INTERVAL[1])),
-        )
-        for name, found in values.items()
-    }
+    asked = {}
+    for name, found in values.items():
+        gain, low, high = mean_with_interval(found - without, seed=SEED)
+        asked[name] = Asked(ndcg=float(found.mean()), gain=gain, low=low, high=high)
     return SmallModel(
         width=WIDTH,
         layers=LAYERS,

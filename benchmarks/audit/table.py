@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from benchmarks.audit.record import gain_in_words
+
 COLUMNS = (
     "data", "split", "targets", "users", "events before (median)", "R", "last R", "older only", "new", "counter", "NDCG@10, whole past",
     "NDCG@10, last R", "gain (95%)",
@@ -26,6 +28,6 @@ def _row(record: Mapping[str, Any], counter: str) -> str:
         record["dataset"], record["split"], f"{audit['targets']:,}", f"{audit['users']:,}", f"{audit['events_before']:.0f}",
         str(audit["recent"]),
         *(f"{audit['shares'][name]:.3f}" for name in ("recent", "older", "new")), counter,
-        f"{values['whole']['ndcg@10']:.4f}", f"{values['recent']['ndcg@10']:.4f}", f"{gain:+.4f} ({low:+.4f} to {high:+.4f})",
+        f"{values['whole']['ndcg@10']:.4f}", f"{values['recent']['ndcg@10']:.4f}", gain_in_words(gain, low, high),
     ]  # fmt: skip
     return "| " + " | ".join(cells) + " |"

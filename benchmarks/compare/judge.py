@@ -15,6 +15,7 @@ from benchmarks.compare.worker import COMPRESS, PLANTED, SERVE, TRAIN
 from benchmarks.environment import processors
 from benchmarks.findings import Line, Verdict
 from benchmarks.grids import Grid
+from benchmarks.keys import cell_of_shape
 from benchmarks.labels import Labels
 from benchmarks.measures import NOTICEABLE_LOAD
 from benchmarks.text import change, digest, listed, milliseconds, nbytes, percent
@@ -67,7 +68,7 @@ class Comparison:
 
 
 def timed_cells(cells: Sequence[Cell]) -> dict[str, Cell]:
-    """The cells by key, untrained, without a control and with their own fresh caches: timings depend on none of it.
+    """The cells by key, one a shape, untrained, without a control and with their own fresh caches: timings depend on none of it.
 
     Floors have nothing to time, nor have cells that are counted alone; a peer is no checkout's code.
 
@@ -75,7 +76,7 @@ def timed_cells(cells: Sequence[Cell]) -> dict[str, Cell]:
         ValueError: nothing is left.
     """
     untrained = [
-        replace(cell, training="none", elastic_tokens=(), elastic_history=(), ablation="none", staleness=0, control=False)
+        replace(cell_of_shape(cell), training="none", elastic_tokens=(), elastic_history=(), control=False)
         for cell in cells
         if not cell.is_floor and not cell.is_peer and not cell.counted_only
     ]

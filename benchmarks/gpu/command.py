@@ -6,6 +6,7 @@ interrupted as Ctrl-C would, so that what it has measured stays, and the next on
 """
 
 import argparse
+import importlib.util
 import shlex
 import signal
 import subprocess
@@ -23,6 +24,7 @@ MINUTES = 10.0
 GRACE_S = 20.0  # between Ctrl-C and the end
 RUN = ("-m", "benchmarks.run", "--device", "cuda", "--no-report")
 ENDED_BY_US = "out of time"
+FOR_TESTS = ("pytest", "hypothesis")  # the extra `test` installs them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,6 +72,9 @@ def _all(options: argparse.Namespace, call: Call) -> int:
             print(f"{step.share:4.0%}  {step.name}: {shlex.join(['python', *step.arguments])}")
         return DONE
     chosen_device("cuda")
+    lacking = [package for package in FOR_TESTS if importlib.util.find_spec(package) is None]
+    if lacking:
+        raise ValueError(f"the GPU tests need {' and '.join(lacking)}; pip install --constraint constraints.txt --editable '.[test]'")
     began, told = time.monotonic(), []
     for number, step in enumerate(STEPS):
         left = options.minutes * 60 - (time.monotonic() - began)

@@ -4,13 +4,14 @@ Before any row is timed, the outputs of what each times are compared with those 
 are the gradients. A row that differs is refused, and nothing is written. Then all rows are measured in one round after another, each
 row in a process of its own each time, so that a row's processes are spread over the run. In a process the two sides are measured in
 turn; its ratio is the median of the ratios of pairs or, where memory is compared, the ratio of two peaks. A row is the median over its
-processes, with an interval over them. Absolute times stand beside the ratios and do not travel between machines.
+processes, with an interval over them. Absolute times stand beside the ratios and do not travel between machines. What a run has measured
+is kept beside its record until that is written: the same command goes on from it.
 """
 
 import argparse
 import dataclasses
+import functools
 import itertools
-import math
 import statistics
 import sys
 import tempfile
@@ -19,10 +20,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scipy.special import stdtrit
-
+from benchmarks.analysis.estimates import interval_over_processes
+from benchmarks.digests import modules_digest
 from benchmarks.environment import chosen_device, environment, processors, provenance
 from benchmarks.isolation import Job, preload, run_isolated
+from benchmarks.kernels.kept import Keeper, OutputCheck, RunIdentity
 from benchmarks.kernels.record import KernelMachine, KernelRow, KernelSettings, KernelTimings, to_json
 from benchmarks.records import Environment, Provenance, Status, typed
 from benchmarks.text import significant
@@ -69,15 +71,21 @@ def _measure(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     names = [name for name in known if options.only in name]
     if not names:
         raise ValueError(f"--only: no row's name holds {options.only!r}; known: {', '.join(known)}")
-    count = PROCESSES[options.device] if options.processes is None else options.processes
+    machine = environment(device=options.device, threads=options.threads, affinity=processors(0, options.threads))
+    run = RunIdentity(
+        settings=settings,
+        processes=PROCESSES[options.device] if options.processes is None else options.processes,
+        fingerprint=machine["fingerprint"],
+        code=modules_digest([ROWS]),
+    )
+    keeper = Keeper(None if options.only else path.with_suffix(".parts.json"), run)
     try:
-        rows = _measured(settings, names, count)
+        rows = _measured(keeper, names)
     except RowError as error:
-        sys.stderr.write(f"{PROGRAM}: {one_line(str(error))}; nothing was written\n")
+        sys.stderr.write(f"{PROGRAM}: {one_line(str(error))}; no record was written\n")
         return INCOMPLETE
     if options.only:
         return DONE
-    machine = environment(device=options.device, threads=options.threads, affinity=processors(0, options.threads))
     source = provenance(argv=["python", "-m", PROGRAM, *arguments])
     timings = KernelTimings(
         settings=settings,
@@ -87,6 +95,7 @@ def _measure(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         provenance=typed(source, Provenance, where=PROGRAM, what="a provenance"),
     )
     write_atomically(path, to_json(timings))
+    keeper.done()
     print(path)
     return DONE
 
@@ -110,31 +119,38 @@ def _check(options: argparse.Namespace, path: Path) -> None:
         raise ValueError(f"--out: {path} is a folder; expected room for a file")
 
 
-def _measured(settings: KernelSettings, names: Sequence[str], count: int) -> tuple[KernelRow, ...]:
-    """Rows, each compared in one fresh process and measured in ``count``: what one allocates makes the next one's memory cheap, or dear.
+def _measured(keeper: Keeper, names: Sequence[str]) -> tuple[KernelRow, ...]:
+    """Rows, each compared in one fresh process and measured in several: what one allocates makes the next one's memory cheap, or dear.
+
+    What ``keeper`` has is not measured again.
 
     Raises:
         RowError: a row was not measured, or its outputs differ; the end of its log is printed.
     """
-    preload([ROWS], threads=settings.threads)
-    part = dataclasses.replace(settings, rounds=-(-settings.rounds // count))
-    parts: dict[str, list[KernelRow]] = {name: [] for name in names}
+    run, kept = keeper.parts.run, keeper.parts.count
+    preload([ROWS], threads=run.settings.threads)
+    part = dataclasses.replace(run.settings, rounds=-(-run.settings.rounds // run.processes))
+    total = len(names) * (1 + run.processes)
+    left = functools.partial(_left, began=time.monotonic(), before=kept, total=total)
+    if kept:
+        print(f"{kept} of {total} processes are kept from a run that was stopped", flush=True)
+    comparisons, rows = keeper.parts.comparisons, keeper.parts.rows
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        checks = {}
-        began, total = time.monotonic(), len(names) * (1 + count)
         for place, name in enumerate(names, start=1):
-            checks[name] = _in_a_process("check_row", part, name, log)
-            print(f"{name}: agrees ({place} of {len(names)}){_left(began, place, total)}", flush=True)
-        for place, (number, name) in enumerate(itertools.product(range(1, count + 1), names), start=len(names) + 1):
-            parts[name].append(_in_a_process("measure_row", part, name, log))
-            print(_line(over_processes(parts[name]), f"process {number} of {count}") + _left(began, place, total), flush=True)
-    return tuple(dataclasses.replace(over_processes(parts[name]), **checks[name]) for name in names)
+            if name not in comparisons:
+                keeper.compared(name, OutputCheck(**_in_a_process("check_row", part, name, log)))
+                print(f"{name}: agrees ({place} of {len(names)}){left(done=keeper.parts.count)}", flush=True)
+        for number, name in itertools.product(range(1, run.processes + 1), names):
+            if len(rows.get(name, ())) < number:
+                keeper.measured(name, _in_a_process("measure_row", part, name, log))
+                print(_line(over_processes(rows[name]), f"process {number} of {run.processes}") + left(done=keeper.parts.count), flush=True)
+    return tuple(dataclasses.replace(over_processes(rows[name]), **dataclasses.asdict(comparisons[name])) for name in names)
 
 
-def _left(began: float, done: int, total: int) -> str:
-    """``, about 12 min 5 s left``, by the processes so far."""
-    return f", about {duration((time.monotonic() - began) / done * (total - done))} left" if done < total else ""
+def _left(*, began: float, before: int, done: int, total: int) -> str:
+    """``, about 12 min 5 s left``, by the processes since the command began."""
+    return f", about {duration((time.monotonic() - began) / (done - before) * (total - done))} left" if done < total else ""
 
 
 def over_processes(parts: Sequence[KernelRow]) -> KernelRow:
@@ -153,13 +169,8 @@ def over_processes(parts: Sequence[KernelRow]) -> KernelRow:
 
 
 def interval(ratios: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
-    """The 95% interval over processes, by Student's t of the logarithms, with their median in it; none of one process."""
-    if len(ratios) < 2 or min(ratios) <= 0:
-        return None, None
-    logs = [math.log(ratio) for ratio in ratios]
-    half = float(stdtrit(len(logs) - 1, 0.975)) * statistics.stdev(logs) / math.sqrt(len(logs))
-    middle, median = statistics.fmean(logs), statistics.median(logs)
-    return math.exp(min(middle - half, median)), math.exp(max(middle + half, median))
+    """The 95% interval over processes; none of one process, or of a ratio of 0."""
+    return interval_over_processes(ratios) if len(ratios) > 1 and min(ratios) > 0 else (None, None)
 
 
 def _in_a_process(function: str, settings: KernelSettings, name: str, log: Path) -> Any:

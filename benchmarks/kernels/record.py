@@ -118,6 +118,6 @@ def load_kernels(path: Path) -> KernelTimings | None:
     return read_typed(path, KernelTimings, version=SCHEMA_VERSION, what=WHAT, again="run benchmarks.kernels")
 
 
-def to_json(timings: KernelTimings) -> bytes:
-    """The bytes of its file."""
-    return json.dumps(msgspec.to_builtins(timings), indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
+def to_json(content: object) -> bytes:
+    """The bytes of the file of a `KernelTimings`, or of another dataclass."""
+    return json.dumps(msgspec.to_builtins(content), indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"

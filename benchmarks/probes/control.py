@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.measures import WIDE_SPREAD
 from benchmarks.probes.clock import interleaved, warm_up
 from benchmarks.probes.flops import executed_flops
-from benchmarks.probes.subject import NOT_RUN, NOTHING_BEFORE, Subject
+from benchmarks.probes.subject import NOT_RUN, NOTHING_BEFORE, Subject, nothing
 
 SECONDS, LEAST, MOST = 1.0, 5, 40
 NONE_ALIKE = "recomputed, or full attention itself"
@@ -107,8 +107,3 @@ def share_of_time(ours: Seconds, full: Seconds, size: int) -> Metrics:
         "n": len(ours),
         "method": f"median ratio of batches of {size}, timed in turn in one process, low and high are quartiles{wide}",
     }
-
-
-def nothing(reason: str) -> Metrics:
-    """A number that could not be taken, and why."""
-    return {"value": None, "low": None, "high": None, "n": 0, "method": reason}

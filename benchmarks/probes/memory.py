@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from benchmarks.probes.fetching import fetching_server
-from benchmarks.probes.peaks import no_peak, peak
-from benchmarks.probes.subject import NO_ITEMS, NOTHING_BEFORE, TIMED_ITEMS, Subject
+from benchmarks.probes.peaks import peak
+from benchmarks.probes.subject import NO_ITEMS, NOTHING_BEFORE, TIMED_ITEMS, Subject, nothing
 
 Metrics = dict[str, Any]
 
@@ -22,13 +22,13 @@ def measure_memory(subject: Subject) -> tuple[Metrics, dict[str, Any]]:
         if subject.compresses:
             metrics["compress_peak_bytes"] = peak(lambda: subject.compress(request), subject)
         else:
-            metrics["compress_peak_bytes"] = no_peak(NOTHING_BEFORE)
+            metrics["compress_peak_bytes"] = nothing(NOTHING_BEFORE)
         metrics["item_peak_bytes"] = _item_peak(subject)
     return metrics, {}
 
 
 def _item_peak(subject: Subject) -> Metrics:
     if not subject.computes_items:
-        return no_peak(NO_ITEMS)
+        return nothing(NO_ITEMS)
     items = subject.some_items(TIMED_ITEMS)
     return peak(lambda: subject.model.items.compute(items), subject, of=f"{len(items)} items")

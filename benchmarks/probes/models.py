@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.cell import Cell, UnsupportedError
-from benchmarks.settings import blocks_of
+from benchmarks.cell import DEFAULTS, Cell, UnsupportedError
+from benchmarks.settings import OF_EXPERTS, blocks_of
 from persrec import names
 from persrec.backbones import Backbone, BackboneSettings, build_backbone
 from persrec.compression import CompressionSettings, build_compression
@@ -72,6 +72,7 @@ def build_control(cell: Cell, items: ItemEncoder) -> tuple[Cell, SequentialRecom
     control = dataclasses.replace(
         cell, compression="full", tokens=0, segments=1, plan="equal", serving="recompute", cache_dtype="float32",
         ablation="none", staleness=0, training="none", elastic_tokens=(), elastic_history=(),
+        **{name: DEFAULTS[name] for name in OF_EXPERTS},
     )  # fmt: skip
     with _weights(control):
         compression = _compression_of(control, None)

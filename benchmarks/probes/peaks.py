@@ -4,14 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.probes.peak import peak_bytes
-from benchmarks.probes.subject import Subject
+from benchmarks.probes.subject import Subject, nothing
 
 Metrics = dict[str, Any]
-
-
-def no_peak(reason: str) -> Metrics:
-    """A peak that there is none of, and why."""
-    return {"value": None, "low": None, "high": None, "n": 0, "method": reason}
 
 
 def peak(call: Callable[[], object], subject: Subject, *, of: str | None = None) -> Metrics:
@@ -20,4 +15,4 @@ def peak(call: Callable[[], object], subject: Subject, *, of: str | None = None)
     try:
         return {"value": peak_bytes(call, subject.cell.device), "n": 1, "method": f"{how}, {of or f'batch of {subject.cell.batch_size}'}"}
     except OSError as error:
-        return no_peak(f"this system does not tell: {error}")
+        return nothing(f"this system does not tell: {error}")

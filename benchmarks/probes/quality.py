@@ -77,7 +77,8 @@ def under_protocols(
     if not data.exclude_seen or data.name != names.LEAVE_ONE_OUT:
         return []
     among = [one for one in PUBLISHED_PROTOCOLS if trained_under in (names.OWN_PROTOCOL, one.name)]
-    return [_under(protocol, states, features, data, request_time=request_time) for protocol in among]
+    found = [_under(protocol, states, features, data, request_time=request_time) for protocol in among]
+    return [one for one in found if one["metrics"]]  # a small log may have no target under a protocol
 
 
 def _under(protocol: PublishedProtocol, states: torch.Tensor, features: torch.Tensor, data: Split, *, request_time: bool) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,11 @@ TIMED_ITEMS = 1024  # of a larger catalogue, as many are encoded to time it and 
 NO_ITEMS = "item vectors are parameters, nothing is computed"
 NOTHING_BEFORE = "nothing is computed before a request"
 NOT_RUN = "counted on the meta device alone: the model was not run"
+
+
+def nothing(reason: str) -> dict[str, Any]:
+    """A number that could not be taken, and why."""
+    return {"value": None, "low": None, "high": None, "n": 0, "method": reason}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

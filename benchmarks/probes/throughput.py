@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.measures import WIDE_SPREAD
 from benchmarks.probes.clock import repeat
-from benchmarks.probes.subject import NO_ITEMS, NOTHING_BEFORE, TIMED_ITEMS, Subject
+from benchmarks.probes.subject import NO_ITEMS, NOTHING_BEFORE, TIMED_ITEMS, Subject, nothing
 
 SECONDS, LEAST = 0.3, 5
 
@@ -28,16 +28,12 @@ def measure_throughput(subject: Subject) -> tuple[dict[str, Any], dict[str, Any]
     if subject.computes_items:
         metrics["item_vectors_per_second"] = rate(raw["item_batch_seconds"], len(items))
     else:
-        metrics["item_vectors_per_second"] = _nothing(NO_ITEMS)
+        metrics["item_vectors_per_second"] = nothing(NO_ITEMS)
     if subject.compresses:
         metrics["compress_users_per_second"] = rate(raw["compress_batch_seconds"], size)
     else:
-        metrics["compress_users_per_second"] = _nothing(NOTHING_BEFORE)
+        metrics["compress_users_per_second"] = nothing(NOTHING_BEFORE)
     return metrics, raw
-
-
-def _nothing(reason: str) -> dict[str, Any]:
-    return {"value": None, "low": None, "high": None, "n": 0, "method": reason}
 
 
 def rate(seconds: np.ndarray, batch: int) -> dict[str, Any]:

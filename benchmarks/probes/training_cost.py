@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from benchmarks.probes.clock import repeat
-from benchmarks.probes.control import in_turn, nothing, share_of_flops, share_of_time
+from benchmarks.probes.control import in_turn, share_of_flops, share_of_time
 from benchmarks.probes.counters import Count, count_by_torch
 from benchmarks.probes.flops import Macs, counting_weights, flop_metrics, joint_pass, ledger_rows, macs_of, share
 from benchmarks.probes.nvml import NOT_CUDA, process_bytes
 from benchmarks.probes.parts import ATTENTION, ITEM_ENCODER, SCORING, replaced
 from benchmarks.probes.peaks import peak
 from benchmarks.probes.products import product_peak
-from benchmarks.probes.subject import NOT_RUN, Subject
+from benchmarks.probes.subject import NOT_RUN, Subject, nothing
 from benchmarks.probes.throughput import LEAST, SECONDS, rate
 from benchmarks.probes.training import recipe
 from persrec.data.protocol import Protocol
@@ -27,6 +27,7 @@ from persrec.training import Trainer
 from persrec.training.distillation import teacher_of
 
 TRAINING_PRODUCTS = 3  # of a map or of attention by plain products: one forward, two backward
+OTHER_PRECISION = "the step computes in bfloat16, and the products beside it in float32"
 Metrics = dict[str, Any]
 
 
@@ -78,7 +79,8 @@ def measure_training_cost(
     raw["train_batch_seconds"] = _seconds(subject)
     metrics["train_sequences_per_second"] = rate(raw["train_batch_seconds"], subject.cell.batch_size)
     flops = metrics["train_flops"]["value"] if flops is None else flops
-    metrics["train_share_of_peak"] = _share_of_peak(subject, metrics["train_sequences_per_second"], flops)
+    sequences = metrics["train_sequences_per_second"]
+    metrics["train_share_of_peak"] = nothing(OTHER_PRECISION) if subject.cell.autocast else _share_of_peak(subject, sequences, flops)
     if control is not None:
         train, full_train = _in_turn(subject, control)
         metrics["train_time_over_full"] = share_of_time(train, full_train, subject.cell.batch_size)

@@ -12,6 +12,7 @@ from benchmarks.analysis.fleet import in_batches, refresh_time
 from benchmarks.analysis.frontier import Frontiers
 from benchmarks.analysis.references import best_on_validation, compare
 from benchmarks.analysis.trained import unequal
+from benchmarks.analysis.worth import AboveModels
 from benchmarks.labels import METRIC_NAMES
 from benchmarks.report.figures.answer import answer_figure
 from benchmarks.report.figures.canvas import Drawing
@@ -104,16 +105,27 @@ def _lead(found: RunAnswer, peers: Peers) -> str:
             f"({_SHOWN} {pair}){others}. {_tokens_nevertheless(peers) or 'So nothing need be kept of it: serve the recent items alone.'}"
         )
     if found.standstill is Standstill.FLOOR_ABOVE and found.above is not None:
-        return (
-            f"There is no frontier on this data: {names(found.above.floor)}, which learns nothing, ranks better than every trained model "
-            f"({_SHOWN} {_value(found.above.floor)} against {_value(found.above.best)}). So no model here is worth its cost."
-        )
+        return _no_model_above(found.above, names)
     if found.standstill is not None:
         return _STANDSTILLS[found.standstill]
     if found.full is None:
         return ""
     chosen = "Chosen on validation, quoted on test" if found.by_validation else "Chosen and quoted on test, which flatters the best of many"
     return f"{chosen}; held against {names(found.full)}, the best full attention: {_SHOWN} {with_interval(found.full.quality(_METRIC))}."
+
+
+def _no_model_above(above: AboveModels, names: Names) -> str:
+    """That what learns nothing lies above every trained model of ours; a verdict over seeds alone."""
+    pair = f"{_SHOWN} {_value(above.floor)} against {_value(above.best)} of the best"
+    stopped = f"; {above.not_converged} of {above.models} models had not converged" if above.not_converged else ""
+    if above.gap.sign < 0:
+        said = f"{names(above.floor)}, which learns nothing, ranks better than every trained model of ours ({pair}{stopped})"
+        return f"There is no frontier on this data: {said}. So no model here is worth its cost."
+    few = "one seed" if above.gap.of_one_seed else "two seeds"
+    return (
+        f"No model is chosen: of {few}, so without a verdict, {names(above.floor)}, which learns nothing, lies above every trained model "
+        f"of ours ({pair}{stopped})."
+    )
 
 
 def _tokens_nevertheless(peers: Peers) -> str:

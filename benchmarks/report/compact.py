@@ -142,14 +142,16 @@ def _held(one: Configuration, among: Sequence[Configuration]) -> dict[str, Any]:
 
 
 def _standings(one: Configuration, standings: Mapping[str, Mapping[str, Standing]], at: Mapping[str, int]) -> dict[str, Any]:
-    """Whether it is on each frontier, how sure that is, and which row beats it at 95%."""
+    """Whether it is on each frontier, how sure that is, and which row beats it at 95%; or that it takes no part."""
     row: dict[str, Any] = {}
     for cost, by_key in standings.items():
         standing = by_key.get(one.key)
-        if standing is not None:
-            rival = standing.dominated_by
-            row |= {f"on:{cost}": standing.on_frontier or None, f"chance:{cost}": _number(standing.probability)}
-            row |= {} if rival is None else {f"beaten:{cost}": at[rival.key]}
+        if standing is None:
+            row[f"out:{cost}"] = True
+            continue
+        rival = standing.dominated_by
+        row |= {f"on:{cost}": standing.on_frontier or None, f"chance:{cost}": _number(standing.probability)}
+        row |= {} if rival is None else {f"beaten:{cost}": at[rival.key]}
     return row
 
 

@@ -46,6 +46,7 @@ def render_report(results_dir: Path, out: Path, *, tables: bool = False, picture
         WriteError: the page or what lies beside it cannot be written.
     """
     _check_place(out)
+    digest = store.records_digest(results_dir)  # before the records: what is written meanwhile is then shown by the next page
     records = load_records(results_dir)
     if not records:
         raise NothingMeasuredError(f"{results_dir / 'cells'}: no record, so there is nothing to report")
@@ -55,7 +56,7 @@ def render_report(results_dir: Path, out: Path, *, tables: bool = False, picture
     from benchmarks.report.summary import summary_of  # noqa: PLC0415
 
     report = report_of(records, name=results_dir.resolve().name, proof=proof, kernels=kernels, every_picture=pictures)
-    page = render_page(report, digest=store.records_digest(results_dir), cells=_way_to_cells(results_dir, out))
+    page = render_page(report, digest=digest, cells=_way_to_cells(results_dir, out))
     beside = out.with_suffix("")
     files = {f"{drawing.key}.png": drawing.image.png for drawing in report.pictures}
     if tables:

@@ -145,7 +145,10 @@ WORDS = (
     ("served the same way", "both sides recompute the window at each request, or both start from what they keep of the user."),
     ("PerSRec, tokens", "a user's history is compressed once into so many vectors; a request reads those and the recent items."),
     ("elastic", "one trained model serves every token count and history length; a separate model knows one of each."),
-    ("no token (the control)", "the same layout with the history hidden. What lies above it is what the tokens carry."),
+    (
+        "no token (the control)",
+        "the best on validation of what reads no history: 0 tokens, or the recent items alone. What lies above it is what tokens carry.",
+    ),
     ("recent only", "a model trained on the recent items alone. It differs from no token, whose model was trained with tokens."),
     (
         "refresh",

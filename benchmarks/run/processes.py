@@ -8,19 +8,17 @@ A 95th or 99th percentile is that of the requests of all processes together: one
 which the median of the processes' own percentiles would hide.
 """
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtrit
 
+from benchmarks.analysis.estimates import interval_over_processes
 from benchmarks.measures import MEASURES
 from benchmarks.records import Environment, Metric, Process
 
-SHARE = 0.975  # of Student's t below the upper end of a 95% interval
 PERCENTILES = {"_p95_": (95, 200), "_p99_": (99, 1000)}  # and how many requests each takes, over all processes
 NOTES = (  # what `benchmarks.probes` adds to the method of a timing
     re.compile(r", interquartile range (?P<share>[0-9]+)% of the (?:median|value)"),
@@ -48,14 +46,20 @@ def heaviest_load(processes: Iterable[Process]) -> dict[str, Any]:
     heaviest: dict[str, Any] = {}
     for one in processes:
         kinds = {MEASURES[name].kind for name in one.metrics if name in MEASURES}
-        for kind, reading in one.environment.readings.get("load", {}).items():
-            if kind in kinds and (kind not in heaviest or _foreign_share(reading) >= _foreign_share(heaviest[kind])):
+        load = one.environment.readings.get("load")
+        for kind, reading in load.items() if isinstance(load, Mapping) else ():
+            if (
+                kind in kinds
+                and isinstance(reading, Mapping)
+                and (kind not in heaviest or _foreign_share(reading) >= _foreign_share(heaviest[kind]))
+            ):
                 heaviest[kind] = reading
     return heaviest
 
 
 def _foreign_share(reading: Mapping[str, Any]) -> float:
-    return float(reading.get("foreign_cpu_share") or 0.0)
+    share = reading.get("foreign_cpu_share")
+    return float(share) if isinstance(share, int | float) else 0.0
 
 
 def _over_processes(name: str, metrics: Sequence[Metric], processes: Sequence[Mapping[str, Metric]]) -> Metric:
@@ -69,7 +73,7 @@ def _merged(name: str, metrics: Sequence[Metric]) -> Metric:
         return metrics[0]
     values = [float(metric.value) for metric in told if metric.value is not None]
     value = float(np.median(values))
-    low, high = interval(values) if len(values) > 1 else (None, None)
+    low, high = interval_over_processes(values) if len(values) > 1 else (None, None)
     middle, n = _nearest(told, value), sum(metric.n for metric in told)
     method = f"{_how(len(values), range_alone=min(values) <= 0)}; each: {_with_worst_notes(middle, told)}"
     return replace(middle, value=_as_told(value, told), low=low, high=high, n=n, method=method, samples=())
@@ -125,17 +129,3 @@ def _how(count: int, *, range_alone: bool = False) -> str:
 def _as_told(value: float, told: Iterable[Metric]) -> float | int:
     """A number of bytes stays a whole one."""
     return int(value) if all(isinstance(metric.value, int) for metric in told) else value
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The 95% interval of what processes give, in which their median always lies; of values of which one is 0, their range, which is less.
-
-    Args:
-        values: of at least 2 processes.
-    """
-    if min(values) <= 0:
-        return min(values), max(values)
-    logs = np.log(values)
-    half = float(stdtrit(len(values) - 1, SHARE) * logs.std(ddof=1) / math.sqrt(len(values)))
-    middle, median = float(logs.mean()), float(np.median(logs))
-    return math.exp(min(middle - half, median)), math.exp(max(middle + half, median))

@@ -52,7 +52,11 @@ def of_cells(records: Sequence[Record], folder: Path, page: Path) -> list[Figure
             value=duration(max((training + qualities) / 100, cost)),
             made_of="the larger of the two lanes",
         ),
-        Figure(name="records on disk", value=nbytes(CELLS * record_bytes + shapes * shape_bytes), made_of=f"{nbytes(record_bytes)} a cell"),
+        Figure(
+            name="records on disk",
+            value=nbytes(CELLS * record_bytes + shapes * shape_bytes),
+            made_of=f"{nbytes(record_bytes)} a cell, {nbytes(shape_bytes)} a shape",
+        ),
         Figure(
             name="one page of all cells",
             value=nbytes(CELLS * page.stat().st_size / len(records)),

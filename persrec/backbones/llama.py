@@ -6,12 +6,14 @@ them is ours, segment by segment, because a segment attends to a cache that hold
 Axis legend:  B users   n positions   H query heads   G key-value heads   d width of a head
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import nn
 from transformers import LlamaConfig, LlamaModel
 from transformers.models.llama.modeling_llama import (
@@ -87,14 +89,22 @@ def llama_config(values: dict[str, Any]) -> LlamaConfig:
         raise ValueError(f"llama: {' '.join(str(error).split())}") from error
 
 
-def check_shape(config: LlamaConfig, *, folder: Path, width: int, layers: int, heads: int) -> None:
-    """Sees that a folder's model has the sizes that were asked for.
+def check_shape(
+    config: LlamaConfig, *, folder: Path, width: int, layers: int, heads: int, key_value_heads: int | None, feed_forward: int | None
+) -> None:
+    """Sees that a folder's model has the sizes that were asked for; None asks for none.
 
     Raises:
         ValueError: it has others.
     """
     sizes = {"width": config.hidden_size, "layers": config.num_hidden_layers, "heads": config.num_attention_heads}
     asked = {"width": width, "layers": layers, "heads": heads}
+    for name, size, has in (
+        ("key_value_heads", key_value_heads, config.num_key_value_heads),
+        ("feed_forward", feed_forward, config.intermediate_size),
+    ):
+        if size is not None:
+            sizes[name], asked[name] = has, size
     if sizes != asked:
         came, expected = (", ".join(f"{name} {size}" for name, size in values.items()) for values in (sizes, asked))
         raise ValueError(f"weights: {folder} holds a Llama of {came}; expected {expected}")
@@ -151,14 +161,19 @@ class Llama(Backbone):
         """The decoder in a folder of Hugging Face's form, and its embedding of tokens. Nothing is downloaded.
 
         Raises:
-            ValueError: the folder is not there or does not hold a Llama.
+            ValueError: the folder is not there or does not hold a Llama, whole and with nothing else but an output over tokens.
         """
         if not (folder / "config.json").is_file():
             raise ValueError(f"folder: {folder} holds no config.json; expected a model of Hugging Face transformers")
         try:
-            model = LlamaModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-        except (OSError, ValueError) as error:
+            _check_is_llama(folder / "config.json")
+            model, told = LlamaModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32, output_loading_info=True)
+        except (OSError, ValueError, AttributeError, RuntimeError, SafetensorError) as error:
             raise ValueError(f"folder: {folder} cannot be read as a Llama: {' '.join(str(error).split())}") from error
+        others = [name for name in told["unexpected_keys"] if not name.startswith("lm_head.")]
+        for what, wrong in (("lacks", told["missing_keys"]), ("also holds", others)):
+            if wrong:
+                raise ValueError(f"folder: {folder} is no whole Llama: it {what} {sorted(wrong)[0]}, and {len(wrong) - 1} more")
         decoder = cls(model.config, length=length, dropout=dropout)
         decoder.layers, decoder.norm = model.layers, model.norm
         return decoder, model.embed_tokens
@@ -240,6 +255,12 @@ class Llama(Backbone):
         return F.dropout(x, self.dropout, self.training)
 
 
+def _check_is_llama(config: Path) -> None:
+    kind = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+    if kind != LlamaConfig.model_type:
+        raise ValueError(f"its model_type is {kind!r}; expected {LlamaConfig.model_type!r}")
+
+
 def _rotation_table(config: LlamaConfig, length: int) -> Rotation:
     """Cosines and sines, ``[N, d]``, computed in float32 once: a model in bfloat16 would lose the angles of far positions."""
     rotary = LlamaRotaryEmbedding(config)
@@ -259,7 +280,15 @@ def build(settings: BackboneSettings) -> Llama:
     s = settings
     if s.weights is not None:
         llama, _ = Llama.from_folder(s.weights, length=s.length, dropout=s.dropout)
-        check_shape(llama.config, folder=s.weights, width=s.width, layers=s.layers, heads=s.heads)
+        check_shape(
+            llama.config,
+            folder=s.weights,
+            width=s.width,
+            layers=s.layers,
+            heads=s.heads,
+            key_value_heads=s.key_value_heads,
+            feed_forward=s.feed_forward,
+        )
         return llama
     config = small_llama_config(
         width=s.width,

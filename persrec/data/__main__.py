@@ -86,7 +86,7 @@ def _describe(arguments: argparse.Namespace) -> list[str]:
         logs = [load_dataset(source.name, size=arguments.size, cache_dir=arguments.cache_dir)]
     else:
         cache_dir = _cache_dir(arguments)
-        folders = prepared_folders(cache_dir, source.folder(arguments.size))
+        folders = prepared_folders(cache_dir, source.folder(arguments.size), dataset=source.name)
         if not folders:
             prepare = f"{PROGRAM} prepare {arguments.name}" + (" --source DIR" if _is_published(source) else "")
             raise ValueError(f"describe {source.name}: nothing prepared in {cache_dir}; run: {prepare}")

@@ -94,9 +94,16 @@ def prepared_folder(cache_dir: Path, name: str, digest: str) -> Path:
     return cache_dir / f"{name}-{digest[:32]}-v{_FORMAT}"
 
 
-def prepared_folders(cache_dir: Path, name: str) -> list[Path]:
-    """All folders kept for a dataset, whatever its size and sources, by name."""
-    return sorted(path for path in cache_dir.glob(f"{name}-*-v{_FORMAT}") if (path / MANIFEST).is_file())
+def prepared_folders(cache_dir: Path, name: str, *, dataset: str) -> list[Path]:
+    """All folders kept for a dataset, whatever its sources, by name.
+
+    Args:
+        cache_dir: where prepared data lie.
+        name: what their names begin with; without a size, those of all sizes.
+        dataset: its name: another's may begin alike.
+    """
+    found = (path for path in cache_dir.glob(f"{name}-*-v{_FORMAT}") if (path / MANIFEST).is_file())
+    return sorted(path for path in found if json.loads((path / MANIFEST).read_text(encoding="utf-8")).get("name") == dataset)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,7 +17,8 @@ def recommend(
     Args:
         states: ``[B, D]`` unit vectors, as `SequentialRecommender.user_states` gives them.
         features: ``[V, D]`` unit rows, as `SequentialRecommender.item_features` gives them; row 0 is padding and never recommended.
-        seen: ``[B, s]`` int64 ids that are left out of a user's list, 0 pads; None leaves nothing out.
+        seen: ``[B, s]`` int64 ids that are left out of a user's list, 0 pads; None leaves nothing out. On a GPU an id that is no item
+            of the catalogue leaves out nothing: to refuse it would wait for the device.
         count: items wanted; of a smaller catalogue all.
         repeats: what is added to the scores of the users' own items, as `SequentialRecommender.repeats` gives it.
 
@@ -25,12 +26,18 @@ def recommend(
         Ids and scores, ``[B, count]`` each. Where a user has seen so many that fewer are left, the rest have the score -inf.
 
     Raises:
-        ValueError: ``count`` is below 1, or ``seen`` is not shaped as the users are.
+        ValueError: ``count`` is below 1, or ``seen`` is not shaped as the users are, or on a CPU holds an id that is no item of
+            the catalogue.
     """
     if count < 1:
         raise ValueError(f"count: {count}; expected at least 1")
     if seen is not None and (seen.dim() != 2 or seen.dtype != torch.int64 or len(seen) != len(states)):
         raise ValueError(f"seen: {seen.dtype} of shape {list(seen.shape)}; expected int64 [{len(states)}, items]")
+    if seen is not None and seen.numel():
+        none = (seen < 0) | (seen >= len(features))
+        if seen.device.type == "cpu" and bool(none.any()):
+            raise ValueError(f"seen: ids from {seen.amin()} to {seen.amax()}; expected 0 to {len(features) - 1}")
+        seen = seen.masked_fill(none, 0)
     scores = states @ features.T
     if repeats is not None:
         scores.scatter_add_(1, *repeats)

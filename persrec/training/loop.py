@@ -70,7 +70,7 @@ class DivergedError(FloatingPointError):
 class Trainer:
     """Trains a recommender on the training part of a leave-one-out split.
 
-    Same seed, machine and thread count: same weights, bit for bit.
+    Same seed, machine and thread count: same weights, bit for bit, on a CPU. An elastic model keeps the token count that it came with.
 
     Args:
         model: trained in place.
@@ -83,7 +83,8 @@ class Trainer:
         team: the processes that train it together, each of which runs all of this; each step's windows are shared among them.
 
     Raises:
-        ValueError: the recipe cuts the history at random, and the model's has one segment or cannot be cut.
+        ValueError: the recipe cuts the history at random, and the model's has one segment or cannot be cut; or it draws token counts, and
+            the model's compression is not elastic.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Trainer:
         layout = model.layout
         self.shape = shape_of(layout)
         self._cuttable = _cuttable(model) if recipe.random_cuts else None
+        self._elastic = _elastic(model) if recipe.token_counts else None
         self.phases = TrainingPhases.of(recipe, data.train_ends)
         self._windows = StepWindows(
             lengths=data.train_ends,
@@ -246,20 +248,31 @@ class Trainer:
 
     def step(self, batch: WindowBatch) -> torch.Tensor:
         """One optimiser step; returns the loss."""
-        if self.recipe.token_counts and isinstance(self.model.compression, Elastic):
-            counts = self.recipe.token_counts
-            self.model.compression.use(int(self._rng.choice(counts, p=rank_chances(counts))))
-        self._set_learning_rates()
-        self._optimizer.zero_grad(set_to_none=True)
-        if self._team.size == self.recipe.accumulation == 1:
-            loss = self.loss(batch)
-            loss.backward()  # type: ignore[no-untyped-call]
-        else:
-            loss = self._taken_note_of(
-                backward_in_parts(self._wrapped, self._objective, self._team, batch, *self._drawn(), parts=self.recipe.accumulation)
-            )
-        self._optimizer.step()
+        with self._drawn_tokens():
+            self._set_learning_rates()
+            self._optimizer.zero_grad(set_to_none=True)
+            if self._team.size == self.recipe.accumulation == 1:
+                loss = self.loss(batch)
+                loss.backward()  # type: ignore[no-untyped-call]
+            else:
+                loss = self._taken_note_of(
+                    backward_in_parts(self._wrapped, self._objective, self._team, batch, *self._drawn(), parts=self.recipe.accumulation)
+                )
+            self._optimizer.step()
         return loss.detach()
+
+    @contextmanager
+    def _drawn_tokens(self) -> Iterator[None]:
+        """Inside, an elastic model has a token count that is drawn for this step alone."""
+        if self._elastic is None:
+            yield
+            return
+        kept, counts = self.model.layout.tokens, self.recipe.token_counts
+        self._elastic.use(int(self._rng.choice(counts, p=rank_chances(counts))))
+        try:
+            yield
+        finally:
+            self._elastic.use(kept)
 
     def _set_learning_rates(self) -> None:
         """Of item vectors, and of tokens and of everything else, which warm up."""
@@ -303,6 +316,18 @@ def _cuttable(model: SequentialRecommender) -> Cuttable:
     segments = len(model.layout.segments)
     if segments < 2 or not isinstance(model.compression, Cuttable):
         raise ValueError(f"random_cuts: true with {segments} segments of {type(model.compression).__name__}; expected experts of 2 or more")
+    return model.compression
+
+
+def _elastic(model: SequentialRecommender) -> Elastic:
+    """The model's compression, which keeps any count of tokens.
+
+    Raises:
+        ValueError: it keeps one count alone.
+    """
+    if not isinstance(model.compression, Elastic):
+        name = type(model.compression).__name__
+        raise ValueError(f"token_counts: drawn for {name}; expected a compression that serves several")  # noqa: TRY004 - a recipe's value
     return model.compression
 
 

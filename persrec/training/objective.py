@@ -62,11 +62,12 @@ class Objective(nn.Module):
         windows = Windows.of(batch, self.device, times=self._recipe.time_bias)
         half = self._recipe.autocast
         lower = torch.autocast(self.device.type, dtype=torch.bfloat16) if half else contextlib.nullcontext()
-        lookup = self.model.items.lookup
-        with self.model.items.read_once(torch.cat([windows.items.flatten(), windows.targets.flatten(), negative_ids])):
-            with lower:
+        items = self.model.items
+        with contextlib.ExitStack() as reading:
+            with lower:  # texts are read as the block is entered
+                reading.enter_context(items.read_once(torch.cat([windows.items.flatten(), windows.targets.flatten(), negative_ids])))
                 student, *taught = (self._passed(one, windows) for one in (self.model, *self._teachers))
-                negatives = lookup(negative_ids)
+                negatives = items.lookup(negative_ids)
             if half:  # a softmax over cosines takes all their digits
                 negatives, student, taught = negatives.float(), student.float(), [one.float() for one in taught]
             if self.model.counting is not None:
@@ -109,7 +110,8 @@ class Objective(nn.Module):
         terms = [(1.0, of_items, whole[0]), *([(weight, recent, whole[1])] if weight else [])]
         terms += [(self._recipe.expert_weight, one, whole[2]) for one in passed.experts]
         means = [each * self._mean(one, negatives, negative_ids, among=among) for each, one, among in terms]
-        return sum(means[1:], means[0]) / sum(each for each, _, _ in terms), recent
+        counted = sum(each for each, one, among in terms if (len(one.ids) if among is None else among))  # no target in the batch: no weight
+        return sum(means[1:], means[0]) / counted, recent
 
     def _mean(self, one: Predicting, negatives: torch.Tensor, negative_ids: torch.Tensor, *, among: int | None) -> torch.Tensor:
         """The mean loss of some positions, or where they are a part of ``among``, their share of the mean over these."""
@@ -131,7 +133,7 @@ class Objective(nn.Module):
             for offset, s in zip(layout.offsets, layout.segments, strict=True)
         ]
         experts = sum(count * int((batch.targets[:, end] > 0).sum()) for end, count in ends if end >= 0)
-        return Counts(all=int(predicts.sum()), recent=int(predicts[:, len(columns) - self._recent :].sum()), experts=experts)
+        return Counts(all=int(predicts.sum()), recent=int(predicts[:, max(0, len(columns) - self._recent) :].sum()), experts=experts)
 
 
 def backward_in_parts(

@@ -1,4 +1,4 @@
-"""What a training run has come to, kept on disk, so that a run that is stopped anywhere goes on to the very same weights.
+"""What a training run has come to, kept on disk, so that a run that is stopped anywhere goes on to the very same weights (on a CPU).
 
 One safetensors file holds the tensors, and in its header, as JSON, everything else. It is written beside its place, synced
 and renamed, so a kill leaves the state before or the new one.

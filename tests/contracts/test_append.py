@@ -109,6 +109,23 @@ def test_a_request_from_a_room_is_that_from_a_cache_and_leaves_the_history_as_it
 
 
 @every_backbone
+@pytest.mark.parametrize("case", ["3 segments", "shown empty experts"])
+@torch.no_grad()
+def test_a_cache_with_room_is_extended_as_one_without(backbone, case):
+    model = build(backbone, CASES[case]())
+    items, times = full_recent(model.layout)
+    first, history = model.layout.offsets[0], model.layout.history
+    cache = model.compress(items[:, :first], times[:, :first])
+    recent = (items[:, history:], times[:, history:])
+    room = model.with_room(cache)
+    torch.testing.assert_close(model.user_states(*recent, cache=room), model.user_states(*recent, cache=cache), **TOLERANCE)
+    second = model.layout.offsets[1]
+    behind = (items[:, first:second], times[:, first:second])
+    extended, plain = model.extend(room, *behind), model.extend(cache, *behind)
+    torch.testing.assert_close(model.user_states(*recent, cache=extended), model.user_states(*recent, cache=plain), **TOLERANCE)
+
+
+@every_backbone
 @torch.no_grad()
 def test_what_does_not_fit_is_refused(backbone):
     model = build(backbone, CASES["3 segments"]())

@@ -317,3 +317,15 @@ def test_attention_keeps_the_precision_it_is_given(kernel, dtype, tolerance):
         torch.testing.assert_close(
             hstu.double(), pointwise_by_loops(q, k, v, prefix=2, valid=valid, bias=tables, divisor=10.0), rtol=0, atol=tolerance
         )
+
+
+def test_fused_softmax_attention_computes_in_the_type_of_autocast():
+    """Rotated keys are float32 where values are bfloat16, and autocast does not reach past the class of the causal mask."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 2, positions, 8, generator=generator) for positions in (4, 7, 7))
+    valid = torch.ones(2, 7, dtype=torch.bool)
+    expected = fused_softmax(q, k, v, 3, valid)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = fused_softmax(q, k, v.bfloat16(), 3, valid)
+    assert out.dtype == torch.bfloat16
+    torch.testing.assert_close(out.float(), expected, rtol=0, atol=0.03)

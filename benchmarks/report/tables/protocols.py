@@ -34,7 +34,7 @@ def _rows(one: Configuration, names: Names, *, told: bool) -> list[tabular.Row]:
     """A row a protocol: means over seeds."""
     by_name: dict[str, list[ProtocolQuality]] = {}
     for record in one.measured:
-        for quality in record.protocols:
+        for quality in (one for one in record.protocols if one.metrics):  # older records hold protocols without a target
             by_name.setdefault(quality.name, []).append(quality)
     return [
         tabular.row(

@@ -1,7 +1,10 @@
 """Where the numbers come from: machines, data, and the command that measures each cell again."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
 
 from benchmarks import text
 from benchmarks.analysis.configurations import Configuration
@@ -10,6 +13,8 @@ from benchmarks.records import DatasetFacts, Environment, Origin, Record
 from benchmarks.report import tabular
 from benchmarks.report.names import Names, family, filter_name
 from benchmarks.report.tabular import Entry, Row, Table
+
+_Note = TypeVar("_Note")
 
 
 def environment_table(every: Sequence[Source]) -> Table:
@@ -68,32 +73,64 @@ def _dataset(facts: DatasetFacts) -> Row:
             tabular.NOTHING if number is None else Entry(text=text.exact(number), order=number)
             for number in (facts.users, facts.items, facts.interactions)
         ),
-        Entry(text="; ".join([*_like(facts.notes.get("statistics")), *_ledger(facts.notes.get("ledger"))]) or text.MISSING, tone="long"),
+        Entry(text="; ".join([*_like(facts.notes), *_ledger(facts.notes)]) or text.MISSING, tone="long"),
         Entry(text=ceilings or text.MISSING),
         Entry(text=notes or text.MISSING, tone="long"),
         Entry(text=facts.digest[:12], tone="code"),
     )
 
 
-def _like(figures: Mapping[str, Any] | None) -> list[str]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Length:
+    median: float
+    p90: float
+    most: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Statistics:
+    length: _Length
+    repeat_share: float
+    unknown_time_share: float
+    tied_last_share: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Rows:
+    rows_in: int
+    rows_kept: int
+    dropped: dict[str, int]
+
+
+def _noted(notes: Mapping[str, Any], name: str, kind: type[_Note]) -> _Note | None:
+    """A note of a data set in the form that this program writes; none of another form, as notes are free."""
+    try:
+        return msgspec.convert(notes.get(name), kind)
+    except msgspec.ValidationError:
+        return None
+
+
+def _like(notes: Mapping[str, Any]) -> list[str]:
     """What a log is like, as `persrec.data.statistics` says it; nothing of a record that is older."""
-    if not figures:
+    figures = _noted(notes, "statistics", _Statistics)
+    if figures is None:
         return []
-    length, tied = figures["length"], figures["tied_last_share"]
+    length, tied = figures.length, figures.tied_last_share
     said = [
-        f"events a user: median {length['median']:.0f}, 90% have up to {length['p90']:.0f}, most {length['most']:,}",
-        f"repeats {text.percent(figures['repeat_share'])}",
+        f"events a user: median {length.median:.0f}, 90% have up to {length.p90:.0f}, most {length.most:,}",
+        f"repeats {text.percent(figures.repeat_share)}",
     ]
     said += [] if tied is None else [f"last two events tied for {text.percent(tied)} of the users"]
-    return [*said, f"times unknown {text.percent(figures['unknown_time_share'])}"]
+    return [*said, f"times unknown {text.percent(figures.unknown_time_share)}"]
 
 
-def _ledger(ledger: Mapping[str, Any] | None) -> list[str]:
+def _ledger(notes: Mapping[str, Any]) -> list[str]:
     """What became of the sources' rows."""
-    if not ledger:
+    ledger = _noted(notes, "ledger", _Rows)
+    if ledger is None:
         return []
-    dropped = ", ".join(f"{rows:,} {reason}" for reason, rows in ledger["dropped"].items())
-    return [f"rows read {ledger['rows_in']:,}, kept {ledger['rows_kept']:,}" + (f" (dropped: {dropped})" if dropped else "")]
+    dropped = ", ".join(f"{rows:,} {reason}" for reason, rows in ledger.dropped.items())
+    return [f"rows read {ledger.rows_in:,}, kept {ledger.rows_kept:,}" + (f" (dropped: {dropped})" if dropped else "")]
 
 
 def _reached(name: str, by_metric: Mapping[str, float]) -> str:

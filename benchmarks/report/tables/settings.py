@@ -43,7 +43,7 @@ def settings_table(among: Sequence[Configuration]) -> Table | None:
     values = {name: _values(learning, name) for name in order}
     same = [name for name in order if len(values[name]) == 1 and (name in _MEANINGS or values[name][0] != fields[name].default)]
     varied = [name for name in order if len(values[name]) > 1]
-    rows = [tabular.row(*_loss(), family="", backbone=""), *_seen_items(among)]
+    rows = [tabular.row(*_loss(learning), family="", backbone=""), *_seen_items(among)]
     rows += [tabular.row(_name(name), _said(values[name][0]), Entry(text=_MEANINGS.get(name, ""), tone="muted")) for name in same]
     rows += [tabular.row(_name(name), _listed(values[name]), Entry(text=_MEANINGS.get(name, "varied"), tone="muted")) for name in varied]
     caption = f"Settings: {len(same)} the same for every model here, {len(varied)} varied; what is not listed has its default"
@@ -52,8 +52,12 @@ def settings_table(among: Sequence[Configuration]) -> Table | None:
     )
 
 
-def _loss() -> tuple[str, str, Entry]:
-    return "loss", "sampled softmax over cosines", Entry(text="at every item position with a next item", tone="muted")
+def _loss(among: Sequence[Configuration]) -> tuple[str, str, Entry]:
+    """Of our models; how a peer is trained is the peer's affair."""
+    kinds = {one.cell.negatives == 0 for one in among if not one.is_peer}
+    said = " or ".join("full softmax" if full else "sampled softmax" for full in sorted(kinds))
+    what = "at every item position with a next item" + ("; full where negatives are 0" if len(kinds) > 1 else "")
+    return "loss", f"{said} over cosines" if said else "the peer's own", Entry(text=what, tone="muted")
 
 
 def _seen_items(among: Sequence[Configuration]) -> list[tabular.Row]:

@@ -100,8 +100,10 @@ const labelsOf = (svg, labelled, { x, y }, marks, lines) => {
   }
 };
 
+/** Who takes no part in a frontier has no place on its axis, whatever the measure of its name says. */
+const priceOf = (cost, row) => (valueOf(`out:${cost}`, row) ? null : valueOf(cost, row));
 const pointsOf = (state) => [...Array(ROWS).keys()].filter((row) => valueOf("group", row) === state.group && !valueOf("floor", row))
-  .map((row) => ({ row, x: valueOf(state.cost, row), y: valueOf(state.quality, row), xLow: valueOf(`${state.cost}:low`, row),
+  .map((row) => ({ row, x: priceOf(state.cost, row), y: valueOf(state.quality, row), xLow: valueOf(`${state.cost}:low`, row),
     xHigh: valueOf(`${state.cost}:high`, row), yLow: valueOf(`${state.quality}:low`, row), yHigh: valueOf(`${state.quality}:high`, row) }));
 
 const panelOf = (name, points, all, everyones, failed, state, tip) => {

@@ -5,6 +5,7 @@ import datetime
 import itertools
 import json
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ def _csv_rows(path: Path) -> tuple[dict[str, Any], Rows]:
     try:
         with opened(path) as file:
             content = b"".join(itertools.islice(file, ROWS + 1))
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise SourceError(f"{path}: cannot be read ({error})") from error
     try:
         text, encoding = content.decode("utf-8-sig"), "utf-8"
@@ -152,7 +153,10 @@ def _csv_rows(path: Path) -> tuple[dict[str, Any], Rows]:
             lines[0].count(one),
         ),
     )
-    split = [line.split(delimiter) for line in lines] if len(delimiter) > 1 else list(csv.reader(lines, delimiter=delimiter))
+    try:
+        split = [line.split(delimiter) for line in lines] if len(delimiter) > 1 else list(csv.reader(lines, delimiter=delimiter))
+    except csv.Error as error:
+        raise SourceError(f"{path}: cannot be read as CSV ({error})") from error
     header = not any(re.fullmatch(r"-?\d+(\.\d+)?", field) for field in split[0])
     names = split[0] if header else [f"column{place}" for place in range(1, len(split[0]) + 1)]
     if not header and len(names) >= 3:
@@ -167,7 +171,7 @@ def _json_rows(path: Path) -> Rows:
     try:
         with opened(path) as file:
             rows = [json.loads(line) for line in itertools.islice(file, ROWS) if line.strip()]
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise SourceError(f"{path}: cannot be read as JSON lines ({error})") from error
     if not all(isinstance(row, dict) for row in rows):
         raise SourceError(f"{path}: cannot be read as JSON lines; expected an object a line")

@@ -213,6 +213,8 @@ def _check_whole(path: Path, given: _Description) -> None:
             raise SourceError(f"{path}: {where}.columns: none, and no header; expected the names of all columns in the order of the file")
         if csv.delimiter == "":
             raise SourceError(f"{path}: {where}.delimiter: ''; expected a character")
+        if len(csv.quote) > 1:
+            raise SourceError(f"{path}: {where}.quote: {csv.quote!r}; expected a character, or '' for none")
 
 
 def _says(error: Exception) -> str:

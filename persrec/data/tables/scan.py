@@ -221,7 +221,10 @@ def _header(path: Path, delimiter: str, quote: str, encoding: str) -> tuple[str,
         raise SourceError(f"{path}: is empty; expected a line that names the columns")
     if len(delimiter) > 1 or not quote:
         return tuple(line.split(delimiter))
-    return tuple(next(csv.reader([line], delimiter=delimiter, quotechar=quote)))
+    try:
+        return tuple(next(csv.reader([line], delimiter=delimiter, quotechar=quote)))
+    except csv.Error as error:
+        raise SourceError(f"{path}: line 1 cannot be read ({error})") from error
 
 
 def opened(path: Path) -> gzip.GzipFile | BufferedReader:

@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -77,6 +78,8 @@ class Filters:
         for name, least in (("minimum_length", self.minimum_length), ("core", self.core), ("maximum_length", self.maximum_length or 1)):
             if least < 1:
                 raise ValueError(f"filters.{name}: {least}; expected at least 1")
+        if self.minimum_rating is not None and not math.isfinite(self.minimum_rating):
+            raise ValueError(f"filters.minimum_rating: {self.minimum_rating}; expected a finite number")
         if self.maximum_length is not None and self.maximum_length < self.fewest:
             raise ValueError(f"filters.maximum_length: {self.maximum_length}; expected at least minimum_length and core")
 

@@ -29,6 +29,8 @@ def fused_softmax(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, prefix: int
     Differs: a query that is padding gives its own value; in the reference it also sees what is valid before it. Nothing
     sees its row.
     """
+    if torch.is_autocast_enabled(q.device.type):  # autocast does not reach past the mask's class, and rotated keys are wider than values
+        q, k, v = (tensor.to(torch.get_autocast_dtype(q.device.type)) for tensor in (q, k, v))
     queries, width, values = q.shape[2], q.shape[3], v.shape[3]
     wide = WIDTH_MULTIPLE * -(-max(width + 1, values) // WIDTH_MULTIPLE)
     hidden = torch.zeros(valid.shape, dtype=k.dtype, device=k.device).masked_fill_(~valid, HIDDEN)[:, None]

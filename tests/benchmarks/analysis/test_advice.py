@@ -21,7 +21,8 @@ def tokens(count: int, **settings) -> Cell:
 def valued(cell: Cell, quality: float, *, latency: float = 2.0, cache: int = 1000, spread: float = 0.002, **changes) -> dict:
     """A record of this quality, latency and cache; the replicates lie evenly around the quality."""
     record = fabricate(cell, **changes)
-    record["metrics"]["ndcg@10"]["value"] = quality
+    half = 0.95 * spread * (1 + cell.tokens)
+    record["metrics"]["ndcg@10"] |= {"value": quality, "low": quality - half, "high": quality + half}
     record["replicates"]["means"]["ndcg@10"] = [quality + spread * (place / 50 - 1) * (1 + cell.tokens) for place in range(101)]
     if record["model"]:
         record["model"]["validation"] = quality

@@ -8,6 +8,7 @@ from fabricated_records import configured, fabricate
 from benchmarks.analysis.choices import KEEPS, Role, Standstill, answer
 from benchmarks.analysis.estimates import retention
 from benchmarks.cell import Cell
+from benchmarks.grids import load_grid
 
 BASE = {"backbone": "hstu", "dataset_size": "small", "history": 224, "recent": 32}
 FULL = Cell(**BASE, compression="full")
@@ -143,6 +144,14 @@ def test_where_there_is_no_choice_the_reason_is_told(records, expected):
         records[0]["replicates"]["means"]["ndcg@10"] = [level + 0.004 * (-1) ** draw for draw in range(501)]
     found = answer(configured(records))
     assert (found.standstill, found.choices) == (expected, ())
+
+
+def test_a_peer_is_never_the_answer():
+    of_grid = next(cell for cell in load_grid("peers", device="cpu").cells if cell.is_peer)
+    peer = dataclasses.replace(of_grid, history=224, recent=32, dataset="synthetic", dataset_size="small")
+    assert answer(configured(grid(levelled(peer, 0.9)))).standstill is Standstill.NOTHING_COMPRESSED
+    assert chosen(answer(configured(grid(levelled(peer, 0.9), levelled(tokens(4), 0.39))))) == dict.fromkeys(Role, 4)
+    assert answer(configured([levelled(peer, 0.9)])).choices == ()
 
 
 def test_a_floor_that_may_lie_below_the_best_model_ends_no_answer():

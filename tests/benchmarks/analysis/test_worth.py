@@ -46,6 +46,15 @@ def test_two_seeds_that_agree_leave_it_open(seeds, nothing, decided):
     assert (worth.nothing, worth.gap.sign > 0, worth.gap.of_one_seed) == (nothing, decided, False)
 
 
+@pytest.mark.parametrize("steps", [100, 40])
+def test_after_unequal_training_nothing_is_said_of_the_history(steps):
+    full, control = valued(FULL, 0.05, spread=0.02), valued(CONTROL, 0.1)
+    full["model"]["steps"], control["model"]["steps"] = steps, 100
+    full["model"]["converged"] = steps == 100
+    (worth,) = worths(configured([full, control]), "ndcg@10")
+    assert (worth.nothing, bool(worth.unequal)) == (steps == 100, steps != 100)
+
+
 def test_it_is_asked_at_the_longest_window():
     short = [Cell(backbone="hstu", compression=kind, tokens=0, history=64) for kind in ("full", "experts")]
     records = [valued(FULL, 0.2), valued(CONTROL, 0.1), valued(short[0], 0.3), valued(short[1], 0.3)]

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.audit.command import main
-from benchmarks.audit.history import Places, audit, by_category
+from benchmarks.audit.history import Places, audit, by_category, mean_with_interval
+from benchmarks.audit.record import gain_in_words
 from benchmarks.audit.table import table
 from persrec.data.interactions import InteractionLog
 from persrec.data.protocol import Protocol
@@ -57,6 +58,17 @@ def test_shares_sum_to_one_and_the_older_items_are_worth_what_the_counter_gains(
     assert low <= gain <= high
     assert low > 0
     assert found.counters["own items"].whole["ndcg@10"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("per_user", "bounded"), [([0.5], False), ([0.1, 0.9, 0.4] * 3, False), ([0.25] * 40, False), ([0.1, 0.9, 0.4, 0.2] * 10, True)]
+)
+def test_few_users_and_users_who_are_all_alike_give_no_interval(per_user, bounded):
+    mean, low, high = mean_with_interval(np.array(per_user), seed=0)
+    assert mean == pytest.approx(np.mean(per_user))
+    assert (low is not None and high is not None and low < mean < high) == bounded
+    assert gain_in_words(mean, low, high).count("(") == bounded
+    assert gain_in_words(0.0, 0.0, 0.0) == "+0.0000"  # as older records have it
 
 
 def test_a_category_counts_with_all_its_items():

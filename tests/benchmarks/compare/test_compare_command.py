@@ -1,5 +1,6 @@
 """The command that compares two checkouts, on processes that are made up: no clock is looked at."""
 
+import dataclasses
 import json
 import shutil
 import xml.etree.ElementTree as ET
@@ -7,6 +8,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from fake_machine import MADE_UP, Machine
 
+from benchmarks.cell import Cell
 from benchmarks.compare import command as compare
 from benchmarks.compare import worker
 from benchmarks.compare.judge import timed_cells
@@ -276,3 +278,13 @@ def test_every_grid_can_be_timed(name):
     cells = timed_cells(load_grid(name, device="cpu").cells)
     assert cells
     assert all(cell.training == "none" for cell in cells.values())
+
+
+def test_equal_shapes_are_timed_once():
+    """Three keys of one shape would take three times as long, and their bounds would be three times as strict."""
+    cells = [
+        dataclasses.replace(Cell(backbone="hstu", compression="experts", tokens=4), **change)
+        for change in ({}, {"seed": 2}, {"learning_rate": 0.1}, {"patience": 9}, {"ablation": "random_tokens"}, {"staleness": 3})
+    ]
+    assert len(timed_cells(cells)) == 1
+    assert len(timed_cells([*cells, dataclasses.replace(cells[0], tokens=8)])) == 2

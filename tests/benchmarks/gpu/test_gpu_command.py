@@ -72,3 +72,9 @@ def test_a_command_is_interrupted_when_its_time_is_up_and_killed_when_it_goes_on
     for code in ("import time; time.sleep(60)", deaf):
         assert command.run_for([sys.executable, "-c", code], 1.0) == command.ENDED_BY_US
     assert time.monotonic() - began < 30
+
+
+def test_without_what_the_tests_need_nothing_runs(card, monkeypatch, capsys):
+    monkeypatch.setattr(command, "FOR_TESTS", ("pytest", "no_such_package"))
+    assert command.main([], call=lambda arguments, seconds: pytest.fail("ran")) == BAD_INPUT
+    assert "the GPU tests need no_such_package; pip install" in capsys.readouterr().err

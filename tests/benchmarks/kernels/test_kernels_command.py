@@ -1,4 +1,4 @@
-"""The command that times the kernels: a process for each row, outputs compared before, and nothing written of a run that failed."""
+"""The command that times the kernels: a process for each row, outputs compared before, no record of a run that failed, and going on."""
 
 import dataclasses
 import json
@@ -99,16 +99,82 @@ def test_a_row_is_compared_and_measured_in_its_processes(capsys):
     assert said == ["1 of 1", "process 1 of 2", "process 2 of 2"]
 
 
+@pytest.fixture
+def stopped(monkeypatch):
+    """Runs the command until so many of its processes have ended; the next one fails. Returns what was asked of processes."""
+
+    def run(arguments, ends):
+        asked = []
+
+        def isolated(job):
+            if len(asked) == ends:
+                return Outcome(status=Status.CRASH, type="MemoryError", message="no more")
+            asked.append((job.function.split(":")[1], job.payload["name"]))
+            answer = CHECK if job.function.endswith("check_row") else dataclasses.replace(ROW, name=job.payload["name"])
+            return Outcome(status=Status.OK, value=answer)
+
+        monkeypatch.setattr(kernels, "preload", lambda modules, threads: None)
+        monkeypatch.setattr(kernels, "run_isolated", isolated)
+        monkeypatch.setattr(rows, "matrix_product_peak", lambda settings: 5e10)
+        return kernels.main(arguments), asked
+
+    return run
+
+
+@pytest.mark.parametrize("ends", [1, 3, len(rows.names("cpu")), 2 * len(rows.names("cpu")) + 5])
+def test_a_run_that_was_stopped_goes_on_and_gives_the_same_record(tmp_path, stopped, ends, capsys):
+    arguments = ["--out", str(tmp_path), "--threads", "1"]
+    code, first = stopped(arguments, ends)
+    assert (code, len(first)) == (3, ends)
+    code, second = stopped(arguments, None)
+    assert code == 0
+    names = rows.names("cpu")
+    assert first + second == [(function, name) for function in ("check_row", *["measure_row"] * 3) for name in names]
+    assert f"{ends} of {4 * len(names)} processes are kept from a run that was stopped" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "kernels").iterdir()] == ["cpu.json"]
+    timings = load_kernels(tmp_path / "kernels" / "cpu.json")
+    assert [(row.name, row.processes, row.ours, row.largest_difference) for row in timings.rows] == [
+        (name, 3, ROW.ours * 3, 2e-6) for name in names
+    ]
+
+
+@pytest.mark.parametrize("change", [["--threads", "2"], ["--rounds", "12"], ["--processes", "2"], ["--layers", "2"], "code"])
+def test_what_another_run_has_kept_is_measured_again(tmp_path, stopped, monkeypatch, change, capsys):
+    arguments = ["--out", str(tmp_path), "--threads", "1"]
+    stopped(arguments, 3)
+    if change == "code":
+        monkeypatch.setattr(kernels, "modules_digest", lambda roots: "another")
+    else:
+        arguments += change
+    assert len(stopped(arguments, 2)[1]) == 2
+    assert "are kept from a run" not in capsys.readouterr().out
+    code, asked = stopped(arguments, None)
+    assert (code, asked[0]) == (0, ("check_row", rows.names("cpu")[2]))
+
+
+def test_rows_alone_keep_nothing(tmp_path, stopped):
+    assert stopped(["--out", str(tmp_path), "--only", "hstu, serving"], 3)[0] == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_file_of_what_was_kept_is_named(tmp_path, stopped, capsys):
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "kernels" / "cpu.parts.json").write_text("{}")
+    assert stopped(["--out", str(tmp_path)], None) == (2, [])
+    err = capsys.readouterr().err
+    assert (err.count("\n"), "cpu.parts.json: is no file of what benchmarks.kernels has measured so far" in err) == (1, True)
+
+
 @pytest.mark.parametrize("function", ["check_row", "measure_row"])
-def test_a_row_without_an_answer_is_named_and_nothing_is_written(tmp_path, monkeypatch, capsys, function):
+def test_a_row_without_an_answer_is_named_and_no_record_is_written(tmp_path, monkeypatch, capsys, function):
     ended = Outcome(status=Status.CRASH, type="MemoryError", message="no more", log_tail="where it was")
     monkeypatch.setattr(kernels, "preload", lambda modules, threads: None)
     monkeypatch.setattr(kernels, "run_isolated", lambda job: ended if function in job.function else Outcome(status=Status.OK, value=CHECK))
     assert kernels.main(["--out", str(tmp_path)]) == 3
     err = capsys.readouterr().err
     assert "where it was" in err
-    assert "hstu, full forward, dense einsum over segmented: crash: MemoryError: no more; nothing was written" in err
-    assert list(tmp_path.iterdir()) == []
+    assert "hstu, full forward, dense einsum over segmented: crash: MemoryError: no more; no record was written" in err
+    assert not (tmp_path / "kernels" / "cpu.json").exists()
 
 
 @pytest.mark.parametrize(

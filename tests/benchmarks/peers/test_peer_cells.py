@@ -9,7 +9,7 @@ import pytest
 from fabricated_records import fabricate
 from peer_cells import HSTU, SASREC, SETTINGS
 
-from benchmarks.analysis.beside import NOT_REACHED, OTHER_MACHINE, beside
+from benchmarks.analysis.beside import ELASTIC, NOT_REACHED, OTHER_MACHINE, beside
 from benchmarks.analysis.configurations import Configuration, configurations
 from benchmarks.analysis.frontier import frontier
 from benchmarks.analysis.references import contrasted, find_references
@@ -202,6 +202,12 @@ def test_seconds_of_two_machines_are_not_held_against_each_other() -> None:
     among = those(record(HSTU, validation=(0.1, 0.2)), record(FULL, validation=(0.1, 0.2), fingerprint="f" * 64))
     (one,) = beside(among)
     assert (one.our_seconds, one.share, one.reason) == (None, None, OTHER_MACHINE)
+
+
+def test_the_figures_of_an_elastic_model_in_training_are_of_two_lengths_and_stand_beside_no_peers() -> None:
+    elastic = dataclasses.replace(FULL, training="elastic", elastic_history=(4, FULL.history))
+    (one,) = beside(those(record(HSTU, validation=(0.1, 0.2)), record(elastic, validation=(0.1, 0.2))))
+    assert (one.our_seconds, one.share, one.reason) == (None, None, ELASTIC)
 
 
 @pytest.mark.parametrize("change", [{"history": 4}, {"backbone": "sasrec"}, {"split": "temporal"}, {"compression": "recent"}])

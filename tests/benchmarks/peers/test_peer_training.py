@@ -30,7 +30,7 @@ def test_the_best_epoch_by_our_figure_is_kept_and_ranked_by_our_code(in_process:
     assert known.sum() == 3
     assert (ranks[known] == 1).all()  # epoch 2 means the item that follows, and so does no other
     assert quality["metrics"]["recall@10"]["value"] == np.mean(ranks <= 10)
-    assert {(one["name"], one["request_time"]) for one in quality["protocols"]} == {("rectools", False), ("5-core", False)}
+    assert {(one["name"], one["request_time"]) for one in quality["protocols"]} == {("rectools", False)}  # the 5-core of this log is empty
     assert facts["best_epoch"] == 2
     assert facts["best_step"] == 6
     figures = [epoch["validation"] for epoch in facts["curve"]]

@@ -51,19 +51,24 @@ def test_an_elastic_model_is_trained_in_the_layout_of_its_longest_history_whiche
 
 
 def test_an_elastic_model_draws_every_length_and_every_count_apart_and_trains_on_as_many_targets(tmp_path, monkeypatch):
-    drawn, own, cut = [], Trainer.step, loop.build_windows
+    drawn, own, own_loss, cut = [], Trainer.step, Trainer.loss, loop.build_windows
 
     def build_windows(*given, history, **more):
         drawn.append([history])
         return cut(*given, history=history, **more)
 
+    def with_loss(self, batch):
+        drawn[-1].append(self.model.layout.tokens)
+        return own_loss(self, batch)
+
     def step(self, batch):
         loss = own(self, batch)
-        drawn[-1] += [self.model.layout.tokens, self._predicted, int((batch.items > 0).sum(axis=1).max())]
+        drawn[-1] += [self._predicted, int((batch.items > 0).sum(axis=1).max())]
         return loss
 
     monkeypatch.setattr(loop, "build_windows", build_windows)
     monkeypatch.setattr(Trainer, "step", step)
+    monkeypatch.setattr(Trainer, "loss", with_loss)
     cell = dataclasses.replace(CELLS["elastic in history"], epochs=4, patience=4)
     execute.train_model(payload(cell, tmp_path / "key"), lambda phase: None)
     assert {(history, tokens) for history, tokens, _, _ in drawn} == {(3, 0), (3, 2), (12, 0), (12, 2)}

@@ -113,15 +113,33 @@ def test_tokens_that_rank_above_no_token_are_not_sent_away_with_full_attention(g
     assert ("serve the recent items alone" in line) != said
 
 
-def test_a_floor_above_all_models_is_the_answer():
+@pytest.mark.parametrize(
+    ("seeds", "stopped", "said"),
+    [
+        (
+            (1, 2, 3),
+            None,
+            "There is no frontier on this data: popularity, which learns nothing, ranks better than every trained model of ours",
+        ),
+        (
+            (1,),
+            None,
+            "No model is chosen: of one seed, so without a verdict, popularity, which learns nothing, lies above every trained model",
+        ),
+        ((1, 2), None, "No model is chosen: of two seeds, so without a verdict, popularity"),
+        ((1,), False, "No model is chosen: of one seed"),
+    ],
+)
+def test_a_floor_above_all_models_is_the_answer_and_a_verdict_over_three_seeds_alone(seeds, stopped, said):
     floor = fabricate(Cell(**{**BASE, "backbone": "popularity"}, compression="none", training="none"))
     floor["metrics"]["ndcg@10"]["value"] = 0.9
     floor["replicates"]["means"]["ndcg@10"] = [mean**2 + 0.5 for mean in floor["replicates"]["means"]["ndcg@10"]]
-    [part] = answered(*grid(), floor)
+    [part] = answered(*grid(seeds, **({} if stopped is None else {"converged": stopped})), floor)
     assert part.cards == ()
-    assert part.lead.startswith(
-        "There is no frontier on this data: popularity, which learns nothing, ranks better than every trained model (NDCG@10 0.9000"
-    )
+    assert part.lead.startswith(said), part.lead
+    assert "(NDCG@10 0.9000 against " in part.lead
+    assert ("So no model here is worth its cost" in part.lead) == (len(seeds) == 3)
+    assert ("; 1 of 3 models had not converged)" in part.lead) == (stopped is False)
 
 
 def test_costs_alone_answer_with_costs_and_a_small_share_is_not_zero():

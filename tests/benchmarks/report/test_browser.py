@@ -170,6 +170,26 @@ def test_the_figure_answers_its_controls(pages, browser):
         assert shown.complaints == []
 
 
+def test_the_figure_draws_the_frontier_of_the_table_at_every_cost(pages, browser):
+    """With the quality of the standings: what takes no part in a frontier, such as what recomputes at stored bytes, is no point of it."""
+    with browsers.opened(browser, pages["grid"]) as shown:
+        page = shown.page
+        columns = page.evaluate("JSON.parse(document.getElementById('compact').textContent).columns")
+        costs = page.locator("[data-key=cost] option").evaluate_all("all => all.map((one) => one.value)")
+        assert {"serve_flops", "cache_bytes", "request_latency_p50_ms"} <= set(costs)
+        for cost in costs:
+            page.locator("[data-key=cost]").select_option(cost)
+            drawn = page.locator("svg.panel .point").evaluate_all("all => all.map((one) => Number(one.dataset.row))")
+            assert drawn
+            assert not [row for row in drawn if columns.get(f"out:{cost}", {row: None})[row]]
+            on = {row for row, told in enumerate(columns[f"on:{cost}"]) if told}
+            price, quality = columns[cost], columns["ndcg@10"]
+            best = {row for row in drawn if not any(price[other] <= price[row] and quality[other] > quality[row] for other in drawn)}
+            assert {quality[row] for row in best} >= {quality[row] for row in on}, cost
+            assert on <= set(drawn)
+        assert any(columns["out:cache_bytes"])
+
+
 @pytest.mark.parametrize(("name", "theme", "everything"), [("grid", "light", False), ("evil", "light", True), ("costs", "dark", True)])
 def test_axe_finds_nothing(pages, browser, name, theme, everything):
     with browsers.opened(browser, pages[name], theme=theme, bypass_csp=True) as shown:

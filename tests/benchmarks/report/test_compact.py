@@ -3,6 +3,7 @@
 import json
 import re
 
+import pytest
 from fabricated_records import configured, fabricate, grid_cells, records_of
 
 from benchmarks.cell import Cell
@@ -77,6 +78,10 @@ def test_the_columns_hold_what_the_records_say():
             assert (shown is None) == (expected is None)
             assert expected is None or abs(shown - expected) <= 1e-5 * abs(expected)
         assert table["rerun"][place] == by_key[key]["provenance"]["rerun"]
+    for cost, by_metric in report.shown[0].frontiers.items():
+        inside = {standing.configuration.key for standing in by_metric["ndcg@10"].standings}
+        outside = [one.key not in inside for one in report.shown[0].ranked]
+        assert [bool(out) for out in table.get(f"out:{cost}", [None] * len(outside))] == outside, cost
     assert {role for role in table["role"] if role} == set(report.answers[0].roles.values())
 
 
@@ -89,6 +94,20 @@ def test_what_a_further_configuration_adds_to_a_page_is_small():
         counts.append(len(cells))
         sizes.append(sum(map(len, re.findall(r"<script type=.application/json.[^>]*>(.*?)</script>", page))))
     assert 500 < (sizes[1] - sizes[0]) / (counts[1] - counts[0]) < 3000
+
+
+@pytest.mark.parametrize(
+    ("negatives", "said"),
+    [
+        ((480,), "sampled softmax over cosines"),
+        ((0,), "full softmax over cosines"),
+        ((0, 480), "sampled softmax or full softmax over cosines"),
+    ],
+)
+def test_the_loss_is_that_of_the_negatives(negatives, said):
+    cells = [Cell(backbone="hstu", compression="full", negatives=count) for count in negatives]
+    table = settings_table(configured([fabricate(cell) for cell in cells]))
+    assert {one.entries[0].text: one.entries[1].text for one in table.rows}["loss"] == said
 
 
 def test_settings_that_were_the_same_are_one_row_with_their_value_and_the_others_with_theirs():

@@ -12,6 +12,7 @@ from html_page import Page, rows_of_tables
 from benchmarks import store
 from benchmarks.cell import Cell
 from benchmarks.report import names as families
+from benchmarks.report import page as page_module
 from benchmarks.report.page import render_report
 from benchmarks.report.tables.ledger import item_table
 from persrec import names as parts
@@ -146,6 +147,22 @@ def test_the_verdict_counts_and_names(page):
 def test_the_digest_says_which_records_are_shown(page, grid):
     (digest,) = [attributes["content"] for attributes in page.having("meta") if attributes.get("name") == "records-digest"]
     assert digest == store.records_digest(grid[0])
+
+
+def test_a_record_that_comes_while_a_page_is_made_is_not_among_those_that_it_says_it_shows(tmp_path, monkeypatch):
+    records = [slim(fabricate(cell)) for cell in grid_cells(histories=(64,), backbones=("hstu",))]
+    folder = write(tmp_path / "run", records[:-1])
+    before, load = store.records_digest(folder), page_module.load_records
+
+    def loaded(results_dir):
+        found = load(results_dir)
+        write(folder, records)
+        return found
+
+    monkeypatch.setattr(page_module, "load_records", loaded)
+    text = render_report(folder, tmp_path / "run.html").read_text()
+    assert before in text
+    assert store.records_digest(folder) not in text
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path):

@@ -56,6 +56,14 @@ def test_a_mean_says_of_how_many_seeds_and_how_far_they_lie_apart():
     assert (cell.text, cell.detail) == ("0.1200", "mean of 3 seeds: lowest 0.1100, highest 0.1300")
 
 
+def test_a_protocol_under_which_a_small_log_has_no_target_has_no_row():
+    record = under(True)
+    record["protocols"][1]["metrics"] = {}
+    assert shown(record) == {"the time of the request given": [("rectools", "")]}
+    record["protocols"][0]["metrics"] = {}
+    assert shown(record) == {}
+
+
 def test_the_summary_holds_these_rows():
     text = summary_of(report_of(records_of(under(True)), name="a"), beside=())
     assert "**The same models under published protocols, the time of the request given" in text

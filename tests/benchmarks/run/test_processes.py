@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.analysis.estimates import interval_over_processes
 from benchmarks.probes.latency import percentiles
 from benchmarks.records import Cost, Environment, Metric, Process, Status, to_json, typed
-from benchmarks.run.processes import heaviest_load, interval, over_processes
+from benchmarks.run.processes import heaviest_load, over_processes
 
 P50, P95, P99 = (f"serve_latency_p{percentile}_ms" for percentile in (50, 95, 99))
 
@@ -151,14 +152,24 @@ def test_a_load_that_one_process_notes_stays_where_its_value_is_the_one_told():
     assert metric.method.endswith("others used 40% of the processors")
 
 
+@pytest.mark.parametrize("load", [None, 3, [], {"latency": 3}, {"latency": {"foreign_cpu_share": "much"}}])
+def test_readings_of_another_form_stop_nothing(load):
+    """Readings are free: a record of other hands may hold anything there."""
+    sound = {"foreign_cpu_share": 0.2}
+    processes = [
+        Process(metrics={P50: timed(1.0)}, environment=Environment(readings={"load": each})) for each in (load, {"latency": sound}, load)
+    ]
+    assert heaviest_load(processes) == {"latency": sound}
+
+
 @given(st.lists(st.floats(0.01, 100), min_size=2, max_size=6))
 def test_the_median_lies_in_the_interval(values):
-    low, high = interval(values)
+    low, high = interval_over_processes(values)
     assert low <= np.median(values) * (1 + 1e-9)
     assert high >= np.median(values) * (1 - 1e-9)
 
 
 def test_of_values_that_hold_a_zero_the_interval_is_the_range():
-    assert interval([0, 5, 2]) == (0, 5)
+    assert interval_over_processes([0, 5, 2]) == (0, 5)
     peaks = [{"serve_peak_bytes": Metric(value=value, unit="byte", n=1, method="VmHWM")} for value in (0, 5, 2)]
     assert over_processes(peaks)["serve_peak_bytes"].method.startswith("median of 3 processes, low and high are their range")

@@ -1,9 +1,14 @@
+import json
+import re
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaModel
 
+from persrec.backbones import BackboneSettings, build_backbone
 from persrec.backbones.llama import Llama, llama_config, small_llama_config
 from persrec.nn.cache import Chunk, empty_cache
 
@@ -207,6 +212,51 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(ValueError, match="cannot be read as a Llama"):
         Llama.from_folder(tmp_path, length=LENGTH)
+
+
+def told(error):
+    return re.sub(r"\s+", " ", str(error.value))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: rewritten(folder / "config.json", model_type="qwen2"), "its model_type is 'qwen2'; expected 'llama'"),
+        (lambda folder: rewritten(folder / "config.json", num_hidden_layers=9), "is no whole Llama: it lacks layers."),
+        (lambda folder: rewritten(folder / "config.json", intermediate_size=24), "cannot be read as a Llama"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"version https://git-lfs"), "cannot be read as a Llama"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "cannot be read as a Llama"),
+        (lambda folder: with_a_bias(folder / "model.safetensors"), "also holds layers.0.self_attn.q_proj.bias, and 0 more"),
+    ],
+)
+def test_a_folder_that_does_not_hold_all_of_a_llama_and_nothing_else_is_refused(change, message, tmp_path):
+    hugging_face().save_pretrained(tmp_path)
+    Llama.from_folder(tmp_path, length=LENGTH)
+    change(tmp_path)
+    with pytest.raises(ValueError, match="^folder: ") as error:
+        Llama.from_folder(tmp_path, length=LENGTH)
+    assert message in told(error)
+
+
+def rewritten(path, **values):
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def with_a_bias(path):
+    tensors = load_file(path)
+    save_file(tensors | {"layers.0.self_attn.q_proj.bias": torch.zeros(len(tensors["layers.0.self_attn.q_proj.weight"]))}, path)
+
+
+@pytest.mark.parametrize("sizes", [{"key_value_heads": 1}, {"feed_forward": 8}])
+def test_sizes_that_a_folder_s_model_does_not_have_are_refused(sizes, tmp_path):
+    config = hugging_face().config
+    hugging_face().save_pretrained(tmp_path)
+    asked = {"width": config.hidden_size, "layers": config.num_hidden_layers, "heads": config.num_attention_heads, "length": LENGTH}
+    has = {"key_value_heads": config.num_key_value_heads, "feed_forward": config.intermediate_size}
+    build_backbone("llama", BackboneSettings(**asked, **has, weights=tmp_path))
+    assert sizes.items().isdisjoint(has.items())
+    with pytest.raises(ValueError, match=f"^weights: .* holds a Llama of .*; expected .*{next(iter(sizes))} {next(iter(sizes.values()))}"):
+        build_backbone("llama", BackboneSettings(**asked, **sizes, weights=tmp_path))
 
 
 def test_a_rotation_that_depends_on_the_length_is_refused():

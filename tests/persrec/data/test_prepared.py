@@ -75,7 +75,7 @@ def test_another_digest_is_made_anew(tmp_path):
     keep(tmp_path)
     log = keep(tmp_path, "cd" * 32, made(digest="cd" * 32, protocol=Protocol()))
     assert not log.exclude_seen
-    assert len(prepared_folders(tmp_path, "x")) == 2
+    assert len(prepared_folders(tmp_path, "x", dataset="x")) == 2
 
 
 def test_a_folder_that_holds_another_digest_is_refused(tmp_path):
@@ -130,7 +130,7 @@ def test_a_cache_that_is_a_file_is_refused(tmp_path):
 @pytest.mark.parametrize("damage", ["json", "arrays", "missing", "field", "range"])
 def test_a_damaged_cache_is_refused_by_its_path(tmp_path, damage):
     keep(tmp_path)
-    [folder] = prepared_folders(tmp_path, "x")
+    [folder] = prepared_folders(tmp_path, "x", dataset="x")
     if damage == "json":
         (folder / "manifest.json").write_text("{")
     elif damage == "arrays":
@@ -146,7 +146,7 @@ def test_a_damaged_cache_is_refused_by_its_path(tmp_path, damage):
 
 def test_a_pickle_in_the_cache_is_never_loaded(tmp_path):
     keep(tmp_path)
-    [folder] = prepared_folders(tmp_path, "x")
+    [folder] = prepared_folders(tmp_path, "x", dataset="x")
     np.save(folder / "items.npy", np.array([{"an": "object"}], dtype=object))
     with pytest.raises(ValueError, match="(?i)pickle|object"):
         read_prepared(folder)
@@ -154,7 +154,7 @@ def test_a_pickle_in_the_cache_is_never_loaded(tmp_path):
 
 def test_files_are_plain_arrays_tables_and_json_with_their_digests(tmp_path):
     keep(tmp_path)
-    [folder] = prepared_folders(tmp_path, "x")
+    [folder] = prepared_folders(tmp_path, "x", dataset="x")
     assert sorted(path.name for path in folder.iterdir()) == ["items.npy", "items.parquet", "manifest.json", "offsets.npy", "times.npy"]
     content = json.loads((folder / "manifest.json").read_text())["content"]
     assert content["items.npy"] == hashlib.sha256(np.array([1, 2, 2], np.int32).tobytes()).hexdigest()

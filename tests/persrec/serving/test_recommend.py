@@ -39,6 +39,8 @@ def test_where_everything_was_seen_nothing_has_a_score():
     [
         ({"count": 0}, "count: 0; expected at least 1"),
         ({"seen": torch.zeros(2, 1, dtype=torch.int64)}, r"seen: torch.int64 of shape \[2, 1\]; expected int64 \[1, items\]"),
+        ({"seen": torch.tensor([[1, 4]])}, "seen: ids from 1 to 4; expected 0 to 3"),
+        ({"seen": torch.tensor([[-1, 2]])}, "seen: ids from -1 to 2; expected 0 to 3"),
         ({"seen": torch.zeros(1, 1)}, r"seen: torch.float32 of shape \[1, 1\]; expected int64 \[1, items\]"),
     ],
 )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import two_processes
-from small_models import small_recipe
+from small_models import CASES, build, small_recipe
 from two_processes import DATA, RECIPES, model_of, ranks_of, trained
 
 from persrec.training import StateError, Team, Trainer
@@ -81,6 +81,17 @@ def test_a_state_of_another_recipe_is_refused(of_two):
         ShardedKeeper(out / "hstu", Team()).restore(trainer._training())
 
 
+def test_parts_of_a_step_add_up_to_it_where_not_every_recent_item_predicts(monkeypatch):
+    """A retrieval's first recent items ask for the history and predict nothing, so fewer columns than recent items predict."""
+    monkeypatch.setattr(two_processes, "model_of", lambda case: build("hstu", CASES["retrieval"](), lively=False))
+    model = two_processes.model_of("hstu")
+    assert len(model.layout.predicting_columns) < model.layout.recent
+    whole, _ = trained("hstu", Team())
+    monkeypatch.setitem(RECIPES, "hstu", dataclasses.replace(RECIPES["hstu"], accumulation=3))
+    in_parts, _ = trained("hstu", Team())
+    np.testing.assert_allclose(in_parts, whole, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("case", ["hstu", "hllm"])
 def test_parts_of_a_step_add_up_to_it(case, monkeypatch):
     whole, _ = trained(case, Team())
@@ -97,6 +108,21 @@ def test_bfloat16_changes_the_loss_by_its_digits_and_no_weight_s_type(case, monk
     assert lower != whole
     np.testing.assert_allclose(lower[:5], whole[:5], rtol=0.05)
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+
+
+def test_in_bfloat16_texts_are_read_in_it_too(monkeypatch):
+    monkeypatch.setitem(RECIPES, "hllm", dataclasses.replace(RECIPES["hllm"], autocast=True))
+    model = model_of("hllm")
+    read, own = [], type(model.items.decoder).masked
+
+    def masked(self, *arguments):
+        read.append(torch.is_autocast_enabled("cpu"))
+        return own(self, *arguments)
+
+    monkeypatch.setattr(type(model.items.decoder), "masked", masked)
+    trained("hllm", Team(), steps=1)
+    assert read
+    assert all(read)
 
 
 def test_accumulation_takes_one_part_at_least():

@@ -153,8 +153,24 @@ def test_an_elastic_model_trains_with_every_count_it_is_asked_for(monkeypatch):
 
     monkeypatch.setattr(model.compression, "use", use)
     recipe = small_recipe(token_counts=(0, 2, 6), targets_per_step=13, epochs=2, patience=2)
-    Trainer(model=model, data=small_split(users=16), recipe=recipe, validate=lambda: 1.0).run()
-    assert set(used) == {0, 2, 6}
+    at_validation = []
+
+    def validate():
+        at_validation.append(model.layout.tokens)
+        return 1.0
+
+    model.compression.use(4)
+    used.clear()
+    Trainer(model=model, data=small_split(users=16), recipe=recipe, validate=validate).run()
+    assert set(used[::2]) == {0, 2, 6}
+    assert set(used[1::2]) == {4}  # behind each step the count it came with: a figure by the last draw would be chance
+    assert set(at_validation) == {model.layout.tokens} == {4}
+
+
+def test_token_counts_of_a_model_that_has_one_are_refused():
+    model = build("hstu", CASES["recent"](), lively=False)
+    with pytest.raises(ValueError, match="^token_counts: drawn for Recent; expected a compression that serves several$"):
+        Trainer(model=model, data=small_split(), recipe=small_recipe(token_counts=(0, 2)), validate=lambda: 1.0)
 
 
 def test_a_model_elastic_in_history_trains_with_every_length_it_is_asked_for(monkeypatch, steps):
@@ -313,3 +329,11 @@ def test_without_negatives_to_draw_the_loss_is_over_every_item():
     expected = torch.nn.functional.cross_entropy(scores[targets > 0], targets[targets > 0] - 1)
     assert trainer.loss(batch).item() == pytest.approx(expected.item(), rel=1e-5)
     assert torch.equal(trainer._drawn()[0], torch.arange(1, model.items.count))
+
+
+def test_tokens_that_are_not_there_weigh_nothing():
+    """An elastic step of no token is that of the items alone: what expert tokens lose has no share of it."""
+    model, data = build("hstu", elastic(use=0), lively=True), small_split(users=12, shortest=4, longest=30)
+    plain, batch = a_batch(model, data, small_recipe(negatives=0))
+    weighted, _ = a_batch(model, data, small_recipe(negatives=0, expert_weight=3.0))
+    assert weighted.loss(batch).item() == pytest.approx(plain.loss(batch).item(), rel=1e-6)

@@ -149,6 +149,8 @@ def test_a_cut_gzip_is_named(tmp_path, capsys):
         (TOML + "[filters]\ncore = 'x'\n", "shop.toml: filters.core: Expected `int`, got `str`"),
         (TOML + "[filters]\ncore = 0\n", "shop.toml: filters: filters.core: 0; expected at least 1"),
         (TOML + "[filters]\nevents = ['click']\n", "shop.toml: filters.events: no column of events"),
+        (TOML + "[filters]\nminimum_rating = inf\n", "shop.toml: filters: filters.minimum_rating: inf; expected a finite number"),
+        (TOML + "[csv]\nquote = '--'\n", "shop.toml: csv.quote: '--'; expected a character, or '' for none"),
         (TOML.replace('"s"', '"h"'), "shop.toml: time: time.unit: 'h'; expected one of s, ms, us, ns"),
         (TOML.replace('"shop"', '"ml-1m"'), "shop.toml: name: 'ml-1m' is that of a publisher's data set"),
         (TOML.replace('"shop"', '"../x"'), "shop.toml: name: '../x'"),

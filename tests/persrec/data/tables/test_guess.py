@@ -88,3 +88,38 @@ def test_a_file_that_tells_nothing_is_one_line(tmp_path, capsys, content, messag
     error = capsys.readouterr().err
     assert (message in error, error.count("\n")) == (True, 1)
     assert not (tmp_path / "a.toml").exists()
+
+
+DAMAGED = bytearray(gzip.compress(b"user,item,time\n" + b"".join(b"%d,%d,%d\n" % (n, n * n, START + n) for n in range(3000))))
+DAMAGED[60:90] = bytes(30)
+QUOTED = 'user,item,time\n1,"' + "x" * 140_000 + f"\n2,y,{START}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv.gz", bytes(DAMAGED), "a.csv.gz: cannot be read (Error -3"),
+        ("a.jsonl.gz", bytes(DAMAGED), "a.jsonl.gz: cannot be read as JSON lines (Error -3"),
+        ("a.csv", QUOTED.encode(), "a.csv: cannot be read as CSV (field larger than field limit"),
+    ],
+)
+def test_a_file_that_is_damaged_is_one_line(tmp_path, capsys, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    assert main(["init", name]) == 2
+    error = capsys.readouterr().err
+    assert (message in error, error.count("\n")) == (True, 1), error
+
+
+def test_what_is_described_is_of_this_name_and_not_of_one_that_begins_alike(tmp_path, capsys):
+    for name, items in (("shop", "abc"), ("shop-eu", "abcdefg")):
+        rows = "".join(f"{user},{item},{START + place}\n" for user in range(4) for place, item in enumerate(items))
+        (tmp_path / f"{name}.csv").write_text("user,item,time\n" + rows)
+        assert main(["init", f"{name}.csv"]) == 0
+    assert main(["prepare", "shop-eu.toml"]) == 0
+    capsys.readouterr()
+    assert main(["describe", "shop.toml"]) == 2
+    assert "describe shop: nothing prepared" in capsys.readouterr().err
+    assert main(["prepare", "shop.toml"]) == main(["describe", "shop.toml"]) == 0
+    said = capsys.readouterr().out
+    assert "items              3" in said
+    assert "items              7" not in said
