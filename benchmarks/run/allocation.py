@@ -56,7 +56,7 @@ class Allocation:
         """Runs the jobs, and writes their answers."""
         object.__setattr__(self, "_began", time.monotonic())
         if code_stamp() != self.code:
-            self._end(Status.INVALID, "the code was edited after the run began; run the command again")
+            self._end(Status.INVALID, "the code was edited after the run began; run the command again with --resume failed")
         elif _restarts() > self.requeues:
             self._end(Status.CRASH, f"begun {_restarts() + 1} times; each time its node failed or another job took its place")
         else:

@@ -100,6 +100,7 @@ def _command(options: argparse.Namespace, arguments: Sequence[str], work: Work) 
         dead = stack.enter_context(locked(call.out)) if is_there else None
         catalogues = _catalogues(call)
         dead = dead if is_there else stack.enter_context(locked(call.out))
+        end_jobs_of_earlier_run(call.out)  # before the leftovers go: what jobs still write is none
         remove_leftovers(call.out)
         return _run(call, _plan(call, catalogues), arguments, work, dead)
 
@@ -189,7 +190,6 @@ def _executor(call: Call, settings: SweepSettings) -> Executor:
     """Where the tasks run."""
     if call.on_cluster:
         return ClusterExecutor(settings, call.grid.cluster, places=call.workers, anew=call.options.resume == "always")
-    end_jobs_of_earlier_run(call.out)
     remove_jobs(call.out)
     threads = max(cell.threads for cell in call.cells)
     return LocalExecutor(settings, places=call.workers, threads=threads)
@@ -266,7 +266,7 @@ def _strange_lines(call: Call, plan: Plan) -> list[str]:
 def _rerun(call: Call, cell: Cell) -> str:
     """The command that measures this cell, and no other, again."""
     options = call.options
-    words = ["python", "-m", PROGRAM, "--grid", options.grid, "--dataset", cell.dataset, "--device", call.device]
+    words = ["python", "-m", PROGRAM, "--grid", options.grid, "--dataset", call.dataset_file or cell.dataset, "--device", call.device]
     for option, value in (("--data-dir", options.data_dir), ("--cache-dir", options.cache_dir), ("--out", options.out)):
         words += [option, str(value)] if value else []
     words += [word for option in ("split", "protocol") if (given := getattr(options, option)) for word in (f"--{option}", given)]

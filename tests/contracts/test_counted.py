@@ -1,5 +1,6 @@
 """A model that counts: cached, extended and appended are the joint pass's scores, and counts are no tokens. Every backbone, compression."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -85,8 +86,13 @@ def test_random_tokens_leave_the_counts_true():
     model = build("sasrec", CASES["1 expert"](), counts="all")
     items, _, _ = random_windows(model.layout, holes=False)
     cache = model.compress(items[:, : model.layout.history])
+    noise = torch.Generator().manual_seed(7)
+    cache = dataclasses.replace(
+        cache, layers=tuple(tuple(torch.randn(one.shape, generator=noise) for one in kept) for kept in cache.layers)
+    )
     recent = items[:, model.layout.history :]
     users = model.user_states(recent, cache=cache)
+    assert not torch.allclose(users, model.user_states(items), atol=1e-3)
     added = model.repeats(users, recent, cache=cache)
     window = model.repeats(users, items)
     for ids, values in zip(torch.stack([added[0], window[0]]), torch.stack([added[1], window[1]]), strict=True):

@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 from attention_inputs import attention_inputs, outputs_and_gradients
-from small_models import BACKBONE_NAMES, CASES, TOLERANCE, WITH_HISTORY, build, elastic, random_windows, small_recipe, small_split
+from small_models import BACKBONE_NAMES, CACHED, CASES, TOLERANCE, build, elastic, random_windows, small_recipe, small_split
 
 from persrec.data.windows import WindowShape, build_windows
 from persrec.evaluation.states import user_states
@@ -86,7 +86,7 @@ def test_scores_are_those_of_the_cpu(backbone, case):
     torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=1e-4)
 
 
-@pytest.mark.parametrize("case", WITH_HISTORY)
+@pytest.mark.parametrize("case", CACHED)
 @pytest.mark.parametrize("backbone", BACKBONE_NAMES)
 @torch.no_grad()
 def test_cached_and_extended_equal_joint(backbone, case):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from persrec.data.errors import SourceError
-from persrec.data.tables.scan import Format, Scan, files_of, format_of, opened
+from persrec.data.tables.scan import Format, Scan, files_of, format_of, named, opened
 from persrec.data.tables.table import UNITS
 
 ROWS = 1000  # that are looked at
@@ -158,7 +158,7 @@ def _csv_rows(path: Path) -> tuple[dict[str, Any], Rows]:
     except csv.Error as error:
         raise SourceError(f"{path}: cannot be read as CSV ({error})") from error
     header = not any(re.fullmatch(r"-?\d+(\.\d+)?", field) for field in split[0])
-    names = split[0] if header else [f"column{place}" for place in range(1, len(split[0]) + 1)]
+    names = list(named(split[0] if header else [""] * len(split[0])))
     if not header and len(names) >= 3:
         names[:3] = ["user", "item", "time"]
     said: dict[str, Any] = {} if delimiter == "," else {"delimiter": delimiter}

@@ -19,6 +19,7 @@ from persrec.data.tables.source import PublishedDataset
 from persrec.data.tables.sql import joined
 from persrec.data.tables.table import EVENTS, EventTable, Filters, ItemTable, Time
 
+OF_FILES = ("format", "csv", "columns", "time", "items")  # what a TOML says of files of one's own
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
@@ -143,9 +144,11 @@ class OwnTable:
         source = names.find(names.datasets(), name).load()()
         if not isinstance(source, PublishedDataset):
             raise SourceError(f"{self.path}: source: {name!r} is read from no publisher's files; expected one that is")
-        table = source.table(None, data_dir)
-        protocol = self.description.protocol or table.protocol
-        return dataclasses.replace(table, name=self.name, filters=self.description.filters, protocol=protocol)
+        table, filters = source.table(None, data_dir), self.description.filters
+        for what, asked, column in (("events", filters.events, table.event), ("minimum_rating", filters.minimum_rating, table.rating)):
+            if asked and column is None:
+                raise SourceError(f"{self.path}: filters.{what}: {name} is read without a column that it could look at")
+        return dataclasses.replace(table, name=self.name, filters=filters, protocol=self.description.protocol or table.protocol)
 
     def _catalogue(self, given: _Items | None) -> ItemTable | None:
         if given is None:
@@ -195,6 +198,9 @@ def own_table(path: Path) -> OwnTable:
         raise SourceError(f"{path}: name: {name!r} is that of a publisher's data set; expected one of your own")
     if (description.source is None) == (description.file is None):
         raise SourceError(f"{path}: expected either file, a table of your own, or source, a publisher's data set")
+    beside = [part for part in OF_FILES if part in values]
+    if description.source is not None and beside:
+        raise SourceError(f"{path}: {beside[0]}: beside source, whose files have their own form; expected filters and protocol alone")
     if description.file is not None and description.columns is None:
         raise SourceError(f"{path}: no table [columns]; expected the names of the user, item and time columns")
     _check_whole(path, description)
@@ -213,6 +219,8 @@ def _check_whole(path: Path, given: _Description) -> None:
             raise SourceError(f"{path}: {where}.columns: none, and no header; expected the names of all columns in the order of the file")
         if csv.delimiter == "":
             raise SourceError(f"{path}: {where}.delimiter: ''; expected a character")
+        if csv.quote and csv.delimiter == csv.quote:
+            raise SourceError(f"{path}: {where}.delimiter: {csv.delimiter!r} is the quote, too; expected another character")
         if len(csv.quote) > 1:
             raise SourceError(f"{path}: {where}.quote: {csv.quote!r}; expected a character, or '' for none")
 

@@ -4,7 +4,7 @@ import csv
 import gzip
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BufferedReader
@@ -77,9 +77,10 @@ class Scan:
                 raise SourceError(f"{file}: no such file")
         if self.format == "csv":
             names = self._header() if self.header else self.columns
-            twice = next((name for name in names if names.count(name) > 1), None)
+            folded = [name.casefold() for name in names]  # as the engine compares them
+            twice = next((name for name, one in zip(names, folded, strict=True) if folded.count(one) > 1), None)
             if twice is not None:
-                raise SourceError(f"{self.files[0]}: two columns are named {twice!r}; expected each name once")
+                raise SourceError(f"{self.files[0]}: two columns are named {twice!r}, in small letters or large; expected each name once")
             return names
         if self.format == "jsonl":
             return self.columns
@@ -220,11 +221,16 @@ def _header(path: Path, delimiter: str, quote: str, encoding: str) -> tuple[str,
     if not line.strip():
         raise SourceError(f"{path}: is empty; expected a line that names the columns")
     if len(delimiter) > 1 or not quote:
-        return tuple(line.split(delimiter))
+        return named(line.split(delimiter))
     try:
-        return tuple(next(csv.reader([line], delimiter=delimiter, quotechar=quote)))
+        return named(next(csv.reader([line], delimiter=delimiter, quotechar=quote)))
     except csv.Error as error:
         raise SourceError(f"{path}: line 1 cannot be read ({error})") from error
+
+
+def named(columns: Sequence[str]) -> tuple[str, ...]:
+    """Columns with a name each: one without, as of an index that was written along, is ``column1`` if it is the first."""
+    return tuple(name or f"column{place}" for place, name in enumerate(columns, start=1))
 
 
 def opened(path: Path) -> gzip.GzipFile | BufferedReader:

@@ -59,12 +59,14 @@ class PublishedDataset:
             SourceError: a folder or a file is missing.
         """
         self._check_size(size)
-        folders = self.folders or (self.name,)
+        folders, files = self.folders or (self.name,), self.files
         if size is not None:
             usual = f"{self.name}_{size}"
             publishers = (folder for folder in folders if folder.lower().replace("-", "_") == usual)
             folders = (usual, f"{self.name}-{size}", *publishers)
-        return self.read(publisher_folder(data_dir, folders, self.files))
+            if data_dir is not None and data_dir.resolve().name not in folders:  # it may hold the files of another size
+                files = ()
+        return self.read(publisher_folder(data_dir, folders, files))
 
     def _check_size(self, size: str | None) -> None:
         if size is not None and size not in self.sizes:

@@ -13,8 +13,8 @@ from tiny_cells import costs_of
 from benchmarks import digests, store
 from benchmarks.isolation import Outcome
 from benchmarks.records import Origin, Record, Status, load_records
+from benchmarks.run import assemble, sweep
 from benchmarks.run import command as run
-from benchmarks.run import sweep
 from benchmarks.run.jobs import Work
 from tests.soak.kills import relatives
 
@@ -244,6 +244,12 @@ def test_records_hold_no_folder_of_this_machine(place: Path, call: Call) -> None
 )
 def test_what_ends_the_same_way_again_is_tried_once(outcome: Outcome, again: bool) -> None:
     assert sweep._may_be_bad_luck(outcome) == again
+
+
+def test_overhead_is_what_a_process_took_beside_its_phases() -> None:
+    outcome = Outcome(status=Status.OK, value={"seconds": {"load": 1.0, "latency": 2.5}}, seconds=4.25)
+    assert assemble._seconds(outcome) == {"load": 1.0, "latency": 2.5, "overhead": 0.75}
+    assert assemble._seconds(Outcome(status=Status.CRASH, seconds=9.0)) == {}
 
 
 # Several processes of a shape

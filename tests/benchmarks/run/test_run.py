@@ -14,8 +14,9 @@ from drive_run import FAKE
 from places import ALL, CELLS, COST_KINDS, GRID, MODELS, SHAPES, WITH_COST, Call, done, measured, of_kind, records
 
 from benchmarks import environment, measures, store
+from benchmarks.advise.lines import dataset_argument
 from benchmarks.cell import Cell
-from benchmarks.grids import load_grid
+from benchmarks.grids import ORDER_SEED, load_grid, shuffled
 from benchmarks.grids.selection import select
 from benchmarks.records import Status, record_files
 from benchmarks.run import command as run
@@ -93,7 +94,7 @@ def test_a_record_holds_what_the_contract_names(place: Path, call: Call) -> None
         assert record["dataset"]["digest"]
         assert record["dataset"]["users"] == 10
         for half, kinds in (("quality", ["training", "evaluation"]), ("cost", COST_KINDS)):
-            assert 0 <= record[half]["seconds"]["overhead"] < 2
+            assert record[half]["seconds"]["overhead"] >= 0
             assert list(record[half]["code"]) == sorted(kinds)
             assert all(record[half]["code"].values())
             assert record[half]["environment"]["threads"] == record["cell"]["threads"]
@@ -101,6 +102,33 @@ def test_a_record_holds_what_the_contract_names(place: Path, call: Call) -> None
         assert record["environment"]["threads"] == record["cell"]["threads"]
         assert "raw" not in record
         assert record["provenance"]["argv"][:3] == ["python", "-m", "benchmarks.run"]
+
+
+def test_the_rerun_command_of_a_table_of_ones_own_names_its_toml(place: Path, call: Call) -> None:
+    rows = [f"{user},{(user * 7 + item) % 11},{1_600_000_000 + item}" for user in range(12) for item in range(9)]
+    (place / "events.csv").write_text("\n".join(["user,item,time", *rows]))
+    (place / "shop.toml").write_text('file="events.csv"\n[columns]\nuser="user"\nitem="item"\ntime="time"\n[time]\nunit="s"\n')
+    assert call("--dataset", "shop.toml", "--select", "tokens=4") == 0
+    done(place)
+    (record,) = records(place)
+    assert (record.cell.dataset, dataset_argument(record)) == ("shop", "shop.toml")
+    words = shlex.split(record.provenance.rerun.replace("$PERSREC_CACHE", str(place)))
+    assert run.main([*words[3:], "--no-report", "--quiet"], work=FAKE) == 0
+    assert measured(place) == ["sasrec experts 4"]
+
+
+def test_shapes_are_measured_in_an_order_that_is_drawn_and_each_round_in_another(place: Path, call: Call) -> None:
+    grid = place / "own.toml"
+    grid.write_text(grid.read_text().replace("processes = 1", "processes = 3"))
+    assert call("--only", "cost") == 0
+    costs = [cell for kind, cell in done(place) if kind.startswith("cost")]
+    rounds = [costs[start : start + SHAPES] for start in range(0, 3 * SHAPES, SHAPES)]
+    drawn = [f"{cell.backbone} {cell.compression} {cell.tokens}" for cell in shuffled(load_grid(str(grid), device="cpu").cells)]
+    assert rounds[0] == [name for name in dict.fromkeys(drawn) if not name.startswith("popularity")]
+    assert len(set(map(tuple, rounds))) == 3
+    assert all(sorted(one) == WITH_COST for one in rounds)
+    orders = {record.cost.provenance.order for record in records(place) if record.cost is not None}
+    assert {order.seed for order in orders} == {ORDER_SEED}
 
 
 def test_the_rerun_command_measures_that_cell_alone(place: Path, call: Call) -> None:

@@ -337,3 +337,15 @@ def test_tokens_that_are_not_there_weigh_nothing():
     plain, batch = a_batch(model, data, small_recipe(negatives=0))
     weighted, _ = a_batch(model, data, small_recipe(negatives=0, expert_weight=3.0))
     assert weighted.loss(batch).item() == pytest.approx(plain.loss(batch).item(), rel=1e-6)
+
+
+def test_the_optimiser_has_the_recipes_decay_and_the_betas_of_the_method():
+    model = build("hstu", CASES["1 expert"](), lively=True)
+    trainer, batch = a_batch(model, small_split(), small_recipe(weight_decay=0.3, warmup_steps=0, learning_rate=0.1))
+    assert [(group["weight_decay"], group["betas"]) for group in trainer._optimizer.param_groups] == [(0.3, (0.9, 0.98))] * 3
+    before = model.backbone.positions.weight.detach().clone()
+    model.backbone.positions.weight.requires_grad_(False)
+    model.backbone.positions.weight.grad = torch.zeros_like(before)
+    trainer._optimizer.zero_grad = lambda set_to_none: None
+    trainer.step(batch)
+    torch.testing.assert_close(model.backbone.positions.weight, before * (1 - 0.1 * 0.3))  # a weight without a gradient decays alone

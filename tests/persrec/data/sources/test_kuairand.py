@@ -2,6 +2,8 @@
 
 import pytest
 
+from persrec.data.__main__ import main
+
 START = 1_650_000_000_000
 COLUMNS = (
     "user_id,video_id,date,hourmin,time_ms,is_click,is_like,is_follow,is_comment,is_forward,is_hate,long_view,play_time_ms,duration_ms,"
@@ -68,6 +70,24 @@ def test_a_size_that_is_not_there_is_not_another_one(tmp_path, refusal):
     written(tmp_path / "KuaiRand-Pure")
     assert "no folder" in refusal("kuairand", size="27k")
     assert "kuairand_27k" in refusal("kuairand", size="27k")
+
+
+def test_a_folder_that_holds_another_size_is_not_the_one_asked_for(tmp_path, refusal):
+    written(tmp_path / "data")  # as where --data-dir names KuaiRand-Pure itself
+    assert "no folder" in refusal("kuairand", size="27k")
+
+
+def test_a_toml_filters_a_publishers_table_by_what_it_has_and_nothing_else(tmp_path, monkeypatch, capsys):
+    written(tmp_path / "kuairand")
+    monkeypatch.setenv("PERSREC_DATA", str(tmp_path))
+    for filters, told in (
+        ("minimum_length = 2", ""),
+        ("minimum_rating = 4.0", "filters.minimum_rating: kuairand is read without a column that it could look at"),
+        ("events = ['x']", "filters.events: kuairand is read without a column that it could look at"),
+    ):
+        (tmp_path / "mine.toml").write_text(f"name = 'mine'\nsource = 'kuairand'\n[filters]\n{filters}\n")
+        code = main(["prepare", str(tmp_path / "mine.toml"), "--cache-dir", str(tmp_path / "cache")])
+        assert (code, told in capsys.readouterr().err) == (2 if told else 0, True)
 
 
 def test_an_unknown_size_is_refused_with_the_known_ones(tmp_path, load):

@@ -123,3 +123,21 @@ def test_what_is_described_is_of_this_name_and_not_of_one_that_begins_alike(tmp_
     said = capsys.readouterr().out
     assert "items              3" in said
     assert "items              7" not in said
+
+
+def test_a_column_without_a_name_has_one_by_its_place(tmp_path, capsys):
+    """As pandas writes a table with its index."""
+    (tmp_path / "a.csv").write_text(f",user,item,time\n0,u,x,{START}\n1,u,y,{START + 1}\n2,u,z,{START + 2}\n")
+    assert said(capsys, "a.csv")["columns"]["user"] == "user"
+    toml = (tmp_path / "a.toml").read_text()
+    (tmp_path / "a.toml").write_text(toml.replace('item = "item"', 'item = "column1"'))
+    assert main(["prepare", "a.toml"]) == 0
+    assert "items              3" in capsys.readouterr().out
+
+
+def test_names_that_differ_in_their_letters_size_alone_are_refused(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text(f"User,user,item,time\nu,v,x,{START}\n")
+    (tmp_path / "a.toml").write_text('name="a"\nfile="a.csv"\n[columns]\nuser="user"\nitem="item"\ntime="time"\n[time]\nunit="s"\n')
+    assert main(["prepare", "a.toml"]) == 2
+    error = capsys.readouterr().err
+    assert ("two columns are named 'User', in small letters or large" in error, error.count("\n")) == (True, 1)
