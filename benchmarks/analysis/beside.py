@@ -51,17 +51,23 @@ def beside(among: Sequence[Configuration]) -> list[PeerBeside]:
 
 
 def counterpart(peer: Configuration, among: Iterable[Configuration]) -> Configuration | None:
-    """Full attention of ours that a peer stands beside, the best on validation; None where the run has none."""
+    """Full attention of ours that a peer stands beside, the best on validation; None where the run has none.
+
+    Models of this length alone come before elastic ones, whose seconds cannot be held against a peer's.
+    """
     part = PEERS.get(peer.cell.backbone) or peer.parts.peer
     backbone = "" if part is None else part.counterpart
-    return best_on_validation(
-        [
-            one
-            for one in among
-            if one.cell.compression == "full" and one.cell.backbone == backbone and one.window == peer.window and not one.changed
-            and _models(one) and _data(one) == _data(peer)
-        ]
-    )  # fmt: skip
+    candidates = [
+        one
+        for one in among
+        if one.cell.compression == "full"
+        and one.cell.backbone == backbone
+        and one.window == peer.window
+        and not one.changed
+        and _models(one)
+        and _data(one) == _data(peer)
+    ]
+    return best_on_validation([one for one in candidates if one.cell.training != "elastic"] or candidates)
 
 
 def _beside(peer: Configuration, among: Sequence[Configuration]) -> PeerBeside:

@@ -134,8 +134,8 @@ def answer(among: Sequence[Configuration]) -> RunAnswer:
     trained = [one for one in measured if one.trained and not one.is_peer and one.quality(_METRIC).value is not None]
     if not trained:
         costs = cost_answer(measured)
-        floors = any(one.is_floor for one in measured)
-        return RunAnswer(standstill=Standstill.NOTHING_TRAINED if floors and not costs else Standstill.COSTS_ALONE, costs=costs)
+        others = any(one.is_floor or one.is_peer for one in measured)  # which have a quality, and are no choice
+        return RunAnswer(standstill=Standstill.NOTHING_TRAINED if others and not costs else Standstill.COSTS_ALONE, costs=costs)
     above = next((floor for floor in floors_above(among, _METRIC) if floor.surely_beats_all), None)
     if above is not None:
         return RunAnswer(standstill=Standstill.FLOOR_ABOVE, above=above)

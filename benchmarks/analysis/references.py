@@ -75,13 +75,13 @@ class Contrast:
         return tuple(dict.fromkeys(reasons))
 
 
-def worth_nothing(gap: Estimate) -> bool:
-    """Whether full history minus no token is below 0, or cannot be told from it.
+def worth_nothing(gap: Estimate, full: Configuration | None, no_token: Configuration | None) -> bool:
+    """Whether full history minus no token is below 0, or cannot be told from it; after unequal training nothing is said of it.
 
     An interval over the users of one seed is too narrow, so what cannot be told by it cannot be told at all. Student's interval of two
     seeds is 12.7 standard errors wide and tells next to nothing, so two that agree are left without a verdict.
     """
-    if gap.value is None or gap.low is None:
+    if gap.value is None or gap.low is None or (full is not None and no_token is not None and unequal(full, no_token)):
         return False
     return gap.value < 0 or (gap.holds_zero and not _two_seeds_agree(gap))
 
@@ -232,7 +232,7 @@ def _compared(one: Configuration, among: tuple[Configuration, ...], metric: str)
         over_recent=difference(ours, recent),
         over_counts_only=difference(ours, reference_quality(references.counts_only, metric, "no cell of counts alone")),
         full_over_no_token=worth,
-        retention=_NOTHING_TO_KEEP if worth_nothing(worth) else retention(ours, full),
+        retention=_NOTHING_TO_KEEP if worth_nothing(worth, references.full_quality, references.no_token) else retention(ours, full),
         recovered=recovered(ours, no_token, full),
     )
 

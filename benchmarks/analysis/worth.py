@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.analysis.estimates import Estimate, difference
 from benchmarks.analysis.references import best_on_validation, contrasted, find_references, worth_nothing
-from benchmarks.analysis.trained import not_converged, unequal
+from benchmarks.analysis.trained import Endings, endings, unequal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -25,7 +25,7 @@ class Worth:
     @property
     def nothing(self) -> bool:
         """Whether the long history is worth nothing that can be measured here; after unequal training nothing is said of it."""
-        return not self.unequal and worth_nothing(self.gap)
+        return worth_nothing(self.gap, self.full, self.no_token)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -45,13 +45,13 @@ class AboveModels:
 
     @property
     def surely_beats_all(self) -> bool:
-        """Whether no model is left above it, and the interval of the best's difference excludes 0; of few seeds that is of users alone."""
+        """Whether no model is left above it, and the interval of the best's difference excludes 0; of one seed that is of users alone."""
         return self.beats_all and self.gap.high is not None and self.gap.high < 0
 
     @property
-    def not_converged(self) -> int:
-        """How many of the models below it were stopped before their plateau."""
-        return sum(not_converged(one) for one in self.below)
+    def endings(self) -> Endings:
+        """How the trainings of the models below it ended."""
+        return endings(self.below)
 
 
 def worths(among: Sequence[Configuration], metric: str) -> list[Worth]:

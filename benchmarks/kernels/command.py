@@ -1,7 +1,7 @@
 """Attention that costs what it sees: ``python -m benchmarks.kernels`` times it against plain forms and itself.
 
 Before any row is timed, the outputs of what each times are compared with those of the plain form; where a training step is timed, so
-are the gradients. A row that differs is refused, and nothing is written. Then all rows are measured in one round after another, each
+are the gradients. A row that differs ends the run without a record. Then all rows are measured in one round after another, each
 row in a process of its own each time, so that a row's processes are spread over the run. In a process the two sides are measured in
 turn; its ratio is the median of the ratios of pairs or, where memory is compared, the ratio of two peaks. A row is the median over its
 processes, with an interval over them. Absolute times stand beside the ratios and do not travel between machines. What a run has measured

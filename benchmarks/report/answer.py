@@ -38,7 +38,7 @@ _OF_A_REQUEST = (
 _STANDSTILLS: Mapping[Standstill, str] = {
     Standstill.NOTHING_MEASURED: "Nothing was measured, so there is no answer.",
     Standstill.COSTS_ALONE: "This run measured costs alone: it says what a request costs, and not how well it ranks.",
-    Standstill.NOTHING_TRAINED: "No trained model was measured, so there is nothing to choose from.",
+    Standstill.NOTHING_TRAINED: "No trained model of ours was measured, so there is nothing to choose from.",
     Standstill.NOTHING_COMPRESSED: "No compressed history was measured, so there is nothing to choose from.",
     Standstill.NO_FULL: "Full attention was not measured, so no share of its quality can be quoted, and nothing is chosen.",
 }
@@ -117,7 +117,8 @@ def _lead(found: RunAnswer, peers: Peers) -> str:
 def _no_model_above(above: AboveModels, names: Names) -> str:
     """That what learns nothing lies above every trained model of ours; a verdict over seeds alone."""
     pair = f"{_SHOWN} {_value(above.floor)} against {_value(above.best)} of the best"
-    stopped = f"; {above.not_converged} of {above.models} models had not converged" if above.not_converged else ""
+    ends = above.endings
+    stopped = f"; {ends.not_converged} of {ends.models} models had not converged" if ends.not_converged else ""
     if above.gap.sign < 0:
         said = f"{names(above.floor)}, which learns nothing, ranks better than every trained model of ours ({pair}{stopped})"
         return f"There is no frontier on this data: {said}. So no model here is worth its cost."

@@ -119,7 +119,7 @@ def _finding(contrast: Contrast, names: Names) -> str:
     worth = contrast.full_over_no_token
     if contrast.recovered.value is not None:
         sentences.append(f"The tokens recover {with_interval(contrast.recovered, 'percent')} of the long history's value.")
-    elif worth_nothing(worth):
+    elif worth_nothing(worth, contrast.references.full_quality, contrast.references.no_token):
         gap = with_interval(worth, "signed")
         sentences.append(f"Full history does not beat no token here, {gap}, so there is no share to keep or to recover.")
     elif worth.half_width is not None:

@@ -57,7 +57,7 @@ LEADS: Mapping[str, str] = MappingProxyType(
             "record and the command that measures it again."
         ),
         "tokens": (
-            "The point at 0 tokens is the same layout with its history hidden. What lies above it is what the tokens carry. "
+            "The point at 0 tokens is the same layout with its history hidden, one of those that no token, the control, is chosen from. "
             "The band is full history's 95% interval."
         ),
         "history": "Does a longer history pay, and who can afford it?",
@@ -149,7 +149,7 @@ WORDS = (
         "no token (the control)",
         "the best on validation of what reads no history: 0 tokens, or the recent items alone. What lies above it is what tokens carry.",
     ),
-    ("recent only", "a model trained on the recent items alone. It differs from no token, whose model was trained with tokens."),
+    ("recent only", "a model trained on the recent items alone, without tokens in its training either."),
     (
         "refresh",
         (

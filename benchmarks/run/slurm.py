@@ -210,8 +210,7 @@ class ClusterExecutor:
         self._asked = time.monotonic()
 
     def prepare(self, cells: Sequence[Cell]) -> None:  # noqa: ARG002 - a node imports what it needs
-        """Ends what an earlier run left in the queue."""
-        end_jobs_of_earlier_run(self._settings.out)
+        """Begins a queue, and takes away the answers of an earlier run that nothing asks for."""
         self._queue = SlurmQueue.begun(self._folder)
         self._remove(answers=self._anew)
 

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -103,7 +104,17 @@ def prepared_folders(cache_dir: Path, name: str, *, dataset: str) -> list[Path]:
         dataset: its name: another's may begin alike.
     """
     found = (path for path in cache_dir.glob(f"{name}-*-v{_FORMAT}") if (path / MANIFEST).is_file())
-    return sorted(path for path in found if json.loads((path / MANIFEST).read_text(encoding="utf-8")).get("name") == dataset)
+    own = re.compile(rf"{re.escape(name)}-[0-9a-f]{{32}}-v{_FORMAT}")
+    return sorted(path for path in found if own.fullmatch(path.name) or _holds(path, dataset))
+
+
+def _holds(folder: Path, dataset: str) -> bool:
+    """Whether a folder's manifest names a dataset; one that cannot be read names none."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and manifest.get("name") == dataset
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -146,7 +146,7 @@ class OwnTable:
             raise SourceError(f"{self.path}: source: {name!r} is read from no publisher's files; expected one that is")
         table, filters = source.table(None, data_dir), self.description.filters
         for what, asked, column in (("events", filters.events, table.event), ("minimum_rating", filters.minimum_rating, table.rating)):
-            if asked and column is None:
+            if asked not in (None, ()) and column is None:
                 raise SourceError(f"{self.path}: filters.{what}: {name} is read without a column that it could look at")
         return dataclasses.replace(table, name=self.name, filters=filters, protocol=self.description.protocol or table.protocol)
 

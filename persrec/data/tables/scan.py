@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import string
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ ENDINGS: Mapping[str, Format] = {
     ".jsonl": "jsonl", ".jsonl.gz": "jsonl", ".ndjson": "jsonl", ".ndjson.gz": "jsonl", ".json": "jsonl", ".json.gz": "jsonl",
     ".parquet": "parquet",
 }  # fmt: skip
+_SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 ENCODINGS = {"utf-8": "utf-8-sig", "latin-1": "latin-1"}  # the engine's names, and Python's
 LONGEST_OBJECT = 1 << 26  # bytes of one JSON line
 
@@ -77,7 +79,7 @@ class Scan:
                 raise SourceError(f"{file}: no such file")
         if self.format == "csv":
             names = self._header() if self.header else self.columns
-            folded = [name.casefold() for name in names]  # as the engine compares them
+            folded = [name.translate(_SMALL) for name in names]  # as the engine compares them
             twice = next((name for name, one in zip(names, folded, strict=True) if folded.count(one) > 1), None)
             if twice is not None:
                 raise SourceError(f"{self.files[0]}: two columns are named {twice!r}, in small letters or large; expected each name once")

@@ -64,8 +64,8 @@ class PublishedDataset:
             usual = f"{self.name}_{size}"
             publishers = (folder for folder in folders if folder.lower().replace("-", "_") == usual)
             folders = (usual, f"{self.name}-{size}", *publishers)
-            if data_dir is not None and data_dir.resolve().name not in folders:  # it may hold the files of another size
-                files = ()
+            if data_dir is not None and {data_dir.absolute().name, data_dir.resolve().name}.isdisjoint(folders):
+                files = ()  # it may hold those of another size
         return self.read(publisher_folder(data_dir, folders, files))
 
     def _check_size(self, size: str | None) -> None:

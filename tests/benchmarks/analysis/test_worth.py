@@ -3,10 +3,12 @@ import dataclasses
 import pytest
 from fabricated_records import configured, fabricate
 
+from benchmarks.analysis.references import compare
 from benchmarks.analysis.worth import floors_above, worths
 from benchmarks.cell import Cell
 
 FULL = Cell(backbone="hstu", compression="full")
+TOKENS = Cell(backbone="hstu", compression="experts", tokens=4)
 CONTROL = Cell(backbone="hstu", compression="experts", tokens=0)
 FLOOR = Cell(backbone="frequency", compression="none", training="none")
 
@@ -51,8 +53,11 @@ def test_after_unequal_training_nothing_is_said_of_the_history(steps):
     full, control = valued(FULL, 0.05, spread=0.02), valued(CONTROL, 0.1)
     full["model"]["steps"], control["model"]["steps"] = steps, 100
     full["model"]["converged"] = steps == 100
-    (worth,) = worths(configured([full, control]), "ndcg@10")
+    among = configured([full, control, valued(TOKENS, 0.2)])
+    (worth,) = worths(among, "ndcg@10")
     assert (worth.nothing, bool(worth.unequal)) == (steps == 100, steps != 100)
+    contrast = compare(next(one for one in among if one.is_tokens), among, "ndcg@10")
+    assert (contrast.retention.value is None) == (steps == 100)  # what is said there, and here
 
 
 def test_it_is_asked_at_the_longest_window():

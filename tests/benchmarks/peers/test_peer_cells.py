@@ -208,6 +208,8 @@ def test_the_figures_of_an_elastic_model_in_training_are_of_two_lengths_and_stan
     elastic = dataclasses.replace(FULL, training="elastic", elastic_history=(4, FULL.history))
     (one,) = beside(those(record(HSTU, validation=(0.1, 0.2)), record(elastic, validation=(0.1, 0.2))))
     assert (one.our_seconds, one.share, one.reason) == (None, None, ELASTIC)
+    (one,) = beside(those(record(HSTU, validation=(0.1, 0.2)), record(elastic, validation=(0.1, 0.9)), record(FULL, validation=(0.1, 0.2))))
+    assert (one.ours.cell.training, one.reason) == (FULL.training, "")  # a model of this length stands before it
 
 
 @pytest.mark.parametrize("change", [{"history": 4}, {"backbone": "sasrec"}, {"split": "temporal"}, {"compression": "recent"}])

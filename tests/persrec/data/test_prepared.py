@@ -142,6 +142,10 @@ def test_a_damaged_cache_is_refused_by_its_path(tmp_path, damage):
         (folder / "manifest.json").write_text(json.dumps(facts))
     with pytest.raises(ValueError, match=f"{folder.name}: cannot be read as prepared data .*; delete it"):
         keep(tmp_path)
+    assert prepared_folders(tmp_path, "x", dataset="x") == [folder]  # so that who reads it names it
+    (tmp_path / f"x-eu-{'ab' * 16}-v3").mkdir()
+    (tmp_path / f"x-eu-{'ab' * 16}-v3" / "manifest.json").write_text("[")
+    assert prepared_folders(tmp_path, "x", dataset="x") == [folder]
 
 
 def test_a_pickle_in_the_cache_is_never_loaded(tmp_path):
