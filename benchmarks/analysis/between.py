@@ -87,6 +87,49 @@ class Between:
     disjoint: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RepeatedMeasure:
+    """How far the values of one timed measure, or a peak, lie from those of another run on the same machine.
+
+    Attributes:
+        metric: the measure.
+        values: shapes of both runs with an interval over processes in each.
+        apart: of these, how many intervals share no value.
+        outside: of these, how many values lie outside each other's interval.
+    """
+
+    metric: str
+    values: int
+    apart: int
+    outside: int
+
+
+def repeated(pairs: Iterable[RunPair]) -> list[RepeatedMeasure]:
+    """By measure, the shapes that both runs timed on one machine, each shape once however many configurations share it."""
+    found: dict[str, dict[object, tuple[bool, bool]]] = {}
+    for pair in pairs:
+        if len({_fingerprint(one, "cost") for one in (pair.first, pair.second)}) > 1:
+            continue
+        for metric in (name for name, measure in MEASURES.items() if not measure.deterministic and measure.group != "quality"):
+            (ours, low, high), (theirs, their_low, their_high) = (
+                (estimate.value, estimate.low, estimate.high) for estimate in (pair.first.cost(metric), pair.second.cost(metric))
+            )
+            if ours is None or theirs is None or low is None or high is None or their_low is None or their_high is None:
+                continue
+            shape = tuple(record.cost.key if record.cost is not None else record.cell_key for record in pair.first.records)
+            apart = high < their_low or their_high < low
+            found.setdefault(metric, {})[shape] = apart, not their_low <= ours <= their_high and not low <= theirs <= high
+    return [
+        RepeatedMeasure(
+            metric=metric,
+            values=len(by_shape),
+            apart=sum(apart for apart, _ in by_shape.values()),
+            outside=sum(outside for _, outside in by_shape.values()),
+        )
+        for metric, by_shape in found.items()
+    ]
+
+
 def between(first: Sequence[Record], second: Sequence[Record]) -> Between:
     """Pairs the configurations of two runs."""
     ours, theirs = configurations(first), configurations(second)

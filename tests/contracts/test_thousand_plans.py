@@ -25,3 +25,15 @@ def test_a_cache_that_is_off_by_a_little_is_found(monkeypatch):
     monkeypatch.setattr(SequentialRecommender, "score", off)
     gap, _ = thousand_plans.largest_gap("sasrec", 3)
     assert gap > thousand_plans.TOLERANCE
+
+
+def test_a_request_that_appends_a_little_beside_the_joint_pass_is_found(monkeypatch):
+    own = SequentialRecommender.append
+
+    def off(self, *args, **others):
+        state, cache = own(self, *args, **others)
+        return state + 1e-3, cache
+
+    monkeypatch.setattr(SequentialRecommender, "append", off)
+    gap, _ = thousand_plans.largest_gap("hstu", 3)
+    assert gap > thousand_plans.TOLERANCE

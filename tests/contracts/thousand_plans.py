@@ -3,7 +3,7 @@
 A plan is a number of segments with items and experts each, experts reserved or not, shown or hidden where a segment is
 empty, and recent items. Its users are padded anywhere, have times or none, and ask with some of their recent items. The
 gap of a plan is the largest difference, over users and items, between a score of the joint pass and the same score from
-the cache, compressed at once and extended segment by segment.
+the cache, compressed at once and extended segment by segment, and from requests that append to it, with room or without.
 """
 
 import argparse
@@ -62,7 +62,29 @@ def gap_of_plan(backbone: str, seed: int) -> float:
         return 0.0
     given = [None if part is None else part[asks] for part in (*columns(history, history + recent), asked)]
     caches = (cache.of_users(asks.nonzero().flatten()) for cache in (model.compress(*columns(0, history)), extended))
-    return max(float((model.score(*given, cache=cache) - joint[asks]).abs().max()) for cache in caches)
+    served = max(float((model.score(*given, cache=cache) - joint[asks]).abs().max()) for cache in caches)
+    return max(served, gap_of_appending(model, items, times, timed=timed, random=random))
+
+
+@torch.no_grad()
+def gap_of_appending(model, items, times, *, timed: bool, random: np.random.Generator) -> float:
+    """The largest difference over requests that bring one or several recent items each; all users have all of them, as `append` asks."""
+    history, window = model.layout.history, model.layout.window
+    drawn = torch.from_numpy(random.integers(1, model.items.count, (len(items), window - history)))
+    items, times = items.clone(), times.clone()
+    items[:, history:] = torch.where(items[:, history:] == 0, drawn, items[:, history:])
+    times[:, history:] = times.max() + 1000 * torch.arange(1, window - history + 1)
+    cache, features = model.compress(items[:, :history], times[:, :history] if timed else None), model.item_features()
+    cache = model.with_room(cache) if random.random() < 0.5 else cache
+    stop, worst = history, 0.0
+    while stop < window:
+        known, stop = history + cache.recent, int(random.integers(stop + 1, window + 1))
+        asked = times[:, stop - 1] + 60 if timed else None
+        state, cache = model.append(items[:, known:stop], times[:, known:stop] if timed else None, asked, cache=cache)
+        cut, cut_times = (torch.where(torch.arange(window) < stop, values, 0) for values in (items, times))
+        expected = model.user_states(cut, cut_times if timed else None, asked)
+        worst = max(worst, float(((state - expected) @ features.T).abs().max()))
+    return worst
 
 
 def largest_gap(backbone: str, plans: int) -> tuple[float, int]:

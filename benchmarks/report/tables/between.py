@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from benchmarks import text
-from benchmarks.analysis.between import COUNTED, TIMED, Between, RunPair, between
+from benchmarks.analysis.between import COUNTED, TIMED, Between, RepeatedMeasure, RunPair, between, repeated
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import LEAST_SEEDS, with_interval
 from benchmarks.analysis.trained import unequal
@@ -31,7 +31,8 @@ def between_markdown(first: Sequence[Record], second: Sequence[Record], *, names
     runs = between(first, second)
     labels = name_all(in_order([pair.second for pair in runs.pairs]))
     parts = [f"# {literal(names[0])} to {literal(names[1])}", "", *(f"- {literal(line)}" for line in _summary(runs, names)), ""]
-    parts += [markdown(table) for table in (_qualities(runs, labels), _counts(runs, labels), _times(runs, labels)) if table.rows]
+    tables = (_qualities(runs, labels), _counts(runs, labels), _times(runs, labels), _repeated(repeated(runs.pairs)))
+    parts += [markdown(table) for table in tables if table.rows]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -45,6 +46,13 @@ def _summary(runs: Between, names: tuple[str, str]) -> Iterator[str]:
     ranked = [pair for pair in runs.pairs if pair.difference(_METRIC).value is not None]
     if ranked:
         yield _counted(ranked)
+    timed = repeated(runs.pairs)
+    if timed:
+        values, apart, outside = (sum(getattr(one, name) for one in timed) for name in ("values", "apart", "outside"))
+        yield (
+            f"Of {values:,} timed values and peaks of one machine, {apart} ({text.percent(apart / values)}) have intervals apart, and "
+            f"{outside} ({text.percent(outside / values)}) lie outside each other's interval."
+        )
     few = sum(len(pair.seeds) < LEAST_SEEDS for pair in ranked if not pair.first.is_floor)
     if few:
         yield f"Of {few} pairs fewer than {LEAST_SEEDS} seeds are in both, so there is no verdict on these."
@@ -125,6 +133,16 @@ def _times(runs: Between, labels: Names) -> Table:
         "benchmarks.compare times two checkouts in turn"
     )
     return Table(key="times", caption=caption, columns=_columns("metric", *numeric, "why", numeric=numeric), rows=tuple(rows))
+
+
+def _repeated(timed: Sequence[RepeatedMeasure]) -> Table:
+    rows = [
+        tabular.row(one.metric, *(Entry(text=text.count(number), order=number) for number in (one.values, one.apart, one.outside)))
+        for one in timed
+    ]
+    numeric = ("values", "intervals apart", "outside each other's interval")
+    caption = "Timed values and peaks in both runs: 95% intervals over processes, each shape once"
+    return Table(key="repeated", caption=caption, columns=tabular.columns("metric", *numeric, numeric=numeric), rows=tuple(rows))
 
 
 def _columns(*names: str, numeric: Sequence[str]) -> tuple[tabular.Column, ...]:

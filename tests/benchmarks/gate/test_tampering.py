@@ -10,7 +10,6 @@ from gated_run import INCOMPLETE, PASS, REGRESSION, machine, record_of_cell
 
 from benchmarks.cell import Cell
 from benchmarks.gate import command as gate
-from benchmarks.gate import validity
 from benchmarks.records import record_files
 
 HERE, ELSEWHERE = machine(), machine("another cpu")
@@ -70,6 +69,12 @@ class Sweep:
     def gate(self, *options: str) -> int:
         return gate.main([str(self.folder), "--baseline", str(self.baseline), *options])
 
+    def regressions(self) -> set[str]:
+        """The measures that the gate names."""
+        self.gate("--json", str(self.folder / "gate.json"))
+        findings = json.loads((self.folder / "gate.json").read_text())["findings"]
+        return {finding["metric"] for finding in findings if finding["verdict"] == "REGRESSION"}
+
     def reasons(self) -> str:
         self.gate("--json", str(self.folder / "gate.json"))
         findings = json.loads((self.folder / "gate.json").read_text())["findings"]
@@ -113,12 +118,14 @@ def test_persrecs_quality_exchanged_for_anothers_is_a_regression(sweep: Sweep, o
 
     sweep.change(exchange, "persrec")
     assert sweep.gate() == REGRESSION
+    assert "ndcg@10" in sweep.regressions()
 
 
 @pytest.mark.parametrize("factor", [0.905, 0.99, 1 - 1e-6])
 def test_a_fall_of_every_quality_is_a_regression_on_the_machine_of_the_baseline(sweep: Sweep, factor: float) -> None:
     sweep.change(scaled(factor))
     assert sweep.gate() == REGRESSION
+    assert sweep.regressions() == {"ndcg@5", "ndcg@10", "recall@10"}
 
 
 @pytest.mark.parametrize("factor", [0.905, 0.94])
@@ -126,6 +133,7 @@ def test_a_fall_of_every_quality_is_a_regression_on_any_machine(sweep: Sweep, fa
     sweep.elsewhere()
     sweep.change(scaled(factor))
     assert sweep.gate() == REGRESSION
+    assert "ndcg@10" in sweep.regressions()
 
 
 def test_tokens_that_lost_half_of_what_they_carried_are_a_regression_with_the_reason(sweep: Sweep) -> None:
@@ -357,6 +365,7 @@ def test_a_ledger_that_is_gone_is_missed(sweep: Sweep) -> None:
 def test_a_peak_gates_with_a_wide_margin(sweep: Sweep, peak: str, factor: float, code: int) -> None:
     sweep.change(scaled(factor, only=(peak,)), "persrec")
     assert sweep.gate() == code
+    assert sweep.regressions() == ({peak} if code == REGRESSION else set())
 
 
 def test_a_new_record_that_cannot_be_true_is_no_news(sweep: Sweep) -> None:
@@ -372,22 +381,3 @@ def test_a_baseline_that_was_changed_under_its_keys_is_bad_input(sweep: Sweep, c
     sweep.baseline.write_text(json.dumps(content))
     assert sweep.gate() == 2
     assert "this key is not that of its settings, its data and its measures' versions" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("numbers", "metric"),
-    [
-        ({"serve_flops": 10, "score_flops": 5, "request_flops": 16}, "request_flops"),
-        ({"serve_latency_p50_ms": 2.0, "serve_latency_p95_ms": 1.0}, "serve_latency_p50_ms"),
-        ({"request_latency_p95_ms": 2.0, "request_latency_p99_ms": 1.0}, "request_latency_p95_ms"),
-        ({"serve_visible_flops": 12, "serve_flops": 10}, "serve_visible_flops"),
-        ({"train_visible_flops": 12, "train_flops": 10}, "train_visible_flops"),
-        ({"ndcg@10": 0.5, "recall@10": 0.4}, "ndcg@10"),
-        ({"ndcg@5": 0.5, "ndcg@10": 0.4}, "ndcg@5"),
-        ({"serve_flops": 10, "serve_macs": 6}, "serve_flops"),
-    ],
-)
-def test_numbers_that_contradict_each_other_are_named(numbers: dict[str, float], metric: str) -> None:
-    assert [fault.metric for fault in validity._of_order(numbers)] == [metric]
-    sound = {"request_flops": 15, "serve_flops": 12}.get(metric, 0.1)
-    assert list(validity._of_order(numbers | {metric: sound})) == []

@@ -7,6 +7,7 @@ import pytest
 from fabricated_records import fabricate, write
 
 from benchmarks.cell import Cell
+from benchmarks.measures import MEASURES
 from benchmarks.report.command import main
 from benchmarks.text import MINUS
 
@@ -73,3 +74,31 @@ def test_bad_input_is_one_line(runs, capsys, arguments, code, expected):
     error = capsys.readouterr().err
     assert expected in error
     assert error.count("\n") == 1
+
+
+def test_two_runs_of_one_grid_say_how_many_timed_values_lie_apart(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    ours, theirs = fabricate(FULL), fabricate(FULL)
+    for record, factor in ((ours, 1.0), (theirs, 1.15)):
+        for name in [
+            name for name, metric in record["metrics"].items() if not MEASURES[name].deterministic and MEASURES[name].group == "cost"
+        ]:
+            record["metrics"][name] |= {"value": None, "low": None, "high": None}
+        for name, share in (("serve_latency_p50_ms", factor**3), ("serve_users_per_second", factor), ("train_peak_bytes", 1.0)):
+            record["metrics"][name] |= {"value": 100 * share, "low": 90 * share, "high": 110 * share}
+    write(Path("A"), [ours])
+    write(Path("B"), [theirs])
+    assert main(["A", "B"]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "Of 3 timed values and peaks of one machine, 1 (33.3%) have intervals apart, and 2 (66.7%) lie outside each other's interval."
+        in said
+    )
+    rows = {
+        line.split(" | ")[0].strip("| "): line.split(" | ")[1:]
+        for line in said.partition("Timed values and peaks")[2].splitlines()[3:]
+        if line
+    }
+    assert [value.strip(" |") for value in rows["serve\\_latency\\_p50\\_ms"]] == ["1", "1", "1"]
+    assert [value.strip(" |") for value in rows["serve\\_users\\_per\\_second"]] == ["1", "0", "1"]
+    assert [value.strip(" |") for value in rows["train\\_peak\\_bytes"]] == ["1", "0", "0"]
