@@ -10,6 +10,7 @@ from gated_run import INCOMPLETE, PASS, REGRESSION, machine, record_of_cell
 
 from benchmarks.cell import Cell
 from benchmarks.gate import command as gate
+from benchmarks.gate import validity
 from benchmarks.records import record_files
 
 HERE, ELSEWHERE = machine(), machine("another cpu")
