@@ -143,7 +143,7 @@ def write_raw(out: Path, cell_key: str, arrays: Mapping[str, Any]) -> Path:
             raise ValueError(f"raw samples {name!r} hold Python objects; expected numbers or text")
     path = raw_path(out, cell_key)
     with atomic(path) as file:
-        np.savez_compressed(file, **whole)
+        np.savez_compressed(file, **whole)  # type: ignore[arg-type] # the stub holds any of them for allow_pickle, which numpy 2.1 does not know
     return path
 
 
