@@ -4,6 +4,8 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from benchmarks.analysis.configurations import configurations
 from benchmarks.analysis.elastic import ElasticPair, elastic_pairs
 from benchmarks.analysis.estimates import Estimate, recovered
@@ -117,9 +119,10 @@ def test_how_near_full_attention_comes_to_the_ceiling_is_what_the_records_say() 
     assert said.format(**shares) in page
 
 
-def test_how_much_faster_a_step_is_is_what_the_comparison_says() -> None:
+@pytest.mark.parametrize("name", ["step", "long_step"])
+def test_how_much_faster_a_step_is_is_what_the_comparison_says(name: str) -> None:
     page = (PROJECT / "docs" / "protocol.md").read_text().replace("\n ", "")
-    record = json.loads((PROJECT / "results" / "compare" / "step.json").read_text())
+    record = json.loads((PROJECT / "results" / "compare" / f"{name}.json").read_text())
     assert record["base"]["commit"].startswith("a082921")
     for finding in record["findings"]:
         effect, backbone = finding["effect"], finding["cell"].split(" ")[0]
