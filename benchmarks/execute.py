@@ -29,7 +29,7 @@ from benchmarks.probes.nvml import GpuWatch
 from benchmarks.probes.quality import check_cache, measure_floor, measure_quality, trained_subject, validation_as_used
 from benchmarks.probes.request import measure_request
 from benchmarks.probes.several import train_on_several
-from benchmarks.probes.subject import NOT_RUN, Subject
+from benchmarks.probes.subject import NOT_RUN, Subject, nothing
 from benchmarks.probes.throughput import measure_throughput
 from benchmarks.probes.training import padding_share, train
 from benchmarks.probes.training_cost import TrainingSubject, measure_training_cost
@@ -223,7 +223,7 @@ def _counted_alone(metrics: Answer) -> Answer:
 
 def _not_run(kind: Kind) -> Answer:
     """What would have had to run, and did not."""
-    return {name: {"value": None, "low": None, "high": None, "n": 0, "method": NOT_RUN} for name in sorted(of_kinds([kind]))}
+    return {name: nothing(NOT_RUN) for name in sorted(of_kinds([kind]))}
 
 
 def _prepared(payload: Mapping[str, Any]) -> Cell:

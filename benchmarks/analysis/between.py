@@ -47,12 +47,16 @@ class RunPair:
             return None
         return ours, theirs
 
+    @property
+    def on_one_machine(self) -> bool:
+        """Whether both costs are of one machine, by its fingerprint."""
+        return _fingerprint(self.first, "cost") == _fingerprint(self.second, "cost")
+
     def time(self, metric: str) -> Estimate:
         """The second's timed cost over the first's; no value where another machine took it."""
         if self.first.cost(metric).value is None or self.second.cost(metric).value is None:
             return Estimate(value=None, reason="not measured in both")
-        machines = {_fingerprint(one, "cost") for one in (self.first, self.second)}
-        if len(machines) > 1:
+        if not self.on_one_machine:
             return Estimate(value=None, reason="timed on other machines, which are not compared")
         return timed_share(metric, self.second, self.first)
 
@@ -107,9 +111,7 @@ class RepeatedMeasure:
 def repeated(pairs: Iterable[RunPair]) -> list[RepeatedMeasure]:
     """By measure, the shapes that both runs timed on one machine, each shape once however many configurations share it."""
     found: dict[str, dict[object, tuple[bool, bool]]] = {}
-    for pair in pairs:
-        if len({_fingerprint(one, "cost") for one in (pair.first, pair.second)}) > 1:
-            continue
+    for pair in (one for one in pairs if one.on_one_machine):
         for metric in (name for name, measure in MEASURES.items() if not measure.deterministic and measure.group != "quality"):
             (ours, low, high), (theirs, their_low, their_high) = (
                 (estimate.value, estimate.low, estimate.high) for estimate in (pair.first.cost(metric), pair.second.cost(metric))

@@ -221,21 +221,19 @@ def _quality(one: Configuration, metric: str) -> Estimate:
         users = f"{n} user{'s' if n != 1 else ''}"
         return dataclasses.replace(known, reason=f"{users}; an interval takes at least {FEWEST_USERS}")
     rows, sample, reason = _replicates(one, [record for record, _ in measured], metric)
+    own_low, own_high = _bounds(measured[0][1], metric) if len(measured) == 1 else (None, None)
     if rows is not None:
         over_users: Floats = rows.mean(axis=0)
         low, high = interval_over(value, by_seed, over_users)
         if low is not None and high is not None:
-            if len(measured) == 1:  # of a share a record's own is no narrower than users of this many can tell
-                own_low, own_high = _bounds(measured[0][1], metric)
-                low, high = min(low, low if own_low is None else own_low), max(high, high if own_high is None else own_high)
+            if own_low is not None and own_high is not None:  # of a share it is no narrower than users of this many can tell
+                low, high = min(low, own_low), max(high, own_high)
             return dataclasses.replace(
                 known, low=max(low, 0.0), high=min(high, 1.0), replicates=over_users, replicates_by_seed=tuple(rows), sample=sample
             )
         reason = "it is the same whichever users are drawn"
-    if len(measured) == 1:
-        low, high = _bounds(measured[0][1], metric)
-        if low != high:
-            return dataclasses.replace(known, low=low, high=high, reason=reason)
+    if own_low != own_high:
+        return dataclasses.replace(known, low=own_low, high=own_high, reason=reason)
     return dataclasses.replace(known, reason=reason)
 
 

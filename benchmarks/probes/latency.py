@@ -8,7 +8,7 @@ import torch
 from benchmarks.measures import WIDE_SPREAD
 from benchmarks.probes.clock import repeat, warm_up
 from benchmarks.probes.nvml import NOT_CUDA, energy_mj
-from benchmarks.probes.subject import Subject
+from benchmarks.probes.subject import Subject, nothing
 
 SECONDS, LEAST = 0.5, 67  # three processes then have the 200 requests that a 95th percentile takes
 PERCENTILES = (50, 95, 99)
@@ -57,5 +57,5 @@ def _samples(seconds: np.ndarray) -> list[float]:
 def _energy(before_mj: int | None, after_mj: int | None, how: str, requests: int) -> dict[str, Any]:
     """Joules of 1,000 requests, one after the other."""
     if before_mj is None or after_mj is None:
-        return {"value": None, "low": None, "high": None, "n": 0, "method": how}
+        return nothing(how)
     return {"value": (after_mj - before_mj) / requests, "n": requests, "method": f"{how} over {requests} requests at batch 1, times 1,000"}

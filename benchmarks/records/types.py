@@ -198,6 +198,11 @@ class Environment:
     affinity: tuple[int, ...] | None = None
     readings: dict[str, Any] = field(default_factory=dict)
 
+    def loads(self) -> dict[str, dict[str, Any]]:
+        """What other processes used while each kind of number was taken; readings are free, and those of another form are left out."""
+        load = self.readings.get("load")
+        return {kind: reading for kind, reading in load.items() if isinstance(reading, dict)} if isinstance(load, dict) else {}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Order:

@@ -46,13 +46,8 @@ def heaviest_load(processes: Iterable[Process]) -> dict[str, Any]:
     heaviest: dict[str, Any] = {}
     for one in processes:
         kinds = {MEASURES[name].kind for name in one.metrics if name in MEASURES}
-        load = one.environment.readings.get("load")
-        for kind, reading in load.items() if isinstance(load, Mapping) else ():
-            if (
-                kind in kinds
-                and isinstance(reading, Mapping)
-                and (kind not in heaviest or _foreign_share(reading) >= _foreign_share(heaviest[kind]))
-            ):
+        for kind, reading in one.environment.loads().items():
+            if kind in kinds and (kind not in heaviest or _foreign_share(reading) >= _foreign_share(heaviest[kind])):
                 heaviest[kind] = reading
     return heaviest
 

@@ -9,7 +9,7 @@ Axis legend:  B users   n positions   H query heads   G key-value heads   d widt
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,21 @@ Rotation = tuple[torch.Tensor, torch.Tensor]
 INNER_RATIO = 8 / 3  # three maps of this width cost what two of 4 D do
 INNER_MULTIPLE = 8
 LENGTH_DEPENDENT_ROTATIONS = ("dynamic", "longrope")
+
+
+class AskedSizes(Protocol):
+    """The settings of a backbone or of an item encoder, as far as they say what sizes a Llama has."""
+
+    @property
+    def width(self) -> int: ...  # noqa: D102 - as of `BackboneSettings`, like the others
+    @property
+    def layers(self) -> int: ...  # noqa: D102
+    @property
+    def heads(self) -> int: ...  # noqa: D102
+    @property
+    def key_value_heads(self) -> int | None: ...  # noqa: D102
+    @property
+    def feed_forward(self) -> int | None: ...  # noqa: D102
 
 
 def small_llama_config(
@@ -89,24 +104,20 @@ def llama_config(values: dict[str, Any]) -> LlamaConfig:
         raise ValueError(f"llama: {' '.join(str(error).split())}") from error
 
 
-def check_shape(
-    config: LlamaConfig, *, folder: Path, width: int, layers: int, heads: int, key_value_heads: int | None, feed_forward: int | None
-) -> None:
+def check_shape(config: LlamaConfig, *, folder: Path, asked: AskedSizes) -> None:
     """Sees that a folder's model has the sizes that were asked for; None asks for none.
 
     Raises:
         ValueError: it has others.
     """
-    sizes = {"width": config.hidden_size, "layers": config.num_hidden_layers, "heads": config.num_attention_heads}
-    asked = {"width": width, "layers": layers, "heads": heads}
-    for name, size, has in (
-        ("key_value_heads", key_value_heads, config.num_key_value_heads),
-        ("feed_forward", feed_forward, config.intermediate_size),
-    ):
-        if size is not None:
-            sizes[name], asked[name] = has, size
-    if sizes != asked:
-        came, expected = (", ".join(f"{name} {size}" for name, size in values.items()) for values in (sizes, asked))
+    has = {
+        "width": config.hidden_size, "layers": config.num_hidden_layers, "heads": config.num_attention_heads,
+        "key_value_heads": config.num_key_value_heads, "feed_forward": config.intermediate_size,
+    }  # fmt: skip
+    wanted = {name: size for name in has if (size := getattr(asked, name)) is not None}
+    sizes = {name: has[name] for name in wanted}
+    if sizes != wanted:
+        came, expected = (", ".join(f"{name} {size}" for name, size in values.items()) for values in (sizes, wanted))
         raise ValueError(f"weights: {folder} holds a Llama of {came}; expected {expected}")
 
 
@@ -280,15 +291,7 @@ def build(settings: BackboneSettings) -> Llama:
     s = settings
     if s.weights is not None:
         llama, _ = Llama.from_folder(s.weights, length=s.length, dropout=s.dropout)
-        check_shape(
-            llama.config,
-            folder=s.weights,
-            width=s.width,
-            layers=s.layers,
-            heads=s.heads,
-            key_value_heads=s.key_value_heads,
-            feed_forward=s.feed_forward,
-        )
+        check_shape(llama.config, folder=s.weights, asked=s)
         return llama
     config = small_llama_config(
         width=s.width,

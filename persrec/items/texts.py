@@ -225,15 +225,7 @@ def build(settings: ItemSettings) -> TextItems:
         decoder = Llama(config, length=LONGEST_TEXT, branch_scale=TEXT_BRANCH_SCALE, copying_start=s.copying_start)
     else:
         decoder, embed_tokens = Llama.from_folder(s.weights, length=LONGEST_TEXT)
-        check_shape(
-            decoder.config,
-            folder=s.weights,
-            width=s.width,
-            layers=s.layers,
-            heads=s.heads,
-            key_value_heads=s.key_value_heads,
-            feed_forward=s.feed_forward,
-        )
+        check_shape(decoder.config, folder=s.weights, asked=s)
     items = TextItems(decoder=decoder, vocabulary=tokeniser.size, count=s.count)
     if embed_tokens is not None and has_tokeniser(s.weights):  # another tokeniser's ids are not what its rows were learnt for
         items.embed_tokens = embed_tokens

@@ -35,9 +35,10 @@ def recommend(
         raise ValueError(f"seen: {seen.dtype} of shape {list(seen.shape)}; expected int64 [{len(states)}, items]")
     if seen is not None and seen.numel():
         none = (seen < 0) | (seen >= len(features))
-        if seen.device.type == "cpu" and bool(none.any()):
+        if seen.device.type != "cpu":
+            seen = seen.masked_fill(none, 0)
+        elif bool(none.any()):
             raise ValueError(f"seen: ids from {seen.amin()} to {seen.amax()}; expected 0 to {len(features) - 1}")
-        seen = seen.masked_fill(none, 0)
     scores = states @ features.T
     if repeats is not None:
         scores.scatter_add_(1, *repeats)

@@ -29,14 +29,15 @@ def between_markdown(first: Sequence[Record], second: Sequence[Record], *, names
         names: what the runs are called.
     """
     runs = between(first, second)
+    timed = repeated(runs.pairs)
     labels = name_all(in_order([pair.second for pair in runs.pairs]))
-    parts = [f"# {literal(names[0])} to {literal(names[1])}", "", *(f"- {literal(line)}" for line in _summary(runs, names)), ""]
-    tables = (_qualities(runs, labels), _counts(runs, labels), _times(runs, labels), _repeated(repeated(runs.pairs)))
+    parts = [f"# {literal(names[0])} to {literal(names[1])}", "", *(f"- {literal(line)}" for line in _summary(runs, timed, names)), ""]
+    tables = (_qualities(runs, labels), _counts(runs, labels), _times(runs, labels), _repeated(timed))
     parts += [markdown(table) for table in tables if table.rows]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _summary(runs: Between, names: tuple[str, str]) -> Iterator[str]:
+def _summary(runs: Between, timed: Sequence[RepeatedMeasure], names: tuple[str, str]) -> Iterator[str]:
     if not runs.pairs:
         yield "No configuration is in both runs, so nothing can be compared."
     for name, (ours, theirs) in runs.settings.items():
@@ -46,7 +47,6 @@ def _summary(runs: Between, names: tuple[str, str]) -> Iterator[str]:
     ranked = [pair for pair in runs.pairs if pair.difference(_METRIC).value is not None]
     if ranked:
         yield _counted(ranked)
-    timed = repeated(runs.pairs)
     if timed:
         values, apart, outside = (sum(getattr(one, name) for one in timed) for name in ("values", "apart", "outside"))
         yield (

@@ -1,12 +1,12 @@
 """What the harness itself took, and what disturbed it: overhead a measurement, and other processes while it was timed."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from benchmarks.analysis.origins import Source, timings
 from benchmarks.measures import CLOCKED_KINDS, NOTICEABLE_LOAD
+from benchmarks.records import Environment
 from benchmarks.report import tabular
 from benchmarks.report.tabular import Entry, Table
 from benchmarks.text import significant
@@ -48,7 +48,7 @@ def overhead_table(every: Sequence[Source]) -> Table | None:
 
 def disturbance(every: Sequence[Source]) -> str:
     """Says how many costs were timed while others used the machine; nothing where none was, or none could tell."""
-    shares = [max(known) for source in timings(every) if (known := list(_foreign_shares(source.origin.environment.readings)))]
+    shares = [max(known) for source in timings(every) if (known := list(_foreign_shares(source.origin.environment)))]
     disturbed = [share for share in shares if share > NOTICEABLE_LOAD]
     if not disturbed:
         return ""
@@ -58,12 +58,11 @@ def disturbance(every: Sequence[Source]) -> str:
     )
 
 
-def _foreign_shares(readings: dict[str, Any]) -> Iterator[float]:
+def _foreign_shares(environment: Environment) -> Iterator[float]:
     """The share of the processors that others used while each kind of timing was taken, where it could be read."""
-    by_kind = readings.get("load")
-    for kind, reading in by_kind.items() if isinstance(by_kind, dict) else ():
+    for kind, reading in environment.loads().items():
         if kind not in CLOCKED_KINDS:  # a peak of memory is taken in a few ticks of the clock that tells the shares, and no load moves it
             continue
-        share = reading.get("foreign_cpu_share") if isinstance(reading, dict) else None
+        share = reading.get("foreign_cpu_share")
         if isinstance(share, int | float) and 0 <= share <= 1:
             yield float(share)
