@@ -34,7 +34,7 @@ def blocks(request, monkeypatch):
     if request.param == "small blocks":
         monkeypatch.setattr(bias_module, "FEW", 0)
         monkeypatch.setattr(blocks_module, "QUERY_ROWS", 4)
-        monkeypatch.setitem(blocks_module.BLOCK_ELEMENTS, "cpu", 200)
+        monkeypatch.setattr(blocks_module, "most_scores", lambda device: 200)
 
 
 def bias_by_loops(bias, users):
@@ -138,7 +138,7 @@ def test_blocks_of_any_size_give_the_same_numbers(users, queries, prefix, rows, 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks_module, "QUERY_ROWS", rows)
-        patch.setitem(blocks_module.BLOCK_ELEMENTS, "cpu", elements)
+        patch.setattr(blocks_module, "most_scores", lambda device: elements)
         segmented = attend("segmented")
         found = torch.autograd.grad(segmented.square().sum(), leaves)
     naive = attend("naive")
@@ -264,6 +264,17 @@ def test_blocks_cover_all_rows_and_none_is_a_narrow_rest(queries):
     sizes = [stop - start for start, stop in edges]
     assert len(sizes) == (max(1, round(queries / blocks_module.QUERY_ROWS)) if queries else 0)
     assert max(sizes, default=0) - min(sizes, default=0) < len(edges) or not queries  # what rounding up leaves for the last
+
+
+def test_several_threads_work_on_larger_blocks_and_one_thread_on_what_its_caches_hold(monkeypatch):
+    one_user = torch.empty(16, 8, 1280, 64, device="meta")
+    largest = {}
+    for threads in (1, 2, 16):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        largest[threads] = max(part.scores for part in blocks_module.blocks(one_user, 0))
+    assert largest[1] <= 2**19
+    assert 2**19 < largest[2] <= 2**21
+    assert 2**21 < largest[16] <= 2**25
 
 
 @pytest.mark.parametrize("kernel", ["pointwise", "softmax"])

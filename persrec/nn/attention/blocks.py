@@ -15,8 +15,9 @@ import torch
 from persrec.nn.attention.visible import keys_seen
 
 QUERY_ROWS = 48
-# scores of a block, by device: on a CPU few enough for its caches, on a GPU bounded in memory alone
-BLOCK_ELEMENTS = {"cpu": 1 << 19, "cuda": 1 << 26}
+# scores of a block: on a GPU bounded in memory alone; on a CPU few enough for the caches of its cores, and of several threads
+# twice as many each, since these wait for one another at the end of every product
+GPU_SCORES, CPU_SCORES = 1 << 26, 1 << 19
 
 
 def row_blocks(queries: int) -> Iterator[tuple[int, int]]:
@@ -69,9 +70,17 @@ class Block:
 
 
 def blocks(q: torch.Tensor, prefix: int) -> tuple[Block, ...]:
-    """Blocks of about `BLOCK_ELEMENTS` scores: rows of whole users, or of some heads of one user."""
+    """Blocks of about as many scores as `most_scores`: rows of whole users, or of some heads of one user."""
     users, heads, queries = (int(size) for size in q.shape[:3])  # of a traced tensor they are tensors
-    return _blocks(users, heads, queries, prefix, QUERY_ROWS, BLOCK_ELEMENTS.get(q.device.type, BLOCK_ELEMENTS["cpu"]))
+    return _blocks(users, heads, queries, prefix, QUERY_ROWS, most_scores(q.device.type))
+
+
+def most_scores(device: str) -> int:
+    """How many scores a block may have; a row of one head is never cut."""
+    if device == "cuda":
+        return GPU_SCORES
+    threads = torch.get_num_threads()
+    return CPU_SCORES if threads == 1 else 2 * CPU_SCORES * threads
 
 
 @lru_cache(maxsize=256)  # every layer of a model asks for the same ones, forward and backward
