@@ -234,7 +234,7 @@ class Cell:
         if self.plan == "equal":
             return
         if self.plan == "growing":
-            if self.history < 2**self.segments - 1:
+            if (self.history + 1).bit_length() <= self.segments:  # below 2 ** segments - 1, a number that may have no end
                 raise ValueError(f"history: {self.history} items do not fill {self.segments} segments of doubling size")
             return
         blocks = blocks_of(self.plan)

@@ -29,10 +29,10 @@ SHAPE_FIELDS = (
     "backbone", "compression", "history", "recent", "segments", "tokens", "plan", "serving", "cache_dtype", "layers", "heads",
     "item_layers", "width", "key_value_heads", "feed_forward", "dropout", "time_bias", "negatives", "batch_size", "device",
     "dtype", "threads", "control", "counted_only", "catalogue", "counts", "request_time", "expert_start", "expert_weight",
-    "distillation", "divisor", "accumulation", "autocast",
+    "distillation", "divisor", "accumulation", "autocast", "recent_weight",
 )  # fmt: skip
 _LATER_SHAPE = (  # the first costs did not name them
-    "counts", "request_time", "expert_start", "expert_weight", "distillation", "divisor", "accumulation", "autocast",
+    "counts", "request_time", "expert_start", "expert_weight", "distillation", "divisor", "accumulation", "autocast", "recent_weight",
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ Every file is written by `persrec.files`, so a run that is ended at any moment l
 import hashlib
 import re
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +120,11 @@ def write_cost(out: Path, cost: Cost) -> Path:
     return path
 
 
-def remove_costs(out: Path, *, keep: Collection[str]) -> None:
-    """Removes the costs that no record names, and their raw samples."""
-    for path in _cost_files(out):
-        if path.stem not in keep:
-            path.unlink(missing_ok=True)
-            raw_path(out, path.stem).unlink(missing_ok=True)
+def remove_costs(out: Path, keys: Iterable[str]) -> None:
+    """Removes costs that others have taken the place of, and their raw samples."""
+    for key in keys:
+        cost_path(out, key).unlink(missing_ok=True)
+        raw_path(out, key).unlink(missing_ok=True)
 
 
 def remove_records(out: Path, cell_keys: Iterable[str]) -> None:

@@ -57,7 +57,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
+def atomic_folder(path: Path, *, replace: bool = True, new: bool = False) -> Iterator[Path]:
     """An empty folder to fill, which takes ``path``'s place when the block ends well; folders that are missing are made.
 
     A folder cannot be renamed onto another. So an earlier one is moved aside first: a kill at that moment leaves no folder, and
@@ -66,9 +66,10 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
     Args:
         path: the folder's place.
         replace: whether an earlier folder there is replaced; else it stays, and what was written is dropped.
+        new: whether an earlier folder there is an error.
 
     Raises:
-        WriteError: the disk is full or may not be written; an earlier folder is still there.
+        WriteError: the disk is full or may not be written, or there is a folder where none may be; an earlier folder is still there.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +80,7 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Iterator[Path]:
             for file in beside.rglob("*"):
                 _sync(file)
             _sync(beside)
-            _move(beside, path, replace=replace)
+            _move(beside, path, replace=replace, new=new)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         _sync(path.parent)
@@ -94,11 +95,11 @@ def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
 
 
-def _move(folder: Path, path: Path, *, replace: bool) -> None:
+def _move(folder: Path, path: Path, *, replace: bool, new: bool) -> None:
     try:
         folder.rename(path)
     except OSError:  # there is one already; a check before would miss one that comes in between
-        if not path.is_dir():
+        if new or not path.is_dir():
             raise
         if not replace:
             return

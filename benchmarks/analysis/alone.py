@@ -19,6 +19,7 @@ RECIPE = (
     "random_cuts", "segments", "plan", "layers", "width", "heads", "divisor", "key_value_heads", "feed_forward", "targets_per_step",
     "batch_size", "epochs", "patience", "autocast", "time_bias", "request_time",
 )  # fmt: skip
+_FOLLOWERS = ("item_learning_rate", "expert_learning_rate")
 _CUTS, _SEGMENTS = "random_cuts", "segments"
 _FEWEST = 2  # models one setting away that make a plain one
 
@@ -76,7 +77,8 @@ def _recipe(one: Configuration) -> tuple[Any, ...]:
 
 def _one_setting(one: Configuration, other: Configuration) -> str:
     """The setting in which two differ, or nothing where they differ in none or in several."""
-    differing = [name for name in RECIPE if _value(one.cell, name) != _value(other.cell, name)]
+    followers = [name for name in _FOLLOWERS if getattr(one.cell, name) is getattr(other.cell, name) is None]  # of the model's rate
+    differing = [name for name in RECIPE if name not in followers and _value(one.cell, name) != _value(other.cell, name)]
     if differing == [_CUTS, _SEGMENTS] and 1 in (one.cell.segments, other.cell.segments):
         return _CUTS
     return differing[0] if len(differing) == 1 else ""

@@ -140,9 +140,9 @@ def answer(among: Sequence[Configuration]) -> RunAnswer:
     if above is not None:
         return RunAnswer(standstill=Standstill.FLOOR_ABOVE, above=above)
     known = worths(among, _METRIC)
-    if known and all(worth.nothing for worth in known):
-        return RunAnswer(standstill=Standstill.WORTH_NOTHING, worths=tuple(known))
     useless = {worth.backbone for worth in known if worth.nothing}
+    if useless.issuperset(one.cell.backbone for one in trained):  # of a backbone without full history or no token nothing is known
+        return RunAnswer(standstill=Standstill.WORTH_NOTHING, worths=tuple(known))
     return _chosen([one for one in trained if one.cell.backbone not in useless], among)
 
 
@@ -187,8 +187,13 @@ def _chosen(trained: Sequence[Configuration], among: Sequence[Configuration]) ->
     return RunAnswer(choices=tuple(choices.values()), full=full, by_validation=by_validation)
 
 
+def keeps_part(one: Configuration) -> bool:
+    """Whether something of the history is kept, and not all of it."""
+    return one.cell.compression not in _WHOLE_HISTORY and not one.is_control
+
+
 def _is_candidate(one: Configuration) -> bool:
-    return one.cell.compression not in _WHOLE_HISTORY and not one.is_control and not one.disagreements() and not one.is_experiment
+    return keeps_part(one) and not one.disagreements() and not one.is_experiment
 
 
 def _held(one: Configuration, full: Configuration, served: Mapping[str, Configuration]) -> Held:

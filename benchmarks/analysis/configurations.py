@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.analysis.estimates import Estimate, Floats, interval_over
+from benchmarks.analysis.origins import holds_a_time
 from benchmarks.cell import ELASTIC_FIELDS, EVALUATION_FIELDS, Cell, changed_at_evaluation
 from benchmarks.measures import LEDGER_TOLERANCE, MEASURES, counts_agree
 from benchmarks.records import LedgerRow, Metric, Parts, Record
@@ -77,7 +78,8 @@ class Configuration:
     @property
     def machines(self) -> tuple[str, ...]:
         """Fingerprints of the environments that it was timed in."""
-        return tuple(sorted({record.cost.environment.fingerprint or "" for record in self.measured if record.cost is not None}))
+        timed = (record.cost for record in self.measured if record.cost is not None and holds_a_time(record))
+        return tuple(sorted({cost.environment.fingerprint or "" for cost in timed}))
 
     @property
     def statuses(self) -> Counter[str]:
@@ -148,7 +150,7 @@ class Configuration:
 
     def was_timed_by(self, record: Record) -> bool:
         """Whether a record's timings are of the environment that this shows."""
-        return self.machine is None or (record.cost is not None and record.cost.environment.fingerprint == self.machine)
+        return self.machine is None or (record.cost is not None and (record.cost.environment.fingerprint or "") == self.machine)
 
     def reason(self, metric: str) -> str:
         """Why there is no value of a metric."""

@@ -42,10 +42,11 @@ def sources(records: Iterable[Record]) -> list[Source]:
 
 def timings(every: Sequence[Source]) -> list[Source]:
     """The measurements whose machine tells: of costs that hold a time. Counts are the same on every machine."""
-    return [source for source in every if source.half == "cost" and any(map(_holds_a_time, source.cells))]
+    return [source for source in every if source.half == "cost" and any(map(holds_a_time, source.cells))]
 
 
-def _holds_a_time(record: Record) -> bool:
+def holds_a_time(record: Record) -> bool:
+    """Whether its cost has a number that only the machine tells that took it."""
     measured = (name for name, metric in record.metrics.items() if metric.value is not None)
     return any(MEASURES[name].group == "cost" and not MEASURES[name].is_gated for name in measured if name in MEASURES)
 

@@ -30,10 +30,14 @@ class Worth:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class AboveModels:
-    """A floor and the trained models below it on test; ``best`` is the model that validation would choose."""
+    """A floor and the trained models below it on test.
+
+    ``best`` is the model that validation would choose and ``gap`` what it has over the floor; ``gaps`` are those of the models below.
+    """
 
     floor: Configuration
     below: tuple[Configuration, ...]
+    gaps: tuple[Estimate, ...]
     models: int
     best: Configuration
     gap: Estimate
@@ -45,8 +49,13 @@ class AboveModels:
 
     @property
     def surely_beats_all(self) -> bool:
-        """Whether no model is left above it, and the interval of the best's difference excludes 0; of one seed that is of users alone."""
-        return self.beats_all and self.gap.high is not None and self.gap.high < 0
+        """Whether every model lies below it and no interval of a difference holds 0; of one seed that is of users alone."""
+        return self.beats_all and all(gap.high is not None and gap.high < 0 for gap in self.gaps)
+
+    @property
+    def is_verdict(self) -> bool:
+        """Whether that holds over the seeds of every model."""
+        return self.beats_all and all(gap.sign < 0 for gap in self.gaps)
 
     @property
     def endings(self) -> Endings:
@@ -89,6 +98,7 @@ def floors_above(among: Sequence[Configuration], metric: str) -> list[AboveModel
         level = floor.quality(metric).value
         below = [] if level is None else [one for one in models if (one.quality(metric).value or 0.0) < level]
         if below:
+            gaps = tuple(difference(one.quality(metric), floor.quality(metric)) for one in below)
             gap = difference(best.quality(metric), floor.quality(metric))
-            above.append(AboveModels(floor=floor, below=tuple(below), models=len(models), best=best, gap=gap))
+            above.append(AboveModels(floor=floor, below=tuple(below), gaps=gaps, models=len(models), best=best, gap=gap))
     return sorted(above, key=lambda one: (-(one.floor.quality(metric).value or 0.0), one.floor.key))

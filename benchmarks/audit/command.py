@@ -18,12 +18,14 @@ from rich.table import Table
 from benchmarks.audit.record import Audit, AuditRecord, SmallModel, gain_in_words, to_json
 from benchmarks.environment import provenance
 from benchmarks.environment.portable import portable_argv
+from benchmarks.records import read_json
 from benchmarks.text import percent, ratio
 from persrec import names
 from persrec.commandline import DONE, Parser, guarded
 from persrec.files import write_atomically
 
 if TYPE_CHECKING:
+    from persrec.data.interactions import InteractionLog
     from persrec.data.splits import Split
 
 PROGRAM = "benchmarks.audit"
@@ -61,10 +63,11 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     log = load_dataset(options.name, size=options.size, data_dir=options.data_dir, cache_dir=options.cache_dir)
     split = split_of(log, options.split)
     split.check_evaluated()
+    path = None if options.out is None else _place(options.out, log, split.name, options)
     found = audit(split, log.item_categories, recent=options.recent)
     _print(log.name, options.split, found)
     model = _asked(split, options.recent) if options.model else None
-    if options.out is not None:
+    if path is not None:
         record = AuditRecord(
             dataset=log.name,
             size=options.size,
@@ -78,10 +81,26 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             commit=provenance(argv=[])["commit"],
             model=model,
         )
-        path = options.out / "audits" / f"{log.name}-{split.name}.json"
         write_atomically(path, to_json(record))
         print(path)
     return DONE
+
+
+def _place(out: Path, log: "InteractionLog", split: str, options: argparse.Namespace) -> Path:
+    """Where the record goes.
+
+    Raises:
+        ValueError: an audit of other data, or of another number of recent items, is there, and would be lost.
+    """
+    path = out / "audits" / f"{log.name}-{split}.json"
+    if not path.is_file():
+        return path
+    there = read_json(path)
+    digest, recent = there.get("digest"), (there.get("audit") or {}).get("recent")
+    if (digest, recent) != (log.digest, options.recent):
+        which = f"--size {there.get('size')}, --recent {recent}, data {str(digest)[:8]}"
+        raise ValueError(f"--out: {path}: is the record of another audit ({which}), which it would replace; choose another folder")
+    return path
 
 
 def _asked(split: "Split", recent: int) -> SmallModel:

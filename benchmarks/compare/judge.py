@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -95,25 +96,19 @@ def comparisons_of(cell: Cell) -> int:
 def order_of(
     cells: Mapping[str, Cell], grid: Grid, *, data_dir: str | None, cache_dir: str | None, planted: Sequence[str] = ()
 ) -> WorkOrder:
-    """What each process measures. Settings at their defaults are left out, so that a base that does not know them can follow."""
+    """What each process measures. Settings that came later are left out where they change nothing, so that an older base can follow.
+
+    Each process works in its own checkout, so places of data are named in full.
+    """
     threads = max(cell.threads for cell in cells.values())
     return WorkOrder(
-        cells={key: _settings(cell) for key, cell in cells.items()},
-        payload={"data_dir": data_dir, "cache_dir": cache_dir},
+        cells={key: cell.to_dict() for key, cell in cells.items()},
+        payload={name: place and str(Path(place).absolute()) for name, place in (("data_dir", data_dir), ("cache_dir", cache_dir))},
         threads=threads,
         affinity=processors(0, threads),
         timeout_s=grid.limits.cell_seconds,
         planted=planted,
     )
-
-
-def _settings(cell: Cell) -> dict[str, Any]:
-    values = cell.to_dict()
-    for field in dataclasses.fields(Cell):
-        default = list(field.default) if isinstance(field.default, tuple) else field.default
-        if values.get(field.name) == default:
-            values.pop(field.name, None)
-    return values
 
 
 def compare_timings(

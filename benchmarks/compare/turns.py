@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.compare.worker import PLANTED, SERVE
-from benchmarks.isolation import THREAD_VARIABLES
+from benchmarks.isolation import LONGEST_WAIT_S, THREAD_VARIABLES
 from persrec.commandline import one_line
 
 WORKER = Path(__file__).resolve().parent / "worker.py"
 BASE, HEAD = "base", "head"
+PLACES = ("PERSREC_DATA", "PERSREC_CACHE")  # of data, where the command line names none
 HOOK = "def untrained_subject("
 TURNS = (0, 1, 1, 0) * 4  # of the side that goes first in a cell, and of the other
 
@@ -157,7 +158,8 @@ class MeasuringProcess:
 
     def _receive(self) -> Answer:
         out = self._process.stdout
-        if out is None or not select.select([out], [], [], self._timeout_s)[0]:
+        timeout = self._timeout_s if self._timeout_s < LONGEST_WAIT_S else None
+        if out is None or not select.select([out], [], [], timeout)[0]:
             raise ProcessError(f"{self._side}: no answer after {self._timeout_s:g} s")
         line = out.readline()
         if not line:
@@ -268,4 +270,5 @@ def _turns(sides: tuple[str, str], names: Sequence[str]) -> Iterator[tuple[str, 
 def _environment(root: Path, threads: int) -> dict[str, str]:
     """The checkout's own packages come first, and its compiled files stay out of it."""
     threaded = dict.fromkeys(THREAD_VARIABLES, str(threads))
-    return {**os.environ, **threaded, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+    places = {name: str(Path(place).absolute()) for name in PLACES if (place := os.environ.get(name))}
+    return {**os.environ, **places, **threaded, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.analysis.origins import older_code, sources
 from benchmarks.environment import utc_now
-from benchmarks.findings import Line, Outputs, Sheet, add_options, exit_code, show
+from benchmarks.findings import Line, Outputs, Sheet, Verdict, add_options, exit_code, show
 from benchmarks.gate.baseline import Baseline, load_baseline, quality_machine
 from benchmarks.gate.judge import Finding, judge
 from benchmarks.gate.validity import faults
@@ -46,11 +46,8 @@ def _gate(options: argparse.Namespace) -> int:
     is_new = options.update and not os.path.lexists(options.baseline)
     baseline = Baseline(utc=utc_now(), entries={}) if is_new else load_baseline(options.baseline)
     findings = judge(baseline, records) if records else []
-    unmeasured = _unmeasured(records) if options.update else ""
+    unmeasured = _unmeasured(records, findings) if options.update else ""
     accepted = options.update and not unmeasured
-    if accepted:
-        write_atomically(options.baseline, Baseline.of(records, margins=baseline.margins).to_json())
-        sys.stdout.write(f"wrote {options.baseline}: {len(records)} cells; review the change before it is committed\n")
     judgement = Judgement(
         results=options.results,
         baseline_path=options.baseline,
@@ -62,14 +59,20 @@ def _gate(options: argparse.Namespace) -> int:
         accepted=accepted,
     )
     outputs.write(judgement.sheet())
+    if accepted:
+        write_atomically(options.baseline, Baseline.of(records, margins=baseline.margins).to_json())
+        sys.stdout.write(f"wrote {options.baseline}: {len(records)} cells; review the change before it is committed\n")
     show(judgement.sheet())
     if unmeasured:
         sys.stderr.write(f"{PROGRAM}: {options.baseline} is left as it is: {unmeasured}\n")
     return judgement.exit_code
 
 
-def _unmeasured(records: Sequence[Record]) -> str:
-    """Why records cannot become a baseline: what was not measured, or cannot be so, is not what is expected. Empty where they can."""
+def _unmeasured(records: Sequence[Record], findings: Sequence[Finding]) -> str:
+    """Why records cannot become a baseline: what was not measured, or cannot be so, is not what is expected. Empty where they can.
+
+    Cells that the baseline has and the run has not may be those of a sweep that was cut: a smaller baseline is begun from no file.
+    """
     lost = [record for record in records if record.status not in FINDINGS]
     if lost:
         return f"{len(lost)} of {len(records)} cells have no measurement, the first of them {lost[0].cell_key}"
@@ -77,7 +80,12 @@ def _unmeasured(records: Sequence[Record]) -> str:
     if wrong:
         record, fault = wrong[0]
         return f"{len(wrong)} of {len(records)} records cannot be true, the first of them {record.cell_key}: {fault.reason}"
-    return "" if records else "nothing was measured"
+    if not records:
+        return "nothing was measured"
+    absent = [finding.cell_key for finding in findings if finding.verdict is Verdict.MISSING and finding.metric is None]
+    if absent:
+        return f"{len(absent)} of its cells are not among these results, the first of them {absent[0]}; to leave them out, remove it first"
+    return ""
 
 
 def _exit_code(baseline: Baseline, records: Sequence[Record], findings: Sequence[Finding], *, strict: bool) -> int:

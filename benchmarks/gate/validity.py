@@ -7,29 +7,22 @@ a pass's FLOPs against their ledger, a cutoff's recall against the next one's. W
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import pairwise
 
 from benchmarks.environment import HASHED_FACTS, fingerprint
 from benchmarks.gate.baseline import as_finite
+from benchmarks.gate.faults import SLACK, Fault, out_of_range
+from benchmarks.gate.qualities import faults_of_quality
 from benchmarks.keys import cell_key, model_key, quality_key
-from benchmarks.measures import MEASURES, QUALITY_KINDS, counts_agree, versions_of
+from benchmarks.measures import QUALITY_KINDS, counts_agree, versions_of
 from benchmarks.records import WORST_FIRST, Environment, LedgerRow, Record
 from persrec.names import CUTOFFS
 
 GAP = 1e-5  # cosines of float32: what a cache serves and what the joint pass gives differ by rounding alone (METHOD: an identity)
-SLACK = 1e-9  # what two sums of one number may differ by
+ANY_GAP = 5e-2  # in any other precision, which a measurement is given up at
 PASSES = ("full", "compress", "serve", "score", "request", "train", "item")
 LEDGER_PASSES = tuple(name for name in PASSES if name != "request")  # a request is serving and scoring, which have rows of their own
 WITHOUT_FVCORE = "train"  # it counts no backward pass
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Fault:
-    """Why a record cannot be true; of one number, or of the record as a whole."""
-
-    reason: str
-    metric: str | None = None
 
 
 def faults(record: Record) -> list[Fault]:
@@ -39,10 +32,11 @@ def faults(record: Record) -> list[Fault]:
         *_of_keys(record),
         *_of_statuses(record),
         *_of_machines(record),
-        *_of_ranges(record),
+        *out_of_range(record.metrics),
         *_of_order(values),
         *_of_ledger(record, values),
         *_of_gap(record),
+        *faults_of_quality(record),
     ]
 
 
@@ -88,25 +82,15 @@ def _fingerprint_of(environment: Environment) -> str:
     return fingerprint({name: getattr(environment, name) for name in HASHED_FACTS})
 
 
-def _of_ranges(record: Record) -> Iterator[Fault]:
-    for name, metric in record.metrics.items():
-        if name not in MEASURES:
-            continue
-        most = MEASURES[name].most
-        for what, number in (("", metric.value), ("the interval's low end, ", metric.low), ("the interval's high end, ", metric.high)):
-            finite = as_finite(number)
-            if finite is not None and not 0 <= finite <= most:
-                ends = "0 or more" if most == math.inf else f"0 to {most:g}"
-                yield Fault(metric=name, reason=f"{what}{finite:g} is out of range; expected {ends}")
-        if metric.low is not None and metric.high is not None and metric.low > metric.high:
-            yield Fault(metric=name, reason=f"its interval ends before it begins: {metric.low:g} to {metric.high:g}")
-
-
 def _of_order(values: Mapping[str, float]) -> Iterator[Fault]:
     """Numbers of which one can never be above the other."""
     for low, high in _ordered():
         if low in values and high in values and values[low] > values[high] * (1 + SLACK) + SLACK:
             yield Fault(metric=low, reason=f"{values[low]:g} is above {high}, {values[high]:g}, which it can never be")
+    for cutoff in CUTOFFS:
+        found, gain = values.get(f"recall@{cutoff}"), values.get(f"ndcg@{cutoff}")
+        if found is not None and gain is not None and gain < (found / math.log2(cutoff + 1)) * (1 - SLACK) - SLACK:
+            yield Fault(metric=f"ndcg@{cutoff}", reason=f"{gain:g} is less than recall@{cutoff}, {found:g}, gives at the last rank")
     for of in PASSES:
         for kind in ("", "visible_"):
             flops, macs = values.get(f"{of}_{kind}flops"), values.get(f"{of}_{kind}macs")
@@ -123,6 +107,8 @@ def _ordered() -> Iterator[tuple[str, str]]:
         yield f"ndcg@{fewer}", f"ndcg@{more}"
     for cutoff in CUTOFFS:
         yield f"ndcg@{cutoff}", f"recall@{cutoff}"
+    for of_users in ("repeat", "novel"):
+        yield f"ndcg@10_{of_users}", f"recall@10_{of_users}"
     for of in PASSES:
         yield f"{of}_visible_flops", f"{of}_flops"
     for kind in ("serve", "request"):
@@ -184,5 +170,6 @@ def _is_same(one: float, other: float) -> bool:
 
 def _of_gap(record: Record) -> Iterator[Fault]:
     gap = record.model.cached_joint_gap if record.model is not None else None
-    if gap is not None and record.cell.dtype == "float32" and not 0 <= gap <= GAP:
-        yield Fault(reason=f"scores from the cache differ from the joint pass by {gap:g}; expected {GAP:g} at most")
+    most = GAP if record.cell.dtype == "float32" else ANY_GAP
+    if gap is not None and not 0 <= gap <= most:
+        yield Fault(reason=f"scores from the cache differ from the joint pass by {gap:g}; expected {most:g} at most")

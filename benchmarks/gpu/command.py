@@ -91,16 +91,26 @@ def _all(options: argparse.Namespace, call: Call) -> int:
 
 
 def run_for(command: Sequence[str], seconds: float) -> str:
-    """Runs a command from the project's root for so many seconds at most, then interrupts it; says how it ended, "" where well."""
+    """Runs a command from the project's root for so many seconds at most, then interrupts it; says how it ended, "" where well.
+
+    Whatever ends this call, ends the command too.
+    """
     process = subprocess.Popen(command, cwd=PROJECT)
     try:
         code = process.wait(timeout=max(0.0, seconds - GRACE_S))
     except subprocess.TimeoutExpired:
+        return ENDED_BY_US
+    finally:
+        _end(process)
+    return "" if code == 0 else f"exit code {code}"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Interrupts a command that runs, and kills one that goes on all the same."""
+    if process.poll() is None:
         process.send_signal(signal.SIGINT)
         try:
             process.wait(timeout=GRACE_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        return ENDED_BY_US
-    return "" if code == 0 else f"exit code {code}"

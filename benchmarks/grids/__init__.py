@@ -378,6 +378,8 @@ def _setting(where: str, name: str, value: object) -> Any:
     setting = typed_value(where, value, SETTINGS[name])
     if isinstance(setting, float) and not math.isfinite(setting):
         raise ValueError(f"{where}: {setting}; expected a finite number")
+    if where.endswith(": dataset") and str(setting).lower().endswith(".toml"):
+        raise ValueError(f"{where}: {shown(value)}; expected the name of a dataset; a table of your own is given by --dataset FILE.toml")
     for number in setting if isinstance(setting, tuple) else (setting,):
         if isinstance(number, int) and name != "seed" and number > LARGEST_SIZE:
             raise ValueError(f"{where}: {shown(number)}; expected at most {LARGEST_SIZE}")

@@ -3,6 +3,7 @@
 import re
 import types
 import urllib.parse
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -37,18 +38,36 @@ def select(cells: Sequence[Cell], expression: str, *, grid: str) -> tuple[Cell, 
     return tuple(selected)
 
 
-def selecting(cell: Cell, cells: Sequence[Cell]) -> str:
-    """The shortest expression, by the order of settings, with which ``select`` finds this cell alone among ``cells``.
+class Selecting:
+    """The shortest expressions that find a grid's cells."""
 
-    It names `ALWAYS_NAMED` even where less would do, so that a person sees what it finds.
-    """
-    named = [name for name in SETTINGS if name in ALWAYS_NAMED or len({getattr(other, name) for other in cells}) > 1]
-    for name in [name for name in reversed(named) if name not in ALWAYS_NAMED]:
-        fewer = [other for other in named if other != name]
-        alike = [other for other in cells if all(getattr(other, kept) == getattr(cell, kept) for kept in fewer)]
-        if len(alike) == 1:
-            named = fewer
-    return ",".join(f"{name}={show(getattr(cell, name))}" for name in named)
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        """Among ``cells``."""
+        self._cells = cells
+        self._named = [name for name in SETTINGS if name in ALWAYS_NAMED or len({getattr(cell, name) for cell in cells}) > 1]
+        self._counts: dict[tuple[str, ...], Counter[tuple[Any, ...]]] = {}  # of the cells' values, by the settings that are named
+
+    def alone(self, cell: Cell) -> str:
+        """The shortest expression, by the order of settings, with which `select` finds this cell alone.
+
+        It names `ALWAYS_NAMED` even where less would do, so that a person sees what it finds.
+        """
+        named = self._named
+        for name in [name for name in reversed(named) if name not in ALWAYS_NAMED]:
+            fewer = [other for other in named if other != name]
+            if self._alike(cell, tuple(fewer)) == 1:
+                named = fewer
+        return ",".join(f"{name}={show(getattr(cell, name))}" for name in named)
+
+    def _alike(self, cell: Cell, named: tuple[str, ...]) -> int:
+        """How many cells have this one's values of these settings."""
+        if named not in self._counts:
+            self._counts[named] = Counter(_values(one, named) for one in self._cells)
+        return self._counts[named][_values(cell, named)]
+
+
+def _values(cell: Cell, named: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(getattr(cell, name) for name in named)
 
 
 def show(value: object) -> str:

@@ -41,7 +41,7 @@ def _main(options: argparse.Namespace) -> int:
         raise ValueError(f"--out: {options.out}: is there already; expected a new folder")
     merged = pool([Folder.read(path) for path in options.results])
     main_view = {device: machines[0] for device, machines in merged.machines.items()}
-    with atomic_folder(options.out, replace=False) as part:
+    with atomic_folder(options.out, new=True) as part:
         view = _write(part, merged, main_view)
         _copy_raw(part, merged)
         for machine, devices in _further(merged).items():

@@ -144,6 +144,10 @@ class GateProof:
     qualities: tuple[QualitySpread, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
+    def __post_init__(self) -> None:
+        if self.runs < 1:
+            raise ValueError(f"runs: {self.runs}; expected at least 1")
+
     @property
     def holds(self) -> bool:
         """Whether the gates are proved: fewer alarms than allowed, all that was planted found, no margin too narrow elsewhere."""

@@ -11,7 +11,7 @@ from benchmarks.measures import Kind, of_kinds
 from benchmarks.peers.environment import interpreter
 from benchmarks.peers.process import run_task
 from benchmarks.peers.training import peer_task
-from benchmarks.probes.latency import LEAST, SECONDS, percentiles
+from benchmarks.probes import latency
 from benchmarks.probes.request import BEST
 from benchmarks.probes.throughput import rate
 
@@ -32,14 +32,14 @@ def measure_peer_cost(cell: Cell, items: int, *, cache_dir: str | None) -> tuple
         PeerEnvironmentError: there is no such environment.
     """
     python = interpreter(cache_dir)
-    task = peer_task(cell, items, "cost", seconds=SECONDS, least=LEAST, best=BEST)
+    task = peer_task(cell, items, "cost", seconds=latency.SECONDS, least=latency.LEAST, best=BEST)
     with tempfile.TemporaryDirectory(prefix="persrec-peer-") as folder:
         facts, seconds = run_task(python, task, {"none": np.zeros(0)}, Path(folder), lambda _: None)
     metrics: dict[Kind, dict[str, Any]] = {
         "flops": _counted(facts["parameters"]),
-        "latency": _timed(percentiles("serve_latency", seconds["serve"])),
+        "latency": _timed(latency.percentiles("serve_latency", seconds["serve"])),
         "request": _timed(
-            percentiles("request_latency", seconds["request"]) | {"requests_per_second": rate(seconds["batch"], cell.batch_size)}
+            latency.percentiles("request_latency", seconds["request"]) | {"requests_per_second": rate(seconds["batch"], cell.batch_size)}
         ),
     }
     raw = {"latency/serve_request_seconds": seconds["serve"], "request/request_seconds": seconds["request"]}

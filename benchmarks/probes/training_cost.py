@@ -1,6 +1,7 @@
 """What training costs: FLOPs with their ledger, peak memory and throughput of a step, and the step beside full attention's."""
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -151,9 +152,8 @@ def _trained_on(subject: TrainingSubject) -> Iterator[None]:
 def count_step(subject: TrainingSubject) -> tuple[Metrics, list[Metrics]]:
     """FLOPs of a training step, as metrics and as ledger rows; the weights stay as they are."""
     sequences, (lookups, count) = _sequences(subject), _counted_step(subject)
-    items = subject.model.items
-    executed = _training(subject, sequences, items.lookup_macs(*lookups), which=0)
-    visible = _training(subject, sequences, items.lookup_macs(*lookups, visible=True), which=1)
+    executed = _training(subject, sequences, _reading(subject, lookups), which=0)
+    visible = _training(subject, sequences, _reading(subject, lookups, visible=True), which=1)
     of = "one sequence" if sequences == 1 else f"a step of {sequences} sequences, divided by them"
     method = f"closed formula of the layout, forward and backward of {of}, checked against torch.utils.flop_counter"
     metrics = flop_metrics("train", executed, visible, method=method, sequences=sequences)
@@ -162,8 +162,16 @@ def count_step(subject: TrainingSubject) -> tuple[Metrics, list[Metrics]]:
 
 def _executed_flops(subject: TrainingSubject) -> float:
     """FLOPs of a sequence by the closed formula alone."""
-    sequences, reading = _sequences(subject), subject.model.items.lookup_macs(*_looked_up(subject))
+    sequences, reading = _sequences(subject), _reading(subject, _looked_up(subject))
     return share(2 * sum(_training(subject, sequences, reading, which=0).values()), sequences)
+
+
+def _reading(subject: TrainingSubject, lookups: Sequence[Sequence[torch.Tensor]], *, visible: bool = False) -> Macs:
+    """Of the items that the parts of a step look up, each part by itself: what several of them need is read in each."""
+    total: Counter[str] = Counter()
+    for of_part in lookups:
+        total.update(subject.model.items.lookup_macs(*of_part, visible=visible) if of_part else {})
+    return dict(total)
 
 
 def _training(subject: TrainingSubject, sequences: int, reading: Macs, *, which: int) -> Macs:
@@ -202,6 +210,8 @@ def _of_one_model(subject: TrainingSubject, sequences: int, reading: Macs, *, wh
         scored += predicting * subject.layout.window  # the user's own items
     if subject.cell.expert_weight:
         scored += subject.layout.tokens * negatives
+    if subject.cell.recent_weight:  # their loss stands beside that of all positions
+        scored += min(predicting, subject.layout.recent) * negatives
     return {
         **{part: TRAINING_PRODUCTS * sequences * macs for part, macs in forward.items() if part != ATTENTION},
         ATTENTION: sequences * forward[ATTENTION] * (2 + backbone.backward_products) // 2,
@@ -217,31 +227,34 @@ def _sequences(subject: TrainingSubject) -> int:
 
 
 @torch.no_grad()
-def _looked_up(subject: TrainingSubject) -> list[torch.Tensor]:
-    """The items that a training step looks up, where looking up costs anything."""
+def _looked_up(subject: TrainingSubject) -> list[list[torch.Tensor]]:
+    """The items that each part of a training step looks up, where looking up costs anything."""
     if not subject.computes_items:
         return []
-    with _step(subject) as (loss, lookups):
-        loss()
-    return lookups
+    return _in_parts(subject, lambda _: None)
 
 
-def _counted_step(subject: TrainingSubject) -> tuple[list[torch.Tensor], Count]:
-    """The items a training step looks up, and torch's count of it; fvcore cannot trace a backward pass."""
+def _counted_step(subject: TrainingSubject) -> tuple[list[list[torch.Tensor]], Count]:
+    """The items that each part of a training step looks up, and torch's count of it; fvcore cannot trace a backward pass."""
     subject.model.train()
-    with _step(subject) as (loss, lookups):
-        count = count_by_torch(lambda: loss().backward(), subject.model)  # type: ignore[no-untyped-call]
+    lookups: list[list[torch.Tensor]] = []
+    count = count_by_torch(lambda: lookups.extend(_in_parts(subject, torch.Tensor.backward)), subject.model)
     subject.model.zero_grad(set_to_none=True)
     subject.model.eval()
     return lookups, count
 
 
-@contextmanager
-def _step(subject: TrainingSubject) -> Iterator[tuple[Callable[[], torch.Tensor], list[torch.Tensor]]]:
-    """A training step's loss, to be computed inside, and the ids of every lookup that it makes."""
+def _in_parts(subject: TrainingSubject, then: Callable[[torch.Tensor], object]) -> list[list[torch.Tensor]]:
+    """Computes the loss of every part of a training step and does something with it; the ids of every lookup that each part makes."""
     trainer, batch = subject.trainer(), subject.training_batch(_sequences(subject))
-    with _lookups(subject.model.items) as lookups:
-        yield (lambda: trainer.loss(batch)), lookups
+    trainer.progress.steps = 1  # the first step: before it nothing weighs the recent items
+    every = []
+    for rows in np.array_split(np.arange(len(batch.items)), min(subject.cell.accumulation, len(batch.items))):
+        part = WindowBatch(**{name: getattr(batch, name)[rows] for name in ("items", "times", "targets", "query_times")})
+        with _lookups(subject.model.items) as lookups:
+            then(trainer.loss(part))
+        every.append(lookups)
+    return every
 
 
 @contextmanager

@@ -50,15 +50,18 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LedgerRow:
-    """FLOPs of one part of one pass, counted in three ways; ``agrees`` where they differ by at most 1%."""
+    """FLOPs of one part of one pass, counted in three ways; ``agrees`` where they differ by at most 1%.
+
+    A sequence's share of what a training step computes for all of them, as of texts, need be no whole number.
+    """
 
     phase: str
     part: str
-    formula_flops: int | None = None
-    torch_flops: int | None = None
-    fvcore_flops: int | None = None
-    visible_flops: int | None = None
-    executed_flops: int | None = None
+    formula_flops: int | float | None = None
+    torch_flops: int | float | None = None
+    fvcore_flops: int | float | None = None
+    visible_flops: int | float | None = None
+    executed_flops: int | float | None = None
     uncounted: dict[str, int] = field(default_factory=dict)
     agrees: bool | None = None
 

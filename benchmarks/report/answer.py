@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 from benchmarks import text
 from benchmarks.analysis.amortise import flops_price
-from benchmarks.analysis.choices import Choice, Held, Role, RunAnswer, Standstill, answer
+from benchmarks.analysis.choices import Choice, Held, Role, RunAnswer, Standstill, answer, keeps_part
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import with_interval
 from benchmarks.analysis.fleet import in_batches, refresh_time
 from benchmarks.analysis.frontier import Frontiers
-from benchmarks.analysis.references import best_on_validation, compare
+from benchmarks.analysis.references import compare
 from benchmarks.analysis.trained import unequal
 from benchmarks.analysis.worth import AboveModels
 from benchmarks.labels import METRIC_NAMES
@@ -102,7 +102,7 @@ def _lead(found: RunAnswer, peers: Peers) -> str:
         others = f", and no more on {listed([backbone_name(one.full) for one in found.worths[1:]])}" if len(found.worths) > 1 else ""
         return (
             f"There is no frontier on this data: reading the long history gains {backbone_name(worth.full)} nothing that can be measured "
-            f"({_SHOWN} {pair}){others}. {_tokens_nevertheless(peers) or 'So nothing need be kept of it: serve the recent items alone.'}"
+            f"({_SHOWN} {pair}){others}. {_kept_nevertheless(peers) or 'So nothing need be kept of it: serve the recent items alone.'}"
         )
     if found.standstill is Standstill.FLOOR_ABOVE and found.above is not None:
         return _no_model_above(found.above, names)
@@ -116,36 +116,35 @@ def _lead(found: RunAnswer, peers: Peers) -> str:
 
 def _no_model_above(above: AboveModels, names: Names) -> str:
     """That what learns nothing lies above every trained model of ours; a verdict over seeds alone."""
-    pair = f"{_SHOWN} {_value(above.floor)} against {_value(above.best)} of the best"
+    pair = f"{_SHOWN} {_value(above.floor)} against {_value(above.best)} of the best on validation"
     ends = above.endings
     stopped = f"; {ends.not_converged} of {ends.models} models had not converged" if ends.not_converged else ""
-    if above.gap.sign < 0:
+    if above.is_verdict:
         said = f"{names(above.floor)}, which learns nothing, ranks better than every trained model of ours ({pair}{stopped})"
         return f"There is no frontier on this data: {said}. So no model here is worth its cost."
-    few = "one seed" if above.gap.of_one_seed else "two seeds"
+    few = "one seed" if any(gap.of_one_seed for gap in above.gaps) else "two seeds"
     return (
         f"No model is chosen: of {few}, so without a verdict, {names(above.floor)}, which learns nothing, lies above every trained model "
         f"of ours ({pair}{stopped})."
     )
 
 
-def _tokens_nevertheless(peers: Peers) -> str:
-    """That tokens rank above no token though full attention does not; of each backbone the most tokens at the longest window are asked."""
-    by_backbone: dict[str, list[Configuration]] = {}
-    for one in peers.configurations:
-        if one.is_tokens and not one.changed and one.quality(_METRIC).value is not None:
-            by_backbone.setdefault(one.cell.backbone, []).append(one)
-    above = []
-    for own in by_backbone.values():
-        most = max((one.window, one.cell.tokens) for one in own)
-        chosen = best_on_validation([one for one in own if (one.window, one.cell.tokens) == most])
-        if chosen is not None:
-            contrast = compare(chosen, peers.configurations, _METRIC)
-            gain, no_token = contrast.over_no_token, contrast.references.no_token
-            if no_token is not None and gain.low is not None and gain.low > 0:
-                sure = how_sure(gain, unequal(chosen, no_token))
-                above.append(f"{peers.names(chosen)} {with_interval(gain, 'signed')}, {sure}")
-    return f"Tokens rank above no token nevertheless: {'; '.join(above)}." if above else ""
+def _kept_nevertheless(peers: Peers) -> str:
+    """How many that keep part of the history rank above no token though full attention does not; of many some do so by chance."""
+    asked = [
+        compare(one, peers.configurations, _METRIC)
+        for one in peers.configurations
+        if keeps_part(one) and not one.changed and not one.is_peer and one.quality(_METRIC).value is not None
+    ]
+    above = [one for one in asked if one.over_no_token.low is not None and one.over_no_token.low > 0]
+    surest = max(above, key=lambda one: (one.over_no_token.low, one.configuration.key), default=None)
+    if surest is None or surest.references.no_token is None:
+        return ""
+    gain, training = surest.over_no_token, unequal(surest.configuration, surest.references.no_token)
+    return (
+        f"Yet {len(above)} of {len(asked)} configurations that keep part of it lie above no token, the surest of them "
+        f"{peers.names(surest.configuration)}: {with_interval(gain, 'signed')}, {how_sure(gain, training)}."
+    )
 
 
 def _card(choice: Choice, names: Names, chance: str) -> Card:

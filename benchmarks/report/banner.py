@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks import text
+from benchmarks.analysis.advice import servable
 from benchmarks.analysis.amortise import break_even, flops_price
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.estimates import with_interval
@@ -21,7 +22,7 @@ from benchmarks.analysis.references import (
 from benchmarks.analysis.trained import Endings, endings, steps_in_words, unequal
 from benchmarks.measures import LEDGER_TOLERANCE
 from benchmarks.records import FINDINGS, Record, Status
-from benchmarks.report.names import Names, dataset_name, name_all, peers_key
+from benchmarks.report.names import Names, dataset_name, name_all, peers_key, short_titles_of
 from benchmarks.report.opening import opening
 from benchmarks.report.texts import shares_of_time
 from benchmarks.text import listed, some
@@ -84,14 +85,15 @@ def findings(among: Sequence[Configuration]) -> list[str]:
     for one in among:
         if not one.changed:
             groups.setdefault(peers_key(one), []).append(one)
-    for (data, *_), members in groups.items():
+    titles = short_titles_of(groups)
+    for key, members in groups.items():
         names = name_all(members)
         for backbone in sorted({one.cell.backbone for one in members if one.is_tokens}):
             own = [one for one in members if one.cell.backbone == backbone]
             chosen = _spoken_for(own)
             if chosen is not None:
                 contrast = compare(chosen, own, _METRIC)
-                where = f"{data}: " if len(groups) > 1 else ""
+                where = f"{titles[key]}: " if len(groups) > 1 else ""
                 said.append((contrast.quality.value or 0.0, where + _finding(contrast, names)))
     return [sentence for _, sentence in sorted(said, key=lambda pair: -pair[0])]
 
@@ -265,11 +267,14 @@ def _facts(records: Sequence[Record], every: Sequence[Source], among: Sequence[C
 
 def _counted(among: Sequence[Configuration]) -> str:
     """How many configurations there are, and of what: other counts on the page are of some of these."""
-    served = [one for one in among if not one.is_floor and not one.is_experiment]
+    served = servable(among)
+    known = sum(one.is_experiment or one.is_floor or one.is_peer for one in among)
     kinds = {
         "servable": len(served),
+        "failed, or of a FLOP ledger that disagrees": len(among) - len(served) - known,
         "ablations and aged caches": sum(one.is_experiment for one in among),
         "floors": sum(one.is_floor for one in among),
+        "peers": sum(one.is_peer for one in among),
     }
     parts = [f"{kind} {count:,}" for kind, count in kinds.items() if count]
     return f"{len(among):,}: {', '.join(parts)}" if len(parts) > 1 else f"{len(among):,}"

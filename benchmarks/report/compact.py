@@ -95,6 +95,7 @@ def _columns(groups: Sequence[Shown], places: Mapping[str, int]) -> dict[str, li
 
 
 def _row(one: Configuration, number: int, group: Shown, places: Mapping[str, int]) -> dict[str, Any]:
+    counted = one.measured or one.records  # those of its means
     models = models_of(one)
     ends = [model.converged for model in models]
     row: dict[str, Any] = {
@@ -104,10 +105,10 @@ def _row(one: Configuration, number: int, group: Shown, places: Mapping[str, int
         "ended": ", ".join(f"{count} {status}" for status, count in sorted(one.statuses.items())),
         "failed": None if set(one.statuses) == {Status.OK} else True,
         "converged": None if not ends else False if False in ends else None if None in ends else True,
-        "seeds": [record.cell.seed for record in one.records],
+        "seeds": [record.cell.seed for record in counted],
         "validation": _number(figure_on_validation(one, group.peers.configurations)),
         "rerun": next((record.provenance.rerun for record in one.records if record.provenance.rerun), None),
-        "records": [record.cell_key for record in one.records],
+        "records": [record.cell_key for record in counted],
     }  # fmt: skip
     for metric in QUALITY_METRICS:
         row |= _with_bounds(metric, one.quality(metric))

@@ -9,7 +9,7 @@ A configuration whose model had not converged carries a mark behind its name, so
 import functools
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -154,6 +154,25 @@ def is_synthetic(one: Configuration) -> bool:
 def peers_key(one: Configuration) -> tuple[str, ...]:
     """What configurations share whose numbers may stand in one figure: dataset, its digest, device and number format."""
     return (dataset_name(one), one.dataset_digest, one.cell.device, one.cell.dtype)
+
+
+def titles_of(keys: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    """What tells groups by `peers_key` apart: the data, their digest where a name has several, the device, the number format if need be."""
+    every = list(dict.fromkeys(keys))
+    titles = {}
+    for key in every:
+        data, digest, device, dtype = key
+        version = f", data {digest[:8]}" if len({other[1] for other in every if other[0] == data}) > 1 else ""
+        number_format = f", {dtype}" if [other[0] for other in every].count(data) > 1 else ""
+        titles[key] = f"{data}{version}, {device.upper() if device == 'cpu' else device}{number_format}"
+    return titles
+
+
+def short_titles_of(keys: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    """The same, by the data alone where that tells them apart."""
+    titles = titles_of(keys)
+    data = [key[0] for key in titles]
+    return {key: title if data.count(key[0]) > 1 else key[0] for key, title in titles.items()}
 
 
 def in_order(among: Sequence[Configuration]) -> list[Configuration]:

@@ -9,7 +9,7 @@ from benchmarks.analysis.estimates import Estimate, with_interval
 from benchmarks.analysis.trained import Endings, endings, steps_in_words, taught
 from benchmarks.analysis.worth import AboveModels, Worth, floors_above, worths
 from benchmarks.labels import METRIC_NAMES
-from benchmarks.report.names import NOT_CONVERGED, Names, backbone_name, dataset_name, marked, name_all, peers_key
+from benchmarks.report.names import NOT_CONVERGED, Names, backbone_name, marked, name_all, peers_key, short_titles_of
 from benchmarks.text import listed
 
 _METRIC = QUALITY_METRICS[0]
@@ -30,8 +30,9 @@ def opening(among: Sequence[Configuration], names: Names) -> tuple[Caution, ...]
     for one in among:
         groups.setdefault(peers_key(one), []).append(one)
     said = list(_endings_in_words(endings(among), names))
-    for members in groups.values():
-        data = f"On {dataset_name(members[0])}" if len(groups) > 1 else "On this data"
+    titles = short_titles_of(groups)
+    for key, members in groups.items():
+        data = f"On {titles[key]}" if len(groups) > 1 else "On this data"
         of_group = name_all(members)
         said += _worth_nothing(worths(members, _METRIC), data)
         said += [_above(floor, data, of_group) for floor in floors_above(members, _METRIC)[:1]]

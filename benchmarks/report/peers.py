@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.analysis.configurations import Configuration
-from benchmarks.report.names import Names, name_all, peers_key
+from benchmarks.report.names import Names, name_all, peers_key, titles_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,18 +33,14 @@ def peers_of(among: Sequence[Configuration]) -> list[Peers]:
     parts: dict[tuple[str, ...], list[Configuration]] = {}
     for one in among:
         parts.setdefault(peers_key(one), []).append(one)
-    names = [key[0] for key in parts]
+    titles = titles_of(parts)
     groups = []
     faceted = [(key, *facet) for key, members in parts.items() for facet in _by_environment(members)]
-    for number, ((data, digest, device, dtype), timed, members) in enumerate(faceted, start=1):
-        version = f", data {digest[:8]}" if len({key[1] for key in parts if key[0] == data}) > 1 else ""
-        title = (
-            f"{data}{version}, {device.upper() if device == 'cpu' else device}" + (f", {dtype}" if names.count(data) > 1 else "") + timed
-        )
+    for number, (key, timed, members) in enumerate(faceted, start=1):
         groups.append(
             Peers(
                 key=str(number),
-                title=title,
+                title=titles[key] + timed,
                 configurations=tuple(one for one in members if not one.is_experiment),
                 everyone=tuple(members),
                 names=name_all(members),
@@ -65,7 +61,7 @@ def _by_environment(members: Sequence[Configuration]) -> Iterator[tuple[str, Seq
             record.cost.environment
             for one in members
             for record in one.measured
-            if record.cost is not None and record.cost.environment.fingerprint == machine
+            if record.cost is not None and (record.cost.environment.fingerprint or "") == machine
         )
         processor = facts.gpu if facts.gpu and members[0].cell.device == "cuda" else facts.cpu
         yield f", timed on {processor or 'an unknown processor'} ({machine[:8]})", [replace(one, machine=machine) for one in members]

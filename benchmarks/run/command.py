@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import hashlib
+import math
 import shlex
 import signal
 import sys
@@ -13,8 +14,8 @@ from pathlib import Path
 from benchmarks.cell import Cell
 from benchmarks.environment import available_processors, chosen_device, environment
 from benchmarks.environment.portable import portable_argv
-from benchmarks.grids import ORDER_SEED, DataSize, Durations, Grid, load_grid, shuffled
-from benchmarks.grids.selection import select, selecting
+from benchmarks.grids import ORDER_SEED, DataSize, Grid, load_grid, shuffled
+from benchmarks.grids.selection import Selecting, select
 from benchmarks.keys import Catalogue, model_key
 from benchmarks.labels import Labels
 from benchmarks.lock import Holder, locked
@@ -23,7 +24,7 @@ from benchmarks.records import FINDINGS, Origin, Record, load_records
 from benchmarks.run.jobs import SweepSettings, Work
 from benchmarks.run.local import Executor, LocalExecutor
 from benchmarks.run.options import PROGRAM, parser
-from benchmarks.run.plan import Data, Plan, Planned, Planner, Reason, model_fault, other_records
+from benchmarks.run.plan import Data, Plan, Planner, Reason, model_fault, other_records
 from benchmarks.run.progress import display
 from benchmarks.run.signals import Interrupted, ending_on_signals
 from benchmarks.run.slurm import ClusterExecutor, check_slurm, end_jobs_of_earlier_run
@@ -67,8 +68,12 @@ class Call:
             return int(self.options.workers)
         if self.on_cluster:
             return self.grid.cluster.jobs
-        threads = max(cell.threads for cell in self.cells)
-        return 1 if self.device == "cuda" else max(1, len(available_processors()) // threads)
+        return 1 if self.device == "cuda" else max(1, len(available_processors()) // self.threads)
+
+    @property
+    def threads(self) -> int:
+        """Processors that a worker takes at most: the threads of all processes of a model's training."""
+        return max(cell.threads * cell.world_size for cell in self.cells)
 
 
 def main(argv: Sequence[str] | None = None, *, work: Work = EXECUTE) -> int:
@@ -149,6 +154,7 @@ def _validated(options: argparse.Namespace) -> Call:
 def _run(call: Call, plan: Plan, arguments: Sequence[str], work: Work, dead: Holder | None) -> int:
     options, out = call.options, call.out
     to_do = plan.to_do()
+    named = _costs_named(load_records(out))
     progress = display(total=len(to_do), workers=0 if call.on_cluster else call.workers, quiet=options.quiet)
     settings = SweepSettings(
         out=out,
@@ -177,13 +183,18 @@ def _run(call: Call, plan: Plan, arguments: Sequence[str], work: Work, dead: Hol
     finally:
         progress.close()
     records = load_records(out)
-    remove_costs(out, keep={record.cost.key for record in records if record.cost is not None})
-    if to_do or not (out / "results.csv").is_file():
+    remove_costs(out, named - _costs_named(records))  # what no record names yet may be a run's that was cut, and of other cells
+    if records and (to_do or not (out / "results.csv").is_file()):
         write_csv(out, records)
-    if not options.no_report:
+    if records and not options.no_report:
         _report(out)
     keys = {planned.key for planned in plan.cells}
     return _verdict([record for record in records if record.cell_key in keys], call)
+
+
+def _costs_named(records: Iterable[Record]) -> set[str]:
+    """The keys of the costs that records hold."""
+    return {record.cost.key for record in records if record.cost is not None}
 
 
 def _executor(call: Call, settings: SweepSettings) -> Executor:
@@ -191,14 +202,14 @@ def _executor(call: Call, settings: SweepSettings) -> Executor:
     if call.on_cluster:
         return ClusterExecutor(settings, call.grid.cluster, places=call.workers, anew=call.options.resume == "always")
     remove_jobs(call.out)
-    threads = max(cell.threads for cell in call.cells)
-    return LocalExecutor(settings, places=call.workers, threads=threads)
+    return LocalExecutor(settings, places=call.workers, threads=call.threads)
 
 
 def _plan(call: Call, catalogues: Mapping[Data, Catalogue]) -> Plan:
     """Every cell in the order to measure in, with its keys and why it is measured, or that it is done."""
     options = call.options
     fingerprint = None if call.on_cluster else str(environment(device=call.device, threads=1, affinity=())["fingerprint"])
+    selecting = Selecting(call.grid.cells)
     planner = Planner(
         out=call.out,
         resume=options.resume,
@@ -210,7 +221,7 @@ def _plan(call: Call, catalogues: Mapping[Data, Catalogue]) -> Plan:
         briefly=not call.grid.limits.costs_alone,
     )
     plan = planner.plan(shuffled(call.cells))
-    return replace(plan, cells=tuple(replace(planned, rerun=_rerun(call, planned.cell)) for planned in plan.cells))
+    return replace(plan, cells=tuple(replace(planned, rerun=_rerun(call, planned.cell, selecting)) for planned in plan.cells))
 
 
 def _catalogues(call: Call) -> dict[Data, Catalogue]:
@@ -263,7 +274,7 @@ def _strange_lines(call: Call, plan: Plan) -> list[str]:
     return [f"records here of settings that the grid does not hold: {strange}; they stay"] if strange else []
 
 
-def _rerun(call: Call, cell: Cell) -> str:
+def _rerun(call: Call, cell: Cell, selecting: Selecting) -> str:
     """The command that measures this cell, and no other, again."""
     options = call.options
     words = ["python", "-m", PROGRAM, "--grid", options.grid, "--dataset", call.dataset_file or cell.dataset, "--device", call.device]
@@ -271,7 +282,7 @@ def _rerun(call: Call, cell: Cell) -> str:
         words += [option, str(value)] if value else []
     words += [word for option in ("split", "protocol") if (given := getattr(options, option)) for word in (f"--{option}", given)]
     words += ["--seeds", str(cell.seed)] if options.seeds else []
-    expression = selecting(cell, call.grid.cells)
+    expression = selecting.alone(cell)
     words += ["--select", expression] if expression else []
     return shlex.join(portable_argv([*words, "--resume", "always"]))
 
@@ -317,34 +328,49 @@ def _list(call: Call) -> int:
     """Prints the cells, what is done of them, and how long the rest may take."""
     only = call.options.only
     if not call.out.is_dir():  # nothing is there, so that no data need be prepared to say what is missing
-        asked = [cell for cell in call.cells if (only != "quality" or cell.has_quality) and (only != "cost" or not cell.is_floor)]
+        asked = {cell for cell in call.cells if (only != "quality" or cell.has_quality) and (only != "cost" or not cell.is_floor)}
         lines = [f"{'missing' if cell in asked else f'no {only}':10} {call.labels(cell)}" for cell in shuffled(call.cells)]
         trained = (cell for cell in asked if cell.training != "none" and only != "cost")
         keys = {model_key(cell, dataset_digest=call.digests[cell.data]) for cell in trained}
-        return _print_list(call, lines, cells=len(asked), models=len(keys), done=())
+        return _print_list(call, lines, cells=len(asked), models=len(keys))
     plan = _plan(call, _catalogues(call))
     lines = [f"{plan.reason(planned):10} {call.labels(planned.cell)}" for planned in plan.cells]
     code_of = {planned.model_key: planned.code["training"] for planned in plan.qualities() if planned.model_key}
     models = sum(model_fault(call.out, key, code=code) is not None for key, code in code_of.items())
-    done = [planned for planned in plan.cells if plan.reason(planned) == "done"]
-    return _print_list(call, lines, cells=len(plan.to_do()), models=models, done=done)
+    return _print_list(call, lines, cells=len(plan.to_do()), models=models, plan=plan)
 
 
-def _print_list(call: Call, lines: Iterable[str], *, cells: int, models: int, done: Sequence[Planned]) -> int:
-    durations, source = _durations(call, done)
-    seconds = models * durations.seconds_per_model / call.workers + cells * durations.seconds_per_cell
+def _print_list(call: Call, lines: Iterable[str], *, cells: int, models: int, plan: Plan | None = None) -> int:
+    guess = call.grid.estimate
+    of_models, others, source = guess.seconds_per_model, cells * guess.seconds_per_cell, "by the grid's own estimate"
+    taken = None if plan is None else _taken([planned.known for planned in plan.cells if planned.known and plan.reason(planned) == "done"])
+    if plan is not None and taken is not None and (taken.qualities or taken.costs):
+        of_models, source = taken.mean(taken.models, guess.seconds_per_model), "as the cells that are done took"
+        others = len(plan.qualities()) * taken.mean(taken.qualities, guess.seconds_per_cell)
+        others += len(plan.costs_to_measure()) * taken.mean(taken.costs, guess.seconds_per_cell)
+    seconds = math.ceil(models / call.workers) * of_models + others
     summary = f"{len(call.cells)} cells, {cells} to measure, {models} models to train"
     sys.stdout.write("\n".join([*lines, f"{summary}; about {duration(seconds)} {source}"]) + "\n")
     return DONE
 
 
-def _durations(call: Call, done: Sequence[Planned]) -> tuple[Durations, str]:
-    """Seconds of a model and of a cell: as the cells that are done took, else as the grid guesses."""
-    records = [planned.known for planned in done if planned.known is not None]
-    cells = [sum(half.seconds.values()) for record in records for half in (record.quality, record.cost) if half is not None]
-    models = {record.model.key: record.model.train_seconds for record in records if record.model and record.model.train_seconds}
-    guess = call.grid.estimate
-    if not sum(cells):
-        return guess, "by the grid's own estimate"
-    per_model = sum(models.values()) / len(models) if models else guess.seconds_per_model
-    return Durations(seconds_per_model=per_model, seconds_per_cell=sum(cells) / len(records)), "as the cells that are done took"
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Taken:
+    """Seconds that each model, each quality and each shape's cost took; cells share models and costs."""
+
+    models: Mapping[str, float]
+    qualities: Mapping[str, float]
+    costs: Mapping[str, float]
+
+    @staticmethod
+    def mean(seconds: Mapping[str, float], guess: float) -> float:
+        """A piece's, or the guess where none was taken."""
+        return sum(seconds.values()) / len(seconds) if seconds else guess
+
+
+def _taken(records: Sequence[Record]) -> Taken:
+    return Taken(
+        models={record.model.key: record.model.train_seconds for record in records if record.model and record.model.train_seconds},
+        qualities={record.cell_key: sum(record.quality.seconds.values()) for record in records if record.quality is not None},
+        costs={record.cost.key: sum(record.cost.seconds.values()) for record in records if record.cost is not None},
+    )

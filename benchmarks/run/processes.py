@@ -32,7 +32,8 @@ def over_processes(processes: Sequence[Mapping[str, Metric]]) -> dict[str, Metri
     found: dict[str, list[Metric]] = {}
     for metrics in processes:
         for name, metric in metrics.items():
-            found.setdefault(name, []).append(metric)
+            if name in MEASURES:  # one may have gone since
+                found.setdefault(name, []).append(metric)
     return {name: _over_processes(name, metrics, processes) for name, metrics in found.items()}
 
 

@@ -1,6 +1,5 @@
 """What a person sees of a sweep: moving bars on a terminal, one plain line a cell in a pipe."""
 
-import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -90,12 +89,12 @@ class QuietDisplay:
 class PlainDisplay(QuietDisplay):
     """One line a cell, one for every epoch or 30 seconds of a training, and where no cell ends, one in 30 seconds of how far all is.
 
-    A reader that has gone away ends the lines, not the sweep.
+    A reader that has gone away ends nothing: the command's streams see to that (`persrec.commandline.guarded`).
     """
 
     def __init__(self, stream: TextIO) -> None:
         """Writes to ``stream``."""
-        self._stream: TextIO | None = stream
+        self._stream = stream
         self._told = time.monotonic()
 
     def note(self, text: str) -> None:
@@ -118,14 +117,8 @@ class PlainDisplay(QuietDisplay):
             self._write(f"{count} task{'s' * (count > 1)} to go  {duration(seconds_left)} left")
 
     def _write(self, text: str) -> None:
-        if self._stream is None:
-            return
-        try:
-            self._stream.write(text + "\n")
-            self._stream.flush()
-        except BrokenPipeError:
-            self._stream = None
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains as it ends
+        self._stream.write(text + "\n")
+        self._stream.flush()
 
 
 class TerminalDisplay:

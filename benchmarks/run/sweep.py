@@ -6,8 +6,10 @@ each has the machine to itself, unless the grid says that they need not. Where t
 """
 
 import contextlib
+import math
 import random
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -79,7 +81,7 @@ class Sweep:
         self._paces: dict[Lane, Pace] = {
             "training": Pace(settings.seconds_per_model),
             "quality": Pace(1.0),
-            "cost": Pace(settings.seconds_per_cell),
+            "cost": Pace(settings.seconds_per_cell * len(costs) / max(1, len(self._costs))),
         }
         self._workers = [Worker(slot=slot) for slot in range(executor.places)]
         self._provenance = typed(provenance(argv=settings.argv), Provenance, where="provenance", what="a provenance")
@@ -363,9 +365,12 @@ class Sweep:
         return {"training": len(self.models_to_train()), "quality": len(self._qualities), "cost": len(self._costs)}
 
     def _seconds_left(self) -> float:
+        """Of what waits and what runs, which counts as if it had just begun; fewer tasks than places take as long as one."""
         places = len(self._workers)
         at_once = {"training": places, "quality": places, "cost": 1 if self._executor.costs_alone else places}
-        return sum(count * self._paces[kind].mean() / at_once[kind] for kind, count in self._waiting().items())
+        counts = Counter(self._waiting()) + Counter(worker.task.kind for worker in self._workers if worker.task is not None)
+        counts["training"] = len(self.models_to_train())  # one that is trained waits until it is
+        return sum(math.ceil(count / at_once[kind]) * self._paces[kind].mean() for kind, count in counts.items())
 
 
 def _in_rounds(costs: Sequence[PlannedCost], *, seed: int) -> list[CostOf]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.records import Record, load_records
+from benchmarks.records import Metric, Record, load_records
 from benchmarks.text import nbytes
 from persrec.commandline import duration
 from persrec.files import write_atomically
@@ -77,17 +77,20 @@ def of_events(records: Sequence[Record], prepared: Path) -> list[Figure]:
         ),
         Figure(name="prepared data on disk", value=nbytes(entry["out_bytes"] * times), made_of=nbytes(entry["out_bytes"])),
     ]
-    speeds: dict[str, list[float]] = {}
+    speeds: dict[tuple[str, str], dict[str, float]] = {}  # by model: its cells share it
     for record in records:
-        if record.model is not None and record.model.seconds_per_million_targets is not None:
-            speeds.setdefault(record.cell.backbone, []).append(record.model.seconds_per_million_targets)
+        model, cell = record.model, record.cell
+        if model is not None and model.seconds_per_million_targets is not None and cell.compression in ("full", "experts"):
+            taught = "taught by full attention" if cell.distillation else "not taught"
+            kind = "full attention" if cell.compression == "full" else f"tokens, {taught}"
+            speeds.setdefault((cell.backbone, kind), {})[model.key] = model.seconds_per_million_targets
     return figures + [
         Figure(
-            name=f"an epoch of {backbone}, one processor",
-            value=duration(_mean(seconds) * EVENTS / 1e6),
-            made_of=f"{_mean(seconds):.0f} s for a million targets",
+            name=f"an epoch of {backbone}, {kind}, one processor",
+            value=duration(_mean(list(seconds.values())) * EVENTS / 1e6),
+            made_of=f"{_mean(list(seconds.values())):.0f} s for a million targets, {len(seconds)} model{'s' * (len(seconds) > 1)}",
         )
-        for backbone, seconds in sorted(speeds.items())
+        for (backbone, kind), seconds in sorted(speeds.items())
     ]
 
 
@@ -98,7 +101,11 @@ def of_users(records: Sequence[Record]) -> list[Figure]:
         history, tokens = record.cell.history, record.cell.tokens
         name = "full history" if record.cell.compression == "full" else f"{tokens} tokens"
         kept, refreshed, served = (
-            float(record.metrics[metric].value or 0) for metric in ("cache_bytes", "compress_users_per_second", "serve_users_per_second")
+            float(record.metrics[metric].value or 0) for metric in ("cache_bytes", "compress_users_per_second", "requests_per_second")
+        )
+        refreshes, requests, alone = (
+            _interval(record.metrics[metric], digits)
+            for metric, digits in (("compress_users_per_second", 0), ("requests_per_second", 0), ("request_latency_p50_ms", 1))
         )
         moved = kept / NETWORK_BYTES * 1e6
         figures += [
@@ -106,12 +113,12 @@ def of_users(records: Sequence[Record]) -> list[Figure]:
             Figure(
                 name=f"{name}: all users refreshed, one processor",
                 value=f"{USERS / refreshed / HOUR:.1f} h",
-                made_of=f"{refreshed:,.0f} users a second; {USERS / refreshed / DAY:.1f} processors refresh all once a day",
+                made_of=f"{refreshes} users a second; {USERS / refreshed / DAY:.1f} processors refresh all once a day",
             ),
             Figure(
                 name=f"{name}: requests a second and processor",
                 value=f"{served:,.0f}",
-                made_of=f"batches of {record.cell.batch_size}; one alone takes {record.metrics['serve_latency_p50_ms'].value:.1f} ms",
+                made_of=f"{requests} a second in batches of {record.cell.batch_size}; one alone takes {alone} ms",
             ),
             Figure(name=f"{name}: a cache over 10 Gbit/s", value=f"{moved:.0f} µs", made_of=f"{nbytes(kept)}"),
         ]
@@ -157,6 +164,12 @@ def with_tables(page: str, filled: dict[str, str]) -> str:
 def _table(figures: Sequence[Figure]) -> str:
     rows = [f"| {figure.name} | {figure.value} | {figure.made_of} |" for figure in figures]
     return "\n".join(["| what | figure | made of |", "| --- | ---: | --- |", *rows]) + "\n"
+
+
+def _interval(metric: Metric, digits: int) -> str:
+    """A number with its 95% interval over processes, where it has one."""
+    ends = "" if metric.low is None or metric.high is None else f" ({metric.low:,.{digits}f} to {metric.high:,.{digits}f})"
+    return f"{float(metric.value or 0):,.{digits}f}{ends}"
 
 
 def _hours(seconds: float) -> str:

@@ -9,6 +9,7 @@ import argparse
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,11 +25,12 @@ from benchmarks.environment import environment, provenance
 from benchmarks.text import nbytes
 from persrec.commandline import DONE, Parser, duration, guarded, one_line
 from persrec.data.base import MEMORY, Bounds
-from persrec.files import write_atomically
+from persrec.files import write_atomically, writing
 
 PROGRAM = "benchmarks.scale"
 ENGINES = ("duckdb", "polars", "pyarrow")
 SCHEMA_VERSION = 1
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +68,14 @@ def _parser() -> Parser:
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.rows < 1:
         raise ValueError(f"--rows: {options.rows}; expected at least 1")
+    if options.name is not None and not _NAME.fullmatch(options.name):
+        raise ValueError(f"--name: {options.name!r}; expected letters, digits, '-', '_' and '.', the first a letter or a digit")
+    if options.out is not None:
+        place = options.out / "scale"
+        with writing(place):
+            place.mkdir(parents=True, exist_ok=True)
+    if options.csv and options.engine:
+        raise ValueError("--csv: times our own commands, so there is no --engine beside it")
     if options.csv:
         return _from_csv(options, arguments)
     bounds = Bounds(memory=options.memory, threads=options.threads)

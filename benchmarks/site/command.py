@@ -1,15 +1,15 @@
 """All runs of a folder as a static site: ``python -m benchmarks.site results/ --out DIR``. It opens from disk and makes no request."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.records import load_records, record_files
 from persrec.commandline import DONE, INCOMPLETE, Parser, guarded, refuse
-from persrec.files import atomic_folder
+from persrec.files import atomic_folder, is_leftover
 
 _PROGRAM = "python -m benchmarks.site"
-_INDEX = "index.html"
+_INDEX, PAGES = "index.html", "runs"  # the first page, and the folder of the reports
 _MARK = '<meta name="generator" content="benchmarks.site">'  # tells a site of ours from a folder of somebody else's
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -30,12 +30,11 @@ def _main(options: argparse.Namespace) -> int:
     if not options.results.is_dir():
         raise ValueError(f"{options.results}: no such folder of results")
     _check_out(options.out)
-    runs = [path for path in sorted(options.results.iterdir()) if path.is_dir() and record_files(path)]
+    runs = [path for path in sorted(options.results.iterdir()) if path.is_dir() and not is_leftover(path) and record_files(path)]
     if not runs:
         refuse(_PROGRAM, f"{options.results}: no run in it, so there is nothing to show")
         return INCOMPLETE
     from benchmarks.report.page import render_report  # noqa: PLC0415 - matplotlib is loaded only where a page is drawn
-    from benchmarks.site.summary import PAGES  # noqa: PLC0415 - with the report's own parts
 
     with atomic_folder(options.out) as part:
         (part / PAGES).mkdir()
@@ -65,7 +64,7 @@ def index(runs: Sequence[Path]) -> str:
 
 
 def _check_out(out: Path) -> None:
-    """Refuses to replace what is no site of ours.
+    """Refuses to replace what is no site of ours, or one that something was put into.
 
     Raises:
         ValueError: there is something else.
@@ -76,3 +75,14 @@ def _check_out(out: Path) -> None:
         first = out / _INDEX
         if not first.is_file() or _MARK not in first.read_text(encoding="utf-8", errors="replace")[:2000]:
             raise ValueError(f"--out: {out}: holds other things than a site; expected a new folder, an empty one or an earlier site")
+        strange = next(_strange(out), None)
+        if strange is not None:
+            raise ValueError(f"--out: {strange}: is not of the site, and would be lost with the one that is replaced; put it elsewhere")
+
+
+def _strange(site: Path) -> Iterator[Path]:
+    """What a site does not hold: the first page, a page for each run, and a folder beside it."""
+    yield from (path for path in sorted(site.iterdir()) if path.name not in (_INDEX, PAGES))
+    for path in sorted((site / PAGES).glob("*")):
+        if path.suffix != ".html" and not path.with_name(f"{path.name}.html").is_file():
+            yield path

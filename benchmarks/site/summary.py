@@ -14,11 +14,11 @@ from benchmarks.analysis.worth import Worth, floors_above, worths
 from benchmarks.labels import METRIC_NAMES
 from benchmarks.records import Record
 from benchmarks.report.names import backbone_name, dataset_name, in_order, name_all, peers_key
+from benchmarks.site.command import PAGES
 from benchmarks.text import listed
 
 METRIC = QUALITY_METRICS[0]
 METRIC_NAME = METRIC_NAMES[METRIC]
-PAGES = "runs"  # the folder of the reports
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -36,6 +36,8 @@ class Category(nn.Module):
         super().__init__()
         if categories is None:
             raise ValueError("categories: None for the compression 'category'; expected the category of each item")
+        if categories.dtype != np.int64 or categories.ndim != 1 or (categories < 0).any():
+            raise ValueError(f"categories: {categories.dtype} of shape {categories.shape}; expected int64 from 0, one of each item")
         self.layout = summary_layout(history=history, recent=recent, tokens=tokens)
         self.register_buffer("categories", torch.tensor(categories), persistent=False)
         self.count = int(categories.max(initial=0)) + 1

@@ -50,6 +50,8 @@ def _prepare(arguments: argparse.Namespace) -> list[str]:
     data_dir = arguments.source or os.environ.get("PERSREC_DATA")
     if _is_published(source) and not data_dir:
         raise ValueError(f"prepare {source.name}: no --source; expected the folder that holds {source.name}/ (or $PERSREC_DATA)")
+    if arguments.parquet is not None and arguments.parquet.exists():  # before minutes of preparation
+        raise ValueError(f"--parquet: {arguments.parquet}: is there already; expected a place where nothing is")
     if arguments.download:
         _download(source, Path(data_dir or "."))
     bounds = Bounds(memory=arguments.memory, threads=arguments.threads)
@@ -99,11 +101,11 @@ def _describe(arguments: argparse.Namespace) -> list[str]:
 
 
 def _init(arguments: argparse.Namespace) -> list[str]:
-    from persrec.data.tables.guess import guess  # noqa: PLC0415 - no other command needs it
+    from persrec.data.tables.guess import guess, stem  # noqa: PLC0415 - no other command needs it
     from persrec.data.tables.own import described  # noqa: PLC0415 - as above
 
     path = Path(arguments.file)
-    out = path.with_name(path.name.split(".")[0] + ".toml")
+    out = path.with_name(f"{stem(path)}.toml")
     if out.exists():
         raise ValueError(f"{out}: is there already; expected none, since what was corrected in it would be lost")
     text = f"# what {PROGRAM} init took {path.name} to be: check every line (docs/your_own_data.md)\n{described(guess(path))}"

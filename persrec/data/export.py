@@ -29,12 +29,13 @@ def write_partitions(log: InteractionLog, prepared: Path, out: Path) -> int:
 
     Raises:
         SourceError: ``out`` is there already.
+        WriteError: it came while this wrote, or cannot be written.
     """
     if out.exists():
         raise SourceError(f"{out}: is there already; expected a place where nothing is")
     users, items = (pa.array(_ids(prepared, of, count)) for of, count in ((USERS, log.num_users), (ITEMS, log.num_items - 1)))
     starts = range(0, log.num_users, USERS_A_FILE)
-    with atomic_folder(out, replace=False) as folder:
+    with atomic_folder(out, new=True) as folder:
         for start in starts:
             stop = min(start + USERS_A_FILE, log.num_users)
             events = slice(int(log.offsets[start]), int(log.offsets[stop]))

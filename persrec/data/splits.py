@@ -189,7 +189,7 @@ def split_of(log: InteractionLog, name: str) -> Split:
 def leave_one_out(log: InteractionLog) -> Split:
     """The last event of a user tests, the one before validates, neither is trained on.
 
-    Users with fewer than 3 events, or with less history than the protocol asks for, are trained on whole and not evaluated.
+    Users with fewer than 3 events are trained on whole; they, and those with less history than the protocol asks for, are not evaluated.
     """
     lengths = log.lengths
     evaluated = _chosen(log, lengths >= max(MIN_EVALUATED_EVENTS, log.protocol.minimum_history + 2))

@@ -70,7 +70,7 @@ def target_ranks(
         if added is None:
             return cosines
         ids, more = added(rows)
-        return cosines + (more * (ids == of[:, None])).sum(1)
+        return cosines + (more.float() * (ids == of[:, None])).sum(1)
 
     def write(rows: slice, columns: slice, out: Tensor) -> None:
         with torch.autocast(users.device.type, enabled=False):
@@ -78,7 +78,7 @@ def target_ranks(
         if added is not None:
             ids, more = added(rows)
             inside = (ids >= columns.start) & (ids < columns.stop)
-            out.scatter_add_(1, torch.where(inside, ids - columns.start, 0), torch.where(inside, more, 0.0))
+            out.scatter_add_(1, torch.where(inside, ids - columns.start, 0), torch.where(inside, more.float(), 0.0))
 
     if len(users) != len(targets):
         raise ValueError(f"users: {len(users)} for {len(targets)} targets; expected one each")

@@ -3,7 +3,7 @@
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
@@ -108,7 +108,7 @@ class Trainer:
         layout = model.layout
         self.shape = shape_of(layout)
         self._cuttable = _cuttable(model) if recipe.random_cuts else None
-        self._elastic = _elastic(model) if recipe.token_counts else None
+        self._elastic = _elastic(model, recipe.token_counts) if recipe.token_counts else None
         self.phases = TrainingPhases.of(recipe, data.train_ends)
         self._windows = StepWindows(
             lengths=data.train_ends,
@@ -319,15 +319,22 @@ def _cuttable(model: SequentialRecommender) -> Cuttable:
     return model.compression
 
 
-def _elastic(model: SequentialRecommender) -> Elastic:
-    """The model's compression, which keeps any count of tokens.
+def _elastic(model: SequentialRecommender, counts: Sequence[int]) -> Elastic:
+    """The model's compression, which keeps each of these counts of tokens, and its own again at last.
 
     Raises:
-        ValueError: it keeps one count alone.
+        ValueError: it keeps one count alone, or none of these; nothing was trained.
     """
     if not isinstance(model.compression, Elastic):
         name = type(model.compression).__name__
         raise ValueError(f"token_counts: drawn for {name}; expected a compression that serves several")  # noqa: TRY004 - a recipe's value
+    kept = model.layout.tokens
+    model.compression.use(kept)  # of an uneven plan it is no count that could be taken again
+    try:
+        for count in counts:
+            model.compression.use(count)
+    finally:
+        model.compression.use(kept)
     return model.compression
 
 

@@ -146,7 +146,8 @@ def backward_in_parts(
     """
     counts = objective.counts(batch)
     own = np.arange(team.rank, len(batch.items), team.size)
-    shares = [rows for rows in np.array_split(own, parts) if len(rows)] or [np.array([], dtype=np.int64)]
+    most = -(-len(batch.items) // team.size)  # windows of a process; all take as many parts, since shards are gathered in each
+    shares = np.array_split(own, min(parts, most))
     total, computed = 0.0, 0
     for number, rows in enumerate(shares):
         with team.syncing(wrapped, on=number == len(shares) - 1):

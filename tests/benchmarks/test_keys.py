@@ -88,7 +88,7 @@ def test_a_floor_is_keyed_by_its_data_alone() -> None:
 
 OF_NO_SHAPE = {
     "dataset", "dataset_size", "ablation", "staleness", "training", "elastic_tokens", "learning_rate", "warmup_steps", "decays",
-    "weight_decay", "temperature", "epochs", "patience", "seed", "copying_start", "recent_weight", "moving_windows",
+    "weight_decay", "temperature", "epochs", "patience", "seed", "copying_start", "moving_windows",
     "item_learning_rate", "elastic_history", "targets_per_step", "recent_weight_steps", "split",
     "expert_learning_rate", "world_size", "protocol", "random_cuts",
 }  # fmt: skip

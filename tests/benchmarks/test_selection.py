@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from benchmarks.cell import Cell
 from benchmarks.grids import SETTINGS, load_grid, preset_names
-from benchmarks.grids.selection import select, selecting, show
+from benchmarks.grids.selection import Selecting, select, show
 
 
 def three_each(tmp_path: Path) -> tuple[Cell, ...]:
@@ -49,8 +49,9 @@ def test_select_names_what_is_known(tmp_path: Path, expression: str, pattern: st
 @pytest.mark.parametrize("name", preset_names())
 def test_every_cell_has_an_expression_that_finds_it_alone(name: str) -> None:
     cells = load_grid(name, device="cpu", seeds=(1, 2)).cells
+    selecting = Selecting(cells)
     for cell in cells:
-        assert select(cells, selecting(cell, cells), grid=name) == (cell,)
+        assert select(cells, selecting.alone(cell), grid=name) == (cell,)
 
 
 def every_setting(cell: Cell) -> str:
@@ -87,14 +88,14 @@ CELLS = st.builds(
 @given(st.lists(CELLS, min_size=1, max_size=4, unique=True))
 def test_any_cell_is_found_by_its_expression(cells: list[Cell]) -> None:
     for cell in cells:
-        assert select(cells, selecting(cell, cells), grid="own") == (cell,)
+        assert select(cells, Selecting(cells).alone(cell), grid="own") == (cell,)
         assert cell in select(cells, every_setting(cell), grid="own")
 
 
 def test_an_expression_says_what_it_finds_even_where_less_would_do(tmp_path: Path) -> None:
     cells = three_each(tmp_path)
     what = f"backbone=hstu,compression=experts,history={cells[0].history},tokens=0"
-    assert selecting(cells[0], cells[:1]) == selecting(cells[0], cells) == what
+    assert Selecting(cells[:1]).alone(cells[0]) == Selecting(cells).alone(cells[0]) == what
 
 
 def test_values_are_shown_as_select_takes_them() -> None:

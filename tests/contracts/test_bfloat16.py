@@ -1,9 +1,11 @@
 """Every backbone with every compression computes, learns, compresses and serves in bfloat16, and in nothing else."""
 
+import numpy as np
 import pytest
 import torch
 from small_models import BACKBONE_NAMES, CASES, ITEMS, PART_OF, build, random_windows
 
+from persrec.evaluation.ranks import target_ranks
 from persrec.losses import sampled_softmax
 from persrec.names import CACHE_PRECISIONS
 from persrec.serving import CacheStore
@@ -45,6 +47,21 @@ def test_a_joint_pass_and_its_gradients(backbone, case, kernel):
     gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
     assert {gradient.dtype for gradient in gradients} == {torch.bfloat16}
     assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+@torch.no_grad()
+def test_ranks_where_the_output_counts(backbone):
+    model = build(backbone, CASES["recent"](), seed=3, counts="all").to(torch.bfloat16)
+    items, times, query_time = random_windows(model.layout, seed=1)
+    items = items[items.ne(0).any(1)]
+    times, query_time = times[: len(items)], query_time[: len(items)]
+    states = model.user_states(items, times, query_time)
+    ids, more = model.repeats(states, items)
+    assert more.dtype == torch.bfloat16
+    targets = np.full(len(items), 3)
+    ranks = target_ranks(states, model.item_features(), targets, added=lambda rows: (ids[rows], more[rows]))
+    scores = (states.float() @ model.item_features().float().T).scatter_add(1, ids, more.float())
+    assert ranks.tolist() == (scores[:, 1:] > scores[:, 3:4]).sum(1).add(1).tolist()
 
 
 @pytest.mark.parametrize("case", [case for case in ONE_OF_EACH if PART_OF[case].needs_history and not PART_OF[case].chooses_at_request])

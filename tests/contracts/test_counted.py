@@ -38,6 +38,28 @@ def test_scores_from_a_cache_are_the_joint_pass(backbone, case, counts):
         torch.testing.assert_close(model.score(recent, since, query_time, cache=store.get(range(len(items)))), joint, **TOLERANCE)
 
 
+@torch.no_grad()
+def test_a_store_keeps_counts_the_bytes_of_the_ids_and_each_user_its_own(tmp_path):
+    model = build("hstu", CASES["3 segments"](), counts="all")
+    items, times, query_time = random_windows(model.layout, holes=False)
+    history, since = items[:, : model.layout.history], times[:, model.layout.history :]
+    cache, recent = model.compress(history, times[:, : model.layout.history]), items[:, model.layout.history :]
+    store = CacheStore(layout=model.layout)
+    store.put_each(range(len(items)), cache)
+    plain = CacheStore(layout=model.layout)
+    plain.put_each(range(len(items)), dataclasses.replace(cache, items=None))
+    assert store.nbytes - plain.nbytes == 4 * history.numel()
+    store.save(tmp_path / "store")
+    loaded = CacheStore.load(tmp_path / "store", layout=model.layout)
+    order = [2, 0, 1]
+    assert torch.equal(loaded.get(order).items.long(), history[order])
+    assert torch.equal(cache.of_users(torch.tensor(order)).items.long(), history[order])
+    found = model.score(recent[order], since[order], query_time[order], cache=loaded.get(order))
+    torch.testing.assert_close(found, model.score(items, times, query_time)[order], **TOLERANCE)
+    with pytest.raises(ValueError, match="ids that are counted"):
+        store.put("another", dataclasses.replace(cache.of_users(torch.tensor([0])), items=None))
+
+
 @counted
 @pytest.mark.parametrize("timed", [False, True])
 @pytest.mark.parametrize(("backbone", "case"), PAIRS)

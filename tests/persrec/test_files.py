@@ -144,3 +144,12 @@ def test_what_was_written_is_synced_before_it_takes_its_place(tmp_path, monkeypa
 @pytest.mark.parametrize("name", [".tmp", ".a.tmp", "a.0123456789abcdef.tmp", ".a.0123456789abcdeg.tmp", ".a.0123456789abcdef.tmp.txt"])
 def test_what_others_wrote_is_no_leftover(tmp_path, name):
     assert not is_leftover(tmp_path / name)
+
+
+def test_a_folder_that_must_be_new_is_no_other_writers(tmp_path):
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "theirs").write_text("theirs")
+    with pytest.raises(WriteError, match=rf"^{path}: cannot be written: "), atomic_folder(path, new=True) as folder:
+        (folder / "mine").write_text("mine")
+    assert [part.name for part in tmp_path.rglob("*")] == ["folder", "theirs"]

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_layouts import layouts
 
-from persrec.layout import Segment, SegmentLayout
+from persrec.layout import Segment, SegmentLayout, layout_id
 
 
 def slots(layout):
@@ -276,6 +277,21 @@ def test_growing_segments_that_cannot_be():
 
 
 @given(layout=layouts)
+def test_layouts_that_differ_in_anything_have_other_ids():
+    plain = SegmentLayout.from_plan([(4, 2), (9, 2)], window=13)
+    others = [
+        SegmentLayout.from_plan([(5, 2), (9, 2)], window=13),  # as many tokens behind other items
+        SegmentLayout.from_plan([(4, 2), (9, 2)], window=14),
+        SegmentLayout.from_plan([(4, 1), (9, 2)], window=13),
+        SegmentLayout.from_plan([(4, 2), (9, 2)], window=13, hide_empty_experts=False),
+        replace(plain, segments=tuple(replace(segment, expert_slots=3) for segment in plain.segments)),
+        replace(plain, segments=(*plain.segments[:1], replace(plain.segments[1], stays_visible=True))),
+        replace(plain, query_items=1),
+    ]
+    ids = [layout_id(layout) for layout in (plain, *others)]
+    assert len(set(ids)) == len(ids)
+
+
 def test_a_cache_holds_the_positions_that_later_segments_see(layout):
     seen = [
         slot

@@ -37,8 +37,8 @@ def _compared(peers: Peers) -> Group:
     if not members:
         nothing = "No trained configuration of ours has a quality here, so there is nothing to compare."
         return Group(title=peers.title, texts=(nothing,), tables=(others,) if others else ())
-    widest = max(one.window for one in members)
-    longest = [one for one in peers.configurations if one.window == widest or one.cell.compression == "recent"]
+    widest = {name: max(one.window for one in members if one.cell.backbone == name) for name in {one.cell.backbone for one in members}}
+    longest = [one for one in peers.configurations if one.window == widest.get(one.cell.backbone) or one.cell.compression == "recent"]
     forest = forest_figure(longest, peers.names, key=f"contrasts-{peers.key}", where=peers.title)
     tables = [
         comparison_table(

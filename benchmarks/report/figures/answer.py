@@ -36,7 +36,10 @@ def answer_figure(
     with canvas.settings():
         figure = _draw(points, frontier, names, roles, of_full=answer.full is not None, metric=metric)
         image = canvas.export(figure, key=key, title=title, description=description, png=png)
-    table = _table(shown or points[:3], names, roles, key=f"{key}-table", caption=title, of_full=answer.full is not None, metric=metric)
+    winners = {standing.configuration.key for standing in frontier.standings if standing.on_frontier}
+    listed = shown or [point for point in points if point[0].key in winners]
+    caption = f"{title}: {'what was chosen' if shown else 'the frontier'}, {len(listed)} of {len(points)}; the ranked table has all"
+    table = _table(listed, names, roles, key=f"{key}-table", caption=caption, of_full=answer.full is not None, metric=metric)
     return Drawing(key=key, title=title, description=description, image=image, table=table)
 
 

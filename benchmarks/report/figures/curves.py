@@ -152,26 +152,23 @@ def _by_history(among: Sequence[Configuration], *, once: bool) -> list[Series]:
     )
     longest = max((len(set(line.positions)) for line in lines), default=0)
     lines = [line for line in lines if longest < 2 or len(set(line.positions)) > 1]
-    most = {
-        family(line.head).key: max(len(set(other.positions)) for other in lines if family(other.head).key == family(line.head).key)
-        for line in lines
-    }
-    lines = [line for line in lines if len(set(line.positions)) == most[family(line.head).key]]
+    alike = [[other for other in lines if _kind(other) == _kind(line)] for line in lines]
+    longest_lines = [max(len(set(other.positions)) for other in others) for others in alike]
+    lines = [line for line, most in zip(lines, longest_lines, strict=True) if len(set(line.positions)) == most]
     kept = []
     for line in lines:
-        counts = sorted(
-            {
-                o.head.cell.tokens
-                for o in lines
-                if family(o.head).key == family(line.head).key and o.head.cell.backbone == line.head.cell.backbone
-            }
-        )
+        counts = sorted({other.head.cell.tokens for other in lines if _kind(other) == _kind(line)})
         chosen = counts if len(counts) <= _MOST_TOKEN_COUNTS else [counts[0], counts[len(counts) // 2], counts[-1]]
         if not family(line.head).key.startswith("experts"):
             chosen = counts[-1:]
         if line.head.cell.tokens in chosen:
             kept.append(line)
     return kept
+
+
+def _kind(line: Series) -> tuple[str, str]:
+    """A way of keeping the history, by one backbone: another backbone may be measured at fewer lengths."""
+    return family(line.head).key, line.head.cell.backbone
 
 
 def quality_panels(
@@ -205,7 +202,7 @@ def quality_panels(
         for number, extra in enumerate(_limits_and_ceilings(panels, [*drawn, *references], ceiling)):
             labels[number] += extra
         axes.settle_with_end_labels(figure, panels, labels)
-        description = _quality_in_words(lines, references)
+        description = _quality_in_words(lines, references, named or (lambda one: family(one).name))
         return canvas.export(figure, key=key, title=title, description=description), description
 
 
@@ -306,14 +303,14 @@ def _once(references: Sequence[Configuration]) -> list[Configuration]:
     return list(first.values())
 
 
-def _quality_in_words(lines: Sequence[Series], references: Sequence[Configuration]) -> str:
+def _quality_in_words(lines: Sequence[Series], references: Sequence[Configuration], named: Callable[[Configuration], str]) -> str:
     metric = QUALITY_METRICS[0]
     said = []
     for line in lines:
         members = zip(line.positions, line.members, strict=True)
         points = [(place, q.value, one) for place, one in members if (q := one.quality(metric)).value is not None]
         values = ", ".join(marked(f"{position}: {text.ratio(float(value or 0))}", one) for position, value, one in points)
-        said.append(f"{backbone_name(line.head)} {family(line.head).name} {values}")
+        said.append(f"{backbone_name(line.head)} {named(line.head)} {values}")
     for one in references:
         quality = one.quality(metric)
         if quality.value is not None and not (one.cell.compression == "full" and one.cell.serving == "cache"):

@@ -16,7 +16,7 @@ from benchmarks.report.figures.canvas import Drawing
 from benchmarks.report.names import Names, family
 from benchmarks.report.tabular import Entry, Table
 
-_MOST_ROWS = 30
+_MOST_ROWS = 30  # of all backbones, shared out evenly
 
 
 def forest_figure(among: Sequence[Configuration], names: Names, *, key: str, where: str) -> Drawing | None:
@@ -29,12 +29,15 @@ def forest_figure(among: Sequence[Configuration], names: Names, *, key: str, whe
         and contrast.references.no_token is not contrast.configuration
         and not contrast.configuration.is_control
         and not _served_twice(contrast)
-    ][:_MOST_ROWS]
+    ]
     if not kept:
         return None
+    every = len(kept)
+    kept = _evenly(kept, [one.configuration.cell.backbone for one in contrasts[QUALITY_METRICS[0]]])
     drawn = [contrasts[QUALITY_METRICS[0]][index].configuration for index in kept]
     backbones = Backbones.of(drawn)
-    title = f"Difference from no token, {where}"
+    cut = f" ({len(kept)} of {every}; the tables have all)" if len(kept) < every else ""
+    title = f"Difference from no token, {where}{cut}"
     with canvas.settings():
         figure, panels = canvas.new_figure(height=0.9 + 0.21 * len(kept), columns=len(QUALITY_METRICS), sharey=True)
         for axis, metric in zip(panels, QUALITY_METRICS, strict=True):
@@ -63,6 +66,16 @@ def forest_figure(among: Sequence[Configuration], names: Names, *, key: str, whe
         image=image,
         table=_forest_table(contrasts, kept, names, key=f"{key}-table", caption=title),
     )
+
+
+def _evenly(kept: Sequence[int], backbones: Sequence[str]) -> list[int]:
+    """Of too many rows as many of each backbone, spread over those that it has, its last one among them."""
+    own = {name: [index for index in kept if backbones[index] == name] for name in dict.fromkeys(backbones[index] for index in kept)}
+    most = _MOST_ROWS // len(own)
+    if len(kept) <= _MOST_ROWS or not most:
+        return list(kept)[:_MOST_ROWS]
+    chosen = {rows[place * (len(rows) - 1) // max(1, most - 1)] for rows in own.values() for place in range(most)}
+    return [index for index in kept if index in chosen]
 
 
 def _served_twice(contrast: Contrast) -> bool:

@@ -16,6 +16,7 @@ REQUESTS = (1, 10, 100)
 AGED_REQUESTS = (1, 4, 16, 32, 64, 128)
 _ITSELF = Entry(text="itself", tone="muted")
 _UNDECIDED = "not decided"
+_LAST = 1e300  # behind every number of requests; infinity has no form in JSON
 
 
 def break_even_table(among: Sequence[Configuration], names: Names, *, key: str, caption: str) -> Table | None:
@@ -89,7 +90,7 @@ def _broken_even(one: Configuration, other: Configuration | None) -> Entry:
     if ours is None or theirs is None:
         return _unknown(other)
     even = break_even(ours, theirs)
-    return Entry(text=str(even), order=float(even.first) if even.first else float("inf"), tone="" if even.first else "muted")
+    return Entry(text=str(even), order=float(even.first) if even.first else _LAST, tone="" if even.first else "muted")
 
 
 def _broken_even_in_time(one: Configuration, other: Configuration | None) -> Entry:
@@ -101,13 +102,13 @@ def _broken_even_in_time(one: Configuration, other: Configuration | None) -> Ent
         return _unknown(other)
     ends = timed_break_even(ours, theirs)
     if ends is None:
-        return Entry(text=_UNDECIDED, detail="one process, so no interval", tone="muted", order=float("inf"))
+        return Entry(text=_UNDECIDED, detail="one process, so no interval", tone="muted", order=_LAST)
     worst, best = ends
     if (worst.first is None) != (best.first is None) or (worst.last is None) != (best.last is None):
-        return Entry(text=_UNDECIDED, detail=f"{worst} at worst, {best} at best", tone="muted", order=float("inf"))
+        return Entry(text=_UNDECIDED, detail=f"{worst} at worst, {best} at best", tone="muted", order=_LAST)
     even = break_even(ours.value, theirs.value)
     detail = "" if worst == best else f"{worst} at worst, {best} at best"
-    return Entry(text=str(even), detail=detail, order=float(even.first) if even.first else float("inf"), tone="" if even.first else "muted")
+    return Entry(text=str(even), detail=detail, order=float(even.first) if even.first else _LAST, tone="" if even.first else "muted")
 
 
 def _unknown(other: Configuration | None) -> Entry:

@@ -47,7 +47,7 @@ def _row(one: PeerBeside, names: Names) -> Row:
     for metric in QUALITY_METRICS:
         theirs = peer.quality(metric)
         mine = nothing if ours is None else ours.quality(metric)
-        minus = tabular.of_comparison(difference(mine, theirs), peer, ours)
+        minus = tabular.of_comparison(difference(mine, theirs), ours or peer, peer)
         entries += [tabular.of_quality(theirs), tabular.of_quality(mine), minus]
     entries += [tabular.of_ratio(one.best_validation), _seconds(one.peer_seconds, ""), _seconds(one.our_seconds, one.reason)]
     entries.append(tabular.NOTHING if one.share is None else Entry(text=text.percent(one.share), order=one.share))

@@ -64,15 +64,17 @@ def _summary(runs: Between, timed: Sequence[RepeatedMeasure], names: tuple[str, 
 
 
 def _counted(ranked: Sequence[RunPair]) -> str:
-    same = sum(pair.is_same(_METRIC) for pair in ranked)
-    moved = [pair.difference(_METRIC) for pair in ranked]
+    same = sum(pair.is_same(_METRIC) for pair in ranked if not unequal(pair.first, pair.second))
+    moved = [pair.difference(_METRIC) for pair in ranked if not unequal(pair.first, pair.second)]
     up, down = (sum(estimate.sign == sign for estimate in moved) for sign in (1, -1))
     apart = sum(not estimate.holds_zero and not estimate.sign for estimate in moved)
     unpaired = sorted(
         {estimate.reason.removeprefix("not paired: ") for estimate in moved if estimate.low is None and estimate.value and estimate.reason}
     )
     said = f"{METRIC_NAMES[_METRIC]} of {len(ranked)} pairs: {same} the same to the last digit, {up} higher and {down} lower at 95%"
-    said += f", {apart} apart without a verdict, {len(ranked) - same - up - down - apart} not told apart."
+    said += f", {apart} apart without a verdict, {len(moved) - same - up - down - apart} not told apart."
+    if len(moved) < len(ranked):
+        said += f" {len(ranked) - len(moved)} are not counted: training was not equal."
     return said + (f" Not paired: {'; '.join(unpaired)}." if unpaired else "")
 
 
@@ -129,7 +131,7 @@ def _times(runs: Between, labels: Names) -> Table:
             rows.append(tabular.row(labels(pair.second), metric, *both, shown, _cause(pair, "cost", runs)))
     numeric = ("first", "second", "second over first")
     caption = (
-        "Times and peaks apart by the intervals over processes, on one machine. They were taken at other hours, so this is no verdict: "
+        "Times and peaks whose ratio's interval over processes leaves out 1, on one machine. They were taken at other hours, so this is no verdict: "
         "benchmarks.compare times two checkouts in turn"
     )
     return Table(key="times", caption=caption, columns=_columns("metric", *numeric, "why", numeric=numeric), rows=tuple(rows))

@@ -77,7 +77,8 @@ def ranked_table(
     headings = tabular.columns("rank", "configuration", *shown, "seeds", numeric=["rank", *shown], explanations=_EXPLANATIONS)
     by = "validation" if _by_validation(order) else "test"
     caption = f"Ranked by NDCG@10 on {by}, {where}" if has_quality else f"By the FLOPs of a request, as no quality was measured, {where}"
-    floors = ", floors among them" if any(one.is_floor for one in order) else ""
+    by_test = " (by their quality on test, as nothing validates them)" if by == "validation" else ""
+    floors = f", floors among them{by_test}" if any(one.is_floor for one in order) else ""
     caption += f": {len(order):,} configuration{'s' * (len(order) != 1)}{floors}, ablations and aged caches left out"
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True, static=_STATIC, drawn=group)
 
@@ -85,7 +86,9 @@ def ranked_table(
 def _retained(one: Configuration, among: Sequence[Configuration]) -> Entry:
     if one.is_floor or one.quality(_METRIC).value is None:
         return tabular.NOTHING
-    return _with_interval(compare(one, among, _METRIC).retention, "percent")
+    contrast = compare(one, among, _METRIC)
+    entry = _with_interval(contrast.retention, "percent")
+    return entry if one.cell.compression == "full" else tabular.of_unequal(entry, contrast.all_unequal)
 
 
 def _with_interval(estimate: Estimate, shown: Form = "ratio") -> Entry:

@@ -54,12 +54,11 @@ def versus_table(records: Sequence[Record], first: str, second: str, *, name: st
 
 
 def _only(records: Sequence[Record], expression: str, *, name: str) -> Configuration:
-    by_cell = {record.cell: record for record in records}
     try:
-        chosen = select(list(by_cell), expression, grid=name)
+        chosen = set(select(list(dict.fromkeys(record.cell for record in records)), expression, grid=name))
     except ValueError as error:
         raise ValueError(str(error).replace("--select", "--compare").replace("of grid", "of")) from error
-    matching = configurations([by_cell[cell] for cell in chosen])
+    matching = configurations(record for record in records if record.cell in chosen)
     if len(matching) > 1:
         names = name_all(matching)
         listing = "; ".join(names(one) for one in matching[:_SHOWN]) + ("; ..." if len(matching) > _SHOWN else "")

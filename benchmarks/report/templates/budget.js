@@ -81,7 +81,7 @@ const budgetAnswer = (number, bounds) => {
   const few = fits.length > MOST_ROWS ? `, of which the first ${MOST_ROWS} are shown` : "";
   const said = fits.length ? `${fits.length} of ${all} servable configurations fit, ${order}${few}.` : all ? `None of ${all} servable configurations fits; the nearest misses first.` : "No configuration has the numbers that this asks for.";
   const why = group.reference === null ? ` No share of full history's quality can be asked for: ${group.why}.` : ` Quality kept is a share of that of ${group.name}, the best full history of all backbones, ${ratio(group.reference)}.`;
-  const counted = " Only configurations that have every number asked for are counted; floors, ablations and aged caches are not.";
+  const counted = " Only configurations that have every number asked for are counted; floors, peers, ablations and aged caches are not.";
   const times = fits.concat(misses).filter((one) => one.served.latency !== null);
   const unsure = times.length && !times.some((one) => overProcesses(group.latency, one.row)) ? " Every time here was taken in one process: it has no interval, and a bound on it is not sure." : "";
   const head = ["configuration", "kept of the best full history", latencyName(group.latency), "stored per user", "compute of a request and its share of a refresh", "time of a refresh, in batches", "seeds", "what binds"];

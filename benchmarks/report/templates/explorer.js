@@ -1,5 +1,6 @@
 // The frontier as a figure to ask: a panel per backbone with the same axes, any cost and quality, one family lit at a time.
 const QUALITIES = { "ndcg@10": "NDCG@10", "recall@10": "Recall@10", retention: "quality kept of its backbone's full history" };
+const [RANKED_BY] = Object.keys(QUALITIES);
 const SIZE = { width: 480, height: 320, left: 52, right: 14, top: 14, bottom: 40 };
 const INSIDE = { width: SIZE.width - SIZE.left - SIZE.right, height: SIZE.height - SIZE.top - SIZE.bottom };
 
@@ -180,7 +181,7 @@ const tipOf = () => {
   document.body.append(box);
   const hide = () => box.classList.remove("shown");
   const show = (row, x, y, state) => {
-    const chance = valueOf(`chance:${state.cost}`, row);
+    const chance = state.quality === RANKED_BY ? valueOf(`chance:${state.cost}`, row) : null; // the page holds the chances of one quality
     const lines = [state.quality, "retention", state.cost, "cache_bytes"].filter((name, place, all) => all.indexOf(name) === place && valueOf(name, row) !== null)
       .map((name) => `${QUALITIES[name] ?? DATA.costs[name]}: ${written(name, valueOf(name, row))}${interval(name, row) ? ` (${interval(name, row)})` : ""}`);
     if (chance !== null) lines.push(`on the frontier in ${percent(chance)} of the draws of users`);

@@ -49,7 +49,11 @@ const ESSENTIALS = {
   rank: (row, place) => [String(place + 1), place + 1],
   configuration: (row) => [valueOf("label", row), null, "", "", DATA.families[valueOf("family", row)].key, "", () => showDetails(row)],
   "NDCG@10": (row) => numberOf("ndcg@10", row),
-  "kept of its backbone's full history": (row) => numberOf("retention", row),
+  "kept of its backbone's full history": (row) => {
+    const [text, value, bounds, tone] = numberOf("retention", row);
+    const marked = value !== null && valueOf("unequal", row) && valueOf("compression", row) !== "full";
+    return marked ? [`${text} \u2021`, value, bounds, "warn"] : [text, value, bounds, tone];
+  },
   request: (row) => numberOf("serve_flops", row),
   "latency p50": (row) => numberOf("request_latency_p50_ms", row, false),
   "backbone p50": (row) => numberOf("serve_latency_p50_ms", row, false),

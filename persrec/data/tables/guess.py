@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from persrec.data.errors import SourceError
-from persrec.data.tables.scan import Format, Scan, files_of, format_of, named, opened
+from persrec.data.tables.scan import ENDINGS, Format, Scan, files_of, format_of, named, opened
 from persrec.data.tables.table import UNITS
 
 ROWS = 1000  # that are looked at
+MOST_LETTERS = 64  # of a table's name
 DELIMITERS = (",", "\t", ";", "|", "::", " ")
 _NAMES = {
     "user": ("user", "userid", "user_id", "customer", "customerid", "customer_id", "visitor", "visitorid",
@@ -31,6 +32,12 @@ FORMATS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M", 
 _EARLIEST, _LATEST = datetime.datetime(1990, 1, 1, tzinfo=datetime.UTC), datetime.datetime(2100, 1, 1, tzinfo=datetime.UTC)
 
 Rows = Sequence[Mapping[str, Any]]
+
+
+def stem(path: Path) -> str:
+    """A file's name without the endings that say what is in it: ``events.2025`` of ``events.2025.csv.gz``."""
+    endings = (ending for ending in sorted(ENDINGS, key=len, reverse=True) if path.name.lower().endswith(ending))
+    return path.name[: -len(next(endings, path.suffix))] if path.suffix else path.name
 
 
 def guess(path: Path) -> dict[str, Any]:
@@ -57,7 +64,7 @@ def guess(path: Path) -> dict[str, Any]:
         )
     times = _time([row[columns["time"]] for row in rows])
     values: dict[str, Any] = {
-        "name": re.sub(r"[^a-z0-9._-]+", "-", path.name.split(".")[0].lower()).strip("-._") or "table",
+        "name": re.sub(r"[^a-z0-9._-]+", "-", stem(path).lower())[:MOST_LETTERS].strip("-._") or "table",
         "file": path.name,
     }
     values |= {"csv": csv_of} if csv_of else {}

@@ -97,6 +97,15 @@ def test_a_bound_that_holds_at_the_value_and_not_at_the_end_of_the_interval_says
     assert sure.checks[0].surely
 
 
+def test_an_upper_bound_is_sure_where_the_high_end_of_the_interval_meets_it():
+    records = [valued(FULL, 0.2), valued(CONTROL, 0.1), valued(tokens(4), 0.19)]
+    records[2]["metrics"]["serve_latency_p50_ms"] |= {"value": 4.0, "low": 3.0, "high": 6.0}
+    for limit, surely in ((5.0, False), (7.0, True)):
+        budget = Budget(max_latency_ms=limit, percentile=50)
+        (choice,) = [one for one in advise(configured(records), budget).fits if one.configuration.cell.tokens == 4]
+        assert (choice.checks[0].holds, choice.checks[0].surely) == (True, surely)
+
+
 def test_without_a_frontier_a_quality_is_offered_in_place_of_a_share():
     flat = [valued(FULL, 0.1000, spread=0.02), valued(CONTROL, 0.1001, spread=0.01), valued(tokens(4), 0.1)]
     advice = advise(configured(flat), Budget(min_retention=0.97))

@@ -5,7 +5,7 @@ import math
 import pytest
 from fabricated_records import configured, fabricate
 
-from benchmarks.analysis.fleet import HOURS_A_MONTH, Demand, Fleet, Machine, fleet
+from benchmarks.analysis.fleet import HOURS_A_MONTH, Demand, Fleet, Machine, fleet, refresh_time
 from benchmarks.cell import Cell
 
 TOKENS = Cell(backbone="hstu", compression="experts", tokens=4)
@@ -52,6 +52,11 @@ def test_the_memory_takes_machines():
 def test_an_interval_of_a_time_is_one_of_machines():
     result = needed(measured(request_latency_p50_ms=(40.0, 20.0, 80.0)))
     assert (result.machines.low, result.machines.value, result.machines.high) == (5, 9, 17)
+
+
+def test_the_slowest_refresh_is_that_of_the_lowest_rate():
+    time = refresh_time(measured(compress_users_per_second=(100.0, 80.0, 125.0)))
+    assert (time.value, time.low, time.high) == (10.0, 8.0, 12.5)
 
 
 def test_what_keeps_nothing_takes_no_memory_and_no_refresh():

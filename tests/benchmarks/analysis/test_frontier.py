@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from benchmarks.analysis.frontier import COSTS, decades, domination_probability, frontier, hypervolume, hypervolume_of, non_dominated
+from benchmarks.analysis.estimates import Estimate
+from benchmarks.analysis.frontier import (
+    COSTS,
+    _cost_draws,
+    decades,
+    domination_probability,
+    frontier,
+    hypervolume,
+    hypervolume_of,
+    non_dominated,
+)
 from benchmarks.cell import Cell
 
 few = st.integers(1, 7)
@@ -49,6 +59,12 @@ def test_domination_probability_equals_brute_force(drawn):
     for i, j, b in itertools.product(range(n), range(n), range(draws)):
         expected[i, j] += dominates(costs[j], qualities[j, b], costs[i], qualities[i, b]) / draws
     assert domination_probability(costs, qualities) == pytest.approx(expected)
+
+
+def test_a_timed_cost_is_drawn_as_its_interval_says():
+    drawn = _cost_draws([Estimate(value=2.0, low=1.0, high=4.0), Estimate(value=3.0)], 50_000)
+    assert np.quantile(drawn[0], [0.025, 0.5, 0.975]) == pytest.approx([1.0, 2.0, 4.0], rel=0.03)
+    assert set(drawn[1]) == {3.0}
 
 
 @given(points())

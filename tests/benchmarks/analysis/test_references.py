@@ -27,7 +27,7 @@ def test_references_are_of_the_same_model_data_and_window():
     assert references.no_token is not None
     assert (references.no_token.cell.tokens, references.no_token.cell.history) == (0, 128)
     assert references.recent is not None
-    assert references.recent.cell.recent == 32
+    assert (references.recent.cell.recent, references.recent.window) == (32, 32)
 
 
 @pytest.mark.parametrize(
@@ -147,10 +147,22 @@ def test_what_a_compression_is_tuned_by_may_be_its_own(own):
     assert find_references(next(one for one in found if one.is_tokens), found).full_quality is not None
 
 
-def test_every_setting_is_either_shared_or_a_compressions_own():
-    ours, other = configured([fabricate(cell())])[0].cell, dict.fromkeys(field.name for field in dataclasses.fields(Cell))
-    # beside the settings stand the data, and whether the output counts at all
-    assert len(configured([fabricate(ours)])[0].shared) - 2 + len(OF_ITS_OWN) == len(other)
+def test_a_setting_is_a_compressions_own_where_it_says_what_is_kept_or_how_that_was_tuned():
+    """Whatever else differs, as the size of the model, makes another model that is a reference of none."""
+    assert {
+        "compression", "history", "recent", "segments", "tokens", "plan", "serving", "cache_dtype", "ablation", "staleness", "training",
+        "elastic_tokens", "elastic_history", "learning_rate", "warmup_steps", "decays", "temperature", "epochs", "patience", "seed",
+        "control", "counted_only", "counts", "expert_start", "expert_learning_rate", "expert_weight", "distillation", "random_cuts",
+    } == OF_ITS_OWN  # fmt: skip
+    assert {field.name for field in dataclasses.fields(Cell)} > OF_ITS_OWN
+
+
+@pytest.mark.parametrize(
+    "other", [{"layers": 3}, {"width": 96}, {"time_bias": False}, {"divisor": 7.0}, {"heads": 2}, {"split": "temporal"}]
+)
+def test_no_reference_is_a_model_of_another_size_or_kind(other):
+    found = configured([fabricate(one) for one in (cell(), cell(compression="full", tokens=0, **other))])
+    assert find_references(next(one for one in found if one.is_tokens), found).full_quality is None
 
 
 def few_users(users: int, qualities: dict[int, float]):

@@ -146,6 +146,17 @@ def test_where_there_is_no_choice_the_reason_is_told(records, expected):
     assert (found.standstill, found.choices) == (expected, ())
 
 
+def test_a_backbone_whose_history_was_not_judged_stays_a_candidate():
+    """HSTU's history is worth nothing, of SASRec's nothing is known."""
+    records = [levelled(FULL, 0.2), levelled(CONTROL, 0.2), levelled(tokens(4), 0.2)]
+    records[0]["replicates"]["means"]["ndcg@10"] = [0.2 + 0.004 * (-1) ** draw for draw in range(501)]
+    assert answer(configured(records)).standstill is Standstill.WORTH_NOTHING
+    other = [levelled(dataclasses.replace(cell, backbone="sasrec"), 0.3) for cell in (FULL, tokens(4))]
+    found = answer(configured([*records, *other]))
+    assert found.standstill is None
+    assert {choice.beside.configuration.cell.backbone for choice in found.choices} == {"sasrec"}
+
+
 def test_a_peer_is_never_the_answer():
     of_grid = next(cell for cell in load_grid("peers", device="cpu").cells if cell.is_peer)
     peer = dataclasses.replace(of_grid, history=224, recent=32, dataset="synthetic", dataset_size="small")

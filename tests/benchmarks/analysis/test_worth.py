@@ -78,6 +78,26 @@ def test_a_floor_above_every_model():
     assert above.gap.value == pytest.approx(0.16 - 0.188)
 
 
+def test_a_floor_lies_surely_above_all_models_where_every_difference_says_so():
+    """The best on validation may be far below a model whose interval reaches the floor."""
+    sure, near = valued(FULL, 0.08), valued(CONTROL, 0.0995, spread=0.02)
+    near["model"]["validation"] = 0.01
+    (above,) = floors_above(configured([sure, near, valued(FLOOR, 0.1)]), "ndcg@10")
+    assert (above.best.cell.compression, above.gap.high < 0, above.beats_all) == ("full", True, True)
+    assert not above.surely_beats_all
+    (above,) = floors_above(configured([sure, valued(CONTROL, 0.07), valued(FLOOR, 0.1)]), "ndcg@10")
+    assert (above.surely_beats_all, above.is_verdict) == (True, False)  # of one seed
+    records = [
+        valued(dataclasses.replace(cell, seed=seed), level + seed / 1e4)
+        for seed in (1, 2, 3)
+        for cell, level in ((FULL, 0.08), (FLOOR, 0.1))
+    ]
+    (above,) = floors_above(configured(records), "ndcg@10")
+    assert above.is_verdict
+    (above,) = floors_above(configured([*records, valued(CONTROL, 0.05)]), "ndcg@10")
+    assert (above.surely_beats_all, above.is_verdict) == (True, False)  # one of the models has one seed
+
+
 def test_a_floor_above_some_models_and_one_above_none():
     low = Cell(backbone="popularity", compression="none", training="none")
     records = [valued(FULL, 0.16), valued(CONTROL, 0.1), valued(FLOOR, 0.12), valued(low, 0.05)]

@@ -6,10 +6,11 @@ import pytest
 from fake_machine import FakeProcess, Machine, one_pair
 
 from benchmarks.cell import Cell
-from benchmarks.compare import worker
-from benchmarks.compare.judge import compare_timings
+from benchmarks.compare import turns, worker
+from benchmarks.compare.judge import compare_timings, order_of
 from benchmarks.compare.turns import BASE, HEAD, TURNS, WorkOrder, run_pairs
 from benchmarks.environment import PROJECT
+from benchmarks.grids import load_grid
 
 
 def test_processes_take_turns_in_an_order_that_the_seed_draws():
@@ -114,3 +115,16 @@ def test_what_one_side_alone_times_is_timed_of_it_alone():
 
     pair = one_pair(Compressing)
     assert set(pair.head["a"]["turns"]) - set(pair.base["a"]["turns"]) == {worker.COMPRESS}
+
+
+def test_an_order_names_places_in_full_and_settings_as_they_are(monkeypatch, tmp_path):
+    """Each process works in its own checkout, whose defaults may be others."""
+    monkeypatch.chdir(tmp_path)
+    grid = load_grid("cheap", device="cpu")
+    cell = grid.cells[0]
+    order = order_of({"key": cell}, grid, data_dir="data", cache_dir=None).to_dict(tmp_path / "base", "base")
+    assert order["payload"] == {"data_dir": str(tmp_path / "data"), "cache_dir": None}
+    assert order["cells"]["key"] == cell.to_dict()
+    assert order["cells"]["key"]["width"] == cell.width
+    monkeypatch.setenv("PERSREC_DATA", "data")
+    assert turns._environment(tmp_path, 1)["PERSREC_DATA"] == str(tmp_path / "data")

@@ -1,5 +1,7 @@
 """The process of a timing comparison: what it times, and what it says where it cannot."""
 
+import math
+
 import pytest
 
 from benchmarks.cell import Cell
@@ -142,6 +144,7 @@ def test_a_real_process_times_a_cell_of_this_checkout(tmp_path):
             "raise OSError('broken')",
             "^base: its measuring process ended with exit code 1: OSError: broken$",
         ),
+        (math.inf, "raise SystemExit(5)", "^base: its measuring process ended with exit code 5: no output$"),  # `cell_seconds = inf`
         (300, "raise SystemExit(7)", "^base: its measuring process ended with exit code 7: no output$"),
         (0.01, "import signal; signal.pause()", r"^base: no answer after 0\.01 s$"),  # it waits for ever, however slow the machine is
     ],

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pytest
 from gated_run import INCOMPLETE, PASS, REGRESSION, GatedRun, record
 
 from benchmarks.cell import Cell
 from benchmarks.gate.baseline import load_baseline
 from benchmarks.gate.differences import differences
+
+PROJECT = Path(__file__).resolve().parents[3]
 
 
 def test_differences_are_of_what_the_baseline_shows_to_matter() -> None:
@@ -30,8 +33,20 @@ def test_differences_are_of_what_the_baseline_shows_to_matter() -> None:
     assert "no number now" in missing.reason()
 
 
+@pytest.mark.parametrize(("own", "kept"), [({"serving": "append"}, {}), ({"cache_dtype": "int8"}, {"cache_dtype": "int8"})])
+def test_a_cell_that_is_served_otherwise_is_held_against_controls_of_the_cache(own: dict[str, str], kept: dict[str, str]) -> None:
+    shared = {"backbone": "hstu", "compression": "experts"}
+    cells = {
+        "persrec": Cell(**shared, tokens=4, **own),
+        "no token": Cell(**shared, tokens=0),
+        "other user": Cell(**shared, tokens=4, ablation="other_user", **kept),
+    }
+    then = dict(zip(cells, (0.60, 0.38, 0.25), strict=True))
+    assert [(one.key, one.of) for one in differences(cells, then, then)] == [("persrec", "no token"), ("persrec", "another user's cache")]
+
+
 def test_the_committed_baseline_gates_tokens_that_matter() -> None:
-    baseline = load_baseline(Path("results/baselines/smoke-cpu.json"))
+    baseline = load_baseline(PROJECT / "results" / "baselines" / "smoke-cpu.json")
     cells = {key: entry.cell for key, entry in baseline.entries.items()}
     then = baseline.qualities("ndcg@10")
     assert {one.of for one in differences(cells, then, then)} == {"no token", "another user's cache", "random tokens"}

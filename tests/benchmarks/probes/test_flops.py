@@ -94,13 +94,37 @@ def test_a_teacher_costs_a_pass_of_full_attention_and_the_scores_of_recent_posit
 
 @pytest.mark.parametrize(
     ("changes", "scored"),
-    [({"negatives": 0}, 16 * (LOG.num_items - 1)), ({"expert_weight": 2.0}, (16 + 2) * 16)],  # 16 positions; and 2 tokens, of 16 negatives
+    [  # 16 positions; and 2 tokens, or the 4 recent positions once more, of 16 negatives
+        ({"negatives": 0}, 16 * (LOG.num_items - 1)),
+        ({"expert_weight": 2.0}, (16 + 2) * 16),
+        ({"recent_weight": 0.5}, (16 + 4) * 16),
+        ({"compression": "recent", "tokens": 0, "recent_weight": 0.5}, (4 + 4) * 16),
+    ],
 )
-def test_a_training_step_scores_every_item_or_for_the_tokens_too_where_the_recipe_says_so(changes, scored):
+def test_a_training_step_scores_every_item_or_for_tokens_and_recent_items_too_where_the_recipe_says_so(changes, scored):
     subject = subject_of(dataclasses.replace(CELLS["experts"], training="none", **changes))
     _, rows = count_step(subject)
     for count in ("formula_flops", "torch_flops"):
         assert flops_by_part(rows, count)["train", "scoring"] == 3 * 2 * scored * 8
+
+
+@pytest.mark.parametrize("backbone", ["llama", "hllm"])
+def test_each_part_of_a_step_computes_the_item_vectors_that_it_looks_up(backbone):
+    cell = dataclasses.replace(CELLS["experts"], backbone=backbone, training="none")
+    whole, parts = (count_step(subject_of(dataclasses.replace(cell, accumulation=parts)))[1] for parts in (1, 4))
+    assert flops_by_part(parts) == flops_by_part(parts, "torch_flops")
+    again = flops_by_part(parts)["train", "item_encoder"] / flops_by_part(whole)["train", "item_encoder"]
+    assert 1.1 < again <= 4
+    assert {**flops_by_part(parts), ("train", "item_encoder"): 0} == {**flops_by_part(whole), ("train", "item_encoder"): 0}
+
+
+@pytest.mark.parametrize(("backbone", "timed", "pairs"), [("hstu", True, 5 + 6), ("hstu", False, 6), ("sasrec", False, 6)])
+def test_an_appended_item_sees_what_is_kept_and_itself_alone(backbone, timed, pairs):
+    """2 tokens and 4 recent items; with times the item before is computed too, since it is told how long the next one took."""
+    cell = dataclasses.replace(CELLS["experts"], backbone=backbone, serving="append", time_bias=timed, training="none")
+    metrics, _ = count_flops(subject_of(cell))
+    maps = (1 + timed) * sum(HAND[backbone])
+    assert metrics["serve_visible_flops"]["value"] == 2 * (maps + pairs * PAIR)
 
 
 def test_dividing_by_the_keys_seen_is_no_product():

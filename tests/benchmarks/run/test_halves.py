@@ -71,6 +71,38 @@ def test_a_changed_probe_is_taken_anew_alone_and_nothing_is_trained(
     assert done(place) == []
 
 
+def test_costs_that_no_record_names_yet_outlive_a_call_for_other_cells(place: Path, call: Call) -> None:
+    """As of a run that was ended between the processes of its costs."""
+    call()
+    done(place)
+    costs = sorted(path.name for path in (place / "out" / "costs").iterdir())
+    for path in (place / "out" / "cells").iterdir():
+        path.unlink()
+    assert call("--select", "backbone=popularity") == 0
+    assert sorted(path.name for path in (place / "out" / "costs").iterdir()) == costs
+    done(place)
+    assert call() == 0
+    assert not [entry for entry in done(place) if entry[0].startswith("cost")]
+
+
+def test_nothing_to_measure_ends_alike_with_a_report_and_without(place: Path, call: Call) -> None:
+    for more in ((), ("--no-report",)):
+        arguments = [
+            "--grid",
+            "own.toml",
+            "--out",
+            f"out{len(more)}",
+            "--cache-dir",
+            str(place),
+            "--only",
+            "cost",
+            "--select",
+            "backbone=popularity",
+        ]
+        assert run.main([*arguments, *more], work=Work()) == 3
+        assert not list((place / f"out{len(more)}").glob("results.*"))
+
+
 def test_changed_training_trains_and_ranks_anew_and_times_its_step(
     place: Path, call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -271,7 +271,7 @@ def test_list_prints_cells_and_an_estimate_and_creates_nothing(place: Path, call
     out = capsys.readouterr().out.splitlines()
     assert len(out) == CELLS + 1
     assert all(line.startswith("missing ") for line in out[:-1])
-    assert out[-1] == "5 cells, 5 to measure, 3 models to train; about 1 min 10 s by the grid's own estimate"
+    assert out[-1] == "5 cells, 5 to measure, 3 models to train; about 1 min 25 s by the grid's own estimate"
     assert not (place / "out").exists()
     call("--select", "backbone=hstu")
     capsys.readouterr()

@@ -87,6 +87,21 @@ def test_a_run_says_what_has_to_be_known_of_it_first(tmp_path):
     assert alone == "cost alone"
 
 
+@pytest.mark.parametrize("strange", [".git/HEAD", "CNAME", "runs/notes.txt"])
+def test_what_was_put_into_a_site_is_not_lost_with_it(tmp_path, monkeypatch, capsys, strange):
+    monkeypatch.chdir(tmp_path)
+    write(Path("results/run"), [slim(fabricate(FLOOR))])
+    (tmp_path / "results" / ".run.0123456789abcdef.tmp").mkdir()  # of a merge that was killed
+    write(Path("results/.run.0123456789abcdef.tmp"), [slim(fabricate(FLOOR))])
+    assert main(["results", "--out", "out"]) == 0
+    assert [path.name for path in Path("out/runs").glob("*.html")] == ["run.html"]
+    Path("out", strange).parent.mkdir(exist_ok=True)
+    Path("out", strange).write_text("mine")
+    assert main(["results", "--out", "out"]) == 2
+    assert "would be lost" in capsys.readouterr().err
+    assert Path("out", strange).read_text() == "mine"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "expected"),
     [

@@ -189,6 +189,25 @@ def test_of_many_users_the_protocols_number_is_drawn_once_for_all():
     assert leave_one_out(log).train_ends.tolist() == [1] * 50
 
 
+def test_of_many_users_as_many_are_evaluated_on_a_temporal_split():
+    log = dated([[1, 2, 3, 4, 5, 6]] * 50, protocol=Protocol(most_users=7))
+    drawn = temporal(log).test.users
+    assert len(np.unique(drawn)) == 7
+    assert np.array_equal(drawn, temporal(log).test.users)
+
+
+def test_a_user_of_less_history_than_the_protocol_asks_for_is_not_evaluated():
+    data = leave_one_out(dated([[1] * 5, [1] * 6, [1] * 7], protocol=Protocol(minimum_history=4)))
+    assert data.test.users.tolist() == data.validation.users.tolist() == [1, 2]
+    assert data.train_ends.tolist() == [3, 4, 5]
+
+
+def test_a_temporal_split_trains_on_four_fifths_of_the_events_and_tests_on_a_tenth():
+    data = temporal(dated([list(range(1, 101))]))
+    assert data.days == (str(day(81)), str(day(91)))
+    assert data.train_ends.tolist() == [80]
+
+
 def test_a_split_is_found_by_its_name():
     log = dated([[1, 2, 3], [4, 5, 6]])
     assert split_of(log, "leave-one-out").name == "leave-one-out"

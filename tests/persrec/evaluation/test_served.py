@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_models import BACKBONE_NAMES, CACHED, CASES, PART_OF, TOLERANCE, build, small_recipe, small_split
+from small_models import BACKBONE_NAMES, CACHED, CASES, PART_OF, TOLERANCE, build, random_windows, small_recipe, small_split
 
 from persrec.data.splits import Targets
 from persrec.data.windows import WindowShape, build_windows
 from persrec.evaluation.ranks import target_ranks
-from persrec.evaluation.served import Serving, another, served_states, shuffled
+from persrec.evaluation.served import Serving, _Noise, another, served_states, shuffled
 from persrec.evaluation.states import user_states
 from persrec.names import ABLATIONS, CACHE_PRECISIONS
 from persrec.serving import CacheStore, pack
@@ -124,6 +124,26 @@ def test_shuffling_moves_items_across_segments_and_time():
     mixed = shuffled(items, np.array([0]), 1)[0]
     assert abs(np.corrcoef(items[0], mixed)[0, 1]) < 0.2
     assert (mixed != items[0]).mean() > 0.9
+
+
+def test_random_vectors_have_the_moments_of_each_layers_keys_and_of_its_values():
+    model = build("hstu", CASES["3 segments"]())
+    items, times, _ = random_windows(model.layout, holes=False)
+    cache = model.compress(items[:, :9], times[:, :9])
+    users, known, generator = 400, ((3.0, 1.0), (-1.0, 5.0), (0.0, 0.2), (7.0, 2.0)), torch.Generator().manual_seed(1)
+
+    def drawn(tensor: torch.Tensor, place: int) -> torch.Tensor:
+        mean, deviation = known[place]
+        return mean + deviation * torch.randn(users, *tensor.shape[1:], generator=generator)
+
+    layers = tuple((drawn(keys, 2 * layer), drawn(values, 2 * layer + 1)) for layer, (keys, values) in enumerate(cache.layers))
+    wide = replace(cache, layers=layers, valid=torch.ones(users, cache.valid.shape[1], dtype=torch.bool))
+    noise = _Noise.like([wide])
+    for (mean, deviation), moments in zip(known, noise.moments, strict=True):
+        assert moments == pytest.approx((mean, deviation), rel=0.05, abs=0.05)
+    numbers = [tensor for pair in noise.in_place_of(wide, generator).layers for tensor in pair]
+    for (mean, deviation), tensor in zip(known, numbers, strict=True):
+        assert (float(tensor.mean()), float(tensor.std())) == pytest.approx((mean, deviation), rel=0.05, abs=0.05)
 
 
 def test_random_vectors_have_the_size_of_the_real_ones_and_nothing_of_the_user():

@@ -128,6 +128,17 @@ def test_the_same_seed_gives_the_same_curve_and_another_seed_another(case):
     assert curve(1) != curve(2)
 
 
+def test_what_is_drawn_before_it_trains_changes_nothing():
+    weights = []
+    for drawn in (0, 5):
+        model = build("sasrec", CASES["1 expert"](), dropout=0.2, lively=False)
+        trainer = Trainer(model=model, data=small_split(), recipe=small_recipe(), validate=lambda: 1.0)
+        torch.rand(drawn)
+        trainer.run()
+        weights.append({name: weight.clone() for name, weight in model.state_dict().items()})
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
 def test_a_result_is_plain_values():
     model = build("hstu", Recent(recent=6), lively=False)
     result = Trainer(model=model, data=small_split(), recipe=small_recipe(), validate=lambda: 0.5).run()

@@ -15,7 +15,7 @@ def test_a_recipe_refuses_less_than_one(name):
         small_recipe(**{name: 0})
 
 
-@pytest.mark.parametrize("name", ["learning_rate", "item_learning_rate", "temperature"])
+@pytest.mark.parametrize("name", ["learning_rate", "item_learning_rate", "expert_learning_rate", "temperature"])
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
 def test_a_recipe_refuses_what_is_not_above_zero(name, value):
     with pytest.raises(ValueError, match=f"^{name}: .*; expected a finite number, more than 0$"):

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from small_models import CASES, ITEMS, build, elastic, full_users, small_recipe, small_split
+from small_models import CASES, ITEMS, build, elastic, experts, full_users, small_recipe, small_split
 
 from persrec.compression.recent import Recent
 from persrec.data import windows
@@ -115,6 +115,18 @@ def test_the_first_step_moves_item_vectors_by_their_learning_rate_and_the_rest_b
     assert max(moved.values()) == pytest.approx(0.001, rel=1e-2)
 
 
+def test_the_first_step_moves_tokens_by_a_learning_rate_of_their_own():
+    torch.manual_seed(0)
+    model = build("sasrec", CASES["1 expert"](), lively=False)
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    recipe = small_recipe(targets_per_step=1000, warmup_steps=10, learning_rate=0.01, expert_learning_rate=0.03)
+    Trainer(model=model, data=full_users(users=4, length=14), recipe=recipe, validate=lambda: 1.0).run()
+    moved = {name: float((weight - before[name]).abs().max()) for name, weight in model.state_dict().items()}
+    assert max(moved.pop(name) for name in list(moved) if name.startswith("compression.tokens")) == pytest.approx(0.003, rel=1e-2)
+    del moved["items.embedding.weight"]
+    assert max(moved.values()) == pytest.approx(0.001, rel=1e-2)
+
+
 @pytest.mark.parametrize(
     ("case", "length", "moving", "newest"),
     [
@@ -160,11 +172,35 @@ def test_an_elastic_model_trains_with_every_count_it_is_asked_for(monkeypatch):
         return 1.0
 
     model.compression.use(4)
+    trainer = Trainer(model=model, data=small_split(users=16), recipe=recipe, validate=validate)
+    assert model.layout.tokens == 4
     used.clear()
-    Trainer(model=model, data=small_split(users=16), recipe=recipe, validate=validate).run()
+    trainer.run()
     assert set(used[::2]) == {0, 2, 6}
     assert set(used[1::2]) == {4}  # behind each step the count it came with: a figure by the last draw would be chance
     assert set(at_validation) == {model.layout.tokens} == {4}
+
+
+def test_larger_counts_are_drawn_more_often():
+    model = build("hstu", elastic(use=6), lively=False)
+    trainer = Trainer(model=model, data=small_split(), recipe=small_recipe(token_counts=(0, 2, 6)), validate=lambda: 1.0)
+    drawn = []
+    for _ in range(600):
+        with trainer._drawn_tokens():
+            drawn.append(model.layout.tokens)
+    assert [drawn.count(count) / 600 for count in (0, 2, 6)] == pytest.approx([1 / 6, 2 / 6, 3 / 6], abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("plan", "counts", "refused"),
+    [([(4, 2), (9, 4)], (2,), "tokens: 6 on 2 segments"), ([(4, 3), (9, 3)], (0, 3), "tokens: 3 on 2 segments")],
+)
+def test_counts_that_a_model_cannot_keep_are_refused_before_it_is_trained(plan, counts, refused):
+    model = build("hstu", experts(plan, window=13), lively=False)
+    layout = model.layout
+    with pytest.raises(ValueError, match=refused):
+        Trainer(model=model, data=small_split(), recipe=small_recipe(token_counts=counts), validate=lambda: 1.0)
+    assert model.layout == layout
 
 
 def test_token_counts_of_a_model_that_has_one_are_refused():

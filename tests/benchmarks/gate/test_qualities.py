@@ -1,0 +1,94 @@
+"""A quality that no users can give is seen, whatever stands beside it."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+from fabricated_records import fabricate
+
+from benchmarks.cell import Cell
+from benchmarks.gate.qualities import faults_of_quality
+from benchmarks.records import Record, record_of
+from persrec.evaluation.metrics import bootstrap_means, summarise
+
+USERS = 200
+FOUND = np.arange(USERS) % 5 == 0  # 40 of 200 users at rank 2
+GAINS = FOUND / np.log2(3)
+
+
+def quality(values: np.ndarray, *, share: bool) -> tuple[dict[str, Any], list[float]]:
+    means = bootstrap_means(values, seed=0)
+    told = summarise(values, share=share, replicates=means)
+    return {"value": told.value, "low": told.low, "high": told.high, "n": told.n, "method": "full catalogue"}, [
+        float(mean) for mean in means
+    ]
+
+
+@pytest.fixture
+def record() -> dict[str, Any]:
+    """Of a hand-made evaluation of 200 users."""
+    values = fabricate(Cell(backbone="hstu", compression="experts", tokens=4))
+    for name in [name for name in values["metrics"] if "@" in name or name == "mrr"]:
+        del values["metrics"][name]
+    values["replicates"]["means"] = {}
+    for name, of_users, share in (("recall@10", FOUND.astype(float), True), ("ndcg@10", GAINS, False)):
+        values["metrics"][name], values["replicates"]["means"][name] = quality(of_users, share=share)
+    of_group, _ = quality(FOUND[:50].astype(float), share=True)
+    values["groups"] = [{"least": 1, "below": 20, "metrics": {"recall@10": of_group}}]
+    values["protocols"] = [
+        {
+            "name": "rectools",
+            "items": 100,
+            "request_time": True,
+            "asks_request_time": True,
+            "metrics": {"ndcg@10": {"value": 0.1, "n": USERS}},
+        }
+    ]
+    values["dataset"] |= {"split": "leave-one-out", "targets": USERS, "ceiling": {"whole_past": {"ndcg@10": 0.2}}}
+    return values
+
+
+def read(values: dict[str, Any]) -> Record:
+    return record_of(values)
+
+
+def test_a_sound_quality_has_no_fault(record: dict[str, Any]) -> None:
+    assert list(faults_of_quality(read(record))) == []
+
+
+@pytest.mark.parametrize("metric", ["ndcg@10", "recall@10"])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda metric, means: metric.update(n=USERS - 30), "it is over 170 users; the test has 200"),
+        (lambda metric, means: means.__setitem__(slice(None), [mean + 0.1 for mean in means]), "its resamples' mean is"),
+        (lambda metric, means: means.__setitem__(0, 1.5), "its resamples leave 0 to 1"),
+        (lambda metric, means: metric.update(low=metric["value"] - 1e-3, high=metric["value"] + 1e-3), "its resamples lie in"),
+        (lambda metric, means: metric.update(low=metric["value"] + 0.01), "lies outside of its interval"),
+    ],
+)
+def test_a_changed_number_is_seen_by_those_beside_it(record: dict[str, Any], metric: str, change: Any, said: str) -> None:
+    change(record["metrics"][metric], record["replicates"]["means"][metric])
+    faults = list(faults_of_quality(read(record)))
+    assert any(said in fault.reason and fault.metric == metric for fault in faults), faults
+
+
+def test_a_part_of_a_user_is_not_found(record: dict[str, Any]) -> None:
+    record["metrics"]["recall@10"]["value"] += 0.5 / USERS
+    assert any("is no whole number of them" in fault.reason for fault in faults_of_quality(read(record)))
+
+
+def test_what_surely_knows_more_than_the_past_has_seen_the_future(record: dict[str, Any]) -> None:
+    record["dataset"]["ceiling"]["whole_past"]["ndcg@10"] = record["metrics"]["ndcg@10"]["low"] - 1e-3
+    assert any("the most that the past of these data tells" in fault.reason for fault in faults_of_quality(read(record)))
+
+
+@pytest.mark.parametrize(
+    ("part", "metric", "where"), [("groups", "recall@10", "of users with 1 events"), ("protocols", "ndcg@10", "rectools")]
+)
+def test_numbers_of_groups_and_of_protocols_are_held_to_their_range(record: dict[str, Any], part: str, metric: str, where: str) -> None:
+    changed = copy.deepcopy(record)
+    changed[part][0]["metrics"][metric]["value"] = 1.7
+    faults = list(faults_of_quality(read(changed)))
+    assert any(where in fault.reason and "out of range" in fault.reason for fault in faults), faults
