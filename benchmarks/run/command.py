@@ -7,7 +7,7 @@ import math
 import shlex
 import signal
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from benchmarks.keys import Catalogue, model_key
 from benchmarks.labels import Labels
 from benchmarks.lock import Holder, locked
 from benchmarks.peers.environment import check_environment
-from benchmarks.records import FINDINGS, Origin, Record, load_records
+from benchmarks.records import FINDINGS, Origin, Record, RecordError, load_records, read_record
 from benchmarks.run.jobs import SweepSettings, Work
 from benchmarks.run.local import Executor, LocalExecutor
 from benchmarks.run.options import PROGRAM, parser
@@ -29,7 +29,17 @@ from benchmarks.run.progress import display
 from benchmarks.run.signals import Interrupted, ending_on_signals
 from benchmarks.run.slurm import ClusterExecutor, check_slurm, end_jobs_of_earlier_run
 from benchmarks.run.sweep import Sweep
-from benchmarks.store import check_out, records_digest, remove_costs, remove_jobs, remove_leftovers, remove_records, report_path, write_csv
+from benchmarks.store import (
+    check_out,
+    record_path,
+    records_digest,
+    remove_costs,
+    remove_jobs,
+    remove_leftovers,
+    remove_records,
+    report_path,
+    write_csv,
+)
 from persrec.commandline import DONE, INCOMPLETE, duration, guarded, one_line
 
 EXECUTE = Work()
@@ -154,7 +164,7 @@ def _validated(options: argparse.Namespace) -> Call:
 def _run(call: Call, plan: Plan, arguments: Sequence[str], work: Work, dead: Holder | None) -> int:
     options, out = call.options, call.out
     to_do = plan.to_do()
-    named = _costs_named(load_records(out))
+    before = _costs_named(_there(out, plan))
     progress = display(total=len(to_do), workers=0 if call.on_cluster else call.workers, quiet=options.quiet)
     settings = SweepSettings(
         out=out,
@@ -183,13 +193,23 @@ def _run(call: Call, plan: Plan, arguments: Sequence[str], work: Work, dead: Hol
     finally:
         progress.close()
     records = load_records(out)
-    remove_costs(out, named - _costs_named(records))  # what no record names yet may be a run's that was cut, and of other cells
+    remove_costs(out, before - _costs_named(records))  # what no record names yet may be a run's that was cut, and of other cells
     if records and (to_do or not (out / "results.csv").is_file()):
         write_csv(out, records)
     if records and not options.no_report:
         _report(out)
     keys = {planned.key for planned in plan.cells}
     return _verdict([record for record in records if record.cell_key in keys], call)
+
+
+def _there(out: Path, plan: Plan) -> Iterator[Record]:
+    """The records that a plan knows, and those that others take the place of, as far as they can be read."""
+    for planned in plan.cells:
+        if planned.known is not None:
+            yield planned.known
+        for key in planned.supersedes:
+            with contextlib.suppress(RecordError):
+                yield read_record(record_path(out, key))
 
 
 def _costs_named(records: Iterable[Record]) -> set[str]:

@@ -131,7 +131,7 @@ def _times(runs: Between, labels: Names) -> Table:
             rows.append(tabular.row(labels(pair.second), metric, *both, shown, _cause(pair, "cost", runs)))
     numeric = ("first", "second", "second over first")
     caption = (
-        "Times and peaks whose ratio's interval over processes leaves out 1, on one machine. They were taken at other hours, so this is no verdict: "
+        "Times and peaks whose ratio's interval over processes leaves out 1. They were taken at other hours, so this is no verdict: "
         "benchmarks.compare times two checkouts in turn"
     )
     return Table(key="times", caption=caption, columns=_columns("metric", *numeric, "why", numeric=numeric), rows=tuple(rows))
