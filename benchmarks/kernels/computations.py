@@ -20,7 +20,7 @@ from persrec.compression import CompressionSettings, build_compression
 from persrec.evaluation.ranks import SAME, target_ranks
 from persrec.items.ids import ItemEmbedding
 from persrec.names import Kernel
-from persrec.nn.attention import softmax_attention
+from persrec.nn.attention import pointwise_attention, softmax_attention
 from persrec.recommender import SequentialRecommender
 
 ITEMS = 1000
@@ -130,11 +130,27 @@ def _flex(length: int, device: torch.device) -> tuple[Callable[..., torch.Tensor
     return torch.compile(flex_attention, dynamic=False), blocks
 
 
+def causal_silu(settings: KernelSettings) -> Computation:
+    """HSTU's attention without any bias: what it takes of softmax attention over as many pairs is what no bias can go below."""
+    (q, k, v), valid = _heads(settings)
+
+    def compute(kernel: Kernel) -> tuple[Group, ...]:
+        with torch.inference_mode():
+            return ((pointwise_attention(q, k, v, prefix=0, valid=valid, bias=None, divisor=float(settings.window), kernel=kernel),),)
+
+    return compute
+
+
+def _heads(settings: KernelSettings, *, backward: bool = False) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Queries, keys and values ``[B, H, n, d]``, and that all of them are valid, ``[B, n]``."""
+    shape = (settings.users, settings.window, settings.heads, settings.width // settings.heads)
+    drawn = [torch.randn(shape, device=settings.device).transpose(1, 2).requires_grad_(backward) for _ in range(3)]
+    return drawn, torch.ones(settings.users, settings.window, dtype=torch.bool, device=settings.device)
+
+
 def causal_softmax(settings: KernelSettings, *, backward: bool, plain: Attend = fused_causal) -> Computation:
     """Causal softmax attention and, where ``backward``, the gradients of its inputs; the plain form is one of the framework's."""
-    shape = (settings.users, settings.window, settings.heads, settings.width // settings.heads)
-    q, k, v = (torch.randn(shape, device=settings.device).transpose(1, 2).requires_grad_(backward) for _ in range(3))
-    valid = torch.ones(settings.users, settings.window, dtype=torch.bool, device=settings.device)
+    (q, k, v), valid = _heads(settings, backward=backward)
 
     def compute(kernel: Kernel) -> tuple[Group, ...]:
         with torch.inference_mode(mode=not backward):

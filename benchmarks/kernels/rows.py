@@ -19,6 +19,7 @@ from benchmarks.kernels.computations import (
     Group,
     both,
     build_model,
+    causal_silu,
     causal_softmax,
     compressing,
     flex_causal,
@@ -297,6 +298,10 @@ _ROWS: tuple[tuple[str, Callable[[KernelSettings], Sides]], ...] = (
     ("hstu, compressing 16 segments over 1, a segment", lambda s: _compress_segments(s, 16)),
     ("softmax, full forward over the fused causal kernel", lambda s: _softmax(s, fused_causal)),
     ("softmax, full forward and backward over the fused causal kernel", lambda s: _softmax(s, fused_causal, backward=True)),
+    (
+        "silu without a bias, full forward over softmax",
+        lambda s: Sides.one_beside_another(causal_silu(s), causal_softmax(s, backward=False)),
+    ),
     (f"softmax, full forward over {FLEX}", lambda s: _softmax(s, flex_causal)),
     ("sasrec, serve over full, time over FLOPs", lambda s: _share(s, "serve", backbone="sasrec")),
     ("sasrec, compress + serve over full, time over FLOPs", lambda s: _share(s, "both", backbone="sasrec")),

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,10 +27,12 @@ from persrec.data.windows import WindowBatch
 from persrec.items.base import ItemEncoder
 from persrec.training import Trainer
 from persrec.training.distillation import teacher_of
+from persrec.training.objective import rows_of
 
 TRAINING_PRODUCTS = 3  # of a map or of attention by plain products: one forward, two backward
 OTHER_PRECISION = "the step computes in bfloat16, and the products beside it in float32"
 Metrics = dict[str, Any]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -229,31 +232,31 @@ def _sequences(subject: TrainingSubject) -> int:
 @torch.no_grad()
 def _looked_up(subject: TrainingSubject) -> list[list[torch.Tensor]]:
     """The items that each part of a training step looks up, where looking up costs anything."""
-    if not subject.computes_items:
-        return []
-    return _in_parts(subject, lambda _: None)
+    return [lookups for lookups, _ in _in_parts(subject, lambda loss: loss())] if subject.computes_items else []
 
 
 def _counted_step(subject: TrainingSubject) -> tuple[list[list[torch.Tensor]], Count]:
     """The items that each part of a training step looks up, and torch's count of it; fvcore cannot trace a backward pass."""
     subject.model.train()
-    lookups: list[list[torch.Tensor]] = []
-    count = count_by_torch(lambda: lookups.extend(_in_parts(subject, torch.Tensor.backward)), subject.model)
+    # a counter for each part: behind a backward pass torch's knows no longer which module it is in
+    parts = _in_parts(subject, lambda loss: count_by_torch(lambda: loss().backward(), subject.model))  # type: ignore[no-untyped-call]
     subject.model.zero_grad(set_to_none=True)
     subject.model.eval()
-    return lookups, count
+    executed, uncounted = Counter[str](), Counter[str]()
+    for _, count in parts:
+        executed.update(count.parts)
+        uncounted.update(count.uncounted)
+    return [lookups for lookups, _ in parts], Count(parts=dict(executed), uncounted=dict(uncounted))
 
 
-def _in_parts(subject: TrainingSubject, then: Callable[[torch.Tensor], object]) -> list[list[torch.Tensor]]:
-    """Computes the loss of every part of a training step and does something with it; the ids of every lookup that each part makes."""
+def _in_parts(subject: TrainingSubject, run: Callable[[Callable[[], torch.Tensor]], Result]) -> list[tuple[list[torch.Tensor], Result]]:
+    """Of each part of a training step the ids of every lookup that it makes, and what comes of running its loss."""
     trainer, batch = subject.trainer(), subject.training_batch(_sequences(subject))
     trainer.progress.steps = 1  # the first step: before it nothing weighs the recent items
     every = []
     for rows in np.array_split(np.arange(len(batch.items)), min(subject.cell.accumulation, len(batch.items))):
-        part = WindowBatch(**{name: getattr(batch, name)[rows] for name in ("items", "times", "targets", "query_times")})
         with _lookups(subject.model.items) as lookups:
-            then(trainer.loss(part))
-        every.append(lookups)
+            every.append((lookups, run(partial(trainer.loss, rows_of(batch, rows)))))
     return every
 
 

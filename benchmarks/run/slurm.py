@@ -171,6 +171,12 @@ class ClusterRunning:
     def kill(self) -> None:
         """All jobs of a run are cancelled together."""
 
+    def has_outlived_its_model(self) -> bool:
+        """Whether an earlier run's job answered that it trained a model, and the model is gone since."""
+        if not self.is_answered or not isinstance(self.task, TrainingOf) or self._outcome().status is not Status.OK:
+            return False
+        return not (Path(self.allocation.jobs[0].payload["model_dir"]) / "model.json").is_file()
+
     def _outcome(self) -> Outcome:
         answers = pickle.loads(self.allocation.answers.read_bytes())  # noqa: S301 - written by our own job in our own folder
         self.place = answers[0].place
@@ -210,7 +216,7 @@ class ClusterExecutor:
         self._asked = time.monotonic()
 
     def prepare(self, cells: Sequence[Cell]) -> None:  # noqa: ARG002 - a node imports what it needs
-        """Begins a queue, and takes away the answers of an earlier run that nothing asks for."""
+        """Begins a queue, and takes away what submissions left; answers of an earlier run stay, unless all is measured again."""
         self._queue = SlurmQueue.begun(self._folder)
         self._remove(answers=self._anew)
 
@@ -231,6 +237,9 @@ class ClusterExecutor:
             self._taken_in.remove(answers)
             answers.unlink()
         running.is_answered = answers.is_file()
+        if running.has_outlived_its_model():
+            running.is_answered = False
+            answers.unlink()
         if not running.is_answered:
             self._to_submit.append((lane, running))
         return running

@@ -151,7 +151,7 @@ def backward_in_parts(
     total, computed = 0.0, 0
     for number, rows in enumerate(shares):
         with team.syncing(wrapped, on=number == len(shares) - 1):
-            loss: Loss = wrapped(_rows(batch, rows if len(rows) else np.array([0])), negative_ids, weight, counts)
+            loss: Loss = wrapped(rows_of(batch, rows if len(rows) else np.array([0])), negative_ids, weight, counts)
             value = loss.value if len(rows) else loss.value * 0
             (value * team.size).backward()  # type: ignore[no-untyped-call] # processes average their gradients
         total, computed = total + float(value.detach()), computed + (loss.computed if len(rows) else 0)
@@ -159,5 +159,6 @@ def backward_in_parts(
     return Loss(value=sums[0], computed=int(sums[1]), predicted=counts.all)
 
 
-def _rows(batch: WindowBatch, rows: np.ndarray) -> WindowBatch:
+def rows_of(batch: WindowBatch, rows: np.ndarray) -> WindowBatch:
+    """Some windows of a batch."""
     return WindowBatch(items=batch.items[rows], times=batch.times[rows], targets=batch.targets[rows], query_times=batch.query_times[rows])

@@ -276,7 +276,6 @@ def test_growing_segments_that_cannot_be():
         SegmentLayout.growing(history=7, recent=2, segments=0, tokens=0)
 
 
-@given(layout=layouts)
 def test_layouts_that_differ_in_anything_have_other_ids():
     plain = SegmentLayout.from_plan([(4, 2), (9, 2)], window=13)
     others = [
@@ -292,6 +291,7 @@ def test_layouts_that_differ_in_anything_have_other_ids():
     assert len(set(ids)) == len(ids)
 
 
+@given(layout=layouts)
 def test_a_cache_holds_the_positions_that_later_segments_see(layout):
     seen = [
         slot

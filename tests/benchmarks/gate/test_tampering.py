@@ -369,6 +369,21 @@ def test_a_peak_gates_with_a_wide_margin(sweep: Sweep, peak: str, factor: float,
     assert sweep.regressions() == ({peak} if code == REGRESSION else set())
 
 
+def test_a_sweep_that_was_cut_becomes_no_baseline(sweep: Sweep, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sweep.baseline.read_bytes()
+    (path, _), *_ = sweep.records()
+    path.unlink()
+    assert sweep.gate("--update") == INCOMPLETE
+    assert "1 of its cells are not among these results" in capsys.readouterr().err
+    assert sweep.baseline.read_bytes() == before
+
+
+def test_an_output_that_cannot_be_written_leaves_the_baseline(sweep: Sweep) -> None:
+    before = sweep.baseline.read_bytes()
+    assert sweep.gate("--update", "--junit", str(sweep.baseline / "gate.xml")) == 2
+    assert sweep.baseline.read_bytes() == before
+
+
 def test_a_new_record_that_cannot_be_true_is_no_news(sweep: Sweep) -> None:
     values = record_of_cell(Cell(backbone="llama", compression="experts", tokens=4))
     values["metrics"]["recall@10"]["value"] = 1.7

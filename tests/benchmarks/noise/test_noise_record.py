@@ -38,6 +38,11 @@ def test_the_committed_record_proves_the_gates_and_says_so():
     assert lines[-1].startswith("Other processes used 50% of the processors")
 
 
+def test_no_run_at_all_is_no_proof():
+    with pytest.raises(ValueError, match="runs: 0; expected at least 1"):
+        replace(load_proof(COMMITTED), runs=0)
+
+
 @pytest.mark.parametrize("part", ["slow_down", "flops"])
 def test_what_was_planted_and_missed_or_never_tried_proves_nothing(part):
     record = load_proof(COMMITTED)

@@ -12,15 +12,15 @@ from places import order
 from benchmarks.cell import Cell
 from benchmarks.grids import Limits, load_grid
 from benchmarks.grids.cluster import ClusterRequest, LaneRequest
-from benchmarks.isolation import Job
+from benchmarks.isolation import Job, Outcome
 from benchmarks.keys import Catalogue, cost_shape
 from benchmarks.labels import Labels
 from benchmarks.records import Status
 from benchmarks.run import allocation as node
 from benchmarks.run import slurm
 from benchmarks.run.allocation import Allocation, code_stamp
-from benchmarks.run.jobs import Answer, CostOf, CostsOf, SweepSettings, costs_of
-from benchmarks.run.plan import PlannedCost
+from benchmarks.run.jobs import Answer, CostOf, CostsOf, Place, SweepSettings, TrainingOf, costs_of
+from benchmarks.run.plan import Planned, PlannedCost
 
 CELL = Cell(backbone="hstu", compression="recent", training="none")
 
@@ -145,6 +145,30 @@ def test_the_end_of_a_job_without_answers(
     outcome = running.poll()
     assert outcome is not None
     assert (outcome.status, outcome.retry) == (status, retry)
+
+
+@pytest.mark.parametrize(
+    ("status", "is_there", "outlived"), [(Status.OK, True, False), (Status.OK, False, True), (Status.CRASH, False, False)]
+)
+def test_an_answer_of_a_training_whose_model_is_gone_is_none(
+    costs: Allocation, tmp_path: Path, status: Status, *, is_there: bool, outlived: bool
+) -> None:
+    """As of an earlier run whose models were removed; of one that failed there is none."""
+    (tmp_path / "model").mkdir()
+    if is_there:
+        (tmp_path / "model" / "model.json").write_text("{}")
+    of_training = replace(costs, jobs=(replace(costs.jobs[0], payload={"model_dir": str(tmp_path / "model")}),))
+    costs.answers.write_bytes(pickle.dumps([Answer(outcome=Outcome(status=status), place=Place())]))
+    planned = Planned(
+        cell=CELL,
+        code={},
+        quality_reason="missing",
+        known=None,
+        **dict.fromkeys(("key", "model_key", "quality_key", "cost_key", "dataset_digest"), "k"),
+    )
+    running = slurm.ClusterRunning(TrainingOf(planned=planned), of_training)
+    running.is_answered = True
+    assert running.has_outlived_its_model() == outlived
 
 
 def test_a_job_that_slurm_puts_back_has_not_failed(costs: Allocation, monkeypatch: pytest.MonkeyPatch) -> None:

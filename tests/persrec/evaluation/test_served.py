@@ -130,7 +130,7 @@ def test_random_vectors_have_the_moments_of_each_layers_keys_and_of_its_values()
     model = build("hstu", CASES["3 segments"]())
     items, times, _ = random_windows(model.layout, holes=False)
     cache = model.compress(items[:, :9], times[:, :9])
-    users, known, generator = 400, ((3.0, 1.0), (-1.0, 5.0), (0.0, 0.2), (7.0, 2.0)), torch.Generator().manual_seed(1)
+    users, known, generator = 4000, ((3.0, 1.0), (-1.0, 5.0), (0.0, 0.2), (7.0, 2.0)), torch.Generator().manual_seed(1)
 
     def drawn(tensor: torch.Tensor, place: int) -> torch.Tensor:
         mean, deviation = known[place]
