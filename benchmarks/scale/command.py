@@ -25,7 +25,7 @@ from benchmarks.environment import environment, provenance
 from benchmarks.text import nbytes
 from persrec.commandline import DONE, Parser, duration, guarded, one_line
 from persrec.data.base import MEMORY, Bounds
-from persrec.files import write_atomically, writing
+from persrec.files import write_atomically
 
 PROGRAM = "benchmarks.scale"
 ENGINES = ("duckdb", "polars", "pyarrow")
@@ -71,9 +71,9 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.name is not None and not _NAME.fullmatch(options.name):
         raise ValueError(f"--name: {options.name!r}; expected letters, digits, '-', '_' and '.', the first a letter or a digit")
     if options.out is not None:
-        place = options.out / "scale"
-        with writing(place):
-            place.mkdir(parents=True, exist_ok=True)
+        there = next(path for path in (options.out / "scale", options.out, *options.out.absolute().parents) if path.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK):
+            raise ValueError(f"--out: {there} is no folder that can be written to")
     if options.csv and options.engine:
         raise ValueError("--csv: times our own commands, so there is no --engine beside it")
     if options.csv:

@@ -88,7 +88,9 @@ def _retained(one: Configuration, among: Sequence[Configuration]) -> Entry:
         return tabular.NOTHING
     contrast = compare(one, among, _METRIC)
     entry = _with_interval(contrast.retention, "percent")
-    return entry if one.cell.compression == "full" else tabular.of_unequal(entry, contrast.all_unequal)
+    if one.cell.compression == "full":
+        return entry
+    return replace(tabular.of_unequal(entry, contrast.all_unequal), detail=entry.detail)  # the reasons stand with the comparisons
 
 
 def _with_interval(estimate: Estimate, shown: Form = "ratio") -> Entry:

@@ -80,21 +80,22 @@ def test_a_floor_above_every_model():
 
 def test_a_floor_lies_surely_above_all_models_where_every_difference_says_so():
     """The best on validation may be far below a model whose interval reaches the floor."""
-    sure, near = valued(FULL, 0.08), valued(CONTROL, 0.0995, spread=0.02)
+    sure, near, floor = valued(FULL, 0.08, spread=0.02), valued(CONTROL, 0.0995, spread=0.02), valued(FLOOR, 0.1)
     near["model"]["validation"] = 0.01
-    (above,) = floors_above(configured([sure, near, valued(FLOOR, 0.1)]), "ndcg@10")
+    (above,) = floors_above(configured([sure, near, floor]), "ndcg@10")
     assert (above.best.cell.compression, above.gap.high < 0, above.beats_all) == ("full", True, True)
     assert not above.surely_beats_all
-    (above,) = floors_above(configured([sure, valued(CONTROL, 0.07), valued(FLOOR, 0.1)]), "ndcg@10")
+    (above,) = floors_above(configured([sure, valued(CONTROL, 0.07, spread=0.02), floor]), "ndcg@10")
     assert (above.surely_beats_all, above.is_verdict) == (True, False)  # of one seed
+    levels = ((FULL, 0.08, 0.02), (FLOOR, 0.1, 0.01))
     records = [
-        valued(dataclasses.replace(cell, seed=seed), level + seed / 1e4)
+        valued(dataclasses.replace(cell, seed=seed), level + seed / 1e4, spread=spread)
         for seed in (1, 2, 3)
-        for cell, level in ((FULL, 0.08), (FLOOR, 0.1))
+        for cell, level, spread in levels
     ]
     (above,) = floors_above(configured(records), "ndcg@10")
     assert above.is_verdict
-    (above,) = floors_above(configured([*records, valued(CONTROL, 0.05)]), "ndcg@10")
+    (above,) = floors_above(configured([*records, valued(CONTROL, 0.05, spread=0.02)]), "ndcg@10")
     assert (above.surely_beats_all, above.is_verdict) == (True, False)  # one of the models has one seed
 
 

@@ -64,14 +64,14 @@ def test_what_tokens_carry_is_gated_on_a_gpu_too(tmp_path: Path) -> None:
     place = GatedRun(folder=tmp_path / "run", baseline=tmp_path / "run.json")
     for tokens in (0, 4):
         place.add(record(tokens, device="cuda"))
-    place.scale(0, ndcg_at_10=0.5)
+    place.scale(0, ndcg_at_10=0.5, recall_at_10=0.5)
     place.gate("--update")
-    place.scale(0, ndcg_at_10=0.9)
-    place.scale(4, ndcg_at_10=0.9)  # another card rounds otherwise; what the tokens add stays
+    place.scale(0, ndcg_at_10=0.9, recall_at_10=0.9)
+    place.scale(4, ndcg_at_10=0.9, recall_at_10=0.9)  # another card rounds otherwise; what the tokens add stays
     assert place.findings() == (PASS, [])
     place.change(0, lambda values: values["metrics"].pop("ndcg@10"))
     assert place.findings() == (INCOMPLETE, [("MISSING", 4, "ndcg@10")])
     place.add(record(0, device="cuda"))
-    place.scale(0, ndcg_at_10=0.45)
-    place.scale(4, ndcg_at_10=0.5)
+    place.scale(0, ndcg_at_10=0.45, recall_at_10=0.45)
+    place.scale(4, ndcg_at_10=0.5, recall_at_10=0.5)
     assert place.findings() == (REGRESSION, [("REGRESSION", 4, "ndcg@10")])

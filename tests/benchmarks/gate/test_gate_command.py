@@ -177,7 +177,7 @@ def test_quality_on_a_gpu_is_not_compared(tmp_path: Path) -> None:
     place = GatedRun(folder=tmp_path / "run", baseline=tmp_path / "run.json")
     place.add(record(4, device="cuda"))
     place.gate("--update")
-    place.scale(4, ndcg_at_10=0.5)
+    place.scale(4, ndcg_at_10=0.5, recall_at_10=0.5)
     assert place.findings() == (PASS, [])
     place.scale(4, serve_flops=1.05)
     assert place.findings() == (REGRESSION, [("REGRESSION", 4, "serve_flops")])
