@@ -95,7 +95,7 @@ def _place(out: Path, log: "InteractionLog", split: str, options: argparse.Names
     path = out / "audits" / f"{log.name}-{split}.json"
     if not path.is_file():
         return path
-    there = read_json(path)
+    there = read_json(path, again="run the audit")
     digest, recent = there.get("digest"), (there.get("audit") or {}).get("recent")
     if (digest, recent) != (log.digest, options.recent):
         which = f"--size {there.get('size')}, --recent {recent}, data {str(digest)[:8]}"

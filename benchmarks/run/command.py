@@ -375,7 +375,7 @@ def _print_list(call: Call, lines: Iterable[str], *, cells: int, models: int, pl
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Taken:
+class SecondsTaken:
     """Seconds that each model, each quality and each shape's cost took; cells share models and costs."""
 
     models: Mapping[str, float]
@@ -388,8 +388,8 @@ class Taken:
         return sum(seconds.values()) / len(seconds) if seconds else guess
 
 
-def _taken(records: Sequence[Record]) -> Taken:
-    return Taken(
+def _taken(records: Sequence[Record]) -> SecondsTaken:
+    return SecondsTaken(
         models={record.model.key: record.model.train_seconds for record in records if record.model and record.model.train_seconds},
         qualities={record.cell_key: sum(record.quality.seconds.values()) for record in records if record.quality is not None},
         costs={record.cost.key: sum(record.cost.seconds.values()) for record in records if record.cost is not None},

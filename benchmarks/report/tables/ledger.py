@@ -80,7 +80,7 @@ def _ledger_row(members: Sequence[tuple[Configuration, LedgerRow]], names: Names
     )
 
 
-def _three(counts: LedgerRow) -> tuple[int | None, int | None, int | None]:
+def _three(counts: LedgerRow) -> tuple[float | None, float | None, float | None]:
     return counts.formula_flops, counts.torch_flops, counts.fvcore_flops
 
 

@@ -321,3 +321,21 @@ def test_a_coarse_cache_of_an_elastic_model_is_chosen_by_its_models_validation()
     area = frontier(configured([*records, worse]), cost="cache_bytes", metric="ndcg@10").hypervolume
     without = frontier(configured(records), cost="cache_bytes", metric="ndcg@10", reference=None).hypervolume
     assert area.value == pytest.approx(without.value)
+
+
+@pytest.mark.parametrize(("computed", "believed"), [(110, False), (100, True), (90, True)])
+def test_of_the_same_parts_what_computes_more_is_not_quicker_whatever_the_clock_says(computed, believed):
+    fewer = Cell(backbone="hstu", compression="experts", tokens=8)
+    more = dataclasses.replace(fewer, tokens=16)
+    records = []
+    for cell, quality, latency, flops in ((fewer, 0.3, 2.0, 100), (more, 0.4, 1.0, computed)):
+        for seed in (1, 2, 3):
+            record = fabricate(dataclasses.replace(cell, seed=seed))
+            record["metrics"]["ndcg@10"] |= {"value": quality}
+            record["replicates"]["means"]["ndcg@10"] = [quality + (-1) ** (draw // cell.tokens) * 1e-3 for draw in range(101)]
+            record["metrics"]["request_latency_p50_ms"] |= {"value": latency, "low": latency - 0.1, "high": latency + 0.1}
+            record["metrics"]["serve_visible_flops"] |= {"value": flops}
+            records.append(record)
+    found = frontier(configured(records), cost="request_latency_p50_ms", metric="ndcg@10")
+    (dearer,) = [one for one in found.standings if one.configuration.cell.tokens == 8]
+    assert (dearer.dominated_by is not None) == believed
