@@ -88,6 +88,18 @@ def test_the_command_prints_and_writes_a_record(tmp_path, monkeypatch, capsys):
     assert len(record["days"]) == 2
 
 
+def test_the_record_of_another_audit_stays(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PERSREC_CACHE", str(tmp_path / "cache"))
+    asked = ["synthetic", "--size", "tiny", "--out", str(tmp_path)]
+    assert main([*asked, "--recent", "8"]) == 0
+    path = tmp_path / "audits" / "synthetic-leave-one-out.json"
+    before = path.read_bytes()
+    assert main([*asked, "--recent", "4"]) == 2
+    assert "is the record of another audit (--size tiny, --recent 8, data " in capsys.readouterr().err
+    assert path.read_bytes() == before
+    assert main([*asked, "--recent", "8"]) == 0
+
+
 @pytest.mark.parametrize(("argv", "message"), [(["nothing"], "unknown 'nothing'"), (["synthetic", "--recent", "0"], "--recent: 0")])
 def test_a_bad_call_is_one_line(capsys, argv, message):
     assert main(argv) == 2
