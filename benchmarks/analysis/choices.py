@@ -143,7 +143,10 @@ def answer(among: Sequence[Configuration]) -> RunAnswer:
     useless = {worth.backbone for worth in known if worth.nothing}
     if useless.issuperset(one.cell.backbone for one in trained):  # of a backbone without full history or no token nothing is known
         return RunAnswer(standstill=Standstill.WORTH_NOTHING, worths=tuple(known))
-    return _chosen([one for one in trained if one.cell.backbone not in useless], among)
+    found = _chosen([one for one in trained if one.cell.backbone not in useless], among)
+    if useless and found.standstill is not None and all(worth.nothing for worth in known):
+        return RunAnswer(standstill=Standstill.WORTH_NOTHING, worths=tuple(known))  # what nobody judged offers nothing to choose
+    return found
 
 
 def cost_answer(among: Sequence[Configuration]) -> tuple[Held, ...]:

@@ -64,10 +64,10 @@ COSTS: Mapping[str, Callable[[Configuration], Estimate]] = MappingProxyType(
 class Standing:
     """Where a configuration stands: on the frontier of the point values or not, and how sure that is.
 
-    ``probability`` is the share of replicates in which nothing dominates it. ``dominated_by`` is the rival, no dearer, that
-    dominates it in at least 95% of the replicates and of which `surely_better` holds, and `surely_no_dearer` where the cost is timed
-    (the likeliest one; ``None`` where no single rival does). Of a quality or a timed cost that has no interval nothing is sure: its
-    probability is ``None``.
+    ``probability`` is the share of replicates in which nothing dominates it. ``dominated_by`` is the likeliest rival, no dearer, that
+    dominates it in at least 95% of the replicates and of which `surely_better` holds; where the cost is timed, `surely_no_dearer` too, and
+    on a clock it does not compute more by the same parts. ``None`` where no single rival does. Of a quality or a timed cost that has no
+    interval nothing is sure: its probability is ``None``.
     """
 
     configuration: Configuration

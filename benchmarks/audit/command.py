@@ -97,8 +97,9 @@ def _place(out: Path, log: "InteractionLog", split: str, options: argparse.Names
         return path
     there = read_json(path, again="run the audit")
     digest, recent = there.get("digest"), (there.get("audit") or {}).get("recent")
-    if (digest, recent) != (log.digest, options.recent):
-        which = f"--size {there.get('size')}, --recent {recent}, data {str(digest)[:8]}"
+    modelled = there.get("model") is not None and not options.model
+    if (digest, recent) != (log.digest, options.recent) or modelled:
+        which = f"--size {there.get('size')}, --recent {recent}, data {str(digest)[:8]}{', --model' * modelled}"
         raise ValueError(f"--out: {path}: is the record of another audit ({which}), which it would replace; choose another folder")
     return path
 

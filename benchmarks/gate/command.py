@@ -58,6 +58,8 @@ def _gate(options: argparse.Namespace) -> int:
         exit_code=INCOMPLETE if unmeasured else DONE if accepted else _exit_code(baseline, records, findings, strict=options.strict),
         accepted=accepted,
     )
+    if accepted:
+        _check_place(options.baseline)
     outputs.write(judgement.sheet())
     if accepted:
         write_atomically(options.baseline, Baseline.of(records, margins=baseline.margins).to_json())
@@ -66,6 +68,17 @@ def _gate(options: argparse.Namespace) -> int:
     if unmeasured:
         sys.stderr.write(f"{PROGRAM}: {options.baseline} is left as it is: {unmeasured}\n")
     return judgement.exit_code
+
+
+def _check_place(baseline: Path) -> None:
+    """Refuses a place that cannot be written before any output says that it was.
+
+    Raises:
+        ValueError: its folder is none, or protected.
+    """
+    folder = next(path for path in baseline.absolute().parents if path.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise ValueError(f"--baseline: {baseline}: {folder} is no folder that can be written to")
 
 
 def _unmeasured(records: Sequence[Record], findings: Sequence[Finding]) -> str:
@@ -82,7 +95,9 @@ def _unmeasured(records: Sequence[Record], findings: Sequence[Finding]) -> str:
         return f"{len(wrong)} of {len(records)} records cannot be true, the first of them {record.cell_key}: {fault.reason}"
     if not records:
         return "nothing was measured"
-    absent = [finding.cell_key for finding in findings if finding.verdict is Verdict.MISSING and finding.metric is None]
+    there = {record.cell_key for record in records}
+    missing = (finding.cell_key for finding in findings if finding.verdict is Verdict.MISSING)
+    absent = [key for key in dict.fromkeys(missing) if key not in there]
     if absent:
         return f"{len(absent)} of its cells are not among these results, the first of them {absent[0]}; to leave them out, remove it first"
     return ""

@@ -17,6 +17,7 @@ HELD: Mapping[Held, str] = MappingProxyType({
     "cost": "its cost half",
     "model": "its trained model",
     "gap": "the difference of scores from the cache and from the joint pass",
+    "replicates": "the resamples of its quality",
 })  # fmt: skip
 NOTICEABLE = 0.5  # of the margin: a quality loss this large, beside a cheaper cell, deserves a look
 

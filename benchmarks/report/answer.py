@@ -122,7 +122,8 @@ def _no_model_above(above: AboveModels, names: Names) -> str:
     if above.is_verdict:
         said = f"{names(above.floor)}, which learns nothing, ranks better than every trained model of ours ({pair}{stopped})"
         return f"There is no frontier on this data: {said}. So no model here is worth its cost."
-    few = "one seed" if any(gap.of_one_seed for gap in above.gaps) else "two seeds"
+    single = [gap.of_one_seed for gap in above.gaps]
+    few = "one seed" if all(single) else "one seed for some models" if any(single) else "two seeds"
     return (
         f"No model is chosen: of {few}, so without a verdict, {names(above.floor)}, which learns nothing, lies above every trained model "
         f"of ours ({pair}{stopped})."

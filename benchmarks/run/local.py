@@ -46,7 +46,7 @@ class LocalExecutor:
     costs_wait = True
 
     def __init__(self, settings: SweepSettings, *, places: int, threads: int) -> None:
-        """Of so many workers with so many threads each."""
+        """Of so many workers with so many processors each."""
         self.places, self.costs_alone = places, settings.limits.costs_alone
         self._settings, self._threads = settings, threads
 
@@ -64,7 +64,7 @@ class LocalExecutor:
             raise TypeError("costs run one by one here")
         cell = task.planned.cell
         processes = cell.world_size if isinstance(task, TrainingOf) else 1
-        work = job(task, self._settings, affinity=processors(slot, self._threads)[: cell.threads * processes], attempt=attempt)
+        work = job(task, self._settings, affinity=processors(slot, self._threads), attempt=attempt)
         if cell.device == "cuda" and processes == 1 and self.places > 1:
             seen = gpus()[: cuda_device_count()[0]]  # CUDA reads the names up to the first that it does not know
             work = replace(work, gpu=seen[slot % len(seen)]) if seen else work

@@ -69,12 +69,12 @@ def forest_figure(among: Sequence[Configuration], names: Names, *, key: str, whe
 
 
 def _evenly(kept: Sequence[int], backbones: Sequence[str]) -> list[int]:
-    """Of too many rows as many of each backbone, spread over those that it has, its last one among them."""
+    """Of too many rows as many of each backbone, what few leave to the others, spread over those that it has."""
     own = {name: [index for index in kept if backbones[index] == name] for name in dict.fromkeys(backbones[index] for index in kept)}
-    most = _MOST_ROWS // len(own)
-    if len(kept) <= _MOST_ROWS or not most:
-        return list(kept)[:_MOST_ROWS]
-    chosen = {rows[place * (len(rows) - 1) // max(1, most - 1)] for rows in own.values() for place in range(most)}
+    chosen: set[int] = set()
+    for number, rows in enumerate(sorted(own.values(), key=len)):
+        most = min(len(rows), (_MOST_ROWS - len(chosen)) // (len(own) - number))
+        chosen |= {rows[-1 - place * (len(rows) - 1) // max(1, most - 1)] for place in range(most)}
     return [index for index in kept if index in chosen]
 
 

@@ -152,6 +152,8 @@ def test_a_backbone_whose_history_was_not_judged_stays_a_candidate():
     records = [levelled(FULL, 0.2), levelled(CONTROL, 0.2), levelled(tokens(4), 0.2)]
     records[0]["replicates"]["means"]["ndcg@10"] = [0.2 + 0.004 * (-1) ** draw for draw in range(501)]
     assert answer(configured(records)).standstill is Standstill.WORTH_NOTHING
+    alone = levelled(dataclasses.replace(FULL, backbone="sasrec"), 0.3)
+    assert answer(configured([*records, alone])).standstill is Standstill.WORTH_NOTHING  # which offers nothing to choose
     other = [levelled(dataclasses.replace(cell, backbone="sasrec"), 0.3) for cell in (FULL, tokens(4))]
     found = answer(configured([*records, *other]))
     assert found.standstill is None

@@ -1,13 +1,17 @@
 """A quality that no users can give is seen, whatever stands beside it."""
 
 import copy
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from fabricated_records import fabricate
+from gated_run import INCOMPLETE, PASS, GatedRun, record
 
 from benchmarks.cell import Cell
+from benchmarks.gate.baseline import Held
+from benchmarks.gate.judge import HELD
 from benchmarks.gate.qualities import faults_of_quality
 from benchmarks.records import Record, record_of
 from persrec.evaluation.metrics import bootstrap_means, summarise
@@ -26,7 +30,7 @@ def quality(values: np.ndarray, *, share: bool) -> tuple[dict[str, Any], list[fl
 
 
 @pytest.fixture
-def record() -> dict[str, Any]:
+def measured() -> dict[str, Any]:
     """Of a hand-made evaluation of 200 users."""
     values = fabricate(Cell(backbone="hstu", compression="experts", tokens=4))
     for name in [name for name in values["metrics"] if "@" in name or name == "mrr"]:
@@ -53,8 +57,8 @@ def read(values: dict[str, Any]) -> Record:
     return record_of(values)
 
 
-def test_a_sound_quality_has_no_fault(record: dict[str, Any]) -> None:
-    assert list(faults_of_quality(read(record))) == []
+def test_a_sound_quality_has_no_fault(measured: dict[str, Any]) -> None:
+    assert list(faults_of_quality(read(measured))) == []
 
 
 @pytest.mark.parametrize("metric", ["ndcg@10", "recall@10"])
@@ -68,27 +72,49 @@ def test_a_sound_quality_has_no_fault(record: dict[str, Any]) -> None:
         (lambda metric, means: metric.update(low=metric["value"] + 0.01), "lies outside of its interval"),
     ],
 )
-def test_a_changed_number_is_seen_by_those_beside_it(record: dict[str, Any], metric: str, change: Any, said: str) -> None:
-    change(record["metrics"][metric], record["replicates"]["means"][metric])
-    faults = list(faults_of_quality(read(record)))
+def test_a_changed_number_is_seen_by_those_beside_it(measured: dict[str, Any], metric: str, change: Any, said: str) -> None:
+    change(measured["metrics"][metric], measured["replicates"]["means"][metric])
+    faults = list(faults_of_quality(read(measured)))
     assert any(said in fault.reason and fault.metric == metric for fault in faults), faults
 
 
-def test_a_part_of_a_user_is_not_found(record: dict[str, Any]) -> None:
-    record["metrics"]["recall@10"]["value"] += 0.5 / USERS
-    assert any("is no whole number of them" in fault.reason for fault in faults_of_quality(read(record)))
+def test_a_part_of_a_user_is_not_found(measured: dict[str, Any]) -> None:
+    measured["metrics"]["recall@10"]["value"] += 0.5 / USERS
+    assert any("is no whole number of them" in fault.reason for fault in faults_of_quality(read(measured)))
 
 
-def test_what_surely_knows_more_than_the_past_has_seen_the_future(record: dict[str, Any]) -> None:
-    record["dataset"]["ceiling"]["whole_past"]["ndcg@10"] = record["metrics"]["ndcg@10"]["low"] - 1e-3
-    assert any("the most that the past of these data tells" in fault.reason for fault in faults_of_quality(read(record)))
+def test_what_surely_knows_more_than_the_past_has_seen_the_future(measured: dict[str, Any]) -> None:
+    measured["dataset"]["ceiling"]["whole_past"]["ndcg@10"] = measured["metrics"]["ndcg@10"]["low"] - 1e-3
+    assert any("the most that the past of these data tells" in fault.reason for fault in faults_of_quality(read(measured)))
 
 
 @pytest.mark.parametrize(
     ("part", "metric", "where"), [("groups", "recall@10", "of users with 1 events"), ("protocols", "ndcg@10", "rectools")]
 )
-def test_numbers_of_groups_and_of_protocols_are_held_to_their_range(record: dict[str, Any], part: str, metric: str, where: str) -> None:
-    changed = copy.deepcopy(record)
+def test_numbers_of_groups_and_of_protocols_are_held_to_their_range(measured: dict[str, Any], part: str, metric: str, where: str) -> None:
+    changed = copy.deepcopy(measured)
     changed[part][0]["metrics"][metric]["value"] = 1.7
     faults = list(faults_of_quality(read(changed)))
     assert any(where in fault.reason and "out of range" in fault.reason for fault in faults), faults
+
+
+def test_resamples_that_are_gone_are_missed(tmp_path: Path) -> None:
+    """And a run that lacks a part of a cell, and no cell, may become the baseline."""
+    place = GatedRun(folder=tmp_path / "run", baseline=tmp_path / "run.json")
+    place.add(record(4) | {"replicates": {"seed": 0, "means": {"ndcg@10": [0.19, 0.21, 0.2]}}})
+    assert place.gate("--update") == PASS
+    place.change(4, lambda values: values.update(replicates=None))
+    assert place.findings() == (INCOMPLETE, [("MISSING", 4, None)])
+    assert place.gate("--update") == PASS
+    assert place.findings() == (PASS, [])
+    assert set(HELD) == set(get_args(Held))
+
+
+def test_a_recall_beyond_all_bounds_is_one_more_fault(measured: dict[str, Any]) -> None:
+    measured["metrics"]["recall@10"]["value"] = 1e308
+    assert list(faults_of_quality(read(measured)))
+
+
+def test_the_ceiling_of_targets_is_none_of_users(measured: dict[str, Any]) -> None:
+    measured["dataset"] |= {"split": "temporal", "ceiling": {"whole_past": {"ndcg@10": 0.01}}}
+    assert list(faults_of_quality(read(measured))) == []

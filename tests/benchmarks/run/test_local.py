@@ -63,12 +63,12 @@ def test_one_worker_sees_every_gpu_and_no_gpu_is_chosen_on_a_cpu(started: list[J
 
 
 def test_a_training_on_several_processes_has_processors_and_gpus_for_all(started: list[Job]) -> None:
-    """And what runs beside it has others, of which it takes as many as it has threads."""
+    """And what runs beside it has others."""
     workers = executor(2, threads=2)
     workers.start(TrainingOf(planned=planned(replace(CELL, world_size=2))), slot=0, attempt=1)
     assert (started[0].affinity, started[0].gpu) == ((0, 1), None)
     workers.start(QualityOf(planned=planned(replace(CELL, world_size=2))), slot=1, attempt=1)
-    assert started[1].affinity == (2,)
+    assert started[1].affinity == (2, 3)
 
 
 @pytest.mark.parametrize(("named", "count", "gpu"), [("-1", 0, None), ("", 0, None), ("1,-1,0", 1, "1"), (None, 2, "1")])
