@@ -18,7 +18,7 @@ from benchmarks.gate.validity import faults
 from benchmarks.records import FINDINGS, Record, load_records
 from benchmarks.text import change, exact
 from persrec.commandline import DONE, INCOMPLETE, NOT_COMPARABLE, Parser, guarded
-from persrec.files import write_atomically
+from persrec.files import unwritable, write_atomically
 
 PROGRAM = "benchmarks.gate"
 HEADINGS = ("baseline", "now", "change", "margin")
@@ -58,8 +58,8 @@ def _gate(options: argparse.Namespace) -> int:
         exit_code=INCOMPLETE if unmeasured else DONE if accepted else _exit_code(baseline, records, findings, strict=options.strict),
         accepted=accepted,
     )
-    if accepted:
-        _check_place(options.baseline)
+    if accepted and (blocked := unwritable(options.baseline.absolute().parent)) is not None:  # before any output says that it was written
+        raise ValueError(f"--baseline: {options.baseline}: {blocked} is no folder that can be written to")
     outputs.write(judgement.sheet())
     if accepted:
         write_atomically(options.baseline, Baseline.of(records, margins=baseline.margins).to_json())
@@ -68,17 +68,6 @@ def _gate(options: argparse.Namespace) -> int:
     if unmeasured:
         sys.stderr.write(f"{PROGRAM}: {options.baseline} is left as it is: {unmeasured}\n")
     return judgement.exit_code
-
-
-def _check_place(baseline: Path) -> None:
-    """Refuses a place that cannot be written before any output says that it was.
-
-    Raises:
-        ValueError: its folder is none, or protected.
-    """
-    folder = next(path for path in baseline.absolute().parents if path.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ValueError(f"--baseline: {baseline}: {folder} is no folder that can be written to")
 
 
 def _unmeasured(records: Sequence[Record], findings: Sequence[Finding]) -> str:

@@ -25,7 +25,7 @@ from benchmarks.environment import environment, provenance
 from benchmarks.text import nbytes
 from persrec.commandline import DONE, Parser, duration, guarded, one_line
 from persrec.data.base import MEMORY, Bounds
-from persrec.files import write_atomically
+from persrec.files import unwritable, write_atomically
 
 PROGRAM = "benchmarks.scale"
 ENGINES = ("duckdb", "polars", "pyarrow")
@@ -70,10 +70,8 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         raise ValueError(f"--rows: {options.rows}; expected at least 1")
     if options.name is not None and not _NAME.fullmatch(options.name):
         raise ValueError(f"--name: {options.name!r}; expected letters, digits, '-', '_' and '.', the first a letter or a digit")
-    if options.out is not None:
-        there = next(path for path in (options.out / "scale", options.out, *options.out.absolute().parents) if path.exists())
-        if not there.is_dir() or not os.access(there, os.W_OK):
-            raise ValueError(f"--out: {there} is no folder that can be written to")
+    if options.out is not None and (blocked := unwritable(options.out / "scale")) is not None:
+        raise ValueError(f"--out: {blocked} is no folder that can be written to")
     if options.csv and options.engine:
         raise ValueError("--csv: times our own commands, so there is no --engine beside it")
     if options.csv:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from persrec.files import WriteError, atomic, atomic_folder, is_leftover, write_atomically
+from persrec.files import WriteError, atomic, atomic_folder, is_leftover, unwritable, write_atomically
 
 
 def full(*_):
@@ -153,3 +153,10 @@ def test_a_folder_that_must_be_new_is_no_other_writers(tmp_path):
     with pytest.raises(WriteError, match=rf"^{path}: cannot be written: "), atomic_folder(path, new=True) as folder:
         (folder / "mine").write_text("mine")
     assert [part.name for part in tmp_path.rglob("*")] == ["folder", "theirs"]
+
+
+def test_what_keeps_a_folder_from_being_written_is_the_nearest_place_that_is_there(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert unwritable(tmp_path / "new" / "deep") is None
+    assert unwritable(tmp_path) is None
+    assert unwritable(tmp_path / "file" / "deep" / "deeper") == tmp_path / "file"
