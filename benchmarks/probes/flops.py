@@ -111,7 +111,9 @@ def _at_request(subject: Subject, call: AttentionCall) -> Passed:
     if subject.cell.serving == "cache":
         return _passed(subject, call)
     backbone = subject.model.backbone
-    seen, new = call.prefix + call.queries, min(subject.layout.recent, 1 + (subject.cell.time_bias and backbone.reads_next_times))
+    seen, recent = call.prefix + call.queries, subject.layout.recent
+    # before the only recent item nothing was appended, so that a memory's states are run with it
+    new = call.queries if recent == 1 else min(recent, 1 + (subject.cell.time_bias and backbone.reads_next_times))
     pairs = new * (seen - new) + new * (new + 1) // 2
     executed = backbone.executed_pairs(queries=new, prefix=seen - new)
     return Passed(positions=new, executed_pairs=executed, visible_pairs=pairs)
@@ -314,7 +316,8 @@ def _appended_bytes(subject: Subject) -> dict[str, Any]:
     backbone, layout = subject.model.backbone, subject.layout
     with torch.no_grad():
         cache, _, _ = subject.appended(subject.request(1))
-    kept = layout.kept + cache.recent
+    # a memory's states have keys from the first append on
+    kept = cache.recent + (layout.kept if cache.keyed or not layout.recurrent else 0)
     formula = kept * backbone.cache_width() + (layout.kept * backbone.width if layout.recurrent else 0)
     formula *= cache.tensors[0].element_size() if cache.tensors else 0
     formula += _counted_bytes(cache)

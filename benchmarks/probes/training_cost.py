@@ -253,10 +253,10 @@ def _in_parts(subject: TrainingSubject, run: Callable[[Callable[[], torch.Tensor
     """Of each part of a training step the ids of every lookup that it makes, and what comes of running its loss."""
     trainer, batch = subject.trainer(), subject.training_batch(_sequences(subject))
     trainer.progress.steps = 1  # the first step: before it nothing weighs the recent items
-    every = []
+    drawn, every = trainer.draw(), []
     for rows in np.array_split(np.arange(len(batch.items)), min(subject.cell.accumulation, len(batch.items))):
         with _lookups(subject.model.items) as lookups:
-            every.append((lookups, run(partial(trainer.loss, rows_of(batch, rows)))))
+            every.append((lookups, run(partial(trainer.loss, rows_of(batch, rows), drawn))))
     return every
 
 

@@ -85,7 +85,14 @@ class ItemEncoder(Protocol):
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """An item encoder that reads texts."""
+    """An item encoder that reads texts.
+
+    Attributes:
+        most: the largest of a number that each process of a training has. Where they share the encoder's shards, every pass through it
+            gathers these, so all of them read as many batches of texts in a step.
+    """
+
+    most: Callable[[int], int]
 
     def encode(self, token_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Raw vectors ``[n, D]`` of texts ``[n, T]``, right-padded, of ``lengths`` tokens."""

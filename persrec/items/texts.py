@@ -3,7 +3,7 @@
 Axis legend:  n texts   T tokens of the longest   S tokens of a packed row   V items   D width
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -52,6 +52,7 @@ class TextItems(nn.Module):
         self.register_buffer("token_ids", None, persistent=False)
         self.register_buffer("lengths", None, persistent=False)
         self.kept = KeptVectors()
+        self.most: Callable[[int], int] = int
         self._shared: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @classmethod
@@ -101,13 +102,12 @@ class TextItems(nn.Module):
             return self.item_token.new_empty(0, self.decoder.width)
         if packed_row is not None:
             return self._encode_rows(token_ids, lengths, *_pack(lengths.cpu().numpy(), packed_row), packed_row)
-        parts, order = [], []
-        for batch in _batches(lengths.cpu().numpy()):
-            texts = torch.from_numpy(batch).to(token_ids.device)
-            rows, starts = np.arange(len(batch)), np.zeros(len(batch), dtype=np.int64)
-            parts.append(self._encode_rows(token_ids[texts], lengths[texts], rows, starts, int(lengths[texts].max())))
-            order.append(texts)
-        return torch.cat(parts)[torch.cat(order).argsort()]
+        batches = [torch.from_numpy(batch).to(token_ids.device) for batch in _batches(lengths.cpu().numpy())]
+        of_others = self.most(len(batches)) - len(batches) if self.training else 0  # asked before any shard is gathered
+        parts = [self._encode_batch(token_ids[texts], lengths[texts]) for texts in batches]
+        for _ in range(of_others):
+            parts[0] = parts[0] + 0 * self._encode_batch(token_ids[:1], lengths[:1])  # read for the others' sake alone
+        return torch.cat(parts)[torch.cat(batches).argsort()]
 
     def vectors(self) -> torch.Tensor:
         """As `ItemEncoder` says.
@@ -162,6 +162,10 @@ class TextItems(nn.Module):
         if self.token_ids is None or self.lengths is None:
             raise ValueError("item_features: missing, and the model was given no texts of the catalogue; expected [V, D], or set_catalogue")
         return self.token_ids, self.lengths
+
+    def _encode_batch(self, token_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Vectors of texts, a row each."""
+        return self._encode_rows(token_ids, lengths, np.arange(len(lengths)), np.zeros(len(lengths), dtype=np.int64), int(lengths.max()))
 
     def _encode_rows(
         self, token_ids: torch.Tensor, lengths: torch.Tensor, rows: np.ndarray, starts: np.ndarray, row_tokens: int

@@ -256,7 +256,7 @@ class Trainer:
                 loss.backward()  # type: ignore[no-untyped-call]
             else:
                 loss = self._taken_note_of(
-                    backward_in_parts(self._wrapped, self._objective, self._team, batch, *self._drawn(), parts=self.recipe.accumulation)
+                    backward_in_parts(self._wrapped, self._objective, self._team, batch, *self.draw(), parts=self.recipe.accumulation)
                 )
             self._optimizer.step()
         return loss.detach()
@@ -289,11 +289,11 @@ class Trainer:
         """Of everything but the item vectors."""
         return self.recipe.learning_rate * self.phases.warmth(step) * self.phases.rate(step, self.progress.constant_steps)
 
-    def loss(self, batch: WindowBatch) -> torch.Tensor:
-        """The loss of a batch of windows, over all positions that have a next item."""
-        return self._taken_note_of(self._objective(batch, *self._drawn()))
+    def loss(self, batch: WindowBatch, drawn: tuple[torch.Tensor, float] | None = None) -> torch.Tensor:
+        """The loss of a batch of windows, over all positions that have a next item; with what `draw` gave, where several share it."""
+        return self._taken_note_of(self._objective(batch, *(drawn or self.draw())))
 
-    def _drawn(self) -> tuple[torch.Tensor, float]:
+    def draw(self) -> tuple[torch.Tensor, float]:
         """A step's negatives, the same in every process, and the weight of its recent items."""
         count, drawn = self.model.items.count, self.recipe.negatives
         ids = self._rng.integers(1, count, drawn) if drawn else np.arange(1, count)

@@ -45,6 +45,10 @@ class Team:
         """The sum over the processes."""
         return values
 
+    def most(self, value: int) -> int:
+        """The largest of the processes' numbers."""
+        return value
+
     def first(self, value: float) -> float:
         """The number that the first process has."""
         return value
@@ -88,6 +92,7 @@ class SeveralProcesses(Team):
                 for part in (module for name, module in layer.named_modules() if name.rpartition(".")[2] in decoder.feed_forward):
                     fully_shard(part, mesh=mesh)
         fully_shard(objective, mesh=mesh)
+        model.items.most = self.most
         return objective
 
     @contextlib.contextmanager
@@ -117,6 +122,12 @@ class SeveralProcesses(Team):
         """As `Team` says."""
         dist.all_reduce(values)
         return values
+
+    def most(self, value: int) -> int:
+        """As `Team` says."""
+        told = torch.tensor([value], device=self._device)
+        dist.all_reduce(told, op=dist.ReduceOp.MAX)
+        return int(told)
 
     def first(self, value: float) -> float:
         """As `Team` says."""

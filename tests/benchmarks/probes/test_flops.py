@@ -11,6 +11,7 @@ from benchmarks.probes.flops import count_flops
 from benchmarks.probes.training_cost import count_step
 from persrec.nn import attention
 from persrec.nn.attention import bias
+from persrec.training import Trainer
 
 pytestmark = pytest.mark.usefixtures("measuring")
 
@@ -118,6 +119,17 @@ def test_each_part_of_a_step_computes_the_item_vectors_that_it_looks_up(backbone
     assert {**flops_by_part(parts), ("train", "item_encoder"): 0} == {**flops_by_part(whole), ("train", "item_encoder"): 0}
 
 
+def test_the_parts_of_a_step_share_its_negatives(monkeypatch):
+    drawn, own = [], Trainer.draw
+    monkeypatch.setattr(Trainer, "draw", lambda self: drawn.append(own(self)) or drawn[-1])
+    negatives, loss = [], Trainer.loss
+    monkeypatch.setattr(Trainer, "loss", lambda self, batch, given: negatives.append(given[0]) or loss(self, batch, given))
+    count_step(subject_of(dataclasses.replace(CELLS["experts"], backbone="hllm", accumulation=4, training="none")))
+    assert len(negatives) == 4
+    assert len(drawn) == 1
+    assert all(given is drawn[0][0] for given in negatives)
+
+
 @pytest.mark.parametrize(("backbone", "timed", "pairs"), [("hstu", True, 5 + 6), ("hstu", False, 6), ("sasrec", False, 6)])
 def test_an_appended_item_sees_what_is_kept_and_itself_alone(backbone, timed, pairs):
     """2 tokens and 4 recent items; with times the item before is computed too, since it is told how long the next one took."""
@@ -125,6 +137,17 @@ def test_an_appended_item_sees_what_is_kept_and_itself_alone(backbone, timed, pa
     metrics, _ = count_flops(subject_of(cell))
     maps = (1 + timed) * sum(HAND[backbone])
     assert metrics["serve_visible_flops"]["value"] == 2 * (maps + pairs * PAIR)
+
+
+@pytest.mark.parametrize("recent", [1, 2])
+@pytest.mark.parametrize("name", ["experts in 2 segments", "memory in 2 segments"])
+@pytest.mark.parametrize("timed", [False, True])
+def test_an_appended_item_is_counted_as_it_runs_also_where_it_is_the_first(recent, name, timed):
+    """Nothing was appended before an only item, so that a memory's states are run with it."""
+    cell = dataclasses.replace(CELLS[name], backbone="hstu", serving="append", time_bias=timed, recent=recent, training="none")
+    _, ledger = count_flops(subject_of(cell))
+    for count in ("torch_flops", "fvcore_flops"):
+        assert nonzero(flops_by_part(ledger)) == nonzero(flops_by_part(ledger, count))
 
 
 def test_dividing_by_the_keys_seen_is_no_product():

@@ -365,7 +365,7 @@ def test_without_negatives_to_draw_the_loss_is_over_every_item():
     scores = torch.nn.functional.normalize(hidden, dim=-1) @ model.item_features()[1:].T / 0.2
     expected = torch.nn.functional.cross_entropy(scores[targets > 0], targets[targets > 0] - 1)
     assert trainer.loss(batch).item() == pytest.approx(expected.item(), rel=1e-5)
-    assert torch.equal(trainer._drawn()[0], torch.arange(1, model.items.count))
+    assert torch.equal(trainer.draw()[0], torch.arange(1, model.items.count))
 
 
 def test_tokens_that_are_not_there_weigh_nothing():

@@ -4,12 +4,14 @@ import contextlib
 import json
 import sys
 from pathlib import Path
+from unittest import mock
 
 import torch
 from small_models import CASES, build, small_recipe, small_split
 
 from persrec.evaluation.ranks import target_ranks
 from persrec.evaluation.states import evaluating, user_states
+from persrec.items import texts
 from persrec.training import SeveralProcesses, Team, Trainer, whole_state
 from persrec.training.sharded import ShardedKeeper, save_shards
 
@@ -37,6 +39,7 @@ def model_of(case: str):
     return build(backbone, CASES[compression](), lively=False)
 
 
+@mock.patch.object(texts, "BATCH_TOKENS", 24)  # the windows of two processes have texts for one batch more or less
 def trained(case: str, team: Team, keeper: ShardedKeeper | None = None, *, steps: int = STEPS):
     """Losses of so many steps, and the ranks that the model gives then."""
     losses = []
