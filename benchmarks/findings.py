@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from benchmarks.store import check_file
 from benchmarks.text import literal
 from persrec.commandline import DONE, INCOMPLETE, NOT_COMPARABLE, REGRESSION, Parser, one_line
 from persrec.files import write_atomically
@@ -131,15 +132,14 @@ class Outputs:
             inputs: files that are read, by their options; none of them may be written over.
 
         Raises:
-            ValueError: a place is a folder, an input, or another output's place.
+            ValueError: a place is a folder, an input, a run's own or another output's place, or cannot be written.
         """
         taken = {os.path.realpath(path): option for option, path in inputs.items()}
         for name in ("junit", "markdown", "json"):
             path: Path | None = getattr(self, name)
             if path is None:
                 continue
-            if path.is_dir():
-                raise ValueError(f"--{name}: {path} is a folder; expected the path of a file")
+            check_file(f"--{name}", path)
             if (place := os.path.realpath(path)) in taken:
                 raise ValueError(f"--{name}: {path} is also the file of {taken[place]}; expected a file of its own")
             taken[place] = f"--{name}"

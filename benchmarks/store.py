@@ -5,6 +5,7 @@ Every file is written by `persrec.files`, so a run that is ended at any moment l
 """
 
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
@@ -15,7 +16,7 @@ import numpy as np
 
 from benchmarks.lock import LOCK, is_lock
 from benchmarks.records import Cost, Record, RunRecords, record_files, to_json
-from persrec.files import atomic, is_leftover, write_atomically
+from persrec.files import atomic, is_leftover, unwritable, write_atomically
 
 _KEY = "[0-9a-f]{64}"
 _TABLE = "results.csv"
@@ -92,13 +93,33 @@ def check_out(out: Path) -> None:
         entries = sorted(out.iterdir())
         own = [path for path in (out / LOCK, out / _TABLE) if path.is_file() and not _is_ours(path)]
         strange = next((path for path in entries if not _is_ours(path)), None)
-        of_a_run = is_lock(out / LOCK) or any(_is_record(path) for name in _RECORDS for path in _children(out / name))
+        of_a_run = _is_run(out)
     except OSError as error:
         raise ValueError(f"--out: {out}: {error.strerror or error}") from error
     if own:
         raise ValueError(f"--out: {own[0]} was not written by a run, which would replace it; choose another folder")
     if strange is not None and not of_a_run:
         raise ValueError(f"--out: {out} is not a run's folder: it holds {_strange_name(strange)}; choose a new or empty one")
+
+
+def check_file(option: str, path: Path) -> None:
+    """Refuses a place for a file that is asked for, before anything is read or measured for it.
+
+    Raises:
+        ValueError: it is a folder, cannot be written, or lies where a run keeps what it wrote.
+    """
+    place = Path(os.path.realpath(path))
+    try:
+        if place.is_dir():
+            raise ValueError(f"{option}: {path} is a folder; expected the path of a file")
+        if (blocked := unwritable(place.parent)) is not None:
+            raise ValueError(f"{option}: {path}: {blocked} is no folder that can be written to")
+        for run in place.parents:
+            first = place.relative_to(run).parts[0]
+            if (first in _FOLDERS or place in (run / _TABLE, run / LOCK)) and _is_run(run):
+                raise ValueError(f"{option}: {path} lies where the run {run.name} keeps its own files; choose another place")
+    except OSError as error:
+        raise ValueError(f"{option}: {path}: {error.strerror or error}") from error
 
 
 def write_record(out: Path, record: Record) -> Path:
@@ -215,6 +236,11 @@ def _strange_name(path: Path) -> str:
     """The entry that no run wrote, as seen from the run's folder."""
     inner = _first_strange(path) if path.name in _FOLDERS and path.is_dir() else None
     return path.name if inner is None else f"{path.name}/{inner.name}"
+
+
+def _is_run(out: Path) -> bool:
+    """Whether a folder holds a record, a cost or a run's lock."""
+    return is_lock(out / LOCK) or any(_is_record(path) for name in _RECORDS for path in _children(out / name))
 
 
 def _is_record(path: Path) -> bool:

@@ -77,6 +77,8 @@ class _Peers:
 
 def _main(options: argparse.Namespace) -> int:
     asked = _asked(options)
+    if options.json is not None:
+        store.check_file("--json", options.json)
     records = load_records(options.results)
     groups = _groups(records, options)
     if not groups:

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.audit.record import Audit, AuditRecord, SmallModel, gain_in_words, to_json
+from benchmarks.audit.record import Audit, AuditRecord, SmallModel, gain_in_words, load_audit, to_json
 from benchmarks.environment import provenance
 from benchmarks.environment.portable import portable_argv
-from benchmarks.records import read_json
+from benchmarks.store import check_file
 from benchmarks.text import percent, ratio
 from persrec import names
 from persrec.commandline import DONE, Parser, guarded
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from persrec.data.splits import Split
 
 PROGRAM = "benchmarks.audit"
-RECENT = 16
+RECENT, MOST_RECENT = 16, 1_000_000
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,8 +54,8 @@ def _parser() -> Parser:
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    if options.recent < 1:
-        raise ValueError(f"--recent: {options.recent}; expected at least 1")
+    if not 1 <= options.recent <= MOST_RECENT:
+        raise ValueError(f"--recent: {options.recent}; expected 1 to {MOST_RECENT:,}")
     from benchmarks.audit.history import audit  # noqa: PLC0415 - torch takes seconds, and a refused call needs none
     from persrec.data import load_dataset  # noqa: PLC0415 - as above
     from persrec.data.splits import split_of  # noqa: PLC0415 - as above
@@ -90,16 +90,17 @@ def _place(out: Path, log: "InteractionLog", split: str, options: argparse.Names
     """Where the record goes.
 
     Raises:
-        ValueError: an audit of other data, or of another number of recent items, is there, and would be lost.
+        ValueError: the place cannot be written, or holds an audit of other data or of another number of recent items, which would be lost.
+        RecordError: what is there is no record of an audit.
     """
     path = out / "audits" / f"{log.name}-{split}.json"
-    if not path.is_file():
+    check_file("--out", path)
+    there = load_audit(path)
+    if there is None:
         return path
-    there = read_json(path, again="run the audit")
-    digest, recent = there.get("digest"), (there.get("audit") or {}).get("recent")
-    modelled = there.get("model") is not None and not options.model
-    if (digest, recent) != (log.digest, options.recent) or modelled:
-        which = f"--size {there.get('size')}, --recent {recent}, data {str(digest)[:8]}{', --model' * modelled}"
+    modelled = there.model is not None and not options.model
+    if (there.digest, there.audit.recent) != (log.digest, options.recent) or modelled:
+        which = f"--size {there.size}, --recent {there.audit.recent}, data {there.digest[:8]}{', --model' * modelled}"
         raise ValueError(f"--out: {path}: is the record of another audit ({which}), which it would replace; choose another folder")
     return path
 

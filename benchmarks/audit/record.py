@@ -3,7 +3,10 @@
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+
+from benchmarks.records import read_typed
 
 SCHEMA_VERSION = 1
 
@@ -92,6 +95,17 @@ class AuditRecord:
 def gain_in_words(gain: float, low: float | None, high: float | None) -> str:
     """``+0.0171 (+0.0131 to +0.0215)``; the gain alone where there is no interval, or, in older records, one of no width."""
     return f"{gain:+.4f}" if low is None or high is None or low == high else f"{gain:+.4f} ({low:+.4f} to {high:+.4f})"
+
+
+def load_audit(path: Path) -> AuditRecord | None:
+    """Reads the record of an audit; None where there is none.
+
+    Raises:
+        RecordError: it is no such record, or of another version; the message is one line that names it.
+    """
+    if not path.is_file():
+        return None
+    return read_typed(path, AuditRecord, version=SCHEMA_VERSION, what="an audit's record", again="run the audit")
 
 
 def to_json(record: AuditRecord) -> bytes:

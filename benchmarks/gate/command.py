@@ -16,9 +16,10 @@ from benchmarks.gate.baseline import Baseline, load_baseline, quality_machine
 from benchmarks.gate.judge import Finding, judge
 from benchmarks.gate.validity import faults
 from benchmarks.records import FINDINGS, Record, load_records
+from benchmarks.store import check_file
 from benchmarks.text import change, exact
 from persrec.commandline import DONE, INCOMPLETE, NOT_COMPARABLE, Parser, guarded
-from persrec.files import unwritable, write_atomically
+from persrec.files import write_atomically
 
 PROGRAM = "benchmarks.gate"
 HEADINGS = ("baseline", "now", "change", "margin")
@@ -42,6 +43,8 @@ def parser() -> Parser:
 def _gate(options: argparse.Namespace) -> int:
     outputs = Outputs.of(options)
     outputs.check({"--baseline": options.baseline})
+    if options.update:
+        check_file("--baseline", options.baseline)
     records = load_records(options.results)
     is_new = options.update and not os.path.lexists(options.baseline)
     baseline = Baseline(utc=utc_now(), entries={}) if is_new else load_baseline(options.baseline)
@@ -58,8 +61,6 @@ def _gate(options: argparse.Namespace) -> int:
         exit_code=INCOMPLETE if unmeasured else DONE if accepted else _exit_code(baseline, records, findings, strict=options.strict),
         accepted=accepted,
     )
-    if accepted and (blocked := unwritable(options.baseline.absolute().parent)) is not None:  # before any output says that it was written
-        raise ValueError(f"--baseline: {options.baseline}: {blocked} is no folder that can be written to")
     outputs.write(judgement.sheet())
     if accepted:
         write_atomically(options.baseline, Baseline.of(records, margins=baseline.margins).to_json())

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from benchmarks.gate.faults import SLACK, Fault, out_of_range
-from benchmarks.measures import MEASURES
+from benchmarks.measures import MEASURES, RESAMPLE_SEED, RESAMPLED, RESAMPLES
 from benchmarks.records import DatasetFacts, Metric, Record
 from persrec.names import CUTOFFS, LEAVE_ONE_OUT
 
@@ -74,10 +74,17 @@ def _of_all_users() -> Iterator[str]:
 
 
 def _of_replicates(record: Record) -> Iterator[Fault]:
-    """Resamples that no users of these numbers give."""
-    for name, drawn in ({} if record.replicates is None else record.replicates.means).items():
-        metric, means = record.metrics.get(name), np.asarray(drawn, dtype=np.float64)
-        if metric is None or metric.value is None or not len(means):
+    """Resamples that no users of these numbers give, or that are not those which every record draws."""
+    if record.replicates is None:
+        return
+    if record.replicates.seed != RESAMPLE_SEED:
+        yield Fault(reason=f"its resamples are of seed {record.replicates.seed}; expected {RESAMPLE_SEED}, as of every record")
+    for name in dict.fromkeys((*RESAMPLED, *record.replicates.means)):
+        metric, means = record.metrics.get(name), np.asarray(record.replicates.means.get(name, ()), dtype=np.float64)
+        if metric is None or metric.value is None:
+            continue
+        if len(means) != RESAMPLES:
+            yield Fault(metric=name, reason=f"it has {len(means)} resamples; expected {RESAMPLES}, as every record has")
             continue
         if not (np.isfinite(means).all() and means.min() >= 0 and means.max() <= 1):
             yield Fault(metric=name, reason="its resamples leave 0 to 1")

@@ -56,6 +56,7 @@ from benchmarks.noise.record import (
     to_json,
 )
 from benchmarks.records import Environment, typed
+from benchmarks.store import check_file
 from persrec.commandline import DONE, INCOMPLETE, REGRESSION, Parser, guarded, one_line
 from persrec.files import write_atomically
 
@@ -155,13 +156,12 @@ def _checked(options: argparse.Namespace) -> Baseline:
     """The baseline whose FLOPs are raised; refuses, before the long measuring, what would fail behind it.
 
     Raises:
-        ValueError: a number below 1, a place that is a folder, or a baseline without FLOPs.
+        ValueError: a number below 1, a place that cannot be written, or a baseline without FLOPs.
     """
     for name in ("comparisons", "planted"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name}: {getattr(options, name)}; expected at least 1")
-    if options.out.is_dir():
-        raise ValueError(f"--out: {options.out} is a folder; expected the path of a file")
+    check_file("--out", options.out)
     baseline = load_baseline(options.baseline)
     if not any(name.endswith("_flops") and value for entry in baseline.entries.values() for name, value in entry.metrics.items()):
         raise ValueError(f"--baseline: {options.baseline} holds no FLOPs to raise; expected a baseline of cells with a model")

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.cell import Cell, InvalidMeasurementError, changed_at_evaluation
+from benchmarks.measures import RESAMPLE_SEED, RESAMPLED, RESAMPLES
 from benchmarks.probes.models import served_model
 from benchmarks.probes.subject import Request, Subject
 from benchmarks.probes.validation import Served, validation_figure
@@ -29,8 +30,6 @@ from persrec.inputs import shape_of
 from persrec.recommender import SequentialRecommender
 from persrec.serving import CacheStore
 
-REPLICATE_METRICS = ("ndcg@10", "recall@10")
-BOOTSTRAP_SEED = 0
 CHECKED_USERS = 64
 # cosines, by precision; a served score further than this from the joint pass makes the quality invalid
 CACHE_TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
@@ -175,15 +174,15 @@ def quality_of_ranks(ranks: np.ndarray, data: Split) -> dict[str, Any]:
     per_target = metric_values(ranks)
     per_user = {name: user_means(values, data.test.users) for name, values in per_target.items()}
     names, single = list(per_user), is_single(data.test.users)
-    means = bootstrap_means(np.stack([per_user[name] for name in names], axis=1), seed=BOOTSTRAP_SEED)
+    means = bootstrap_means(np.stack([per_user[name] for name in names], axis=1), RESAMPLES, RESAMPLE_SEED)
     metrics = {}
     for column, name in enumerate(names):
         summary = summarise(per_user[name], share=is_share(name) and single, replicates=means[:, column])
         metrics[name] = _metric(summary, seen)
     if not data.exclude_seen:
         metrics.update(_by_novelty(per_target, data))
-    replicates = {name: [round(float(value), DIGITS) for value in means[:, names.index(name)]] for name in REPLICATE_METRICS}
-    return {"metrics": metrics, "replicates": {"seed": BOOTSTRAP_SEED, "means": replicates}, "groups": _by_history(per_target, data)}
+    replicates = {name: [round(float(value), DIGITS) for value in means[:, names.index(name)]] for name in RESAMPLED}
+    return {"metrics": metrics, "replicates": {"seed": RESAMPLE_SEED, "means": replicates}, "groups": _by_history(per_target, data)}
 
 
 def states_before_target(cell: Cell, model: SequentialRecommender, data: Split) -> torch.Tensor:

@@ -36,6 +36,8 @@ def _main(arguments: Sequence[str] | None) -> int:
         help="print the paired difference of two configurations, each chosen as by 'backbone=hstu,tokens=4'; render nothing",
     )
     options = parser.parse_args(arguments)
+    if options.out is not None:
+        store.check_file("--out", options.out)
     if not options.results.is_dir():
         raise ValueError(f"{options.results}: no such folder of results")
     if options.other is not None:

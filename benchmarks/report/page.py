@@ -73,12 +73,9 @@ def render_report(results_dir: Path, out: Path, *, tables: bool = False, picture
 
 def _check_place(out: Path) -> None:
     """Refuses a place for the page before anything is read or written."""
-    try:
-        problem = "is a folder" if out.is_dir() else "has no suffix" if not out.suffix else ""
-    except OSError as error:
-        problem = error.strerror or str(error)
-    if problem:
-        raise ValueError(f"--out: {out}: {problem}; expected the path of a page such as reports/NAME.html")
+    store.check_file("--out", out)
+    if not out.suffix:
+        raise ValueError(f"--out: {out}: has no suffix; expected the path of a page such as reports/NAME.html")
 
 
 def _way_to_cells(results_dir: Path, out: Path) -> str:

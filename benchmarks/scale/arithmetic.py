@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from benchmarks.records import Metric, Record, load_records
 from benchmarks.text import nbytes
@@ -87,8 +88,8 @@ def of_events(records: Sequence[Record], prepared: Path) -> list[Figure]:
     return figures + [
         Figure(
             name=f"an epoch of {backbone}, {kind}, one processor",
-            value=duration(_mean(list(seconds.values())) * EVENTS / 1e6),
-            made_of=f"{_mean(list(seconds.values())):.0f} s for a million targets, {len(seconds)} model{'s' * (len(seconds) > 1)}",
+            value=duration(median(seconds.values()) * EVENTS / 1e6),
+            made_of=f"{median(seconds.values()):.0f} s for a million targets, {_of_models(list(seconds.values()))}",
         )
         for (backbone, kind), seconds in sorted(speeds.items())
     ]
@@ -170,6 +171,11 @@ def _interval(metric: Metric, digits: int) -> str:
     """A number with its 95% interval over processes, where it has one."""
     ends = "" if metric.low is None or metric.high is None else f" ({metric.low:,.{digits}f} to {metric.high:,.{digits}f})"
     return f"{float(metric.value or 0):,.{digits}f}{ends}"
+
+
+def _of_models(seconds: Sequence[float]) -> str:
+    """How many models a median is of, and how far they lie apart: other work slows one or the other."""
+    return "1 model" if len(seconds) == 1 else f"median of {len(seconds)} models, {min(seconds):.0f} to {max(seconds):.0f}"
 
 
 def _hours(seconds: float) -> str:

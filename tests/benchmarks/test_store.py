@@ -258,3 +258,32 @@ def test_reports_of_results_go_to_reports(tmp_path: Path, monkeypatch: pytest.Mo
     assert store.report_path(Path("results/smoke-synthetic-cpu")) == Path("reports/smoke-synthetic-cpu.html")
     assert store.report_path(tmp_path / "results" / "mine") == Path("reports/mine.html")
     assert store.report_path(Path("elsewhere/results/mine")) == Path("elsewhere/results/mine/report.html")
+
+
+@pytest.mark.parametrize("place", ["cells/new.json", "costs/new.json", "results.csv", ".lock", "models/x/weights", "logs/a.log"])
+def test_no_file_that_is_asked_for_lies_where_a_run_keeps_its_own(tmp_path: Path, place: str) -> None:
+    run = tmp_path / "run"
+    store.write_record(run, record(4))
+    with pytest.raises(ValueError, match="--out: .* lies where the run run keeps its own files"):
+        store.check_file("--out", run / place)
+    linked = tmp_path / "link"
+    linked.symlink_to(run)
+    with pytest.raises(ValueError, match="keeps its own files"):
+        store.check_file("--out", linked / place)
+
+
+def test_a_file_beside_a_run_s_own_and_one_below_a_folder_that_is_no_run_are_taken(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    store.write_record(run, record(4))
+    (tmp_path / "cells").mkdir()
+    for place in (run / "report.html", tmp_path / "run.html", tmp_path / "cells" / "page.html", tmp_path / "new" / "deep" / "x.json"):
+        store.check_file("--out", place)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"--out: .*x.json: .*file is no folder that can be written to"):
+        store.check_file("--out", tmp_path / "file" / "x" / "x.json")
+    with pytest.raises(ValueError, match="--out: .* is a folder"):
+        store.check_file("--out", tmp_path)

@@ -78,6 +78,21 @@ def test_a_changed_number_is_seen_by_those_beside_it(measured: dict[str, Any], m
     assert any(said in fault.reason and fault.metric == metric for fault in faults), faults
 
 
+@pytest.mark.parametrize("metric", ["ndcg@10", "recall@10"])
+@pytest.mark.parametrize("left", [0, 7])
+def test_resamples_are_as_many_as_of_every_record(measured: dict[str, Any], metric: str, left: int) -> None:
+    del measured["replicates"]["means"][metric][left:]
+    faults = list(faults_of_quality(read(measured)))
+    assert [(fault.metric, fault.reason) for fault in faults] == [(metric, f"it has {left} resamples; expected 500, as every record has")]
+
+
+def test_resamples_are_of_the_users_that_every_record_draws(measured: dict[str, Any]) -> None:
+    measured["replicates"]["seed"] = 999
+    assert [fault.reason for fault in faults_of_quality(read(measured))] == [
+        "its resamples are of seed 999; expected 0, as of every record"
+    ]
+
+
 def test_a_part_of_a_user_is_not_found(measured: dict[str, Any]) -> None:
     measured["metrics"]["recall@10"]["value"] += 0.5 / USERS
     assert any("is no whole number of them" in fault.reason for fault in faults_of_quality(read(measured)))
@@ -101,7 +116,8 @@ def test_numbers_of_groups_and_of_protocols_are_held_to_their_range(measured: di
 def test_resamples_that_are_gone_are_missed(tmp_path: Path) -> None:
     """And a run that lacks a part of a cell, and no cell, may become the baseline."""
     place = GatedRun(folder=tmp_path / "run", baseline=tmp_path / "run.json")
-    place.add(record(4) | {"replicates": {"seed": 0, "means": {"ndcg@10": [0.19, 0.21, 0.2]}}})
+    means = {name: np.random.default_rng(1).normal(mean, 0.01, 500).tolist() for name, mean in (("ndcg@10", 0.2), ("recall@10", 0.4))}
+    place.add(record(4) | {"replicates": {"seed": 0, "means": means}})
     assert place.gate("--update") == PASS
     place.change(4, lambda values: values.update(replicates=None))
     assert place.findings() == (INCOMPLETE, [("MISSING", 4, None)])
