@@ -28,7 +28,6 @@ from benchmarks.cell import Cell
 _METRIC = QUALITY_METRICS[0]
 _COMPUTE, _BYTES = "serve_flops", "cache_bytes"
 _BUT_SERVING = tuple(setting.name for setting in dataclasses.fields(Cell) if setting.name != "serving")
-_WHOLE_HISTORY = ("full", "recent", "none")  # not compressed: all of the history, none of it, or nothing learnt
 
 
 class Role(StrEnum):
@@ -191,8 +190,11 @@ def _chosen(trained: Sequence[Configuration], among: Sequence[Configuration]) ->
 
 
 def keeps_part(one: Configuration) -> bool:
-    """Whether something of the history is kept, and not all of it."""
-    return one.cell.compression not in _WHOLE_HISTORY and not one.is_control
+    """Whether something of the history is kept, and not all of it: by tokens, without them where the compression says so, or as counts."""
+    part, cell = one.parts.compression, one.cell
+    if cell.compression in ("full", "none") or (part is not None and not part.needs_history):
+        return False
+    return cell.tokens > 0 or cell.counts == "all" or (part is not None and part.keeps_without_tokens)
 
 
 def _is_candidate(one: Configuration) -> bool:

@@ -150,10 +150,12 @@ def _references(one: Configuration, among: tuple[Configuration, ...]) -> Referen
     full = [other for other in same if other.cell.compression == "full" and other.window == one.window and other.cell.counts != "recent"]
     counting = [other for other in same if other.is_counts_only and _layout(other) == _layout(one)]
     controls = [other for other in same if other.is_control and _layout(other) == _layout(one)]
+    # it reads no history, so where this length has none, that of another stands in
+    stand_ins = [] if controls else [other for other in same if other.is_control and _layout(other)[1:] == _layout(one)[1:]]
     alone = [other for other in same if other.cell.compression == "recent" and other.cell.recent == one.cell.recent]
     recent = strongest([other for other in alone if other.window == one.window and other.measured] or alone)  # a window bounds the steps
     # recent alone stands last: where validation does not tell them apart, the same layout is the nearer control
-    no_token = best_on_validation([c for c in (strongest(controls), recent) if c is not None])
+    no_token = best_on_validation([c for c in (strongest(controls or stand_ins), recent) if c is not None])
     return References(
         full=strongest(other for other in full if other.cell.serving == "recompute"),
         full_cached=strongest(other for other in full if other.cell.serving == ("append" if one.cell.serving == "append" else "cache")),

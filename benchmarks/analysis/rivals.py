@@ -9,7 +9,6 @@ from benchmarks.analysis.estimates import Estimate, difference
 from benchmarks.analysis.references import best_on_validation, contrasted, learnt_alike
 from benchmarks.analysis.trained import unequal
 
-_NOT_RIVALS = ("experts", "full", "retrieval")  # the last keeps the whole history and chooses when asked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -72,7 +71,8 @@ def _seeds(pair: tuple[Configuration, Configuration]) -> int:
 
 
 def _is_rival(one: Configuration, other: Configuration) -> bool:
-    if other.cell.compression in _NOT_RIVALS:
+    part = other.parts.compression
+    if other.cell.compression in ("experts", "full") or (part is not None and part.chooses_at_request):  # what chooses then keeps all
         return False
     if other.cell.compression == "recent":
         return bool(other.cell.recent == one.cell.recent + one.cell.tokens)

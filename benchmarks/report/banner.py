@@ -207,9 +207,10 @@ def _sizes(contrast: Contrast) -> list[str]:
 def _against_no_token(contrast: Contrast, names: Names) -> str:
     gain, control = contrast.over_no_token, contrast.references.no_token
     held = "Against the same layout without tokens"
-    if control is not None and not control.is_control:
+    one = contrast.configuration
+    if control is not None and not (control.is_control and control.cell.history == one.cell.history):
         held = f"Against {names(control)}, the best on validation without tokens"
-    held += _after(contrast.configuration, control)
+    held += _after(one, control)
     if gain.value is None:
         return f"{held}: unknown, {gain.reason}."
     unsure = ""

@@ -60,7 +60,9 @@ def _lies(pair: RivalPair) -> str:
     gap = pair.gap
     if gap.low is not None and gap.holds_zero:
         return "cannot be told from"
-    is_above = (gap.value or 0.0) > 0
+    if not gap.value:
+        return "ranks as well as"
+    is_above = gap.value > 0
     if gap.sign and not pair.unequal:
         return "is better than" if is_above else "is worse than"
     return "lies above" if is_above else "lies below"

@@ -65,7 +65,7 @@ def test_names_of_data_are_taken_literally(runs, capsys):
         (["A", "nowhere"], 2, "nowhere: no such folder"),
         (["A", "empty"], 3, "nothing to compare"),
         (["A", "B", "--compare", "tokens=0", "tokens=4"], 2, "--compare: compares two configurations of one run"),
-        (["A", "B", "--out", "A"], 2, "A: cannot be written"),
+        (["A", "B", "--out", "A"], 2, "--out: A is a folder"),
     ],
 )
 def test_bad_input_is_one_line(runs, capsys, arguments, code, expected):
