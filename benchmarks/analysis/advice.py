@@ -245,7 +245,7 @@ def _choice(
     if reference is not None and not why:
         kept = retention(quality, reference.quality(budget.metric))
     measured: dict[Asked, Estimate] = {
-        "latency": one.cost(latency), "cache": one.cost("cache_bytes"), "retention": kept, "quality": quality,
+        "latency": one.cost(latency), "cache": kept_beside_items(one), "retention": kept, "quality": quality,
     }  # fmt: skip
     exact = {"cache", "retention"} if one is reference else {"cache"}
     price = flops_price(one)
@@ -261,6 +261,12 @@ def _choice(
         validation=figure_on_validation(one, among),
         unsettled=_unsettled(one, None if why else reference),
     )
+
+
+def kept_beside_items(one: Configuration) -> Estimate:
+    """Bytes kept of a user beside the items, which every way of serving needs from somewhere: nothing where all is recomputed."""
+    recomputed = one.cell.serving == "recompute" and one.cost("serve_flops").value is not None
+    return Estimate(value=0.0) if recomputed else one.cost("cache_bytes")
 
 
 def _unsettled(one: Configuration, reference: Configuration | None) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from persrec import names
 QUALITY_METRICS = ("ndcg@10", "recall@10")
 FEWEST_USERS = 10  # below it users drawn anew are the same few, and an interval would promise what nobody knows
 DISAGREES = f"its FLOP ledger disagrees by over {LEDGER_TOLERANCE:.0%}"
+_KEEPS_ITEMS = Estimate(value=None, reason="what is recomputed keeps the items themselves, whose bytes are not counted")
 _LARGEST_COST = 1e30  # what no machine takes; a number beyond it is a mistake
 OF_ITS_OWN = frozenset(
     {
@@ -142,8 +143,11 @@ class Configuration:
         """The median of a cost over the times that it was measured; seeds that share one cost count once.
 
         The interval is the range of several measurements, or of one what its record says: of what is timed over its processes, and
-        none where it was taken in one. Timings of different environments are never put together.
+        none where it was taken in one. Timings of different environments are never put together. What is recomputed keeps no cache, and
+        the user's items instead, which no bytes count: so it has none, and is no way to store nothing.
         """
+        if metric == "cache_bytes" and self.cell.serving == "recompute":
+            return _KEEPS_ITEMS
         if metric not in self._costs:
             self._costs[metric] = _cost(self, metric)
         return self._costs[metric]

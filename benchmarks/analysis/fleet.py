@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from benchmarks.analysis.advice import kept_beside_items
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.analysis.estimates import Estimate
 
@@ -98,7 +99,7 @@ def fleet(one: Configuration, demand: Demand, machine: Machine) -> Fleet | str:
     """What a configuration takes to serve the demand, or why that cannot be told."""
     request, request_ms = request_time(one)
     refresh_ms = refresh_time(one)
-    kept = one.cost("cache_bytes").value
+    kept = kept_beside_items(one).value
     if request_ms.value is None or refresh_ms.value is None or kept is None:
         return next(reason for reason in (request_ms.reason, refresh_ms.reason, one.reason("cache_bytes")) if reason)
     on_card = one.cell.device == "cuda"

@@ -38,13 +38,6 @@ def _compress_and_serve(one: Configuration) -> Estimate:
     return Estimate(value=compress.value + serve.value, seeds=serve.seeds)
 
 
-def _kept_bytes(one: Configuration) -> Estimate:
-    """What is kept of a user's history between requests: recomputing keeps the items themselves, which no cache bytes count."""
-    if one.cell.serving == "recompute":
-        return Estimate(value=None, reason="what is recomputed keeps the items themselves, whose bytes are not counted")
-    return one.cost("cache_bytes")
-
-
 def _metric(name: str) -> Callable[[Configuration], Estimate]:
     return lambda one: one.cost(name)
 
@@ -55,7 +48,7 @@ COSTS: Mapping[str, Callable[[Configuration], Estimate]] = MappingProxyType(
         "compress_serve_flops": _compress_and_serve,
         "request_latency_p50_ms": _metric("request_latency_p50_ms"),
         "serve_peak_bytes": _metric("serve_peak_bytes"),
-        "cache_bytes": _kept_bytes,
+        "cache_bytes": _metric("cache_bytes"),
     }
 )
 

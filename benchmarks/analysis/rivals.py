@@ -10,7 +10,6 @@ from benchmarks.analysis.references import best_on_validation, contrasted, learn
 from benchmarks.analysis.trained import unequal
 
 
-
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class RivalPair:
     """PerSRec and one rival at equal tokens over one window; ``gap`` is PerSRec minus it, ``unequal`` why no verdict rests on it."""

@@ -14,6 +14,7 @@ from benchmarks.analysis.references import compare
 from benchmarks.analysis.trained import unequal
 from benchmarks.analysis.worth import AboveModels
 from benchmarks.labels import METRIC_NAMES
+from benchmarks.report import tabular
 from benchmarks.report.figures.answer import answer_figure
 from benchmarks.report.figures.canvas import Drawing
 from benchmarks.report.names import Names, backbone_name, family
@@ -33,7 +34,7 @@ _OF_A_REQUEST = (
     ("compute of a request", "serve_flops"),
     ("time of a whole request, median", "request_latency_p50_ms"),
     ("the same, 95th percentile", "request_latency_p95_ms"),
-    ("of it the backbone alone, median", "serve_latency_p50_ms"),
+    ("the backbone alone, timed by itself, median", "serve_latency_p50_ms"),
 )
 _STANDSTILLS: Mapping[Standstill, str] = {
     Standstill.NOTHING_MEASURED: "Nothing was measured, so there is no answer.",
@@ -226,7 +227,7 @@ def _cost_card(beside: Held, names: Names) -> Card:
 def _facts(one: Configuration, *, quality: bool) -> tuple[tuple[str, str], ...]:
     """The numbers of a choice: what a request takes, what is kept, what a refresh takes."""
     facts = [(_SHOWN, with_interval(one.quality(_METRIC)))] if quality else []
-    facts += [(name, text.quantity(metric, value)) for name, metric in _OF_A_REQUEST if (value := one.cost(metric).value) is not None]
+    facts += [(name, tabular.said_cost(metric, cost)) for name, metric in _OF_A_REQUEST if (cost := one.cost(metric)).value is not None]
     if one.cell.serving != "recompute" and (kept := one.cost("cache_bytes").value) is not None:
         facts.append(("stored per user", text.nbytes(kept)))
     price = flops_price(one)

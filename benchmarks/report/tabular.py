@@ -138,7 +138,21 @@ def of_cost(metric: str, estimate: Estimate) -> Entry:
     """A cost in its unit, or why there is none."""
     if estimate.value is None:
         return Entry(text=text.MISSING, detail=estimate.reason, tone="muted")
-    return Entry(text=text.quantity(metric, estimate.value), order=estimate.value)
+    return Entry(text=text.quantity(metric, estimate.value), order=estimate.value, detail=_ends(metric, estimate))
+
+
+def said_cost(metric: str, estimate: Estimate) -> str:
+    """A cost that there is, with its interval in brackets, where it has one: what is timed varies from process to process."""
+    ends = _ends(metric, estimate)
+    return text.quantity(metric, estimate.value or 0.0) + (f" ({ends})" if ends else "")
+
+
+def _ends(metric: str, estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None or estimate.low == estimate.high:
+        return ""
+    low, high = text.quantity(metric, estimate.low), text.quantity(metric, estimate.high)
+    number, _, unit = low.rpartition(" ")
+    return f"{number if number and high.endswith(f' {unit}') else low} to {high}"
 
 
 def of_quality(estimate: Estimate, shown: Form = "ratio") -> Entry:

@@ -52,7 +52,8 @@ LEADS: Mapping[str, str] = MappingProxyType(
         ),
         "frontier": "Quality on the next item, ranked over the full catalogue, against what a request costs. A panel for each backbone.",
         "ranking": (
-            "Intervals are 95%, below each value: over the users of one seed where there is one, else over users or seeds, the wider. "
+            "Intervals are 95%, below each value. A quality's is over the users of one seed where there is one, else over users or seeds, "
+            "the wider; a time's is over processes. "
             "With scripts on, a heading sorts, the buttons keep one family or backbone, and a click on a row shows all of its numbers, its "
             "record and the command that measures it again."
         ),

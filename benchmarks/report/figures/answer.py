@@ -38,7 +38,8 @@ def answer_figure(
         image = canvas.export(figure, key=key, title=title, description=description, png=png)
     winners = {standing.configuration.key for standing in frontier.standings if standing.on_frontier}
     listed = shown or [point for point in points if point[0].key in winners]
-    caption = f"{title}: {'what was chosen' if shown else 'the frontier'}, {len(listed)} of {len(points)}; the ranked table has all"
+    which = "what was chosen" if shown else "nothing was chosen; what no other beats in both"
+    caption = f"{title}: {which}, {len(listed)} of {len(points)}; the ranked table has all"
     table = _table(listed, names, roles, key=f"{key}-table", caption=caption, of_full=answer.full is not None, metric=metric)
     return Drawing(key=key, title=title, description=description, image=image, table=table)
 

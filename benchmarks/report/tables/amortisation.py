@@ -1,6 +1,7 @@
 """What a request costs once refreshes are shared, where that is no more than full history, and what it ranks meanwhile."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from benchmarks import text
 from benchmarks.analysis.amortise import ages_of, break_even, flops_price, quality_over_ages, time_price, timed_break_even
@@ -37,7 +38,7 @@ def break_even_table(among: Sequence[Configuration], names: Names, *, key: str, 
                     Entry(text=text.flops(value), order=value)
                     for value in (price.compress, price.serve, *(price.per_request(r) for r in REQUESTS))
                 ),
-                tabular.of_cost("cache_bytes", one.cost("cache_bytes")),
+                replace(tabular.of_cost("cache_bytes", one.cost("cache_bytes")), detail=""),
                 _broken_even(one, references.full_cached),
                 _broken_even_in_time(one, references.full_cached),
                 _broken_even(one, references.full),

@@ -17,7 +17,8 @@ from benchmarks.report.tabular import Entry, Table
 from benchmarks.text import sentence
 
 _STATIC = 100  # rows of the ranking that a page holds without scripts
-_COSTS = ("serve_flops", "request_latency_p50_ms", "serve_latency_p50_ms", "cache_bytes", "compress_flops")
+_REQUEST_TIME = "request_latency_p50_ms"
+_COSTS = ("serve_flops", _REQUEST_TIME, "serve_latency_p50_ms", "cache_bytes", "compress_flops")
 _HEADINGS = {
     "serve_flops": "request",
     "request_latency_p50_ms": "latency p50",
@@ -61,7 +62,7 @@ def ranked_table(
     for rank, one in enumerate(order, start=1):
         entries = [Entry(text=str(rank), order=rank), Entry(text=names(one), family=family(one).key)]
         entries += [_with_interval(one.quality(_METRIC)), _retained(one, order)] if has_quality else []
-        entries += [replace(tabular.of_cost(name, one.cost(name)), detail="") for name in costs]
+        entries += [_with_interval_of_cost(name, one) for name in costs]
         if chances:
             standing = chances.get(one.key)
             chance = tabular.NOTHING if standing is None else tabular.of_chance(standing.probability, on_frontier=standing.on_frontier)
@@ -91,6 +92,12 @@ def _retained(one: Configuration, among: Sequence[Configuration]) -> Entry:
     if one.cell.compression == "full":
         return entry
     return replace(tabular.of_unequal(entry, contrast.all_unequal), detail=entry.detail)  # the reasons stand with the comparisons
+
+
+def _with_interval_of_cost(name: str, one: Configuration) -> Entry:
+    """A cost, of a whole request's time with its interval over processes; of what there is none the table of all costs says why."""
+    entry = tabular.of_cost(name, one.cost(name))
+    return entry if entry.order is not None and name == _REQUEST_TIME else replace(entry, detail="")
 
 
 def _with_interval(estimate: Estimate, shown: Form = "ratio") -> Entry:

@@ -20,7 +20,8 @@ const refreshTime = (row) => {
 
 /** A row's numbers that bounds are held against; null is not known. */
 const servedBy = (row, group) => {
-  const [quality, cache] = [valueOf("ndcg@10", row), valueOf("cache_bytes", row)];
+  const quality = valueOf("ndcg@10", row);
+  const cache = valueOf("serving", row) === "recompute" && valueOf("serve_flops", row) !== null ? 0 : valueOf("cache_bytes", row); // beside the items, which every way needs
   return { latency: valueOf(group.latency, row), cache: cache === null ? null : cache / KIB, quality,
     kept: quality === null || group.reference === null ? null : (100 * quality) / group.reference };
 };
@@ -35,9 +36,15 @@ const spareOf = (name, value, bound) => {
 };
 /** The interval of the median over processes, by which a time is sure; a percentile beside it is of all processes together and has none. */
 const overProcesses = (name, row) => interval(name.replace(/_p\d+_ms$/, "_p50_ms"), row);
-const timed = (value, name, row) => {
+/** Whether a bound on a time lies inside the interval, so that other processes might be on its other side. */
+const inside = (bound, name, row) => {
+  const [low, high] = ["low", "high"].map((end) => valueOf(`${name.replace(/_p\d+_ms$/, "_p50_ms")}:${end}`, row));
+  return bound !== undefined && low !== null && high !== null && low <= bound && bound < high;
+};
+const timed = (value, name, row, bound) => {
   const between = overProcesses(name, row);
-  return value === null ? [MISSING] : [written("_ms", value), make("small", {}, between ? `median ${between}` : "of one process")];
+  return value === null ? [MISSING] : [written("_ms", value), make("small", {}, between ? `median ${between}` : "of one process"),
+    inside(bound, name, row) ? make("small", {}, "the bound lies inside: it may or may not fit") : null];
 };
 const ascending = (one, other) => (one ?? Infinity) - (other ?? Infinity) || 0;
 
@@ -62,15 +69,15 @@ const judged = (number, bounds) => {
   return { fits, misses, order: byCost ? "the least compute first" : figure === "validation" ? "the best on validation first" : "the best first" };
 };
 
-const budgetLine = (one, group) => {
+const budgetLine = (one, group, bounds) => {
   const name = make("button", { type: "button", class: "name" }, unbroken(valueOf("label", one.row)));
   name.addEventListener("click", () => showDetails(one.row));
   const number = (text) => make("td", { class: "number" }, text);
   const [what, share] = one.binds ?? [null, 0];
   const binds = what === null ? "no bound" : `${BINDS[what]}, ${percent(Math.abs(share))} ${share < 0 ? "missing" : "to spare"}`;
   return make("tr", {}, make("th", { scope: "row" }, name, valueOf("converged", one.row) === false ? make("small", {}, "not converged") : null),
-    number(one.served.kept === null ? MISSING : percent(one.served.kept / 100)), make("td", { class: "number" }, ...timed(one.served.latency, group.latency, one.row)),
-    number(written("cache_bytes", valueOf("cache_bytes", one.row))), number(written("_flops", one.cost)), make("td", { class: "number" }, ...refreshTime(one.row)),
+    number(one.served.kept === null ? MISSING : percent(one.served.kept / 100)), make("td", { class: "number" }, ...timed(one.served.latency, group.latency, one.row, bounds.latency)),
+    number(valueOf("serving", one.row) === "recompute" ? "the items alone" : written("cache_bytes", valueOf("cache_bytes", one.row))), number(written("_flops", one.cost)), make("td", { class: "number" }, ...refreshTime(one.row)),
     number(String((valueOf("seeds", one.row) ?? []).length)), make("td", {}, binds));
 };
 
@@ -89,7 +96,7 @@ const budgetAnswer = (number, bounds) => {
   const title = DATA.groups.length > 1 ? make("h3", {}, DATA.groups[number]) : null;
   const box = make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "What fits" },
     make("table", {}, make("caption", {}, "What fits"), make("thead", {}, make("tr", {}, ...head.map((text) => make("th", { scope: "col" }, text)))),
-      make("tbody", {}, ...shown.map((one) => budgetLine(one, group)))));
+      make("tbody", {}, ...shown.map((one) => budgetLine(one, group, bounds)))));
   const table = shown.length ? make("div", { class: "table" }, box) : null;
   if (table) hinted(box);
   return make("div", {}, title, make("p", { "aria-live": "polite" }, said + why + (all ? counted : "") + unsure), table);

@@ -128,8 +128,10 @@ const panelOf = (name, points, all, everyones, failed, state, tip) => {
     const dim = state.lit !== null && state.lit !== family.key;
     const group = draw("g", { class: `point f-${family.key}${dim ? " dim" : ""}${own.includes(point) ? " on" : ""}${!dim && valueOf("role", point.row) ? " role" : ""}`, "data-row": point.row,
       role: "button", tabindex: "-1", "aria-label": `${valueOf("label", point.row)}: ${written(state.quality, point.y)}, ${written(state.cost, point.x)}` });
-    const reach = (low, high, at, least) => (low === null || high === null ? least : Math.max(Math.abs(at(high) - at(low)) / 2, least));
-    group.append(draw("ellipse", { class: "reach", cx: x(point.x), cy: y(point.y), rx: reach(point.xLow, point.xHigh, x, 2.5), ry: reach(point.yLow, point.yHigh, y, 2.5) }));
+    // from one end of the interval to the other, so that the point need not stand in its middle
+    const reach = (low, high, at, value) => (low === null || high === null ? [at(value), 2.5] : [(at(high) + at(low)) / 2, Math.max(Math.abs(at(high) - at(low)) / 2, 2.5)]);
+    const [[cx, rx], [cy, ry]] = [reach(point.xLow, point.xHigh, x, point.x), reach(point.yLow, point.yHigh, y, point.y)];
+    group.append(draw("ellipse", { class: "reach", cx, cy, rx, ry }));
     if (valueOf("converged", point.row) === false) group.append(draw("circle", { class: "stopped", cx: x(point.x), cy: y(point.y), r: 8 }));
     if (valueOf("role", point.row)) group.append(draw("circle", { class: "chosen", cx: x(point.x), cy: y(point.y), r: 9.5 }));
     group.append(draw("text", { class: "mark", x: x(point.x), y: y(point.y) }, family.glyph));

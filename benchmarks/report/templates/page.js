@@ -66,5 +66,8 @@ const written = (name, value) => (value === null ? MISSING : (WRITERS.find(([suf
 /** The 95% interval of a row's number, or nothing. */
 const interval = (name, row) => {
   const [low, high] = [valueOf(`${name}:low`, row), valueOf(`${name}:high`, row)];
-  return low === null || high === null ? "" : `${written(name, low)} to ${written(name, high)}`;
+  if (low === null || high === null) return "";
+  const [least, most] = [written(name, low), written(name, high)];
+  const [number, unit] = least.split(" ");
+  return `${unit && most.endsWith(` ${unit}`) ? number : least} to ${most}`; // a unit that both have stands once
 };

@@ -55,7 +55,7 @@ const ESSENTIALS = {
     return marked ? [`${text} \u2021`, value, bounds, "warn"] : [text, value, bounds, tone];
   },
   request: (row) => numberOf("serve_flops", row),
-  "latency p50": (row) => numberOf("request_latency_p50_ms", row, false),
+  "latency p50": (row) => numberOf("request_latency_p50_ms", row),
   "backbone p50": (row) => numberOf("serve_latency_p50_ms", row, false),
   "stored per user": (row) => numberOf("cache_bytes", row),
   refresh: (row) => numberOf("compress_flops", row),
