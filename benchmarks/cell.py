@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Self
 
-from benchmarks.peers.part import PEER, PEERS, check_peer
+from benchmarks.peers.part import PEERS, check_peer
 from benchmarks.settings import CHOICES, LATER_FIELDS, LEAST, OF_EXPERTS, blocks_of
 from persrec import names
 
@@ -155,7 +155,7 @@ class Cell:
     @property
     def is_peer(self) -> bool:
         """Whether it is another library's model (`benchmarks.peers.part`)."""
-        return self.compression == PEER
+        return self.compression == names.PEER
 
     @property
     def has_quality(self) -> bool:

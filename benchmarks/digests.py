@@ -143,7 +143,10 @@ def _module(module: str) -> tuple[str, tuple[str, ...]]:
 @functools.cache
 def _read(code: bytes, module: str, is_package: bool) -> tuple[str, tuple[str, ...]]:
     """The same of what stands in the module's file."""
-    tree = ast.parse(code)
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError) as error:
+        raise ValueError(f"{module}: its file is no Python: {error}") from error
     without_docstrings(tree)
     return hashlib.sha256(_text(tree).encode()).hexdigest(), tuple(_imports(tree, module, is_package=is_package))
 

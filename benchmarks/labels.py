@@ -11,10 +11,10 @@ from types import MappingProxyType
 from typing import Any
 
 from benchmarks.cell import Cell
-from benchmarks.peers.part import PEER, PEERS
+from benchmarks.peers.part import PEERS
 from benchmarks.text import digest
 from persrec import names
-from persrec.names import Part
+from persrec.names import PEER, Part
 
 FLOOR, CONTROL, COUNTS_ONLY, ELASTIC, FULL_CACHED = KINDS = ("floor", "control", "counts-only", "experts-elastic", "full-cached")
 METRIC_NAMES: Mapping[str, str] = MappingProxyType({"ndcg@10": "NDCG@10", "recall@10": "Recall@10"})

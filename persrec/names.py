@@ -8,6 +8,7 @@ it. Nothing here imports torch, so that the harness reads it where no model can 
 import dataclasses
 import difflib
 import functools
+import re
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from types import MappingProxyType
@@ -122,7 +123,10 @@ _DATASETS = (
     DatasetPart(name="synthetic", title="synthetic", target="persrec.data.synthetic:build", synthetic=True),
     *(DatasetPart(name=name, title=title, target=f"persrec.data.sources.{at}", needs_files=True) for name, title, at in PUBLISHED),
 )
-NO_COMPRESSION = "none"  # what a floor's cell says of its compression
+NO_COMPRESSION, PEER = "none", "peer"  # what the cells of a floor and of another library's model say of their compression
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_COLOUR = re.compile(r"#[0-9a-f]{6}")
 
 AnyPart = TypeVar("AnyPart", bound=Part)
 
@@ -183,9 +187,28 @@ def installed_parts() -> tuple[Part, ...]:
         if not isinstance(part, Part):
             came = f"{entry.value} is {type(part).__name__}"
             raise ValueError(f"entry point {entry.name!r} of {package}: {came}; expected a part's declaration")  # noqa: TRY004 - input
+        wrong = _wrong_in(part)
+        if wrong:
+            raise ValueError(f"entry point {entry.name!r} of {package}: {wrong}")
         version = entry.dist.version if entry.dist is not None else ""
         parts.append(dataclasses.replace(part, package=package, version=version))
     return tuple(parts)
+
+
+def _wrong_in(part: Part) -> str:
+    """What of a declaration no command could ask for and no report could show; empty where nothing is wrong."""
+    own: Iterable[Part] = {"compression": _COMPRESSIONS, "dataset": _DATASETS}.get(part.kind, (*_BACKBONES, *_FLOORS))
+    if not _NAME.fullmatch(part.name):
+        return f"name: {part.name!r}; expected letters, digits, '-', '_' and '.', the first a letter or a digit"
+    if part.name in ([NO_COMPRESSION, PEER] if part.kind == "compression" else [one.name for one in own]):
+        return f"{part.kind} {part.name!r}: the name is taken by {PACKAGE}"
+    if part.title in [one.title for one in own if one.name != part.name] or not part.title.strip():
+        return f"title: {part.title!r}; expected one that tells it from the parts of {PACKAGE}"
+    if isinstance(part, CompressionPart):
+        for name in ("colour", "dark"):
+            if not _COLOUR.fullmatch(getattr(part, name)):
+                return f"{name}: {getattr(part, name)!r}; expected '#' and six lower-case hexadecimal digits"
+    return ""
 
 
 @functools.cache

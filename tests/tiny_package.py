@@ -112,6 +112,6 @@ def write_tiny_package(folder: Path) -> Path:
     return write_package(
         folder,
         name="tiny-parts",
-        modules={"__init__": DECLARATIONS, "latest": LATEST, "residual": RESIDUAL},
-        entry_points={"latest": "tiny_parts:LATEST", "residual": "tiny_parts:RESIDUAL"},
+        modules={"__init__": "", "parts": DECLARATIONS, "latest": LATEST, "residual": RESIDUAL},
+        entry_points={"latest": "tiny_parts.parts:LATEST", "residual": "tiny_parts.parts:RESIDUAL"},
     )

@@ -38,7 +38,7 @@ from typing import Any
 from benchmarks.cell import Cell, check_parts
 from benchmarks.grids.cluster import LANES, ClusterRequest, LaneRequest
 from benchmarks.grids.values import as_table, shown, table_of, typed_value
-from benchmarks.peers.part import PEER, PEERS
+from benchmarks.peers.part import PEERS
 from persrec import names
 from persrec.names import nearest
 
@@ -215,9 +215,12 @@ def shuffled(cells: Sequence[Cell], *, seed: int = ORDER_SEED) -> tuple[Cell, ..
 
 
 def _grid_path(name: str) -> Path:
-    if name.endswith(".toml"):
-        return Path(name)
     known = preset_names()
+    if name.endswith(".toml"):
+        path = Path(name)
+        if path.stem in known and path.resolve().parent != PRESETS:
+            raise ValueError(f"--grid: {name}: a built-in grid has the name {path.stem!r}, and its runs the same folders; rename the file")
+        return path
     if name not in known:
         raise ValueError(f"--grid: unknown grid {name!r}{nearest(name, known)}; known: {', '.join(known)}, or the path of a .toml file")
     return PRESETS / f"{name}.toml"
@@ -287,7 +290,7 @@ def _known_in(layer: str) -> tuple[str, ...] | None:
         "device": names.DEVICES,
         "data": (*DATA, REPEATS),
         "backbone": (*names.backbones(), *names.floors(), *PEERS),
-        "compression": (names.NO_COMPRESSION, PEER, *names.compressions()),
+        "compression": (names.NO_COMPRESSION, names.PEER, *names.compressions()),
     }
     return known.get(layer)
 

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from persrec.names import Part, backbones, floors
+from persrec.names import PEER, Part, backbones, floors
 
-PEER = "peer"  # what a peer's cell says of its compression
 RECTOOLS = "0.19.0"
 
 

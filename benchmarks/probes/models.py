@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.cell import DEFAULTS, Cell, UnsupportedError
+from benchmarks.cell import DEFAULTS, Cell, InvalidMeasurementError, UnsupportedError
 from benchmarks.settings import OF_EXPERTS, blocks_of
 from persrec import names
 from persrec.backbones import Backbone, BackboneSettings, build_backbone
@@ -113,7 +113,26 @@ def _compression_of(cell: Cell, categories: NDArray[np.int64] | None) -> Compres
         expert_start=cell.expert_start,
         categories=categories,
     )
-    return build_compression(cell.compression, settings)
+    compression = build_compression(cell.compression, settings)
+    _check_layout(cell, compression)
+    return compression
+
+
+def _check_layout(cell: Cell, compression: Compression) -> None:
+    """Holds a compression's layout against the settings that the record says it has.
+
+    Raises:
+        InvalidMeasurementError: it reads other items, or keeps more or fewer positions than tokens.
+    """
+    layout, part = compression.layout, names.find(names.compressions(), cell.compression)
+    asked = {"recent": (layout.recent, cell.recent)}
+    if part.needs_history:
+        asked["history"] = (layout.history, cell.model_history)
+    if part.tokens != "none" and not part.chooses_at_request:
+        asked["kept"] = (layout.kept, cell.model_tokens)
+    for name, (there, expected) in asked.items():
+        if there != expected:
+            raise InvalidMeasurementError(f"compression {cell.compression}: its layout has {name} {there}; the cell asks for {expected}")
 
 
 def _counting_of(cell: Cell) -> CountingOutput | None:

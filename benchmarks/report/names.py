@@ -17,7 +17,6 @@ from typing import Any
 from benchmarks.analysis.configurations import Configuration
 from benchmarks.analysis.trained import not_converged
 from benchmarks.labels import CONTROL, COUNTS_ONLY, ELASTIC, FLOOR, FULL_CACHED, Labels, Titles, kind_of
-from benchmarks.peers.part import PEER
 from persrec import names
 from persrec.names import CompressionPart, Part
 
@@ -70,7 +69,7 @@ _VARIANTS: Mapping[str, tuple[str, str, str, str, str]] = MappingProxyType(
         CONTROL: ("P", "✚", "#8e3b87", "#de8fd6", "the experts' layout without a token: the history is hidden"),
         COUNTS_ONLY: ("8", "\N{BLACK SMALL SQUARE}", "#6d28a8", "#c08bf0", "no token, and the counts of the history's items"),
         FULL_CACHED: ("D", "◆", "#c3420d", "#ff8e58", "full attention, the history's keys and values kept"),
-        PEER: ("H", "\N{HORIZONTAL BLACK HEXAGON}", "#3b3f44", "#c9ced4", "a peer: another library's model, trained by its own code"),
+        names.PEER: ("H", "\N{HORIZONTAL BLACK HEXAGON}", "#3b3f44", "#c9ced4", "a peer: another library's model, trained by its own code"),
         FLOOR: ("d", "♦", "#5c6670", "#a0aab4", "a baseline that learns nothing"),
     }
 )
@@ -108,7 +107,7 @@ def _places() -> Mapping[str, int]:
     """The order of the families: as compressions are declared, each variant behind its compression, floors last."""
     behind = {"experts": (ELASTIC, CONTROL, COUNTS_ONLY), "full": (FULL_CACHED,)}
     order = [kind for name in names.compressions() for kind in (name, *behind.get(name, ()))]
-    return MappingProxyType({kind: place for place, kind in enumerate([*order, PEER, FLOOR])})
+    return MappingProxyType({kind: place for place, kind in enumerate([*order, names.PEER, FLOOR])})
 
 
 def families(among: Sequence[Configuration]) -> tuple[Family, ...]:

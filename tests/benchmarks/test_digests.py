@@ -94,6 +94,13 @@ def test_code_that_makes_no_number_of_a_cell_ages_none(copy: Path) -> None:
     assert aged(before) == {}
 
 
+def test_code_that_is_no_python_is_named(copy: Path) -> None:
+    path = copy / "persrec" / "compression" / "pooling.py"
+    path.write_text(path.read_text() + "\ndef (")
+    with pytest.raises(ValueError, match=r"^persrec\.compression\.pooling: its file is no Python: .*line \d+"):
+        taken()
+
+
 @pytest.mark.parametrize(
     ("name", "kinds"),
     [

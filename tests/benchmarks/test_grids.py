@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.cell import Cell
-from benchmarks.grids import DataSize, Limits, load_grid, shuffled
+from benchmarks.grids import PRESETS, DataSize, Limits, load_grid, shuffled
 from benchmarks.grids.selection import select
 
 
@@ -211,6 +211,15 @@ def test_an_unknown_grid_lists_the_known() -> None:
         load_grid("smok", device="cpu")
     with pytest.raises(ValueError, match=r"no file missing\.toml"):
         load_grid("missing.toml", device="cpu")
+
+
+def test_a_file_that_is_named_as_a_built_in_grid_is_refused(tmp_path: Path) -> None:
+    """Its runs would lie in that grid's folders."""
+    own = tmp_path / "smoke.toml"
+    own.write_bytes((PRESETS / "smoke.toml").read_bytes())
+    with pytest.raises(ValueError, match=r"--grid: .*smoke\.toml: a built-in grid has the name 'smoke', .*; rename the file"):
+        load_grid(str(own), device="cpu")
+    assert load_grid(str(PRESETS / "smoke.toml"), device="cpu") == load_grid("smoke", device="cpu")
 
 
 def test_a_path_that_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -70,6 +70,16 @@ LATEST = BackbonePart(name="mine", title="mine", target="broken_parts:build", it
 """
 
 
+UNNAMED, NONE, PEER, FLOOR = (
+    TAKEN.replace('"experts"', '"a,b|c"'),
+    TAKEN.replace('"experts"', '"none"'),
+    TAKEN.replace('"experts"', '"peer"'),
+    UNKNOWN_ITEMS.replace('"mine", title', '"popularity", title').replace('"pictures"', '"ids"'),
+)
+SAME_TITLE = TAKEN.replace('"experts"', '"mine"').replace('title="mine"', 'title="PerSRec"')
+COLOURED = TAKEN.replace('"experts"', '"mine"').replace('"nothing"', '"nothing", colour="purple-ish"')
+
+
 CANNOT_LOAD = r"^entry point 'latest' of broken-parts: broken_parts:LATEST cannot be loaded: "
 
 
@@ -83,6 +93,12 @@ CANNOT_LOAD = r"^entry point 'latest' of broken-parts: broken_parts:LATEST canno
         (UNKNOWN_ITEMS, CANNOT_LOAD + r"ValueError: backbone 'mine': items: 'pictures'; expected ids, mapped_ids, texts$"),
         (NOT_A_PART, r"^entry point 'latest' of broken-parts: broken_parts:LATEST is int; expected a part's declaration$"),
         (TAKEN, r"^compression 'experts' of broken-parts: the name is taken by persrec$"),
+        (UNNAMED, r"^entry point 'latest' of broken-parts: name: 'a,b\|c'; expected letters, digits, "),
+        (NONE, r"^entry point 'latest' of broken-parts: compression 'none': the name is taken by persrec$"),
+        (PEER, r"^entry point 'latest' of broken-parts: compression 'peer': the name is taken by persrec$"),
+        (FLOOR, r"^entry point 'latest' of broken-parts: backbone 'popularity': the name is taken by persrec$"),
+        (SAME_TITLE, r"^entry point 'latest' of broken-parts: title: 'PerSRec'; expected one that tells it from "),
+        (COLOURED, r"^entry point 'latest' of broken-parts: colour: 'purple-ish'; expected '#' and six lower-case hexadecimal digits$"),
     ],
 )
 def test_a_broken_entry_point_is_one_line_that_names_the_package(tmp_path, source, message):

@@ -21,7 +21,7 @@ from benchmarks.grids import load_grid
 from benchmarks.keys import Catalogue, cell_of_shape, cost_shape, model_key
 from benchmarks.labels import Labels
 from benchmarks.measures import PEER_COSTS
-from benchmarks.peers.part import _RECIPE, _SHAPE, PEER, PEERS
+from benchmarks.peers.part import _RECIPE, _SHAPE, PEERS
 from benchmarks.peers.pins import PINS
 from benchmarks.records import Record, record_of, to_json
 from benchmarks.report.names import MEANINGS, PEER_MARK, family, name_all
@@ -226,7 +226,7 @@ def test_the_grid_holds_both_beside_ours_at_the_same_sizes() -> None:
     assert len({tuple(getattr(cell, name) for name in shared) for cell in cells}) == 1
     assert all(part.counterpart in names.backbones() for part in PEERS.values())
     assert {cell.compression for cell in load_grid("peers", device="cuda").cells} == {"full"}
-    assert SETTINGS["compression"] == PEER
+    assert SETTINGS["compression"] == names.PEER
 
 
 def test_pins_name_the_version_that_the_declarations_say() -> None:

@@ -7,8 +7,9 @@ import torch
 from tiny_cells import CELLS, ITEMS, LOG, SIZES, payload
 
 from benchmarks import execute
-from benchmarks.cell import Cell, UnsupportedError
+from benchmarks.cell import Cell, InvalidMeasurementError, UnsupportedError
 from benchmarks.keys import cell_of_shape
+from benchmarks.probes import models
 from benchmarks.probes.models import build_control, build_model, use_tokens
 from benchmarks.probes.subject import Subject
 from benchmarks.probes.training_cost import TrainingSubject
@@ -28,6 +29,16 @@ def test_a_plan_of_ones_own_is_the_layout_of_the_model():
     assert own.offsets == (5, 12)
     assert [segment.experts for segment in own.segments] == [1, 2]
     assert build_model(CELLS["growing"], ITEMS + 1).layout.offsets == (8, 12)
+
+
+@pytest.mark.parametrize(("name", "changed"), [("recent", {"recent": 8}), ("history", {"history": 16}), ("kept", {"tokens": 4})])
+def test_a_layout_is_that_of_the_cell(name, changed, monkeypatch):
+    cell = dataclasses.replace(CELLS["experts"], training="none")
+    own = models.build_compression
+    monkeypatch.setattr(models, "build_compression", lambda which, settings: own(which, dataclasses.replace(settings, **changed)))
+    said = rf"^compression experts: its layout has {name} \d+; the cell asks for {getattr(cell, 'tokens' if name == 'kept' else name)}$"
+    with pytest.raises(InvalidMeasurementError, match=said):
+        build_model(cell, ITEMS + 1)
 
 
 def test_pooling_by_category_needs_categories(tmp_path, monkeypatch):
