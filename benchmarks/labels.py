@@ -27,7 +27,7 @@ _WORDS: Mapping[str, Mapping[Any, str]] = MappingProxyType(
         "copying_start": {True: "copying start", False: "plain start"},
         "time_bias": {True: "time bias", False: "no time bias"},
         "decays": {True: "decaying rate", False: "constant rate"},
-        "control": {True: "with control", False: "without control"},
+        "control": {True: "timed beside full attention", False: "timed alone"},
         "counted_only": {True: "counted only", False: "run"},
         "device": {"cpu": "CPU", "cuda": "CUDA"},
         "expert_start": {"learnt": "learnt start", "pooled": "pooled start"},

@@ -249,7 +249,7 @@ def _burdens(held: Sequence[Held]) -> list[float]:
 def _bytes_of(one: Configuration) -> float:
     """Bytes kept of a user; what is recomputed keeps the items themselves, and stands last."""
     kept = one.cost(_BYTES).value
-    return math.inf if kept is None or one.cell.serving == "recompute" else kept
+    return math.inf if kept is None else kept
 
 
 def _share(cost: str, one: Configuration, other: Configuration | None) -> float | None:

@@ -154,8 +154,8 @@ WORDS = (
     (
         "refresh",
         (
-            "compressing the history anew. It is paid once, and then serves several requests. Its time is that of a batch of users over "
-            "their number, which is no time of one refresh alone."
+            "compressing the history anew. It is paid once, and then serves several requests. Where users are refreshed in batches, its "
+            "time is that of a batch over their number, which is no time of one refresh alone."
         ),
     ),
     (

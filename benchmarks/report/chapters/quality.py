@@ -88,7 +88,7 @@ def tokens_section(groups_of_peers: Sequence[Peers]) -> Section:
             if drawing:
                 drawings.append(drawing)
         texts = () if drawings else ("No configuration that keeps tokens has a quality here.",)
-        if len(windows) < len(every):
+        if drawings and len(windows) < len(every):
             texts = (*texts, f"Drawn at {len(windows)} of {len(every)} windows; the ranked table has them all.")
         groups.append(Group(title=peers.title, texts=texts, drawings=tuple(drawings)))
     return section("tokens", groups)

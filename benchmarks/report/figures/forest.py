@@ -33,7 +33,7 @@ def forest_figure(among: Sequence[Configuration], names: Names, *, key: str, whe
     if not kept:
         return None
     every = len(kept)
-    kept = _evenly(kept, [one.configuration.cell.backbone for one in contrasts[QUALITY_METRICS[0]]])
+    kept = _fitting(kept, [one.configuration for one in contrasts[QUALITY_METRICS[0]]])
     drawn = [contrasts[QUALITY_METRICS[0]][index].configuration for index in kept]
     backbones = Backbones.of(drawn)
     cut = f" ({len(kept)} of {every}; the tables have all)" if len(kept) < every else ""
@@ -68,13 +68,24 @@ def forest_figure(among: Sequence[Configuration], names: Names, *, key: str, whe
     )
 
 
-def _evenly(kept: Sequence[int], backbones: Sequence[str]) -> list[int]:
-    """Of too many rows as many of each backbone, what few leave to the others, spread over those that it has."""
-    own = {name: [index for index in kept if backbones[index] == name] for name in dict.fromkeys(backbones[index] for index in kept)}
+def _fitting(kept: Sequence[int], of: Sequence[Configuration]) -> list[int]:
+    """Of too many rows as many of each backbone, what few leave to the others: one of each family, then others spread over its rows.
+
+    A cache that is stored more coarsely goes first: it ranks nearly as its own.
+    """
+    if len(kept) <= _MOST_ROWS:
+        return list(kept)
+    own: dict[str, list[int]] = {}
+    for index in kept:
+        if of[index].cell.cache_dtype == "float32":
+            own.setdefault(of[index].cell.backbone, []).append(index)
     chosen: set[int] = set()
     for number, rows in enumerate(sorted(own.values(), key=len)):
         most = min(len(rows), (_MOST_ROWS - len(chosen)) // (len(own) - number))
-        chosen |= {rows[-1 - place * (len(rows) - 1) // max(1, most - 1)] for place in range(most)}
+        families = list({family(of[index]).key: index for index in rows}.values())[:most]
+        others = [index for index in rows if index not in families]
+        left = min(len(others), most - len(families))
+        chosen |= {*families, *(others[-1 - place * (len(others) - 1) // max(1, left - 1)] for place in range(left))}
     return [index for index in kept if index in chosen]
 
 

@@ -1,6 +1,7 @@
 """How each cell ended: the feasibility map, what failed, and what could not be measured."""
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -84,15 +85,30 @@ def _ended(statuses: Counter[str]) -> Entry:
     return Entry(text=f"{sign} " + ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())), tone=tone)
 
 
+_COUNTED = re.compile(r"(\d+)( .*)")
+
+
+def _between(counts: Sequence[int]) -> str:
+    """``421``, ``421 to 480``, or nothing."""
+    ends = sorted({min(counts), max(counts)}) if counts else []
+    return " to ".join(map(str, ends))
+
+
 def missing_table(among: Sequence[Configuration]) -> Table | None:
     """What could not be measured, and why, with the number of cells."""
     reasons: Counter[tuple[str, str]] = Counter()
+    counts: dict[tuple[str, str], list[int]] = {}  # that a reason begins with, and which another record has another of
     for record in itertools.chain.from_iterable(one.measured for one in among):
         for name, entry in record.metrics.items():
             if entry.value is None:
-                reasons[name, entry.method or "no reason given"] += 1
+                found = _COUNTED.fullmatch(entry.method or "")
+                reason = name, found[2] if found else entry.method or "no reason given"
+                reasons[reason] += 1
+                if found:
+                    counts.setdefault(reason, []).append(int(found[1]))
     rows = [
-        tabular.row(Entry(text=name, tone="code"), reason, tabular.of_count(count)) for (name, reason), count in sorted(reasons.items())
+        tabular.row(Entry(text=name, tone="code"), _between(counts.get((name, reason), ())) + reason, tabular.of_count(count))
+        for (name, reason), count in sorted(reasons.items())
     ]
     headings = tabular.columns("metric", "reason", "cells", numeric=["cells"])
     return Table(key="missing", caption="What could not be measured", columns=headings, rows=tuple(rows)) if rows else None

@@ -58,8 +58,9 @@ def _entries(row: KernelRow) -> tuple[Entry, ...]:
     ratio, bound, higher = row.ratio, row.bound, row.higher_is_better
     worst = row.low if higher else row.high  # what the interval carries; of one process the ratio itself
     worst = ratio if worst is None else worst
-    tone = "" if bound is None else "fine" if (worst >= bound if higher else worst <= bound) else "warn"
-    asked = "" if bound is None else f"{'at least' if higher else 'at most'} {text.significant(bound)}"
+    reached = bound is not None and (worst >= bound if higher else worst <= bound)
+    tone = "" if bound is None else "fine" if reached else "warn"
+    asked = "" if bound is None else f"{'at least' if higher else 'at most'} {text.significant(bound)}{', missed' * (not reached)}"
     return (
         Entry(text=text.significant(ratio), order=ratio, tone=tone, detail=_interval(row)),
         Entry(text=asked, order=bound),

@@ -91,7 +91,7 @@ const budgetAnswer = (number, bounds) => {
   const counted = " Only configurations that have every number asked for are counted; floors, peers, ablations and aged caches are not.";
   const times = fits.concat(misses).filter((one) => one.served.latency !== null);
   const unsure = times.length && !times.some((one) => overProcesses(group.latency, one.row)) ? " Every time here was taken in one process: it has no interval, and a bound on it is not sure." : "";
-  const head = ["configuration", "kept of the best full history", latencyName(group.latency), "stored per user", "compute of a request and its share of a refresh", "time of a refresh, in batches", "seeds", "what binds"];
+  const head = ["configuration", "kept of the best full history", latencyName(group.latency), "stored per user", "compute of a request and its share of a refresh", "time of a refresh", "seeds", "what binds"];
   const shown = (fits.length ? fits : misses).slice(0, MOST_ROWS);
   const title = DATA.groups.length > 1 ? make("h3", {}, DATA.groups[number]) : null;
   const box = make("div", { class: "scroll", tabindex: "0", role: "group", "aria-label": "What fits" },
