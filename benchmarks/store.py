@@ -108,9 +108,9 @@ def check_file(option: str, path: Path) -> None:
     Raises:
         ValueError: it is a folder, cannot be written, or lies where a run keeps what it wrote.
     """
-    place = Path(os.path.realpath(path))
+    place = Path(os.path.realpath(path.parent)) / path.name  # a link there is replaced itself
     try:
-        if place.is_dir():
+        if path.is_dir():
             raise ValueError(f"{option}: {path} is a folder; expected the path of a file")
         if (blocked := unwritable(place.parent)) is not None:
             raise ValueError(f"{option}: {path}: {blocked} is no folder that can be written to")

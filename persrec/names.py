@@ -197,6 +197,9 @@ def installed_parts() -> tuple[Part, ...]:
 
 def _wrong_in(part: Part) -> str:
     """What of a declaration no command could ask for and no report could show; empty where nothing is wrong."""
+    unwritten = next((name for name in ("name", "title", "target", "explanation") if not isinstance(getattr(part, name), str)), None)
+    if unwritten is not None:
+        return f"{unwritten}: {getattr(part, unwritten)!r}; expected text"
     own: Iterable[Part] = {"compression": _COMPRESSIONS, "dataset": _DATASETS}.get(part.kind, (*_BACKBONES, *_FLOORS))
     if not _NAME.fullmatch(part.name):
         return f"name: {part.name!r}; expected letters, digits, '-', '_' and '.', the first a letter or a digit"
@@ -206,7 +209,7 @@ def _wrong_in(part: Part) -> str:
         return f"title: {part.title!r}; expected one that tells it from the parts of {PACKAGE}"
     if isinstance(part, CompressionPart):
         for name in ("colour", "dark"):
-            if not _COLOUR.fullmatch(getattr(part, name)):
+            if not _COLOUR.fullmatch(str(getattr(part, name))):
                 return f"{name}: {getattr(part, name)!r}; expected '#' and six lower-case hexadecimal digits"
     return ""
 

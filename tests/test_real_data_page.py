@@ -123,6 +123,49 @@ def test_every_row_on_outputs_that_count_is_what_the_records_say() -> None:
         assert counted_row(name) in page.splitlines()
 
 
+RECENTS, HISTORIES = (4, 8, 16, 32), (16, 32, 64)
+
+
+def is_behind_64(one: Configuration) -> bool:
+    return (one.cell.compression, one.cell.history) == ("experts", 64)
+
+
+def recents_rows() -> tuple[list[str], list[str]]:
+    """The tables of the page on fewer recent items: behind 64 items by tokens, and by the length of the history."""
+    every = configurations(load_records(PROJECT / "results" / "recents-email-eu-cpu"))
+    assert all(model.converged for one in every for model in models_of(one))
+    assert {record.cell.seed for one in every for record in one.measured if not one.is_floor} == {1}
+    by_tokens, by_length = [], []
+    for recent in RECENTS:
+        cells = [one for one in every if one.cell.recent == recent and not one.is_floor]
+        found = {(one.cell.counts, one.cell.training, one.cell.ablation, one.cell.tokens): one for one in cells if is_behind_64(one)}
+        assert len(found) == sum(map(is_behind_64, cells)) == 12
+        elastic = {tokens: found["all", "elastic", "none", tokens] for tokens in (0, 1, 4, 16)}
+        other, random = (found["all", "elastic", ablation, 4] for ablation in ("other_user", "random_tokens"))
+        no_token, counts_only = (found[counts, "separate", "none", 0] for counts in ("recent", "all"))
+        by_history = {(one.cell.compression, one.cell.tokens, one.cell.history): one for one in cells if one.cell.ablation == "none"}
+        full = by_history["full", 0, 64]
+        columns = [
+            str(recent),
+            *(quality(one) for one in (no_token, counts_only, *elastic.values(), other, random, full)),
+            signed(difference(full.quality(METRIC), no_token.quality(METRIC))),
+            signed(difference(elastic[4].quality(METRIC), counts_only.quality(METRIC))),
+            signed(difference(elastic[4].quality(METRIC), other.quality(METRIC))),
+            " / ".join(f"{steps_of(one):,}" for one in (no_token, counts_only, elastic[4], full)),
+        ]
+        by_tokens.append(f"| {' | '.join(columns)} |")
+        lengths = [by_history[(*kind, history)] for kind in (("full", 0), ("experts", 4)) for history in HISTORIES]
+        by_length.append(f"| {' | '.join([str(recent), *map(quality, lengths)])} |")
+    return by_tokens, by_length
+
+
+def test_every_row_on_fewer_recent_items_is_what_the_records_say() -> None:
+    page = (PROJECT / "docs" / "real_data.md").read_text()
+    section = page.partition("## Behind fewer recent items")[2].partition("\n## ")[0]
+    rows = [line for line in section.splitlines() if line.startswith(tuple(f"| {recent} |" for recent in RECENTS))]
+    assert rows == [row for table in recents_rows() for row in table]
+
+
 def mean_steps(one: Configuration) -> str:
     return f"{steps(one) or 0.0:,.0f}"
 

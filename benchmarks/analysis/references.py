@@ -31,9 +31,10 @@ class References:
     """What a configuration is held against; ``None`` where the run has no such cell.
 
     ``full_alike`` is full attention that is served as the configuration is: its ``serving`` is the same.
-    ``no_token`` is the best on validation of what carries no token: the experts' layout at 0 tokens, of an elastic model or of a
-    model of its own, and ``recent``. Where the output counts items, full attention counts all of them and no token the recent ones alone;
-    ``counts_only`` is no token with counts of the history: what tokens are worth beside counts is held against it.
+    ``no_token`` is the best on validation of what carries no token: the experts' layout at 0 tokens, of an elastic model or of a model of
+    its own, and ``recent``; where neither was measured, that of another length of the history. Where the output counts items, full
+    attention counts all of them and no token the recent ones alone; ``counts_only`` is no token with counts of the history: what tokens are
+    worth beside counts is held against it.
     ``not_trained`` names those of the candidates, and of those for full history, that are missing.
     """
 
@@ -150,12 +151,13 @@ def _references(one: Configuration, among: tuple[Configuration, ...]) -> Referen
     full = [other for other in same if other.cell.compression == "full" and other.window == one.window and other.cell.counts != "recent"]
     counting = [other for other in same if other.is_counts_only and _layout(other) == _layout(one)]
     controls = [other for other in same if other.is_control and _layout(other) == _layout(one)]
-    # it reads no history, so where this length has none, that of another stands in
-    stand_ins = [] if controls else [other for other in same if other.is_control and _layout(other)[1:] == _layout(one)[1:]]
     alone = [other for other in same if other.cell.compression == "recent" and other.cell.recent == one.cell.recent]
     recent = strongest([other for other in alone if other.window == one.window and other.measured] or alone)  # a window bounds the steps
     # recent alone stands last: where validation does not tell them apart, the same layout is the nearer control
-    no_token = best_on_validation([c for c in (strongest(controls or stand_ins), recent) if c is not None])
+    no_token = best_on_validation([c for c in (strongest(controls), recent) if c is not None])
+    if no_token is None or not no_token.measured:  # none reads any history, so that of another length stands in
+        others = [other for other in same if other.is_control and other.measured and _layout(other)[1:] == _layout(one)[1:]]
+        no_token = strongest(others) or no_token
     return References(
         full=strongest(other for other in full if other.cell.serving == "recompute"),
         full_cached=strongest(other for other in full if other.cell.serving == ("append" if one.cell.serving == "append" else "cache")),

@@ -56,6 +56,8 @@ def _parser() -> Parser:
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if not 1 <= options.recent <= MOST_RECENT:
         raise ValueError(f"--recent: {options.recent}; expected 1 to {MOST_RECENT:,}")
+    if options.out is not None:
+        check_file("--out", options.out / "audits" / "NAME.json")  # before data are prepared
     from benchmarks.audit.history import audit  # noqa: PLC0415 - torch takes seconds, and a refused call needs none
     from persrec.data import load_dataset  # noqa: PLC0415 - as above
     from persrec.data.splits import split_of  # noqa: PLC0415 - as above
@@ -90,11 +92,10 @@ def _place(out: Path, log: "InteractionLog", split: str, options: argparse.Names
     """Where the record goes.
 
     Raises:
-        ValueError: the place cannot be written, or holds an audit of other data or of another number of recent items, which would be lost.
+        ValueError: an audit of other data, or of another number of recent items, is there, and would be lost.
         RecordError: what is there is no record of an audit.
     """
     path = out / "audits" / f"{log.name}-{split}.json"
-    check_file("--out", path)
     there = load_audit(path)
     if there is None:
         return path

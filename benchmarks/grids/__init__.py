@@ -218,8 +218,8 @@ def _grid_path(name: str) -> Path:
     known = preset_names()
     if name.endswith(".toml"):
         path = Path(name)
-        if path.stem in known and path.resolve().parent != PRESETS:
-            raise ValueError(f"--grid: {name}: a built-in grid has the name {path.stem!r}, and its runs the same folders; rename the file")
+        if path.stem in known and path.is_file() and not path.samefile(PRESETS / path.name):
+            raise ValueError(f"--grid: {name}: a built-in grid has the name {path.stem!r}, and by default its folders; rename the file")
         return path
     if name not in known:
         raise ValueError(f"--grid: unknown grid {name!r}{nearest(name, known)}; known: {', '.join(known)}, or the path of a .toml file")

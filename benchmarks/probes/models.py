@@ -128,7 +128,8 @@ def _check_layout(cell: Cell, compression: Compression) -> None:
     asked = {"recent": (layout.recent, cell.recent)}
     if part.needs_history:
         asked["history"] = (layout.history, cell.model_history)
-    if part.tokens != "none" and not part.chooses_at_request:
+    as_tokens = part.spreads_tokens or layout.recurrent  # and not so many of each segment, or segments as they are
+    if part.tokens != "none" and as_tokens and not part.chooses_at_request and not any(one.stays_visible for one in layout.segments):
         asked["kept"] = (layout.kept, cell.model_tokens)
     for name, (there, expected) in asked.items():
         if there != expected:

@@ -174,7 +174,7 @@ def _costs_in_words(beside: Held) -> list[str]:
     shares += shares_of_time(beside.time, beside.backbone_time)
     said = [f"A request takes {listed(shares)} of full attention {_SERVED[one.cell.serving]}."] if shares else []
     kept, whole = one.cost("cache_bytes").value, None if alike is None else alike.cost("cache_bytes").value
-    if kept is not None and whole and one.cell.serving != "recompute":
+    if kept is not None and whole:
         said.append(f"It stores {text.nbytes(kept)} per user instead of {text.nbytes(whole)}.")
     trained, fully = one.cost("train_flops").value, None if alike is None else alike.cost("train_flops").value
     if trained and fully:
@@ -228,7 +228,7 @@ def _facts(one: Configuration, *, quality: bool) -> tuple[tuple[str, str], ...]:
     """The numbers of a choice: what a request takes, what is kept, what a refresh takes."""
     facts = [(_SHOWN, with_interval(one.quality(_METRIC)))] if quality else []
     facts += [(name, tabular.said_cost(metric, cost)) for name, metric in _OF_A_REQUEST if (cost := one.cost(metric)).value is not None]
-    if one.cell.serving != "recompute" and (kept := one.cost("cache_bytes").value) is not None:
+    if (kept := one.cost("cache_bytes").value) is not None:
         facts.append(("stored per user", text.nbytes(kept)))
     price = flops_price(one)
     if price is not None and price.compress:

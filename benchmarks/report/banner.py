@@ -196,10 +196,10 @@ def _share(cost: str, one: Configuration, other: Configuration | None) -> str:
 
 
 def _sizes(contrast: Contrast) -> list[str]:
-    """What is kept of a user, beside full attention's; nothing of what is recomputed, which keeps nothing."""
+    """What is kept of a user, beside full attention's; nothing of what is recomputed, which keeps no cache."""
     one, cached = contrast.configuration, contrast.references.full_cached
     kept, rival = one.cost("cache_bytes").value, cached.cost("cache_bytes").value if cached else None
-    if kept is None or rival is None or one.cell.serving == "recompute":
+    if kept is None or rival is None:
         return []
     return [f"It keeps {text.nbytes(kept)} of a user; full history's KV cache keeps {text.nbytes(rival)}."]
 

@@ -36,13 +36,13 @@ def _main(arguments: Sequence[str] | None) -> int:
         help="print the paired difference of two configurations, each chosen as by 'backbone=hstu,tokens=4'; render nothing",
     )
     options = parser.parse_args(arguments)
-    if options.out is not None:
-        store.check_file("--out", options.out)
     if not options.results.is_dir():
         raise ValueError(f"{options.results}: no such folder of results")
     if options.other is not None:
         if options.compare is not None:
             raise ValueError("--compare: compares two configurations of one run; expected one folder with it")
+        if options.out is not None:
+            store.check_file("--out", options.out)
         return _between(options.results, options.other, options.out)
     if options.compare is not None:
         _compare(options.results, *options.compare)

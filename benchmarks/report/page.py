@@ -76,6 +76,7 @@ def _check_place(out: Path) -> None:
     store.check_file("--out", out)
     if not out.suffix:
         raise ValueError(f"--out: {out}: has no suffix; expected the path of a page such as reports/NAME.html")
+    store.check_file("--out", out.with_suffix("") / "summary.md")
 
 
 def _way_to_cells(results_dir: Path, out: Path) -> str:

@@ -22,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import environment, provenance
+from benchmarks.store import check_file
 from benchmarks.text import nbytes
 from persrec.commandline import DONE, Parser, duration, guarded, one_line
 from persrec.data.base import MEMORY, Bounds
-from persrec.files import unwritable, write_atomically
+from persrec.files import write_atomically
 
 PROGRAM = "benchmarks.scale"
+MOST_ROWS = 10**12
 ENGINES = ("duckdb", "polars", "pyarrow")
 SCHEMA_VERSION = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -66,12 +68,12 @@ def _parser() -> Parser:
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    if options.rows < 1:
-        raise ValueError(f"--rows: {options.rows}; expected at least 1")
+    if not 1 <= options.rows <= MOST_ROWS:
+        raise ValueError(f"--rows: {options.rows}; expected 1 to {MOST_ROWS:,}")
     if options.name is not None and not _NAME.fullmatch(options.name):
         raise ValueError(f"--name: {options.name!r}; expected letters, digits, '-', '_' and '.', the first a letter or a digit")
-    if options.out is not None and (blocked := unwritable(options.out / "scale")) is not None:
-        raise ValueError(f"--out: {blocked} is no folder that can be written to")
+    if options.out is not None:
+        check_file("--out", options.out / "scale" / f"{options.name or 'prepare'}.json")
     if options.csv and options.engine:
         raise ValueError("--csv: times our own commands, so there is no --engine beside it")
     if options.csv:

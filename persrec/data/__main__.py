@@ -6,6 +6,7 @@ Exit codes are those of `persrec.commandline`.
 import argparse
 import datetime
 import os
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -110,7 +111,7 @@ def _init(arguments: argparse.Namespace) -> list[str]:
         raise ValueError(f"{out}: is there already; expected none, since what was corrected in it would be lost")
     text = f"# what {PROGRAM} init took {path.name} to be: check every line (docs/your_own_data.md)\n{described(guess(path))}"
     write_atomically(out, text.encode())
-    return [text.rstrip(), "", f"{out} is written. Check it, then: {PROGRAM} prepare {out}"]
+    return [text.rstrip(), "", f"{out} is written. Check it, then: {PROGRAM} prepare {shlex.quote(str(out))}"]
 
 
 def _is_published(source: Dataset) -> bool:

@@ -8,6 +8,7 @@ from typing import Protocol
 from persrec.data.errors import SourceError
 
 MEMORY = "2GB"  # of the engine's buffers; the process takes up to twice that
+MOST_THREADS = 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,8 +26,8 @@ class Bounds:
     def __post_init__(self) -> None:
         if re.fullmatch(r"[1-9]\d*(\.\d+)?\s*(MB|MiB|GB|GiB)", self.memory) is None:
             raise ValueError(f"memory: {self.memory!r}; expected a size such as '2GB'")
-        if self.threads is not None and self.threads < 1:
-            raise ValueError(f"threads: {self.threads}; expected at least 1")
+        if self.threads is not None and not 1 <= self.threads <= MOST_THREADS:
+            raise ValueError(f"threads: {self.threads}; expected 1 to {MOST_THREADS:,}")
 
 
 class Dataset(Protocol):

@@ -1,6 +1,7 @@
 """Prepared data on disk: one folder a digest, plain columns that are mapped and not read, written aside and renamed."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -261,6 +262,8 @@ def read_prepared(folder: Path) -> InteractionLog:
             **columns,
         )
     except Exception as error:  # a damaged file fails in any way
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):  # which says nothing of the data
+            raise SourceError(f"{folder}: there is no memory to read it ({error})") from error
         raise SourceError(f"{folder}: cannot be read as prepared data ({error}); delete it to have it prepared again") from error
 
 

@@ -85,18 +85,23 @@ class ItemEncoder(Protocol):
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """An item encoder that reads texts.
-
-    Attributes:
-        most: the largest of a number that each process of a training has. Where they share the encoder's shards, every pass through it
-            gathers these, so all of them read as many batches of texts in a step.
-    """
-
-    most: Callable[[int], int]
+    """An item encoder that reads texts."""
 
     def encode(self, token_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Raw vectors ``[n, D]`` of texts ``[n, T]``, right-padded, of ``lengths`` tokens."""
         ...
+
+
+@runtime_checkable
+class ReadsBatches(Protocol):
+    """An item encoder that reads a step's items in batches.
+
+    Attributes:
+        most: the largest of a number that each process of a training has. Where they share the encoder's shards, every pass through it
+            gathers these, so all of them read as many batches in a step.
+    """
+
+    most: Callable[[int], int]
 
 
 class KeptVectors:

@@ -36,6 +36,9 @@ class TextItems(nn.Module):
     Differs: texts never see each other, in padded rows and in packed ones; the public code's packed texts do, where flash
     attention is absent. Positions start at 0 in every text; the public code's start later, which a rotary decoder cannot
     tell.
+
+    Attributes:
+        most: as `ReadsBatches` says.
     """
 
     token_ids: torch.Tensor | None
@@ -52,7 +55,7 @@ class TextItems(nn.Module):
         self.register_buffer("token_ids", None, persistent=False)
         self.register_buffer("lengths", None, persistent=False)
         self.kept = KeptVectors()
-        self.most: Callable[[int], int] = int
+        self.most: Callable[[int], int] = int  # alone it is the largest itself
         self._shared: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @classmethod

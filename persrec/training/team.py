@@ -12,7 +12,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from persrec.backbones.base import Backbone
-from persrec.items.base import TextEncoder
+from persrec.items.base import ReadsBatches, TextEncoder
 from persrec.recommender import SequentialRecommender
 
 
@@ -72,6 +72,7 @@ class SeveralProcesses(Team):
         dist.init_process_group("nccl" if on_gpu else "gloo", device_id=device if on_gpu else None)
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self._device = device
+        self._readers: list[ReadsBatches] = []
 
     @staticmethod
     def is_called_for() -> bool:
@@ -79,7 +80,9 @@ class SeveralProcesses(Team):
         return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
     def leave(self) -> None:
-        """Lets go of the others."""
+        """Lets go of the others; what was sharded here is trained no further."""
+        for reader in self._readers:
+            reader.most = int
         dist.destroy_process_group()
 
     def wrapped(self, objective: nn.Module, model: SequentialRecommender) -> nn.Module:
@@ -92,7 +95,9 @@ class SeveralProcesses(Team):
                 for part in (module for name, module in layer.named_modules() if name.rpartition(".")[2] in decoder.feed_forward):
                     fully_shard(part, mesh=mesh)
         fully_shard(objective, mesh=mesh)
-        model.items.most = self.most
+        if isinstance(model.items, ReadsBatches):
+            model.items.most = self.most
+            self._readers.append(model.items)
         return objective
 
     @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Differences from the no-token reference, drawn with their intervals."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
@@ -71,14 +72,16 @@ def forest_figure(among: Sequence[Configuration], names: Names, *, key: str, whe
 def _fitting(kept: Sequence[int], of: Sequence[Configuration]) -> list[int]:
     """Of too many rows as many of each backbone, what few leave to the others: one of each family, then others spread over its rows.
 
-    A cache that is stored more coarsely goes first: it ranks nearly as its own.
+    What differs from another of them in how its cache is stored alone goes first: it ranks nearly as that.
     """
     if len(kept) <= _MOST_ROWS:
         return list(kept)
+    as_computed = {of[index].cell for index in kept}
     own: dict[str, list[int]] = {}
     for index in kept:
-        if of[index].cell.cache_dtype == "float32":
-            own.setdefault(of[index].cell.backbone, []).append(index)
+        cell = of[index].cell
+        if cell.cache_dtype == "float32" or replace(cell, cache_dtype="float32") not in as_computed:
+            own.setdefault(cell.backbone, []).append(index)
     chosen: set[int] = set()
     for number, rows in enumerate(sorted(own.values(), key=len)):
         most = min(len(rows), (_MOST_ROWS - len(chosen)) // (len(own) - number))

@@ -36,10 +36,10 @@ const spareOf = (name, value, bound) => {
 };
 /** The interval of the median over processes, by which a time is sure; a percentile beside it is of all processes together and has none. */
 const overProcesses = (name, row) => interval(name.replace(/_p\d+_ms$/, "_p50_ms"), row);
-/** Whether a bound on a time lies inside the interval, so that other processes might be on its other side. */
+/** Whether a bound on a median lies inside its interval, so that other processes might be on its other side; a percentile has none. */
 const inside = (bound, name, row) => {
-  const [low, high] = ["low", "high"].map((end) => valueOf(`${name.replace(/_p\d+_ms$/, "_p50_ms")}:${end}`, row));
-  return bound !== undefined && low !== null && high !== null && low <= bound && bound < high;
+  const [low, high] = [valueOf(`${name}:low`, row), valueOf(`${name}:high`, row)];
+  return name.endsWith("_p50_ms") && bound !== undefined && low !== null && high !== null && low <= bound && bound < high;
 };
 const timed = (value, name, row, bound) => {
   const between = overProcesses(name, row);

@@ -66,7 +66,7 @@ const written = (name, value) => (value === null ? MISSING : (WRITERS.find(([suf
 /** The 95% interval of a row's number, or nothing. */
 const interval = (name, row) => {
   const [low, high] = [valueOf(`${name}:low`, row), valueOf(`${name}:high`, row)];
-  if (low === null || high === null) return "";
+  if (low === null || high === null || low === high) return "";
   const [least, most] = [written(name, low), written(name, high)];
   const [number, unit] = least.split(" ");
   return `${unit && most.endsWith(` ${unit}`) ? number : least} to ${most}`; // a unit that both have stands once

@@ -140,6 +140,24 @@ def test_a_budget_tells_a_time_of_several_processes_from_one_of_one_process(brow
             assert ("was taken in one process" in said) == warned
 
 
+@pytest.mark.parametrize(("percentile", "told"), [("p50", True), ("p95", False)])
+def test_a_bound_inside_the_interval_of_a_median_may_or_may_not_be_kept(browser, tmp_path, percentile, told):
+    """A higher percentile has no interval, so nothing of the kind is said of it."""
+    [cell] = [cell for cell in grid_cells(histories=(64,)) if (cell.backbone, cell.compression, cell.tokens) == ("hstu", "experts", 4)][:1]
+    record = fabricate(cell)
+    for name in [name for name in record["metrics"] if "_latency_p" in name]:
+        record["metrics"][name] |= {"value": 2.0, "low": 1.0, "high": 4.0} if name.endswith("_p50_ms") else {"value": 2.0}
+        if percentile == "p50" and not name.endswith("_p50_ms"):
+            record["metrics"][name] = {"value": None, "method": "too few requests"}
+    page = render_report(write(tmp_path / percentile, [record]), tmp_path / f"{percentile}.html")
+    with browsers.opened(browser, page) as shown:
+        latency = shown.page.locator("#budget input").first
+        for bound, inside in ((3, True), (5, False)):
+            latency.fill(str(bound))
+            beside = " ".join(texts(shown.page, "#budget tbody td:nth-child(3) small"))
+            assert ("may or may not fit" in beside) == (inside and told), beside
+
+
 def test_a_budget_asks_for_nothing_that_no_record_holds(browser, tmp_path):
     costless = [fabricate(cell) for cell in grid_cells(histories=(64,)) if cell.backbone == "hstu"]
     for record in costless:

@@ -1,4 +1,5 @@
 import datetime
+import errno
 import hashlib
 import json
 import os
@@ -125,6 +126,18 @@ def test_a_cache_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(ValueError, match="cannot be written"):
         keep(tmp_path / "file")
+
+
+@pytest.mark.parametrize("error", [MemoryError("none left"), OSError(errno.ENOMEM, "Cannot allocate memory")])
+def test_data_that_there_is_no_memory_for_are_not_to_be_deleted(tmp_path, monkeypatch, error):
+    def load(*_, **__):
+        raise error
+
+    keep(tmp_path)
+    monkeypatch.setattr(np, "load", load)
+    with pytest.raises(ValueError, match="there is no memory to read it") as caught:
+        keep(tmp_path)
+    assert "delete" not in str(caught.value)
 
 
 @pytest.mark.parametrize("damage", ["json", "arrays", "missing", "field", "range"])
