@@ -28,12 +28,15 @@ def train_on_several(payload: Mapping[str, Any], report: Callable[[str], None]) 
     """Has ``world_size`` processes train the model of ``payload["cell"]`` and write it to ``payload["model_dir"]``; returns its epochs.
 
     Raises:
-        UnsupportedError: there are fewer GPUs than processes.
+        UnsupportedError: there are fewer GPUs than processes, or fewer processors than more than two of them.
         RuntimeError: a process failed; the message is that of the first that did.
     """
     cell = Cell.from_dict(payload["cell"])
     if cell.device == "cuda" and torch.cuda.device_count() < cell.world_size:
         raise UnsupportedError(f"world_size: {cell.world_size} with {torch.cuda.device_count()} GPUs here; expected one a process")
+    most = max(2, os.cpu_count() or 1)  # each holds a model: too many would take all memory of the machine before they compute
+    if cell.device == "cpu" and cell.world_size > most:
+        raise UnsupportedError(f"world_size: {cell.world_size} on a machine of {os.cpu_count()} processors; expected {most} at most")
     failure = ""
     with tempfile.TemporaryDirectory() as folder:
         task = Path(folder) / "task.json"

@@ -1,13 +1,15 @@
 """A model whose cell asks for several processes: torchrun trains it, and what comes out is a model as any other."""
 
 import json
+import os
+import subprocess
 from dataclasses import replace
 
 import pytest
 from tiny_cells import SIZES
 
 from benchmarks import execute
-from benchmarks.cell import Cell
+from benchmarks.cell import Cell, UnsupportedError
 from benchmarks.keys import model_key
 from persrec.checkpoints.folder import read_weights
 
@@ -42,6 +44,13 @@ def test_a_process_that_fails_says_why(tmp_path, one_thread, global_settings_as_
     with pytest.raises(RuntimeError, match="DivergedError: training: diverged in epoch 1"):
         execute.train_model(payload(replace(CELL, learning_rate=1e38), tmp_path), lambda phase: None)
     assert not (tmp_path / "model2" / "model.json").exists()
+
+
+def test_more_processes_than_processors_are_refused_before_one_starts(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(subprocess, "Popen", None)
+    with pytest.raises(UnsupportedError, match="^world_size: 99 on a machine of 2 processors; expected 2 at most$"):
+        execute.train_model(payload(replace(CELL, world_size=99), tmp_path), lambda phase: None)
 
 
 def test_processes_are_a_setting_of_the_model_alone():
