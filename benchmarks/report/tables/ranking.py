@@ -157,7 +157,7 @@ def hypervolume_table(among: Sequence[Configuration], frontiers: Frontiers, *, k
     caption = (
         "Hypervolume: the area below what one gets at each cost, quality times decades of cost, up to the dearest configuration; what "
         "is best at a cost is chosen on validation where every configuration has a figure there. Intervals are over users, and "
-        "over processes where a cost is timed, not over seeds"
+        "over processes where a cost is timed, not over seeds; there the value is the median over these draws"
     )
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows))
 
