@@ -126,7 +126,7 @@ _DATASETS = (
 NO_COMPRESSION, PEER = "none", "peer"  # what the cells of a floor and of another library's model say of their compression
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_COLOUR = re.compile(r"#[0-9a-f]{6}")
+COLOUR = re.compile(r"#[0-9a-f]{6}")  # of a part, as its declaration and a report write it
 
 AnyPart = TypeVar("AnyPart", bound=Part)
 
@@ -209,7 +209,7 @@ def _wrong_in(part: Part) -> str:
         return f"title: {part.title!r}; expected one that tells it from the parts of {PACKAGE}"
     if isinstance(part, CompressionPart):
         for name in ("colour", "dark"):
-            if not _COLOUR.fullmatch(str(getattr(part, name))):
+            if not COLOUR.fullmatch(str(getattr(part, name))):
                 return f"{name}: {getattr(part, name)!r}; expected '#' and six lower-case hexadecimal digits"
     return ""
 

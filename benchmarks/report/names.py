@@ -40,7 +40,6 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
 )
 LINE_STYLES = ("-", "--", ":", "-.")
 FILLS = ("full", "none", "left", "bottom")
-_COLOUR = re.compile("#[0-9a-f]{6}")
 _KEY = re.compile("[a-z][a-z0-9-]*")
 _MARKERS = "ov^<>8sp*hHDdPX"  # those of matplotlib's that can be filled
 
@@ -94,8 +93,8 @@ def _family(kind: str, compression: str, recorded: CompressionPart | None, title
         key=kind if _KEY.fullmatch(kind) else f"part-{hashlib.sha256(kind.encode(errors='replace')).hexdigest()[:8]}",
         name=title,
         explanation=part.explanation or compression,
-        colour=part.colour if _COLOUR.fullmatch(part.colour) else plain_look.colour,
-        dark=part.dark if _COLOUR.fullmatch(part.dark) else plain_look.dark,
+        colour=part.colour if names.COLOUR.fullmatch(part.colour) else plain_look.colour,
+        dark=part.dark if names.COLOUR.fullmatch(part.dark) else plain_look.dark,
         marker=part.marker if len(part.marker) == 1 and part.marker in _MARKERS else plain_look.marker,
         glyph=part.glyph if len(part.glyph) == 1 and part.glyph.isprintable() else plain_look.glyph,
         place=place,
