@@ -141,6 +141,11 @@ def of_cost(metric: str, estimate: Estimate) -> Entry:
     return Entry(text=text.quantity(metric, estimate.value), order=estimate.value, detail=_ends(metric, estimate))
 
 
+def bare_cost(metric: str, estimate: Estimate) -> Entry:
+    """A cost in its unit alone, without its interval or the reason why there is none."""
+    return replace(of_cost(metric, estimate), detail="")
+
+
 def said_cost(metric: str, estimate: Estimate) -> str:
     """A cost that there is, with its interval in brackets, where it has one: what is timed varies from process to process."""
     ends = _ends(metric, estimate)

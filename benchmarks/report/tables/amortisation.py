@@ -1,7 +1,6 @@
 """What a request costs once refreshes are shared, where that is no more than full history, and what it ranks meanwhile."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from benchmarks import text
 from benchmarks.analysis.amortise import ages_of, break_even, flops_price, quality_over_ages, time_price, timed_break_even
@@ -38,7 +37,7 @@ def break_even_table(among: Sequence[Configuration], names: Names, *, key: str, 
                     Entry(text=text.flops(value), order=value)
                     for value in (price.compress, price.serve, *(price.per_request(r) for r in REQUESTS))
                 ),
-                replace(tabular.of_cost("cache_bytes", one.cost("cache_bytes")), detail=""),
+                tabular.bare_cost("cache_bytes", one.cost("cache_bytes")),
                 _broken_even(one, references.full_cached),
                 _broken_even_in_time(one, references.full_cached),
                 _broken_even(one, references.full),

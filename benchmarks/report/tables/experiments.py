@@ -1,7 +1,6 @@
 """Trained models served from something else than their own fresh cache."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
@@ -120,4 +119,4 @@ def _size_entries(one: Configuration, own: Configuration | None) -> list[Entry |
     share: Entry | str = Entry(text=text.MISSING, tone="muted")
     if size.value is not None and whole:
         share = Entry(text=text.percent(size.value / whole), order=size.value / whole)
-    return [replace(tabular.of_cost("cache_bytes", size), detail=""), share]
+    return [tabular.bare_cost("cache_bytes", size), share]

@@ -96,8 +96,8 @@ def _retained(one: Configuration, among: Sequence[Configuration]) -> Entry:
 
 def _with_interval_of_cost(name: str, one: Configuration) -> Entry:
     """A cost, of a whole request's time with its interval over processes; of what there is none the table of all costs says why."""
-    entry = tabular.of_cost(name, one.cost(name))
-    return entry if entry.order is not None and name == _REQUEST_TIME else replace(entry, detail="")
+    cost = one.cost(name)
+    return (tabular.of_cost if name == _REQUEST_TIME and cost.value is not None else tabular.bare_cost)(name, cost)
 
 
 def _with_interval(estimate: Estimate, shown: Form = "ratio") -> Entry:
