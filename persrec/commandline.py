@@ -22,6 +22,7 @@ NOT_COMPARABLE = 4
 NOTHING_FITS = 5
 UNFORESEEN = 70
 INTERRUPTED = 130  # 128 + SIGINT
+_MOST_DIGITS = 18  # of a whole number: what any option means fits 64 bits
 
 
 class Parser(argparse.ArgumentParser):
@@ -30,6 +31,19 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Ends the program with exit code 2."""
         self.exit(BAD_INPUT, f"{self.prog}: {one_line(message)}\n")
+
+
+def whole(least: int = 0, most: int | None = None) -> Callable[[str], int]:
+    """The type of an option that takes a whole number, in digits alone, from ``least`` to ``most``."""
+    wanted = f"a whole number from {least}" + (f" to {most:,}" if most is not None else "")
+
+    def parsed(text: str) -> int:
+        number = int(text) if text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS else -1
+        if number < least or (most is not None and number > most):
+            raise argparse.ArgumentTypeError(f"{text!r}; expected {wanted}")
+        return number
+
+    return parsed
 
 
 def guarded(program: str, function: Callable[[], int]) -> int:

@@ -20,11 +20,11 @@ from benchmarks.analysis.fleet import SECONDS_A_DAY, Demand, Machine, fleet
 from benchmarks.grids.selection import select
 from benchmarks.labels import Titles
 from benchmarks.records import Record, RunRecords, load_records
-from persrec.commandline import DONE, INCOMPLETE, NOTHING_FITS, Parser, guarded, refuse
+from persrec.commandline import DONE, INCOMPLETE, NOTHING_FITS, Parser, guarded, refuse, whole
 from persrec.files import write_atomically
 
 _PROGRAM = "python -m benchmarks.advise"
-_MOST = 1e15  # of any bound; what is asked is multiplied, and must stay a number
+_MOST = 10**15  # of any bound; what is asked is multiplied, and must stay a number
 _AGREES = 0.05  # by how far stated and implied requests per refresh may differ
 
 
@@ -43,14 +43,14 @@ def _parser() -> Parser:
     budget.add_argument("--min-retention", type=_positive, metavar="SHARE", help="quality over full history's, such as 0.97")
     budget.add_argument("--min-ndcg", type=_positive, metavar="VALUE", help="the quality itself, of --metric")
     budget.add_argument("--metric", choices=QUALITY_METRICS, default=QUALITY_METRICS[0], help="the quality (default: ndcg@10)")
-    budget.add_argument("--requests-per-refresh", type=_whole, metavar="R", help="served from one compressed history (default: 1)")
+    budget.add_argument("--requests-per-refresh", type=whole(1, _MOST), metavar="R", help="served from one compressed history (default: 1)")
     budget.add_argument("--select", metavar="EXPR", help="among the cells that match alone, as in benchmarks.run")
     demand = parser.add_argument_group("the fleet")
-    demand.add_argument("--users", type=_whole, metavar="N")
+    demand.add_argument("--users", type=whole(1, _MOST), metavar="N")
     demand.add_argument("--requests-per-second", type=_positive, metavar="Q", help="of all users together")
     demand.add_argument("--refreshes-per-day", type=_positive, metavar="F", help="of one user")
     demand.add_argument("--prices", type=Path, metavar="FILE.toml", help="what a machine is and costs; its form is in docs/advise.md")
-    parser.add_argument("--top", type=_whole, default=5, metavar="N", help="how many are shown (default: 5)")
+    parser.add_argument("--top", type=whole(1, _MOST), default=5, metavar="N", help="how many are shown (default: 5)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the answer as JSON, too")
     return parser
 
@@ -255,27 +255,17 @@ def _printable(line: str) -> str:
     return "".join(character if character.isprintable() else " " for character in line)
 
 
-def _number(given: str, kind: type[float] | type[int]) -> float:
-    try:
-        value = kind(given)
-    except ValueError:
-        value = -1
-    if value != 0 and not 1 / _MOST <= value <= _MOST:
-        raise argparse.ArgumentTypeError(f"{given!r}; expected a {'whole ' * (kind is int)}number of at most {_MOST:g}")
-    return value
-
-
 def _not_negative(given: str) -> float:
-    return _number(given, float)
+    try:
+        value = float(given)
+    except ValueError:
+        value = -1.0
+    if value != 0 and not 1 / _MOST <= value <= _MOST:
+        raise argparse.ArgumentTypeError(f"{given!r}; expected a number of at most {_MOST:g}")
+    return value
 
 
 def _positive(given: str) -> float:
-    if not (value := _number(given, float)):
+    if not (value := _not_negative(given)):
         raise argparse.ArgumentTypeError(f"{given!r}; expected above 0")
-    return value
-
-
-def _whole(given: str) -> int:
-    if not (value := int(_number(given, int))):
-        raise argparse.ArgumentTypeError(f"{given!r}; expected 1 or more")
     return value

@@ -21,7 +21,7 @@ from benchmarks.environment.portable import portable_argv
 from benchmarks.store import check_file
 from benchmarks.text import percent, ratio
 from persrec import names
-from persrec.commandline import DONE, Parser, guarded
+from persrec.commandline import DONE, Parser, guarded, whole
 from persrec.files import write_atomically
 
 if TYPE_CHECKING:
@@ -43,9 +43,8 @@ def _parser() -> Parser:
     parser.add_argument("name", metavar="NAME", help=f"{', '.join(names.datasets())}, or FILE.toml")
     parser.add_argument("--size", help="a named size, where the dataset has sizes")
     parser.add_argument("--split", choices=names.SPLITS, default=names.LEAVE_ONE_OUT, help="default: leave-one-out")
-    parser.add_argument(
-        "--recent", type=int, default=RECENT, metavar="R", help=f"how many of the last events are recent (default: {RECENT})"
-    )
+    recent = whole(1, MOST_RECENT)
+    parser.add_argument("--recent", type=recent, default=RECENT, metavar="R", help=f"how many last events are recent (default: {RECENT})")
     parser.add_argument("--model", action="store_true", help="also train a small model, in minutes, and ask it with and without them")
     parser.add_argument("--data-dir", metavar="DIR", help="where publishers' folders lie; only read (default: $PERSREC_DATA)")
     parser.add_argument("--cache-dir", metavar="DIR", help="where prepared data go (default: $PERSREC_CACHE, then ~/.cache/persrec)")
@@ -54,8 +53,6 @@ def _parser() -> Parser:
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    if not 1 <= options.recent <= MOST_RECENT:
-        raise ValueError(f"--recent: {options.recent}; expected 1 to {MOST_RECENT:,}")
     if options.out is not None:
         check_file("--out", options.out / "audits" / "NAME.json")  # before data are prepared
     from benchmarks.audit.history import audit  # noqa: PLC0415 - torch takes seconds, and a refused call needs none

@@ -44,7 +44,7 @@ from benchmarks.findings import Outputs, Sheet, Verdict, add_options, exit_code,
 from benchmarks.grids import DataSize, Grid, load_grid, preset_names
 from benchmarks.grids.selection import select
 from benchmarks.text import change, percent
-from persrec.commandline import NOT_COMPARABLE, Parser, duration, guarded
+from persrec.commandline import NOT_COMPARABLE, Parser, duration, guarded, whole
 
 PROGRAM = "benchmarks.compare"
 ORDER_SEED = 20_260_105
@@ -66,7 +66,7 @@ def parser() -> Parser:
     parser = Parser(prog=PROGRAM, description="Times a grid's cells in this checkout and in another, interleaved, untrained.")
     parser.add_argument("base", type=Path, metavar="BASE_CHECKOUT", help="folder of the checkout to compare with; it is only read")
     add_grid_options(parser, default=None)
-    parser.add_argument("--pairs", type=int, metavar="N", help="processes of each checkout (default: by the power calculation)")
+    parser.add_argument("--pairs", type=whole(1), metavar="N", help="processes of each checkout (default: by the power calculation)")
     add_options(parser)
     parser.add_argument("--quiet", action="store_true", help="show no progress")
     return parser
@@ -82,7 +82,7 @@ def add_grid_options(parser: Parser, *, default: str | None) -> None:
     parser.add_argument("--cache-dir", metavar="DIR", help="where prepared data go (default: $PERSREC_CACHE, then ~/.cache/persrec)")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--margin", type=float, default=MARGIN, metavar="SHARE", help=f"a slow-down up to this is none (default: {MARGIN})")
-    parser.add_argument("--order-seed", type=int, default=ORDER_SEED, metavar="SEED", help="draws who runs first and the cells' order")
+    parser.add_argument("--order-seed", type=whole(), default=ORDER_SEED, metavar="SEED", help="draws who runs first and the cells' order")
 
 
 def _compare(options: argparse.Namespace, arguments: Sequence[str], start: Start | None) -> int:

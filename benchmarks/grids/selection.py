@@ -24,7 +24,7 @@ def select(cells: Sequence[Cell], expression: str, *, grid: str) -> tuple[Cell, 
             the message lists what is known.
     """
     selected = list(cells)
-    for term in filter(None, (part.strip() for part in expression.split(","))):
+    for term in (part.strip() for part in expression.split(",")) if expression.strip() else ():
         name, equals, texts = (part.strip() for part in term.partition("="))
         if not equals:
             raise ValueError(f"--select: {term!r} is not setting=value")

@@ -28,7 +28,7 @@ from benchmarks.kernels.kept import Keeper, OutputCheck, RunIdentity
 from benchmarks.kernels.record import KernelMachine, KernelRow, KernelSettings, KernelTimings, to_json
 from benchmarks.records import Environment, Provenance, Status, typed
 from benchmarks.text import significant
-from persrec.commandline import DONE, INCOMPLETE, Parser, duration, guarded, one_line
+from persrec.commandline import DONE, INCOMPLETE, Parser, duration, guarded, one_line, whole
 from persrec.files import write_atomically
 
 PROGRAM = "benchmarks.kernels"
@@ -53,10 +53,10 @@ def parser() -> Parser:
         "--out", type=Path, default=Path("results"), metavar="DIR", help="where kernels/DEVICE.json goes (default: results)"
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads to compute with (default: 2)")
-    parser.add_argument("--rounds", type=int, default=9, metavar="N", help="measurements of each side, over all processes (default: 9)")
-    parser.add_argument("--processes", type=int, metavar="N", help="fresh processes of each row (default: 3; on a GPU 1)")
-    parser.add_argument("--layers", type=int, default=16, metavar="N", help="layers of the HSTU (default: 16, the paper's)")
+    parser.add_argument("--threads", type=whole(1), default=2, metavar="N", help="threads to compute with (default: 2)")
+    parser.add_argument("--rounds", type=whole(1), default=9, metavar="N", help="measurements a side, over all processes (default: 9)")
+    parser.add_argument("--processes", type=whole(1), metavar="N", help="fresh processes of each row (default: 3; on a GPU 1)")
+    parser.add_argument("--layers", type=whole(1), default=16, metavar="N", help="layers of the HSTU (default: 16, the paper's)")
     parser.add_argument("--only", default="", metavar="TEXT", help="only rows whose name holds this; writes nothing")
     return parser
 
@@ -104,13 +104,10 @@ def _check(options: argparse.Namespace, path: Path) -> None:
     """Refuses, before the long measuring, what would fail behind it.
 
     Raises:
-        ValueError: a number below 1, a device that is not there, or a place that cannot hold the record.
+        ValueError: more processes than rounds, a device that is not there, or a place that cannot hold the record.
     """
-    for name in ("threads", "rounds", "layers"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name}: {getattr(options, name)}; expected at least 1")
-    if options.processes is not None and not 1 <= options.processes <= options.rounds:
-        raise ValueError(f"--processes: {options.processes}; expected at least 1 and at most the {options.rounds} of --rounds")
+    if options.processes is not None and options.processes > options.rounds:
+        raise ValueError(f"--processes: {options.processes}; expected at most the {options.rounds} of --rounds")
     chosen_device(options.device)
     for folder in (options.out, path.parent):
         if folder.exists() and not folder.is_dir():

@@ -57,7 +57,7 @@ from benchmarks.noise.record import (
 )
 from benchmarks.records import Environment, typed
 from benchmarks.store import check_file
-from persrec.commandline import DONE, INCOMPLETE, REGRESSION, Parser, guarded, one_line
+from persrec.commandline import DONE, INCOMPLETE, REGRESSION, Parser, guarded, one_line, whole
 from persrec.files import write_atomically
 
 PROGRAM = "benchmarks.noise"
@@ -104,9 +104,11 @@ def parser() -> Parser:
     """The options."""
     parser = Parser(prog=PROGRAM, description="Measures the false alarms and the power of the comparison of timings, and of the gate.")
     add_grid_options(parser, default="cheap")
-    parser.add_argument("--pairs", type=int, metavar="N", help="processes of each side in a run (default: by the power calculation)")
-    parser.add_argument("--comparisons", type=int, default=COMPARISONS, metavar="N", help=f"A against A, at least (default: {COMPARISONS})")
-    parser.add_argument("--planted", type=int, default=PLANTED, metavar="N", help=f"slow-downs to find (default: {PLANTED})")
+    parser.add_argument("--pairs", type=whole(1), metavar="N", help="processes of each side in a run (default: by the power calculation)")
+    parser.add_argument(
+        "--comparisons", type=whole(1), default=COMPARISONS, metavar="N", help=f"A against A, at least (default: {COMPARISONS})"
+    )
+    parser.add_argument("--planted", type=whole(1), default=PLANTED, metavar="N", help=f"slow-downs to find (default: {PLANTED})")
     parser.add_argument("--baseline", type=Path, default=BASELINE, metavar="FILE", help=f"whose FLOPs are raised (default: {BASELINE})")
     parser.add_argument("--out", type=Path, default=OUT, metavar="FILE", help=f"where the result goes (default: {OUT})")
     parser.add_argument("--quiet", action="store_true", help="show no progress")
@@ -156,11 +158,8 @@ def _checked(options: argparse.Namespace) -> Baseline:
     """The baseline whose FLOPs are raised; refuses, before the long measuring, what would fail behind it.
 
     Raises:
-        ValueError: a number below 1, a place that cannot be written, or a baseline without FLOPs.
+        ValueError: a place that cannot be written, or a baseline without FLOPs.
     """
-    for name in ("comparisons", "planted"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name}: {getattr(options, name)}; expected at least 1")
     check_file("--out", options.out)
     baseline = load_baseline(options.baseline)
     if not any(name.endswith("_flops") and value for entry in baseline.entries.values() for name, value in entry.metrics.items()):

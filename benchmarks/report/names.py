@@ -38,7 +38,6 @@ MEANINGS: Mapping[str, str] = MappingProxyType(
         PEER_MARK: "a peer: another library's model, trained and timed by its own code; it is no reference of our configurations",
     }
 )
-LINE_STYLES = ("-", "--", ":", "-.")
 FILLS = ("full", "none", "left", "bottom")
 _KEY = re.compile("[a-z][a-z0-9-]*")
 _MARKERS = "ov^<>8sp*hHDdPX"  # those of matplotlib's that can be filled

@@ -13,7 +13,7 @@ from benchmarks.text import literal
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """A column's heading; ``numeric`` aligns right; ``explanation`` is said on hovering and in the notes."""
+    """A column's heading; ``numeric`` aligns right; ``explanation`` is said on hovering and below the table."""
 
     name: str
     numeric: bool = False
@@ -89,6 +89,15 @@ class Table:
     def rest(self) -> tuple[Row, ...]:
         """The rows that scripts draw from the table itself; none where it is drawn from the compact one."""
         return self.rows[len(self.shown) :] if self.drawn is None else ()
+
+    @property
+    def explained(self) -> tuple[tuple[str, str], ...]:
+        """The columns that need a word, those of the same meaning together, and what they say."""
+        meanings: dict[str, list[str]] = {}
+        for column in self.columns:
+            if column.explanation:
+                meanings.setdefault(column.explanation, []).append(column.name)
+        return tuple((", ".join(names), explanation) for explanation, names in meanings.items())
 
     @property
     def legend(self) -> tuple[str, ...]:
@@ -223,6 +232,7 @@ def markdown(table: Table, *, most: int | None = None) -> str:
     lines.append("| " + " | ".join("---:" if column.numeric else "---" for column in table.columns) + " |")
     lines += ["| " + " | ".join(_said(entry) for entry in row.entries) + " |" for row in table.rows[:most]]
     lines += [line for text in table.legend for line in ("", literal(text))]
+    lines += [line for names, explanation in table.explained for line in ("", f"*{literal(names)}*: {literal(explanation)}.")]
     return "\n".join(lines) + "\n"
 
 

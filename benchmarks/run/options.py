@@ -5,7 +5,7 @@ from pathlib import Path
 
 from benchmarks.grids import preset_names
 from persrec import names
-from persrec.commandline import Parser
+from persrec.commandline import Parser, whole
 
 PROGRAM = "benchmarks.run"
 
@@ -42,7 +42,7 @@ def parser() -> Parser:
     )
     options.add_argument(
         "--workers",
-        type=_at_least_one,
+        type=whole(1),
         metavar="N",
         help="models trained side by side (default: as many as the processors carry, 1 on a GPU); costs run one at a time, but for "
         "a grid that needs no timings; with --executor slurm, jobs in the queue at once (default: 100, or as the grid says)",
@@ -55,15 +55,6 @@ def parser() -> Parser:
 
 def _seeds(text: str) -> tuple[int, ...]:
     try:
-        seeds = tuple(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError:
-        seeds = (-1,)
-    if min(seeds) < 0:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected whole numbers from 0, as 1,2,3")
-    return seeds
-
-
-def _at_least_one(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected a whole number from 1")
-    return int(text)
+        return tuple(dict.fromkeys(map(whole(), text.split(","))))
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected whole numbers from 0, as 1,2,3") from None

@@ -24,7 +24,7 @@ from typing import Any
 from benchmarks.environment import environment, provenance
 from benchmarks.store import check_file
 from benchmarks.text import nbytes
-from persrec.commandline import DONE, Parser, duration, guarded, one_line
+from persrec.commandline import DONE, Parser, duration, guarded, one_line, whole
 from persrec.data.base import MEMORY, Bounds
 from persrec.files import write_atomically
 
@@ -56,11 +56,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> Parser:
     parser = Parser(prog=PROGRAM, description="Measures time and peak memory of preparing a large generated log.")
-    parser.add_argument("--rows", type=int, default=100_000_000, metavar="N", help="events (default: 100,000,000)")
+    parser.add_argument("--rows", type=whole(1, MOST_ROWS), default=100_000_000, metavar="N", help="events (default: 100,000,000)")
     parser.add_argument("--csv", action="store_true", help="time the commands that lead from a CSV to a report of the floors")
     parser.add_argument("--engine", choices=ENGINES, action="append", help="one or more (default: duckdb, the project's own)")
     parser.add_argument("--memory", default=MEMORY, metavar="SIZE", help=f"of buffers, where an engine takes a bound (default: {MEMORY})")
-    parser.add_argument("--threads", type=int, default=2, metavar="N", help="of the engine (default: 2)")
+    parser.add_argument("--threads", type=whole(1), default=2, metavar="N", help="of the engine (default: 2)")
     parser.add_argument("--work", type=Path, metavar="DIR", help="where rows and results lie meanwhile (default: the system's)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write the record DIR/scale/NAME.json")
     parser.add_argument("--name", help="of the record (default: prepare, or csv)")
@@ -68,8 +68,6 @@ def _parser() -> Parser:
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    if not 1 <= options.rows <= MOST_ROWS:
-        raise ValueError(f"--rows: {options.rows}; expected 1 to {MOST_ROWS:,}")
     if options.name is not None and not _NAME.fullmatch(options.name):
         raise ValueError(f"--name: {options.name!r}; expected letters, digits, '-', '_' and '.', the first a letter or a digit")
     if options.out is not None:

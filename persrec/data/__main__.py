@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from persrec import names
-from persrec.commandline import DONE, Parser, guarded
+from persrec.commandline import DONE, Parser, guarded, whole
 from persrec.data import dataset, load_dataset
 from persrec.data.base import MEMORY, Bounds, Dataset
 from persrec.data.interactions import InteractionLog
@@ -176,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument("--source", metavar="DIR", help="holds NAME/ with the publisher's files (default: $PERSREC_DATA)")
     prepare.add_argument("--download", action="store_true", help="first load the publisher's archive into --source, checked by its digest")
     prepare.add_argument("--memory", default=MEMORY, metavar="SIZE", help=f"of the engine's buffers (default: {MEMORY})")
-    prepare.add_argument("--threads", type=int, metavar="N", help="of the engine (default: one a processor); changes no digest")
+    prepare.add_argument("--threads", type=whole(1), metavar="N", help="of the engine (default: one a processor); changes no digest")
     prepare.add_argument("--parquet", type=Path, metavar="DIR", help="write the prepared events as partitioned Parquet too")
     prepare.set_defaults(command=_prepare)
     describe = commands.add_parser("describe", help="say what a prepared dataset holds", allow_abbrev=False)

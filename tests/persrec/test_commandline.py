@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from persrec.commandline import BAD_INPUT, DONE, INTERRUPTED, REGRESSION, UNFORESEEN, Parser, duration, guarded, one_line
+from persrec.commandline import BAD_INPUT, DONE, INTERRUPTED, REGRESSION, UNFORESEEN, Parser, duration, guarded, one_line, whole
 
 
 def raising(error):
@@ -32,6 +32,20 @@ def test_what_a_command_returns_is_its_exit_code():
 def test_bad_input_is_one_line_and_exit_code_2(error, line, capsys):
     assert guarded("me", raising(error)) == BAD_INPUT
     assert capsys.readouterr().err == line
+
+
+@pytest.mark.parametrize("given", ["-1", "0", "+1", "1_0", " 2", "2.0", "1e3", "\u0662", "", "x", "101", "9" * 5000])
+def test_a_whole_number_is_digits_alone_and_within_its_bounds(given, capsys):
+    parser = Parser(prog="me")
+    parser.add_argument("--rows", type=whole(1, 100))
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args([f"--rows={given}"])
+    assert capsys.readouterr().err == f"me: argument --rows: {given!r}; expected a whole number from 1 to 100\n"
+
+
+def test_a_whole_number_may_be_either_bound():
+    assert [whole(1, 100)(given) for given in ("1", "100", "007")] == [1, 100, 7]
+    assert whole()("0") == 0
 
 
 def test_json_that_is_nested_deep_is_bad_input(capsys):

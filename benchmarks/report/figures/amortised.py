@@ -39,7 +39,7 @@ def amortised_figure(among: Sequence[Configuration], names: Names, *, key: str, 
             axis.set_xlabel("requests per refresh, r")
         everyone = [one for shown in panels_of.values() for one in shown]
         _flops_axis(panels, [flops_price(one).per_request(int(r)) for one in everyone for r in (1, 1000)])  # type: ignore[union-attr]
-        axes.legend(figure, everyone, Backbones(order=()))
+        axes.legend(figure, everyone)
         axes.settle_with_end_labels(figure, panels, labels)
         description = _amortised_in_words(everyone, names)
         image = canvas.export(figure, key=key, title=title, description=description)
@@ -91,7 +91,7 @@ def _amortised_panel(axis: Any, shown: Sequence[Configuration], requests: Any) -
         values = [price.per_request(int(r)) for r in requests]
         axis.plot(requests, values, color=family(one).colour, linestyle=(0, (4, 2)) if one.cell.compression in ("full", "recent") else "-")
         at = [int(np.argmin(np.abs(requests - r))) for r in (1, 10, 100, 1000)]
-        axes.draw_marks(axis, [(requests[i], values[i], one) for i in at], Backbones(order=()), size=5)
+        axes.draw_marks(axis, [(requests[i], values[i], one) for i in at], size=5)
         labels.append((values[-1], names.brief(one), family(one).colour))
     axis.set_xscale("log")
     axis.set_xlim(0.9, 1000 * 1.1)

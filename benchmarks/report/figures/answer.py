@@ -11,7 +11,6 @@ from benchmarks.analysis.frontier import Frontier
 from benchmarks.labels import METRIC_NAMES
 from benchmarks.report import tabular
 from benchmarks.report.figures import axes, canvas
-from benchmarks.report.figures.axes import Backbones
 from benchmarks.report.figures.canvas import Drawing
 from benchmarks.report.names import Names, family
 from benchmarks.report.tabular import Entry, Table
@@ -71,10 +70,8 @@ def _draw(points: Sequence[Point], frontier: Frontier, names: Names, roles: Mapp
         if chosen:
             ring = {"marker": "o", "markersize": _RING, "markerfacecolor": "none", "markeredgecolor": canvas.INK, "markeredgewidth": 1.3}
             axis.plot([x for x, *_ in marks], [y for _, y, _ in marks], linestyle="none", zorder=6, **ring)
-        axes.draw_marks(
-            axis, marks, Backbones(order=()), size=7.0 if chosen else 5.0, alpha=1.0 if chosen else 0.45, zorder=5 if chosen else 4
-        )
-    axes.legend(figure, [one for one, *_ in points], Backbones(order=()))
+        axes.draw_marks(axis, marks, size=7.0 if chosen else 5.0, alpha=1.0 if chosen else 0.45, zorder=5 if chosen else 4)
+    axes.legend(figure, [one for one, *_ in points])
     renderer = canvas.settle(figure)
     boxes = axes.boxes_of(axis, [(scale.place(cost), float(kept.value or 0.0), *axes.bounds_of(kept)) for _, cost, kept in points])
     labels = [

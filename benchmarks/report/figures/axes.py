@@ -16,7 +16,7 @@ from benchmarks.analysis.estimates import Estimate
 from benchmarks.analysis.trained import not_converged
 from benchmarks.report.figures.canvas import INK, MUTED, PAPER, settle
 from benchmarks.report.figures.placement import READABLE, Box, place, spread
-from benchmarks.report.names import FILLS, LINE_STYLES, NOT_CONVERGED, Family, backbone_name, family
+from benchmarks.report.names import FILLS, NOT_CONVERGED, Family, backbone_name, family
 
 Label = tuple[float, str, str]  # a value, its name, its colour
 _STOPPED_RIM = 4.0  # by how much the dark shape below a mark is larger, where its model had not converged
@@ -28,7 +28,7 @@ _TICK_GAP = 0.14  # of the axis: what the label of a tick needs
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Backbones:
-    """Fill and line style of each backbone, in the order of their names."""
+    """The fill of each backbone's marks, in the order of their names."""
 
     order: tuple[str, ...]
     titles: tuple[str, ...] = ()
@@ -44,10 +44,6 @@ class Backbones:
         """How its markers are filled."""
         return FILLS[self._index(one) % len(FILLS)]
 
-    def line(self, one: Configuration) -> str:
-        """How its lines are dashed."""
-        return LINE_STYLES[self._index(one) % len(LINE_STYLES)]
-
     def items(self) -> Iterator[tuple[str, str]]:
         """Name and title of each."""
         return zip(self.order, self.titles, strict=True)
@@ -56,7 +52,10 @@ class Backbones:
         return self.order.index(one.cell.backbone) if one.cell.backbone in self.order else 0
 
 
-def marker(one: Configuration, backbones: Backbones, *, size: float = 6.5) -> dict[str, Any]:
+ALIKE = Backbones(order=())  # marks of all backbones are filled alike: each has a panel of its own
+
+
+def marker(one: Configuration, *, size: float = 6.5, backbones: Backbones = ALIKE) -> dict[str, Any]:
     """The style of a configuration's mark, for ``Line2D``."""
     kind = family(one)
     return {
@@ -71,8 +70,8 @@ def marker(one: Configuration, backbones: Backbones, *, size: float = 6.5) -> di
     } | ({"fillstyle": "full"} if backbones.fill(one) == "none" else {})
 
 
-def legend(figure: Any, among: Sequence[Configuration], backbones: Backbones, *, extra: Sequence[Any] = (), lines: bool = False) -> None:
-    """One legend above the panels: families by colour and shape, backbones by fill or line."""
+def legend(figure: Any, among: Sequence[Configuration], *, backbones: Backbones = ALIKE, extra: Sequence[Any] = ()) -> None:
+    """One legend above the panels: families by colour and shape, backbones by fill."""
     kinds: dict[str, Family] = {family(one).name: family(one) for one in sorted(among, key=lambda one: family(one).place)}
     handles: list[Any] = [
         Line2D([], [], linestyle="none", marker=kind.marker, color=kind.colour, markersize=6, label=kind.name) for kind in kinds.values()
@@ -80,13 +79,11 @@ def legend(figure: Any, among: Sequence[Configuration], backbones: Backbones, *,
     if len(backbones.order) > 1:
         for name in backbones.order:
             one = next(other for other in among if other.cell.backbone == name)
-            style: dict[str, Any] = {"linestyle": backbones.line(one)} if lines else {"linestyle": "none", "marker": "o", "markersize": 6}
+            style: dict[str, Any] = {"linestyle": "none", "marker": "o", "markersize": 6, "color": MUTED}
             face = PAPER if backbones.fill(one) == "none" else MUTED
             fill = "full" if backbones.fill(one) == "none" else backbones.fill(one)
             handles.append(
-                Line2D(
-                    [], [], color=MUTED, markerfacecolor=face, markerfacecoloralt=PAPER, fillstyle=fill, label=backbone_name(one), **style
-                )
+                Line2D([], [], markerfacecolor=face, markerfacecoloralt=PAPER, fillstyle=fill, label=backbone_name(one), **style)
             )
     if any(not_converged(one) for one in among):
         stopped: dict[str, Any] = {"markerfacecolor": PAPER, "markeredgecolor": INK, "markeredgewidth": _STOPPED_RIM / 2}
@@ -99,9 +96,11 @@ def legend(figure: Any, among: Sequence[Configuration], backbones: Backbones, *,
         )
 
 
-def draw_marks(axis: Any, points: Sequence[tuple[float, float, Configuration]], backbones: Backbones, *, size: float, **more: Any) -> None:
+def draw_marks(
+    axis: Any, points: Sequence[tuple[float, float, Configuration]], *, size: float, backbones: Backbones = ALIKE, **more: Any
+) -> None:
     """Marks at ``(x, y, configuration)``, one or more, of one family and backbone; those that had not converged lie on a dark rim."""
-    style = marker(points[0][2], backbones, size=size)
+    style = marker(points[0][2], size=size, backbones=backbones)
     stopped = [(x, y) for x, y, one in points if not_converged(one)]
     if stopped:
         rim = {"marker": style["marker"], "markersize": size + _STOPPED_RIM, "color": INK, "markeredgewidth": 1.2}

@@ -1,5 +1,6 @@
 """Quality against tokens and against history length, and cost against history length, drawn beside their references."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -87,10 +88,17 @@ def cost_history_figure(among: Sequence[Configuration], names: Names, *, key: st
     backbones = Backbones.of(drawn)
     title = f"Cost against history length, {where}"
     with canvas.settings():
-        figure, panels = canvas.new_figure(height=3.9, columns=len(costs))
-        for axis, cost in zip(panels, costs, strict=True):
-            _cost_panel(axis, lines, cost, backbones)
-        axes.legend(figure, drawn, backbones, lines=True)
+        figure, panels = canvas.new_figure(height=0.55 + 2.5 * len(backbones.order), rows=len(backbones.order), columns=len(costs))
+        axes.legend(figure, drawn)
+        places = axes.positions([position for line in lines for position in line.positions])
+        labels = []
+        for axis, ((backbone, name), cost) in zip(panels, itertools.product(backbones.items(), costs), strict=True):
+            axis.set_title(f"{sentence(COST_NAMES[cost])}, {name}")
+            _cost_axes(axis, lines, cost, places)
+            labels.append(_cost_panel(axis, [line for line in lines if line.head.cell.backbone == backbone], cost, places))
+        for axis in panels[-len(costs) :]:
+            axis.set_xlabel("history items before the recent ones")
+        axes.settle_with_end_labels(figure, panels, labels)
         description = " ".join(_trend_in_words(lines, cost, names) for cost in costs)
         image = canvas.export(figure, key=key, title=title, description=description)
     headings = tabular.columns(
@@ -191,7 +199,7 @@ def quality_panels(
         for axis in panels[len(backbones.order) :]:
             axis.set_visible(False)
         panels = panels[: len(backbones.order)]
-        axes.legend(figure, [*drawn, *(one for one in references if not_converged(one))], Backbones(order=()))
+        axes.legend(figure, [*drawn, *(one for one in references if not_converged(one))])
         labels: list[list[axes.Label]] = []
         for axis, (backbone, name) in zip(panels, backbones.items(), strict=True):
             own = [line for line in lines if line.head.cell.backbone == backbone]
@@ -230,7 +238,7 @@ def _quality_panel(
             lows, highs = zip(*(axes.bounds_of(quality) for *_, quality in members), strict=True)
             axes.error_bars(axis, at, lows, highs, color=family(members[0][1]).colour, alpha=0.4, zorder=2)
             marks = [(x, float(quality.value or 0.0), one) for x, one, quality in members]
-            axes.draw_marks(axis, marks, Backbones(order=()), size=5.5, zorder=4)
+            axes.draw_marks(axis, marks, size=5.5, zorder=4)
         if named and points:
             labels.append((float(points[-1][2].value or 0), marked(named(line.head), *line.members), colour))
     for one in _once(references):
@@ -260,9 +268,10 @@ def _limits_and_ceilings(panels: Sequence[Any], drawn: Sequence[Configuration], 
     return labels
 
 
-def _cost_panel(axis: Any, lines: Sequence[Series], cost: str, backbones: Backbones) -> None:
-    values = [value for line in lines for one in line.members if (value := COSTS[cost](one).value)]
-    places = axes.positions([position for line in lines for position in line.positions])
+def _cost_axes(axis: Any, lines: Sequence[Series], cost: str, places: Mapping[int, float]) -> None:
+    """Gives a panel the limits and ticks that hold all lines, so that backbones are read against each other."""
+    estimates = [estimate for line in lines for one in line.members if (estimate := COSTS[cost](one)).value]
+    values = [end for estimate in estimates for end in (*axes.bounds_of(estimate), float(estimate.value or 0.0)) if end > 0]
     axis.set_yscale("log")
     ticks = axes.cost_ticks(cost, min(values), max(values))
     axis.set_ylim(min([*ticks, *values]) / 1.15, max([*ticks, *values]) * 1.15)
@@ -272,13 +281,22 @@ def _cost_panel(axis: Any, lines: Sequence[Series], cost: str, backbones: Backbo
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.xaxis.set_major_locator(FixedLocator(list(places.values())))
     axis.xaxis.set_major_formatter(FixedFormatter([str(position) for position in places]))
-    axis.set_xlabel("history items before the recent ones")
-    axis.set_title(sentence(COST_NAMES[cost]))
-    for line in lines:
+    axis.set_xlim(min(places.values()) - 0.25, max(places.values()) + 0.25)
+
+
+def _cost_panel(axis: Any, lines: Sequence[Series], cost: str, places: Mapping[int, float]) -> list[axes.Label]:
+    """Draws one backbone's lines; what is to be written at the right edge."""
+    labels = []
+    for line in sorted(lines, key=lambda line: line.head.key):
         points = [(places[p], value, one) for p, one in zip(line.positions, line.members, strict=True) if (value := COSTS[cost](one).value)]
-        axis.plot([x for x, *_ in points], [y for _, y, _ in points], linestyle=backbones.line(line.head), color=family(line.head).colour)
         if points:
-            axes.draw_marks(axis, points, backbones, size=5)
+            colour = family(line.head).colour
+            axis.plot([x for x, *_ in points], [y for _, y, _ in points], color=colour)
+            lows, highs = zip(*(axes.bounds_of(COSTS[cost](one)) for *_, one in points), strict=True)
+            axes.error_bars(axis, [x for x, *_ in points], lows, highs, color=colour, alpha=0.4, zorder=2)
+            axes.draw_marks(axis, points, size=5)
+            labels.append((points[-1][1], _line_name(line.head), colour))
+    return labels
 
 
 def _has_trend(lines: Sequence[Series], cost: str) -> bool:

@@ -50,14 +50,14 @@ def forest_figure(among: Sequence[Configuration], names: Names, *, key: str, whe
                     continue
                 if gain.low is not None:
                     axis.hlines(place, gain.low, gain.high, color=family(contrast.configuration).colour, linewidth=1.3)
-                axes.draw_marks(axis, [(gain.value, place, contrast.configuration)], backbones, size=5.5)
+                axes.draw_marks(axis, [(gain.value, place, contrast.configuration)], backbones=backbones, size=5.5)
             axis.set_title(f"{METRIC_NAMES[metric]}, minus no token")
             axis.xaxis.set_major_formatter(lambda value, _: text.decimals(value, signed=True))
         panels[0].set_ylim(len(kept) - 0.4, -0.6)
         panels[0].yaxis.set_major_locator(FixedLocator(range(len(kept))))
         panels[0].yaxis.set_major_formatter(FixedFormatter([names.brief(one) for one in drawn]))
         panels[0].tick_params(axis="y", labelcolor=canvas.INK)
-        axes.legend(figure, drawn, backbones)
+        axes.legend(figure, drawn, backbones=backbones)
         description = _forest_in_words([contrasts[QUALITY_METRICS[0]][index] for index in kept], names)
         image = canvas.export(figure, key=key, title=title, description=description)
     return Drawing(

@@ -79,7 +79,7 @@ def _draw(frontier: Frontier, names: Names, roles: Mapping[str, str]) -> Any:
     lines = [Line2D([], [], color=canvas.INK, linewidth=1.0, label="frontier of the panel")]
     if len(panels_of) > 1:
         lines.append(Line2D([], [], color=canvas.MUTED, linewidth=1.0, linestyle=(0, (1, 1.5)), label="frontier of all"))
-    axes.legend(figure, _unique(drawn), Backbones(order=()), extra=lines)
+    axes.legend(figure, _unique(drawn), extra=lines)
     renderer = axes.settle_with_end_labels(figure, panels[: len(panels_of)], edge_labels)
     for axis, (_, standings) in zip(panels, panels_of, strict=False):
         _label(axis, renderer, standings, frontier, names, scale, roles)
@@ -98,9 +98,7 @@ def _panel(axis: Any, standings: Sequence[Standing], frontier: Frontier, scale: 
         lows, highs = zip(*(axes.bounds_of(member.quality) for member in members), strict=True)
         axes.error_bars(axis, at, lows, highs, color=colour, alpha=0.75 if on_line else 0.22, zorder=2)
         marks = [(x, _value(member), member.configuration) for x, member in zip(at, members, strict=True)]
-        axes.draw_marks(
-            axis, marks, Backbones(order=()), size=7.0 if on_line else 5.5, alpha=1.0 if on_line else 0.5, zorder=5 if on_line else 4
-        )
+        axes.draw_marks(axis, marks, size=7.0 if on_line else 5.5, alpha=1.0 if on_line else 0.5, zorder=5 if on_line else 4)
     _steps(axis, frontier.winners, scale, color=canvas.MUTED, linewidth=1.0, linestyle=(0, (1, 1.5)), zorder=2.5)
     _steps(axis, own_frontier(standings), scale, color=canvas.INK, linewidth=1.0, zorder=3)
     return axes.reference_lines(axis, _floors(frontier))

@@ -100,11 +100,10 @@ def test_the_record_of_another_audit_stays(tmp_path, monkeypatch, capsys):
     assert main([*asked, "--recent", "8"]) == 0
 
 
-@pytest.mark.parametrize(("argv", "message"), [(["nothing"], "unknown 'nothing'"), (["synthetic", "--recent", "0"], "--recent: 0")])
-def test_a_bad_call_is_one_line(capsys, argv, message):
-    assert main(argv) == 2
+def test_a_bad_call_is_one_line(capsys):
+    assert main(["nothing"]) == 2
     error = capsys.readouterr().err
-    assert (message in error, error.count("\n")) == (True, 1)
+    assert ("unknown 'nothing'" in error, error.count("\n")) == (True, 1)
 
 
 def test_the_page_holds_the_table_of_the_committed_records():

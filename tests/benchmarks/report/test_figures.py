@@ -191,3 +191,14 @@ def test_figures_without_a_subject_are_not_drawn(among):
     assert curves.cost_history_figure(among, names, key="c", where="here") is None
     assert forest_figure(full, names, key="d", where="here") is None
     assert amortised_figure([], names, key="a", where="here") is None
+
+
+def test_costs_by_length_have_a_panel_a_backbone_and_name_their_lines():
+    among = families.in_order(configured([fabricate(cell) for cell in grid_cells(histories=(64, 128), backbones=("hstu", "sasrec"))]))
+    found = curves.cost_history_figure(among, families.name_all(among), key="c", where="here")
+    svg = str(found.image.svg)
+    for backbone in ("HSTU", "SASRec"):
+        for cost in ("FLOPs per request (serve)", "Time of a whole request, median", "Cache per user"):
+            assert f"{cost}, {backbone}<" in svg
+    for line in ("full history, KV cache", "4 tokens", "no token"):
+        assert svg.count(f">{line}<") >= 4  # of FLOPs and of time, of two backbones

@@ -75,3 +75,15 @@ def test_a_summary_holds_the_paired_comparison_of_one_quality_alone(seeds):
     written = summary_of(report_of(records, name="run"), beside=[])
     assert written.count("paired differences") == 1
     assert "**NDCG@10: paired differences" in written
+
+
+def test_what_columns_say_stands_below_their_table_once_for_columns_that_say_the_same(tmp_path):
+    columns = tabular.columns("what", "one", "two", "three", explanations={"one": "a < b", "two": "a < b", "three": "of all"})
+    table = tabular.Table(key="t", caption="told", columns=columns, rows=(tabular.row("x", "1", "2", "3"),))
+    assert table.explained == (("one, two", "a < b"), ("three", "of all"))
+    assert tabular.markdown(table).endswith("\n\n*one, two*: a \\< b.\n\n*three*: of all.\n")
+    report = report_of(records_of(*map(fabricate, CELLS)), name="run")
+    page = render_report(write(tmp_path / "run", list(map(fabricate, CELLS))), tmp_path / "run.html").read_text()
+    explained = [table for table in report.tables() if table.explained]
+    assert len(explained) >= 3
+    assert page.count("<summary>What the columns say</summary>") >= len(explained)
