@@ -51,6 +51,14 @@ class References:
         """Full attention over the window, the better model on validation; how it is served does not change what it ranks."""
         return best_on_validation([one for one in (self.full, self.full_cached) if one is not None])
 
+    @property
+    def weak(self) -> tuple[Configuration, ...]:
+        """Of no token and counts only those that are an elastic model's own point, where no model of that alone was trained."""
+        missing = {self.no_token: {"no token (separate)", "recent items alone"}, self.counts_only: {"counts only (separate)"}}
+        return tuple(
+            one for one, models in missing.items() if one is not None and one.cell.training == "elastic" and models <= {*self.not_trained}
+        )
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Contrast:
@@ -165,15 +173,15 @@ def _references(one: Configuration, among: tuple[Configuration, ...]) -> Referen
         no_token=no_token,
         recent=recent,
         counts_only=strongest(counting),
-        not_trained=_not_trained(controls, full, recent),
+        not_trained=_not_trained({"no token": controls, "full history": full} | ({"counts only": counting} if counting else {}), recent),
     )
 
 
-def _not_trained(controls: Sequence[Configuration], full: Sequence[Configuration], recent: Configuration | None) -> tuple[str, ...]:
+def _not_trained(candidates_of: Mapping[str, Sequence[Configuration]], recent: Configuration | None) -> tuple[str, ...]:
     """Which of the models that a reference could be were not measured."""
     wanted = [
         (f"{name} ({training})", [one for one in candidates if one.cell.training == training])
-        for name, candidates in (("no token", controls), ("full history", full))
+        for name, candidates in candidates_of.items()
         for training in ("separate", "elastic")
     ]
     wanted.append(("recent items alone", [recent] if recent is not None else []))

@@ -173,10 +173,12 @@ def _with_refreshes(one: Configuration, other: Configuration | None) -> str:
     even = break_even(ours, theirs)
     if even.first is None:
         from_when = "dearer however many requests share a refresh"
-    elif even.last is None:
-        from_when = f"no dearer from {even.first:,} requests per refresh on"
+    elif even.last is not None:
+        from_when = f"no dearer up to {even.last:,} request{'s' * (even.last != 1)} per refresh"
+    elif even.first == 1:
+        from_when = "no dearer however few requests share a refresh"
     else:
-        from_when = f"no dearer up to {even.last:,} requests per refresh"
+        from_when = f"no dearer from {even.first:,} requests per refresh on"
     return f" ({share} counting one refresh per request of both; {from_when})"
 
 

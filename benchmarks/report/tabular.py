@@ -192,12 +192,15 @@ def of_difference(estimate: Estimate) -> Entry:
     return replace(entry, tone={1: "good", -1: "bad"}[estimate.sign]) if estimate.sign else entry
 
 
-def of_comparison(estimate: Estimate, one: Configuration, other: Configuration | None) -> Entry:
-    """The difference between two trained models: their steps where these differ; marked and not coloured after unequal training."""
+def of_comparison(estimate: Estimate, one: Configuration, other: Configuration | None, *, besides: Sequence[str] = ()) -> Entry:
+    """The difference between two trained models: their steps where these differ; marked and not coloured after unequal training.
+
+    ``besides`` are more reasons for which it does not rest on equal training.
+    """
     entry = of_difference(estimate)
     if estimate.value is None or other is None:
         return entry
-    reasons = unequal(one, other)
+    reasons = (*unequal(one, other), *besides)
     if not any(steps_in_words(one, other) in reason for reason in reasons):
         entry = with_steps(entry, one, other)
     return of_unequal(entry, reasons)

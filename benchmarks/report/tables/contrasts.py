@@ -11,6 +11,8 @@ from benchmarks.report import tabular
 from benchmarks.report.names import Names, family, filter_name
 from benchmarks.report.tabular import Entry, Table
 
+_WEAK = "against an elastic model's own point: of this reference no model of its own was trained"
+
 
 def comparison_table(contrasts: Sequence[Contrast], names: Names, *, key: str, metric: str) -> Table:
     """One row a configuration: its quality, the differences from its references, retention and the share recovered.
@@ -35,10 +37,10 @@ def comparison_table(contrasts: Sequence[Contrast], names: Names, *, key: str, m
             tabular.row(
                 Entry(text=names(one), family=family(one).key),
                 tabular.of_quality(contrast.quality),
-                _held(one, contrast.over_no_token, contrast.references.no_token),
-                _held(one, contrast.over_full, contrast.references.full_quality),
-                _held(one, contrast.over_recent, contrast.references.recent),
-                *(_held(one, contrast.over_counts_only, contrast.references.counts_only) for _ in counts),
+                _held(contrast, contrast.over_no_token, contrast.references.no_token),
+                _held(contrast, contrast.over_full, contrast.references.full_quality),
+                _held(contrast, contrast.over_recent, contrast.references.recent),
+                *(_held(contrast, contrast.over_counts_only, contrast.references.counts_only) for _ in counts),
                 tabular.REFERENCE if one.cell.compression == "full" else _share(contrast.retention, contrast),
                 Entry(text=text.MISSING, tone="muted")
                 if one.is_control or one.cell.compression == "full"
@@ -53,11 +55,13 @@ def comparison_table(contrasts: Sequence[Contrast], names: Names, *, key: str, m
     return tabular.with_seeds(table, [contrast.configuration for contrast in contrasts])
 
 
-def _held(one: Configuration, gap: Estimate, reference: Configuration | None) -> Entry:
-    """The difference from a reference; full history from its cache ranks as full history does."""
+def _held(contrast: Contrast, gap: Estimate, reference: Configuration | None) -> Entry:
+    """The difference from a reference; full history from its cache ranks as full history does. A weak reference is unequal training."""
+    one = contrast.configuration
     if reference is not None and (reference is one or (reference.cell.compression == one.cell.compression == "full" and gap.value == 0)):
         return tabular.REFERENCE
-    return tabular.of_comparison(gap, one, reference)
+    weak = any(reference is other for other in contrast.references.weak)
+    return tabular.of_comparison(gap, one, reference, besides=(_WEAK,) if weak else ())
 
 
 def _share(share: Estimate, contrast: Contrast) -> Entry:
