@@ -1,31 +1,26 @@
 """SequentialRecommender: an item encoder, a backbone and a compression, composed."""
 
-import itertools
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from persrec.backbones import Backbone
-from persrec.compression.base import Compression, ItemSlots, Searching, item_chunk
+from persrec.compression.base import Compression, item_chunk
 from persrec.counting import CountingOutput
-from persrec.inputs import at_last_item, check_items, check_query_time, check_rows_hold_items, columns_of, count_of_features, known_empty
+from persrec.inputs import at_last_item, check_items, check_query_time, check_rows_hold_items, columns_of, count_of_features
 from persrec.items import ItemEncoder, TextEncoder
-from persrec.layout import SegmentLayout, layout_id
-from persrec.names import Kernel
-from persrec.nn.cache import Chunk, KVCache, empty_cache
+from persrec.layout import layout_id
+from persrec.nn.cache import KVCache
 from persrec.nn.cache_checks import KeptSizes, check_cache, check_kept
-from persrec.schedule import is_side_by_side, joint_runs
+from persrec.segments import SegmentedModel
 
 
-class SequentialRecommender(nn.Module):
+class SequentialRecommender(SegmentedModel):
     """Predicts the next item of a window; scores are cosines over the whole catalogue, and of a model that counts a sum beside them.
 
     The joint pass, `compress`, `extend` and serving from a cache all are chains of one call of `Backbone`, so they are the same
-    numbers (arXiv 2601.03479, section 3; METHOD "Serving"). `compress` and `extend` run one segment a call. The joint pass runs
-    several at once where it can, as `persrec.schedule` says.
+    numbers (arXiv 2601.03479, section 3; METHOD "Serving"). `compress` and `extend` run one segment a call.
 
     Shapes: ``B`` users, ``L`` items of a window, ``V`` items of the catalogue (0 pads), ``D`` width.
 
@@ -40,22 +35,8 @@ class SequentialRecommender(nn.Module):
     """
 
     def __init__(self, *, items: ItemEncoder, backbone: Backbone, compression: Compression, counting: CountingOutput | None = None) -> None:
-        super().__init__()
-        if backbone.length < compression.layout.length:
-            raise ValueError(f"backbone: positions for {backbone.length} slots; expected {compression.layout.length}, as the layout has")
-        self.items = items
-        self.backbone = backbone
-        self.compression = compression
+        super().__init__(items=items, backbone=backbone, compression=compression)
         self.counting = counting
-
-    @property
-    def layout(self) -> SegmentLayout:
-        """The layout in use."""
-        return self.compression.layout
-
-    def use_kernel(self, kernel: Kernel) -> None:
-        """Computes attention by ``kernel``: ``segmented``, ``blocks`` (the same but for a GPU's own), or ``naive``, the reference."""
-        self.backbone.kernel = kernel
 
     def item_features(self) -> torch.Tensor:
         """``[V, D]`` unit rows."""
@@ -146,96 +127,58 @@ class SequentialRecommender(nn.Module):
         item_features: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Unit vectors ``[B, D]`` at each row's last item; arguments as `score`."""
+        if cache is not None:
+            cache = self.checked_cache(items, times, query_time, cache=cache, item_features=item_features)
+            return self.answer(items, times, query_time, cache=cache, item_features=item_features)
         self._check_items("items", items, times, item_features)
         check_query_time(query_time, items)
-        if cache is None:
-            missing = self.layout.window - items.shape[1]
-            if missing < 0:
-                raise ValueError(f"items: {items.shape[1]} wide; the layout's window is {self.layout.window}")
-            # what is missing of the first segment is not computed; more than that is padded
-            pad = max(0, missing - self.layout.segments[0].items + 1) if self.layout.segments else missing
-            items, times = F.pad(items, (pad, 0)), None if times is None else F.pad(times, (pad, 0))
-            hidden, columns = self._joint_pass(items, times, query_time, item_features)
-            items = items[:, columns]
-        else:
-            self._check_compresses("cache")
-            self._check_cache(cache, items.shape[0], times)
-            if items.shape[1] > self.layout.recent:
-                raise ValueError(f"items: {items.shape[1]} recent items with a cache; expected at most {self.layout.recent}")
-            if cache.of_requests:
-                raise ValueError(f"cache: holds {cache.recent} recent items; expected one of the history alone, or a call of append")
-            check_rows_hold_items(items)
-            cache = self._with_empty_segments(cache, item_features)
-            chunk = self._recent_chunk(self._slots(items, times, item_features), query_time)
-            hidden, _ = self._run(len(self.layout.segments), chunk, cache)
-        return F.normalize(at_last_item(hidden, items), dim=-1)
+        missing = self.layout.window - items.shape[1]
+        if missing < 0:
+            raise ValueError(f"items: {items.shape[1]} wide; the layout's window is {self.layout.window}")
+        # what is missing of the first segment is not computed; more than that is padded
+        pad = max(0, missing - self.layout.segments[0].items + 1) if self.layout.segments else missing
+        items, times = F.pad(items, (pad, 0)), None if times is None else F.pad(times, (pad, 0))
+        hidden, columns = self._joint_pass(items, times, query_time, item_features)
+        return F.normalize(at_last_item(hidden, items[:, columns]), dim=-1)
 
-    def hidden_states(
+    def checked_cache(
         self,
         items: torch.Tensor,
         times: torch.Tensor | None = None,
         query_time: torch.Tensor | None = None,
         *,
+        cache: KVCache,
         item_features: torch.Tensor | None = None,
-        experts: bool = False,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The joint pass over windows ``[B, L]``.
+    ) -> KVCache:
+        """The cache as `answer` takes it, all segments in it, where a request and its cache fit the model; arguments as `score`.
 
-        A batch whose first columns are padding in every row may leave them out, down to one item of the first segment:
-        what is missing is not computed, unless it is little of a segment that runs beside others. Nor is a history segment that
-        is empty in every row, where its experts are hidden.
-
-        Returns:
-            Hidden states ``[B, C, D]`` of the positions that predict, and their columns in ``items``, ``[C]``: column ``c`` predicts
-            the item at ``c + 1``. With ``experts``, those of expert tokens behind them, in the column of their segment's last item.
+        Raises:
+            ValueError: as `score` says.
         """
-        hidden, columns = self._joint_pass(items, times, query_time, item_features, experts=experts)
-        silent = max(0, self.layout.query_items - 1)  # recent positions that are not told of all items that choose for them
-        return (hidden[:, silent:], columns[silent:]) if silent else (hidden, columns)
+        self._check_items("items", items, times, item_features)
+        check_query_time(query_time, items)
+        self._check_compresses("cache")
+        self._check_cache(cache, items.shape[0], times)
+        if items.shape[1] > self.layout.recent:
+            raise ValueError(f"items: {items.shape[1]} recent items with a cache; expected at most {self.layout.recent}")
+        if cache.of_requests:
+            raise ValueError(f"cache: holds {cache.recent} recent items; expected one of the history alone, or a call of append")
+        check_rows_hold_items(items)
+        return self._with_empty_segments(cache, item_features)
 
-    def _joint_pass(
+    def answer(
         self,
         items: torch.Tensor,
-        times: torch.Tensor | None,
-        query_time: torch.Tensor | None,
-        item_features: torch.Tensor | None,
+        times: torch.Tensor | None = None,
+        query_time: torch.Tensor | None = None,
         *,
-        experts: bool = False,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """As `hidden_states`, of every item that has a position."""
-        layout = self.layout
-        missing = layout.window - int(items.shape[1])
-        if not 0 <= missing < max([1, *layout.offsets[:1]]):
-            raise ValueError(f"items: {items.shape[1]} wide; expected {layout.window}, or less by a part of the first segment")
-        slots, last = self._slots(items, times, item_features), len(layout.segments)
-        edges = [*(max(0, edge - missing) for edge in (0, *layout.offsets)), int(items.shape[1])]
-        parts = [columns_of(slots, start, stop) for start, stop in itertools.pairwise(edges)]
-        cache = self._empty_cache(items, times)
-        states, columns, of_experts, behind = [], [], [], []
-        empty = [segment for segment in range(last) if layout.hide_empty_experts and known_empty(parts[segment])]
-        for run in joint_runs(layout, self.backbone.kernel, left_out=missing, empty=empty):
-            chunks = [self._joint_chunk(segment, parts, query_time) for segment in run]
-            at_once = Chunk.side_by_side(chunks) if is_side_by_side(layout, run) else Chunk.joined(chunks)
-            hidden, cache = self._run(run[-1], at_once, cache.skip(run[0] - cache.segments))
-            widths = [chunk.width for chunk in chunks]
-            of_each = torch.split(hidden, widths if at_once.segments == 1 else widths[-1], dim=1)
-            for segment, chunk, padded in zip(run, chunks, of_each, strict=True):
-                own = padded[:, padded.shape[1] - chunk.width :]
-                columns.append(torch.arange(edges[segment], edges[segment] + chunk.items, device=items.device))
-                states.append(own[:, : chunk.items])
-                if experts:
-                    of_experts.append(own[:, chunk.items :])
-                    behind.append(columns[-1][-1:].expand(chunk.width - chunk.items))
-        return torch.cat([*states, *of_experts], dim=1), torch.cat([*columns, *behind])
-
-    def _joint_chunk(self, segment: int, parts: Sequence[ItemSlots], query_time: torch.Tensor | None) -> Chunk:
-        recent = len(self.layout.segments)
-        if segment == recent:
-            return self._recent_chunk(parts[recent], query_time)
-        if isinstance(self.compression, Searching):
-            asking = columns_of(parts[recent], 0, self.layout.query_items)
-            return self.compression.history_chunk(segment, self.compression.chosen(parts[segment], asking))
-        return self.compression.history_chunk(segment, parts[segment])
+        cache: KVCache,
+        item_features: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """As `user_states` of a request with a `checked_cache`, and nothing is checked: tensors alone decide what is computed."""
+        chunk = self._recent_chunk(self._slots(items, times, item_features), query_time)
+        hidden, _ = self._run(len(self.layout.segments), chunk, cache)
+        return F.normalize(at_last_item(hidden, items), dim=-1)
 
     def compress(self, history: torch.Tensor, times: torch.Tensor | None = None, *, item_features: torch.Tensor | None = None) -> KVCache:
         """The cache of a history ``[B, o_j]`` that ends at any offset of the plan; ``times`` are shaped alike.
@@ -358,28 +301,6 @@ class SequentialRecommender(nn.Module):
             return cache
         padding = cache.positions.new_zeros(cache.valid.shape[0], self.layout.history - start)
         return self._run_history(cache, padding, None if cache.times is None else padding, item_features)
-
-    def _recent_chunk(self, slots: ItemSlots, query_time: torch.Tensor | None) -> Chunk:
-        return item_chunk(self.layout, len(self.layout.segments), slots, kept=0, query_time=query_time)
-
-    def _run(self, segment: int, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, KVCache]:
-        """Runs a segment, or several at once: the states of their own positions, and the cache with what is kept of them."""
-        if not self.layout.recurrent:
-            hidden, layers = self.backbone(chunk, cache)
-            return hidden, cache.append(chunk, layers) if chunk.kept else cache.skip(chunk.segments)
-        start = self.layout.starts[segment]
-        positions = torch.arange(start - cache.length, start, device=chunk.positions.device)
-        hidden, _ = self.backbone(chunk.behind(cache, positions), cache.without_positions())
-        own = hidden[:, cache.length :]
-        return own, cache.remember(chunk, own) if chunk.kept else cache
-
-    def _slots(self, items: torch.Tensor, times: torch.Tensor | None, item_features: torch.Tensor | None) -> ItemSlots:
-        vectors = self.items.lookup(items) if item_features is None else F.embedding(items, item_features)
-        return ItemSlots(ids=items, vectors=vectors, times=times)
-
-    def _empty_cache(self, items: torch.Tensor, times: torch.Tensor | None) -> KVCache:
-        facts = {"layout": layout_id(self.layout), "backbone": type(self.backbone).__name__}
-        return empty_cache(users=items.shape[0], timed=times is not None, device=items.device, **facts)
 
     def _check_items(self, name: str, items: torch.Tensor, times: torch.Tensor | None, item_features: torch.Tensor | None) -> None:
         count = self.items.count if item_features is None else count_of_features(item_features, width=self.backbone.width)

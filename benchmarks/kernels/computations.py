@@ -22,9 +22,11 @@ from persrec.items.ids import ItemEmbedding
 from persrec.names import Kernel
 from persrec.nn.attention import pointwise_attention, softmax_attention
 from persrec.recommender import SequentialRecommender
+from persrec.serving.compiled import CompiledRequests
 
 ITEMS = 1000
 RANKED_ITEMS, RANKED_USERS = 100_000, 2048
+REQUESTS = 100  # of less than a millisecond each: together they can be timed
 USERS_AT_ONCE = 128  # of the plain ranking, which holds all their scores
 SMALL = 1e-3  # of the largest norm in a group; what is smaller may be rounding of the large ones and is compared on this scale
 
@@ -103,6 +105,27 @@ def serving(settings: KernelSettings, model: SequentialRecommender) -> Computati
         model.use_kernel(kernel)
         with torch.inference_mode():
             return ((model.user_states(recent, cache=cache),),)
+
+    return compute
+
+
+def requests(settings: KernelSettings, model: SequentialRecommender, *, compiled: bool) -> Computation:
+    """`REQUESTS` of one user behind each other, each by one compiled graph or operation by operation; the plain form is the latter."""
+    history, recent = (torch.randint(1, ITEMS, (1, count), device=settings.device) for count in (model.layout.history, model.layout.recent))
+    with torch.no_grad():
+        cache = model.compress(history)
+        room = model.with_room(cache)
+    by_graph = CompiledRequests(model)
+
+    def compute(kernel: Kernel) -> tuple[Group, ...]:
+        model.use_kernel(kernel)
+        with torch.no_grad():
+            for _ in range(REQUESTS):
+                if compiled and kernel != "naive":
+                    states = by_graph.user_states(recent, cache=cache)
+                else:
+                    states = model.user_states(recent, cache=room)
+        return ((states,),)
 
     return compute
 

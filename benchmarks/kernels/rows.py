@@ -4,7 +4,7 @@ import ctypes
 import shutil
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,7 @@ from benchmarks.kernels.computations import (
     fused_causal,
     largest_difference,
     ranking,
+    requests,
     serving,
     training,
 )
@@ -46,6 +47,7 @@ TOLERANCE = 1e-4  # of float32 numbers that are summed in another order; measure
 TOLERANCE_BFLOAT16 = 0.5  # through 16 layers of numbers of 8 bits; measured: 0.2, and 1 without attention
 KEPT = "freed memory kept by the process"
 FLEX = "FlexAttention, compiled"  # its gradients need a GPU
+GRAPH = "a compiled request"
 COMPILERS = ("c++", "g++", "clang++")  # what `torch.compile` takes on a CPU; without one its rows are not there
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of the GNU C library's mallopt
 
@@ -268,6 +270,22 @@ def _compress_segments(settings: KernelSettings, segments: int) -> Sides:
     return Sides.one_beside_another(compressing(settings, many), compressing(settings, one), share=float(segments))
 
 
+def _compiled(settings: KernelSettings, backbone: str) -> Sides:
+    """A small request, 2 layers of 16 recent items, from tokens: by one graph over the same operation by operation."""
+    model = build_model(replace(settings, layers=2, heads=2, recent=16), "experts", backbone=backbone, tokens=settings.tokens)
+    return Sides.one_beside_another(requests(settings, model, compiled=True), requests(settings, model, compiled=False))
+
+
+def _request_share(settings: KernelSettings, backbone: str, *, compiled: bool) -> Sides:
+    """The time of a request from tokens over that of one from full attention's cache of `LONG` items, over their FLOPs."""
+    sizes = replace(settings, layers=2, heads=2, history=LONG)
+    tokens = build_model(sizes, "experts", backbone=backbone, tokens=settings.tokens)
+    full = build_model(sizes, "full", backbone=backbone)
+    share = _macs(tokens, range(1, 2)) / _macs(full, range(1, 2))
+    ours, other = (requests(settings, model, compiled=compiled) for model in (tokens, full))
+    return Sides.one_beside_another(ours, other, share=share, bound=2.0)
+
+
 def _softmax(settings: KernelSettings, beside: Attend, *, backward: bool = False) -> Sides:
     """Our softmax kernel over a causal attention of the framework's."""
     return Sides.fast_beside_plain(causal_softmax(settings, backward=backward, plain=beside), inverse=True, bound=1.0)
@@ -306,6 +324,15 @@ _ROWS: tuple[tuple[str, Callable[[KernelSettings], Sides]], ...] = (
     ("sasrec, serve over full, time over FLOPs", lambda s: _share(s, "serve", backbone="sasrec")),
     ("sasrec, compress + serve over full, time over FLOPs", lambda s: _share(s, "both", backbone="sasrec")),
     ("sasrec, training step of 5 equal segments over full, time over FLOPs", lambda s: _share(s, "train", backbone="sasrec", segments=4)),
+    *((f"{kind}, {GRAPH} from 4 tokens over it call by call", partial(_compiled, backbone=kind)) for kind in ("hstu", "sasrec", "llama")),
+    *(
+        (
+            f"{kind}, {what} from 4 tokens over one from the keys of 4096 items, time over FLOPs",
+            partial(_request_share, backbone=kind, compiled=graph),
+        )
+        for kind in ("hstu", "sasrec")
+        for what, graph in ((GRAPH, True), ("a request", False))
+    ),
     ("ranking 100000 items at width 64, share of the matrix-product peak", lambda s: _ranking(s, 64, 0.4)),
     ("ranking 100000 items at width 512, share of the matrix-product peak", lambda s: _ranking(s, 512, 0.7)),
 )
@@ -320,6 +347,6 @@ _GPU_ROWS: tuple[tuple[str, Callable[[KernelSettings], Sides]], ...] = (
 
 def _rows(device: str) -> tuple[tuple[str, Callable[[KernelSettings], Sides]], ...]:
     rows = _ROWS + _GPU_ROWS if device == "cuda" else _ROWS
-    lacking = [] if device == "cuda" or any(map(shutil.which, COMPILERS)) else [COMPILED, FLEX]
+    lacking = [] if device == "cuda" or any(map(shutil.which, COMPILERS)) else [COMPILED, FLEX, GRAPH]
     lacking += [] if device == "cpu" and hasattr(ctypes.CDLL(None), "mallopt") else [KEPT]  # torch keeps a GPU's freed memory anyway
     return tuple(row for row in rows if not any(part in row[0] for part in lacking))

@@ -311,6 +311,8 @@ def kept_keys_values(keys: torch.Tensor, values: torch.Tensor, chunk: Chunk) -> 
 
     Without gradients they are tensors of their own: views would hold all that every layer computed until the last is through.
     """
+    if not chunk.kept:
+        return keys[:, :, :0].clone(), values[:, :, :0].clone()
     keys, values = chunk.of_kept(keys, 2), chunk.of_kept(values, 2)
     return (keys, values) if torch.is_grad_enabled() else (_own(keys), _own(values))
 

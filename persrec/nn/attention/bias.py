@@ -125,26 +125,24 @@ def _wide(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.float() if tensor.element_size() < 4 else tensor
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Pairs:
-    """What a bias depends on: facts of queries and of keys.
+    """What a bias depends on: facts of queries and of keys, which are the prefix and, behind it, the queries' own.
+
+    What follows from the facts is found once for all layers; what only blocks ask for, when they do.
 
     Attributes:
         query_positions: ``[n]`` slot indices.
         key_positions: ``[m]`` slot indices.
         query_times: ``[B, n]`` seconds, 0 unknown, or None without times.
         key_times: ``[B, m]`` seconds, or None.
-        strided: from which key on positions follow each other by 1, as those of the queries do; ``m`` where they do not.
-        runs: of time buckets; None without times, where these do not ascend, of few pairs, and on a GPU.
-        few: of few pairs, their buckets ``[B, n, m]``, once for all layers; None on a GPU.
+        few: of few pairs, their buckets ``[B, n, m]``; None without times and on a GPU, whose kernel computes them where it needs them.
     """
 
     query_positions: torch.Tensor
     key_positions: torch.Tensor
     query_times: torch.Tensor | None
     key_times: torch.Tensor | None
-    strided: int
-    runs: TimeRuns | None
     few: torch.Tensor | None
 
     @classmethod
@@ -155,25 +153,28 @@ class Pairs:
         query_times: torch.Tensor | None = None,
         key_times: torch.Tensor | None = None,
     ) -> "Pairs":
-        """With what follows from the facts; keys are the prefix and, behind it, the queries' own."""
-        runs = few = None
+        """Of these facts; without the times of either side there are none."""
+        few = None
         if query_times is None or key_times is None:
             query_times = key_times = None
-        elif key_times.device.type != "cpu":
-            pass  # a GPU's kernel computes buckets where it needs them
-        elif query_times.numel() * key_times.shape[1] <= FEW:
+        elif key_times.device.type == "cpu" and query_times.numel() * key_times.shape[1] <= FEW:
             few = time_buckets(query_times, key_times)
-        else:
-            runs = TimeRuns.of(query_times, key_times, prefix=len(key_positions) - len(query_positions))
-        return cls(
-            query_positions=query_positions,
-            key_positions=key_positions,
-            query_times=query_times,
-            key_times=key_times,
-            strided=_strided(query_positions, key_positions),
-            runs=runs,
-            few=few,
-        )
+        return cls(query_positions=query_positions, key_positions=key_positions, query_times=query_times, key_times=key_times, few=few)
+
+    @functools.cached_property
+    def strided(self) -> int:
+        """From which key on positions follow each other by 1, as those of the queries do; ``m`` where they do not."""
+        if len(self.query_positions) > 1 and not bool((self.query_positions.diff() == 1).all()):
+            return len(self.key_positions)
+        gaps = torch.nonzero(self.key_positions.diff() != 1).flatten()
+        return int(gaps[-1]) + 1 if len(gaps) else 0
+
+    @functools.cached_property
+    def runs(self) -> TimeRuns | None:
+        """Of time buckets; None without times, where these do not ascend, of few pairs, and on a GPU."""
+        if self.query_times is None or self.key_times is None or self.key_times.device.type != "cpu" or self.few is not None:
+            return None
+        return TimeRuns.of(self.query_times, self.key_times, prefix=len(self.key_positions) - len(self.query_positions))
 
     def distances(self, rows: slice, keys: slice) -> torch.Tensor:
         """``[r, c]`` int32 slots from key to query, 0 where the key lies later."""
@@ -186,14 +187,6 @@ class Pairs:
         if self.query_times is None or self.key_times is None:
             return None
         return time_buckets(self.query_times[users, rows], self.key_times[users, keys])
-
-
-def _strided(queries: torch.Tensor, keys: torch.Tensor) -> int:
-    """See `Pairs.strided`."""
-    if len(queries) > 1 and not bool((queries.diff() == 1).all()):
-        return len(keys)
-    gaps = torch.nonzero(keys.diff() != 1).flatten()
-    return int(gaps[-1]) + 1 if len(gaps) else 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
