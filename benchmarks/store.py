@@ -4,6 +4,8 @@ Every file is written by `persrec.files`, so a run that is ended at any moment l
 `benchmarks.records`. Nothing is deleted or replaced here but what a run wrote, told by its name (`check_out`).
 """
 
+import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -16,7 +18,7 @@ import numpy as np
 
 from benchmarks.lock import LOCK, is_lock
 from benchmarks.records import Cost, Record, RunRecords, record_files, to_json
-from persrec.files import atomic, is_leftover, unwritable, write_atomically
+from persrec.files import MOST_BYTES_OF_A_NAME, atomic, is_leftover, name_while_written, unwritable, write_atomically
 
 _KEY = "[0-9a-f]{64}"
 _TABLE = "results.csv"
@@ -109,6 +111,8 @@ def check_file(option: str, path: Path) -> None:
         ValueError: it is a folder, cannot be written, or lies where a run keeps what it wrote.
     """
     place = Path(os.path.realpath(path.parent)) / path.name  # a link there is replaced itself
+    if len(os.fsencode(name_while_written(path))) > MOST_BYTES_OF_A_NAME:
+        raise ValueError(f"{option}: {path}: {os.strerror(errno.ENAMETOOLONG)}")
     try:
         if path.is_dir():
             raise ValueError(f"{option}: {path} is a folder; expected the path of a file")
@@ -120,6 +124,16 @@ def check_file(option: str, path: Path) -> None:
                 raise ValueError(f"{option}: {path} lies where the run {run.name} keeps its own files; choose another place")
     except OSError as error:
         raise ValueError(f"{option}: {path}: {error.strerror or error}") from error
+
+
+def check_page(page: Path) -> None:
+    """Refuses a place for a page, which a folder of the same name lies beside, before anything is read or measured for it.
+
+    Raises:
+        ValueError: as `check_file`, of the page or of what lies beside it.
+    """
+    check_file("--out", page)
+    check_file("--out", page.with_suffix("") / "summary.md")
 
 
 def write_record(out: Path, record: Record) -> Path:
@@ -175,9 +189,13 @@ def copy_raw(out: Path, cell_key: str, to: str) -> None:
 
 
 def write_csv(out: Path, records: RunRecords) -> Path:
-    """Rebuilds ``results.csv``: a row per record, a column per setting and per metric, with its interval where it has one."""
-    path = out / _TABLE
-    write_atomically(path, records.frame().to_csv(index=False, lineterminator="\n").encode())
+    """Rebuilds ``results.csv``: a row per record, a column per setting and per metric, with its interval where it has one.
+
+    A table that says the same already is left as it is.
+    """
+    path, table = out / _TABLE, records.frame().to_csv(index=False, lineterminator="\n").encode()
+    if not path.is_file() or path.read_bytes() != table:
+        write_atomically(path, table)
     return path
 
 
@@ -192,8 +210,15 @@ def records_digest(out: Path) -> str:
 
 
 def remove_jobs(out: Path) -> None:
-    """Removes what the jobs of a cluster left; only while none of them runs."""
-    shutil.rmtree(out / JOBS, ignore_errors=True)
+    """Removes what the jobs of a cluster left, and the folder with it where nothing else lies there; only while none of them runs."""
+    folder = out / JOBS
+    for path in filter(lambda path: _FOLDERS[JOBS].fullmatch(path.name), _children(folder)):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # there is none, or something of the user's is in it
+        folder.rmdir()
 
 
 def remove_leftovers(out: Path) -> None:

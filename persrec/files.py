@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+MOST_BYTES_OF_A_NAME = 255  # as Linux's file systems have it
 _LEFTOVER = re.compile(r"\..+\.[0-9a-f]{16}\.tmp")
 
 
@@ -97,8 +98,13 @@ def is_leftover(path: Path) -> bool:
     return _LEFTOVER.fullmatch(path.name) is not None
 
 
+def name_while_written(path: Path) -> str:
+    """What a file or folder is called until it takes its place, by a number that is drawn: longer than its own name."""
+    return f".{path.name}.{secrets.token_hex(8)}.tmp"
+
+
 def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    return path.with_name(name_while_written(path))
 
 
 def _move(folder: Path, path: Path, *, replace: bool, new: bool) -> None:

@@ -10,6 +10,7 @@ from persrec import names
 _LOAD = """\
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from benchmarks.probes.models import served_model
@@ -30,7 +31,8 @@ layout, features = model.layout, model.item_features()
 
 # four test users: their items before the request, and its time
 data = split_of(log, cell.split)
-users, ends = data.test.users[:4], data.test.positions[:4]
+rows = np.unique(data.test.users, return_index=True)[1]{whole}
+users, ends = data.test.users[rows[:4]], data.test.positions[rows[:4]]
 shape = WindowShape(segments=tuple(segment.items for segment in layout.segments), recent=layout.recent)
 window = build_windows(data.sequences, users, ends, shape, history=cell.history)
 items = torch.from_numpy(window.items).to(cell.device)
@@ -43,6 +45,12 @@ _TIMED, _TIMELESS = (
 _CUT = """\
 history, recent = items[:, : layout.history], items[:, layout.history :]
 {split_times}
+"""
+_WHOLE = "\nrows = rows[data.test.positions[rows] >= layout.recent]  # of those with as many recent items as the layout has"
+_SEEN = """\
+starts = data.sequences.offsets[users]  # all items that each of them has had, beyond the window too
+had = [torch.from_numpy(data.sequences.items[start : start + end].astype("int64")) for start, end in zip(starts, ends, strict=True)]
+seen = torch.nn.utils.rnn.pad_sequence(had, batch_first=True).to(cell.device)
 """
 _TIMED_CUT = "history_times, recent_times = times[:, : layout.history], times[:, layout.history :]"
 _TIMELESS_CUT = "history_times, recent_times = None, None"
@@ -88,11 +96,13 @@ def serving_lines(record: Record, results: Path) -> str:
         key=record.cell_key,
         dataset=dataset_argument(record),
         times=_TIMED if record.cell.time_bias else _TIMELESS,
+        whole=_WHOLE if serving is _APPEND else "",
     )
     cut = "" if serving is _RECOMPUTE else _CUT.format(split_times=_TIMED_CUT if record.cell.time_bias else _TIMELESS_CUT)
     leaves_out = record.dataset is not None and record.dataset.exclude_seen
     repeats = "" if record.cell.counts == names.COUNTS[0] else f", repeats={_REPEATS[serving]}"
-    return f"{loaded}{cut}\n{serving}{_BEST.format(seen='items' if leaves_out else 'None', repeats=repeats)}"
+    known = _SEEN if leaves_out else ""
+    return f"{loaded}{cut}{known}\n{serving}{_BEST.format(seen='seen' if leaves_out else 'None', repeats=repeats)}"
 
 
 def dataset_argument(record: Record) -> str:

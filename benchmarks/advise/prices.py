@@ -43,6 +43,8 @@ def read_prices(path: Path) -> Machine:
     """
     try:
         stated = msgspec.toml.decode(path.read_bytes(), type=_Prices).machine
+    except RecursionError as error:
+        raise ValueError(f"--prices: {path}: nested too deep to be read") from error
     except ValueError as error:  # msgspec's errors are ValueErrors, and so is tomllib's
         raise ValueError(f"--prices: {path}: {error}") from error
     least = {"cores": 1, "memory_gib": 0.001, "price_per_hour": 0, "gpus": 0}

@@ -247,7 +247,7 @@ def _choice(
     measured: dict[Asked, Estimate] = {
         "latency": one.cost(latency), "cache": kept_beside_items(one), "retention": kept, "quality": quality,
     }  # fmt: skip
-    exact = {"cache", "retention"} if one is reference else {"cache"}
+    exact = {"cache", "retention"} if one is reference and is_fresh else {"cache"}
     price = flops_price(one)
     return Candidate(
         configuration=one,

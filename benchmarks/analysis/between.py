@@ -5,7 +5,8 @@ without it, and it is named as a cause. Qualities are paired by seed and, replic
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,8 +50,9 @@ class RunPair:
 
     @property
     def on_one_machine(self) -> bool:
-        """Whether both costs are of one machine, by its fingerprint."""
-        return _fingerprint(self.first, "cost") == _fingerprint(self.second, "cost")
+        """Whether all costs of both are of one machine, by its fingerprint."""
+        machines = {origin.environment.fingerprint for pair in self._origins("cost") for origin in pair}
+        return len(machines) == 1 and None not in machines
 
     def time(self, metric: str) -> Estimate:
         """The second's timed cost over the first's; no value where another machine took it."""
@@ -62,14 +64,22 @@ class RunPair:
 
     def causes(self, half: Half) -> tuple[str, ...]:
         """What of how a half was made differs: code, machine, packages, and of a quality how long its model was trained."""
-        first, second = (_origin(one.records[0], half) for one in (self.first, self.second))
-        if first is None or second is None:
-            return ()
-        kinds = sorted(kind for kind in first.code.keys() & second.code.keys() if first.code[kind] != second.code[kind])
-        said = [f"code of {kind.replace('_', ' ')}" for kind in kinds]
-        said += facts_that_differ(first.environment, second.environment)
+        kinds: set[str] = set()
+        facts: dict[str, None] = {}
+        for first, second in self._origins(half):
+            kinds |= {kind for kind in first.code.keys() & second.code.keys() if first.code[kind] != second.code[kind]}
+            facts |= dict.fromkeys(facts_that_differ(first.environment, second.environment))
         trained = steps_in_words(self.second, self.first) if half == "quality" else ""
-        return (*said, trained) if trained else tuple(said)
+        said = (*(f"code of {kind.replace('_', ' ')}" for kind in sorted(kinds)), *facts)
+        return (*said, trained) if trained else said
+
+    def _origins(self, half: Half) -> Iterator[tuple[Origin, Origin]]:
+        """How a half was made in either run, seed by seed; where no seed is in both, of the first ones."""
+        ours, theirs = ({record.cell.seed: _origin(record, half) for record in one.records} for one in (self.first, self.second))
+        pairs = ((ours[seed], theirs[seed]) for seed in self.seeds) if self.seeds else zip(ours.values(), theirs.values(), strict=False)
+        for first, second in itertools.islice(pairs, len(self.seeds) or 1):
+            if first is not None and second is not None:
+                yield first, second
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -118,7 +128,7 @@ def repeated(pairs: Iterable[RunPair]) -> list[RepeatedMeasure]:
             )
             if ours is None or theirs is None or low is None or high is None or their_low is None or their_high is None:
                 continue
-            shape = tuple(record.cost.key if record.cost is not None else record.cell_key for record in pair.first.records)
+            shape = frozenset(record.cost.key for record in pair.first.measured if record.cost is not None)
             apart = high < their_low or their_high < low
             found.setdefault(metric, {})[shape] = apart, not their_low <= ours <= their_high and not low <= theirs <= high
     return [
@@ -202,11 +212,6 @@ def _point(one: Configuration, apart_from: Iterable[str]) -> tuple[object, ...]:
 
 def _origin(record: Record, half: Half) -> Origin | None:
     return record.quality if half == "quality" else record.cost
-
-
-def _fingerprint(one: Configuration, half: Half) -> str | None:
-    origin = _origin(one.records[0], half)
-    return None if origin is None else origin.environment.fingerprint
 
 
 def _to(name: str, ours: object, theirs: object) -> str:

@@ -38,6 +38,7 @@ class Role(StrEnum):
     BEST = "best"
 
 
+LEAST = 0.01  # of full attention's cost: what is less yet saves nothing that anybody would give up quality for
 KEEPS: Mapping[Role, float] = MappingProxyType({Role.BALANCED: 0.95, Role.SMALLEST: 0.90})  # of the quality on validation, at least
 
 
@@ -171,11 +172,11 @@ def _chosen(trained: Sequence[Configuration], among: Sequence[Configuration]) ->
         return RunAnswer(standstill=Standstill.NOTHING_COMPRESSED)
     compressed = [one for one in compressed if not not_converged(one)] or compressed
     figures = {one.key: figure_on_validation(one, among) for one in trained}
-    by_validation = None not in [figures[one.key] for one in compressed]
-    if not by_validation:
-        figures = {one.key: one.quality(_METRIC).value for one in trained}
     whole = [one for one in trained if one.cell.compression == "full" and not one.changed]
     full = best_on_validation([one for one in whole if not not_converged(one)] or whole)
+    by_validation = None not in [figures[one.key] for one in (*compressed, *([full] if full is not None else []))]
+    if not by_validation:
+        figures = {one.key: one.quality(_METRIC).value for one in trained}
     if full is None:
         return RunAnswer(standstill=Standstill.NO_FULL, by_validation=by_validation)
     served = {other.cell.serving: other for other in among if _but_serving(other) == _but_serving(full)}
@@ -241,9 +242,10 @@ def _for_role(role: Role, held: Sequence[Held], level: Mapping[str, float], full
 
 
 def _burdens(held: Sequence[Held]) -> list[float]:
-    """The geometric mean of the shares of cost that are known of every candidate; 1 where none is."""
+    """The geometric mean of the shares of cost that are known of every candidate; 1 where none is. Less than `LEAST` counts as that."""
     columns = [column for column in zip(*(beside.shares for beside in held), strict=True) if None not in column]
-    return [math.prod(shares) ** (1 / len(columns)) for shares in zip(*columns, strict=True)] if columns else [1.0] * len(held)
+    shares = ([max(LEAST, share or 0.0) for share in column] for column in columns)
+    return [math.prod(own) ** (1 / len(columns)) for own in zip(*shares, strict=True)] if columns else [1.0] * len(held)
 
 
 def _bytes_of(one: Configuration) -> float:

@@ -107,7 +107,10 @@ def fleet(one: Configuration, demand: Demand, machine: Machine) -> Fleet | str:
     if workers < 1:
         needed = "a GPU" if on_card else f"{one.cell.threads} cores"
         return f"the machine has fewer than {needed}, which one request takes"
-    fixed = _model_bytes(one) + workers * (one.cost("serve_peak_bytes").value or 0.0)
+    peak, parameters = one.cost("serve_peak_bytes").value, one.cost("parameters").value
+    if peak is None or parameters is None:
+        return f"what a request takes of memory is not known: {one.reason('serve_peak_bytes' if peak is None else 'parameters')}"
+    fixed = parameters * _BYTES[one.cell.dtype] + workers * peak
     free = machine.memory_bytes - fixed
     if free <= 0 or (kept > 0 and free < kept):
         return "the model and its peaks leave no memory for a user's cache"
@@ -155,10 +158,6 @@ def refresh_time(one: Configuration) -> Estimate:
 def in_batches(one: Configuration) -> str:
     """What `refresh_time` is the time of: a share of a batch, which is no refresh alone where the batch holds several users."""
     return "one user at a time" if one.cell.batch_size == 1 else f"one user's share of a batch of {one.cell.batch_size:,}"
-
-
-def _model_bytes(one: Configuration) -> float:
-    return (one.cost("parameters").value or 0.0) * _BYTES[one.cell.dtype]
 
 
 def _scaled(estimate: Estimate, factor: float) -> Span:

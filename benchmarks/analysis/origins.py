@@ -1,10 +1,10 @@
 """Where numbers come from: the measurement of each quality and of each cost, and the code that took it."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.measures import MEASURES
-from benchmarks.records import Half, Origin, Record
+from benchmarks.records import Half, Metric, Origin, Record
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +47,12 @@ def timings(every: Sequence[Source]) -> list[Source]:
 
 def holds_a_time(record: Record) -> bool:
     """Whether its cost has a number that only the machine tells that took it."""
-    measured = (name for name, metric in record.metrics.items() if metric.value is not None)
+    return are_timed(record.metrics)
+
+
+def are_timed(metrics: Mapping[str, Metric]) -> bool:
+    """Whether some of the numbers are of a cost that only the machine tells that took it."""
+    measured = (name for name, metric in metrics.items() if metric.value is not None)
     return any(MEASURES[name].group == "cost" and not MEASURES[name].is_gated for name in measured if name in MEASURES)
 
 

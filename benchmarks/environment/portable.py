@@ -1,5 +1,6 @@
 """Keeps the folders of one machine out of records: command lines and messages without absolute paths."""
 
+import contextlib
 import os
 import re
 import sysconfig
@@ -72,4 +73,5 @@ def _folders(out: Path | str | None, data_dir: Path | str | None, cache_dir: Pat
         folder = sysconfig.get_path(name)
         yield folder, Path(folder).name
     yield tempfile.gettempdir(), TEMPORARY
-    yield Path("~").expanduser(), HOME
+    with contextlib.suppress(RuntimeError):  # a user without a home
+        yield Path("~").expanduser(), HOME

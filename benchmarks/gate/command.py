@@ -11,14 +11,14 @@ from typing import Any
 
 from benchmarks.analysis.origins import older_code, sources
 from benchmarks.environment import utc_now
-from benchmarks.findings import Line, Outputs, Sheet, Verdict, add_options, exit_code, show
+from benchmarks.findings import Line, Outputs, Sheet, add_options, exit_code, show
 from benchmarks.gate.baseline import Baseline, load_baseline, quality_machine
 from benchmarks.gate.judge import Finding, judge
 from benchmarks.gate.validity import faults
 from benchmarks.records import FINDINGS, Record, load_records
 from benchmarks.store import check_file
 from benchmarks.text import change, exact
-from persrec.commandline import DONE, INCOMPLETE, NOT_COMPARABLE, Parser, guarded
+from persrec.commandline import DONE, INCOMPLETE, NOT_COMPARABLE, REGRESSION, Parser, guarded
 from persrec.files import write_atomically
 
 PROGRAM = "benchmarks.gate"
@@ -49,8 +49,9 @@ def _gate(options: argparse.Namespace) -> int:
     is_new = options.update and not os.path.lexists(options.baseline)
     baseline = Baseline(utc=utc_now(), entries={}) if is_new else load_baseline(options.baseline)
     findings = judge(baseline, records) if records else []
-    unmeasured = _unmeasured(records, findings) if options.update else ""
+    unmeasured = _unmeasured(records, baseline) if options.update else ""
     accepted = options.update and not unmeasured
+    code = _exit_code(baseline, records, findings, strict=options.strict)
     judgement = Judgement(
         results=options.results,
         baseline_path=options.baseline,
@@ -58,12 +59,13 @@ def _gate(options: argparse.Namespace) -> int:
         findings=findings,
         notes=_notes(None if is_new else baseline, records),
         strict=options.strict,
-        exit_code=INCOMPLETE if unmeasured else DONE if accepted else _exit_code(baseline, records, findings, strict=options.strict),
+        exit_code=DONE if accepted else _refused(code) if unmeasured else code,
         accepted=accepted,
     )
-    outputs.write(judgement.sheet())
     if accepted:
         write_atomically(options.baseline, Baseline.of(records, margins=baseline.margins).to_json())
+    outputs.write(judgement.sheet())
+    if accepted:
         sys.stdout.write(f"wrote {options.baseline}: {len(records)} cells; review the change before it is committed\n")
     show(judgement.sheet())
     if unmeasured:
@@ -71,7 +73,12 @@ def _gate(options: argparse.Namespace) -> int:
     return judgement.exit_code
 
 
-def _unmeasured(records: Sequence[Record], findings: Sequence[Finding]) -> str:
+def _refused(code: int) -> int:
+    """The exit code where no baseline is written: a regression beside what is missing stays one."""
+    return code if code == REGRESSION else INCOMPLETE
+
+
+def _unmeasured(records: Sequence[Record], baseline: Baseline) -> str:
     """Why records cannot become a baseline: what was not measured, or cannot be so, is not what is expected. Empty where they can.
 
     Cells that the baseline has and the run has not may be those of a sweep that was cut: a smaller baseline is begun from no file.
@@ -85,9 +92,8 @@ def _unmeasured(records: Sequence[Record], findings: Sequence[Finding]) -> str:
         return f"{len(wrong)} of {len(records)} records cannot be true, the first of them {record.cell_key}: {fault.reason}"
     if not records:
         return "nothing was measured"
-    there = {record.cell_key for record in records}
-    missing = (finding.cell_key for finding in findings if finding.verdict is Verdict.MISSING)
-    absent = [key for key in dict.fromkeys(missing) if key not in there]
+    there = {record.cell for record in records}  # by other data, or measures of another version, their keys are others
+    absent = [key for key, entry in baseline.entries.items() if entry.cell not in there]
     if absent:
         return f"{len(absent)} of its cells are not among these results, the first of them {absent[0]}; to leave them out, remove it first"
     return ""

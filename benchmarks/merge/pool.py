@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.analysis.origins import are_timed
 from benchmarks.measures import MEASURES, Measure
 from benchmarks.records import Cost, Metric, Origin, Process, Record, RecordError, Status, load_records, read_cost
 from benchmarks.run.assemble import CostHalf, half_of, known_cost, known_quality, with_cost
@@ -148,11 +149,15 @@ def _rank(record: Record) -> tuple[bool, bool]:
 
 
 def _machines(measured: Iterable[Measured], order: Sequence[Path]) -> dict[str, tuple[str, ...]]:
+    """The machines of each device: of the earliest folder that timed something on it first, of several there the one that timed the most.
+
+    Machines of costs that hold no time come last.
+    """
     counts: dict[str, dict[str, tuple[int, int]]] = {}
     for one in measured:
-        by_machine = counts.setdefault(one.device, {})
-        place, count = by_machine.get(one.machine, (order.index(one.folder), 0))
-        by_machine[one.machine] = min(place, order.index(one.folder)), count - 1
+        by_machine, is_timed = counts.setdefault(one.device, {}), are_timed(one.half.metrics)
+        place, count = by_machine.get(one.machine, (len(order), 0))
+        by_machine[one.machine] = (min(place, order.index(one.folder)), count - 1) if is_timed else (place, count)
     return {device: tuple(sorted(known, key=lambda machine: (known[machine], machine))) for device, known in counts.items()}
 
 

@@ -143,9 +143,11 @@ def _kept_nevertheless(peers: Peers) -> str:
     if surest is None or surest.references.no_token is None:
         return ""
     gain, training = surest.over_no_token, unequal(surest.configuration, surest.references.no_token)
+    models = {record.model.key for contrast in above for record in contrast.configuration.measured if record.model is not None}
     return (
-        f"Yet {len(above)} of {len(asked)} configurations that keep part of it lie above no token, the surest of them "
-        f"{peers.names(surest.configuration)}: {with_interval(gain, 'signed')}, {how_sure(gain, training)}."
+        f"Yet {len(above)} of {len(asked)} configurations that keep part of it, of {len(models)} training{'s' * (len(models) != 1)}, lie "
+        f"above no token, the surest of them, which test has chosen, {peers.names(surest.configuration)}: {with_interval(gain, 'signed')}, "
+        f"{how_sure(gain, training)}."
     )
 
 
@@ -177,7 +179,9 @@ def _costs_in_words(beside: Held) -> list[str]:
     if kept is not None and whole:
         said.append(f"It stores {text.nbytes(kept)} per user instead of {text.nbytes(whole)}.")
     trained, fully = one.cost("train_flops").value, None if alike is None else alike.cost("train_flops").value
-    if trained and fully:
+    if (
+        trained and fully and one.cell.training != "elastic"
+    ):  # an elastic model was trained for all its counts and lengths, not for this one
         said.append(f"A sequence in training takes {text.percent(trained / fully)} of its compute.")
     return said
 

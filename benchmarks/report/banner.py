@@ -117,7 +117,7 @@ def _finding(contrast: Contrast, names: Names) -> str:
     sentences.append(f"{names(contrast.configuration)}{seed}: {_kept_at_what_cost(contrast, counted)}")
     if contrast.retention.value is not None:
         sentences.append(f"NDCG@10 is {with_interval(contrast.quality)}.")
-    sentences += [*_sizes(contrast), _against_no_token(contrast, names), *_against_recent(contrast)]
+    sentences += [*_sizes(contrast), *_against_counts(contrast), _against_no_token(contrast, names), *_against_recent(contrast)]
     worth = contrast.full_over_no_token
     if contrast.recovered.value is not None:
         sentences.append(f"The tokens recover {with_interval(contrast.recovered, 'percent')} of the long history's value.")
@@ -206,10 +206,20 @@ def _sizes(contrast: Contrast) -> list[str]:
     return [f"It keeps {text.nbytes(kept)} of a user; full history's KV cache keeps {text.nbytes(rival)}."]
 
 
+def _against_counts(contrast: Contrast) -> list[str]:
+    """Where the output counts items, what tokens are worth beside counts of the same ones: no token counts the recent items alone."""
+    gain, counts = contrast.over_counts_only, contrast.references.counts_only
+    if gain.value is None or counts is None:
+        return []
+    weak = ", an elastic model's own point, as none of counts alone was trained" if counts in contrast.references.weak else ""
+    said = f"Against counts of the same items and no token{weak}{_after(contrast.configuration, counts)}"
+    return [f"{said}: {with_interval(gain, 'signed')}."]
+
+
 def _against_no_token(contrast: Contrast, names: Names) -> str:
     gain, control = contrast.over_no_token, contrast.references.no_token
-    held = "Against the same layout without tokens"
     one = contrast.configuration
+    held = "Against the same layout without tokens" + (", which counts the recent items alone" if one.cell.counts == "all" else "")
     if control is not None and not (control.is_control and control.cell.history == one.cell.history):
         held = f"Against {names(control)}, the best on validation without tokens"
     held += _after(one, control)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import store
-from benchmarks.records import load_records
+from benchmarks.records import FINDINGS, load_records
 from benchmarks.report.page import NothingMeasuredError, render_report
 from persrec.commandline import DONE, INCOMPLETE, Parser, guarded, refuse
 from persrec.files import write_atomically
@@ -54,7 +54,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         refuse(_PROGRAM, error)
         return INCOMPLETE
     print(page)
-    return DONE if any(record.ok for record in load_records(options.results)) else INCOMPLETE
+    return DONE if any(record.status in FINDINGS for record in load_records(options.results)) else INCOMPLETE
 
 
 def _compare(results_dir: Path, first: str, second: str) -> None:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 SCRIPTS = ("page.js", "tables.js", "details.js", "explorer.js", "budget.js", "start.js")  # one script, in this order
+_MARK = '<meta name="records-digest" content="'
 _BESIDE = re.compile(r"(?:beside this page|pictures of this page): ([a-z0-9., -]*)\n")  # the last line of summary.md
+_SUMMARY = "summary.md"
 _OURS = re.compile(r"(?:frontier|answer)-[a-z0-9-]+\.png|tables\.csv")
 
 
@@ -61,22 +63,36 @@ def render_report(results_dir: Path, out: Path, *, tables: bool = False, picture
     files = {f"{drawing.key}.png": drawing.image.png for drawing in report.pictures}
     if tables:
         files["tables.csv"] = _csv(report).encode()
-    earlier = _earlier_files(beside / "summary.md")
+    earlier = _earlier_files(beside / _SUMMARY)
     for name, content in files.items():
         write_atomically(beside / name, content)
-    write_atomically(beside / "summary.md", summary_of(report, beside=list(files)).encode())
+    write_atomically(beside / _SUMMARY, summary_of(report, beside=list(files)).encode())
     write_atomically(out, page.encode())
     for name in earlier.difference(files):
         (beside / name).unlink(missing_ok=True)
     return out
 
 
+def is_page(path: Path) -> bool:
+    """Whether a file is a page that a report wrote."""
+    return path.is_file() and _MARK in path.read_text(encoding="utf-8", errors="replace")
+
+
+def lies_beside_a_page(path: Path) -> bool:
+    """Whether a file in the folder beside a page has a name of those that a report writes there."""
+    return path.name == _SUMMARY or _OURS.fullmatch(path.name) is not None
+
+
 def _check_place(out: Path) -> None:
     """Refuses a place for the page before anything is read or written."""
-    store.check_file("--out", out)
-    if not out.suffix:
+    if not out.suffix and not out.is_dir():
         raise ValueError(f"--out: {out}: has no suffix; expected the path of a page such as reports/NAME.html")
-    store.check_file("--out", out.with_suffix("") / "summary.md")
+    store.check_page(out)
+    summary = out.with_suffix("") / _SUMMARY
+    ours = is_page(out)
+    for path, is_ours in ((out, ours), (summary, ours or _listed_beside(summary) is not None)):
+        if path.is_file() and not is_ours:
+            raise ValueError(f"--out: {path} was not written by a report, which would replace it; choose another place")
 
 
 def _way_to_cells(results_dir: Path, out: Path) -> str:
@@ -86,13 +102,18 @@ def _way_to_cells(results_dir: Path, out: Path) -> str:
     return Path(os.path.relpath(cells, page)).as_posix() + "/" if near else ""
 
 
-def _earlier_files(summary: Path) -> set[str]:
-    """What an earlier page left beside it, as its own summary lists it: whatever else lies there is the user's."""
+def _listed_beside(summary: Path) -> re.Match[str] | None:
+    """The last line of a summary that a page wrote; None of another file, or of none."""
     try:
         last = summary.read_text(encoding="utf-8").rpartition("\n\n")[2]
     except (OSError, UnicodeDecodeError):
-        return set()
-    listed = _BESIDE.fullmatch(last)
+        return None
+    return _BESIDE.fullmatch(last)
+
+
+def _earlier_files(summary: Path) -> set[str]:
+    """What an earlier page left beside it, as its own summary lists it: whatever else lies there is the user's."""
+    listed = _listed_beside(summary)
     return {name for name in listed.group(1).split(", ") if _OURS.fullmatch(name)} if listed else set()
 
 

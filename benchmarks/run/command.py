@@ -31,6 +31,7 @@ from benchmarks.run.slurm import ClusterExecutor, check_slurm, end_jobs_of_earli
 from benchmarks.run.sweep import Sweep
 from benchmarks.store import (
     check_out,
+    check_page,
     record_path,
     records_digest,
     remove_costs,
@@ -147,8 +148,9 @@ def _validated(options: argparse.Namespace) -> Call:
     check_environment(() if options.list else cells, options.cache_dir)
     datasets = list(dict.fromkeys(cell.dataset for cell in cells))
     out = options.out or Path("results") / f"{grid.name}-{datasets[0] if len(datasets) == 1 else 'mixed'}-{device}"
-    if options.out is None:
-        check_out(out)
+    check_out(out)
+    if not options.no_report and not options.list:
+        check_page(report_path(out))
     return Call(
         options=options,
         grid=grid,
@@ -194,7 +196,7 @@ def _run(call: Call, plan: Plan, arguments: Sequence[str], work: Work, dead: Hol
         progress.close()
     records = load_records(out)
     remove_costs(out, before - _costs_named(records))  # what no record names yet may be a run's that was cut, and of other cells
-    if records and (to_do or not (out / "results.csv").is_file()):
+    if records:
         write_csv(out, records)
     if records and not options.no_report:
         _report(out)
@@ -262,6 +264,8 @@ def _catalogues(call: Call) -> dict[Data, Catalogue]:
         for split in dict.fromkeys(cell.split for cell in cells if cell.has_quality and call.options.only != "cost"):
             data = split_of(log, split)
             data.check_evaluated()
+            if any(cell.training != "none" for cell in cells):
+                data.check_trained()
             if len(set(data.test.users.tolist())) < 2 and any(cell.ablation == "other_user" for cell in cells):
                 raise ValueError(f"ablation: 'other_user' on dataset {name}, which has one user to evaluate; expected two or more")
         texts = None if log.item_texts is None else hashlib.sha256("\0".join(log.item_texts).encode()).hexdigest()

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.records import load_records, record_files
+from benchmarks.report.page import is_page, lies_beside_a_page
 from persrec.commandline import DONE, INCOMPLETE, Parser, guarded, refuse
 from persrec.files import atomic_folder, is_leftover
 
@@ -81,8 +82,10 @@ def _check_out(out: Path) -> None:
 
 
 def _strange(site: Path) -> Iterator[Path]:
-    """What a site does not hold: the first page, a page for each run, and a folder beside it."""
+    """What a site does not hold: the first page, a page for each run, and a folder beside it with what a page writes there."""
     yield from (path for path in sorted(site.iterdir()) if path.name not in (_INDEX, PAGES))
     for path in sorted((site / PAGES).glob("*")):
-        if path.suffix != ".html" and not path.with_name(f"{path.name}.html").is_file():
+        if path.is_dir() and path.with_name(f"{path.name}.html").is_file():
+            yield from (inner for inner in sorted(path.iterdir()) if not lies_beside_a_page(inner))
+        elif path.suffix != ".html" or not is_page(path):
             yield path

@@ -7,13 +7,13 @@ from urllib.parse import quote
 
 from benchmarks import text
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration, configurations
-from benchmarks.analysis.estimates import Estimate, with_interval
-from benchmarks.analysis.references import best_on_validation, compare
+from benchmarks.analysis.estimates import with_interval
+from benchmarks.analysis.references import Contrast, best_on_validation, compare
 from benchmarks.analysis.trained import endings
 from benchmarks.analysis.worth import Worth, floors_above, worths
 from benchmarks.labels import METRIC_NAMES
 from benchmarks.records import Record
-from benchmarks.report.names import backbone_name, dataset_name, in_order, name_all, peers_key
+from benchmarks.report.names import UNEQUAL, backbone_name, dataset_name, in_order, name_all, peers_key
 from benchmarks.site.command import PAGES
 from benchmarks.text import listed
 
@@ -115,12 +115,16 @@ def _worth_line(name: str, worth: Worth, members: Sequence[Configuration]) -> Wo
         verdict=verdict,
         tone=tone,
         tokens=text.MISSING if best is None else f"{labels(best)}: {with_interval(best.quality(METRIC))}",
-        kept=text.MISSING if best is None else _share(compare(best, members, METRIC).retention),
+        kept=text.MISSING if best is None else _share(compare(best, members, METRIC)),
     )
 
 
-def _share(kept: Estimate) -> str:
-    return "no share to keep" if kept.value is None else with_interval(kept, "percent")
+def _share(contrast: Contrast) -> str:
+    """What is kept of full history's quality, and why it is no verdict where training was not equal."""
+    if contrast.retention.value is None:
+        return "no share to keep"
+    reasons = contrast.all_unequal
+    return with_interval(contrast.retention, "percent") + (f" {UNEQUAL} {'; '.join(reasons)}" if reasons else "")
 
 
 def _verdict(worth: Worth) -> tuple[str, str]:
@@ -130,4 +134,6 @@ def _verdict(worth: Worth) -> tuple[str, str]:
         return f"training is not equal: {'; '.join(worth.unequal)}", "warn"
     if worth.gap.sign > 0:
         return "pays, at 95%", "good"
+    if worth.gap.low is None:
+        return f"no interval, no verdict: {worth.gap.reason}", ""
     return ("one seed, no verdict" if worth.gap.of_one_seed else "two seeds, no verdict"), ""

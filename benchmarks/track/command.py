@@ -34,11 +34,12 @@ def _main(options: argparse.Namespace) -> int:
     uri = options.uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         raise ValueError("--uri: missing, and $MLFLOW_TRACKING_URI is not set; expected such as sqlite:///mlflow.db")
+    digest = store.records_digest(options.results)  # before the records: what is written meanwhile is sent by the next call
     records = load_records(options.results)
     if not records:
         refuse(_PROGRAM, f"{options.results / 'cells'}: no record, so there is nothing to send")
         return INCOMPLETE
-    name, digest = options.results.resolve().name, store.records_digest(options.results)
+    name = options.results.resolve().name
     tracker = MlflowRun(uri=uri, experiment=options.experiment)
     if tracker.holds(digest):
         print(f"{uri}: holds these records of {name} already; nothing is sent")

@@ -44,6 +44,8 @@ def convert(file: Path, config_file: Path, out: Path) -> dict[str, Any]:
 def _read_config(file: Path) -> dict[str, Any]:
     try:
         config = json.loads(file.read_text())
+    except RecursionError as error:
+        raise ValueError(f"config: {file} is nested too deep to be read") from error
     except (OSError, ValueError) as error:
         raise ValueError(f"config: {file} cannot be read as JSON: {error}") from error
     if not isinstance(config, dict):

@@ -132,6 +132,11 @@ class Split:
             raise ValueError(f"part: unknown {part!r}; known: validation, test")
         return self.validation if part == "validation" else self.test
 
+    def check_trained(self) -> None:
+        """Raises a ValueError where no user has an item to train on that an earlier one predicts."""
+        if int(self.train_ends.max(initial=0)) < 2:
+            raise ValueError("data: no user has the 2 training items that predicting the second from the first needs")
+
     def check_evaluated(self) -> None:
         """Raises a ValueError where there is nobody to evaluate."""
         for part in ("validation", "test"):

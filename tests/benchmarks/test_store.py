@@ -181,6 +181,27 @@ def test_unfinished_files_of_a_killed_run_are_removed_and_nothing_else(tmp_path:
     assert content_of(tmp_path) == whole
 
 
+def test_what_jobs_left_is_removed_and_what_is_the_users_stays(tmp_path: Path) -> None:
+    jobs = tmp_path / "slurm"
+    ours = [f"{key(1)}.answers", f"{'a' * 32}.pkl", "12_0_log.out", "12_submission.sh", "queue"]
+    jobs.mkdir()
+    for name in ours:
+        (jobs / name).touch()
+    (jobs / "my_job.sbatch").write_text("mine")
+    store.remove_jobs(tmp_path)
+    assert [path.name for path in jobs.iterdir()] == ["my_job.sbatch"]
+    (jobs / "my_job.sbatch").unlink()
+    store.remove_jobs(tmp_path)
+    assert not jobs.exists()
+    store.remove_jobs(tmp_path)
+
+
+def test_a_name_that_is_too_long_while_it_is_written_is_refused(tmp_path: Path) -> None:
+    store.check_file("--out", tmp_path / ("n" * 200))
+    with pytest.raises(ValueError, match="--out: .*: File name too long"):
+        store.check_file("--out", tmp_path / ("n" * 240))
+
+
 def test_a_run_takes_a_folder_that_is_not_there_or_empty(tmp_path: Path) -> None:
     store.check_out(tmp_path)
     store.check_out(tmp_path / "new" / "folder")

@@ -329,9 +329,10 @@ def _quality_in_words(lines: Sequence[Series], references: Sequence[Configuratio
         points = [(place, q.value, one) for place, one in members if (q := one.quality(metric)).value is not None]
         values = ", ".join(marked(f"{position}: {text.ratio(float(value or 0))}", one) for position, value, one in points)
         said.append(f"{backbone_name(line.head)} {named(line.head)} {values}")
-    for one in references:
+    alike = ([one for one in references if one.cell.backbone == backbone] for backbone in Backbones.of(references).order)
+    for one in itertools.chain.from_iterable(map(_once, alike)):
         quality = one.quality(metric)
-        if quality.value is not None and not (one.cell.compression == "full" and one.cell.serving == "cache"):
+        if quality.value is not None:
             said.append(marked(f"{backbone_name(one)} {family(one).name} {text.ratio(quality.value)}", one))
     return f"{METRIC_NAMES[metric]}: {'; '.join(said)}."
 

@@ -41,7 +41,7 @@ def comparison_table(contrasts: Sequence[Contrast], names: Names, *, key: str, m
                 _held(contrast, contrast.over_full, contrast.references.full_quality),
                 _held(contrast, contrast.over_recent, contrast.references.recent),
                 *(_held(contrast, contrast.over_counts_only, contrast.references.counts_only) for _ in counts),
-                tabular.REFERENCE if one.cell.compression == "full" else _share(contrast.retention, contrast),
+                tabular.REFERENCE if _is_full_reference(contrast) else _share(contrast.retention, contrast),
                 Entry(text=text.MISSING, tone="muted")
                 if one.is_control or one.cell.compression == "full"
                 else _share(contrast.recovered, contrast),
@@ -62,6 +62,12 @@ def _held(contrast: Contrast, gap: Estimate, reference: Configuration | None) ->
         return tabular.REFERENCE
     weak = any(reference is other for other in contrast.references.weak)
     return tabular.of_comparison(gap, one, reference, besides=(_WEAK,) if weak else ())
+
+
+def _is_full_reference(contrast: Contrast) -> bool:
+    """Whether it is the full attention that the others are held against, or another way to serve that."""
+    one, full = contrast.configuration, contrast.references.full_quality
+    return one is full or (one.cell.compression == "full" and contrast.over_full.value == 0)
 
 
 def _share(share: Estimate, contrast: Contrast) -> Entry:

@@ -189,6 +189,8 @@ def own_table(path: Path) -> OwnTable:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
         description = msgspec.convert(values, _Description)
+    except RecursionError as error:
+        raise SourceError(f"{path}: nested too deep to be read") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError, ValueError) as error:
         raise SourceError(f"{path}: {_says(error)}") from error
     name = description.name or path.stem.lower()

@@ -46,7 +46,7 @@ def run_of(tmp_path, monkeypatch, data_cache, one_thread, global_settings_as_bef
     """A run's folder with the model of a cell, trained as by a run or as it was made, beside a record of it."""
     monkeypatch.setenv("PERSREC_CACHE", str(data_cache))
 
-    def make(cell: Cell, *, trained: bool = False):
+    def make(cell: Cell, *, trained: bool = False, leaves_out: bool = False):
         log = load_dataset("synthetic", size="tiny")
         key = model_key(cell, dataset_digest=log.digest)
         folder = tmp_path / "run" / "models" / key
@@ -57,7 +57,7 @@ def run_of(tmp_path, monkeypatch, data_cache, one_thread, global_settings_as_bef
             save_checkpoint(folder, lively(served_model(cell, log)), {})
         record = fabricate(cell, dataset_digest=log.digest)
         record["model"]["key"] = key
-        record["dataset"]["exclude_seen"] = False
+        record["dataset"]["exclude_seen"] = leaves_out
         write(tmp_path / "run", [record])
         return tmp_path / "run", records_of(record)[0]
 
@@ -95,6 +95,27 @@ def test_they_run_and_rank_as_the_joint_pass_does(run_of, name):
         np.testing.assert_array_equal(names["ids"].numpy(), expected)
     assert names["ids"].shape == (4, 10)
     assert ("store" in names) == (name in ("a store of caches", "elastic in history", "texts, an int8 store", "a store, counted"))
+
+
+@pytest.mark.parametrize("name", ["a store of caches", "appended", "recomputed"])
+def test_on_a_temporal_split_they_serve_four_users_and_not_one_four_times(run_of, name):
+    run, record = run_of(dataclasses.replace(CELLS[name], split="temporal"))
+    names: dict[str, object] = {}
+    exec(compile(serving_lines(record, run), "lines", "exec"), names)  # noqa: S102 - our own lines
+    assert names["ids"].shape == (4, 10)
+    assert len(set(names["users"].tolist())) == 4
+
+
+def test_what_a_user_had_before_the_window_is_left_out_too(run_of):
+    run, record = run_of(CELLS["a store of caches"], leaves_out=True)
+    names: dict[str, object] = {}
+    exec(compile(serving_lines(record, run), "lines", "exec"), names)  # noqa: S102 - our own lines
+    split = split_of(load_dataset("synthetic", size="tiny"), "leave-one-out")
+    past = split.past("test")
+    for row, ids in enumerate(names["ids"].tolist()):
+        had = past.items[past.offsets[row] : past.offsets[row + 1]].tolist()
+        assert len(had) > names["items"].shape[1]
+        assert not {*ids} & {*had}
 
 
 def test_the_command_prints_lines_that_serve_the_model_that_a_run_trained(run_of, capsys):

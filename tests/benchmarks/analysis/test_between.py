@@ -71,7 +71,7 @@ def test_other_data_and_another_split_are_not_paired_over_users():
     elsewhere = of([fabricate(TOKENS)], [fabricate(TOKENS, dataset_digest="9" * 64)])
     assert "data" in elsewhere.settings
     (pair,) = elsewhere.pairs
-    assert "other" not in pair.causes("quality")
+    assert pair.causes("quality") == ()
     assert (pair.difference("ndcg@10").low, pair.difference("ndcg@10").reason) == (None, "not paired: evaluated on different users")
     (split,) = of([fabricate(TOKENS)], [fabricate(dataclasses.replace(TOKENS, split="temporal"))]).pairs
     assert split.difference("ndcg@10").low is None  # as many users, and other targets
@@ -85,6 +85,20 @@ def test_code_and_machine_are_causes_of_the_half_that_they_made():
     (pair,) = of([fabricate(TOKENS)], [other]).pairs
     assert pair.causes("quality") == ("code of training",)
     assert pair.causes("cost") == ("torch 2.13.0 to 2.14.0",)
+
+
+def test_causes_are_those_of_every_seed_and_machines_those_of_every_cost():
+    cells = [dataclasses.replace(TOKENS, seed=seed) for seed in (1, 2, 3)]
+    others = [fabricate(cell) for cell in cells]
+    others[2]["quality"]["code"]["training"] = "f" * 64
+    others[1]["cost"]["environment"] = environment() | {
+        "fingerprint": "0" * 64,
+        "packages": {**environment()["packages"], "torch": "2.14.0"},
+    }
+    (pair,) = of([fabricate(cell) for cell in cells], others).pairs
+    assert pair.causes("quality") == ("code of training",)
+    assert pair.causes("cost") == ("torch 2.13.0 to 2.14.0",)
+    assert not pair.on_one_machine
 
 
 def test_counts_move_beyond_their_margin():

@@ -49,6 +49,12 @@ def test_the_memory_takes_machines():
     assert result.machines.value == 9
 
 
+@pytest.mark.parametrize("name", ["serve_peak_bytes", "parameters"])
+def test_memory_that_nobody_measured_is_not_none(name):
+    result = fleet(measured(**{name: None}), DEMAND, MACHINE)
+    assert result == "what a request takes of memory is not known: made up"
+
+
 def test_an_interval_of_a_time_is_one_of_machines():
     result = needed(measured(request_latency_p50_ms=(40.0, 20.0, 80.0)))
     assert (result.machines.low, result.machines.value, result.machines.high) == (5, 9, 17)

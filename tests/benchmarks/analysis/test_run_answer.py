@@ -74,6 +74,24 @@ def test_older_records_without_figures_are_chosen_on_test_and_that_is_told():
     assert chosen(found)["best"] == 16
 
 
+def test_without_a_figure_of_full_attention_test_decides_too():
+    records = grid(levelled(tokens(16), 0.396), levelled(tokens(1), 0.2))
+    for record in records[:2]:
+        record["model"] |= {"validation": None, "best_validation": None}
+    found = answer(configured(records))
+    assert not found.by_validation
+    assert chosen(found) == {"best": 16, "balanced": 16, "smallest": 16}  # one token keeps half: neither 95 nor 90%
+
+
+def test_bytes_far_below_full_attentions_weigh_alike():
+    light = levelled(tokens(1), 0.39, stored=2.0)
+    better = levelled(tokens(2), 0.398, stored=8.0)
+    for name in ("serve_flops", "request_latency_p50_ms", "serve_latency_p50_ms"):
+        better["metrics"][name] = dict(light["metrics"][name])
+    found = answer(configured(grid(light, better)))
+    assert chosen(found) == {"best": 2, "balanced": 2, "smallest": 1}
+
+
 def test_a_coarser_cache_is_chosen_by_the_figure_of_its_own_model():
     elastic = {"training": "elastic", "elastic_tokens": (4, 16)}
     coarse = levelled(tokens(16, **elastic, cache_dtype="int8"), 0.39, stored=100.0)

@@ -110,8 +110,8 @@ def test_tokens_that_rank_above_no_token_are_not_sent_away_with_full_attention(g
         record["metrics"]["ndcg@10"]["value"] = quality
         record["replicates"]["means"]["ndcg@10"] = [quality + spread * (-1) ** (draw // 2) for draw in range(501)]
     line, *_ = short_answers(answered(*records))
-    surest = "the surest of them HSTU \N{MIDDLE DOT} PerSRec, 4 tokens: +0.0200 ("
-    assert (f"Yet 1 of 1 configurations that keep part of it lie above no token, {surest}" in line) == said
+    surest = "the surest of them, which test has chosen, HSTU \N{MIDDLE DOT} PerSRec, 4 tokens: +0.0200 ("
+    assert (f"Yet 1 of 1 configurations that keep part of it, of 1 training, lie above no token, {surest}" in line) == said
     assert line.endswith(", one seed, no verdict.") == said
     assert ("serve the recent items alone" in line) != said
 

@@ -76,5 +76,16 @@ def test_a_list_of_pictures_that_somebody_wrote_deletes_nothing_else(tmp_path):
     beside.mkdir(parents=True)
     (tmp_path / "reports" / "mine.txt").write_text("mine")
     (beside / "summary.md").write_text("# x\n\npictures of this page: ../mine.txt, frontier-x/../../mine.txt\n")
+    (tmp_path / "reports" / "grid.html").write_text('<meta name="records-digest" content="0">')
     rendered(tmp_path, [fabricate(Cell(backbone="popularity", compression="none", training="none"))])
     assert (tmp_path / "reports" / "mine.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("place", ["reports/grid.html", "reports/grid/summary.md"])
+def test_a_page_and_a_summary_that_no_report_wrote_are_not_replaced(tmp_path, place):
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / place).write_text("# mine\n")
+    with pytest.raises(ValueError, match=f"--out: .*{place} was not written by a report"):
+        rendered(tmp_path, [fabricate(Cell(backbone="popularity", compression="none", training="none"))])
+    assert (tmp_path / place).read_text() == "# mine\n"
+    assert [path for path in (tmp_path / "reports").rglob("*") if path.is_file()] == [tmp_path / place]

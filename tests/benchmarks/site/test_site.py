@@ -1,5 +1,6 @@
 """The static site: every run, a summary over datasets, links that hold, nothing that is loaded, the same bytes from the same records."""
 
+import dataclasses
 import re
 from pathlib import Path
 from urllib.parse import unquote
@@ -126,3 +127,36 @@ def test_bad_input_is_one_line_and_nothing_is_written(tmp_path, monkeypatch, cap
     assert expected in error
     assert error.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("place", ["notes.txt", "runs/notes.html", "runs/plain/mine.csv", "runs/folder/x"])
+def test_what_somebody_put_into_a_site_is_not_lost_with_it(tmp_path, capsys, place):
+    write(tmp_path / "results" / "plain", [slim(fabricate(FLOOR))])
+    call = [str(tmp_path / "results"), "--out", str(tmp_path / "out")]
+    assert main(call) == 0
+    mine = tmp_path / "out" / place
+    mine.parent.mkdir(exist_ok=True)
+    mine.write_text("mine")
+    assert main(call) == 2
+    assert "is not of the site, and would be lost" in capsys.readouterr().err
+    assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("gap", "verdict"),
+    [((0.2, 0.001), "pays, at 95%"), ((0.0, 0.02), "worth nothing measurable"), ((0.2, None), "no interval, no verdict: ")],
+)
+def test_a_verdict_of_three_seeds_goes_by_the_interval(tmp_path, gap, verdict):
+    more, spread = gap
+    records = []
+    for seed in (1, 2, 3):
+        for cell in (FULL, CONTROL):
+            record = fabricate(dataclasses.replace(cell, seed=seed), **({"replicates": None} if spread is None else {}))
+            quality = 0.2 + ((more + 0.001 * (seed - 2)) if cell is FULL else 0.0)
+            record["metrics"]["ndcg@10"]["value"] = quality
+            if spread is not None:
+                own = [quality + (spread if cell is FULL else 0.0) * (-1) ** draw for draw in range(501)]
+                record["replicates"]["means"]["ndcg@10"] = own
+            records.append(record)
+    (line,) = worth_lines("run", load_records(write(tmp_path / "run", records)))
+    assert line.verdict.startswith(verdict)

@@ -31,6 +31,16 @@ def split(request):
     return leave_one_out(log)
 
 
+@pytest.mark.parametrize(("trained", "fits"), [([1, 1, 0], False), ([1, 2, 0], True), ([], False)])
+def test_a_user_with_two_training_items_is_needed_to_train(split, trained, fits):
+    data = dataclasses.replace(split, train_ends=np.array(trained, dtype=np.int64))
+    if fits:
+        data.check_trained()
+    else:
+        with pytest.raises(ValueError, match="data: no user has the 2 training items"):
+            data.check_trained()
+
+
 def test_sequences_are_views_of_each_users_events(split):
     assert len(split.sequences) == 4
     assert [items.tolist() for items, _ in split.sequences] == HISTORIES
