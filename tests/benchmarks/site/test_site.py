@@ -155,7 +155,7 @@ def test_a_verdict_of_three_seeds_goes_by_the_interval(tmp_path, gap, verdict):
             quality = 0.2 + ((more + 0.001 * (seed - 2)) if cell is FULL else 0.0)
             record["metrics"]["ndcg@10"]["value"] = quality
             if spread is not None:
-                own = [quality + (spread if cell is FULL else 0.0) * (-1) ** draw for draw in range(501)]
+                own = [quality + (spread if cell is FULL else -spread / 2) * (draw / 250 - 1) for draw in range(501)]
                 record["replicates"]["means"]["ndcg@10"] = own
             records.append(record)
     (line,) = worth_lines("run", load_records(write(tmp_path / "run", records)))
