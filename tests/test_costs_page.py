@@ -88,7 +88,7 @@ def test_the_page_says_what_hstus_full_attention_with_times_takes_beside_sasrecs
     peaks = [of_processes(whole[name, 16128], "serve_peak_bytes") for name in ("hstu", "sasrec")]
     flops = number(hstu, "serve_flops") / number(sasrec, "serve_flops")
     said = (
-        f"HSTU's full attention over 4,352 items, with times, takes {significant(times[0])} ms where SASRec's takes "
+        f"HSTU's full attention with the time bias, over 4,352 items, takes {significant(times[0])} ms where SASRec's takes "
         f"{significant(times[1])} ms, {significant(times[0] / times[1])} times, at {significant(flops)} times the FLOPs; "
         f"over 16,384 items its peak of memory is {peaks[0]} where SASRec's is {peaks[1]}, which three "
         "processes do not tell apart."

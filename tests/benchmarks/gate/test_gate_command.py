@@ -252,21 +252,6 @@ def test_every_output_of_an_update_that_is_refused_says_so(place: GatedRun, caps
     assert place.baseline.read_bytes() == before
 
 
-def test_a_run_that_lacks_cells_of_the_baseline_makes_none_whatever_makes_them_incomparable(
-    place: GatedRun, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = place.baseline.read_bytes()
-    place.replace_all(dataset="ml-1m")
-    assert outcome(place, "--update")[0] == INCOMPLETE
-    assert "left as it is: 3 of its cells are not among these results" in capsys.readouterr().err
-    assert place.baseline.read_bytes() == before
-
-
-def test_measures_of_another_version_make_a_baseline(place: GatedRun) -> None:
-    place.replace_all(measures={name: version + 1 for name, version in versions().items()})
-    assert outcome(place, "--update")[0] == PASS
-
-
 def test_records_that_cannot_be_true_make_no_baseline(place: GatedRun, capsys: pytest.CaptureFixture[str]) -> None:
     before = place.baseline.read_bytes()
     place.change(4, lambda values: values["metrics"]["recall@10"].update(value=1.7))

@@ -373,28 +373,6 @@ def test_the_report_is_rendered_once_for_the_same_records(
     assert len(rendered) == 2
 
 
-@pytest.mark.parametrize("taken", ["reports", "reports/own-synthetic-cpu"])
-def test_a_report_that_could_not_be_written_is_refused_before_anything_is_measured(
-    place: Path, capsys: pytest.CaptureFixture[str], taken: str
-) -> None:
-    (place / taken).parent.mkdir(exist_ok=True)
-    (place / taken).touch()
-    before = sorted(place.rglob("*"))
-    assert run.main(["--grid", "own.toml", "--cache-dir", ".", "--quiet"], work=FAKE) == 2
-    assert f"{taken} is no folder that can be written to" in capsys.readouterr().err
-    assert sorted(place.rglob("*")) == before
-    assert run.main(["--grid", "own.toml", "--cache-dir", ".", "--quiet", "--no-report"], work=FAKE) == 0
-
-
-def test_a_table_that_a_kill_left_behind_its_records_is_written_anew(place: Path, call: Call) -> None:
-    assert call() == 0
-    table = place / "out" / "results.csv"
-    whole = table.read_bytes()
-    table.write_bytes(b"".join(whole.splitlines(keepends=True)[:-1]))
-    assert call() == 0
-    assert table.read_bytes() == whole
-
-
 def test_expressions_of_the_rerun_find_cells_of_the_whole_grid(place: Path, call: Call) -> None:
     call("--select", "compression=full")
     (record,) = records(place)

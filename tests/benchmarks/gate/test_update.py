@@ -1,0 +1,28 @@
+"""Which runs make a new baseline: none that lacks cells of the one that is there."""
+
+from pathlib import Path
+
+import pytest
+from gated_run import INCOMPLETE, PASS, GatedRun
+
+from benchmarks.measures import versions
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> GatedRun:
+    return GatedRun.of(tmp_path)
+
+
+def test_a_run_that_lacks_cells_of_the_baseline_makes_none_whatever_makes_them_incomparable(
+    place: GatedRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = place.baseline.read_bytes()
+    place.replace_all(dataset="ml-1m")
+    assert place.gate("--update") == INCOMPLETE
+    assert "left as it is: 3 of its cells are not among these results" in capsys.readouterr().err
+    assert place.baseline.read_bytes() == before
+
+
+def test_measures_of_another_version_make_a_baseline(place: GatedRun) -> None:
+    place.replace_all(measures={name: version + 1 for name, version in versions().items()})
+    assert place.gate("--update") == PASS
