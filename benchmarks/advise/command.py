@@ -106,7 +106,7 @@ def _asked(options: argparse.Namespace) -> _Asked:
                 f"--requests-per-refresh: {per_refresh}, but the users, requests and refreshes that were stated make {implied:.3g}; "
                 "leave one of --requests-per-refresh and --refreshes-per-day out"
             )
-        per_refresh = per_refresh or max(1, round(implied))
+        per_refresh = per_refresh or (round(implied) if implied >= 1 else implied)
     return _Asked(
         results=options.results,
         budget=Budget(

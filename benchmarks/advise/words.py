@@ -62,7 +62,7 @@ def asked_line(budget: Budget, latency: str) -> str:
     }
     bounds = [said[asked](limit) for asked, limit in budget.limits().items()] or ["no bound"]
     count = budget.requests_per_refresh
-    return f"Asked: {'; '.join(bounds)}; {count:,} request{'s' * (count > 1)} per refresh."
+    return f"Asked: {'; '.join(bounds)}; {f'{count:,}' if count >= 1 else f'{count:.3g}'} request{'s' * (count != 1)} per refresh."
 
 
 def advice_lines(advice: Advice, among: Sequence[Configuration], *, most: int) -> Iterator[str]:

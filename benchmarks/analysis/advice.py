@@ -34,7 +34,7 @@ class Budget:
         max_cache_bytes: kept of one user.
         min_retention: quality over that of the best full-history model (`full_history`).
         min_quality: of ``metric``.
-        requests_per_refresh: how many requests are served from one compressed history.
+        requests_per_refresh: how many requests are served from one compressed history; below 1 where some users ask nothing in between.
         percentile: of the latency, one of `PERCENTILES`.
         metric: the quality.
     """
@@ -43,7 +43,7 @@ class Budget:
     max_cache_bytes: float | None = None
     min_retention: float | None = None
     min_quality: float | None = None
-    requests_per_refresh: int = 1
+    requests_per_refresh: float = 1
     percentile: int = 95
     metric: str = "ndcg@10"
 
@@ -247,7 +247,8 @@ def _choice(
     measured: dict[Asked, Estimate] = {
         "latency": one.cost(latency), "cache": kept_beside_items(one), "retention": kept, "quality": quality,
     }  # fmt: skip
-    exact = {"cache", "retention"} if one is reference and is_fresh else {"cache"}
+    of_itself = one is reference and quality.value == one.quality(budget.metric).value  # and not over ages of its cache
+    exact = {"cache", "retention"} if of_itself else {"cache"}
     price = flops_price(one)
     return Candidate(
         configuration=one,
@@ -279,9 +280,9 @@ def _unsettled(one: Configuration, reference: Configuration | None) -> tuple[str
 def _served_quality(one: Configuration, among: Sequence[Configuration], budget: Budget) -> tuple[Estimate, bool]:
     """The quality over the requests of a refresh where its ages were measured, and whether it is a fresh cache's instead."""
     fresh = one.quality(budget.metric)
-    if budget.requests_per_refresh == 1 or not one.cost("cache_bytes").value or fresh.value is None:
+    if budget.requests_per_refresh <= 1 or not one.cost("cache_bytes").value or fresh.value is None:
         return fresh, False
-    aged = quality_over_ages(ages_of(one, among), budget.metric, budget.requests_per_refresh)
+    aged = quality_over_ages(ages_of(one, among), budget.metric, round(budget.requests_per_refresh))
     return (fresh, True) if aged.value is None else (aged, False)
 
 

@@ -19,14 +19,14 @@ class Price:
     compress: float
     serve: float
 
-    def per_request(self, requests: int) -> float:
-        """``(compress + r * serve) / r`` for ``r`` requests between two refreshes.
+    def per_request(self, requests: float) -> float:
+        """``(compress + r * serve) / r`` for ``r`` requests between two refreshes, on average.
 
         Raises:
-            ValueError: ``requests`` is less than 1.
+            ValueError: ``requests`` is not above 0.
         """
-        if requests < 1:
-            raise ValueError(f"requests: {requests} per refresh is less than 1")
+        if not requests > 0:
+            raise ValueError(f"requests: {requests} per refresh; expected above 0")
         return (self.compress + requests * self.serve) / requests
 
 

@@ -55,6 +55,12 @@ def test_a_fleet_is_said_with_every_assumption(run, tmp_path, capsys):
     assert said.partition("Assumed:\n")[2].count("\n- ") >= 7
 
 
+def test_refreshes_that_outnumber_requests_are_not_rounded_away(run, tmp_path, capsys):
+    fleet = ["--users", "1000000", "--requests-per-second", "5", "--refreshes-per-day", "4"]
+    assert main([str(run), "--max-cache-kb", "640", *fleet]) == 0
+    assert "0.108 requests per refresh." in capsys.readouterr().out
+
+
 def test_the_prices_of_the_page_are_a_file_of_prices(tmp_path):
     page = (Path(__file__).resolve().parents[3] / "docs" / "advise.md").read_text()
     (tmp_path / "prices.toml").write_text(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)[0])

@@ -30,7 +30,7 @@ def test_the_formula():
 
 
 def test_no_request_has_no_price():
-    with pytest.raises(ValueError, match=r"requests: 0 per refresh is less than 1"):
+    with pytest.raises(ValueError, match=r"requests: 0 per refresh; expected above 0"):
         Price(compress=1.0, serve=1.0).per_request(0)
 
 
