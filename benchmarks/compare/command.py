@@ -42,7 +42,7 @@ from benchmarks.environment import PROJECT, chosen_device, environment, provenan
 from benchmarks.environment.checkout import repository_state
 from benchmarks.findings import Outputs, Sheet, Verdict, add_options, exit_code, show
 from benchmarks.grids import DataSize, Grid, load_grid, preset_names
-from benchmarks.grids.selection import select
+from benchmarks.grids.selection import select, terms
 from benchmarks.text import change, percent
 from persrec.commandline import NOT_COMPARABLE, Parser, duration, guarded, whole
 
@@ -177,6 +177,7 @@ def chosen_cells(options: argparse.Namespace) -> tuple[dict[str, Cell], Grid]:
     """
     if not 0 <= options.margin < 1:
         raise ValueError(f"--margin: {options.margin:g}; expected a share from 0 to below 1")
+    terms(options.select)  # before the size of data is asked, for which they may be prepared
 
     def sizes(name: str, size: str | None) -> DataSize:
         from persrec.data import size_of  # noqa: PLC0415 - pandas takes a moment, and a refused call needs none

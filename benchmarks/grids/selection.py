@@ -20,22 +20,32 @@ def select(cells: Sequence[Cell], expression: str, *, grid: str) -> tuple[Cell, 
     """The cells that match every term of ``backbone=hstu,tokens=0|4``; values are written as by `show`.
 
     Raises:
-        ValueError: a term is no ``setting=value``, names no setting, has a value of another type, or nothing matches;
-            the message lists what is known.
+        ValueError: as `terms`, or nothing matches; the message lists what is known.
     """
     selected = list(cells)
+    for name, wanted in terms(expression):
+        selected = [cell for cell in selected if getattr(cell, name) in wanted]
+        if not selected:
+            present = sorted({show(getattr(cell, name)) for cell in cells})
+            raise ValueError(f"--select: no cell of grid {grid} matches {expression!r}; {name} is one of: {', '.join(present)}")
+    return tuple(selected)
+
+
+def terms(expression: str) -> list[tuple[str, set[Any]]]:
+    """The settings that an expression names, each with the values that are wanted of it; none of an empty expression.
+
+    Raises:
+        ValueError: a term is no ``setting=value``, names no setting, or has a value of another type; the message lists what is known.
+    """
+    found = []
     for term in (part.strip() for part in expression.split(",")) if expression.strip() else ():
         name, equals, texts = (part.strip() for part in term.partition("="))
         if not equals:
             raise ValueError(f"--select: {term!r} is not setting=value")
         if name not in SETTINGS:
             raise ValueError(f"--select: unknown setting {name!r}{nearest(name, SETTINGS)}; known: {', '.join(SETTINGS)}")
-        wanted = {_parsed(name, text.strip()) for text in texts.split("|")}
-        selected = [cell for cell in selected if getattr(cell, name) in wanted]
-        if not selected:
-            present = sorted({show(getattr(cell, name)) for cell in cells})
-            raise ValueError(f"--select: no cell of grid {grid} matches {expression!r}; {name} is one of: {', '.join(present)}")
-    return tuple(selected)
+        found.append((name, {_parsed(name, text.strip()) for text in texts.split("|")}))
+    return found
 
 
 class Selecting:

@@ -68,5 +68,15 @@ def _by_environment(members: Sequence[Configuration]) -> Iterator[tuple[str, Seq
 
 
 def _ceiling(among: Iterable[Configuration]) -> Mapping[str, Mapping[str, float]]:
+    """What all of them share: what the recent items alone tell is another number where windows have others."""
     facts = (record.dataset for one in among for record in one.records)
-    return next((data.ceiling for data in facts if data is not None and data.ceiling), {})
+    found = [data.ceiling for data in facts if data is not None and data.ceiling]
+    first = found[0] if found else {}
+    return {
+        name: by_metric for name, by_metric in first.items() if all(_rounded(other.get(name)) == _rounded(by_metric) for other in found)
+    }
+
+
+def _rounded(by_metric: Mapping[str, float] | None) -> dict[str, float]:
+    """To what is left of a number whatever order it was summed in."""
+    return {metric: round(value, 6) for metric, value in (by_metric or {}).items()}

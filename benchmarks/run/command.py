@@ -15,7 +15,7 @@ from benchmarks.cell import Cell
 from benchmarks.environment import available_processors, chosen_device, environment
 from benchmarks.environment.portable import portable_argv
 from benchmarks.grids import ORDER_SEED, DataSize, Grid, load_grid, shuffled
-from benchmarks.grids.selection import Selecting, select
+from benchmarks.grids.selection import Selecting, select, terms
 from benchmarks.keys import Catalogue, model_key
 from benchmarks.labels import Labels
 from benchmarks.lock import Holder, locked
@@ -124,6 +124,7 @@ def _command(options: argparse.Namespace, arguments: Sequence[str], work: Work) 
 def _validated(options: argparse.Namespace) -> Call:
     from persrec.data import check_sources, dataset_digest, dataset_name, size_of  # noqa: PLC0415 - heavy, and --help needs none
 
+    terms(options.select)  # before the size of data is asked, for which they may be prepared
     own = dataset_name(options.dataset) if options.dataset else None
     files = {own: options.dataset} if own is not None and own != options.dataset else {}
 
@@ -165,8 +166,7 @@ def _validated(options: argparse.Namespace) -> Call:
 
 def _run(call: Call, plan: Plan, arguments: Sequence[str], work: Work, dead: Holder | None) -> int:
     options, out = call.options, call.out
-    to_do = plan.to_do()
-    before = _costs_named(_there(out, plan))
+    to_do, before = plan.to_do(), _costs_named(_there(out, plan))
     progress = display(total=len(to_do), workers=0 if call.on_cluster else call.workers, quiet=options.quiet)
     settings = SweepSettings(
         out=out,

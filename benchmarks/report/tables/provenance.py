@@ -53,9 +53,15 @@ def _software(facts: Environment) -> str:
 
 def dataset_table(records: Sequence[Record]) -> Table | None:
     """Each dataset that was measured on, with its size and what the exact predictor reaches."""
-    known = [record.dataset for record in records if record.dataset is not None]
-    data = {(facts.name, facts.digest, facts.split, str(facts.notes.get("protocol", ""))): facts for facts in known}
-    rows = [_dataset(data[key]) for key in sorted(data)]
+    data: dict[tuple[str, ...], DatasetFacts] = {}
+    reached: dict[tuple[str, ...], dict[str, dict[int, str]]] = {}
+    for record in (record for record in records if record.dataset is not None):
+        facts = record.dataset
+        key = facts.name, facts.digest, facts.split, str(facts.notes.get("protocol", ""))
+        data[key] = facts
+        for name, by_metric in sorted((facts.ceiling or {}).items()):
+            reached.setdefault(key, {}).setdefault(name, {})[record.cell.recent] = _reached(name, by_metric)
+    rows = [_dataset(data[key], _ceilings(reached.get(key, {}))) for key in sorted(data)]
     numeric = ("users", "items", "interactions")
     headings = tabular.columns(
         "dataset", "split", *numeric, "what it is like", "ceiling of the exact predictor", "notes", "digest", numeric=numeric
@@ -63,9 +69,19 @@ def dataset_table(records: Sequence[Record]) -> Table | None:
     return Table(key="datasets", caption="Data", columns=headings, rows=tuple(rows)) if rows else None
 
 
-def _dataset(facts: DatasetFacts) -> Row:
+def _ceilings(reached: Mapping[str, Mapping[int, str]]) -> str:
+    """What exact predictors reach; where it is another number for windows of other recent items, with their number."""
+    said = []
+    for by_recent in reached.values():
+        if len(set(by_recent.values())) == 1:
+            said.append(next(iter(by_recent.values())))
+        else:
+            said += [f"{what} ({recent} recent items)" for recent, what in sorted(by_recent.items())]
+    return "; ".join(said)
+
+
+def _dataset(facts: DatasetFacts, ceilings: str) -> Row:
     notes = "; ".join(f"{name}: {value}" for name, value in sorted(facts.notes.items()) if not isinstance(value, dict | list))
-    ceilings = "; ".join(_reached(name, by_metric) for name, by_metric in sorted((facts.ceiling or {}).items()))
     return tabular.row(
         facts.name + (f" ({facts.size})" if facts.size else ""),
         facts.split + (f", validation from {facts.days[0]}, test from {facts.days[1]}" if facts.days else ""),

@@ -58,6 +58,31 @@ def test_older_items_that_tell_are_found_to():
     assert found.asked["with"].low > 0.1
 
 
+def test_each_question_is_asked_of_the_history_that_it_names(monkeypatch):
+    """Shuffled is the whole history in another order, aged one that ends as many items early as are recent, counts with it."""
+    split, asked = long_ago(), {}
+
+    def ranked(model, split_, states, *, history=None, gap=0):
+        asked[name] |= {"history": history, "gap": gap}
+        return np.zeros(1)
+
+    def served(model, split_, part, *, serving, time_bias):
+        asked[name] |= {"ablation": serving.ablation, "staleness": serving.staleness}
+
+    monkeypatch.setattr(small_model, "_ranked", ranked)
+    monkeypatch.setattr(small_model, "served_states", served)
+    monkeypatch.setattr(small_model, "user_states", lambda *_, history, **__: asked[name].update(states=history))
+    for name, ask in small_model._questions(3).items():
+        asked[name] = {}
+        ask(build_small_model(split, recent=3, history=6), split, False)
+    assert asked == {
+        "without": {"states": 0, "history": 0, "gap": 0},
+        "with": {"states": None, "history": None, "gap": 0},
+        "shuffled": {"ablation": "shuffled_history", "staleness": 0, "history": None, "gap": 0},
+        "aged": {"ablation": "none", "staleness": 3, "history": None, "gap": 3},
+    }
+
+
 def test_a_model_counts_where_items_are_repeated_alone():
     assert build_small_model(long_ago(), recent=2, history=8).counting is not None
     assert build_small_model(long_ago(seen_items="excluded"), recent=2, history=8).counting is None
