@@ -126,16 +126,6 @@ def check_file(option: str, path: Path) -> None:
         raise ValueError(f"{option}: {path}: {error.strerror or error}") from error
 
 
-def check_page(page: Path) -> None:
-    """Refuses a place for a page, which a folder of the same name lies beside, before anything is read or measured for it.
-
-    Raises:
-        ValueError: as `check_file`, of the page or of what lies beside it.
-    """
-    check_file("--out", page)
-    check_file("--out", page.with_suffix("") / "summary.md")
-
-
 def write_record(out: Path, record: Record) -> Path:
     """Writes one record in its place.
 

@@ -51,7 +51,8 @@ class RunPair:
     @property
     def on_one_machine(self) -> bool:
         """Whether all costs of both are of one machine, by its fingerprint."""
-        machines = {origin.environment.fingerprint for pair in self._origins("cost") for origin in pair}
+        costs = (record.cost for one in (self.first, self.second) for record in one.measured if record.cost is not None)
+        machines = {cost.environment.fingerprint for cost in costs}
         return len(machines) == 1 and None not in machines
 
     def time(self, metric: str) -> Estimate:

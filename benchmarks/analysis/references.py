@@ -35,7 +35,8 @@ class References:
     its own, and ``recent``; where neither was measured, that of another length of the history. Where the output counts items, full
     attention counts all of them and no token the recent ones alone; ``counts_only`` is no token with counts of the history: what tokens are
     worth beside counts is held against it.
-    ``not_trained`` names those of the candidates, and of those for full history, that are missing.
+    ``not_trained`` names those of the candidates, and of those for full history, that are missing. ``weak`` are no token and counts only
+    where they are an elastic model's own point, and no model of that alone was trained: one might be better.
     """
 
     full: Configuration | None
@@ -45,19 +46,12 @@ class References:
     recent: Configuration | None
     counts_only: Configuration | None = None
     not_trained: tuple[str, ...] = ()
+    weak: tuple[Configuration, ...] = ()
 
     @property
     def full_quality(self) -> Configuration | None:
         """Full attention over the window, the better model on validation; how it is served does not change what it ranks."""
         return best_on_validation([one for one in (self.full, self.full_cached) if one is not None])
-
-    @property
-    def weak(self) -> tuple[Configuration, ...]:
-        """Of no token and counts only those that are an elastic model's own point, where no model of that alone was trained."""
-        missing = {self.no_token: {"no token (separate)", "recent items alone"}, self.counts_only: {"counts only (separate)"}}
-        return tuple(
-            one for one, models in missing.items() if one is not None and one.cell.training == "elastic" and models <= {*self.not_trained}
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -163,18 +157,27 @@ def _references(one: Configuration, among: tuple[Configuration, ...]) -> Referen
     recent = strongest([other for other in alone if other.window == one.window and other.measured] or alone)  # a window bounds the steps
     # recent alone stands last: where validation does not tell them apart, the same layout is the nearer control
     no_token = best_on_validation([c for c in (strongest(controls), recent) if c is not None])
+    candidates = [*controls, *([recent] if recent is not None else [])]
     if no_token is None or not no_token.measured:  # none reads any history, so that of another length stands in
-        others = [other for other in same if other.is_control and other.measured and _layout(other)[1:] == _layout(one)[1:]]
-        no_token = strongest(others) or no_token
+        candidates = [other for other in same if other.is_control and other.measured and _layout(other)[1:] == _layout(one)[1:]]
+        no_token = strongest(candidates) or no_token
+    counts_only = strongest(counting)
+    chosen = ((no_token, candidates), (counts_only, counting))
     return References(
         full=strongest(other for other in full if other.cell.serving == "recompute"),
         full_cached=strongest(other for other in full if other.cell.serving == ("append" if one.cell.serving == "append" else "cache")),
         full_alike=strongest(other for other in full if other.cell.serving == one.cell.serving),
         no_token=no_token,
         recent=recent,
-        counts_only=strongest(counting),
+        counts_only=counts_only,
         not_trained=_not_trained({"no token": controls, "full history": full} | ({"counts only": counting} if counting else {}), recent),
+        weak=tuple(reference for reference, others in chosen if reference is not None and _is_weak(reference, others)),
     )
+
+
+def _is_weak(chosen: Configuration, among: Sequence[Configuration]) -> bool:
+    """Whether it is an elastic model's point, and none of the others was trained for that alone."""
+    return chosen.cell.training == "elastic" and not any(one.measured and one.cell.training == "separate" for one in among)
 
 
 def _not_trained(candidates_of: Mapping[str, Sequence[Configuration]], recent: Configuration | None) -> tuple[str, ...]:

@@ -64,9 +64,8 @@ def _gate(options: argparse.Namespace) -> int:
     )
     if accepted:
         write_atomically(options.baseline, Baseline.of(records, margins=baseline.margins).to_json())
-    outputs.write(judgement.sheet())
-    if accepted:
         sys.stdout.write(f"wrote {options.baseline}: {len(records)} cells; review the change before it is committed\n")
+    outputs.write(judgement.sheet())
     show(judgement.sheet())
     if unmeasured:
         sys.stderr.write(f"{PROGRAM}: {options.baseline} is left as it is: {unmeasured}\n")

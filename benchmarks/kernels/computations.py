@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
-from benchmarks.kernels.record import KernelSettings
+from benchmarks.kernels.record import REQUESTS, KernelSettings
 from persrec.backbones import BackboneSettings, build_backbone
 from persrec.compression import CompressionSettings, build_compression
 from persrec.evaluation.ranks import SAME, target_ranks
@@ -26,7 +26,6 @@ from persrec.serving.compiled import CompiledRequests
 
 ITEMS = 1000
 RANKED_ITEMS, RANKED_USERS = 100_000, 2048
-REQUESTS = 100  # of less than a millisecond each: together they can be timed
 USERS_AT_ONCE = 128  # of the plain ranking, which holds all their scores
 SMALL = 1e-3  # of the largest norm in a group; what is smaller may be rounding of the large ones and is compared on this scale
 

@@ -11,6 +11,9 @@ from benchmarks.records import Environment, Provenance, read_typed
 
 SCHEMA_VERSION = 1
 WHAT = "a record of benchmarks.kernels"
+# what rows of requests are measured at, whatever the settings say: a user's, many behind each other, as one is too short to be timed
+REQUESTS, REQUEST_LAYERS, REQUEST_HEADS, FEW_RECENT = 100, 2, 2, 16
+CALL_BY_CALL = "from 4 tokens over it call by call"  # of few recent items; other rows of requests have the settings'
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,7 +24,7 @@ class KernelSettings:
         device: ``cpu`` or ``cuda``.
         threads: threads to compute with.
         rounds: measurements of each side, over all processes.
-        layers: of the HSTU and the SASRec.
+        layers: of the models, but where a row is of requests (`request_sizes`).
         users: at once.
         heads: of a layer.
         width: of a layer, over all heads.
@@ -47,6 +50,14 @@ class KernelSettings:
     def window(self) -> int:
         """All items."""
         return self.history + self.recent
+
+
+def request_sizes(name: str, settings: KernelSettings) -> str:
+    """In words, what a row of requests was measured at; nothing of another row."""
+    if "request from" not in name:
+        return ""
+    recent = FEW_RECENT if CALL_BY_CALL in name else settings.recent
+    return f"{REQUEST_LAYERS} layers, {REQUEST_HEADS} heads, one user, {recent} recent items; {REQUESTS} requests in a row"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

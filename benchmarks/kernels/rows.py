@@ -32,7 +32,7 @@ from benchmarks.kernels.computations import (
     training,
 )
 from benchmarks.kernels.plain import AUTOGRAD_LOOP, COMPILED, FORMS, plain
-from benchmarks.kernels.record import KernelRow, KernelSettings
+from benchmarks.kernels.record import CALL_BY_CALL, FEW_RECENT, REQUEST_HEADS, REQUEST_LAYERS, KernelRow, KernelSettings
 from benchmarks.probes.clock import interleaved
 from benchmarks.probes.nvml import GpuWatch
 from benchmarks.probes.peak import peak_bytes
@@ -271,14 +271,15 @@ def _compress_segments(settings: KernelSettings, segments: int) -> Sides:
 
 
 def _compiled(settings: KernelSettings, backbone: str) -> Sides:
-    """A small request, 2 layers of 16 recent items, from tokens: by one graph over the same operation by operation."""
-    model = build_model(replace(settings, layers=2, heads=2, recent=16), "experts", backbone=backbone, tokens=settings.tokens)
+    """A small request of few recent items, from tokens: by one graph over the same operation by operation."""
+    sizes = replace(settings, layers=REQUEST_LAYERS, heads=REQUEST_HEADS, recent=FEW_RECENT)
+    model = build_model(sizes, "experts", backbone=backbone, tokens=settings.tokens)
     return Sides.one_beside_another(requests(settings, model, compiled=True), requests(settings, model, compiled=False))
 
 
 def _request_share(settings: KernelSettings, backbone: str, *, compiled: bool) -> Sides:
     """The time of a request from tokens over that of one from full attention's cache of `LONG` items, over their FLOPs."""
-    sizes = replace(settings, layers=2, heads=2, history=LONG)
+    sizes = replace(settings, layers=REQUEST_LAYERS, heads=REQUEST_HEADS, history=LONG)
     tokens = build_model(sizes, "experts", backbone=backbone, tokens=settings.tokens)
     full = build_model(sizes, "full", backbone=backbone)
     share = _macs(tokens, range(1, 2)) / _macs(full, range(1, 2))
@@ -324,7 +325,7 @@ _ROWS: tuple[tuple[str, Callable[[KernelSettings], Sides]], ...] = (
     ("sasrec, serve over full, time over FLOPs", lambda s: _share(s, "serve", backbone="sasrec")),
     ("sasrec, compress + serve over full, time over FLOPs", lambda s: _share(s, "both", backbone="sasrec")),
     ("sasrec, training step of 5 equal segments over full, time over FLOPs", lambda s: _share(s, "train", backbone="sasrec", segments=4)),
-    *((f"{kind}, {GRAPH} from 4 tokens over it call by call", partial(_compiled, backbone=kind)) for kind in ("hstu", "sasrec", "llama")),
+    *((f"{kind}, {GRAPH} {CALL_BY_CALL}", partial(_compiled, backbone=kind)) for kind in ("hstu", "sasrec", "llama")),
     *(
         (
             f"{kind}, {what} from 4 tokens over one from the keys of 4096 items, time over FLOPs",

@@ -25,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> Parser:
     parser = Parser(prog=_PROGRAM, description="Pools the records of several machines as one run: qualities of all, timings of one.")
-    parser.add_argument("results", type=Path, nargs="+", metavar="A", help="runs' folders; the first one's machine gives the timings")
+    parser.add_argument(
+        "results", type=Path, nargs="+", metavar="A", help="runs' folders; the machine of the first that timed something gives the timings"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the folder to write; it must not be there")
     return parser
 

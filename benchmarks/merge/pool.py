@@ -85,7 +85,7 @@ class Pool:
         folders: in the order they were given: the first that has a thing gives it.
         qualities: by cell, the record whose quality is taken, and its folder.
         costs: by shape, what each folder has.
-        machines: by device, the fingerprints that timed something on it; the first folder's main one first.
+        machines: by device, the fingerprints that measured something on it; the main one of the first folder that timed something first.
     """
 
     folders: tuple[Folder, ...]
@@ -149,16 +149,21 @@ def _rank(record: Record) -> tuple[bool, bool]:
 
 
 def _machines(measured: Iterable[Measured], order: Sequence[Path]) -> dict[str, tuple[str, ...]]:
-    """The machines of each device: of the earliest folder that timed something on it first, of several there the one that timed the most.
+    """The machines of each device: first that of the earliest folder that timed something on it, of several the one that timed the most.
 
     Machines of costs that hold no time come last.
     """
-    counts: dict[str, dict[str, tuple[int, int]]] = {}
+    taken: dict[str, dict[str, list[tuple[bool, int]]]] = {}
     for one in measured:
-        by_machine, is_timed = counts.setdefault(one.device, {}), are_timed(one.half.metrics)
-        place, count = by_machine.get(one.machine, (len(order), 0))
-        by_machine[one.machine] = (min(place, order.index(one.folder)), count - 1) if is_timed else (place, count)
-    return {device: tuple(sorted(known, key=lambda machine: (known[machine], machine))) for device, known in counts.items()}
+        of_machine = taken.setdefault(one.device, {}).setdefault(one.machine, [])
+        of_machine.append((are_timed(one.half.metrics), order.index(one.folder)))
+
+    def rank(costs: Sequence[tuple[bool, int]]) -> tuple[bool, int, int]:
+        timed = [place for is_timed, place in costs if is_timed]
+        places = timed or [place for _, place in costs]
+        return not timed, min(places), -len(places)
+
+    return {device: tuple(sorted(known, key=lambda machine: (*rank(known[machine]), machine))) for device, known in taken.items()}
 
 
 def _pooled(own: Sequence[Measured]) -> tuple[CostHalf, Cost | None]:

@@ -57,8 +57,7 @@ def train_peer(
     """
     python = interpreter(cache_dir)
     data.check_evaluated()
-    if not (data.train_ends > 1).any():
-        raise ValueError("data: no user has two events to train on, so a peer has no target to learn; expected some")
+    data.check_trained()
     exchanged = folder / EXCHANGE
     shutil.rmtree(exchanged, ignore_errors=True)
     exchanged.mkdir(parents=True)

@@ -178,10 +178,11 @@ def _costs_in_words(beside: Held) -> list[str]:
     kept, whole = one.cost("cache_bytes").value, None if alike is None else alike.cost("cache_bytes").value
     if kept is not None and whole:
         said.append(f"It stores {text.nbytes(kept)} per user instead of {text.nbytes(whole)}.")
-    trained, fully = one.cost("train_flops").value, None if alike is None else alike.cost("train_flops").value
-    if (
-        trained and fully and one.cell.training != "elastic"
-    ):  # an elastic model was trained for all its counts and lengths, not for this one
+    # an elastic model was trained for all its counts and lengths, not for this one
+    trained, fully = (
+        None if other is None or other.cell.training == "elastic" else other.cost("train_flops").value for other in (one, alike)
+    )
+    if trained and fully:
         said.append(f"A sequence in training takes {text.percent(trained / fully)} of its compute.")
     return said
 

@@ -175,10 +175,10 @@ def _with_refreshes(one: Configuration, other: Configuration | None) -> str:
         from_when = "dearer however many requests share a refresh"
     elif even.last is not None:
         from_when = f"no dearer up to {even.last:,} request{'s' * (even.last != 1)} per refresh"
-    elif even.first == 1:
+    elif ours.compress <= theirs.compress:
         from_when = "no dearer however few requests share a refresh"
     else:
-        from_when = f"no dearer from {even.first:,} requests per refresh on"
+        from_when = f"no dearer from {even.first:,} request{'s' * (even.first != 1)} per refresh on"
     return f" ({share} counting one refresh per request of both; {from_when})"
 
 
@@ -222,6 +222,8 @@ def _against_no_token(contrast: Contrast, names: Names) -> str:
     held = "Against the same layout without tokens" + (", which counts the recent items alone" if one.cell.counts == "all" else "")
     if control is not None and not (control.is_control and control.cell.history == one.cell.history):
         held = f"Against {names(control)}, the best on validation without tokens"
+    if control is not None and control in contrast.references.weak:
+        held += ", an elastic model's own point, as none of that alone was trained"
     held += _after(one, control)
     if gain.value is None:
         return f"{held}: unknown, {gain.reason}."

@@ -1,6 +1,6 @@
 """How configurations are named and drawn: a family per way of keeping the history, the same colour and shape everywhere.
 
-Colour tells the compression and shape the family, so neither is needed to read the other; fill and line style tell the backbone.
+Colour tells the compression and shape the family, so neither is needed to read the other; where backbones share a panel, fill tells them.
 A family looks as its compression's declaration says, that of its records where the compression is not installed here.
 
 A configuration whose model had not converged carries a mark behind its name, so wherever it stands by name, it is marked; so does a peer.

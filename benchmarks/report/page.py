@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 SCRIPTS = ("page.js", "tables.js", "details.js", "explorer.js", "budget.js", "start.js")  # one script, in this order
-_MARK = '<meta name="records-digest" content="'
+MARK = '<meta name="records-digest" content="'
 _BESIDE = re.compile(r"(?:beside this page|pictures of this page): ([a-z0-9., -]*)\n")  # the last line of summary.md
 _SUMMARY = "summary.md"
 _OURS = re.compile(r"(?:frontier|answer)-[a-z0-9-]+\.png|tables\.csv")
@@ -44,10 +44,10 @@ def render_report(results_dir: Path, out: Path, *, tables: bool = False, picture
     Raises:
         RecordError: the folder is not there, or a record in it does not hold up.
         NothingMeasuredError: the folder holds no record.
-        ValueError: ``out`` is a folder, or has no suffix to tell it from the folder beside it.
+        ValueError: ``out`` is a folder, has no suffix to tell it from the folder beside it, or is, as what lies beside it, no report's.
         WriteError: the page or what lies beside it cannot be written.
     """
-    _check_place(out)
+    check_place(out)
     digest = store.records_digest(results_dir)  # before the records: what is written meanwhile is then shown by the next page
     records = load_records(results_dir)
     if not records:
@@ -64,6 +64,8 @@ def render_report(results_dir: Path, out: Path, *, tables: bool = False, picture
     if tables:
         files["tables.csv"] = _csv(report).encode()
     earlier = _earlier_files(beside / _SUMMARY)
+    for strange in (beside / name for name in files if name not in earlier and (beside / name).exists() and not is_page(out)):
+        raise ValueError(f"--out: {strange} was not written by a report, which would replace it; choose another place")
     for name, content in files.items():
         write_atomically(beside / name, content)
     write_atomically(beside / _SUMMARY, summary_of(report, beside=list(files)).encode())
@@ -75,20 +77,25 @@ def render_report(results_dir: Path, out: Path, *, tables: bool = False, picture
 
 def is_page(path: Path) -> bool:
     """Whether a file is a page that a report wrote."""
-    return path.is_file() and _MARK in path.read_text(encoding="utf-8", errors="replace")
+    return path.is_file() and MARK in path.read_text(encoding="utf-8", errors="replace")
 
 
-def lies_beside_a_page(path: Path) -> bool:
-    """Whether a file in the folder beside a page has a name of those that a report writes there."""
-    return path.name == _SUMMARY or _OURS.fullmatch(path.name) is not None
+def beside_a_page(folder: Path) -> set[str]:
+    """The names of what a report wrote into the folder beside its page, its summary among them."""
+    return {_SUMMARY, *_earlier_files(folder / _SUMMARY)}
 
 
-def _check_place(out: Path) -> None:
-    """Refuses a place for the page before anything is read or written."""
+def check_place(out: Path) -> None:
+    """Refuses a place for the page, before anything is read or written.
+
+    Raises:
+        ValueError: it, or the summary's beside it, cannot be written, has no suffix, or holds what no report wrote.
+    """
     if not out.suffix and not out.is_dir():
         raise ValueError(f"--out: {out}: has no suffix; expected the path of a page such as reports/NAME.html")
-    store.check_page(out)
     summary = out.with_suffix("") / _SUMMARY
+    for path in (out, summary):
+        store.check_file("--out", path)
     ours = is_page(out)
     for path, is_ours in ((out, ours), (summary, ours or _listed_beside(summary) is not None)):
         if path.is_file() and not is_ours:

@@ -38,8 +38,7 @@ def _written(report: Report, beside: Sequence[str], rows: int) -> str:
             for group in section.groups:
                 lines += [*_points([*group.texts, *group.points]), ""]
                 lines += [_cut(table, rows) for table in _first_of_each_kind(group.tables)]
-    named = f"\nbeside this page: {', '.join(sorted(beside))}\n" if beside else ""
-    return "\n".join(lines).rstrip() + "\n" + named
+    return "\n".join(lines).rstrip() + f"\n\nbeside this page: {', '.join(sorted(beside)) or 'nothing'}\n"  # tells it from a file of others
 
 
 def _under_protocols(report: Report) -> Iterator[Table]:

@@ -21,6 +21,7 @@ from benchmarks.labels import Labels
 from benchmarks.lock import Holder, locked
 from benchmarks.peers.environment import check_environment
 from benchmarks.records import FINDINGS, Origin, Record, RecordError, load_records, read_record
+from benchmarks.report.page import MARK, check_place
 from benchmarks.run.jobs import SweepSettings, Work
 from benchmarks.run.local import Executor, LocalExecutor
 from benchmarks.run.options import PROGRAM, parser
@@ -31,7 +32,6 @@ from benchmarks.run.slurm import ClusterExecutor, check_slurm, end_jobs_of_earli
 from benchmarks.run.sweep import Sweep
 from benchmarks.store import (
     check_out,
-    check_page,
     record_path,
     records_digest,
     remove_costs,
@@ -151,7 +151,7 @@ def _validated(options: argparse.Namespace) -> Call:
     out = options.out or Path("results") / f"{grid.name}-{datasets[0] if len(datasets) == 1 else 'mixed'}-{device}"
     check_out(out)
     if not options.no_report and not options.list:
-        check_page(report_path(out))
+        check_place(report_path(out))
     return Call(
         options=options,
         grid=grid,
@@ -250,7 +250,7 @@ def _catalogues(call: Call) -> dict[Data, Catalogue]:
     """What costs depend on of each dataset, which is prepared if it is not yet.
 
     Raises:
-        ValueError: the data have nobody to evaluate, where a cell has a quality.
+        ValueError: the data have nobody to evaluate, where a cell has a quality, or to train on.
     """
     from persrec.data import load_dataset  # noqa: PLC0415 - pandas takes a moment, and a refused call needs none
     from persrec.data.splits import split_of  # noqa: PLC0415 - as above
@@ -264,7 +264,7 @@ def _catalogues(call: Call) -> dict[Data, Catalogue]:
         for split in dict.fromkeys(cell.split for cell in cells if cell.has_quality and call.options.only != "cost"):
             data = split_of(log, split)
             data.check_evaluated()
-            if any(cell.training != "none" for cell in cells):
+            if any(cell.training != "none" and cell.split == split for cell in cells):
                 data.check_trained()
             if len(set(data.test.users.tolist())) < 2 and any(cell.ablation == "other_user" for cell in cells):
                 raise ValueError(f"ablation: 'other_user' on dataset {name}, which has one user to evaluate; expected two or more")
@@ -324,7 +324,7 @@ def _report(out: Path) -> None:
 
 def _shows(path: Path, digest: str) -> bool:
     try:
-        return f'<meta name="records-digest" content="{digest}">' in path.read_text(errors="replace")
+        return f'{MARK}{digest}">' in path.read_text(errors="replace")
     except OSError:
         return False
 

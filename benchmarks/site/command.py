@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.records import load_records, record_files
-from benchmarks.report.page import is_page, lies_beside_a_page
+from benchmarks.report.page import beside_a_page, is_page
 from persrec.commandline import DONE, INCOMPLETE, Parser, guarded, refuse
 from persrec.files import atomic_folder, is_leftover
 
@@ -86,6 +86,6 @@ def _strange(site: Path) -> Iterator[Path]:
     yield from (path for path in sorted(site.iterdir()) if path.name not in (_INDEX, PAGES))
     for path in sorted((site / PAGES).glob("*")):
         if path.is_dir() and path.with_name(f"{path.name}.html").is_file():
-            yield from (inner for inner in sorted(path.iterdir()) if not lies_beside_a_page(inner))
+            yield from (inner for inner in sorted(path.iterdir()) if inner.name not in beside_a_page(path))
         elif path.suffix != ".html" or not is_page(path):
             yield path

@@ -44,7 +44,7 @@ def comparison_table(contrasts: Sequence[Contrast], names: Names, *, key: str, m
                 tabular.REFERENCE if _is_full_reference(contrast) else _share(contrast.retention, contrast),
                 Entry(text=text.MISSING, tone="muted")
                 if one.is_control or one.cell.compression == "full"
-                else _share(contrast.recovered, contrast),
+                else _share(contrast.recovered, contrast, besides=_weakness(contrast, contrast.references.no_token)),
                 family=family(one).name,
                 backbone=filter_name(one),
             )
@@ -60,8 +60,11 @@ def _held(contrast: Contrast, gap: Estimate, reference: Configuration | None) ->
     one = contrast.configuration
     if reference is not None and (reference is one or (reference.cell.compression == one.cell.compression == "full" and gap.value == 0)):
         return tabular.REFERENCE
-    weak = any(reference is other for other in contrast.references.weak)
-    return tabular.of_comparison(gap, one, reference, besides=(_WEAK,) if weak else ())
+    return tabular.of_comparison(gap, one, reference, besides=_weakness(contrast, reference))
+
+
+def _weakness(contrast: Contrast, reference: Configuration | None) -> tuple[str, ...]:
+    return (_WEAK,) if any(reference is other for other in contrast.references.weak) else ()
 
 
 def _is_full_reference(contrast: Contrast) -> bool:
@@ -70,7 +73,7 @@ def _is_full_reference(contrast: Contrast) -> bool:
     return one is full or (one.cell.compression == "full" and contrast.over_full.value == 0)
 
 
-def _share(share: Estimate, contrast: Contrast) -> Entry:
+def _share(share: Estimate, contrast: Contrast, *, besides: Sequence[str] = ()) -> Entry:
     full = contrast.references.full_quality
     entry = tabular.with_steps(tabular.of_quality(share, "percent"), contrast.configuration, full)
-    return tabular.of_unequal(entry, contrast.all_unequal)
+    return tabular.of_unequal(entry, (*contrast.all_unequal, *besides))

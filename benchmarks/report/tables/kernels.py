@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Sequence
 
 from benchmarks import text
-from benchmarks.kernels.record import KernelRow, KernelTimings
+from benchmarks.kernels.record import KernelRow, KernelTimings, request_sizes
 from benchmarks.report import tabular
 from benchmarks.report.tabular import Entry, Table
 
@@ -20,7 +20,10 @@ def kernel_table(timings: KernelTimings) -> Table:
     """A row per ratio: what was measured, what was asked, and the medians behind it."""
     fastest = _fastest_forms(timings.rows)
     rows = [
-        tabular.row(Entry(text=row.name, tone="long", detail=FASTEST if row.name in fastest else ""), *_entries(row))
+        tabular.row(
+            Entry(text=row.name, tone="long", detail=FASTEST if row.name in fastest else request_sizes(row.name, timings.settings)),
+            *_entries(row),
+        )
         for row in timings.rows
     ]
     sizes, peak = timings.settings, timings.machine.matrix_product_flops_per_second / 1e9

@@ -1,6 +1,7 @@
 """Rows: what they compare before they time, and the ratios of what they measured."""
 
 import statistics
+from functools import partial
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from benchmarks.kernels.plain import AUTOGRAD_LOOP, COMPILED, FORMS, IN_PLACE_LO
 from benchmarks.kernels.record import KernelSettings
 from benchmarks.probes import nvml
 from persrec.backbones import hstu, sasrec
+from persrec.serving.compiled import CompiledRequests
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -199,8 +201,18 @@ def test_a_plain_form_that_gives_something_else_is_refused(monkeypatch):
 
 def test_without_a_compiler_there_is_no_compiled_row(monkeypatch):
     monkeypatch.setattr(rows.shutil, "which", lambda name: None)
-    assert not any(COMPILED in name for name in rows.names("cpu"))
-    assert any(COMPILED in name for name in rows.names("cuda"))
+    for kind in (COMPILED, rows.FLEX, rows.GRAPH):
+        assert not any(kind in name for name in rows.names("cpu"))
+        assert any(kind in name for name in rows.names("cuda"))
+
+
+@pytest.mark.parametrize("name", [name for name, _ in rows._ROWS if rows.GRAPH in name])
+def test_what_a_compiled_row_times_agrees_too(name, monkeypatch):
+    """By graphs that are run operation by operation: compiling them takes seconds each."""
+    monkeypatch.setattr(computations, "CompiledRequests", partial(CompiledRequests, backend="eager"))
+    monkeypatch.setattr(computations, "REQUESTS", 2)
+    check = rows.check_row(job(name), phase)
+    assert 0 <= check["largest_difference"] <= check["tolerance"]
 
 
 def test_a_disturbed_gpu_ends_a_row(monkeypatch):

@@ -78,6 +78,8 @@ def test_the_finding_names_what_full_history_costs():
     ("refresh", "request_", "said"),
     [
         (120, 5, "(114% counting one refresh per request of both; no dearer from 4 requests per refresh on)"),
+        (110, 5, "(105% counting one refresh per request of both; no dearer from 2 requests per refresh on)"),
+        (104, 5, "(99.1% counting one refresh per request of both; no dearer from 1 request per refresh on)"),
         (90, 10, "(90.9% counting one refresh per request of both; no dearer however few requests share a refresh)"),
         (90, 20, "(100% counting one refresh per request of both; no dearer up to 1 request per refresh)"),
         (120, 10, "(118% counting one refresh per request of both; dearer however many requests share a refresh)"),

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from benchmarks.kernels.record import KernelMachine, KernelRow, KernelSettings, KernelTimings
+from benchmarks.kernels.record import CALL_BY_CALL, KernelMachine, KernelRow, KernelSettings, KernelTimings
 from benchmarks.records import Environment, Provenance
 from benchmarks.report.tables.kernels import FASTEST, kernel_table
 
@@ -29,6 +29,15 @@ def timings(*rows):
         environment=Environment(),
         provenance=Provenance(),
     )
+
+
+def test_rows_of_requests_say_their_own_sizes():
+    names = {f"hstu, a compiled request {CALL_BY_CALL}": 16, "hstu, a request from 4 tokens over one from the keys of 4096 items": 256}
+    table = kernel_table(timings(ROW, *(replace(ROW, name=name) for name in names)))
+    assert [row.entries[0].detail for row in table.rows] == [
+        "",
+        *(f"2 layers, 2 heads, one user, {recent} recent items; 100 requests in a row" for recent in names.values()),
+    ]
 
 
 def test_a_table_says_what_was_asked_and_whether_it_was_reached():

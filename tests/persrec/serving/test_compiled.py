@@ -7,6 +7,7 @@ import torch
 from small_models import BACKBONES_TIMED, CACHED, CASES, ITEMS, TOLERANCE, build
 
 from persrec.items import TextEncoder
+from persrec.serving import compiled
 from persrec.serving.compiled import CompiledRequests
 
 COMPILERS = ("c++", "g++", "clang++")
@@ -73,6 +74,39 @@ def test_requests_of_fewer_recent_items_make_no_other_graph():
     for width in range(1, recent.shape[1] + 1):
         served.user_states(recent[:, :width], cache=cache)
     assert len(graphs) == 1
+
+
+def test_kinds_beyond_the_most_are_answered_by_the_model(monkeypatch):
+    monkeypatch.setattr(compiled, "MOST_GRAPHS", 2)
+    model, cache, (recent, *_), _ = asked("sasrec", "1 expert", timed=False, users=4)
+    graphs = []
+
+    def counted(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    served = CompiledRequests(model, backend=counted)
+    with torch.no_grad():
+        for users in (1, 2, 3, 4, 1, 2):
+            own = cache.of_users(torch.arange(users))
+            wanted = model.user_states(recent[:users], cache=own)
+            torch.testing.assert_close(served.user_states(recent[:users], cache=own), wanted, **TOLERANCE)
+    assert len(graphs) == 2
+
+
+def test_room_is_a_kind_of_its_own_and_no_more():
+    model, cache, (recent, times, query), _ = asked("hstu", "1 expert", timed=True)
+    graphs = []
+
+    def counted(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    served = CompiledRequests(model, backend=counted)
+    for _ in range(2):
+        for kept in (cache, model.with_room(cache)):
+            served.user_states(recent, times, query, cache=kept)
+    assert len(graphs) == len(served._kinds) == 2
 
 
 def test_counted_items_are_the_caches_business_and_make_no_other_graph():
