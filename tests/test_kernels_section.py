@@ -1,9 +1,10 @@
 """What the page on the protocol says of attention kernels beside the fastest plain form stands in the committed record."""
 
+import statistics
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.kernels.record import KernelRow, KernelTimings, load_kernels
+from benchmarks.kernels.record import CALL_BY_CALL, REQUESTS, KernelRow, KernelTimings, load_kernels
 from benchmarks.text import significant
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -23,10 +24,7 @@ def table_rows() -> Iterator[str]:
     for kind, what in KINDS.items():
         for suffix, memory in MEMORY.items():
             fastest = min((row for row in rows if is_of(row, kind, suffix)), key=lambda row: row.ratio)
-            assert fastest.low is not None
-            assert fastest.high is not None
-            interval = f"{significant(fastest.ratio)} ({significant(fastest.low)} to {significant(fastest.high)})"
-            yield f"| {what} | {memory} | {fastest.form} | {interval} | {significant(fastest.bound or 0.0)} |"
+            yield f"| {what} | {memory} | {fastest.form} | {told(fastest)} | {significant(fastest.bound or 0.0)} |"
 
 
 def is_of(row: KernelRow, kind: str, suffix: str) -> bool:
@@ -55,3 +53,39 @@ def test_softmax_beside_the_frameworks_is_that_of_the_record() -> None:
     flex = ratios["softmax, full forward over FlexAttention, compiled"]
     said = f"takes {fused} times the time of the framework's fused causal kernel, {flex} times FlexAttention's."
     assert f"Softmax attention's forward pass {said}" in page
+
+
+SMALL = {"hstu": "HSTU", "sasrec": "SASRec", "llama": "Llama"}
+
+
+def milliseconds(samples: tuple[float, ...]) -> str:
+    """Of one request."""
+    return significant(statistics.median(samples) * 1e3 / REQUESTS)
+
+
+def compiled_figures() -> Iterator[str]:
+    """What the page on costs says of compiled requests: of small ones, and of long ones beside full attention's cache."""
+    rows = {row.name: row for row in committed().rows}
+    for backbone, title in SMALL.items():
+        yield f"{title} {told(rows[f'{backbone}, a compiled request {CALL_BY_CALL}'])}"
+    for backbone in ("hstu", "sasrec"):
+        graph, calls = (
+            rows[f"{backbone}, {what} from 4 tokens over one from the keys of 4096 items, time over FLOPs"]
+            for what in ("a compiled request", "a request")
+        )
+        quicker = statistics.median(graph.ours) / statistics.median(calls.other) / calls.share_of_flops
+        yield (
+            f"| {SMALL[backbone]} | {milliseconds(calls.other)} ms | {milliseconds(graph.other)} ms | {milliseconds(calls.ours)} ms "
+            f"| {milliseconds(graph.ours)} ms | {calls.share_of_flops:.1%} | {told(calls)} | {significant(quicker)} |"
+        )
+
+
+def told(row: KernelRow) -> str:
+    assert row.low is not None
+    assert row.high is not None
+    return f"{significant(row.ratio)} ({significant(row.low)} to {significant(row.high)})"
+
+
+def test_compiled_requests_are_those_of_the_record() -> None:
+    page = " ".join((PROJECT / "docs" / "costs.md").read_text().split())
+    assert [figure for figure in compiled_figures() if figure not in page] == []

@@ -13,6 +13,7 @@ SCHEMA_VERSION = 1
 WHAT = "a record of benchmarks.kernels"
 # what rows of requests are measured at, whatever the settings say: a user's, many behind each other, as one is too short to be timed
 REQUESTS, REQUEST_LAYERS, REQUEST_HEADS, FEW_RECENT = 100, 2, 2, 16
+BY_GRAPHS = "a compiled request from 4 tokens over one from the keys"  # of two graphs: nothing is asked of it, whatever older records say
 CALL_BY_CALL = "from 4 tokens over it call by call"  # of few recent items; other rows of requests have the settings'
 
 
@@ -57,7 +58,8 @@ def request_sizes(name: str, settings: KernelSettings) -> str:
     if "request from" not in name:
         return ""
     recent = FEW_RECENT if CALL_BY_CALL in name else settings.recent
-    return f"{REQUEST_LAYERS} layers, {REQUEST_HEADS} heads, one user, {recent} recent items; {REQUESTS} requests in a row"
+    slower = "; full attention, dense in its graph, is quicker call by call" if BY_GRAPHS in name else ""
+    return f"{REQUEST_LAYERS} layers, {REQUEST_HEADS} heads, one user, {recent} recent items; {REQUESTS} requests in a row{slower}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

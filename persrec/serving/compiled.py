@@ -19,7 +19,8 @@ class CompiledRequests:
     The first request of each kind makes a graph, which takes seconds and, on a CPU, a C++ compiler. A kind is of so many users and kept
     positions, of a cache with room or without, with times or the request's time or without. Recent items are padded to the layout's number,
     so fewer are the same kind. Behind `MOST_GRAPHS` kinds others are answered by the model, call by call. A request is checked before,
-    outside the graph. In the graph attention is dense: a request has few queries, and the compiler fuses the rest.
+    outside the graph. In the graph attention is dense: cheap for few recent items, and dearer than the model's own for hundreds
+    of them behind thousands of kept positions (docs/costs.md).
 
     Args:
         model: in evaluation mode; its weights are read at each request, and nothing of it is changed.
