@@ -18,7 +18,10 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OlderCode:
-    """Measurements of one half by other code than the newest measurement's; ``kinds`` are the kinds of number that differ alike."""
+    """Measurements of one half by other code than the newest measurement's; ``kinds`` are the kinds of number that differ alike.
+
+    ``newest`` and ``older`` are commits; ``total`` are the measurements of the half.
+    """
 
     half: Half
     kinds: tuple[str, ...]
@@ -63,7 +66,7 @@ def older_code(every: Sequence[Source]) -> list[OlderCode]:
     for half in halves:
         own = [source for source in every if source.half == half]
         for kind in sorted({kind for source in own for kind in source.origin.code}):
-            older = _older(half, kind, [source for source in own if kind in source.origin.code])
+            older = _older(half, kind, [source for source in own if kind in source.origin.code], total=len(own))
             if older is None:
                 continue
             alike = next((one for one in older_codes if replace(one, kinds=(kind,)) == older), None)
@@ -74,29 +77,33 @@ def older_code(every: Sequence[Source]) -> list[OlderCode]:
     return older_codes
 
 
-def _older(half: Half, kind: str, taken: Sequence[Source]) -> OlderCode | None:
+def _older(half: Half, kind: str, taken: Sequence[Source], *, total: int) -> OlderCode | None:
     """Of measurements of the same parts: a digest holds the code of a cell's own parts, so others' differ by nature."""
     by_parts: dict[tuple[object, ...], list[Source]] = {}
     for source in taken:
         by_parts.setdefault(_parts(source), []).append(source)
-    newest: list[str] = []
+    newest: list[Source] = []
     stale: list[Source] = []
     for alike in by_parts.values():
-        digest = max(alike, key=lambda source: (source.origin.provenance.utc, source.origin.key)).origin.code[kind]
-        older = [source for source in alike if source.origin.code[kind] != digest]
-        newest += [digest] if older else []
+        last = max(alike, key=lambda source: (source.origin.provenance.utc, source.origin.key))
+        older = [source for source in alike if source.origin.code[kind] != last.origin.code[kind]]
+        newest += [last] if older else []
         stale += older
     if not stale:
         return None
     return OlderCode(
         half=half,
         kinds=(kind,),
-        newest=newest[0],
-        older=tuple(sorted({source.origin.code[kind] for source in stale})),
+        newest=_commit(newest[0]),
+        older=tuple(sorted(set(map(_commit, stale)))),
         cells=tuple(cell for source in stale for cell in source.cells),
         stale=len(stale),
-        total=len(taken),
+        total=total,
     )
+
+
+def _commit(source: Source) -> str:
+    return (source.origin.provenance.commit or "unknown")[:12]
 
 
 def _parts(source: Source) -> tuple[object, ...]:

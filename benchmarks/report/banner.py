@@ -307,10 +307,10 @@ def _mixed(code: OlderCode, among: Sequence[Configuration], names: Names) -> str
     keys = {record.cell_key for record in code.cells}
     cells = [names(one) for one in among if any(record.cell_key in keys for record in one.records)]
     half = _HALVES[code.half]
-    older, newest = listed([digest[:12] for digest in code.older]), code.newest[:12]
     kinds = listed([kind.replace("_", " ") for kind in code.kinds])
     count = f"{code.stale} of {code.total} {half}"
-    return f"Mixed code: {count} were measured by older code of {kinds} ({older}; newest {newest}): {some(cells, most=3)}. Run again."
+    of = f"{listed(code.older)}; newest {code.newest}"
+    return f"Mixed code: {count} were measured by older code of {kinds} ({of}): {some(cells, most=3)}. Run again."
 
 
 def _warnings(every: Sequence[Source], among: Sequence[Configuration], names: Names) -> list[str]:

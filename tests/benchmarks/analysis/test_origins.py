@@ -29,12 +29,15 @@ def test_a_cell_that_ended_before_anything_was_measured_still_has_a_machine():
 def test_older_code_is_told_by_half_and_kind():
     old, new = fabricate(cell()), fabricate(cell(tokens=8))
     for half, kind in (("quality", "evaluation"), ("cost", "latency")):
-        old[half] |= {"code": old[half]["code"] | {kind: f"older {kind}"}}
+        old[half] |= {
+            "code": old[half]["code"] | {kind: f"older {kind}"},
+            "provenance": old[half]["provenance"] | {"commit": f"older {kind} of it"},
+        }
         new[half] |= {"provenance": new[half]["provenance"] | {"utc": "2026-04-01T00:00:00Z"}}
     found = older_code(sources(records_of(old, new)))
     assert [(code.half, code.kinds, code.older, code.stale, code.total) for code in found] == [
-        ("quality", ("evaluation",), ("older evaluation",), 1, 2),
-        ("cost", ("latency",), ("older latency",), 1, 2),
+        ("quality", ("evaluation",), ("older evalua",), 1, 2),
+        ("cost", ("latency",), ("older latenc",), 1, 2),
     ]
     assert [record.cell.tokens for code in found for record in code.cells] == [4, 4]
 
@@ -45,6 +48,14 @@ def test_kinds_whose_code_changed_together_are_told_together():
         new[half] |= {"provenance": new[half]["provenance"] | {"utc": "2026-04-01T00:00:00Z"}}
     found = older_code(sources(records_of(old, new)))
     assert [(code.half, code.kinds) for code in found] == [("quality", ("evaluation", "training")), ("cost", ("flops", "latency"))]
+
+
+def test_kinds_of_other_digests_that_are_old_in_the_same_cells_are_one_note():
+    old, new = fabricate(cell()), fabricate(cell(tokens=8))
+    old["cost"]["code"] = {kind: f"older {kind}" for kind in old["cost"]["code"]}
+    new["cost"] |= {"provenance": new["cost"]["provenance"] | {"utc": "2026-04-01T00:00:00Z"}}
+    [found] = older_code(sources(records_of(old, new)))
+    assert (found.half, found.kinds, found.stale, found.total) == ("cost", ("flops", "latency"), 1, 2)
 
 
 def test_one_code_is_no_mixture():
@@ -64,8 +75,10 @@ def test_other_parts_have_other_digests_by_nature_and_the_same_parts_do_not(othe
     assert older_code(sources(records_of(mine, theirs))) == []
     newer = fabricate(cell(**other, seed=2), code="c" * 64)
     for half in ("quality", "cost"):
-        newer[half] = newer[half] and newer[half] | {"provenance": newer[half]["provenance"] | {"utc": "2026-04-01T00:00:00Z"}}
+        newest = {"utc": "2026-04-01T00:00:00Z", "commit": "c" * 40}
+        newer[half] = newer[half] and newer[half] | {"provenance": newer[half]["provenance"] | newest}
+        theirs[half] = theirs[half] and theirs[half] | {"provenance": theirs[half]["provenance"] | {"commit": "b" * 40}}
     mixed = older_code(sources(records_of(mine, theirs, newer)))
     halves = ["quality"] if other is FLOOR else ["quality", "cost"]
-    assert [(code.half, code.older, code.newest, code.stale) for code in mixed] == [(half, ("b" * 64,), "c" * 64, 1) for half in halves]
+    assert [(code.half, code.older, code.newest, code.stale) for code in mixed] == [(half, ("b" * 12,), "c" * 12, 1) for half in halves]
     assert {record.cell for code in mixed for record in code.cells} == {cell(**other)}
