@@ -170,7 +170,7 @@ def test_data_with_nothing_to_train_on_are_refused(in_process: Path, tmp_path: P
     short = log()
     rows = np.concatenate([np.arange(start, start + 3) for start in short.offsets[:-1]])
     few = dataclasses.replace(short, offsets=3 * np.arange(len(short.offsets)), items=short.items[rows], times=short.times[rows])
-    with pytest.raises(ValueError, match="no user has two events to train on"):
+    with pytest.raises(ValueError, match="no user has the 2 training items"):
         train_peer(SASREC, leave_one_out(few), tmp_path / "model", cache_dir=str(in_process), report=[].append)
     assert not (tmp_path / "model").exists()
 
