@@ -55,12 +55,12 @@ def dataset_table(records: Sequence[Record]) -> Table | None:
     """Each dataset that was measured on, with its size and what the exact predictor reaches."""
     data: dict[tuple[str, ...], DatasetFacts] = {}
     reached: dict[tuple[str, ...], dict[str, dict[int, str]]] = {}
-    for record in (record for record in records if record.dataset is not None):
-        facts = record.dataset
+    known = ((record.cell.recent, record.dataset) for record in records if record.dataset is not None)
+    for recent, facts in known:
         key = facts.name, facts.digest, facts.split, str(facts.notes.get("protocol", ""))
         data[key] = facts
         for name, by_metric in sorted((facts.ceiling or {}).items()):
-            reached.setdefault(key, {}).setdefault(name, {})[record.cell.recent] = _reached(name, by_metric)
+            reached.setdefault(key, {}).setdefault(name, {})[recent] = _reached(name, by_metric)
     rows = [_dataset(data[key], _ceilings(reached.get(key, {}))) for key in sorted(data)]
     numeric = ("users", "items", "interactions")
     headings = tabular.columns(
