@@ -203,10 +203,7 @@ def remove_jobs(out: Path) -> None:
     """Removes what the jobs of a cluster left, and the folder with it where nothing else lies there; only while none of them runs."""
     folder = out / JOBS
     for path in filter(lambda path: _FOLDERS[JOBS].fullmatch(path.name), _children(folder)):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+        _remove(path)
     with contextlib.suppress(OSError):  # there is none, or something of the user's is in it
         folder.rmdir()
 
@@ -216,10 +213,15 @@ def remove_leftovers(out: Path) -> None:
     models = [path for path in _children(out / "models") if _FOLDERS["models"].fullmatch(path.name)]
     for folder in (out, *(out / name for name in _FOLDERS), *models):
         for path in filter(is_leftover, _children(folder)):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Removes a file, or a folder with all that lies in it; of a link the link alone."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _check_absent(out: Path) -> None:

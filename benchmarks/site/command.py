@@ -86,6 +86,7 @@ def _strange(site: Path) -> Iterator[Path]:
     yield from (path for path in sorted(site.iterdir()) if path.name not in (_INDEX, PAGES))
     for path in sorted((site / PAGES).glob("*")):
         if path.is_dir() and path.with_name(f"{path.name}.html").is_file():
-            yield from (inner for inner in sorted(path.iterdir()) if inner.name not in beside_a_page(path))
+            ours = beside_a_page(path)
+            yield from (inner for inner in sorted(path.iterdir()) if inner.name not in ours)
         elif path.suffix != ".html" or not is_page(path):
             yield path

@@ -45,6 +45,17 @@ def agree(model, cache, request, features, *, backend):
                 torch.testing.assert_close(served.user_states(*some, cache=kept, item_features=features), wanted, **TOLERANCE)
 
 
+def counting(model):
+    """Requests whose graphs are run operation by operation, and the list that holds these as they are made."""
+    graphs = []
+
+    def run(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    return CompiledRequests(model, backend=run), graphs
+
+
 @pytest.mark.parametrize(("backbone", "timed"), BACKBONES_TIMED)
 @pytest.mark.parametrize("case", FEW)
 def test_the_whole_request_is_one_graph_and_gives_the_models_states(backbone, case, timed):
@@ -64,13 +75,7 @@ def test_compiled_it_gives_them_too():
 
 def test_requests_of_fewer_recent_items_make_no_other_graph():
     model, cache, (recent, *_), _ = asked("sasrec", "1 expert", timed=False)
-    graphs = []
-
-    def counted(graph, inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    served = CompiledRequests(model, backend=counted)
+    served, graphs = counting(model)
     for width in range(1, recent.shape[1] + 1):
         served.user_states(recent[:, :width], cache=cache)
     assert len(graphs) == 1
@@ -79,13 +84,7 @@ def test_requests_of_fewer_recent_items_make_no_other_graph():
 def test_kinds_beyond_the_most_are_answered_by_the_model(monkeypatch):
     monkeypatch.setattr(compiled, "MOST_GRAPHS", 2)
     model, cache, (recent, *_), _ = asked("sasrec", "1 expert", timed=False, users=4)
-    graphs = []
-
-    def counted(graph, inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    served = CompiledRequests(model, backend=counted)
+    served, graphs = counting(model)
     with torch.no_grad():
         for users in (1, 2, 3, 4, 1, 2):
             own = cache.of_users(torch.arange(users))
@@ -96,13 +95,7 @@ def test_kinds_beyond_the_most_are_answered_by_the_model(monkeypatch):
 
 def test_room_is_a_kind_of_its_own_and_no_more():
     model, cache, (recent, times, query), _ = asked("hstu", "1 expert", timed=True)
-    graphs = []
-
-    def counted(graph, inputs):
-        graphs.append(graph)
-        return graph.forward
-
-    served = CompiledRequests(model, backend=counted)
+    served, graphs = counting(model)
     for _ in range(2):
         for kept in (cache, model.with_room(cache)):
             served.user_states(recent, times, query, cache=kept)
