@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from persrec.names import CUTOFFS
+from persrec.names import CUTOFFS, REPLICATES
 
 Direction = Literal["higher", "lower"]
 Group = Literal["quality", "cost"]
@@ -23,7 +23,7 @@ NOTICEABLE_LOAD = 0.10  # of the processors' time: what others used above it is 
 WIDE_SPREAD = 0.10  # of the median: an interquartile range above it is said where the number stands
 QUALITY_MARGIN = 0.05  # of a seeded quality on another processor; `benchmarks.noise` holds it against older instructions
 RESAMPLED = ("ndcg@10", "recall@10")  # whose bootstrap means over users a record keeps
-RESAMPLES, RESAMPLE_SEED = 500, 0  # of every record: the same users are drawn in each, so that their differences are paired
+RESAMPLES, RESAMPLE_SEED = REPLICATES, 0  # of every record: the same users are drawn in each, so that their differences are paired
 LEDGER_TOLERANCE = 0.01  # of the largest: how far the ways to count FLOPs may be apart
 
 

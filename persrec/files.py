@@ -89,8 +89,8 @@ def atomic_folder(path: Path, *, replace: bool = True, new: bool = False) -> Ite
 
 def unwritable(folder: Path) -> Path | None:
     """What keeps a folder from being made or written: the nearest place on its way that is there, if that is no folder, or protected."""
-    there = next(path for path in (folder, folder.parent, *folder.absolute().parents) if path.exists())
-    return None if there.is_dir() and os.access(there, os.W_OK) else there
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    return None if there.is_dir() and os.access(there, os.W_OK | os.X_OK) else there
 
 
 def is_leftover(path: Path) -> bool:

@@ -41,6 +41,7 @@ COUNTS = ("none", "recent", "all")  # of which of a user's own items the output 
 DEVICES = ("cpu", "cuda")
 CONFIDENCE = 0.95  # of every interval, and of what is said to be sure
 INTERVAL = (2.5, 97.5)  # the percentiles that bound it
+REPLICATES = 500  # of a bootstrap: how often users are drawn
 CUTOFFS = (5, 10, 50, 200)  # of Recall and NDCG
 ABLATIONS: Mapping[str, str] = MappingProxyType({
     "none": "as trained", "random_tokens": "random tokens", "shuffled_history": "the history shuffled",

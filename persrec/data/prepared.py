@@ -22,7 +22,7 @@ from persrec.data.errors import SourceError
 from persrec.data.interactions import InteractionLog
 from persrec.data.protocol import Protocol
 from persrec.data.statistics import statistics
-from persrec.files import WriteError, atomic_folder, is_leftover
+from persrec.files import WriteError, atomic_folder, is_leftover, unwritable
 
 MANIFEST = "manifest.json"
 COLUMNS = ("offsets", "items", "times")
@@ -51,11 +51,9 @@ def check_cache_dir(cache_dir: Path, name: str, digest: str) -> None:
     """
     if prepared_folder(cache_dir, name, digest).is_dir():
         return
-    place = next(path for path in (cache_dir, *cache_dir.absolute().parents) if os.path.lexists(path))
-    if not place.is_dir():
-        raise SourceError(f"cache: {cache_dir} cannot be written, {place} is no folder; name another with --cache-dir or $PERSREC_CACHE")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise SourceError(f"cache: {cache_dir} cannot be written, {place} is protected; name another with --cache-dir or $PERSREC_CACHE")
+    if (place := unwritable(cache_dir)) is not None:
+        why = "protected" if place.is_dir() else "no folder"
+        raise SourceError(f"cache: {cache_dir} cannot be written, {place} is {why}; name another with --cache-dir or $PERSREC_CACHE")
 
 
 def open_prepared(cache_dir: Path, name: str, digest: str, write: Callable[[Path], None]) -> InteractionLog:

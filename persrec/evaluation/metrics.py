@@ -6,11 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from persrec.names import CONFIDENCE, CUTOFFS, INTERVAL
+from persrec.names import CONFIDENCE, CUTOFFS, INTERVAL, REPLICATES
 
 Floats = NDArray[np.float64]
 
-REPLICATES = 500
 LEAST_USERS = 10  # for the interval of a mean that is no share: of fewer, drawing again and again tells nothing
 _DRAWS_AT_ONCE = 1 << 22  # bounds memory; a chunk's size changes no draw
 

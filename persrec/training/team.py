@@ -45,10 +45,6 @@ class Team:
         """The sum over the processes."""
         return values
 
-    def most(self, value: int) -> int:
-        """The largest of the processes' numbers."""
-        return value
-
     def first(self, value: float) -> float:
         """The number that the first process has."""
         return value
@@ -96,7 +92,7 @@ class SeveralProcesses(Team):
                     fully_shard(part, mesh=mesh)
         fully_shard(objective, mesh=mesh)
         if isinstance(model.items, ReadsBatches):
-            model.items.most = self.most
+            model.items.most = self._most
             self._readers.append(model.items)
         return objective
 
@@ -128,8 +124,8 @@ class SeveralProcesses(Team):
         dist.all_reduce(values)
         return values
 
-    def most(self, value: int) -> int:
-        """As `Team` says."""
+    def _most(self, value: int) -> int:
+        """The largest of the processes' numbers."""
         told = torch.tensor([value], device=self._device)
         dist.all_reduce(told, op=dist.ReduceOp.MAX)
         return int(told)
