@@ -199,13 +199,17 @@ def records_digest(out: Path) -> str:
     return hasher.hexdigest()
 
 
+def job_files(out: Path) -> list[Path]:
+    """What a run and the jobs of a cluster wrote for each other; not what else lies there."""
+    return [path for path in _children(out / JOBS) if _FOLDERS[JOBS].fullmatch(path.name)]
+
+
 def remove_jobs(out: Path) -> None:
-    """Removes what the jobs of a cluster left, and the folder with it where nothing else lies there; only while none of them runs."""
-    folder = out / JOBS
-    for path in filter(lambda path: _FOLDERS[JOBS].fullmatch(path.name), _children(folder)):
+    """Removes `job_files`, and their folder where nothing else lies there; only while no job runs."""
+    for path in job_files(out):
         _remove(path)
     with contextlib.suppress(OSError):  # there is none, or something of the user's is in it
-        folder.rmdir()
+        (out / JOBS).rmdir()
 
 
 def remove_leftovers(out: Path) -> None:

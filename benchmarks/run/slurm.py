@@ -28,7 +28,7 @@ from benchmarks.isolation import LOG_TAIL_LINES, Outcome
 from benchmarks.records import Status
 from benchmarks.run.allocation import ALLOCATION, Allocation, code_stamp, warning_s
 from benchmarks.run.jobs import CostOf, CostsOf, Place, Running, SweepSettings, Task, TrainingOf, costs_of, first_of, job
-from benchmarks.store import JOBS
+from benchmarks.store import JOBS, job_files, remove_jobs
 from benchmarks.text import digest
 from persrec.files import write_atomically
 
@@ -268,8 +268,8 @@ class ClusterExecutor:
         for path in self._taken_in:
             path.unlink(missing_ok=True)
         self._remove(answers=False)
-        if not any(path.suffix == ANSWERS for path in self._folder.iterdir()):
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if not any(path.suffix == ANSWERS for path in job_files(self._settings.out)):
+            remove_jobs(self._settings.out)
 
     def _allocation(self, lane: Lane, task: Task) -> Allocation:
         request, limits = self._request.lane(lane), self._settings.limits
@@ -355,7 +355,7 @@ class ClusterExecutor:
 
     def _remove(self, *, answers: bool) -> None:
         """Removes what submissions left, and with ``answers`` what jobs answered."""
-        for path in list(self._folder.iterdir()):
+        for path in job_files(self._settings.out):
             if path.name != QUEUE and (answers or path.suffix != ANSWERS):
                 path.unlink(missing_ok=True)
 

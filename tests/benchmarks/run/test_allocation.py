@@ -251,3 +251,31 @@ def test_costs_that_are_divided_by_each_other_share_an_allocation(tmp_path: Path
     full, tokens, wider = (replace(CELL, **changes) for changes in ({"compression": "full"}, {"compression": "experts"}, {"width": 96}))
     groups = cluster_executor(tmp_path).grouped([cost_of(cell) for cell in (full, wider, tokens, full)])
     assert [[cost.planned.cell for cost in costs_of(group)] for group in groups] == [[full, tokens, full], [wider]]
+
+
+def test_a_run_takes_away_what_it_and_its_jobs_left_and_nothing_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name in ("squeue", "scancel"):  # a queue without jobs
+        (commands / name).write_text("#!/bin/sh\n")
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:/usr/bin:/bin")
+    executor, jobs, ours = cluster_executor(tmp_path / "out"), tmp_path / "out" / "slurm", ["7_0_log.err", f"{'b' * 32}.pkl"]
+    for theirs in ([jobs / "my_job.sbatch"], []):
+        executor.prepare([])
+        for path in [*(jobs / name for name in ours), *theirs]:
+            path.write_text("")
+        executor.end()
+        assert sorted(jobs.rglob("*")) == theirs
+        for path in theirs:
+            path.unlink()
+    assert not jobs.exists()
+
+
+def test_answers_that_nobody_took_in_stay_for_the_next_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm.SlurmQueue, "cancel", lambda _: None)
+    executor, answer = cluster_executor(tmp_path / "out"), tmp_path / "out" / "slurm" / f"{'c' * 64}.answers"
+    executor.prepare([])
+    answer.write_bytes(b"")
+    executor.end()
+    assert {path.name for path in answer.parent.iterdir()} == {answer.name, "queue"}
