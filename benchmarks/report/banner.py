@@ -61,7 +61,7 @@ def banner(records: Sequence[Record], every: Sequence[Source], among: Sequence[C
     tone, word, summary = _standing(statuses)
     older = older_code(every)
     if tone == "good" and older:
-        tone, word = "warn", "Complete, of mixed code"
+        tone, word = "warn", "Measured, of mixed code"
     if tone != "bad":
         tone, word = _converged(endings(among), tone, word)
     cautions = opening(among, names)
@@ -236,6 +236,7 @@ def _against_no_token(contrast: Contrast, names: Names) -> str:
 
 
 def _standing(statuses: Counter[Status]) -> tuple[str, str, str]:
+    """Tone, word and what it means. No word says that a grid is complete: no record tells of the cells that nobody began."""
     total = sum(statuses.values())
     lost = sum(count for status, count in statuses.items() if status not in FINDINGS)
     if not statuses[Status.OK]:
@@ -244,16 +245,16 @@ def _standing(statuses: Counter[Status]) -> tuple[str, str, str]:
         return "bad", "Incomplete", f"{lost} of {total} cells crashed, ran out of time or are invalid"
     limited = statuses[Status.OOM] + statuses[Status.UNSUPPORTED]
     if limited:
-        return "warn", "Complete, with limits found", f"{limited} of {total} cells ran out of memory or are not supported"
-    return "good", "Complete", "the one cell on record was measured" if total == 1 else f"all {total} cells on record were measured"
+        return "warn", "Measured, with limits found", f"{limited} of {total} cells ran out of memory or are not supported"
+    return "good", "Measured", "the one cell on record was measured" if total == 1 else f"all {total} cells on record were measured"
 
 
 def _converged(ends: Endings, tone: str, word: str) -> tuple[str, str]:
-    """Tone and word, unless models had not converged: what rests on those is not complete."""
+    """Tone and word, unless models had not converged: what rests on those is no result yet."""
     if ends.not_converged:
         return "warn", "Not converged"
     if ends.not_recorded and tone == "good":
-        return "warn", "Complete, convergence not recorded"
+        return "warn", "Measured, convergence not recorded"
     return tone, word
 
 

@@ -26,9 +26,9 @@ def said(records):
 @pytest.mark.parametrize(
     ("statuses", "tone", "word"),
     [
-        (["ok", "ok"], "good", "Complete"),
-        (["ok", "oom"], "warn", "Complete, with limits found"),
-        (["ok", "unsupported"], "warn", "Complete, with limits found"),
+        (["ok", "ok"], "good", "Measured"),
+        (["ok", "oom"], "warn", "Measured, with limits found"),
+        (["ok", "unsupported"], "warn", "Measured, with limits found"),
         (["ok", "crash"], "bad", "Incomplete"),
         (["ok", "timeout"], "bad", "Incomplete"),
         (["ok", "invalid"], "bad", "Incomplete"),
@@ -237,7 +237,7 @@ def test_records_that_do_not_say_whether_they_converged_say_so_first():
         del record["model"]["converged"]
     found, limited = said(records)
     assert found.first[0] == "The records do not say whether the trained models converged."
-    assert (found.tone, found.word) == ("warn", "Complete, convergence not recorded")
+    assert (found.tone, found.word) == ("warn", "Measured, convergence not recorded")
     assert "Of 3 of 3 trained models the records do not say whether they converged." in limited
 
 

@@ -330,7 +330,7 @@ def test_mixed_code_data_and_machines_are_shown(tmp_path):
     records[2]["cost"]["environment"] |= {"fingerprint": "another", "cpu": "another processor"}
     records[2]["cost"]["provenance"] |= {"commit": "fedcba9876543210"}
     text = Page(rendered(tmp_path, records)).text
-    assert "Complete, of mixed code" in text
+    assert "Measured, of mixed code" in text
     expected = "1 of 3 qualities were measured by older code of evaluation (0123456789ab; newest 0123456789ab): HSTU · PerSRec, 2 tokens."
     assert expected in text
     assert "2 environments" in text
