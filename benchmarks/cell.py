@@ -125,9 +125,9 @@ class Cell:
                 object.__setattr__(self, name, float(getattr(self, name)))
         for name in ELASTIC_FIELDS:
             object.__setattr__(self, name, tuple(sorted(getattr(self, name))))
-        for name, known in CHOICES.items():
-            if (value := getattr(self, name)) not in known:
-                raise ValueError(f"{name}: unknown {value!r}{names.nearest(value, known)}; known: {', '.join(known)}")
+        for name, choices in CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"{name}: unknown {value!r}{names.nearest(value, choices)}; known: {', '.join(choices)}")
         for name, least in LEAST.items():
             if (value := getattr(self, name)) is not None and value < least:
                 raise ValueError(f"{name}: {value} is less than {least}")
@@ -144,7 +144,7 @@ class Cell:
 
     @property
     def data(self) -> tuple[str, str | None, str]:
-        """Its dataset, the size of it, and the protocol that says which events of it there are."""
+        """Its dataset, the dataset's size, and the protocol that says which events of it there are."""
         return self.dataset, self.dataset_size, self.protocol
 
     @property
@@ -300,7 +300,7 @@ class Cell:
             raise ValueError(f"serving: {came} and cache_dtype {self.cache_dtype!r}; expected a history that is kept, as computed")
 
     def _check_variant(self, part: names.CompressionPart | None) -> None:
-        """What changes a cache needs one, and what changes a quality needs one; a floor has no compression, and so no cache."""
+        """A setting that changes a cache needs a cache, and one that changes a quality needs a quality; a floor has no cache."""
         changed = changed_at_evaluation(self)
         if not changed:
             return
@@ -349,7 +349,7 @@ class Cell:
     def to_dict(self) -> dict[str, Any]:
         """The cell as plain JSON values, tuples as lists.
 
-        Settings that came after the first records (`LATER_FIELDS`) are left out where they are as they were then, so that a record
+        Settings that came after the first records (`LATER_FIELDS`) are left out where they have the value of that time, so that a record
         keeps its key.
         """
         values = {name: value for name, value in dataclasses.asdict(self).items() if value != LATER_FIELDS.get(name, ...)}
@@ -362,10 +362,10 @@ class Cell:
         Raises:
             ValueError: a setting is unknown; the message lists the known.
         """
-        known = [field.name for field in dataclasses.fields(cls)]
-        unknown = sorted(set(values) - set(known))
+        setting_names = [field.name for field in dataclasses.fields(cls)]
+        unknown = sorted(set(values) - set(setting_names))
         if unknown:
-            raise ValueError(f"{unknown[0]}: no such setting of a cell; known: {', '.join(known)}")
+            raise ValueError(f"{unknown[0]}: no such setting of a cell; known: {', '.join(setting_names)}")
         settings = {**LATER_FIELDS, **values}
         return cls(**settings | {name: tuple(settings[name]) for name in ELASTIC_FIELDS if name in settings})
 
@@ -382,14 +382,14 @@ def check_parts(cell: Cell) -> None:
     Raises:
         ValueError: a name is unknown; the message names the nearest and lists the known.
     """
-    known: dict[str, names.Part] = {**PEERS} if cell.is_peer else {**names.backbones(), **names.floors(), **PEERS}
-    names.find(known, cell.backbone)
+    parts: dict[str, names.Part] = {**PEERS} if cell.is_peer else {**names.backbones(), **names.floors(), **PEERS}
+    names.find(parts, cell.backbone)
     if not cell.is_peer and cell.backbone not in names.floors():
         names.find(names.compressions(), cell.compression)
 
 
 def changed_at_evaluation(cell: Cell) -> dict[str, Any]:
-    """The settings of `EVALUATION_FIELDS` that are not as they are by default."""
+    """The settings of `EVALUATION_FIELDS` that differ from their defaults."""
     return {name: value for name in EVALUATION_FIELDS if (value := getattr(cell, name)) != DEFAULTS[name]}
 
 

@@ -62,7 +62,7 @@ def part_modules(cell: Cell) -> list[str]:
 
 
 def quality_digests(cell: Cell) -> dict[str, str]:
-    """Of what a cell's quality rests on: its training, where it has one, and its evaluation."""
+    """The digests behind a cell's quality: of its training, where it has one, and of its evaluation."""
     return code_digests(cell, ("evaluation",) if cell.is_floor else ("training", "evaluation"))
 
 
@@ -73,7 +73,7 @@ def cost_kinds(cell: Cell) -> tuple[Kind, ...]:
 
 
 def cost_digests(cell: Cell) -> dict[str, str]:
-    """Of each kind of cost of a cell's shape."""
+    """The digest of each kind of cost of a cell's shape."""
     return code_digests(cell, cost_kinds(cell))
 
 
@@ -93,7 +93,7 @@ def _parts(cell: Cell, kind: Kind) -> tuple[names.Part, ...]:
 
 
 def _modules_of(part: names.Part) -> list[str]:
-    """The module that builds a part, and of a backbone that which builds its item encoder; a peer is built elsewhere."""
+    """The module that builds a part, and the one that builds a backbone's item encoder; a peer is built elsewhere."""
     if isinstance(part, PeerPart):
         return []
     targets = [part.target] + ([names.ITEM_ENCODERS[part.items]] if isinstance(part, names.BackbonePart) else [])
@@ -142,7 +142,7 @@ def _module(module: str) -> tuple[str, tuple[str, ...]]:
 
 @functools.cache
 def _read(code: bytes, module: str, is_package: bool) -> tuple[str, tuple[str, ...]]:
-    """The same of what stands in the module's file."""
+    """The same, from the bytes of the module's file."""
     try:
         tree = ast.parse(code)
     except (SyntaxError, ValueError) as error:

@@ -1,7 +1,7 @@
 """Turns a cell into data, a model and probes. Runs inside the process of a training, a quality or a cost.
 
-Each kind of number is a probe of its own under `benchmarks.probes`: what ages it is the code that the probe imports
-(`benchmarks.digests`). Nothing that makes a number stands here.
+Each kind of number is a probe of its own under `benchmarks.probes`. A number is old once the code that its probe imports has changed
+(`benchmarks.digests`). No code of this module makes a number.
 """
 
 import dataclasses
@@ -81,7 +81,7 @@ def train_model(payload: Mapping[str, Any], report_phase: ReportPhase) -> Answer
 
 
 def measure_cell_quality(payload: Mapping[str, Any], report_phase: ReportPhase) -> Answer:
-    """What a cell's model, or floor, ranks."""
+    """The quality of a cell's model, or floor."""
     cell = _prepared(payload)
     phases = Phases(report=report_phase)
     with phases.phase("load"):
@@ -140,7 +140,7 @@ def measure_cost(payload: Mapping[str, Any], report_phase: ReportPhase) -> Answe
             answer["metrics"].update(_not_run(kind))
             continue
         with phases.phase(kind), LoadWatch() as watch, GpuWatch(cell.device if kind in CLOCKED_KINDS else "cpu") as gpu:
-            metrics, ledger, raw = _measured(kind, subject, control, train_flops=payload.get("train_flops"))
+            metrics, ledger, raw = _measure_kind(kind, subject, control, train_flops=payload.get("train_flops"))
         if cell.counted_only:
             metrics = _counted_alone(metrics)
         counts = {name: metric for name, metric in metrics.items() if MEASURES[name].deterministic or kind not in CLOCKED_KINDS}
@@ -188,7 +188,7 @@ def untrained_subject(payload: Mapping[str, Any]) -> TrainingSubject:
     return _subject(payload, Cell.from_dict(payload["cell"]))
 
 
-def _measured(
+def _measure_kind(
     kind: Kind, subject: TrainingSubject, control: TrainingSubject | None, *, train_flops: float | None
 ) -> tuple[Answer, list[Answer], Answer]:
     """Metrics, ledger rows and raw samples of one kind of number."""
@@ -214,7 +214,7 @@ def _control(subject: TrainingSubject) -> TrainingSubject:
 
 
 def _counted_alone(metrics: Answer) -> Answer:
-    """What was counted says that nothing was run."""
+    """The metrics, with a note on each count that nothing was run."""
     return {
         name: metric if metric["value"] is None else {**metric, "method": f"{metric['method']}; on the meta device, nothing was run"}
         for name, metric in metrics.items()
@@ -222,7 +222,7 @@ def _counted_alone(metrics: Answer) -> Answer:
 
 
 def _not_run(kind: Kind) -> Answer:
-    """What would have had to run, and did not."""
+    """The metrics of a kind that would have had to run, and did not."""
     return {name: nothing(NOT_RUN) for name in sorted(of_kinds([kind]))}
 
 
@@ -233,7 +233,7 @@ def _prepared(payload: Mapping[str, Any]) -> Cell:
 
 
 def _load(payload: Mapping[str, Any], cell: Cell) -> InteractionLog:
-    """The cell's data, which must be those that were planned for.
+    """The cell's data, which must be the planned ones.
 
     Raises:
         InvalidMeasurementError: the data changed since.
@@ -272,5 +272,5 @@ def _dataset_facts(log: InteractionLog, data: Split, cell: Cell) -> Answer:
 
 def _model_facts(folder: Path) -> Answer:
     facts = load_facts(folder)
-    kept = (field.name for field in dataclasses.fields(TrainingResult))
-    return {"key": folder.name, "epochs": len(facts["curve"]), **{name: facts.get(name) for name in kept}}
+    fact_names = (field.name for field in dataclasses.fields(TrainingResult))
+    return {"key": folder.name, "epochs": len(facts["curve"]), **{name: facts.get(name) for name in fact_names}}

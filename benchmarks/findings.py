@@ -28,7 +28,7 @@ NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Verdict(StrEnum):
-    """What a number is beside the one that it is compared with, the worst first."""
+    """How a number stands beside the one that it is compared with, the worst first."""
 
     REGRESSION = "REGRESSION"
     INVALID = "INVALID"
@@ -114,7 +114,7 @@ class Sheet:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outputs:
-    """The files that findings are written to; ``None`` is one that nobody asked for."""
+    """The files that findings are written to; ``None`` where none is asked for."""
 
     junit: Path | None = None
     markdown: Path | None = None
@@ -126,7 +126,7 @@ class Outputs:
         return cls(junit=options.junit, markdown=options.markdown, json=options.json)
 
     def check(self, inputs: Mapping[str, Path] = MappingProxyType({})) -> None:
-        """Refuses places that cannot be meant, before anything is measured.
+        """Refuses places that cannot be right, before anything is measured.
 
         Args:
             inputs: files that are read, by their options; none of them may be written over.
@@ -134,15 +134,15 @@ class Outputs:
         Raises:
             ValueError: a place is a folder, an input, a run's own or another output's place, or cannot be written.
         """
-        taken = {os.path.realpath(path): option for option, path in inputs.items()}
+        option_of = {os.path.realpath(path): option for option, path in inputs.items()}
         for name in ("junit", "markdown", "json"):
             path: Path | None = getattr(self, name)
             if path is None:
                 continue
             check_file(f"--{name}", path)
-            if (place := os.path.realpath(path)) in taken:
-                raise ValueError(f"--{name}: {path} is also the file of {taken[place]}; expected a file of its own")
-            taken[place] = f"--{name}"
+            if (place := os.path.realpath(path)) in option_of:
+                raise ValueError(f"--{name}: {path} is also the file of {option_of[place]}; expected a file of its own")
+            option_of[place] = f"--{name}"
 
     def write(self, sheet: Sheet) -> None:
         """Writes those that were asked for.

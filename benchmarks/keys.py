@@ -38,14 +38,14 @@ _LATER_SHAPE = (  # the first costs did not name them
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Catalogue:
-    """What a cost depends on of the data: the number of items, their texts where they are read, their categories where they pool."""
+    """What a cost depends on in the data: the number of items, their texts where they are read, their categories where they pool."""
 
     items: int
     texts: str | None = None
     categories: str | None = None
 
     def shape(self, cell: Cell) -> dict[str, Any]:
-        """What of it a cell's cost depends on."""
+        """The part of it that a cell's cost depends on."""
         backbone, compression = names.backbones().get(cell.backbone), names.compressions().get(cell.compression)
         reads, pools = backbone is not None and backbone.items == "texts", compression is not None and compression.needs_categories
         return {
@@ -72,19 +72,19 @@ def model_key(cell: Cell, *, dataset_digest: str) -> str:
 
 def quality_key(cell: Cell, *, dataset_digest: str) -> str:
     """The identity of a quality: a model, or a floor, and what it is served from."""
-    measured = versions_of(QUALITY_KINDS)
+    versions = versions_of(QUALITY_KINDS)
     if cell.is_floor:
         # the first records had neither
         later = {name: value for name in ("split", "protocol") if (value := getattr(cell, name)) != LATER_FIELDS[name]}
-        return digest({"floor": cell.backbone, "dataset_digest": dataset_digest, "versions": measured, **later})
+        return digest({"floor": cell.backbone, "dataset_digest": dataset_digest, "versions": versions, **later})
     served = {name: getattr(cell, name) for name in SERVED_FIELDS}
     if cell.history_lengths:
         served["history"] = cell.history
-    return digest({"model": model_key(cell, dataset_digest=dataset_digest), "served": served, "versions": measured})
+    return digest({"model": model_key(cell, dataset_digest=dataset_digest), "served": served, "versions": versions})
 
 
 def cost_shape(cell: Cell, catalogue: Catalogue) -> dict[str, Any]:
-    """What a cell's cost depends on. Of training, whether the layout holds the largest of several token counts, and nothing else.
+    """What a cell's cost depends on. Of its training that is only whether the layout holds the largest of several token counts.
 
     A model that is elastic in history runs as many items as the cell's history has, so its cost is that of a model of this history.
     """

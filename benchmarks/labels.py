@@ -1,7 +1,7 @@
 """One label per configuration: what a person calls a cell, the same in a list, a progress line, a gate and a report.
 
-A label says what tells the cells of one list apart and no more: what all of them share is left out, and what parts two that would
-be called alike is added. So two cells that differ never print alike.
+A label says what tells the cells of one list apart and no more. What all of them share is left out. Where two labels would be the same, the
+settings that differ are added. So two cells that differ never print alike.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ _COUNTED = MappingProxyType({"heads": "head", "item_layers": "item layer", "thre
 
 
 def kind_of(cell: Cell) -> str:
-    """How a cell keeps the history, as colours and legends part them: its compression's name, or a variant of it."""
+    """How a cell keeps the history, as colours and legends tell it: its compression's name, or a variant of it."""
     if cell.compression == names.NO_COMPRESSION:
         return FLOOR
     if cell.compression == "experts":
@@ -64,8 +64,8 @@ class Titles:
     def of(cls, parts: Iterable[Part] = ()) -> "Titles":
         """With the declarations of ``parts`` for what is not installed."""
         installed = (names.backbones(), names.floors(), PEERS, names.compressions(), names.datasets())
-        known = [*parts, *(part for by_name in installed for part in by_name.values())]
-        return cls(declared=MappingProxyType({(part.kind, part.name): part.title for part in known}))
+        every_part = [*parts, *(part for by_name in installed for part in by_name.values())]
+        return cls(declared=MappingProxyType({(part.kind, part.name): part.title for part in every_part}))
 
     def backbone(self, cell: Cell) -> str:
         """``HSTU``, or the name of a floor."""
@@ -113,8 +113,8 @@ class Labels:
         titles = Titles.of(parts)
         several = _Several.of(listed, titles)
         return cls(
-            long=MappingProxyType(_told_apart(listed, lambda cell: _long(cell, titles, several))),
-            short=MappingProxyType(_told_apart(listed, lambda cell: _short(cell, titles, several))),
+            long=MappingProxyType(_distinct_labels(listed, lambda cell: _long(cell, titles, several))),
+            short=MappingProxyType(_distinct_labels(listed, lambda cell: _short(cell, titles, several))),
             seeds=seeds,
         )
 
@@ -168,7 +168,7 @@ def _kind_and_tokens(cell: Cell, titles: Titles) -> str:
     if cell.training == "elastic" and kind_of(cell) != ELASTIC:
         text += ", elastic"
     if cell.tokens:
-        text += f", {_counted(cell.tokens, 'token')}"
+        text += f", {_amount(cell.tokens, 'token')}"
     return ", ".join([text + _segments(cell, "segments", " in "), *_places_and_changes(cell)])
 
 
@@ -208,15 +208,15 @@ def _short(cell: Cell, titles: Titles, several: _Several) -> str:
     return " ".join(parts)
 
 
-def _told_apart(cells: Sequence[Cell], name: Callable[[Cell], str]) -> dict[Cell, str]:
-    """Names the cells; those of one name get the settings in which they differ."""
+def _distinct_labels(cells: Sequence[Cell], name: Callable[[Cell], str]) -> dict[Cell, str]:
+    """Labels the cells; those of one label get the settings in which they differ."""
     labels = {cell: name(cell) for cell in cells}
     for alike in _sharing(labels):
         fields = [setting.name for setting in dataclasses.fields(Cell)]
         differing = [field for field in fields if len({getattr(cell, field) for cell in alike}) > 1]
         for cell in alike:
             labels[cell] = f"{labels[cell]} · {', '.join(in_words(cell, differing))}"
-    for alike in _sharing(labels):  # such as a data set that is called as another's label ends
+    for alike in _sharing(labels):  # for example where a dataset's name is the end of another label
         for cell in alike:
             labels[cell] = f"{labels[cell]} · cell {digest(cell.to_dict())[:12]}"
     return labels
@@ -239,7 +239,7 @@ def in_words(cell: Cell, fields: Sequence[str]) -> list[str]:
         if value in _WORDS.get(field, ()):
             words.append(_WORDS[field][value])
         elif field in _COUNTED:
-            words.append(_counted(value, _COUNTED[field]))
+            words.append(_amount(value, _COUNTED[field]))
         elif field in _TRAINED_WITH:
             words.append(f"trained with {_TRAINED_WITH[field].format('+'.join(map(str, value)) or 'no')}")
         else:
@@ -247,5 +247,5 @@ def in_words(cell: Cell, fields: Sequence[str]) -> list[str]:
     return words
 
 
-def _counted(number: int, noun: str) -> str:
+def _amount(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"

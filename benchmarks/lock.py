@@ -175,7 +175,7 @@ def _beat(file: int, path: Path, holder: Holder, ended: threading.Event, beat_s:
 
 
 def _touched(path: Path) -> int | None:
-    """When a file was touched last; it is opened for that, as a network file system answers a mere look from its memory."""
+    """When a file was touched last. It is opened for that: a network file system may answer a plain `stat` from its cache."""
     try:
         with path.open("rb") as file:
             return os.fstat(file.fileno()).st_mtime_ns
@@ -184,7 +184,7 @@ def _touched(path: Path) -> int | None:
 
 
 def _holder(path: Path) -> Holder | None:
-    """Whom a lock names; ``None`` where there is none. One of an earlier form is known by its content alone."""
+    """The holder that a lock names; ``None`` where there is no lock. A lock of an earlier form is known by its content alone."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:

@@ -19,9 +19,9 @@ COST_KINDS: tuple[Kind, ...] = ("flops", "memory", "throughput", "latency", "req
 PEER_COSTS: tuple[Kind, ...] = ("flops", "latency", "request")  # of a peer: its parameters and its requests, and no count of a pass
 REPEATED_KINDS: tuple[Kind, ...] = tuple(kind for kind in COST_KINDS if kind != "flops")  # another number in every process
 CLOCKED_KINDS: tuple[Kind, ...] = tuple(kind for kind in REPEATED_KINDS if kind != "memory")  # what a busy machine slows
-NOTICEABLE_LOAD = 0.10  # of the processors' time: what others used above it is said where a timing stands
-WIDE_SPREAD = 0.10  # of the median: an interquartile range above it is said where the number stands
-QUALITY_MARGIN = 0.05  # of a seeded quality on another processor; `benchmarks.noise` holds it against older instructions
+NOTICEABLE_LOAD = 0.10  # of the processors' time: if other processes use more, a timing's method says so
+WIDE_SPREAD = 0.10  # of the median: if the interquartile range is wider, the number's method says so
+QUALITY_MARGIN = 0.05  # of a seeded quality on another processor; `benchmarks.noise` checks it with older instructions
 RESAMPLED = ("ndcg@10", "recall@10")  # whose bootstrap means over users a record keeps
 RESAMPLES, RESAMPLE_SEED = REPLICATES, 0  # of every record: the same users are drawn in each, so that their differences are paired
 LEDGER_TOLERANCE = 0.01  # of the largest: how far the ways to count FLOPs may be apart
@@ -33,7 +33,7 @@ class Measure:
 
     ``deterministic`` numbers are gated, and peaks of memory, which have a margin too: worse than the baseline by more than the
     larger of ``relative_margin`` times the baseline and ``absolute_margin`` is a regression. No number is below 0 or above ``most``.
-    One ``beside_control`` is taken in cells with a control alone, so that no other cell's key holds its version.
+    A measure ``beside_control`` is taken only in cells with a control, so that no other cell's key holds its version.
     """
 
     unit: str
@@ -77,20 +77,20 @@ def _quality(description: str, *, relative: float = QUALITY_MARGIN, absolute: fl
     )
 
 
-def _counted(unit: str, description: str, *, kind: Kind = "flops") -> Measure:
+def _count(unit: str, description: str, *, kind: Kind = "flops") -> Measure:
     """A number that is counted, not timed: the same on every machine, so its margin is tight."""
     return Measure(
         unit=unit, direction="lower", group="cost", kind=kind, description=description, deterministic=True, relative_margin=0.001
     )
 
 
-def _timed(unit: str, direction: Direction, description: str, *, kind: Kind, version: int = 1) -> Measure:
+def _timing(unit: str, direction: Direction, description: str, *, kind: Kind, version: int = 1) -> Measure:
     """A number that a clock or an allocator gave: kept and shown, gated only by an interleaved comparison."""
     return Measure(unit=unit, direction=direction, group="cost", kind=kind, description=description, version=version)
 
 
 def _peak(description: str, *, kind: Kind, version: int = 1) -> Measure:
-    """A peak of memory: an allocator's, and of a small shape it moves by MiB; one half as large again, and by 4 MiB, is gated."""
+    """A peak of memory. It is an allocator's, and moves by MiB for a small shape: half as large again, and by 4 MiB, is a regression."""
     return Measure(
         unit="byte",
         direction="lower",
@@ -117,7 +117,7 @@ _PASSES = {
 def _of_passes(name: str, unit: str, how: str) -> dict[str, Measure]:
     """A count of each pass; training's is taken by the code that trains."""
     return {
-        f"{of}_{name}": _counted(unit, f"{text}; {how}", kind="training_cost" if of == "train" else "flops") for of, text in _PASSES.items()
+        f"{of}_{name}": _count(unit, f"{text}; {how}", kind="training_cost" if of == "train" else "flops") for of, text in _PASSES.items()
     }
 
 
@@ -130,15 +130,15 @@ _SHARES = {
 
 
 def _share(name: str, *, of: str, over: str = "full attention's over the whole window") -> Measure:
-    counted, how = of == "FLOPs", "executed" if of == "FLOPs" else "timed in turn in one process"
+    is_counted, how = of == "FLOPs", "executed" if of == "FLOPs" else "timed in turn in one process"
     return Measure(
         unit="ratio",
         direction="lower",
         group="cost",
         kind="training_cost" if name == "train" else "control",
         description=f"{of} of {_SHARES[name]} over {over}, {how}",
-        deterministic=counted,
-        relative_margin=0.001 if counted else 0.0,
+        deterministic=is_counted,
+        relative_margin=0.001 if is_counted else 0.0,
         beside_control=True,
     )
 
@@ -153,12 +153,12 @@ MEASURES: dict[str, Measure] = {
     "recall@10_novel": _quality("recall@10 over users whose next item is new to them", relative=2 * QUALITY_MARGIN, absolute=0.02),
     "ndcg@10_novel": _quality("ndcg@10 over users whose next item is new to them", relative=2 * QUALITY_MARGIN, absolute=0.02),
     # counted costs
-    "parameters": _counted("count", "trainable parameters"),
+    "parameters": _count("count", "trainable parameters"),
     **_of_passes("flops", "flop", "executed, a multiply-add is 2"),
     **_of_passes("visible_flops", "flop", "visible pairs alone"),
     **_of_passes("macs", "mac", "executed, a multiply-add is 1"),
     **_of_passes("visible_macs", "mac", "visible pairs alone"),
-    "cache_bytes": _counted("byte", "what is kept of one user between requests, as stored"),
+    "cache_bytes": _count("byte", "what is kept of one user between requests, as stored"),
     "padding_share": Measure(
         unit="ratio",
         direction="lower",
@@ -177,31 +177,31 @@ MEASURES: dict[str, Measure] = {
     ),
     "compress_peak_bytes": _peak("peak memory of compressing above the process's baseline", kind="memory"),
     "item_peak_bytes": _peak("peak memory of computing item vectors above the process's baseline", kind="memory"),
-    "train_reserved_bytes": _timed(
+    "train_reserved_bytes": _timing(
         "byte", "lower", "GPU memory that the allocator holds at the peak of a training step", kind="training_cost"
     ),
-    "process_gpu_bytes": _timed(
+    "process_gpu_bytes": _timing(
         "byte", "lower", "GPU memory of the process after a training step, as the driver tells it", kind="training_cost"
     ),
-    "train_sequences_per_second": _timed("1/s", "higher", "training throughput, optimiser step included", kind="training_cost"),
-    "train_share_of_peak": _timed(
+    "train_sequences_per_second": _timing("1/s", "higher", "training throughput, optimiser step included", kind="training_cost"),
+    "train_share_of_peak": _timing(
         "ratio",
         "higher",
         "FLOPs a second of a training step over those of a large matrix product in the same process",
         kind="training_cost",
     ),
-    "compress_users_per_second": _timed("1/s", "higher", "users compressed a second", kind="throughput"),
-    "serve_users_per_second": _timed("1/s", "higher", "requests served a second, in batches", kind="throughput"),
-    "item_vectors_per_second": _timed("1/s", "higher", "item vectors computed a second, where they are computed", kind="throughput"),
-    "serve_latency_p50_ms": _timed("ms", "lower", "one request alone, median", kind="latency"),
-    "serve_latency_p95_ms": _timed("ms", "lower", "one request alone, 95th percentile", kind="latency", version=2),
-    "serve_latency_p99_ms": _timed("ms", "lower", "one request alone, 99th percentile", kind="latency", version=2),
+    "compress_users_per_second": _timing("1/s", "higher", "users compressed a second", kind="throughput"),
+    "serve_users_per_second": _timing("1/s", "higher", "requests served a second, in batches", kind="throughput"),
+    "item_vectors_per_second": _timing("1/s", "higher", "item vectors computed a second, where they are computed", kind="throughput"),
+    "serve_latency_p50_ms": _timing("ms", "lower", "one request alone, median", kind="latency"),
+    "serve_latency_p95_ms": _timing("ms", "lower", "one request alone, 95th percentile", kind="latency", version=2),
+    "serve_latency_p99_ms": _timing("ms", "lower", "one request alone, 99th percentile", kind="latency", version=2),
     **{
-        f"request_latency_p{percentile}_ms": _timed("ms", "lower", f"one whole request alone, {what}", kind="request")
+        f"request_latency_p{percentile}_ms": _timing("ms", "lower", f"one whole request alone, {what}", kind="request")
         for percentile, what in ((50, "median"), (95, "95th percentile"), (99, "99th percentile"))
     },
-    "requests_per_second": _timed("1/s", "higher", "whole requests a second, in batches", kind="request"),
-    "serve_energy_j": _timed("joule", "lower", "energy of 1,000 requests, where the device reports it", kind="latency", version=2),
+    "requests_per_second": _timing("1/s", "higher", "whole requests a second, in batches", kind="request"),
+    "serve_energy_j": _timing("joule", "lower", "energy of 1,000 requests, where the device reports it", kind="latency", version=2),
     # beside full attention, for cells with a control
     **{f"{name}_time_over_full": _share(name, of="time") for name in _SHARES},
     **{f"{name}_flops_over_full": _share(name, of="FLOPs") for name in _SHARES},
@@ -225,17 +225,17 @@ def is_gated(name: str, *, device: str) -> bool:
 
 def versions_of(kinds: Iterable[Kind], *, control: bool = False) -> dict[str, int]:
     """The version of every measure of some kinds, for the key of a quality or a cost."""
-    wanted = set(kinds)
-    return {name: version for name, version in versions(control=control).items() if MEASURES[name].kind in wanted}
+    kind_set = set(kinds)
+    return {name: version for name, version in versions(control=control).items() if MEASURES[name].kind in kind_set}
 
 
 def counts_agree(counts: Iterable[float | None]) -> bool:
-    """Whether FLOPs that were counted in several ways are the same within `LEDGER_TOLERANCE`; a way that has no count says nothing."""
-    known = [count for count in counts if count is not None]
-    return not known or max(known) - min(known) <= LEDGER_TOLERANCE * max(known)
+    """Whether FLOPs that were counted in several ways are the same within `LEDGER_TOLERANCE`; a way without a count is left out."""
+    values = [count for count in counts if count is not None]
+    return not values or max(values) - min(values) <= LEDGER_TOLERANCE * max(values)
 
 
 def of_kinds(kinds: Iterable[Kind]) -> frozenset[str]:
     """The names of the measures of some kinds."""
-    wanted = set(kinds)
-    return frozenset(name for name, measure in MEASURES.items() if measure.kind in wanted)
+    kind_set = set(kinds)
+    return frozenset(name for name, measure in MEASURES.items() if measure.kind in kind_set)

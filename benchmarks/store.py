@@ -22,7 +22,7 @@ from persrec.files import MOST_BYTES_OF_A_NAME, atomic, is_leftover, name_while_
 
 _KEY = "[0-9a-f]{64}"
 _TABLE = "results.csv"
-JOBS = "slurm"  # what the jobs of a cluster and the run tell each other
+JOBS = "slurm"  # the folder of what the jobs of a cluster and the run write for each other
 _TABLE_START = b"cell_key,"
 _RECORDS = {"cells": re.compile(rf"{_KEY}\.json"), "costs": re.compile(rf"{_KEY}\.json")}
 _FOLDERS = {
@@ -110,7 +110,7 @@ def check_file(option: str, path: Path) -> None:
     Raises:
         ValueError: it is a folder, cannot be written, or lies where a run keeps what it wrote.
     """
-    place = Path(os.path.realpath(path.parent)) / path.name  # a link there is replaced itself
+    place = Path(os.path.realpath(path.parent)) / path.name  # a link at this place is itself replaced
     if len(os.fsencode(name_while_written(path))) > MOST_BYTES_OF_A_NAME:
         raise ValueError(f"{option}: {path}: {os.strerror(errno.ENAMETOOLONG)}")
     try:

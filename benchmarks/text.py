@@ -1,7 +1,7 @@
 """Numbers and texts as people read them: SI for FLOPs, binary units for bytes, as many digits as mean something.
 
-The one home for every command: the terminal, Markdown and the page print the same value alike. Beside them the one JSON text of values,
-which keys are digests of. Imports nothing of the project.
+The one home for every command: the terminal, Markdown and the page print the same value alike. The JSON text of values is here, too:
+keys are digests of it. Imports nothing of the project.
 """
 
 import hashlib
@@ -83,14 +83,14 @@ def ratio(value: float, *, signed: bool = False) -> str:
 
 def percent(value: float, *, signed: bool = False, places: int | None = None) -> str:
     """``12.3%``; whole from 100% on, two digits of a share so small that it would be 0, unless ``places`` says how many decimals."""
-    shown = 100 * value
-    if not abs(shown) < _HUGE:
-        return f"{significant(shown)}%"
-    if places is None and _LEAST_PERCENT <= abs(shown) < 0.1:
-        return f"{'+' if signed and shown > 0 else ''}{significant(shown, 2)}%"
+    percentage = 100 * value
+    if not abs(percentage) < _HUGE:
+        return f"{significant(percentage)}%"
+    if places is None and _LEAST_PERCENT <= abs(percentage) < 0.1:
+        return f"{'+' if signed and percentage > 0 else ''}{significant(percentage, 2)}%"
     if places is None:
-        places = 0 if abs(shown) >= 99.95 else 1
-    return f"{shown:{'+' if signed else ''},.{places}f}%".replace("-", MINUS)
+        places = 0 if abs(percentage) >= 99.95 else 1
+    return f"{percentage:{'+' if signed else ''},.{places}f}%".replace("-", MINUS)
 
 
 def change(value: float) -> str:
@@ -108,7 +108,7 @@ def exact(value: float) -> str:
 
 def quantity(metric: str, value: float) -> str:
     """A metric's value in the unit that its name tells."""
-    for suffix, shown in (
+    for suffix, format_value in (
         ("_flops", flops),
         ("_macs", macs),
         ("_bytes", nbytes),
@@ -119,7 +119,7 @@ def quantity(metric: str, value: float) -> str:
         ("parameters", count),
     ):
         if metric.endswith(suffix):
-            return shown(value)
+            return format_value(value)
     if metric.endswith("_j"):
         return f"{significant(value)} J"
     return ratio(value)

@@ -24,8 +24,8 @@ from persrec.commandline import DONE, INCOMPLETE, NOTHING_FITS, Parser, guarded,
 from persrec.files import write_atomically
 
 _PROGRAM = "python -m benchmarks.advise"
-_MOST = 10**15  # of any bound; what is asked is multiplied, and must stay a number
-_AGREES = 0.05  # by how far stated and implied requests per refresh may differ
+_MOST = 10**15  # the largest bound; bounds are multiplied, and the product must stay finite
+_AGREES = 0.05  # how far the requests per refresh of the command line may be from those implied, as a share
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +56,7 @@ def _parser() -> Parser:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Asked:
+class _Query:
     """What the command line asks for."""
 
     results: Path
@@ -76,7 +76,7 @@ class _Peers:
 
 
 def _main(options: argparse.Namespace) -> int:
-    asked = _asked(options)
+    query = _query(options)
     if options.json is not None:
         store.check_file("--json", options.json)
     records = load_records(options.results)
@@ -86,9 +86,9 @@ def _main(options: argparse.Namespace) -> int:
         return INCOMPLETE
     answers, fits = [], False
     for peers in groups:
-        advice = advise(peers.members, asked.budget, chosen=peers.chosen)
-        print("\n".join(_printable(line) for line in _lines(advice, peers, asked)), end="\n\n" if peers is not groups[-1] else "\n")
-        answers.append({"data": peers.title, **to_values(advice, peers.members, most=asked.top), **_serving_values(advice, peers, asked)})
+        advice = advise(peers.members, query.budget, chosen=peers.chosen)
+        print("\n".join(_printable(line) for line in _lines(advice, peers, query)), end="\n\n" if peers is not groups[-1] else "\n")
+        answers.append({"data": peers.title, **to_values(advice, peers.members, most=query.top), **_serving_values(advice, peers, query)})
         fits = fits or bool(advice.fits)
     if options.json is not None:
         values = {"results": str(options.results), "answers": answers}
@@ -96,7 +96,7 @@ def _main(options: argparse.Namespace) -> int:
     return DONE if fits else NOTHING_FITS
 
 
-def _asked(options: argparse.Namespace) -> _Asked:
+def _query(options: argparse.Namespace) -> _Query:
     demand = _demand(options)
     per_refresh = options.requests_per_refresh
     if demand is not None and options.refreshes_per_day is not None:
@@ -107,7 +107,7 @@ def _asked(options: argparse.Namespace) -> _Asked:
                 "leave one of --requests-per-refresh and --refreshes-per-day out"
             )
         per_refresh = per_refresh or (round(implied) if implied >= 1 else implied)
-    return _Asked(
+    return _Query(
         results=options.results,
         budget=Budget(
             max_latency_ms=options.max_latency_ms,
@@ -126,10 +126,10 @@ def _asked(options: argparse.Namespace) -> _Asked:
 
 def _demand(options: argparse.Namespace) -> Demand | None:
     """The fleet's demand; refreshes per day may follow from requests per refresh."""
-    stated = {"--users": options.users, "--requests-per-second": options.requests_per_second}
-    if not any((*stated.values(), options.refreshes_per_day, options.prices)):
+    required = {"--users": options.users, "--requests-per-second": options.requests_per_second}
+    if not any((*required.values(), options.refreshes_per_day, options.prices)):
         return None
-    missing = [name for name, value in stated.items() if value is None]
+    missing = [name for name, value in required.items() if value is None]
     if missing or not (options.refreshes_per_day or options.requests_per_refresh):
         missing = missing or ["--refreshes-per-day"]
         raise ValueError(f"{missing[0]}: missing; a fleet takes --users, --requests-per-second and --refreshes-per-day")
@@ -142,7 +142,7 @@ def _demand(options: argparse.Namespace) -> Demand | None:
 def _groups(records: RunRecords, options: argparse.Namespace) -> list[_Peers]:
     among = configurations(records)
     cells = [record.cell for record in records]
-    wanted = set(select(cells, options.select, grid=str(options.results)) if options.select else cells)
+    selection = set(select(cells, options.select, grid=str(options.results)) if options.select else cells)
     groups: dict[tuple[object, ...], list[Configuration]] = {}
     for one in among:
         cell = one.cell
@@ -150,9 +150,9 @@ def _groups(records: RunRecords, options: argparse.Namespace) -> list[_Peers]:
         groups.setdefault(key, []).append(one)
     peers = []
     for members in groups.values():
-        chosen = {one.key for one in servable(members) if any(record.cell in wanted for record in one.records)}
-        if chosen:
-            peers.append(_Peers(title=_title(members[0]), members=members, chosen=chosen))
+        keys = {one.key for one in servable(members) if any(record.cell in selection for record in one.records)}
+        if keys:
+            peers.append(_Peers(title=_title(members[0]), members=members, chosen=keys))
     return peers
 
 
@@ -161,15 +161,15 @@ def _title(one: Configuration) -> str:
     return f"{data}, {one.cell.device}, {one.cell.dtype}"
 
 
-def _lines(advice: Advice, peers: _Peers, asked: _Asked) -> Iterator[str]:
-    yield f"{asked.results}: {peers.title}"
-    yield from first_lines(peers.members, asked.budget.metric)
+def _lines(advice: Advice, peers: _Peers, query: _Query) -> Iterator[str]:
+    yield f"{query.results}: {peers.title}"
+    yield from first_lines(peers.members, query.budget.metric)
     yield ""
-    yield from advice_lines(advice, peers.members, most=asked.top)
+    yield from advice_lines(advice, peers.members, most=query.top)
     if advice.fits:
-        yield from _serving(advice.fits[0], asked.results)
-    if advice.fits and asked.demand is not None:
-        yield from _fleets(advice.fits[: asked.top], asked, asked.demand, peers)
+        yield from _serving(advice.fits[0], query.results)
+    if advice.fits and query.demand is not None:
+        yield from _fleets(advice.fits[: query.top], query, query.demand, peers)
 
 
 def _serving(choice: Candidate, results: Path) -> Iterator[str]:
@@ -191,8 +191,8 @@ def _record(choice: Candidate) -> Record:
 
     def figure(record: Record) -> float:
         model = record.model
-        known = None if model is None else model.validation if model.validation is not None else model.best_validation
-        return -math.inf if known is None else known
+        value = None if model is None else model.validation if model.validation is not None else model.best_validation
+        return -math.inf if value is None else value
 
     return max(choice.configuration.measured, key=figure)
 
@@ -205,9 +205,9 @@ def _rerun(record: Record) -> str:
     return record.provenance.rerun or " ".join(record.provenance.argv)
 
 
-def _fleets(choices: Sequence[Candidate], asked: _Asked, demand: Demand, peers: _Peers) -> Iterator[str]:
+def _fleets(choices: Sequence[Candidate], query: _Query, demand: Demand, peers: _Peers) -> Iterator[str]:
     labels = labels_of(peers.members)
-    machine = _machine(choices[0], asked)
+    machine = _machine(choices[0], query)
     yield ""
     rates = f"{demand.requests_per_second:g} requests a second, {demand.refreshes_per_day:.3g} refreshes a day each"
     yield f"For {demand.users:,} users, {rates}:"
@@ -217,10 +217,10 @@ def _fleets(choices: Sequence[Candidate], asked: _Asked, demand: Demand, peers: 
     yield from (f"- {line}" for line in assumptions(demand, machine, choices[0]))
 
 
-def _machine(choice: Candidate, asked: _Asked) -> Machine:
+def _machine(choice: Candidate, query: _Query) -> Machine:
     """The machine of the prices, else the one that the costs were measured on."""
-    if asked.machine is not None:
-        return asked.machine
+    if query.machine is not None:
+        return query.machine
     cost = choice.configuration.measured[0].cost
     machine = None if cost is None else measured_machine(cost.environment)
     if machine is None:
@@ -228,44 +228,44 @@ def _machine(choice: Candidate, asked: _Asked) -> Machine:
     return machine
 
 
-def _serving_values(advice: Advice, peers: _Peers, asked: _Asked) -> dict[str, Any]:
+def _serving_values(advice: Advice, peers: _Peers, query: _Query) -> dict[str, Any]:
     if not advice.fits:
         return {"serve": None, "fleet": None}
     record = _record(advice.fits[0])
     serve = None
     if record.model is not None:
-        lines = serving_lines(record, asked.results)
-        serve = {"cell_key": record.cell_key, "model_kept": _is_kept(record, asked.results), "rerun": _rerun(record), "python": lines}
-    if asked.demand is None:
+        lines = serving_lines(record, query.results)
+        serve = {"cell_key": record.cell_key, "model_kept": _is_kept(record, query.results), "rerun": _rerun(record), "python": lines}
+    if query.demand is None:
         return {"serve": serve, "fleet": None}
-    machine, labels, choices = _machine(advice.fits[0], asked), labels_of(peers.members), advice.fits[: asked.top]
+    machine, labels, choices = _machine(advice.fits[0], query), labels_of(peers.members), advice.fits[: query.top]
     return {
         "serve": serve,
         "fleet": {
-            "demand": dataclasses.asdict(asked.demand),
+            "demand": dataclasses.asdict(query.demand),
             "machine": dataclasses.asdict(machine),
-            "assumptions": assumptions(asked.demand, machine, choices[0]),
-            "configurations": [fleet_values(one, fleet(one.configuration, asked.demand, machine), labels) for one in choices],
+            "assumptions": assumptions(query.demand, machine, choices[0]),
+            "configurations": [fleet_values(one, fleet(one.configuration, query.demand, machine), labels) for one in choices],
         },
     }
 
 
 def _printable(line: str) -> str:
-    """A line without what would steer a terminal: names come from records."""
+    """A line without control characters for the terminal: names come from records, which may hold any."""
     return "".join(character if character.isprintable() else " " for character in line)
 
 
-def _not_negative(given: str) -> float:
+def _not_negative(argument: str) -> float:
     try:
-        value = float(given)
+        value = float(argument)
     except ValueError:
         value = -1.0
     if value != 0 and not 1 / _MOST <= value <= _MOST:
-        raise argparse.ArgumentTypeError(f"{given!r}; expected a number of at most {_MOST:g}")
+        raise argparse.ArgumentTypeError(f"{argument!r}; expected a number of at most {_MOST:g}")
     return value
 
 
-def _positive(given: str) -> float:
-    if not (value := _not_negative(given)):
-        raise argparse.ArgumentTypeError(f"{given!r}; expected above 0")
+def _positive(argument: str) -> float:
+    if not (value := _not_negative(argument)):
+        raise argparse.ArgumentTypeError(f"{argument!r}; expected above 0")
     return value

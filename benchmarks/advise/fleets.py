@@ -29,42 +29,42 @@ def assumptions(demand: Demand, machine: Machine, choice: Candidate) -> list[str
     ]
 
 
-def fleet_lines(choice: Candidate, needed: Fleet | str, machine: Machine, labels: Labels) -> Iterator[str]:
+def fleet_lines(choice: Candidate, fleet: Fleet | str, machine: Machine, labels: Labels) -> Iterator[str]:
     """What one choice takes."""
     yield f"{labels(choice.configuration.cell)}"
-    if isinstance(needed, str):
-        yield f"   cannot be told: {needed}"
+    if isinstance(fleet, str):
+        yield f"   cannot be told: {fleet}"
         return
-    alone = "" if needed.request.startswith("request_") else " (the backbone alone: scoring the catalogue was not timed)"
-    refresh = f"{_times(needed.refresh_ms)} ({in_batches(choice.configuration)})" if needed.refresh_ms.value else "0 ms"
-    yield f"   a request takes {_times(needed.request_ms)} at the median{alone}, a refresh of one user {refresh}"
-    yield f"   busy with requests {_spanned(needed.serving, _workers)}, with refreshes {_spanned(needed.refreshing, _workers)}"
-    yield f"   caches {text.nbytes(needed.cache_bytes)}; beside them {text.nbytes(needed.fixed_bytes)} on each machine"
-    by_time, by_memory = _spanned(needed.for_time, _count), f"{needed.for_memory:,}"
-    yield f"   machines {_spanned(needed.machines, _count)}: the times take {by_time}, the memory {by_memory}"
-    if needed.per_month is not None:
+    alone = "" if fleet.request.startswith("request_") else " (the backbone alone: scoring the catalogue was not timed)"
+    refresh = f"{_times(fleet.refresh_ms)} ({in_batches(choice.configuration)})" if fleet.refresh_ms.value else "0 ms"
+    yield f"   a request takes {_times(fleet.request_ms)} at the median{alone}, a refresh of one user {refresh}"
+    yield f"   busy with requests {_span_text(fleet.serving, _workers)}, with refreshes {_span_text(fleet.refreshing, _workers)}"
+    yield f"   caches {text.nbytes(fleet.cache_bytes)}; beside them {text.nbytes(fleet.fixed_bytes)} on each machine"
+    by_time, by_memory = _span_text(fleet.for_time, _count), f"{fleet.for_memory:,}"
+    yield f"   machines {_span_text(fleet.machines, _count)}: the times take {by_time}, the memory {by_memory}"
+    if fleet.per_month is not None:
         unit = f" {machine.currency}" if machine.currency else ""
-        yield f"   {_spanned(needed.per_month, lambda money: f'{money:,.0f}{unit}')} a month"
+        yield f"   {_span_text(fleet.per_month, lambda money: f'{money:,.0f}{unit}')} a month"
 
 
-def fleet_values(choice: Candidate, needed: Fleet | str, labels: Labels) -> dict[str, Any]:
+def fleet_values(choice: Candidate, fleet: Fleet | str, labels: Labels) -> dict[str, Any]:
     """The same as plain JSON values."""
     name = labels(choice.configuration.cell)
-    if isinstance(needed, str):
-        return {"name": name, "reason": needed}
+    if isinstance(fleet, str):
+        return {"name": name, "reason": fleet}
     return {
         "name": name,
-        "request": needed.request,
-        "request_ms": estimate_values(needed.request_ms),
-        "refresh_ms": estimate_values(needed.refresh_ms),
-        "busy_serving": _span(needed.serving),
-        "busy_refreshing": _span(needed.refreshing),
-        "cache_bytes": needed.cache_bytes,
-        "fixed_bytes": needed.fixed_bytes,
-        "machines": _span(needed.machines),
-        "machines_for_time": _span(needed.for_time),
-        "machines_for_memory": needed.for_memory,
-        "per_month": None if needed.per_month is None else _span(needed.per_month),
+        "request": fleet.request,
+        "request_ms": estimate_values(fleet.request_ms),
+        "refresh_ms": estimate_values(fleet.refresh_ms),
+        "busy_serving": _span(fleet.serving),
+        "busy_refreshing": _span(fleet.refreshing),
+        "cache_bytes": fleet.cache_bytes,
+        "fixed_bytes": fleet.fixed_bytes,
+        "machines": _span(fleet.machines),
+        "machines_for_time": _span(fleet.for_time),
+        "machines_for_memory": fleet.for_memory,
+        "per_month": None if fleet.per_month is None else _span(fleet.per_month),
     }
 
 
@@ -73,10 +73,10 @@ def _span(span: Span) -> dict[str, float | None]:
 
 
 def _times(estimate: Estimate) -> str:
-    return _spanned(Span(value=estimate.value or 0.0, low=estimate.low, high=estimate.high), text.milliseconds)
+    return _span_text(Span(value=estimate.value or 0.0, low=estimate.low, high=estimate.high), text.milliseconds)
 
 
-def _spanned(span: Span, say: Callable[[float], str]) -> str:
+def _span_text(span: Span, say: Callable[[float], str]) -> str:
     """``3 (2 to 5)``; the value alone where the ends say the same."""
     ends = [say(end) for end in (span.low, span.high) if end is not None]
     return say(span.value) if len(ends) < 2 or set(ends) == {say(span.value)} else f"{say(span.value)} ({ends[0]} to {ends[1]})"

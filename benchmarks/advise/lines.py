@@ -101,12 +101,12 @@ def serving_lines(record: Record, results: Path) -> str:
     cut = "" if serving is _RECOMPUTE else _CUT.format(split_times=_TIMED_CUT if record.cell.time_bias else _TIMELESS_CUT)
     leaves_out = record.dataset is not None and record.dataset.exclude_seen
     repeats = "" if record.cell.counts == names.COUNTS[0] else f", repeats={_REPEATS[serving]}"
-    known = _SEEN if leaves_out else ""
-    return f"{loaded}{cut}{known}\n{serving}{_BEST.format(seen='seen' if leaves_out else 'None', repeats=repeats)}"
+    seen_items = _SEEN if leaves_out else ""
+    return f"{loaded}{cut}{seen_items}\n{serving}{_BEST.format(seen='seen' if leaves_out else 'None', repeats=repeats)}"
 
 
 def dataset_argument(record: Record) -> str:
-    """What ``load_dataset`` takes: a known name, or the TOML that the run was told."""
+    """What ``load_dataset`` takes: a known name, or the TOML that the run got as ``--dataset``."""
     if record.cell.dataset in names.datasets():
         return record.cell.dataset
     words = shlex.split(record.provenance.rerun or "")

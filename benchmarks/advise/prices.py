@@ -20,7 +20,7 @@ from benchmarks.analysis.fleet import Machine
 from benchmarks.records import Environment
 
 
-class _Stated(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+class _MachineTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     name: str
     cores: int
     memory_gib: float
@@ -31,7 +31,7 @@ class _Stated(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
 
 
 class _Prices(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    machine: _Stated
+    machine: _MachineTable
 
 
 def read_prices(path: Path) -> Machine:
@@ -42,25 +42,25 @@ def read_prices(path: Path) -> Machine:
         ValueError: it is no TOML, a field is missing, unknown or out of range; the message names file and field.
     """
     try:
-        stated = msgspec.toml.decode(path.read_bytes(), type=_Prices).machine
+        table = msgspec.toml.decode(path.read_bytes(), type=_Prices).machine
     except RecursionError as error:
         raise ValueError(f"--prices: {path}: nested too deep to be read") from error
     except ValueError as error:  # msgspec's errors are ValueErrors, and so is tomllib's
         raise ValueError(f"--prices: {path}: {error}") from error
     least = {"cores": 1, "memory_gib": 0.001, "price_per_hour": 0, "gpus": 0}
     for name, low in least.items():
-        if not low <= getattr(stated, name) < 1e12:
-            raise ValueError(f"--prices: {path}: machine.{name}: {getattr(stated, name)}; expected a number from {low}")
-    if not 0 < stated.highest_load <= 1:
-        raise ValueError(f"--prices: {path}: machine.highest_load: {stated.highest_load}; expected above 0 and at most 1")
+        if not low <= getattr(table, name) < 1e12:
+            raise ValueError(f"--prices: {path}: machine.{name}: {getattr(table, name)}; expected a number from {low}")
+    if not 0 < table.highest_load <= 1:
+        raise ValueError(f"--prices: {path}: machine.highest_load: {table.highest_load}; expected above 0 and at most 1")
     return Machine(
-        name=stated.name,
-        cores=stated.cores,
-        memory_bytes=int(stated.memory_gib * 2**30),
-        gpus=stated.gpus,
-        price_per_hour=stated.price_per_hour,
-        currency=stated.currency,
-        highest_load=stated.highest_load,
+        name=table.name,
+        cores=table.cores,
+        memory_bytes=int(table.memory_gib * 2**30),
+        gpus=table.gpus,
+        price_per_hour=table.price_per_hour,
+        currency=table.currency,
+        highest_load=table.highest_load,
     )
 
 

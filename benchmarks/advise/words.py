@@ -29,7 +29,7 @@ def labels_of(among: Sequence[Configuration]) -> Labels:
 
 
 def first_lines(among: Sequence[Configuration], metric: str) -> list[str]:
-    """What has to be known before any number: one seed, models that had not converged, floors above models, several machines."""
+    """Warnings that come before any number: one seed, models that had not converged, floors above models, several machines."""
     trained = [one for one in among if one.trained and not one.is_experiment and one.quality(metric).value is not None]
     single = [one for one in trained if one.quality(metric).of_one_seed]
     lines = []
@@ -54,13 +54,13 @@ def first_lines(among: Sequence[Configuration], metric: str) -> list[str]:
 
 def asked_line(budget: Budget, latency: str) -> str:
     """What was asked."""
-    said = {
+    phrases = {
         "latency": lambda limit: f"{_latency_name(latency)} at most {text.milliseconds(limit)}",
         "cache": lambda limit: f"at most {text.nbytes(limit)} kept of a user",
         "retention": lambda limit: f"at least {text.percent(limit)} of the best full history's {METRIC_NAMES[budget.metric]}",
         "quality": lambda limit: f"{METRIC_NAMES[budget.metric]} at least {text.ratio(limit)}",
     }
-    bounds = [said[asked](limit) for asked, limit in budget.limits().items()] or ["no bound"]
+    bounds = [phrases[name](limit) for name, limit in budget.limits().items()] or ["no bound"]
     count = budget.requests_per_refresh
     return f"Asked: {'; '.join(bounds)}; {f'{count:,}' if count >= 1 else f'{count:.3g}'} request{'s' * (count != 1)} per refresh."
 
@@ -80,14 +80,14 @@ def advice_lines(advice: Advice, among: Sequence[Configuration], *, most: int) -
         yield f"Nothing fits: none of {total} servable configurations meets every bound." + (
             " The nearest misses:" if advice.misses else ""
         )
-    shown = (advice.fits or advice.misses)[:most]
-    for place, choice in enumerate(shown, 1):
+    choices = (advice.fits or advice.misses)[:most]
+    for place, choice in enumerate(choices, 1):
         yield ""
         yield from _choice_lines(place, choice, labels, advice)
-    more = len(advice.fits or advice.misses) - len(shown)
+    more = len(advice.fits or advice.misses) - len(choices)
     if more:
         yield ""
-        yield f"and {more} more (--top {len(shown) + more})"
+        yield f"and {more} more (--top {len(choices) + more})"
     yield from _unjudged(advice, among)
 
 
@@ -117,8 +117,8 @@ def _choice_lines(place: int, choice: Candidate, labels: Labels, advice: Advice)
     one = choice.configuration
     yield f"{place}. {labels(one.cell)}{_marks(choice)}"
     if choice.quality.value is not None:
-        kept = f", {with_interval(choice.kept, 'percent')} of the best full history's" if choice.kept.value is not None else ""
-        yield f"   {METRIC_NAMES[advice.budget.metric]} {with_interval(choice.quality)}{kept}"
+        share = f", {with_interval(choice.kept, 'percent')} of the best full history's" if choice.kept.value is not None else ""
+        yield f"   {METRIC_NAMES[advice.budget.metric]} {with_interval(choice.quality)}{share}"
     if choice.flops is not None:
         yield f"   {text.flops(choice.flops)} a request with its share of the refresh"
     refresh = refresh_time(one).value
@@ -132,19 +132,19 @@ def _marks(choice: Candidate) -> str:
 
 
 def _check_line(check: Check, advice: Advice, *, is_binding: bool) -> str:
-    shown = {"latency": text.milliseconds, "cache": text.nbytes, "retention": text.percent, "quality": text.ratio}[check.asked]
+    say = {"latency": text.milliseconds, "cache": text.nbytes, "retention": text.percent, "quality": text.ratio}[check.asked]
     name = {
         "latency": _latency_name(advice.latency), "cache": "kept of a user", "retention": "share of the best full history's quality",
         "quality": METRIC_NAMES[advice.budget.metric],
     }[check.asked]  # fmt: skip
     spare = check.spare or 0.0
     how = f"{text.percent(spare)} to spare" if spare >= 0 else f"misses by {'far' if math.isinf(spare) else text.percent(-spare)}"
-    bound = f"{'at least' if check.is_floor else 'at most'} {shown(check.limit)}"
+    bound = f"{'at least' if check.is_floor else 'at most'} {say(check.limit)}"
     binds = " <- binds" if is_binding and check.holds else ""
-    return f"   {name}: {shown(check.measured.value or 0.0)}, {bound}: {how}, {_sureness(check, shown)}{binds}"
+    return f"   {name}: {say(check.measured.value or 0.0)}, {bound}: {how}, {_sureness(check, say)}{binds}"
 
 
-def _sureness(check: Check, shown: Any) -> str:
+def _sureness(check: Check, say: Any) -> str:
     if check.exact:
         return "exact" if check.asked == "cache" else "it is that full history"
     end = check.measured.low if check.is_floor else check.measured.high
@@ -152,14 +152,14 @@ def _sureness(check: Check, shown: Any) -> str:
         return "no interval"
     over = ", over users of one seed" if check.is_floor and check.measured.of_one_seed else ""
     verdict = "holds there too" if check.surely else "does not hold there" if check.holds else "missed there too"
-    return f"unfavourable end {shown(end)}: {verdict}{over}"
+    return f"unfavourable end {say(end)}: {verdict}{over}"
 
 
 def _unjudged(advice: Advice, among: Sequence[Configuration]) -> Iterator[str]:
     reasons: dict[str, int] = {}
     for choice in advice.unknown:
-        said = listed([f"no {check.asked} ({check.measured.reason or 'not measured'})" for check in choice.unknown])
-        reasons[said] = reasons.get(said, 0) + 1
+        missing = listed([f"no {check.asked} ({check.measured.reason or 'not measured'})" for check in choice.unknown])
+        reasons[missing] = reasons.get(missing, 0) + 1
     for reason, count in {**left_out(among), **reasons}.items():
         yield ""
         yield f"Not judged: {count} configuration{'s' * (count > 1)}, {reason}."

@@ -1,10 +1,10 @@
-"""Which configuration fits a serving budget, what binds, and by how much: `benchmarks.advise` asks it.
+"""Which configuration fits a serving budget, what binds, and by how much: `benchmarks.advise` prints it.
 
-A bound is held against the value; beside it stands whether the bound holds at the unfavourable end of the 95% interval, too. Several
-configurations are held against one bound at once, without a correction for that.
+A value is compared with its bound; beside that stands whether the unfavourable end of the 95% interval meets the bound, too. Several
+configurations are compared with one bound at once, without a correction for that.
 
-The share of quality that is kept is that of the best full-history model at the longest window, of whichever backbone. A report's retention
-is over full history of the same backbone and window, and so says what a compression loses; by it a short window would keep everything.
+The share of quality that is kept is relative to the best full-history model at the longest window, of any backbone. A report's retention
+is relative to full history of the same backbone and window. It says what a compression loses, but by it a short window keeps everything.
 """
 
 import math
@@ -27,7 +27,7 @@ PERCENTILES = (50, 95, 99)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Budget:
-    """What a configuration must meet; None asks nothing.
+    """What a configuration must meet; None is no bound.
 
     Attributes:
         max_latency_ms: of one request, at ``percentile``.
@@ -49,7 +49,7 @@ class Budget:
 
     @property
     def asks_quality(self) -> bool:
-        """Whether a quality is asked for; then the cheapest that has it is the best."""
+        """Whether a quality is asked for; then the cheapest configuration that reaches it is the best."""
         return self.min_retention is not None or self.min_quality is not None
 
     def limits(self) -> Mapping[Asked, float]:
@@ -62,7 +62,7 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Check:
-    """One bound against what was measured; what is ``exact`` needs no interval: bytes, and the share that the reference keeps of itself."""
+    """One bound and the measured value. An ``exact`` value needs no interval: bytes, and the share that the reference keeps of itself."""
 
     asked: Asked
     limit: float
@@ -130,12 +130,12 @@ class Candidate:
 
     @property
     def unknown(self) -> tuple[Check, ...]:
-        """Bounds that nothing can be held against."""
+        """Bounds without a value to compare with them."""
         return tuple(check for check in self.checks if check.spare is None)
 
     @property
     def binding(self) -> Check | None:
-        """The bound with the least to spare, or that is missed by the most."""
+        """The bound with the least to spare, or the one that is missed by the most."""
         return min((check for check in self.checks if check.spare is not None), key=lambda check: check.spare or 0.0, default=None)
 
 
@@ -145,12 +145,12 @@ class Advice:
 
     Attributes:
         budget: what was asked.
-        latency: the measure that the latency was held against.
+        latency: the measure that is compared with the bound on latency.
         reference: the full-history model whose quality is 100%; None where there is none.
         fits: what fits, the best first.
         misses: what was measured and does not fit, the nearest first.
         unknown: what cannot be judged, because a number is missing.
-        no_share: why there is no share of full history to ask for; empty where there is, or where none was asked for.
+        no_share: why no share of full history can be asked for; empty where one can, or where none was asked for.
         offered: the quality to ask for instead of that share.
         chosen_by: what ranks them: ``cost``, ``validation``, or ``test`` where a record holds no figure on validation.
     """
@@ -167,7 +167,7 @@ class Advice:
 
 
 def advise(among: Sequence[Configuration], budget: Budget, *, chosen: Collection[str] | None = None) -> Advice:
-    """Holds every configuration that one would serve against the budget.
+    """Compares every configuration that one would serve with the budget.
 
     Args:
         among: of one dataset, device and number format, with their references.
@@ -195,7 +195,7 @@ def advise(among: Sequence[Configuration], budget: Budget, *, chosen: Collection
 
 
 def full_history(among: Sequence[Configuration], metric: str) -> tuple[Configuration | None, str]:
-    """The full-history model at the longest window that is the best on validation, and why there is no share of it to keep."""
+    """The full-history model that is the best on validation at the longest window, and why no share of it can be asked for, if so."""
     ranked = [one for one in servable(among) if one.trained and one.quality(metric).value is not None]
     full = [one for one in ranked if one.cell.compression == "full" and not one.changed]
     if not full:
@@ -228,24 +228,24 @@ def left_out(among: Sequence[Configuration]) -> dict[str, int]:
 
 
 def latency_measure(candidates: Sequence[Configuration], percentile: int) -> str:
-    """The measure that every timed candidate has: the whole request before the backbone alone, this percentile before the median."""
-    wanted = [f"{what}_latency_p{p}_ms" for p in (percentile, 50) for what in ("request", "serve")]
+    """The measure that every timed candidate has: this percentile before the median, and of each the whole request before the backbone."""
+    names = [f"{what}_latency_p{p}_ms" for p in (percentile, 50) for what in ("request", "serve")]
     timed = [one for one in candidates if one.cost("serve_latency_p50_ms").value is not None]
-    for name in wanted:
+    for name in names:
         if timed and all(one.cost(name).value is not None for one in timed):
             return name
-    return wanted[1]
+    return names[1]
 
 
 def _choice(
     one: Configuration, among: Sequence[Configuration], budget: Budget, latency: str, reference: Configuration | None, why: str
 ) -> Candidate:
     quality, is_fresh = _served_quality(one, among, budget)
-    kept = Estimate(value=None, reason=why)
+    share = Estimate(value=None, reason=why)
     if reference is not None and not why:
-        kept = retention(quality, reference.quality(budget.metric))
-    measured: dict[Asked, Estimate] = {
-        "latency": one.cost(latency), "cache": kept_beside_items(one), "retention": kept, "quality": quality,
+        share = retention(quality, reference.quality(budget.metric))
+    estimates: dict[Asked, Estimate] = {
+        "latency": one.cost(latency), "cache": kept_beside_items(one), "retention": share, "quality": quality,
     }  # fmt: skip
     of_itself = one is reference and quality.value == one.quality(budget.metric).value  # and not over ages of its cache
     exact = {"cache", "retention"} if of_itself else {"cache"}
@@ -253,10 +253,10 @@ def _choice(
     return Candidate(
         configuration=one,
         checks=tuple(
-            Check(asked=asked, limit=limit, measured=measured[asked], exact=asked in exact) for asked, limit in budget.limits().items()
+            Check(asked=name, limit=limit, measured=estimates[name], exact=name in exact) for name, limit in budget.limits().items()
         ),
         quality=quality,
-        kept=kept,
+        kept=share,
         is_fresh=is_fresh,
         flops=None if price is None else price.per_request(budget.requests_per_refresh),
         validation=figure_on_validation(one, among),
@@ -265,7 +265,7 @@ def _choice(
 
 
 def kept_beside_items(one: Configuration) -> Estimate:
-    """Bytes kept of a user beside the items, which every way of serving needs from somewhere: nothing where all is recomputed."""
+    """Bytes kept of a user beside the items, which every way of serving needs anyway: 0 where all is recomputed."""
     recomputed = one.cell.serving == "recompute" and one.cost("serve_flops").value is not None
     return Estimate(value=0.0) if recomputed else one.cost("cache_bytes")
 
@@ -303,7 +303,7 @@ def _chosen_by(choices: Sequence[Candidate], budget: Budget) -> Ranked:
 
 def _ranking(chosen_by: Ranked) -> Callable[[Candidate], Any]:
     def place(choice: Candidate) -> tuple[object, ...]:
-        cost = (math.inf if choice.flops is None else choice.flops, _timed(choice))
+        cost = (math.inf if choice.flops is None else choice.flops, _median_latency(choice))
         figure = choice.validation if chosen_by != "test" else choice.quality.value
         best = -math.inf if figure is None else figure
         return (*cost, -best, choice.configuration.key) if chosen_by == "cost" else (-best, *cost, choice.configuration.key)
@@ -311,7 +311,7 @@ def _ranking(chosen_by: Ranked) -> Callable[[Candidate], Any]:
     return place
 
 
-def _timed(choice: Candidate) -> float:
+def _median_latency(choice: Candidate) -> float:
     value = choice.configuration.cost("serve_latency_p50_ms").value
     return math.inf if value is None else value
 

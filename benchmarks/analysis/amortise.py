@@ -1,4 +1,4 @@
-"""What one request costs when a compressed history serves several of them, and what it ranks as the history ages meanwhile."""
+"""What one request costs when a compressed history serves several of them, and its quality as the history ages meanwhile."""
 
 import math
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ def flops_price(one: Configuration) -> Price | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimedPrice:
-    """A price in milliseconds with the ends of its interval over processes; None where it was taken in a single one."""
+    """A price in milliseconds with the ends of its interval over processes, which are None where there was a single process."""
 
     value: Price
     low: Price | None
@@ -104,32 +104,32 @@ def timed_break_even(ours: TimedPrice, theirs: TimedPrice) -> tuple[BreakEven, B
     return break_even(ours.high, theirs.low), break_even(ours.low, theirs.high)
 
 
-def weights_of_ages(measured: Sequence[int], requests: int) -> list[float] | None:
-    """Weights of qualities at the ``measured`` ages, which rise, for their mean over the ages 0 to ``requests - 1``.
+def weights_of_ages(ages: Sequence[int], requests: int) -> list[float] | None:
+    """Weights of the qualities at the measured ``ages``, which are in ascending order, for their mean over the ages 0 to ``requests - 1``.
 
     A user acts once between two requests, so the last of them finds a history that is ``requests - 1`` items old. Between two
-    measured ages the quality is interpolated linearly; ``None`` where an age lies outside of them.
+    measured ages the quality is interpolated linearly; ``None`` where some of the ages lie outside of them.
     """
-    if not measured or measured[0] > 0 or measured[-1] < requests - 1:
+    if not ages or ages[0] > 0 or ages[-1] < requests - 1:
         return None
-    each = [np.interp(np.arange(requests), measured, np.arange(len(measured)) == place) for place in range(len(measured))]
+    each = [np.interp(np.arange(requests), ages, np.arange(len(ages)) == place) for place in range(len(ages))]
     return [float(weights.mean()) for weights in each]
 
 
 def ages_of(one: Configuration, among: Sequence[Configuration]) -> list[Configuration]:
     """The same model served from histories of every age that was measured, the fresh one first; ``one`` is fresh."""
-    kept = one.cell.cache_dtype, one.cell.ablation
-    aged = [other for other in served_alike(one, among) if (other.cell.cache_dtype, other.cell.ablation) == kept]
+    cache_settings = one.cell.cache_dtype, one.cell.ablation
+    aged = [other for other in served_alike(one, among) if (other.cell.cache_dtype, other.cell.ablation) == cache_settings]
     return sorted(aged, key=lambda other: other.cell.staleness)
 
 
 def quality_over_ages(ages: Sequence[Configuration], metric: str, requests: int) -> Estimate:
     """The mean quality of ``requests`` requests between two refreshes; not estimated beyond the ages that were measured."""
-    measured = [(one.cell.staleness, quality) for one in ages if (quality := one.quality(metric)).value is not None]
-    weights = weights_of_ages([age for age, _ in measured], requests)
+    by_age = [(one.cell.staleness, quality) for one in ages if (quality := one.quality(metric)).value is not None]
+    weights = weights_of_ages([age for age, _ in by_age], requests)
     if weights is None:
-        oldest = max((age for age, _ in measured), default=None)
+        oldest = max((age for age, _ in by_age), default=None)
         ages_measured = "no age" if oldest is None else f"ages to {oldest} items"
         return Estimate(value=None, reason=f"{ages_measured} measured, {requests - 1} needed")
-    used = [(quality, weight) for (_, quality), weight in zip(measured, weights, strict=True) if weight > 0]
+    used = [(quality, weight) for (_, quality), weight in zip(by_age, weights, strict=True) if weight > 0]
     return mean_of([quality for quality, _ in used], [weight for _, weight in used])

@@ -1,6 +1,6 @@
 """Peers beside ours: what each reaches, and how long ours takes to the peer's best on validation.
 
-A peer is no reference of our configurations, and no verdict on tokens rests on it. It is held against full attention of ours on the same
+A peer is no reference of our configurations, and no verdict on tokens rests on it. It is compared with full attention of ours on the same
 data, window and number of processors, chosen on validation.
 """
 
@@ -53,7 +53,7 @@ def beside(among: Sequence[Configuration]) -> list[PeerBeside]:
 def counterpart(peer: Configuration, among: Iterable[Configuration]) -> Configuration | None:
     """Full attention of ours that a peer stands beside, the best on validation; None where the run has none.
 
-    Models of this length alone come before elastic ones, whose seconds cannot be held against a peer's.
+    Models of this length alone come before elastic ones, whose seconds cannot be compared with a peer's.
     """
     part = PEERS.get(peer.cell.backbone) or peer.parts.peer
     backbone = "" if part is None else part.counterpart
@@ -91,13 +91,13 @@ def _beside(peer: Configuration, among: Sequence[Configuration]) -> PeerBeside:
 
 def seconds_to(model: TrainedModel, level: float | None) -> float | None:
     """Seconds of training, validations apart, until the validation figure first was ``level`` or more; None where it never was."""
-    passed = 0.0
+    elapsed = 0.0
     for epoch in model.curve:
         if epoch.seconds is None or level is None:
             return None
-        passed += epoch.seconds
+        elapsed += epoch.seconds
         if epoch.validation is not None and epoch.validation >= level:
-            return passed
+            return elapsed
     return None
 
 
@@ -115,5 +115,5 @@ def _machine(record: Record) -> tuple[object, ...]:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
+    known_values = [value for value in values if value is not None]
+    return sum(known_values) / len(known_values) if known_values and len(known_values) == len(values) else None

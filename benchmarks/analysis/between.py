@@ -1,6 +1,6 @@
-"""Two runs beside each other: which configurations both have, what moved between them, and what differs that may be why.
+"""Two runs beside each other: which configurations both have, what moved between them, and which differences may explain it.
 
-A setting that is one for all cells of the first run and another for all of the second is a difference of the runs: cells are paired
+A setting with one value in all cells of the first run and another in all of the second is a difference of the runs: cells are paired
 without it, and it is named as a cause. Qualities are paired by seed and, replicate by replicate, by user.
 """
 
@@ -42,7 +42,7 @@ class RunPair:
         return bool(self.seeds) and self.first.quality(metric).by_seed == self.second.quality(metric).by_seed
 
     def count(self, metric: str) -> tuple[float, float] | None:
-        """A counted cost of both where it moved beyond its margin."""
+        """A counted cost in both runs, if it moved beyond its margin."""
         ours, theirs = self.first.cost(metric).value, self.second.cost(metric).value
         if ours is None or theirs is None or abs(theirs - ours) <= MEASURES[metric].margin(ours):
             return None
@@ -64,18 +64,18 @@ class RunPair:
         return timed_share(metric, self.second, self.first)
 
     def causes(self, half: Half) -> tuple[str, ...]:
-        """What of how a half was made differs: code, machine, packages, and of a quality how long its model was trained."""
+        """What differs in how a half was made: code, machine, packages, and for a quality how long its model was trained."""
         kinds: set[str] = set()
         facts: dict[str, None] = {}
         for first, second in self._origins(half):
             kinds |= {kind for kind in first.code.keys() & second.code.keys() if first.code[kind] != second.code[kind]}
             facts |= dict.fromkeys(facts_that_differ(first.environment, second.environment))
-        trained = steps_in_words(self.second, self.first) if half == "quality" else ""
-        said = (*(f"code of {kind.replace('_', ' ')}" for kind in sorted(kinds)), *facts)
-        return (*said, trained) if trained else said
+        steps = steps_in_words(self.second, self.first) if half == "quality" else ""
+        causes = (*(f"code of {kind.replace('_', ' ')}" for kind in sorted(kinds)), *facts)
+        return (*causes, steps) if steps else causes
 
     def _origins(self, half: Half) -> Iterator[tuple[Origin, Origin]]:
-        """How a half was made in either run, seed by seed; where no seed is in both, of the first ones."""
+        """The origins of a half in both runs, seed by seed; where no seed is in both, those of the first seed of each."""
         ours, theirs = ({record.cell.seed: _origin(record, half) for record in one.records} for one in (self.first, self.second))
         pairs = ((ours[seed], theirs[seed]) for seed in self.seeds) if self.seeds else zip(ours.values(), theirs.values(), strict=False)
         for first, second in itertools.islice(pairs, len(self.seeds) or 1):
@@ -91,8 +91,8 @@ class Between:
         pairs: configurations of both.
         only_first: those of the first alone.
         only_second: those of the second alone.
-        settings: in which the runs differ as wholes: the value of all cells of the first, and of all of the second.
-        disjoint: in which no cell of one run has a value of the other, several each: such cells are not paired.
+        settings: those in which the runs differ as wholes, with the value of all cells of the first and that of all of the second.
+        disjoint: settings in which the runs share no value, though a run has several: such cells are not paired.
     """
 
     pairs: tuple[RunPair, ...]
@@ -121,7 +121,7 @@ class RepeatedMeasure:
 
 def repeated(pairs: Iterable[RunPair]) -> list[RepeatedMeasure]:
     """By measure, the shapes that both runs timed on one machine, each shape once however many configurations share it."""
-    found: dict[str, dict[object, tuple[bool, bool]]] = {}
+    by_metric: dict[str, dict[object, tuple[bool, bool]]] = {}
     for pair in (one for one in pairs if one.on_one_machine):
         for metric in (name for name, measure in MEASURES.items() if not measure.deterministic and measure.group != "quality"):
             (ours, low, high), (theirs, their_low, their_high) = (
@@ -131,7 +131,7 @@ def repeated(pairs: Iterable[RunPair]) -> list[RepeatedMeasure]:
                 continue
             shape = frozenset(record.cost.key for record in pair.first.measured if record.cost is not None)
             apart = high < their_low or their_high < low
-            found.setdefault(metric, {})[shape] = apart, not their_low <= ours <= their_high and not low <= theirs <= high
+            by_metric.setdefault(metric, {})[shape] = apart, not their_low <= ours <= their_high and not low <= theirs <= high
     return [
         RepeatedMeasure(
             metric=metric,
@@ -139,7 +139,7 @@ def repeated(pairs: Iterable[RunPair]) -> list[RepeatedMeasure]:
             apart=sum(apart for apart, _ in by_shape.values()),
             outside=sum(outside for _, outside in by_shape.values()),
         )
-        for metric, by_shape in found.items()
+        for metric, by_shape in by_metric.items()
     ]
 
 
@@ -164,17 +164,17 @@ def facts_that_differ(first: Environment, second: Environment) -> list[str]:
     """The stable facts of two machines that differ: ``torch 2.12.0 to 2.13.0``."""
     if first.fingerprint is not None and first.fingerprint == second.fingerprint:
         return []
-    said = []
+    changes = []
     for name in HASHED_FACTS:
         ours, theirs = getattr(first, name), getattr(second, name)
         if name == "packages":
             packages = sorted(ours.keys() | theirs.keys())
-            said += [
+            changes += [
                 _to(package, ours.get(package), theirs.get(package)) for package in packages if ours.get(package) != theirs.get(package)
             ]
         elif ours != theirs:
-            said.append(_to(name.replace("_", " "), ours, theirs))
-    return said
+            changes.append(_to(name.replace("_", " "), ours, theirs))
+    return changes
 
 
 def _pair(one: Configuration, other: Configuration) -> RunPair:

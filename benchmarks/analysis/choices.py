@@ -1,8 +1,8 @@
 """Which configuration to serve: the balanced, the smallest and the best, chosen on validation and quoted on test.
 
-Full attention, the best on validation of a group of peers, is what every choice is held against. The candidates are the trained models that
-keep something of the history in less than full attention does. Where the long history is worth nothing, or where what learns nothing ranks
-better, there is no choice to make, and the answer is that.
+Every choice is compared with full attention, the best on validation of a group of peers. The candidates are the trained models that keep
+something of the history in less than full attention does. Where the long history is worth nothing, or where what learns nothing ranks
+better, there is no choice to make, and the answer says so.
 """
 
 import dataclasses
@@ -38,8 +38,8 @@ class Role(StrEnum):
     BEST = "best"
 
 
-LEAST = 0.01  # of full attention's cost: what is less yet saves nothing that anybody would give up quality for
-KEEPS: Mapping[Role, float] = MappingProxyType({Role.BALANCED: 0.95, Role.SMALLEST: 0.90})  # of the quality on validation, at least
+LEAST = 0.01  # of full attention's cost; nobody would give up quality to save more than that
+KEEPS: Mapping[Role, float] = MappingProxyType({Role.BALANCED: 0.95, Role.SMALLEST: 0.90})  # the least share of the quality on validation
 
 
 class Standstill(StrEnum):
@@ -56,7 +56,7 @@ class Standstill(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Held:
-    """A configuration beside full attention: ``alike`` is served the same way, ``anew`` recomputes the window at each request.
+    """A configuration beside full attention: ``alike`` is the one served the same way, ``anew`` recomputes the window at each request.
 
     ``kept`` is the share of the quality of full attention. A share of cost is None where either side was not measured; ``time``, that of a
     whole request, and ``backbone_time`` have a value only where both sides were timed in several processes.
@@ -111,9 +111,9 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class RunAnswer:
-    """The choices, or the reason why there are none; ``full`` is what they are held against.
+    """The choices, or the reason why there are none; ``full`` is what they are compared with.
 
-    ``by_validation`` tells that the choices were made on validation; of older records without such figures they are made on test.
+    ``by_validation`` is whether the choices were made on validation; older records have no such figures, so there they are made on test.
     ``worths`` and ``above`` are the evidence behind a standstill; ``costs`` are the answer of a run of costs alone.
     """
 
@@ -128,29 +128,29 @@ class RunAnswer:
 
 def answer(among: Sequence[Configuration]) -> RunAnswer:
     """The answer of a group of peers: configurations of the same data, device and number format, experiments left out."""
-    measured = [one for one in among if one.measured]
-    if not measured:
+    measured_configurations = [one for one in among if one.measured]
+    if not measured_configurations:
         return RunAnswer(standstill=Standstill.NOTHING_MEASURED)
-    trained = [one for one in measured if one.trained and not one.is_peer and one.quality(_METRIC).value is not None]
+    trained = [one for one in measured_configurations if one.trained and not one.is_peer and one.quality(_METRIC).value is not None]
     if not trained:
-        costs = cost_answer(measured)
-        others = any(one.is_floor or one.is_peer for one in measured)  # which have a quality, and are no choice
+        costs = cost_answer(measured_configurations)
+        others = any(one.is_floor or one.is_peer for one in measured_configurations)  # these have a quality, and are no choice
         return RunAnswer(standstill=Standstill.NOTHING_TRAINED if others and not costs else Standstill.COSTS_ALONE, costs=costs)
     above = next((floor for floor in floors_above(among, _METRIC) if floor.surely_beats_all), None)
     if above is not None:
         return RunAnswer(standstill=Standstill.FLOOR_ABOVE, above=above)
-    known = worths(among, _METRIC)
-    useless = {worth.backbone for worth in known if worth.nothing}
-    if useless.issuperset(one.cell.backbone for one in trained):  # of a backbone without full history or no token nothing is known
-        return RunAnswer(standstill=Standstill.WORTH_NOTHING, worths=tuple(known))
-    found = _chosen([one for one in trained if one.cell.backbone not in useless], among)
-    if useless and found.standstill is not None and all(worth.nothing for worth in known):
-        return RunAnswer(standstill=Standstill.WORTH_NOTHING, worths=tuple(known))  # what nobody judged offers nothing to choose
-    return found
+    all_worths = worths(among, _METRIC)
+    useless = {worth.backbone for worth in all_worths if worth.nothing}
+    if useless.issuperset(one.cell.backbone for one in trained):  # one that lacks full history or no token is not judged
+        return RunAnswer(standstill=Standstill.WORTH_NOTHING, worths=tuple(all_worths))
+    result = _choose([one for one in trained if one.cell.backbone not in useless], among)
+    if useless and result.standstill is not None and all(worth.nothing for worth in all_worths):
+        return RunAnswer(standstill=Standstill.WORTH_NOTHING, worths=tuple(all_worths))  # those not judged offer no choice
+    return result
 
 
 def cost_answer(among: Sequence[Configuration]) -> tuple[Held, ...]:
-    """What a request costs at the longest window of each backbone where full attention was measured too; the most tokens stand for all."""
+    """The costs of a request, for each backbone at the longest window where full attention was measured too and the most tokens there."""
     by_backbone: dict[str, list[Held]] = {}
     for one in among:
         references = find_references(one, among) if one.is_tokens else None
@@ -158,7 +158,7 @@ def cost_answer(among: Sequence[Configuration]) -> tuple[Held, ...]:
             beside = _beside(one, references.full_alike, references.full, Estimate(value=None, reason="no quality was measured"))
             if any(share is not None for share in (beside.compute, beside.compute_anew)):
                 by_backbone.setdefault(one.cell.backbone, []).append(beside)
-    return tuple(max(found, key=_longest_with_most_tokens) for _, found in sorted(by_backbone.items()))
+    return tuple(max(costs, key=_longest_with_most_tokens) for _, costs in sorted(by_backbone.items()))
 
 
 def _longest_with_most_tokens(beside: Held) -> tuple[int, int, int, str]:
@@ -166,7 +166,7 @@ def _longest_with_most_tokens(beside: Held) -> tuple[int, int, int, str]:
     return one.window, one.cell.tokens, -one.cell.segments, one.key
 
 
-def _chosen(trained: Sequence[Configuration], among: Sequence[Configuration]) -> RunAnswer:
+def _choose(trained: Sequence[Configuration], among: Sequence[Configuration]) -> RunAnswer:
     compressed = [one for one in trained if _is_candidate(one)]
     if not compressed:
         return RunAnswer(standstill=Standstill.NOTHING_COMPRESSED)
@@ -179,12 +179,12 @@ def _chosen(trained: Sequence[Configuration], among: Sequence[Configuration]) ->
         figures = {one.key: one.quality(_METRIC).value for one in trained}
     if full is None:
         return RunAnswer(standstill=Standstill.NO_FULL, by_validation=by_validation)
-    served = {other.cell.serving: other for other in among if _but_serving(other) == _but_serving(full)}
-    held = [_held(one, full, served) for one in compressed]
+    full_by_serving = {other.cell.serving: other for other in among if _but_serving(other) == _but_serving(full)}
+    candidates = [_beside_full(one, full, full_by_serving) for one in compressed]
     level = {key: figure or 0.0 for key, figure in figures.items()}
     choices: dict[str, Choice] = {}
     for role in Role:
-        beside = _for_role(role, held, level, full)
+        beside = _for_role(role, candidates, level, full)
         one, roles = beside.configuration, choices[beside.configuration.key].roles if beside.configuration.key in choices else ()
         choices[one.key] = Choice(roles=(*roles, role), beside=beside, unequal=unequal(one, full))
     return RunAnswer(choices=tuple(choices.values()), full=full, by_validation=by_validation)
@@ -202,26 +202,26 @@ def _is_candidate(one: Configuration) -> bool:
     return keeps_part(one) and not one.disagreements() and not one.is_experiment
 
 
-def _held(one: Configuration, full: Configuration, served: Mapping[str, Configuration]) -> Held:
-    kept = retention(one.quality(_METRIC), full.quality(_METRIC), of="full attention's")
-    return _beside(one, served.get(one.cell.serving), served.get("recompute"), kept)
+def _beside_full(one: Configuration, full: Configuration, full_by_serving: Mapping[str, Configuration]) -> Held:
+    quality_share = retention(one.quality(_METRIC), full.quality(_METRIC), of="full attention's")
+    return _beside(one, full_by_serving.get(one.cell.serving), full_by_serving.get("recompute"), quality_share)
 
 
 def _but_serving(one: Configuration) -> tuple[object, ...]:
     return one.dataset_digest, *(getattr(one.cell, name) for name in _BUT_SERVING)
 
 
-def _beside(one: Configuration, alike: Configuration | None, anew: Configuration | None, kept: Estimate) -> Held:
+def _beside(one: Configuration, alike: Configuration | None, anew: Configuration | None, quality_share: Estimate) -> Held:
     time, backbone_time = request_time_share(one, alike), backbone_time_share(one, alike)
-    return Held(configuration=one, alike=alike, anew=anew, kept=kept, time=time, backbone_time=backbone_time)
+    return Held(configuration=one, alike=alike, anew=anew, kept=quality_share, time=time, backbone_time=backbone_time)
 
 
-def _for_role(role: Role, held: Sequence[Held], level: Mapping[str, float], full: Configuration) -> Held:
+def _for_role(role: Role, candidates: Sequence[Held], level: Mapping[str, float], full: Configuration) -> Held:
     """Balanced has the least product of its shares of cost, smallest the fewest bytes, best the highest quality on validation.
 
-    What takes more compute or bytes than full attention served the same way is balanced only where nothing else is.
+    What takes more compute or bytes than full attention served the same way is balanced only where every candidate does.
     """
-    burdens = dict(zip((beside.configuration.key for beside in held), _burdens(held), strict=True))
+    burdens = dict(zip((beside.configuration.key for beside in candidates), _burdens(candidates), strict=True))
 
     def lightest(beside: Held) -> tuple[float, ...]:
         return burdens[beside.configuration.key], -level[beside.configuration.key]
@@ -233,25 +233,25 @@ def _for_role(role: Role, held: Sequence[Held], level: Mapping[str, float], full
         return -level[beside.configuration.key], burdens[beside.configuration.key]
 
     order = {Role.BALANCED: lightest, Role.SMALLEST: fewest_bytes, Role.BEST: highest}[role]
-    best = max(level[beside.configuration.key] for beside in held)
+    best = max(level[beside.configuration.key] for beside in candidates)
     least = KEEPS.get(role, 0.0) * min(best, level[full.key])
-    fit = [beside for beside in held if level[beside.configuration.key] >= least]
+    fit = [beside for beside in candidates if level[beside.configuration.key] >= least]
     if role is Role.BALANCED:
         fit = [beside for beside in fit if not beside.is_dearer] or fit
     return min(fit, key=lambda beside: (order(beside), beside.configuration.key))
 
 
-def _burdens(held: Sequence[Held]) -> list[float]:
-    """The geometric mean of the shares of cost that are known of every candidate; 1 where none is. Less than `LEAST` counts as that."""
-    columns = [column for column in zip(*(beside.shares for beside in held), strict=True) if None not in column]
+def _burdens(candidates: Sequence[Held]) -> list[float]:
+    """For each, the geometric mean of the shares of cost that are known of all; 1 where none is. Less than `LEAST` counts as `LEAST`."""
+    columns = [column for column in zip(*(beside.shares for beside in candidates), strict=True) if None not in column]
     shares = ([max(LEAST, share or 0.0) for share in column] for column in columns)
-    return [math.prod(own) ** (1 / len(columns)) for own in zip(*shares, strict=True)] if columns else [1.0] * len(held)
+    return [math.prod(own) ** (1 / len(columns)) for own in zip(*shares, strict=True)] if columns else [1.0] * len(candidates)
 
 
 def _bytes_of(one: Configuration) -> float:
     """Bytes kept of a user; what is recomputed keeps the items themselves, and stands last."""
-    kept = one.cost(_BYTES).value
-    return math.inf if kept is None else kept
+    size = one.cost(_BYTES).value
+    return math.inf if size is None else size
 
 
 def _share(cost: str, one: Configuration, other: Configuration | None) -> float | None:

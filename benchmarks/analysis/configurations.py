@@ -18,7 +18,7 @@ from benchmarks.text import canonical
 from persrec import names
 
 QUALITY_METRICS = ("ndcg@10", "recall@10")
-FEWEST_USERS = 10  # below it users drawn anew are the same few, and an interval would promise what nobody knows
+FEWEST_USERS = 10  # below it every resample holds the same few users, so an interval would promise too much
 DISAGREES = f"its FLOP ledger disagrees by over {LEDGER_TOLERANCE:.0%}"
 _KEEPS_ITEMS = Estimate(value=None, reason="what is recomputed keeps the items themselves, whose bytes are not counted")
 _LARGEST_COST = 1e30  # what no machine takes; a number beyond it is a mistake
@@ -42,7 +42,7 @@ class Configuration:
         cell: its seed is 0.
         shared: the data and all settings that two configurations must share to be compared: whatever changes what is learnt or how
             much. What a compression is, what it keeps and how it was tuned (rates, epochs, temperature) is its own. Whether the output
-            counts at all is shared, and of which items is not.
+            counts items at all is shared; which items it counts is not.
         served_from: the data and all settings of its trained model and its layout; what else it is served from is left out.
         measured: the records that ended well; only their numbers are used.
         machine: fingerprint of the environment whose timings it shows; None is the only one that it was timed in. Quality, FLOPs and
@@ -119,7 +119,7 @@ class Configuration:
 
     @property
     def changed(self) -> dict[str, Any]:
-        """What its trained model is served from other than its own fresh cache as computed: the settings and their values."""
+        """The settings, with their values, that serve its trained model from something else than its own fresh cache as computed."""
         return changed_at_evaluation(self.cell)
 
     @property
@@ -142,9 +142,9 @@ class Configuration:
     def cost(self, metric: str) -> Estimate:
         """The median of a cost over the times that it was measured; seeds that share one cost count once.
 
-        The interval is the range of several measurements, or of one what its record says: of what is timed over its processes, and
-        none where it was taken in one. Timings of different environments are never put together. What is recomputed keeps no cache, and
-        the user's items instead, which no bytes count: so it has none, and is no way to store nothing.
+        The interval is the range of several measurements. Of one measurement it is that of the record: of a timing over its processes, and
+        none where there was one process. Timings of different environments are never combined. What is recomputed keeps no cache but the
+        user's items, whose bytes are not counted: so it has no cache size, and does not seem to store nothing.
         """
         if metric == "cache_bytes" and self.cell.serving == "recompute":
             return _KEEPS_ITEMS
@@ -161,11 +161,11 @@ class Configuration:
         if not self.measured:
             return ", ".join(status if len(self.records) == 1 else f"{count} {status}" for status, count in sorted(self.statuses.items()))
         entries = [entry for record in self.measured if (entry := record.metrics.get(metric)) is not None]
-        stated = sorted({entry.method for entry in entries if entry.value is None and entry.method})
+        reasons = sorted({entry.method for entry in entries if entry.value is None and entry.method})
         wrong = sorted({str(entry.value)[:20] for entry in entries if entry.value is not None and not _in_range(metric, entry.value)})
         if wrong:
-            stated.append(f"recorded as {', '.join(wrong)}, which it cannot be")
-        return "; ".join(stated) if stated else "not measured"
+            reasons.append(f"recorded as {', '.join(wrong)}, which it cannot be")
+        return "; ".join(reasons) if reasons else "not measured"
 
     def disagreements(self) -> list[LedgerRow]:
         """Rows of its FLOP ledger whose counts differ by more than is allowed."""
@@ -198,7 +198,7 @@ def has_processes(record: Record) -> bool:
 
 
 def _one_a_seed(records: Sequence[Record]) -> tuple[Record, ...]:
-    """Of a cell under two keys, one of which waits for a half that is measured another way now, the record with both halves."""
+    """One record per seed. Where a cell has two keys, as a half is measured another way now, it is the record with both halves."""
     by_seed: dict[int, Record] = {}
     for record in sorted(records, key=lambda one: (one.quality is not None and one.cost is not None, one.provenance.utc, one.cell_key)):
         by_seed[record.cell.seed] = record
@@ -216,31 +216,31 @@ def _key(cell: Cell, digest: str) -> str:
 
 
 def _quality(one: Configuration, metric: str) -> Estimate:
-    measured = [(record, entry) for record in one.measured if (entry := _entry(record, metric)) is not None]
-    if not measured:
+    entries = [(record, entry) for record in one.measured if (entry := _entry(record, metric)) is not None]
+    if not entries:
         return Estimate(value=None, reason=one.reason(metric))
-    by_seed = tuple(_value(entry) for _, entry in measured)
+    by_seed = tuple(_value(entry) for _, entry in entries)
     value = float(np.mean(by_seed))
-    n = min(entry.n for _, entry in measured)
-    known = Estimate(value=value, n=n, seeds=tuple(record.cell.seed for record, _ in measured), by_seed=by_seed, fixed=one.is_floor)
+    n = min(entry.n for _, entry in entries)
+    estimate = Estimate(value=value, n=n, seeds=tuple(record.cell.seed for record, _ in entries), by_seed=by_seed, fixed=one.is_floor)
     if n < FEWEST_USERS:
         users = f"{n} user{'s' if n != 1 else ''}"
-        return dataclasses.replace(known, reason=f"{users}; an interval takes at least {FEWEST_USERS}")
-    rows, sample, reason = _replicates(one, [record for record, _ in measured], metric)
-    own_low, own_high = _bounds(measured[0][1], metric) if len(measured) == 1 else (None, None)
+        return dataclasses.replace(estimate, reason=f"{users}; an interval takes at least {FEWEST_USERS}")
+    rows, sample, reason = _replicates(one, [record for record, _ in entries], metric)
+    own_low, own_high = _bounds(entries[0][1], metric) if len(entries) == 1 else (None, None)
     if rows is not None:
         over_users: Floats = rows.mean(axis=0)
         low, high = interval_over(value, by_seed, over_users)
         if low is not None and high is not None:
-            if own_low is not None and own_high is not None:  # of a share it is no narrower than users of this many can tell
+            if own_low is not None and own_high is not None:  # a share's interval is no narrower than so few users allow
                 low, high = min(low, own_low), max(high, own_high)
             return dataclasses.replace(
-                known, low=max(low, 0.0), high=min(high, 1.0), replicates=over_users, replicates_by_seed=tuple(rows), sample=sample
+                estimate, low=max(low, 0.0), high=min(high, 1.0), replicates=over_users, replicates_by_seed=tuple(rows), sample=sample
             )
         reason = "it is the same whichever users are drawn"
     if own_low != own_high:
-        return dataclasses.replace(known, low=own_low, high=own_high, reason=reason)
-    return dataclasses.replace(known, reason=reason)
+        return dataclasses.replace(estimate, low=own_low, high=own_high, reason=reason)
+    return dataclasses.replace(estimate, reason=reason)
 
 
 def _cost(one: Configuration, metric: str) -> Estimate:
@@ -266,7 +266,7 @@ def _cost(one: Configuration, metric: str) -> Estimate:
 
 
 def _span(entries: Sequence[Metric], metric: str) -> tuple[float, float]:
-    """From the lowest to the highest that several measurements give, by the interval of each that has one."""
+    """From the lowest to the highest end of several measurements: of their intervals, or of the value where one has none."""
     spans = [
         (_value(entry) if low is None else low, _value(entry) if high is None else high)
         for entry in entries
@@ -292,7 +292,7 @@ def _replicates(one: Configuration, records: Sequence[Record], metric: str) -> t
 
 
 def _entry(record: Record, metric: str) -> Metric | None:
-    """A metric of a record that has a value which it can have."""
+    """A metric of a record, if its value is one that this metric can have."""
     entry = record.metrics.get(metric)
     return entry if entry is not None and entry.value is not None and _in_range(metric, entry.value) else None
 
@@ -302,7 +302,7 @@ def _value(entry: Metric) -> float:
 
 
 def _bounds(entry: Metric, metric: str) -> tuple[float | None, float | None]:
-    """The interval that a record states, or none where it is no interval."""
+    """The interval in a record, or none where its ends are no interval."""
     low, high = entry.low, entry.high
     holds = low is not None and high is not None and low <= high and _in_range(metric, low) and _in_range(metric, high)
     return (low, high) if holds else (None, None)
@@ -315,13 +315,13 @@ def _in_range(metric: str, value: float) -> bool:
 
 
 def _dataset_digests(records: Sequence[Record]) -> list[str]:
-    """The digest of each record's data; one that failed before it loaded them has those of the run, where these are the same for all."""
-    stated = [record.dataset.digest if record.dataset is not None else "" for record in records]
+    """The digest of each record's data. A record that failed before loading them gets the one digest of the run, if there is one alone."""
+    digests = [record.dataset.digest if record.dataset is not None else "" for record in records]
     data = [record.cell.data for record in records]
-    known: dict[tuple[str, str | None, str], set[str]] = {}
-    for name, digest in zip(data, stated, strict=True):
-        known.setdefault(name, set()).update([digest] if digest else [])
-    return [digest or _only(known[name]) for name, digest in zip(data, stated, strict=True)]
+    by_data: dict[tuple[str, str | None, str], set[str]] = {}
+    for name, digest in zip(data, digests, strict=True):
+        by_data.setdefault(name, set()).update([digest] if digest else [])
+    return [digest or _only(by_data[name]) for name, digest in zip(data, digests, strict=True)]
 
 
 def _only(digests: set[str]) -> str:

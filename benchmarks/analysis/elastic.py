@@ -27,8 +27,8 @@ class ElasticPair:
 def elastic_pairs(among: Sequence[Configuration]) -> list[ElasticPair]:
     """Every point of an elastic model that a separate model has too: the same data, and all settings but how the model was trained.
 
-    A model of its own for 0 tokens has none to teach, so it is the pair of a taught elastic model's point too. In the order of the elastic
-    ones in ``among``.
+    A separate model for 0 tokens has no tokens to teach, so it is the pair of a taught elastic model's point too. The order is that of the
+    elastic ones in ``among``.
     """
     separate = {_point(one): one for one in among if one.cell.training == "separate"}
     elastic = [one for one in among if one.cell.training == "elastic"]

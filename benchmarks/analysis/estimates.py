@@ -5,7 +5,7 @@ dataset. A difference taken replicate by replicate is therefore paired: what mak
 
 Users are one source of chance, and training anew is another. Over several seeds an interval is the wider of two: the bootstrap over
 users, and Student's t interval over the seeds' own values (three seeds: 4.30 SD / sqrt 3). A percentile bootstrap over three seeds
-would cover 76% where it says 95. Of one seed the interval is over users alone, so it decides nothing between trained models.
+would cover 76% where it claims 95%. Of one seed the interval is over users alone, so it decides nothing between trained models.
 """
 
 import math
@@ -24,10 +24,10 @@ from persrec.names import CONFIDENCE, INTERVAL
 
 Floats = NDArray[np.float64]
 
-_ROUNDING = 1e-12  # of a value: replicates that are closer are the same
+_ROUNDING = 1e-12  # of a value: replicates that differ by less are the same
 Form = Literal["ratio", "signed", "percent"]
 LEAST_SEEDS = 3  # behind a verdict between trained models
-HALF_WIDTHS = 5.0  # a denominator that is nearer to 0, in half-widths of its interval, makes a share that says nothing
+HALF_WIDTHS = 5.0  # a denominator nearer to 0 than so many half-widths of its interval gives a share that says nothing
 _FORMS: Mapping[str, Callable[[float], str]] = MappingProxyType(
     {"ratio": text.ratio, "signed": partial(text.ratio, signed=True), "percent": text.percent}
 )
@@ -38,8 +38,8 @@ class Estimate:
     """A number with its 95% interval; what is missing is ``None``, with the reason in words.
 
     ``sample`` names the users and their resampling: estimates of one sample are paired replicate by replicate. ``by_seed`` are the
-    values of the ``seeds``, in their order, and ``replicates_by_seed`` theirs, of what was measured and not derived. ``fixed`` is what no
-    seed changes: the quality of a floor, which learns nothing.
+    values of the ``seeds``, in their order, and ``replicates_by_seed`` their replicates, which a derived estimate does not have. ``fixed``
+    marks what no seed changes: the quality of a floor, which learns nothing.
     """
 
     value: float | None
@@ -124,7 +124,7 @@ def recovered(ours: Estimate, no_token: Estimate, full: Estimate) -> Estimate:
 
 
 def interval_of(replicates: Floats) -> tuple[float, float] | tuple[None, None]:
-    """The 95% interval of bootstrap replicates. Where they do not vary there is none: users who are all alike prove nothing of others."""
+    """The 95% interval of bootstrap replicates. Where they do not vary there is none: users who are all alike say nothing of others."""
     finite = replicates[np.isfinite(replicates)]
     if finite.size < 2 or np.ptp(finite) <= _ROUNDING * np.abs(finite).max():
         return None, None
@@ -134,13 +134,13 @@ def interval_of(replicates: Floats) -> tuple[float, float] | tuple[None, None]:
 def _percentiles(values: Floats) -> tuple[float, float]:
     """The same numbers as ``np.percentile(values, INTERVAL)``, in a sixth of the time: a report asks for tens of thousands."""
     ordered = np.sort(values)
-    found = []
+    ends = []
     for percent in INTERVAL:
         place = percent / 100 * (len(ordered) - 1)
         before = min(int(place), len(ordered) - 2)
         share, low, high = place - before, float(ordered[before]), float(ordered[before + 1])
-        found.append(high - (high - low) * (1 - share) if share >= 0.5 else low + (high - low) * share)
-    return found[0], found[1]
+        ends.append(high - (high - low) * (1 - share) if share >= 0.5 else low + (high - low) * share)
+    return ends[0], ends[1]
 
 
 def interval_over(value: float, by_seed: Sequence[float], replicates: Floats) -> tuple[float, float] | tuple[None, None]:
@@ -164,7 +164,7 @@ def interval_over(value: float, by_seed: Sequence[float], replicates: Floats) ->
 def interval_over_processes(values: Sequence[float]) -> tuple[float, float]:
     """The 95% interval of what processes give, by Student's t of the logarithms; their median always lies in it.
 
-    Of values of which one is 0 it is their range, which is less.
+    Where a value is 0 it is their range, which is narrower.
 
     Args:
         values: of at least 2 processes.
@@ -213,14 +213,14 @@ def _derived(ours: Estimate, theirs: Estimate, rule: Any) -> Estimate:
 
 
 def _of_common_seeds(*estimates: Estimate) -> tuple[Estimate, ...]:
-    """Each over the seeds that all have, so that what is compared is compared training by training; what no seed changes stays."""
+    """Each estimate over the seeds that all have, so that trainings are compared one by one; what no seed changes stays."""
     varying = [one for one in estimates if one.by_seed and not one.fixed]
     common = set.intersection(*(set(one.seeds) for one in varying)) if varying else set()
     return tuple(_over(one, common) if common and one in varying and set(one.seeds) != common else one for one in estimates)
 
 
 def _over(one: Estimate, seeds: set[int]) -> Estimate:
-    """The mean over some of its seeds; what was derived keeps no replicates of each seed, so it has none then."""
+    """The mean over some of its seeds; a derived estimate has no replicates by seed, so its mean has none."""
     places = [place for place, seed in enumerate(one.seeds) if seed in seeds]
     by_seed = tuple(one.by_seed[place] for place in places)
     rows = tuple(one.replicates_by_seed[place] for place in places) if one.replicates_by_seed else ()
@@ -233,7 +233,7 @@ def _over(one: Estimate, seeds: set[int]) -> Estimate:
 
 
 def _seed_by_seed(ours: Estimate, theirs: Estimate, rule: Any) -> dict[int, float]:
-    """The rule on the values of each seed that both have; what no seed changes goes with every seed of the other."""
+    """The rule applied to the values of each seed that both have; what no seed changes has every seed of the other."""
     first, second = (dict(zip(one.seeds, one.by_seed, strict=False)) for one in (ours, theirs))
     if ours.fixed and not theirs.fixed:
         first = dict.fromkeys(second, float(ours.value or 0.0))

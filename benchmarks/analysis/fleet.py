@@ -33,7 +33,7 @@ class Machine:
 
     Attributes:
         name: for the reader.
-        cores: of the processor, the unit that the measured number of threads is taken of.
+        cores: of the processor; each thread that was measured takes one.
         memory_bytes: of the whole machine.
         gpus: cards, each of which serves one request at a time; only for what was measured on one.
         price_per_hour: in ``currency``; None where no price is known.
@@ -52,7 +52,7 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Span:
-    """A number with what it would be at the ends of the measured times' intervals, where these have any."""
+    """A number, and its values at the ends of the measured times' intervals, where these have any."""
 
     value: float
     low: float | None = None
@@ -64,7 +64,7 @@ class Fleet:
     """What one configuration takes.
 
     Attributes:
-        request: the measure that a request's time is.
+        request: the measure of a request's time.
         request_ms: one request.
         refresh_ms: one refresh of one user; 0 where nothing is compressed.
         serving: workers that are busy with requests, on average.
@@ -105,8 +105,8 @@ def fleet(one: Configuration, demand: Demand, machine: Machine) -> Fleet | str:
     on_card = one.cell.device == "cuda"
     workers = machine.gpus if on_card else machine.cores // one.cell.threads
     if workers < 1:
-        needed = "a GPU" if on_card else f"{one.cell.threads} cores"
-        return f"the machine has fewer than {needed}, which one request takes"
+        worker = "a GPU" if on_card else f"{one.cell.threads} cores"
+        return f"the machine has fewer than {worker}, which one request takes"
     peak, parameters = one.cost("serve_peak_bytes").value, one.cost("parameters").value
     if peak is None or parameters is None:
         return f"what a request takes of memory is not known: {one.reason('serve_peak_bytes' if peak is None else 'parameters')}"
@@ -139,7 +139,7 @@ def fleet(one: Configuration, demand: Demand, machine: Machine) -> Fleet | str:
 
 
 def request_time(one: Configuration) -> tuple[str, Estimate]:
-    """The measure of one request alone and its time in ms: the whole request's, of the backbone where that was not measured."""
+    """The measure of one request alone and its time in ms: of the whole request, or of the backbone where that was not measured."""
     whole = one.cost("request_latency_p50_ms")
     return ("request_latency_p50_ms", whole) if whole.value is not None else ("serve_latency_p50_ms", one.cost("serve_latency_p50_ms"))
 
@@ -156,7 +156,7 @@ def refresh_time(one: Configuration) -> Estimate:
 
 
 def in_batches(one: Configuration) -> str:
-    """What `refresh_time` is the time of: a share of a batch, which is no refresh alone where the batch holds several users."""
+    """What `refresh_time` measures: a share of a batch, which is not one refresh alone where the batch holds several users."""
     return "one user at a time" if one.cell.batch_size == 1 else f"one user's share of a batch of {one.cell.batch_size:,}"
 
 

@@ -1,11 +1,11 @@
 """The cost-versus-quality frontier, and how sure it is.
 
-Costs that are counted are points, qualities are bootstrap replicates over users. A timed cost varies from process to process: it is drawn
-from its interval beside each replicate, alike for all configurations of one shape, and one that was measured in a single process has no
-interval, so nothing is said of it, nor of what it might beat. A configuration whose FLOP ledger disagrees takes no part: it can neither be
-on a frontier nor push another off it.
+Counted costs are points, qualities are bootstrap replicates over users. A timed cost varies from process to process: for each replicate it
+is drawn from its interval, the same for all configurations of one shape. One that was measured in a single process has no interval, so
+nothing is said of it, nor of what it might beat. A configuration whose FLOP ledger disagrees takes no part: it can neither be on a frontier
+nor push another off it.
 
-How often a point is on the frontier is asked of users, and of processes, alone. That one dominates another with 95% confidence is a
+How often a point is on the frontier is a matter of users, and of processes, alone. That one dominates another with 95% confidence is a
 verdict between two trained models, so it takes three seeds or more, equal training, and an interval that holds the variation of seeds.
 """
 
@@ -25,7 +25,7 @@ from persrec.names import CONFIDENCE
 
 Flags = NDArray[np.bool_]
 HALF_OF_95 = 1.96  # of a normal distribution, in standard deviations
-Entered = tuple[Configuration, Estimate, Estimate]  # with its cost and its quality
+Entrant = tuple[Configuration, Estimate, Estimate]  # with its cost and its quality
 DRAWN_BY = 20_261_128
 _COMPUTED = "serve_visible_flops"
 PEERS_STAND_BESIDE = "a peer: the frontier is that of our configurations"
@@ -57,10 +57,10 @@ COSTS: Mapping[str, Callable[[Configuration], Estimate]] = MappingProxyType(
 class Standing:
     """Where a configuration stands: on the frontier of the point values or not, and how sure that is.
 
-    ``probability`` is the share of replicates in which nothing dominates it. ``dominated_by`` is the likeliest rival, no dearer, that
-    dominates it in at least 95% of the replicates and of which `surely_better` holds; where the cost is timed, `surely_no_dearer` too, and
-    on a clock it does not compute more by the same parts. ``None`` where no single rival does. Of a quality or a timed cost that has no
-    interval nothing is sure: its probability is ``None``.
+    ``probability`` is the share of replicates in which nothing dominates it; ``None`` where a quality or a timed cost has no interval, as
+    then nothing is sure. ``dominated_by`` is the likeliest rival, no dearer, that dominates it in at least 95% of the replicates and of
+    which `surely_better` holds. Where the cost is timed `surely_no_dearer` must hold too, and for a time by the clock a rival of the same
+    parts must not compute more. ``None`` where no single rival does all that.
     """
 
     configuration: Configuration
@@ -92,7 +92,7 @@ Frontiers = Mapping[str, Mapping[str, Frontier]]  # by cost, then by metric
 
 
 def surely_better(rival: Configuration, one: Configuration, metric: str) -> bool:
-    """Whether a rival's quality is no lower, at 95%: over seeds and users, of equally trained models; the same ranks are no lower."""
+    """Whether a rival's quality is higher at 95%, over seeds and users, after equal training; the same ranks are enough, too."""
     theirs, ours = rival.quality(metric), one.quality(metric)
     if theirs.replicates is None or ours.replicates is None:
         return False
@@ -109,9 +109,9 @@ def surely_no_dearer(rival: Estimate, one: Estimate) -> bool:
 
 
 def _is_quicker_for_a_reason(rival: Configuration, one: Configuration) -> bool:
-    """Whether a rival may be quicker: of the same parts, served in the same way, what computes more is not, whatever a clock says.
+    """Whether a rival may be quicker: one of the same parts that is served in the same way and computes more is not, whatever a clock says.
 
-    Of some hundred pairs the intervals over three processes leave some apart by chance, as a machine's neighbours come and go.
+    Of some hundred pairs a few have intervals over three processes that lie apart by chance, as a machine's neighbours come and go.
     """
     if any(getattr(rival.cell, name) != getattr(one.cell, name) for name in ("backbone", "compression", "serving")):
         return True
@@ -132,7 +132,7 @@ def non_dominated(costs: Floats, qualities: Floats) -> Flags:
     prices = np.broadcast_to(costs.reshape(len(costs), -1), columns.shape)
     order = np.argsort(prices, axis=0, kind="stable")
     prices, ranked = np.take_along_axis(prices, order, axis=0), np.take_along_axis(columns, order, axis=0)
-    # cheapest first: what beats a point is the best so far of the strictly cheaper, or the best of those of its own price
+    # cheapest first: a point is beaten by the best of the strictly cheaper ones, or by the best of its own price
     best = np.maximum.accumulate(ranked, axis=0)
     place = np.broadcast_to(np.arange(len(prices))[:, None], prices.shape)
     new = np.vstack([np.ones_like(prices[:1], dtype=bool), prices[1:] > prices[:-1]])
@@ -140,23 +140,23 @@ def non_dominated(costs: Floats, qualities: Floats) -> Flags:
     last_of_price = np.vstack([new[1:], np.ones_like(prices[:1], dtype=bool)])
     last = np.minimum.accumulate(np.where(last_of_price, place, len(prices))[::-1], axis=0)[::-1]
     cheaper = np.where(first > 0, np.take_along_axis(best, np.maximum(first - 1, 0), axis=0), -np.inf)
-    kept = np.empty(columns.shape, dtype=bool)
-    np.put_along_axis(kept, order, (ranked > cheaper) & (ranked >= np.take_along_axis(best, last, axis=0)), axis=0)
-    return kept.reshape(qualities.shape)
+    on_frontier = np.empty(columns.shape, dtype=bool)
+    np.put_along_axis(on_frontier, order, (ranked > cheaper) & (ranked >= np.take_along_axis(best, last, axis=0)), axis=0)
+    return on_frontier.reshape(qualities.shape)
 
 
 def domination_probability(costs: Floats, replicates: Floats, pairs: Flags | None = None) -> Floats:
     """``[n, n]``: the share of the replicates ``[n, B]`` in which column's point dominates row's point; costs as in `non_dominated`.
 
-    ``pairs``, ``[n, n]``, are those that are asked for; the others stand at 0.
+    ``pairs``, ``[n, n]``, are those to compute; the others are 0.
     """
     n = len(costs)
     prices = costs.reshape(n, -1)
     shares = np.zeros((n, n))
     for i in range(n):
-        asked = np.arange(n) if pairs is None else np.flatnonzero(pairs[i])
-        if asked.size:
-            shares[i, asked] = _dominating(prices[asked], replicates[asked], prices[i], replicates[i]).mean(axis=1)
+        columns = np.arange(n) if pairs is None else np.flatnonzero(pairs[i])
+        if columns.size:
+            shares[i, columns] = _dominating(prices[columns], replicates[columns], prices[i], replicates[i]).mean(axis=1)
     np.fill_diagonal(shares, 0.0)
     return shares
 
@@ -171,8 +171,8 @@ def _dominating(costs: Floats, qualities: Floats, cost: Floats, quality: Floats)
 def hypervolume(costs: Floats, qualities: Floats, *, reference: tuple[float, float], chosen_by: Floats | None = None) -> Floats:
     """The area under what one gets at each cost, up to a reference cost (right) and above a reference quality (below).
 
-    At each cost the point is taken that is best by ``chosen_by`` among those no dearer, and its quality counts. So a point that
-    validation flatters takes area away. Without ``chosen_by`` each column of the qualities chooses by itself, and no point can.
+    At each cost the quality is that of the point which is best by ``chosen_by`` among those no dearer. So a point that validation flatters
+    takes area away. Without ``chosen_by`` each column of the qualities chooses for itself, and no point takes area away.
 
     Args:
         costs: ``[n]``; points at or beyond the reference cost add nothing.
@@ -183,12 +183,12 @@ def hypervolume(costs: Floats, qualities: Floats, *, reference: tuple[float, flo
     order = np.argsort(costs, kind="stable")
     edges = np.minimum(np.append(costs[order], reference[0]), reference[0])
     if chosen_by is None:
-        reached = np.maximum.accumulate(qualities[order], axis=0)
+        curve = np.maximum.accumulate(qualities[order], axis=0)
     else:
         best = np.maximum.accumulate(chosen_by[order])
         first = [int(np.argmax(chosen_by[order] == level)) for level in best]
-        reached = qualities[order][first]
-    heights = np.maximum(reached - reference[1], 0.0)
+        curve = qualities[order][first]
+    heights = np.maximum(curve - reference[1], 0.0)
     area: Floats = (np.diff(edges)[:, None] * heights).sum(axis=0)
     return area
 
@@ -205,30 +205,30 @@ def frontier(among: Sequence[Configuration], *, cost: str, metric: str, referenc
     Where every configuration has a quality on validation, the hypervolume is that of what validation chooses, on the test targets.
     The reference of the hypervolume is the dearest configuration's cost (in decades) and a quality of 0, unless given.
     """
-    entered, excluded = _entered(among, cost, metric)
-    costs = np.array([price.value for _, price, _ in entered], dtype=np.float64)
-    reference = reference or (float(decades(costs).max()) if entered else 0.0, 0.0)
-    points = np.array([[quality.value] for *_, quality in entered], dtype=np.float64).reshape(len(entered), 1)
-    replicates = _aligned([quality for *_, quality in entered])
+    entrants, excluded = _entrants(among, cost, metric)
+    costs = np.array([price.value for _, price, _ in entrants], dtype=np.float64)
+    reference = reference or (float(decades(costs).max()) if entrants else 0.0, 0.0)
+    points = np.array([[quality.value] for *_, quality in entrants], dtype=np.float64).reshape(len(entrants), 1)
+    replicates = _aligned([quality for *_, quality in entrants])
     return Frontier(
         cost=cost,
         metric=metric,
-        standings=_standings(entered, costs, points, replicates, metric, cost=cost),
+        standings=_standings(entrants, costs, points, replicates, metric, cost=cost),
         excluded=tuple(excluded),
         reference=reference,
-        hypervolume=_area(entered, reference, among, timed=is_timed(cost)),
+        hypervolume=_area(entrants, reference, among, timed=is_timed(cost)),
     )
 
 
 def hypervolume_of(among: Sequence[Configuration], *, cost: str, metric: str, reference: tuple[float, float]) -> Estimate:
     """The area under a frontier alone, as `frontier` has it."""
-    return _area(_entered(among, cost, metric)[0], reference, among, timed=is_timed(cost))
+    return _area(_entrants(among, cost, metric)[0], reference, among, timed=is_timed(cost))
 
 
-def _entered(among: Sequence[Configuration], cost: str, metric: str) -> tuple[list[Entered], list[tuple[Configuration, str]]]:
+def _entrants(among: Sequence[Configuration], cost: str, metric: str) -> tuple[list[Entrant], list[tuple[Configuration, str]]]:
     """Who takes part with which cost and quality, and who does not and why."""
     excluded: list[tuple[Configuration, str]] = []
-    entered: list[Entered] = []
+    entrants: list[Entrant] = []
     for one in among:
         price, quality = COSTS[cost](one), one.quality(metric)
         if one.is_peer:
@@ -238,28 +238,28 @@ def _entered(among: Sequence[Configuration], cost: str, metric: str) -> tuple[li
         elif one.disagreements():
             excluded.append((one, DISAGREES))
         else:
-            entered.append((one, price, quality))
-    return entered, excluded
+            entrants.append((one, price, quality))
+    return entrants, excluded
 
 
-def _area(entered: Sequence[Entered], reference: tuple[float, float], among: Sequence[Configuration], *, timed: bool) -> Estimate:
-    points = np.array([[quality.value] for *_, quality in entered], dtype=np.float64).reshape(len(entered), 1)
-    figures = [figure_on_validation(one, among) for one, *_ in entered]
+def _area(entrants: Sequence[Entrant], reference: tuple[float, float], among: Sequence[Configuration], *, timed: bool) -> Estimate:
+    points = np.array([[quality.value] for *_, quality in entrants], dtype=np.float64).reshape(len(entrants), 1)
+    figures = [figure_on_validation(one, among) for one, *_ in entrants]
     chosen_by = None if None in figures else np.array(figures, dtype=np.float64)
-    scaled = decades(np.array([price.value for _, price, _ in entered], dtype=np.float64))
-    area = float(hypervolume(scaled, points, reference=reference, chosen_by=chosen_by)[0]) if entered else None
-    prices, qualities = [price for _, price, _ in entered], _aligned([quality for *_, quality in entered])
+    scaled = decades(np.array([price.value for _, price, _ in entrants], dtype=np.float64))
+    area = float(hypervolume(scaled, points, reference=reference, chosen_by=chosen_by)[0]) if entrants else None
+    prices, qualities = [price for _, price, _ in entrants], _aligned([quality for *_, quality in entrants])
     if timed and any(price.low is None for price in prices):
         return Estimate(value=area, reason="a cost was taken in one process, so there is no interval")
-    if timed and entered:
-        drawn = decades(_cost_draws(prices, qualities.shape[1]))
-        columns = zip(drawn.T, qualities.T, strict=True)
+    if timed and entrants:
+        draws = decades(_cost_draws(prices, qualities.shape[1]))
+        columns = zip(draws.T, qualities.T, strict=True)
         areas = np.concatenate([hypervolume(costs, column[:, None], reference=reference, chosen_by=chosen_by) for costs, column in columns])
-        area = float(np.median(areas))  # of many noisy times the least is less than the least of their medians
+        area = float(np.median(areas))  # the least of many noisy times is below the least of their medians
     else:
         areas = hypervolume(scaled, qualities, reference=reference, chosen_by=chosen_by)
     low, high = interval_of(areas)
-    reason = "" if entered else "nothing to stand on the frontier"
+    reason = "" if entrants else "nothing to stand on the frontier"
     return Estimate(value=area, low=low, high=high, replicates=areas, reason=reason)
 
 
@@ -269,7 +269,7 @@ def is_timed(cost: str) -> bool:
 
 
 def _standings(
-    entered: Sequence[Entered],
+    entrants: Sequence[Entrant],
     costs: Floats,
     points: Floats,
     replicates: Floats,
@@ -277,21 +277,21 @@ def _standings(
     *,
     cost: str,
 ) -> tuple[Standing, ...]:
-    if not entered:
+    if not entrants:
         return ()
     timed = is_timed(cost)
     by_clock = cost in MEASURES and MEASURES[cost].unit == "ms"
     on = non_dominated(costs, points[:, 0])
-    drawn = _cost_draws([price for _, price, _ in entered], replicates.shape[1]) if timed else costs
-    chances = non_dominated(drawn, replicates).mean(axis=1)
-    shares = domination_probability(drawn, replicates, _could_be_sure(entered, timed=timed))
-    untimed = np.array([price.low is None for _, price, _ in entered])  # might cost anything
+    draws = _cost_draws([price for _, price, _ in entrants], replicates.shape[1]) if timed else costs
+    chances = non_dominated(draws, replicates).mean(axis=1)
+    shares = domination_probability(draws, replicates, _could_be_sure(entrants, timed=timed))
+    untimed = np.array([price.low is None for _, price, _ in entrants])  # might cost anything
     standings = []
-    for i, (one, price, quality) in enumerate(entered):
+    for i, (one, price, quality) in enumerate(entrants):
         may_beat = bool((untimed[:, None] & (replicates >= replicates[i])).any())
         unsure = quality.replicates is None or (timed and (price.low is None or may_beat))
         likely = np.flatnonzero(shares[i] >= CONFIDENCE)
-        rivals = (entered[j] for j in likely[np.argsort(-shares[i, likely], kind="stable")])
+        rivals = (entrants[j] for j in likely[np.argsort(-shares[i, likely], kind="stable")])
         cheaper = (rival for rival, theirs, _ in rivals if not timed or surely_no_dearer(theirs, price))
         quicker = (rival for rival in cheaper if not by_clock or _is_quicker_for_a_reason(rival, one))
         dominating = next((rival for rival in quicker if surely_better(rival, one, metric)), None)
@@ -308,20 +308,20 @@ def _standings(
     return tuple(standings)
 
 
-def _could_be_sure(entered: Sequence[Entered], *, timed: bool) -> Flags:
+def _could_be_sure(entrants: Sequence[Entrant], *, timed: bool) -> Flags:
     """``[n, n]``: whether column's point may dominate row's for sure: what `surely_better` and `surely_no_dearer` need at least.
 
     Most pairs are not compared draw by draw: that would take minutes for a few thousand configurations.
     """
-    value = np.array([quality.value for *_, quality in entered], dtype=np.float64)
-    several = np.array([len(set(quality.seeds)) >= LEAST_SEEDS for *_, quality in entered], dtype=bool)
+    value = np.array([quality.value for *_, quality in entrants], dtype=np.float64)
+    several = np.array([len(set(quality.seeds)) >= LEAST_SEEDS for *_, quality in entrants], dtype=bool)
     ranks: dict[tuple[float, ...], int] = {}
-    same = np.array([ranks.setdefault(quality.by_seed, len(ranks)) for *_, quality in entered], dtype=np.int64)
+    same = np.array([ranks.setdefault(quality.by_seed, len(ranks)) for *_, quality in entrants], dtype=np.int64)
     low, high = (
         np.array([np.nan if bound is None else bound for bound in bounds], dtype=np.float64)
-        for bounds in zip(*((price.low, price.high) if timed else (price.value, price.value) for _, price, _ in entered), strict=True)
+        for bounds in zip(*((price.low, price.high) if timed else (price.value, price.value) for _, price, _ in entrants), strict=True)
     )
-    price = np.array([price.value for _, price, _ in entered], dtype=np.float64)
+    price = np.array([price.value for _, price, _ in entrants], dtype=np.float64)
     no_dearer = (high[None, :] <= low[:, None]) | (price[None, :] == price[:, None])
     better = (value[None, :] >= value[:, None]) & ((several[None, :] & several[:, None]) | (same[None, :] == same[:, None]))
     pairs: Flags = no_dearer & better
@@ -329,19 +329,19 @@ def _could_be_sure(entered: Sequence[Entered], *, timed: bool) -> Flags:
 
 
 def _cost_draws(prices: Sequence[Estimate], size: int) -> Floats:
-    """``[n, size]``: timed costs as their intervals over processes let them be; of one shape the same in every row, and in every group."""
-    drawn = {}
+    """``[n, size]``: timed costs drawn from their intervals over processes; one shape has the same draws in every row and every group."""
+    draws = {}
     for price in prices:
-        known = (price.value, price.low, price.high)
-        if known in drawn or price.value is None:
+        key = (price.value, price.low, price.high)
+        if key in draws or price.value is None:
             continue
         if price.low is None or price.high is None or price.low <= 0:
-            drawn[known] = np.full(size, price.value)
+            draws[key] = np.full(size, price.value)
         else:
             spread = (np.log(price.high) - np.log(price.low)) / (2 * HALF_OF_95)
-            seed = [DRAWN_BY, *np.array(known, dtype=np.float64).view(np.uint32).tolist()]
-            drawn[known] = price.value * np.exp(spread * np.random.default_rng(seed).normal(size=size))
-    return np.array([drawn[price.value, price.low, price.high] for price in prices], dtype=np.float64)
+            seed = [DRAWN_BY, *np.array(key, dtype=np.float64).view(np.uint32).tolist()]
+            draws[key] = price.value * np.exp(spread * np.random.default_rng(seed).normal(size=size))
+    return np.array([draws[price.value, price.low, price.high] for price in prices], dtype=np.float64)
 
 
 def _aligned(qualities: Sequence[Estimate]) -> Floats:

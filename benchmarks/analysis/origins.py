@@ -18,7 +18,7 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OlderCode:
-    """Measurements of one half by other code than the newest measurement's; ``kinds`` are the kinds of number that differ alike.
+    """Measurements of one half by other code than the newest measurement's; ``kinds`` are the kinds of number for which that holds alike.
 
     ``newest`` and ``older`` are commits; ``total`` are the measurements of the half.
     """
@@ -37,30 +37,30 @@ def sources(records: Iterable[Record]) -> list[Source]:
     by_measurement: dict[tuple[object, ...], Source] = {}
     for record in records:
         for half, origin in _halves(record):
-            taken = (half, origin.key, origin.provenance.utc, *sorted(origin.code.items()))
-            source = by_measurement.get(taken, Source(half=half, origin=origin, cells=()))
-            by_measurement[taken] = replace(source, cells=(*source.cells, record))
+            key = (half, origin.key, origin.provenance.utc, *sorted(origin.code.items()))
+            source = by_measurement.get(key, Source(half=half, origin=origin, cells=()))
+            by_measurement[key] = replace(source, cells=(*source.cells, record))
     return sorted(by_measurement.values(), key=lambda source: source.half == "cost")
 
 
 def timings(every: Sequence[Source]) -> list[Source]:
-    """The measurements whose machine tells: of costs that hold a time. Counts are the same on every machine."""
+    """The measurements that depend on the machine: of costs that hold a time. Counts are the same on every machine."""
     return [source for source in every if source.half == "cost" and any(map(holds_a_time, source.cells))]
 
 
 def holds_a_time(record: Record) -> bool:
-    """Whether its cost has a number that only the machine tells that took it."""
+    """Whether its cost has a number that depends on the machine that took it."""
     return are_timed(record.metrics)
 
 
 def are_timed(metrics: Mapping[str, Metric]) -> bool:
-    """Whether some of the numbers are of a cost that only the machine tells that took it."""
-    measured = (name for name, metric in metrics.items() if metric.value is not None)
-    return any(MEASURES[name].group == "cost" and not MEASURES[name].is_gated for name in measured if name in MEASURES)
+    """Whether some of the numbers are of a cost that depends on the machine that took it."""
+    names = (name for name, metric in metrics.items() if metric.value is not None)
+    return any(MEASURES[name].group == "cost" and not MEASURES[name].is_gated for name in names if name in MEASURES)
 
 
 def older_code(every: Sequence[Source]) -> list[OlderCode]:
-    """What was measured by other code than the newest measurement of its half and kind was."""
+    """Measurements by other code than that of the newest measurement of their half and kind."""
     halves: tuple[Half, ...] = ("quality", "cost")
     older_codes: list[OlderCode] = []
     for half in halves:
@@ -77,10 +77,10 @@ def older_code(every: Sequence[Source]) -> list[OlderCode]:
     return older_codes
 
 
-def _older(half: Half, kind: str, taken: Sequence[Source], *, total: int) -> OlderCode | None:
-    """Of measurements of the same parts: a digest holds the code of a cell's own parts, so others' differ by nature."""
+def _older(half: Half, kind: str, measurements: Sequence[Source], *, total: int) -> OlderCode | None:
+    """Compares measurements of the same parts alone: a digest holds the code of a cell's own parts, so those of other parts differ."""
     by_parts: dict[tuple[object, ...], list[Source]] = {}
-    for source in taken:
+    for source in measurements:
         by_parts.setdefault(_parts(source), []).append(source)
     newest: list[Source] = []
     stale: list[Source] = []

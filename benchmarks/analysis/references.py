@@ -1,7 +1,7 @@
-"""What a configuration is held against: full attention, no token, the recent items alone.
+"""The references of a configuration: full attention, no token, the recent items alone.
 
-A reference must be as strong as it can be made. One model that serves every token count may be weaker without a token than a model
-of that alone, so each reference is the better on validation of those that were trained, and what was not trained is named.
+A reference must be as strong as possible. One model that serves every token count may be weaker without a token than a model trained for
+that alone. So each reference is the best on validation of those that were trained, and those that were not trained are named.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ _NOTHING_TO_KEEP = Estimate(value=None, reason="undefined: the long history is w
 _NONE_ALIKE = Estimate(value=None, reason="no full attention served the same way")
 _REMEMBERED = 8192  # a report asks for the same contrast in several places, of thousands of configurations
 _SETTINGS = tuple(setting.name for setting in dataclasses.fields(Cell))
-_OF_A_CONTROL = (  # what full attention beside a configuration in one process has of it
+_OF_A_CONTROL = (  # what full attention, run beside a configuration in one process, shares with it
     "backbone", "history", "recent", "layers", "heads", "item_layers", "width", "key_value_heads", "feed_forward", "time_bias",
     "batch_size", "device", "dtype", "threads", "counts", "request_time", "divisor", "serving",
 )  # fmt: skip
@@ -28,14 +28,14 @@ _OF_A_CONTROL = (  # what full attention beside a configuration in one process h
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class References:
-    """What a configuration is held against; ``None`` where the run has no such cell.
+    """What a configuration is compared with; ``None`` where the run has no such cell.
 
     ``full_alike`` is full attention that is served as the configuration is: its ``serving`` is the same.
     ``no_token`` is the best on validation of what carries no token: the experts' layout at 0 tokens, of an elastic model or of a model of
     its own, and ``recent``; where neither was measured, that of another length of the history. Where the output counts items, full
-    attention counts all of them and no token the recent ones alone; ``counts_only`` is no token with counts of the history: what tokens are
-    worth beside counts is held against it.
-    ``not_trained`` names those of the candidates, and of those for full history, that are missing. ``weak`` are no token and counts only
+    attention counts all of them and no token the recent ones alone; ``counts_only`` is no token with counts of the history: it shows what
+    tokens are worth beside counts.
+    ``not_trained`` names the candidates that are missing, also those for full history. ``weak`` are no token and counts only
     where they are an elastic model's own point, and no model of that alone was trained: one might be better.
     """
 
@@ -73,16 +73,16 @@ class Contrast:
     @property
     def all_unequal(self) -> tuple[str, ...]:
         """Why its shares of full history do not rest on equal training: its own, full history's and no token's."""
-        held = (self.references.full_quality, self.references.no_token)
-        reasons = [reason for other in held if other is not None for reason in unequal(self.configuration, other)]
+        others = (self.references.full_quality, self.references.no_token)
+        reasons = [reason for other in others if other is not None for reason in unequal(self.configuration, other)]
         return tuple(dict.fromkeys(reasons))
 
 
 def worth_nothing(gap: Estimate, full: Configuration | None, no_token: Configuration | None) -> bool:
-    """Whether full history minus no token is below 0, or cannot be told from it; after unequal training nothing is said of it.
+    """Whether full history minus no token is below 0, or cannot be told from 0; False after unequal training, which decides nothing.
 
-    An interval over the users of one seed is too narrow, so what cannot be told by it cannot be told at all. Student's interval of two
-    seeds is 12.7 standard errors wide and tells next to nothing, so two that agree are left without a verdict.
+    An interval over the users of one seed is too narrow, so what it cannot tell from 0 nothing can. Student's interval of two seeds is
+    12.7 standard errors wide and tells next to nothing, so two seeds that agree get no verdict.
     """
     if gap.value is None or gap.low is None or (full is not None and no_token is not None and unequal(full, no_token)):
         return False
@@ -109,7 +109,7 @@ def best_on_validation(candidates: Sequence[Configuration]) -> Configuration | N
 
 
 def learnt_alike(one: Configuration, among: Sequence[Configuration]) -> Sequence[Configuration]:
-    """Those that, served as they were trained, learnt as ``one`` did on the same data (`Configuration.shared`)."""
+    """Those that are served as they were trained, and learnt as ``one`` did on the same data (`Configuration.shared`)."""
     return _by_shared(tuple(among)).get(one.shared, [])
 
 
@@ -133,7 +133,7 @@ def _bare(among: tuple[Configuration, ...]) -> Mapping[tuple[Any, ...], list[Con
 
 
 def find_references(one: Configuration, among: Sequence[Configuration]) -> References:
-    """The cells of the same model, losses and data that a configuration is held against.
+    """The cells of the same model, losses and data that a configuration is compared with.
 
     A cell that was measured goes before one that was not, a trained one before an untrained one (the other way round where ``one``
     itself is untrained), then the best on validation, then the one whose other settings differ least.
@@ -162,7 +162,7 @@ def _references(one: Configuration, among: tuple[Configuration, ...]) -> Referen
         candidates = [other for other in same if other.is_control and other.measured and _layout(other)[1:] == _layout(one)[1:]]
         no_token = strongest(candidates) or no_token
     counts_only = strongest(counting)
-    chosen = ((no_token, candidates), (counts_only, counting))
+    with_candidates = ((no_token, candidates), (counts_only, counting))
     return References(
         full=strongest(other for other in full if other.cell.serving == "recompute"),
         full_cached=strongest(other for other in full if other.cell.serving == ("append" if one.cell.serving == "append" else "cache")),
@@ -171,24 +171,24 @@ def _references(one: Configuration, among: tuple[Configuration, ...]) -> Referen
         recent=recent,
         counts_only=counts_only,
         not_trained=_not_trained({"no token": controls, "full history": full} | ({"counts only": counting} if counting else {}), recent),
-        weak=tuple(reference for reference, others in chosen if reference is not None and _is_weak(reference, others)),
+        weak=tuple(reference for reference, others in with_candidates if reference is not None and _is_weak(reference, others)),
     )
 
 
-def _is_weak(chosen: Configuration, among: Sequence[Configuration]) -> bool:
+def _is_weak(reference: Configuration, among: Sequence[Configuration]) -> bool:
     """Whether it is an elastic model's point, and none of the others was trained for that alone."""
-    return chosen.cell.training == "elastic" and not any(one.measured and one.cell.training == "separate" for one in among)
+    return reference.cell.training == "elastic" and not any(one.measured and one.cell.training == "separate" for one in among)
 
 
 def _not_trained(candidates_of: Mapping[str, Sequence[Configuration]], recent: Configuration | None) -> tuple[str, ...]:
     """Which of the models that a reference could be were not measured."""
-    wanted = [
+    groups = [
         (f"{name} ({training})", [one for one in candidates if one.cell.training == training])
         for name, candidates in candidates_of.items()
         for training in ("separate", "elastic")
     ]
-    wanted.append(("recent items alone", [recent] if recent is not None else []))
-    return tuple(name for name, candidates in wanted if not any(one.measured for one in candidates))
+    groups.append(("recent items alone", [recent] if recent is not None else []))
+    return tuple(name for name, candidates in groups if not any(one.measured for one in candidates))
 
 
 def untouched(one: Configuration, among: Sequence[Configuration]) -> Configuration | None:
@@ -199,7 +199,7 @@ def untouched(one: Configuration, among: Sequence[Configuration]) -> Configurati
 def figure_on_validation(one: Configuration, among: Sequence[Configuration]) -> float | None:
     """What chooses between configurations: the mean over seeds of NDCG@10 on the validation targets; None where a record holds none.
 
-    Of a cache that is stored more coarsely it is that of the model's own cache, which validation was taken with.
+    For a cache that is stored more coarsely it is the figure of the model's own cache, with which validation was measured.
     """
     figure = own_validation(one)
     own = untouched(one, among) if figure is None and one.changed else None
@@ -220,7 +220,7 @@ def _by_model(among: tuple[Configuration, ...]) -> Mapping[tuple[Any, ...], list
 
 
 def contrasted(among: Sequence[Configuration]) -> list[Configuration]:
-    """Those worth holding against the references: all of ours that learn something, controls and full history among them."""
+    """Those to compare with the references: all of ours that learn something, controls and full history among them."""
     return [one for one in among if not one.is_floor and not one.is_peer and one.quality(QUALITY_METRICS[0]).value is not None]
 
 
@@ -260,8 +260,8 @@ def request_time_share(one: Configuration, other: Configuration | None) -> Estim
 def backbone_time_share(one: Configuration, other: Configuration | None) -> Estimate:
     """Time of a request, the backbone alone, over that of full attention ``other`` served the same way, with a 95% interval.
 
-    Where full attention of the same sizes ran in turn with it, one user at a time, it is the ratio that several processes found; else
-    that of what was timed apart, one user at a time as well.
+    Where full attention of the same sizes ran in turn with it, one user at a time, it is their ratio over several processes; else
+    the ratio of times measured apart, one user at a time as well.
     """
     paired = one.cost("serve_time_over_alike")
     alone = one.cell.batch_size == 1  # ratios of batches are no times of a request
@@ -272,11 +272,11 @@ def backbone_time_share(one: Configuration, other: Configuration | None) -> Esti
 
 
 def timed_share(cost: str, one: Configuration, other: Configuration) -> Estimate:
-    """A timed cost over another configuration's, with a 95% interval; no value where a side was not taken in several processes.
+    """A timed cost over another configuration's, with a 95% interval; no value where a side was not timed in several processes.
 
-    The two sides are measured apart, so what is uncertain of each adds up in quadrature, on the scale of logarithms: the upper end lies
-    above the ratio by the root of the sum of two squares, of our way from the value up to ``high`` and of theirs from the value down to
-    ``low``. The lower end has the other two ways.
+    The two sides are measured apart, so their uncertainties add up in quadrature, on the scale of logarithms. The upper end lies above the
+    ratio by the root of the sum of two squares: of our distance from the value up to ``high``, and of theirs from the value down to
+    ``low``. The lower end takes the other two distances.
     """
     ours, theirs = _of_processes(cost, one), _of_processes(cost, other)
     if ours is None or theirs is None:
@@ -290,10 +290,10 @@ def timed_share(cost: str, one: Configuration, other: Configuration) -> Estimate
 
 def _of_processes(cost: str, one: Configuration) -> tuple[float, float, float] | None:
     """A cost above 0 with its interval over processes; None where it was measured in a single one, or that is not known."""
-    found = one.cost(cost)
-    if found.value is None or found.low is None or found.high is None or min(found.value, found.low) <= 0:
+    estimate = one.cost(cost)
+    if estimate.value is None or estimate.low is None or estimate.high is None or min(estimate.value, estimate.low) <= 0:
         return None
-    return (found.value, found.low, found.high) if all(map(has_processes, one.measured)) else None
+    return (estimate.value, estimate.low, estimate.high) if all(map(has_processes, one.measured)) else None
 
 
 def reference_quality(reference: Configuration | None, metric: str, absent: str) -> Estimate:

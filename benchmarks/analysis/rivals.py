@@ -1,4 +1,4 @@
-"""PerSRec beside its rivals: what keeps as many vectors of the same history, recent items in the tokens' place among them."""
+"""PerSRec beside its rivals, which keep as many vectors of the same history; recent items in place of the tokens are one of them."""
 
 import functools
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from benchmarks.analysis.trained import unequal
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class RivalPair:
-    """PerSRec and one rival at equal tokens over one window; ``gap`` is PerSRec minus it, ``unequal`` why no verdict rests on it."""
+    """PerSRec and one rival at equal tokens over one window; ``gap`` is PerSRec minus it, ``unequal`` why it gives no verdict."""
 
     persrec: Configuration
     rival: Configuration
@@ -32,7 +32,7 @@ def _with_rivals(among: tuple[Configuration, ...]) -> Sequence[tuple[Configurati
 
 
 def rivals_of(one: Configuration, among: Sequence[Configuration]) -> list[Configuration]:
-    """What keeps as many vectors of the same window as a PerSRec configuration, in the order of ``among``."""
+    """Those that keep as many vectors of the same window as a PerSRec configuration, in the order of ``among``."""
     rivals = contrasted([other for other in learnt_alike(one, among) if _is_rival(one, other)])
     cached = {other.cell.compression for other in rivals if other.cell.serving == "cache"}
     return [other for other in rivals if other.cell.serving == "cache" or other.cell.compression not in cached]
@@ -41,8 +41,8 @@ def rivals_of(one: Configuration, among: Sequence[Configuration]) -> list[Config
 def rival_pairs(among: Sequence[Configuration], metric: str) -> list[RivalPair]:
     """A pair for each backbone and rival compression: at the longest window and, there, at the most tokens that both have.
 
-    Window and tokens are settings and no result. Of several pairs with these, those of the most seeds go before the others, since one
-    seed tells nothing of training anew; of these the best on validation stands for its side.
+    Window and tokens are settings and no result. Of several pairs with these, those of the most seeds count, since one seed tells nothing
+    of training anew; among these the best on validation stands for its side.
     """
     groups: dict[tuple[str, str], dict[tuple[int, int], list[tuple[Configuration, Configuration]]]] = {}
     for one, rivals in with_rivals(among):
@@ -54,9 +54,9 @@ def rival_pairs(among: Sequence[Configuration], metric: str) -> list[RivalPair]:
 
 def _best_of(pairs: Sequence[tuple[Configuration, Configuration]], metric: str) -> RivalPair:
     most = max(_seeds(pair) for pair in pairs)
-    told = [pair for pair in pairs if _seeds(pair) == most]
-    ours = best_on_validation(list(dict.fromkeys(one for one, _ in told)))
-    theirs = best_on_validation([rival for one, rival in told if one is ours])
+    candidates = [pair for pair in pairs if _seeds(pair) == most]
+    ours = best_on_validation(list(dict.fromkeys(one for one, _ in candidates)))
+    theirs = best_on_validation([rival for one, rival in candidates if one is ours])
     if ours is None or theirs is None:
         raise ValueError("no pair of PerSRec and a rival")
     gap = difference(ours.quality(metric), theirs.quality(metric))
@@ -71,7 +71,7 @@ def _seeds(pair: tuple[Configuration, Configuration]) -> int:
 
 def _is_rival(one: Configuration, other: Configuration) -> bool:
     part = other.parts.compression
-    if other.cell.compression in ("experts", "full") or (part is not None and part.chooses_at_request):  # what chooses then keeps all
+    if other.cell.compression in ("experts", "full") or (part is not None and part.chooses_at_request):  # one that chooses then keeps all
         return False
     if other.cell.compression == "recent":
         return bool(other.cell.recent == one.cell.recent + one.cell.tokens)

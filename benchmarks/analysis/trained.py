@@ -9,7 +9,7 @@ from benchmarks.analysis.configurations import Configuration
 from benchmarks.records import TrainedModel
 
 _REMEMBERED = 8192  # a report asks the same of each of thousands of configurations, and of tens of thousands of pairs
-_HALF = 2.0  # times the steps: from here on the training is not equal
+_HALF = 2.0  # from so many times the steps on, training is not equal
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,12 +55,12 @@ def endings(among: Iterable[Configuration]) -> Endings:
 def validation(one: Configuration) -> float | None:
     """Mean over seeds of NDCG@10 on the validation targets, as this cell uses the model; None where a record holds none.
 
-    Records from before `TrainedModel.validation` have the figure that the training was stopped by: of an elastic model that is
-    the figure of one token count, whichever the cell has.
+    Records from before `TrainedModel.validation` have the figure that stopped the training: of an elastic model that is the figure of one
+    token count, whichever the cell has.
     """
     figures = [model.best_validation if model.validation is None else model.validation for model in models_of(one)]
-    known = [figure for figure in figures if figure is not None]
-    return sum(known) / len(known) if known and len(known) == len(figures) else None
+    known_figures = [figure for figure in figures if figure is not None]
+    return sum(known_figures) / len(known_figures) if known_figures and len(known_figures) == len(figures) else None
 
 
 def own_validation(one: Configuration) -> float | None:
@@ -73,9 +73,9 @@ def own_validation(one: Configuration) -> float | None:
 @functools.lru_cache(maxsize=_REMEMBERED)
 def steps(one: Configuration) -> float | None:
     """Mean over seeds of the optimiser steps; None where a record holds none."""
-    taken = [model.steps for model in models_of(one)]
-    known = [number for number in taken if number is not None]
-    return sum(known) / len(known) if known and len(known) == len(taken) else None
+    numbers = [model.steps for model in models_of(one)]
+    known_numbers = [number for number in numbers if number is not None]
+    return sum(known_numbers) / len(known_numbers) if known_numbers and len(known_numbers) == len(numbers) else None
 
 
 def steps_in_words(one: Configuration, other: Configuration) -> str:
@@ -86,10 +86,10 @@ def steps_in_words(one: Configuration, other: Configuration) -> str:
 
 @functools.lru_cache(maxsize=8 * _REMEMBERED)
 def unequal(one: Configuration, other: Configuration) -> tuple[str, ...]:
-    """Why two trained models are not comparable: nothing where both converged under one bound, however many steps each took for it.
+    """Why two trained models are not comparable; nothing where both converged under one bound, however many steps each took.
 
-    Whether older records' models converged nobody knows; they are judged by their bounds and steps. What learns nothing was trained
-    equally with everything. A teacher that one of two rivals had is unequal training too.
+    Older records do not say whether their models converged; these are judged by their bounds and steps. What learns nothing counts as
+    equally trained with everything. A teacher on one side of two rivals is unequal training too.
     """
     if not models_of(one) or not models_of(other):
         return ()
@@ -112,7 +112,7 @@ def taught(one: Configuration) -> bool:
 
 
 def _taught_alone(one: Configuration, other: Configuration) -> bool:
-    """Whether one of two rivals had a teacher: not beside full attention, which is the teacher, nor beside what keeps no history at all."""
+    """Whether only one of two rivals had a teacher; False beside full attention, which is the teacher, or what keeps no history at all."""
     compressions = {one.cell.compression, other.cell.compression}
     keeps_nothing = one.cell.recent == other.cell.recent and 0 in (one.cell.tokens, other.cell.tokens)
     return len(compressions) == len(compressions - {"full"}) == 2 and not keeps_nothing and taught(one) != taught(other)

@@ -24,7 +24,7 @@ class Worth:
 
     @property
     def nothing(self) -> bool:
-        """Whether the long history is worth nothing that can be measured here; after unequal training nothing is said of it."""
+        """Whether the long history is worth nothing that can be measured here; False after unequal training, which decides nothing."""
         return worth_nothing(self.gap, self.full, self.no_token)
 
 
@@ -76,15 +76,15 @@ def worths(among: Sequence[Configuration], metric: str) -> list[Worth]:
 
 
 def _worth(backbone: str, pairs: Sequence[tuple[Configuration, Configuration]], metric: str) -> Worth:
-    """Of the pairs at the longest window that whose full history, then whose control, is the best on validation."""
+    """Of the pairs at the longest window, the one whose full history, then whose control, is the best on validation."""
     longest = max(full.window for full, _ in pairs)
     of_longest = [(full, no_token) for full, no_token in pairs if full.window == longest]
-    chosen = best_on_validation([full for full, _ in of_longest])
-    control = best_on_validation([no_token for full, no_token in of_longest if full is chosen])
-    if chosen is None or control is None:
+    best = best_on_validation([full for full, _ in of_longest])
+    control = best_on_validation([no_token for full, no_token in of_longest if full is best])
+    if best is None or control is None:
         raise ValueError(f"backbone {backbone}: no pair of full history and no token")
-    gap = difference(chosen.quality(metric), control.quality(metric))
-    return Worth(backbone=backbone, full=chosen, no_token=control, gap=gap, unequal=unequal(chosen, control))
+    gap = difference(best.quality(metric), control.quality(metric))
+    return Worth(backbone=backbone, full=best, no_token=control, gap=gap, unequal=unequal(best, control))
 
 
 def floors_above(among: Sequence[Configuration], metric: str) -> list[AboveModels]:

@@ -63,9 +63,9 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     split = split_of(log, options.split)
     split.check_evaluated()
     path = None if options.out is None else _place(options.out, log, split.name, options)
-    found = audit(split, log.item_categories, recent=options.recent)
-    _print(log.name, options.split, found)
-    model = _asked(split, options.recent) if options.model else None
+    result = audit(split, log.item_categories, recent=options.recent)
+    _print(log.name, options.split, result)
+    model = _train_and_ask(split, options.recent) if options.model else None
     if path is not None:
         record = AuditRecord(
             dataset=log.name,
@@ -75,7 +75,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             digest=log.digest,
             seen_items=log.protocol.seen_items,
             statistics=log.notes["statistics"],
-            audit=found,
+            audit=result,
             argv=("python", "-m", PROGRAM, *portable_argv(arguments)),
             commit=provenance(argv=[])["commit"],
             model=model,
@@ -103,7 +103,7 @@ def _place(out: Path, log: "InteractionLog", split: str, options: argparse.Names
     return path
 
 
-def _asked(split: "Split", recent: int) -> SmallModel:
+def _train_and_ask(split: "Split", recent: int) -> SmallModel:
     """Trains the small model, an epoch a line, and prints what it answers."""
     from benchmarks.audit.small_model import audited_model  # noqa: PLC0415 - torch takes seconds, and few calls need it
 
@@ -118,25 +118,25 @@ def _asked(split: "Split", recent: int) -> SmallModel:
         f"one small model, one seed: HSTU {model.layers} x {model.width}, {model.history} + {recent}, {model.steps:,} steps, {plateau}"
     )
     table = Table("asked", "ndcg@10", "over without (95%, users of one seed)")
-    for name, asked in model.asked.items():
-        table.add_row(name, ratio(asked.ndcg), "" if name == "without" else gain_in_words(asked.gain, asked.low, asked.high))
+    for name, answer in model.asked.items():
+        table.add_row(name, ratio(answer.ndcg), "" if name == "without" else gain_in_words(answer.gain, answer.low, answer.high))
     console.print(table)
     return model
 
 
-def _print(name: str, split: str, found: Audit) -> None:
+def _print(name: str, split: str, result: Audit) -> None:
     console = Console(width=140)
-    shares = found.shares
+    shares = result.shares
     console.print(
-        f"{name}, {split}: {found.targets:,} targets of {found.users:,} users, {found.events_before:.0f} events before one (median)"
+        f"{name}, {split}: {result.targets:,} targets of {result.users:,} users, {result.events_before:.0f} events before one (median)"
     )
     console.print(
-        f"the target is among the last {found.recent} events for {percent(shares.recent)}, "
+        f"the target is among the last {result.recent} events for {percent(shares.recent)}, "
         f"only among older ones for {percent(shares.older)}, "
         f"and new for {percent(shares.new)}"
     )
-    table = Table("counter", "metric", "whole past", f"last {found.recent}", "gain (95%)")
-    for counter, values in found.counters.items():
+    table = Table("counter", "metric", "whole past", f"last {result.recent}", "gain (95%)")
+    for counter, values in result.counters.items():
         for metric, (gain, low, high) in values.gain.items():
             figures = [ratio(value) if value is not None else "" for value in (values.whole[metric], values.recent[metric])]
             table.add_row(counter, metric, *figures, gain_in_words(gain, low, high))

@@ -52,7 +52,7 @@ def audit(split: Split, categories: Ints | None, *, recent: int) -> Audit:
     past, targets = split.past("test"), split.targets("test")
     places = Places.of(past, targets, recent)
     counters = {"own items": frequency} | ({} if categories is None else {"own categories": by_category(categories)})
-    measured = {name: _counter(scores, split, past, targets, recent) for name, scores in counters.items()}
+    results = {name: _counter(scores, split, past, targets, recent) for name, scores in counters.items()}
     users = split.test.users
     return Audit(
         recent=recent,
@@ -65,7 +65,7 @@ def audit(split: Split, categories: Ints | None, *, recent: int) -> Audit:
             older=float(user_means(places.older.astype(np.float64), users).mean()),
             new=float(user_means((~places.recent & ~places.older).astype(np.float64), users).mean()),
         ),
-        counters=measured,
+        counters=results,
     )
 
 
@@ -76,15 +76,15 @@ def by_category(categories: Ints) -> Scores:
         offsets, items = past
         n, kinds = len(offsets) - 1, int(categories.max()) + 1
         rows = np.repeat(np.arange(n), np.diff(offsets))
-        taken = np.bincount(rows * kinds + categories[items], minlength=n * kinds).reshape(n, kinds).astype(np.float64)
-        taken[:, 0] = 0
-        return taken[:, categories] + popularity(train_counts, past)
+        counts = np.bincount(rows * kinds + categories[items], minlength=n * kinds).reshape(n, kinds).astype(np.float64)
+        counts[:, 0] = 0
+        return counts[:, categories] + popularity(train_counts, past)
 
     return scores
 
 
 def mean_with_interval(per_user: Floats, *, seed: int) -> tuple[float, float | None, float | None]:
-    """The mean and its 95% interval over users; none of fewer than `LEAST_USERS`, or of users who are all alike."""
+    """The mean and its 95% interval over users; no interval of fewer than `LEAST_USERS`, or of users who are all alike."""
     low, high = interval_of(bootstrap_means(per_user, seed=seed)) if len(per_user) >= LEAST_USERS else (None, None)
     return float(per_user.mean()), low, high
 
@@ -93,8 +93,8 @@ def _counter(scores: Scores, split: Split, past: Sequences, targets: Ints, recen
     counts, seen, users = split.train_counts(), split.seen("test"), split.test.users
     short = past.newest(np.arange(len(past)), recent)
     values = {}
-    for name, known in (("whole", past), ("recent", short)):
-        metrics = metric_values(ranks_by(scores, train_counts=counts, past=(known.offsets, known.items), targets=targets, seen=seen))
+    for name, events in (("whole", past), ("recent", short)):
+        metrics = metric_values(ranks_by(scores, train_counts=counts, past=(events.offsets, events.items), targets=targets, seen=seen))
         values[name] = {metric: user_means(metrics[metric], users) for metric in METRICS}
     gains = {}
     for metric in METRICS:

@@ -66,10 +66,10 @@ def audited_model(
     result = Trainer(model=model, data=split, recipe=settings, validate=validate, on_epoch=on_epoch).run()
     values = {name: ask(model, split, recipe.time_bias) for name, ask in _questions(recent).items()}
     without = values["without"]
-    asked = {}
-    for name, found in values.items():
-        gain, low, high = mean_with_interval(found - without, seed=SEED)
-        asked[name] = Asked(ndcg=float(found.mean()), gain=gain, low=low, high=high)
+    answers = {}
+    for name, figures in values.items():
+        gain, low, high = mean_with_interval(figures - without, seed=SEED)
+        answers[name] = Asked(ndcg=float(figures.mean()), gain=gain, low=low, high=high)
     return SmallModel(
         width=WIDTH,
         layers=LAYERS,
@@ -80,7 +80,7 @@ def audited_model(
         steps=result.steps,
         converged=result.converged,
         seconds=result.train_seconds,
-        asked=asked,
+        asked=answers,
     )
 
 

@@ -74,8 +74,8 @@ def parser() -> Parser:
 
 def add_grid_options(parser: Parser, *, default: str | None) -> None:
     """Which cells are timed, on what, and how far they may move."""
-    known = f"{', '.join(preset_names())}, or a TOML file" + (f" (default: {default})" if default else "")
-    parser.add_argument("--grid", required=default is None, default=default, metavar="NAME|FILE.toml", help=known)
+    help_text = f"{', '.join(preset_names())}, or a TOML file" + (f" (default: {default})" if default else "")
+    parser.add_argument("--grid", required=default is None, default=default, metavar="NAME|FILE.toml", help=help_text)
     parser.add_argument("--select", default="", metavar="EXPR", help="only cells that match, as 'backbone=hstu,tokens=0|4'")
     parser.add_argument("--dataset", metavar="NAME", help="the dataset of every cell (default: the grid's own, else synthetic)")
     parser.add_argument("--data-dir", metavar="DIR", help="where publishers' folders lie; only read (default: $PERSREC_DATA)")
@@ -141,7 +141,7 @@ def _round(
     start: Start | None,
     number: int = 0,
 ) -> tuple[list[Pair], list[Comparison], Rule]:
-    """Times these cells in so many pairs of processes of their own; the number of the round draws its orders."""
+    """Times these cells in ``count`` pairs of new processes; the ``number`` of the round draws its orders."""
     pairs = run_pairs(
         roots,
         order,
@@ -165,7 +165,7 @@ def _checkouts(base: Path, roots: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def as_given(path: Path | str) -> str:
-    """A path as a record keeps it: as it was given, of an absolute one the name alone."""
+    """A path as a record keeps it: as it was given, but of an absolute path the name alone."""
     return Path(path).name if Path(path).is_absolute() else str(path)
 
 
@@ -177,7 +177,7 @@ def chosen_cells(options: argparse.Namespace) -> tuple[dict[str, Cell], Grid]:
     """
     if not 0 <= options.margin < 1:
         raise ValueError(f"--margin: {options.margin:g}; expected a share from 0 to below 1")
-    terms(options.select)  # before the size of data is asked, for which they may be prepared
+    terms(options.select)  # first, as asking for the size of data may prepare them
 
     def sizes(name: str, size: str | None) -> DataSize:
         from persrec.data import size_of  # noqa: PLC0415 - pandas takes a moment, and a refused call needs none
@@ -194,16 +194,16 @@ def chosen_cells(options: argparse.Namespace) -> tuple[dict[str, Cell], Grid]:
     return cells, grid
 
 
-def checked_pairs(wanted: int | None, rule: Rule) -> int:
+def checked_pairs(pairs: int | None, rule: Rule) -> int:
     """The number of pairs.
 
     Raises:
-        ValueError: so few carry no bound over so many comparisons, or so many are not simulated.
+        ValueError: too few to carry a bound over so many comparisons, or more than are simulated.
     """
     needed = pairs_needed(EFFECT, spread=ASSUMED_SPREAD, rule=rule)
     if needed is None:
         raise ValueError(f"--margin: {rule.margin:g} leaves a slow-down of {EFFECT:.0%} no room; expected less")
-    count = needed if wanted is None else wanted
+    count = needed if pairs is None else pairs
     least = least_pairs(rule)
     if count < least:
         raise ValueError(

@@ -34,7 +34,7 @@ PEAKS = {SERVE: "serve_peak", COMPRESS: "compress_peak", TRAIN: "train_peak"}
 class Comparison:
     """One timing or peak of one cell, or a cell without one where ``metric`` is ``None``. Times are milliseconds a batch.
 
-    ``ratios`` are of head over base, one a pair: what the effect and the verdict are made from, so that both can be made again.
+    ``ratios`` are of head over base, one a pair. The effect and the verdict are computed from them, and can be computed again.
     """
 
     verdict: Verdict
@@ -116,16 +116,16 @@ def compare_timings(
 ) -> tuple[list[Comparison], Rule]:
     """Every timing of every cell, the worst verdicts first, and the rule that they were judged by.
 
-    Of ``planted`` cells, the head's serving is the one with a fifth more work in it.
+    For ``planted`` cells, the head's serving is the timing with a fifth more work in it.
     """
     labels = Labels.of(cells.values())
-    named = {key: Comparison(verdict=Verdict.PASS, cell_key=key, cell=labels(cell)) for key, cell in cells.items()}
+    templates = {key: Comparison(verdict=Verdict.PASS, cell_key=key, cell=labels(cell)) for key, cell in cells.items()}
     failure = next((pair.failure for pair in pairs if pair.failure is not None), None)
     if failure is not None:
-        return [replace(cell, verdict=Verdict.INVALID, reason=failure) for cell in named.values()], Rule(comparisons=1, margin=margin)
+        return [replace(cell, verdict=Verdict.INVALID, reason=failure) for cell in templates.values()], Rule(comparisons=1, margin=margin)
     comparisons: list[Comparison] = []
     ratios: list[tuple[Comparison, list[float]]] = []
-    for key, cell in named.items():
+    for key, cell in templates.items():
         fault = _fault(pairs, key)
         if fault is not None:
             verdict, reason = fault
@@ -148,41 +148,41 @@ def compare_timings(
 
 
 def compare_peaks(pairs: Sequence[Pair], cells: Mapping[str, Cell]) -> list[Comparison]:
-    """Every peak of memory, the worst verdicts first; none of a system that tells neither side any, nor of a cell that was not timed."""
+    """Every peak of memory, the worst verdicts first; none where the system gives neither side one, or the cell was not timed."""
     if any(pair.failure is not None for pair in pairs):
         return []
     labels = Labels.of(cells.values())
-    found: list[tuple[Comparison, list[float]]] = []
+    ratios: list[tuple[Comparison, list[float]]] = []
     lacking: list[Comparison] = []
     for key, cell in cells.items():
         for timing, metric in PEAKS.items() if _fault(pairs, key) is None else ():
             if all(_turns(pairs, side, key, timing) is None for side in (BASE, HEAD)):
                 continue
             one = Comparison(verdict=Verdict.PASS, cell_key=key, cell=labels(cell), metric=metric)
-            told = {side: _peaks(pairs, side, key, timing) for side in (BASE, HEAD)}
-            reason = _not_told(pairs, key, told)
+            peaks = {side: _peaks(pairs, side, key, timing) for side in (BASE, HEAD)}
+            reason = _why_not_compared(pairs, key, peaks)
             if reason:
                 lacking.append(replace(one, verdict=Verdict.INVALID, reason=reason))
-            elif None not in told[BASE]:
-                base, head = (np.array(told[side], dtype=np.float64) for side in (BASE, HEAD))
+            elif None not in peaks[BASE]:
+                base, head = (np.array(peaks[side], dtype=np.float64) for side in (BASE, HEAD))
                 one = replace(one, base_bytes=float(np.median(base)), head_bytes=float(np.median(head)))
-                found.append((one, np.log((head + PEAK_SLACK) / (base + PEAK_SLACK)).tolist()))
-    rule = Rule(comparisons=max(1, len(found)), margin=PEAK_MARGIN)
-    return sorted([*lacking, *(_judged(one, logs, rule, MEMORY) for one, logs in found)], key=lambda one: one.verdict.rank)
+                ratios.append((one, np.log((head + PEAK_SLACK) / (base + PEAK_SLACK)).tolist()))
+    rule = Rule(comparisons=max(1, len(ratios)), margin=PEAK_MARGIN)
+    return sorted([*lacking, *(_judged(one, logs, rule, MEMORY) for one, logs in ratios)], key=lambda one: one.verdict.rank)
 
 
 def _peaks(pairs: Sequence[Pair], side: str, key: str, timing: str) -> list[float | None]:
-    """Bytes, ``[pairs]``; ``None`` of a process that did not tell."""
+    """Bytes, ``[pairs]``; ``None`` for a process that has no peak."""
     return [pair.answer(side, key).get("peaks", {}).get(timing) for pair in pairs]
 
 
-def _not_told(pairs: Sequence[Pair], key: str, told: Mapping[str, Sequence[float | None]]) -> str:
-    """Why peaks cannot be compared, the side named; nothing where all were told, or none of either side as on other systems."""
-    failed = {side: error for side in told for pair in pairs if (error := pair.answer(side, key).get("peaks_error"))}
-    every = [value for values in told.values() for value in values]
+def _why_not_compared(pairs: Sequence[Pair], key: str, peaks: Mapping[str, Sequence[float | None]]) -> str:
+    """Why peaks cannot be compared, with the side; empty where all are there, or none of either side as on other systems."""
+    failed = {side: error for side in peaks for pair in pairs if (error := pair.answer(side, key).get("peaks_error"))}
+    every = [value for values in peaks.values() for value in values]
     if not failed and (None not in every or not any(value is not None for value in every)):
         return ""
-    silent = [side for side, values in told.items() if side in failed or None in values]
+    silent = [side for side, values in peaks.items() if side in failed or None in values]
     why = "".join(f": {error}" for error in list(failed.values())[:1])
     return f"its peak was not told in every process of {listed(silent)}{why}"
 
@@ -194,32 +194,32 @@ def confirmed(first: Sequence[Comparison], second: Sequence[Comparison]) -> list
     """
     again = {(one.cell_key, one.metric): one for one in second}
     failed = {one.cell_key: one for one in second if one.verdict is Verdict.INVALID}
-    found = [
+    comparisons = [
         _confirmed(one, again.get((one.cell_key, one.metric)), failed.get(one.cell_key)) if one.verdict is Verdict.REGRESSION else one
         for one in first
     ]
-    return sorted(found, key=lambda one: one.verdict.rank)
+    return sorted(comparisons, key=lambda one: one.verdict.rank)
 
 
 def _confirmed(one: Comparison, again: Comparison | None, failed: Comparison | None) -> Comparison:
     if again is None or again.effect is None:
         why = f": {failed.reason}" if failed is not None else ""
         return replace(one, verdict=Verdict.INVALID, reason=f"{one.reason}; the second round, which was to confirm it, has no timing{why}")
-    seen = f"found {change(again.effect.value)}"
+    outcome = f"found {change(again.effect.value)}"
     if again.verdict is Verdict.REGRESSION:
-        return replace(one, reason=f"{one.reason}; a second, independent round {seen}")
-    return replace(one, verdict=Verdict.AMBIGUOUS, reason=f"{one.reason}; not confirmed: a second, independent round {seen}")
+        return replace(one, reason=f"{one.reason}; a second, independent round {outcome}")
+    return replace(one, verdict=Verdict.AMBIGUOUS, reason=f"{one.reason}; not confirmed: a second, independent round {outcome}")
 
 
 def _judged(one: Comparison, logs: Sequence[float], rule: Rule, words: Words = TIME) -> Comparison:
-    measured = effect(logs, rule)
-    verdict, reason = judge(measured, rule, words)
-    needed = pairs_needed(EFFECT, spread=measured.spread, rule=rule) if words is TIME else None
-    return replace(one, verdict=verdict, reason=reason, effect=measured, ratios=tuple(map(math.exp, logs)), needed=needed)
+    result = effect(logs, rule)
+    verdict, reason = judge(result, rule, words)
+    needed = pairs_needed(EFFECT, spread=result.spread, rule=rule) if words is TIME else None
+    return replace(one, verdict=verdict, reason=reason, effect=result, ratios=tuple(map(math.exp, logs)), needed=needed)
 
 
 def _fault(pairs: Sequence[Pair], key: str) -> tuple[Verdict, str] | None:
-    """Why a cell cannot be compared: a head that fails is invalid, and so is a base that fails at times; one that never can is behind."""
+    """Why a cell cannot be compared: a head that fails is invalid, so is a base that fails at times; one that always fails is behind."""
     heads, bases = ([pair.answer(side, key).get("error") for pair in pairs] for side in (HEAD, BASE))
     if heads and all(str(error).startswith(UNSUPPORTED) for error in heads + bases):
         return Verdict.PASS, f"in neither checkout: {heads[0]}"
@@ -267,14 +267,14 @@ def _ms(value: float | None) -> str:
 
 
 def foreign_shares(pairs: Sequence[Pair]) -> list[float]:
-    """What other processes used of the processors, one number a cell and process that could tell."""
+    """The share of the processors that other processes used, one number for each cell and process that could measure it."""
     answers = [answer for pair in pairs for side in (pair.base, pair.head) for answer in side.values()]
     shares = [answer.get("readings", {}).get("foreign_cpu_share") for answer in answers]
     return [float(share) for share in shares if share is not None]
 
 
 def load_note(pairs: Sequence[Pair]) -> str | None:
-    """A line where others used much of the machine while cells were built and warmed up, between which they are timed."""
+    """A line where other processes used much of the machine while cells were built and warmed up, just before they are timed."""
     shares = foreign_shares(pairs)
     if not shares or float(np.median(shares)) <= NOTICEABLE_LOAD:
         return None

@@ -57,12 +57,12 @@ class Rule:
 
     @property
     def alpha(self) -> float:
-        """What one bound may miss."""
+        """The chance that one bound is missed."""
         return self.level / self.comparisons
 
 
 def effect(ratios: Sequence[float], rule: Rule) -> Effect:
-    """The effect that log ratios, one a pair, show.
+    """The effect that log ratios show, one a pair.
 
     Raises:
         ValueError: fewer than 2 pairs, or a number that is not finite.
@@ -84,7 +84,7 @@ def effect(ratios: Sequence[float], rule: Rule) -> Effect:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """How more and less of something that is compared are called."""
+    """The words for more and less of what is compared."""
 
     more: str
     less: str
@@ -133,7 +133,7 @@ def least_pairs(rule: Rule) -> int:
 def power(slow_down: float, *, spread: float, pairs: int, rule: Rule) -> float:
     """How often a slow-down is found, by a seeded simulation with normal log ratios.
 
-    The lower bound lies beyond the margin exactly where the signed-rank sum of what lies below it is at most critical.
+    The lower bound lies beyond the margin exactly where the signed-rank sum of the ratios below the margin is at most critical.
     """
     outside = critical(pairs, rule.alpha)
     if outside is None:
@@ -150,33 +150,33 @@ def _normal_draws() -> Floats:
     return draws
 
 
-def pairs_needed(slow_down: float, *, spread: float, rule: Rule, wanted: float = POWER) -> int | None:
-    """The fewest pairs that find a slow-down with the wanted power; ``None`` where 200 do not."""
+def pairs_needed(slow_down: float, *, spread: float, rule: Rule, least_power: float = POWER) -> int | None:
+    """The fewest pairs that find a slow-down with ``least_power`` or more; ``None`` where 200 do not."""
     spread = math.ceil(spread * 1000) / 1000  # many comparisons of a call then share their simulations
     low = least_pairs(rule)
-    if power(slow_down, spread=spread, pairs=low, rule=rule) >= wanted:
+    if power(slow_down, spread=spread, pairs=low, rule=rule) >= least_power:
         return low
     high = MOST_PAIRS
-    if power(slow_down, spread=spread, pairs=high, rule=rule) < wanted:
+    if power(slow_down, spread=spread, pairs=high, rule=rule) < least_power:
         return None
     while low < high:
         middle = (low + high) // 2
-        if power(slow_down, spread=spread, pairs=middle, rule=rule) >= wanted:
+        if power(slow_down, spread=spread, pairs=middle, rule=rule) >= least_power:
             high = middle
         else:
             low = middle + 1
     return low
 
 
-def smallest_effect(*, spread: float, pairs: int, rule: Rule, wanted: float = POWER) -> float | None:
-    """The smallest slow-down that so many pairs find with the wanted power, to a tenth of a percent; ``None`` above 100%."""
+def smallest_effect(*, spread: float, pairs: int, rule: Rule, least_power: float = POWER) -> float | None:
+    """The smallest slow-down that so many pairs find with ``least_power``, to a tenth of a percent; ``None`` above 100%."""
     spread = math.ceil(spread * 1000) / 1000
     low, high = int(rule.margin * 1000), 1000
-    if power(high / 1000, spread=spread, pairs=pairs, rule=rule) < wanted:
+    if power(high / 1000, spread=spread, pairs=pairs, rule=rule) < least_power:
         return None
     while low < high:
         middle = (low + high) // 2
-        if power(middle / 1000, spread=spread, pairs=pairs, rule=rule) >= wanted:
+        if power(middle / 1000, spread=spread, pairs=pairs, rule=rule) >= least_power:
             high = middle
         else:
             low = middle + 1

@@ -28,7 +28,7 @@ WORKER = Path(__file__).resolve().parent / "worker.py"
 BASE, HEAD = "base", "head"
 PLACES = ("PERSREC_DATA", "PERSREC_CACHE")  # of data, where the command line names none
 HOOK = "def untrained_subject("
-TURNS = (0, 1, 1, 0) * 4  # of the side that goes first in a cell, and of the other
+TURNS = (0, 1, 1, 0) * 4  # 0 is the side that goes first in a cell, 1 the other
 
 Answer = Mapping[str, Any]  # of one process on one cell: its ``turns``, ``peaks`` and ``readings``, or its ``error``
 Start = Callable[[Path, Mapping[str, Any]], Any]
@@ -123,7 +123,7 @@ class MeasuringProcess:
         self._receive()
 
     def ask(self, key: str, timing: str | None = None) -> Answer:
-        """Has a cell built, or one of its timings taken for a turn.
+        """Asks for a cell to be built, or for one of its timings for a turn.
 
         Raises:
             ProcessError: it crashed, ran out of time or said nothing that can be read.
@@ -132,7 +132,7 @@ class MeasuringProcess:
         return self._receive()
 
     def peaks(self, key: str) -> Answer:
-        """Has the peak memory of each of a cell's calls taken.
+        """Asks for the peak memory of each of a cell's calls.
 
         Raises:
             ProcessError: it crashed, ran out of time or said nothing that can be read.
@@ -256,9 +256,9 @@ def _cell(processes: Mapping[str, Any], sides: tuple[str, str], key: str) -> dic
 
 
 def _turns(sides: tuple[str, str], names: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """What is timed, turn by turn, of which side.
+    """Which timing is taken of which side, turn by turn.
 
-    A planted slow-down shares the turns of serving, because it is held against the other side's serving.
+    A planted slow-down shares the turns of serving, because it is compared with the other side's serving.
     """
     shared = [name for name in names if name in (SERVE, PLANTED)]
     for group in (shared, *([name] for name in names if name not in shared)):

@@ -1,8 +1,8 @@
 """One process of a timing comparison: ``python -P worker.py`` in a checkout, with that checkout first on the import path.
 
-Every line is JSON and gets one line of JSON in answer. The first is the order. ``{"cell": KEY}`` has a cell built and warmed up and
-tells what is timed of it; ``{"cell": KEY, "timing": NAME}`` has one of these timed for a moment; ``{"cell": KEY, "peaks": true}`` has
-the peak memory of each taken. Between its turns the process waits, so that another one can time the same at nearly the same time.
+Every line is JSON and gets one line of JSON in answer. The first is the order. ``{"cell": KEY}`` asks for a cell to be built and warmed
+up, and gets the names of its timings; ``{"cell": KEY, "timing": NAME}`` asks for a moment of one of these; ``{"cell": KEY, "peaks": true}``
+asks for the peak memory of each. Between its turns the process waits, so that another one can time the same at nearly the same time.
 Code and settings under measurement are the checkout's; the instruments are this file and others of its own checkout, whichever
 checkout is measured. So it asks one thing of a checkout, however old or new: ``benchmarks.execute.untrained_subject(payload)``, and
 of the subject that this returns ``cell.batch_size``, ``cell.device``, ``model``, ``request``, ``training_batch``, ``trainer``,
@@ -29,7 +29,7 @@ PLANTED_CALLS = 6  # a fifth more work in a sample: what a comparison must find
 SERVE, COMPRESS, TRAIN = "serve_batch", "compress_batch", "train_batch"
 PLANTED = "planted_serve_batch"
 SAMPLES = 3  # a turn, behind a call that is not timed: of three, one that was disturbed is outvoted
-ALONE_S, ONCE_S = 0.01, 0.1  # from so many seconds a call is a sample alone, and from so many it is a turn alone
+ALONE_S, ONCE_S = 0.01, 0.1  # a call that takes the first or longer is a sample alone, one that takes the second a turn alone
 
 Timed = Callable[..., list[float]]
 
@@ -117,7 +117,7 @@ class Timings:
         return list(self._calls)
 
     def warm_up(self) -> None:
-        """Has each done once, and once more to see how many calls a turn holds; where a slow-down is planted, as many as it takes."""
+        """Makes each call once, and once more to see how many calls a turn holds; with a planted slow-down, a sample keeps its calls."""
         for name in self._calls:
             seconds = self._times(name, calls=1, samples=1)[0]
             if seconds >= ALONE_S and not self._planted:
@@ -132,13 +132,13 @@ class Timings:
         return statistics.median(self._times(name, calls=calls, samples=self._samples[name])) / of
 
     def peaks(self, peak_bytes: Callable[[Callable[[], object], str], int]) -> dict[str, int]:
-        """Peak bytes of each call above what is resident; none where this system does not tell."""
-        found = {}
+        """Peak bytes of each call above what is resident; none where this system does not measure them."""
+        peaks = {}
         for name in self._calls:
             if name != PLANTED:
                 with contextlib.suppress(OSError), self._mode(name):
-                    found[name] = peak_bytes(self._calls[name], self._subject.cell.device)
-        return found
+                    peaks[name] = peak_bytes(self._calls[name], self._subject.cell.device)
+        return peaks
 
     def _times(self, name: str, *, calls: int, samples: int) -> list[float]:
         """Seconds of bundles of calls, behind a call that is not timed."""

@@ -52,7 +52,7 @@ class DataIdentity:
 
     @classmethod
     def of(cls, record: Record) -> "DataIdentity":
-        """That of a record; one that failed before it had read its data knows no digest."""
+        """The data of a record; a record that failed before it had read its data has no digest."""
         digest = record.dataset.digest if record.dataset is not None else None
         return cls(name=record.cell.dataset, size=record.cell.dataset_size, digest=digest or None)
 
@@ -62,9 +62,9 @@ class DataIdentity:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaselineEntry:
-    """One cell: its gated numbers, what they depend on, and what else its record held that the gate examines.
+    """One cell: its gated numbers, what they depend on, and what else of its record the gate examines.
 
-    ``holds`` is empty where the baseline is older than the question.
+    ``holds`` is empty where the baseline is older than this field.
     """
 
     cell: Cell
@@ -82,9 +82,9 @@ class BaselineEntry:
 
     @classmethod
     def of(cls, record: Record) -> "BaselineEntry":
-        """What of a record becomes the baseline: what is gated, and the quality whose differences are, also where it is not itself."""
-        kept = [name for name in sorted(record.metrics) if name == METRIC or is_gated(name, device=record.cell.device)]
-        values = {name: record.metrics[name].value for name in kept}
+        """The baseline of a record: what is gated, and the quality whose differences are gated, even where it is not gated itself."""
+        names = [name for name in sorted(record.metrics) if name == METRIC or is_gated(name, device=record.cell.device)]
+        values = {name: record.metrics[name].value for name in names}
         return cls(
             cell=record.cell,
             status=record.status,
@@ -96,7 +96,7 @@ class BaselineEntry:
         )
 
     def numbers_alone(self) -> "BaselineEntry":
-        """Without what else the record held: for a record that is made of the numbers alone."""
+        """The entry without ledger rows and halves: for a record that is made of the numbers alone."""
         return dataclasses.replace(self, ledger_rows=0, holds=())
 
     def key(self) -> str | None:
@@ -120,7 +120,7 @@ class BaselineSource:
 
     @classmethod
     def of(cls, records: Sequence[Record]) -> "BaselineSource":
-        """That of a run."""
+        """The source of a run's records."""
 
         def every(value: Callable[[Record], object]) -> tuple[str, ...]:
             return tuple(sorted({str(value(record)) for record in records}))
@@ -174,8 +174,8 @@ class Baseline:
     def margin(self, metric: str, number: float, *, fingerprint: str | None) -> float:
         """How far ``metric`` may be from ``number``, on the machine of this fingerprint: by the file, else by the measure.
 
-        A seeded quality is the same to the bit on the machine of the baseline; elsewhere processors round otherwise. Of a baseline of
-        several machines nobody knows which number is whose.
+        A seeded quality is the same to the bit on the machine of the baseline; elsewhere processors round otherwise. A baseline of several
+        machines does not say which number is from which.
         """
         if MEASURES[metric].group == "quality" and self.source.fingerprints == (fingerprint,):
             return SAME_MACHINE * abs(number)
@@ -210,10 +210,10 @@ def load_baseline(path: Path) -> Baseline:
     baseline = typed(values, Baseline, where=str(path), what=WHAT)
     for key, entry in values["entries"].items():
         check_settings(entry["cell"], where=f"{path}: entries: {key[:12]}")
-    for key, known in baseline.entries.items():
-        if known.status is Status.OK and known.key() is None:
+    for key, expected in baseline.entries.items():
+        if expected.status is Status.OK and expected.key() is None:
             raise RecordError(f"{path}: entries: {key[:12]}: dataset: no digest; expected that of the data which its numbers are of")
-        if known.key() not in (None, key):
+        if expected.key() not in (None, key):
             raise RecordError(f"{path}: entries: {key[:12]}: this key is not that of its settings, its data and its measures' versions")
     return baseline
 

@@ -59,7 +59,7 @@ def _gate(options: argparse.Namespace) -> int:
         findings=findings,
         notes=_notes(None if is_new else baseline, records),
         strict=options.strict,
-        exit_code=DONE if accepted else _refused(code) if unmeasured else code,
+        exit_code=DONE if accepted else _code_of_refusal(code) if unmeasured else code,
         accepted=accepted,
     )
     if accepted:
@@ -72,15 +72,15 @@ def _gate(options: argparse.Namespace) -> int:
     return judgement.exit_code
 
 
-def _refused(code: int) -> int:
-    """The exit code where no baseline is written: a regression beside what is missing stays one."""
+def _code_of_refusal(code: int) -> int:
+    """The exit code where no baseline is written: a regression stays one, even where something is missing."""
     return code if code == REGRESSION else INCOMPLETE
 
 
 def _unmeasured(records: Sequence[Record], baseline: Baseline) -> str:
-    """Why records cannot become a baseline: what was not measured, or cannot be so, is not what is expected. Empty where they can.
+    """Why records cannot become a baseline: something was not measured, or cannot be true. Empty where they can.
 
-    Cells that the baseline has and the run has not may be those of a sweep that was cut: a smaller baseline is begun from no file.
+    If the run lacks cells of the baseline, its sweep may have been cut. To write a smaller baseline, begin without a file.
     """
     lost = [record for record in records if record.status not in FINDINGS]
     if lost:
@@ -91,7 +91,7 @@ def _unmeasured(records: Sequence[Record], baseline: Baseline) -> str:
         return f"{len(wrong)} of {len(records)} records cannot be true, the first of them {record.cell_key}: {fault.reason}"
     if not records:
         return "nothing was measured"
-    there = {record.cell for record in records}  # by other data, or measures of another version, their keys are others
+    there = {record.cell for record in records}  # by cell: other data or versions of measures give other keys
     absent = [key for key, entry in baseline.entries.items() if entry.cell not in there]
     if absent:
         return f"{len(absent)} of its cells are not among these results, the first of them {absent[0]}; to leave them out, remove it first"
@@ -164,13 +164,13 @@ class Judgement:
 def _line(finding: Finding) -> Line:
     numbers = (finding.baseline, finding.current, finding.margin)
     baseline, current, margin = ("" if number is None else exact(number) for number in numbers)
-    moved = finding.change()
+    share = finding.change()
     return Line(
         verdict=finding.verdict,
         cell_key=finding.cell_key,
         cell=finding.cell,
         metric=finding.metric,
-        values=(baseline, current, "" if moved is None else change(moved), margin),
+        values=(baseline, current, "" if share is None else change(share), margin),
         reason=finding.reason,
     )
 

@@ -12,14 +12,14 @@ from typing import Any
 from benchmarks.cell import Cell
 
 METRIC = "ndcg@10"
-CLEAR = 0.05  # a difference in the baseline from which on tokens matter there
+CLEAR = 0.05  # the smallest difference in the baseline that shows that tokens matter there
 KEPT = 0.5  # of the baseline's difference: less is a regression
 CONTROLS = {"another user's cache": "other_user", "random tokens": "random_tokens"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """What a cell's quality is above that of ``other``, in words ``of``; ``now`` is None where a side has no number."""
+    """How far a cell's quality is above that of ``other``, which is ``of`` in words; ``now`` is None where a side has no number."""
 
     key: str
     other: str
@@ -29,7 +29,7 @@ class Difference:
 
     @property
     def is_lost(self) -> bool:
-        """Whether less is left than must be."""
+        """Whether less of the difference is left than must be."""
         return self.now is not None and self.now < KEPT * self.then
 
     def reason(self) -> str:
@@ -57,20 +57,20 @@ def _above(quality: Mapping[str, float], key: str, other: str) -> float | None:
 
 
 def clear_differences(cells: Mapping[str, Cell], then: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:
-    """A cell's key, what it is above by far, and the key of that cell."""
+    """Of each clear difference: the cell's key, the rival in words, and the rival's key."""
     keys = {cell: key for key, cell in cells.items() if key in then}
     for cell, key in keys.items():
-        for of, beaten in _beaten(cell):
-            other = keys.get(beaten)
+        for of, rival in _rivals(cell):
+            other = keys.get(rival)
             if other is not None and then[key] - then[other] >= CLEAR:
                 yield key, of, other
 
 
-def _beaten(cell: Cell) -> Iterator[tuple[str, Cell]]:
-    """The cells that one of PerSRec, served from its own tokens, must be above; with what they are in words."""
+def _rivals(cell: Cell) -> Iterator[tuple[str, Cell]]:
+    """The cells that one of PerSRec, served from its own tokens, must beat, each with its name in words."""
     if cell.compression != "experts" or cell.tokens < 1 or cell.ablation != "none" or cell.staleness:
         return
-    served = replace(cell, serving="cache")  # as controls are, whose quality is the same however a request is computed
+    served = replace(cell, serving="cache")  # as the controls are; quality does not depend on how a request is computed
     changes: dict[str, dict[str, Any]] = {of: {"ablation": ablation} for of, ablation in CONTROLS.items()}
     changes = {"no token": {"tokens": 0, "cache_dtype": "float32"}} | changes
     for of, change in changes.items():

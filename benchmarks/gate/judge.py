@@ -51,8 +51,8 @@ def judge(baseline: Baseline, records: Sequence[Record]) -> list[Finding]:
     current = {record.cell_key: record for record in records}
     findings: list[Finding] = []
     for key, entry in baseline.entries.items():
-        found = _of_cell(baseline, entry, current[key]) if key in current else [_absent(entry, records)]
-        findings += [replace(finding, cell_key=key, cell=names(entry.cell)) for finding in found]
+        of_cell = _of_cell(baseline, entry, current[key]) if key in current else [_absent(entry, records)]
+        findings += [replace(finding, cell_key=key, cell=names(entry.cell)) for finding in of_cell]
     for key, record in current.items():
         if key not in baseline.entries:
             findings += [replace(finding, cell_key=key, cell=names(record.cell)) for finding in _unknown(record)]
@@ -96,22 +96,22 @@ def _unknown(record: Record) -> list[Finding]:
 
 
 def _of_faults(record: Record) -> list[Finding]:
-    """What of a record cannot be true."""
+    """What in a record cannot be true."""
     return [_finding(Verdict.INVALID, fault.reason, metric=fault.metric) for fault in faults(record)]
 
 
 def _of_differences(baseline: Baseline, current: Mapping[str, Record]) -> list[Finding]:
-    """Tokens that no longer carry the user, or of which a record that is there no longer tells."""
+    """Tokens that no longer carry the user, or whose record no longer has the quality that tells it."""
     cells = {key: entry.cell for key, entry in baseline.entries.items()}
     numbers = {key: record.value(METRIC) for key, record in current.items()}
     now = {key: number for key, number in numbers.items() if number is not None}
-    found = []
+    findings = []
     for one in differences(cells, baseline.qualities(METRIC), now):
         if one.is_lost or any(_is_silent(current.get(key)) for key in (one.key, one.other)):
             verdict = Verdict.REGRESSION if one.is_lost else Verdict.MISSING
             finding = _finding(verdict, one.reason(), metric=METRIC, baseline=one.then)
-            found.append(replace(finding, cell_key=one.key, current=one.now))
-    return found
+            findings.append(replace(finding, cell_key=one.key, current=one.now))
+    return findings
 
 
 def _is_silent(record: Record | None) -> bool:
@@ -133,14 +133,14 @@ def _of_cell(baseline: Baseline, entry: BaselineEntry, record: Record) -> list[F
     if now not in FINDINGS or (then is Status.OK and now is not Status.OK):
         return [_finding(Verdict.INVALID, f"{then.value} in the baseline, now {_failure(record)}")]
     findings = [*_of_identity(entry, record), *_of_faults(record), *_of_gone(entry, record)]
-    wanted = {name for name in entry.metrics if name not in MEASURES or is_gated(name, device=entry.cell.device)}
+    metrics = {name for name in entry.metrics if name not in MEASURES or is_gated(name, device=entry.cell.device)}
     if then is Status.OK:
-        wanted |= {metric for metric in record.metrics if is_gated(metric, device=record.cell.device)}
+        metrics |= {metric for metric in record.metrics if is_gated(metric, device=record.cell.device)}
     else:
         verdict = Verdict.PASS if then is now else Verdict.IMPROVED if now is Status.OK else Verdict.AMBIGUOUS
         findings.append(_finding(verdict, f"{then.value} in the baseline, {now.value} now"))
     machine = quality_machine(record)
-    numbers = (_of_number(baseline, entry.metrics.get(name), record.metrics.get(name), name, machine) for name in sorted(wanted))
+    numbers = (_of_number(baseline, entry.metrics.get(name), record.metrics.get(name), name, machine) for name in sorted(metrics))
     return [*findings, *_weighed_together([finding for finding in numbers if finding is not None])]
 
 

@@ -1,6 +1,6 @@
 """Whether a record's quality can be true: over as many users as there are, with the resamples that its intervals come from.
 
-Every paired interval and every verdict of a report is taken from the resamples (`benchmarks.records.Replicates`), so they are held against
+Every paired interval and every verdict of a report is taken from the resamples (`benchmarks.records.Replicates`), so they are compared with
 the numbers beside them. Pure: no file, no torch.
 """
 
@@ -15,22 +15,22 @@ from benchmarks.records import DatasetFacts, Metric, Record
 from persrec.names import CUTOFFS, LEAVE_ONE_OUT
 
 NEAR = 1e-6  # what two ways of summing the same users may differ by
-DEVIATIONS = 6  # of the mean of the resamples, by which it may lie from the value itself
+DEVIATIONS = 6  # of the mean of the resamples: how many of them it may lie from the value itself
 INTERVAL = (2.5, 97.5)  # percentiles of the resamples, which an interval never leaves out
-WHOLE_PAST = "whole_past"  # the ceiling of what knows the whole past
+WHOLE_PAST = "whole_past"  # the ceiling of a predictor that knows the whole past
 
 
 def faults_of_quality(record: Record) -> Iterator[Fault]:
-    """Everything of a record's quality that cannot be so."""
+    """Everything in a record's quality that cannot be true."""
     yield from _of_users(record)
     yield from _of_replicates(record)
     yield from _of_ceiling(record)
     for group in record.groups:
         where = f"of users with {group.least} events or more"
-        yield from (_named(fault, where) for fault in (*out_of_range(group.metrics), *off_its_interval(group.metrics)))
+        yield from (_at_place(fault, where) for fault in (*out_of_range(group.metrics), *off_its_interval(group.metrics)))
     for protocol in record.protocols:
         where = f"under the protocol {protocol.name}"
-        yield from (_named(fault, where) for fault in (*out_of_range(protocol.metrics), *off_its_interval(protocol.metrics)))
+        yield from (_at_place(fault, where) for fault in (*out_of_range(protocol.metrics), *off_its_interval(protocol.metrics)))
     yield from off_its_interval(record.metrics)
 
 
@@ -45,12 +45,12 @@ def off_its_interval(metrics: Mapping[str, Metric]) -> Iterator[Fault]:
             yield Fault(metric=name, reason=f"{metric.value:g} lies outside of its interval, {metric.low} to {metric.high}")
 
 
-def _named(fault: Fault, where: str) -> Fault:
+def _at_place(fault: Fault, where: str) -> Fault:
     return Fault(metric=fault.metric, reason=f"{where}: {fault.reason}")
 
 
 def _of_users(record: Record) -> Iterator[Fault]:
-    """Of leave-one-out every user has one target: a mean is over all of them, and of those found there is a whole number."""
+    """With leave-one-out every user has one target: a mean is over all users, and a recall is a whole number of them."""
     data = record.dataset
     if data is None or data.targets is None or data.split != LEAVE_ONE_OUT:
         return
@@ -74,7 +74,7 @@ def _of_all_users() -> Iterator[str]:
 
 
 def _of_replicates(record: Record) -> Iterator[Fault]:
-    """Resamples that no users of these numbers give, or that are not those which every record draws."""
+    """Resamples that no users with these numbers give, or that are not the ones which every record draws."""
     if record.replicates is None:
         return
     if record.replicates.seed != RESAMPLE_SEED:
@@ -101,11 +101,11 @@ def _of_replicates(record: Record) -> Iterator[Fault]:
 
 
 def _of_ceiling(record: Record) -> Iterator[Fault]:
-    """A model that surely ranks better than what knows how the data were drawn has seen the future."""
+    """A model that surely ranks better than a predictor that knows how the data were drawn has seen the future."""
     data: DatasetFacts | None = record.dataset
     if (
         data is None or data.ceiling is None or data.split != LEAVE_ONE_OUT
-    ):  # of another split it is a mean over targets, a quality over users
+    ):  # with another split the ceiling is a mean over targets, but a quality is one over users
         return
     for name, most in data.ceiling.get(WHOLE_PAST, {}).items():
         metric = record.metrics.get(name)

@@ -1,7 +1,7 @@
 """Whether a record can be true at all: the gate trusts nothing that a record says of itself. Pure: no file, no torch.
 
-What is told by two numbers is held against both: a key against the settings it is made of, a fingerprint against the machine's facts,
-a pass's FLOPs against their ledger, a cutoff's recall against the next one's. What is needed for that must be there.
+Numbers that depend on each other are compared: a key with the settings it is made of, a fingerprint with the machine's facts, a pass's
+FLOPs with their ledger, a cutoff's recall with the next one's. What is needed for that must be there.
 """
 
 import math
@@ -19,14 +19,14 @@ from benchmarks.records import WORST_FIRST, Environment, LedgerRow, Record
 from persrec.names import CUTOFFS
 
 GAP = 1e-5  # cosines of float32: what a cache serves and what the joint pass gives differ by rounding alone (METHOD: an identity)
-ANY_GAP = 5e-2  # in any other precision, which a measurement is given up at
+ANY_GAP = 5e-2  # in any other precision; a measurement with a larger gap is given up
 PASSES = ("full", "compress", "serve", "score", "request", "train", "item")
 LEDGER_PASSES = tuple(name for name in PASSES if name != "request")  # a request is serving and scoring, which have rows of their own
 WITHOUT_FVCORE = "train"  # it counts no backward pass
 
 
 def faults(record: Record) -> list[Fault]:
-    """Everything of a record that cannot be so."""
+    """Everything in a record that cannot be true."""
     values = {name: value for name, metric in record.metrics.items() if (value := as_finite(metric.value)) is not None}
     return [
         *_of_keys(record),
@@ -41,7 +41,7 @@ def faults(record: Record) -> list[Fault]:
 
 
 def _of_keys(record: Record) -> Iterator[Fault]:
-    """Each key is made anew from what it stands for."""
+    """Each key is computed again from what it stands for."""
     cell, data = record.cell, record.dataset
     if data is None or not data.digest:
         if record.ok:
@@ -68,7 +68,7 @@ def _of_statuses(record: Record) -> Iterator[Fault]:
 
 
 def _of_machines(record: Record) -> Iterator[Fault]:
-    """Each fingerprint is made anew from the facts beside it: it decides how far a quality may be from the baseline."""
+    """Each fingerprint is computed again from the facts beside it: it decides how far a quality may be from the baseline."""
     halves = {name: half.environment for name, half in (("quality", record.quality), ("cost", record.cost)) if half is not None}
     for name, environment in {"record": record.environment, **halves}.items():
         if environment.fingerprint is None:
@@ -88,9 +88,9 @@ def _of_order(values: Mapping[str, float]) -> Iterator[Fault]:
         if low in values and high in values and values[low] > values[high] * (1 + SLACK) + SLACK:
             yield Fault(metric=low, reason=f"{values[low]:g} is above {high}, {values[high]:g}, which it can never be")
     for cutoff in CUTOFFS:
-        found, gain = values.get(f"recall@{cutoff}"), values.get(f"ndcg@{cutoff}")
-        if found is not None and gain is not None and gain < (found / math.log2(cutoff + 1)) * (1 - SLACK) - SLACK:
-            yield Fault(metric=f"ndcg@{cutoff}", reason=f"{gain:g} is less than recall@{cutoff}, {found:g}, gives at the last rank")
+        recall, gain = values.get(f"recall@{cutoff}"), values.get(f"ndcg@{cutoff}")
+        if recall is not None and gain is not None and gain < (recall / math.log2(cutoff + 1)) * (1 - SLACK) - SLACK:
+            yield Fault(metric=f"ndcg@{cutoff}", reason=f"{gain:g} is less than recall@{cutoff}, {recall:g}, gives at the last rank")
     for of in PASSES:
         for kind in ("", "visible_"):
             flops, macs = values.get(f"{of}_{kind}flops"), values.get(f"{of}_{kind}macs")
@@ -154,14 +154,14 @@ def _of_pass(record: Record, values: Mapping[str, float], of: str) -> Iterator[F
     for kind in ("executed", "visible"):
         whole, metric = getattr(total, f"{kind}_flops"), f"{of}_{'visible_' if kind == 'visible' else ''}flops"
         if whole is None:
-            continue  # it is not there: said above
+            continue  # `_of_ledger` reports that it is not there
         together = sum(getattr(row, f"{kind}_flops") or 0 for row in parts.values())
         if not _is_same(together, whole):
             yield Fault(metric=metric, reason=f"the parts in its ledger come to {together:g}, and their total is {whole:g}")
-        told = values.get(metric)
-        # of item vectors, the rows of a large catalogue are those of some items
-        if told is not None and not (_is_same(told, whole) or (of == "item" and whole < told)):
-            yield Fault(metric=metric, reason=f"{told:g}, and the ledger's total is {whole:g}")
+        number = values.get(metric)
+        # for item vectors of a large catalogue, the ledger's rows are those of some items alone
+        if number is not None and not (_is_same(number, whole) or (of == "item" and whole < number)):
+            yield Fault(metric=metric, reason=f"{number:g}, and the ledger's total is {whole:g}")
 
 
 def _is_same(one: float, other: float) -> bool:

@@ -1,6 +1,6 @@
 """Everything worth knowing of one NVIDIA card, in at most ten minutes: ``python -m benchmarks.gpu``.
 
-A card is often lent for a short while. Steps run one behind the other, what matters most first, each with its own part of the time:
+A card is often lent for a short while. Steps run one after the other, what matters most first, each with its own part of the time:
 the tests that need a GPU, the kernels, slices of `profile` and `paper`, a small sweep that trains. A step that runs out of its time is
 interrupted as Ctrl-C would, so that what it has measured stays, and the next one begins. At the end every step says how it went.
 """
@@ -75,19 +75,19 @@ def _all(options: argparse.Namespace, call: Call) -> int:
     lacking = [package for package in FOR_TESTS if importlib.util.find_spec(package) is None]
     if lacking:
         raise ValueError(f"the GPU tests need {' and '.join(lacking)}; pip install --constraint constraints.txt --editable '.[test]'")
-    began, told = time.monotonic(), []
+    began, results = time.monotonic(), []
     for number, step in enumerate(STEPS):
-        left = options.minutes * 60 - (time.monotonic() - began)
-        seconds = left * step.share / sum(later.share for later in STEPS[number:])  # what a quick step leaves goes to those behind it
+        rest = options.minutes * 60 - (time.monotonic() - began)
+        seconds = rest * step.share / sum(later.share for later in STEPS[number:])  # what a quick step leaves goes to those behind it
         print(f"{step.name}: at most {duration(seconds)}", flush=True)
         start = time.monotonic()
-        ended = call([sys.executable, *step.arguments], seconds)
-        told.append((step, ended, time.monotonic() - start))
-    for step, ended, took in told:
-        print(f"{step.name}: {ended or 'done'}, {duration(took)}")
+        ending = call([sys.executable, *step.arguments], seconds)
+        results.append((step, ending, time.monotonic() - start))
+    for step, ending, took in results:
+        print(f"{step.name}: {ending or 'done'}, {duration(took)}")
     for path in sorted(Path("results").glob("*-cuda")):
         print(f"{path}: {len(list(path.glob('cells/*.json')))} records")
-    return INCOMPLETE if any(ended not in ("", ENDED_BY_US) for _, ended, _ in told) else DONE
+    return INCOMPLETE if any(ending not in ("", ENDED_BY_US) for _, ending, _ in results) else DONE
 
 
 def run_for(command: Sequence[str], seconds: float) -> str:

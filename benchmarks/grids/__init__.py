@@ -86,10 +86,10 @@ class Durations:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """How far a process may go before it is ended, and how many each timed cost is taken in; no cell's key knows of it.
+    """How far a process may go before it is ended, and how many processes measure each timed cost; no cell's key depends on it.
 
-    Seconds may be infinite: no limit. Of one process a timed cost has no interval, and no verdict rests on it. Costs that are not taken
-    ``alone`` are counted as well, and timed briefly and badly: for a grid that asks whether things run.
+    Seconds may be infinite: no limit. A timed cost of one process has no interval, and no verdict rests on it. Without ``costs_alone``,
+    costs are counted as well, but timed briefly and badly: for a grid that asks whether things run.
     """
 
     training_seconds: float = 6 * 3600.0
@@ -135,9 +135,11 @@ class _File:
 
     @property
     def tells_data_apart(self) -> bool:
-        """Whether anything in it is for some data alone."""
-        wanted = [_only(f"{self.path}: sweep {number}", sweep)[1] for number, sweep in enumerate(self.sweeps, 1) if isinstance(sweep, dict)]
-        return bool(self.layers["data"]) or any({*DATA, REPEATS} & only for only in wanted)
+        """Whether a part of it is for some data alone."""
+        conditions = [
+            _only(f"{self.path}: sweep {number}", sweep)[1] for number, sweep in enumerate(self.sweeps, 1) if isinstance(sweep, dict)
+        ]
+        return bool(self.layers["data"]) or any({*DATA, REPEATS} & only for only in conditions)
 
 
 def preset_names() -> list[str]:
@@ -166,15 +168,15 @@ def load_grid(
         split: the split of every cell; without it the file's own, or leave-one-out.
         protocol: the protocol of every cell, of `persrec.names.PROTOCOLS`; without it the file's own, or all events.
         seeds: every cell once per seed; without them the file's own.
-        sizes: of a dataset, asked where the file tells data apart; without it data are small, and nothing is said of repeats.
+        sizes: gives the size of a dataset, where the file tells data apart; without it data are small, and repeats are not known.
 
     Raises:
         ValueError: no such grid, or a field of it that does not hold up; the message names file, sweep and field.
     """
     file = _read(_grid_path(name))
     is_own = dataset in (None, file.defaults.get("dataset", DEFAULT_DATASET))
-    given = {"dataset": dataset, "split": split, "protocol": protocol}
-    fixed: Settings = {"device": device} | {setting: value for setting, value in given.items() if value}
+    overrides = {"dataset": dataset, "split": split, "protocol": protocol}
+    fixed: Settings = {"device": device} | {setting: value for setting, value in overrides.items() if value}
     if sizes is not None:
         sizes = functools.cache(sizes) if file.tells_data_apart else None
     cells: dict[Cell, None] = {}
@@ -215,14 +217,14 @@ def shuffled(cells: Sequence[Cell], *, seed: int = ORDER_SEED) -> tuple[Cell, ..
 
 
 def _grid_path(name: str) -> Path:
-    known = preset_names()
+    presets = preset_names()
     if name.endswith(".toml"):
         path = Path(name)
-        if path.stem in known and path.is_file() and not path.samefile(PRESETS / path.name):
+        if path.stem in presets and path.is_file() and not path.samefile(PRESETS / path.name):
             raise ValueError(f"--grid: {name}: a built-in grid has the name {path.stem!r}, and by default its folders; rename the file")
         return path
-    if name not in known:
-        raise ValueError(f"--grid: unknown grid {name!r}{nearest(name, known)}; known: {', '.join(known)}, or the path of a .toml file")
+    if name not in presets:
+        raise ValueError(f"--grid: unknown grid {name!r}{nearest(name, presets)}; known: {', '.join(presets)}, or the path of a .toml file")
     return PRESETS / f"{name}.toml"
 
 
@@ -277,22 +279,22 @@ def _toml(path: Path) -> dict[str, Any]:
 
 
 def _layer(path: Path, layer: str, tables: object) -> dict[str, Settings]:
-    known = _known_in(layer)
+    choices = _choices_of(layer)
     for name in as_table(f"{path}: {layer}", tables, f"tables such as [{layer}.NAME]"):
-        if known is not None and name not in known:
-            raise ValueError(f"{path}: [{layer}.{name}]: unknown {layer}{nearest(name, known)}; known: {', '.join(known)}")
+        if choices is not None and name not in choices:
+            raise ValueError(f"{path}: [{layer}.{name}]: unknown {layer}{nearest(name, choices)}; known: {', '.join(choices)}")
     return {name: _settings(f"{path}: [{layer}.{name}]", settings) for name, settings in typing.cast("Settings", tables).items()}
 
 
-def _known_in(layer: str) -> tuple[str, ...] | None:
+def _choices_of(layer: str) -> tuple[str, ...] | None:
     """The names that a layer's tables may have; ``None`` for datasets, as a grid may prepare for one that is not there yet."""
-    known: dict[str, tuple[str, ...]] = {
+    by_layer: dict[str, tuple[str, ...]] = {
         "device": names.DEVICES,
         "data": (*DATA, REPEATS),
         "backbone": (*names.backbones(), *names.floors(), *PEERS),
         "compression": (names.NO_COMPRESSION, names.PEER, *names.compressions()),
     }
-    return known.get(layer)
+    return by_layer.get(layer)
 
 
 def _settings(where: str, settings: object) -> Settings:
@@ -301,14 +303,14 @@ def _settings(where: str, settings: object) -> Settings:
 
 
 def _only(where: str, sweep: object) -> tuple[Settings, set[str]]:
-    """A sweep without its ``only``, and the device and the data that it is for, all of which must be so; of an empty set all are."""
+    """A sweep without its ``only``, and the conditions in it, which must all hold."""
     settings = dict(as_table(where, sweep, "a table of cell settings"))
     only = settings.pop("only", [])
-    wanted, known = only if isinstance(only, list) else [only], (*names.DEVICES, *DATA, REPEATS, OWN)
-    for one in wanted:
-        if one not in known:
-            raise ValueError(f"{where}: only: {shown(one)}; expected one of: {', '.join(known)}")
-    return settings, set(wanted)
+    conditions, choices = only if isinstance(only, list) else [only], (*names.DEVICES, *DATA, REPEATS, OWN)
+    for one in conditions:
+        if one not in choices:
+            raise ValueError(f"{where}: only: {shown(one)}; expected one of: {', '.join(choices)}")
+    return settings, set(conditions)
 
 
 def _axes(where: str, sweep: Settings) -> list[list[tuple[str, Any]]]:
@@ -325,14 +327,14 @@ def _axes(where: str, sweep: Settings) -> list[list[tuple[str, Any]]]:
 
 
 def _layered(file: _File, combination: Settings, fixed: Settings, sizes: Sizes | None, *, is_own: bool) -> tuple[Settings, tuple[str, ...]]:
-    """The settings of one cell, each layer chosen by what the layers that name it say; and what its data are: small or large first."""
+    """The settings of one cell, with the layers that its defaults, sweep and call name; and what its data are, small or large first."""
     settings = {"dataset": DEFAULT_DATASET} | file.defaults
-    chosen = settings | combination | fixed
+    base = settings | combination | fixed
     data: tuple[str, ...] = ()
     for layer in LAYERS:
-        names_of_layer: tuple[str, ...] = (chosen.get(layer, ""),)
+        names_of_layer: tuple[str, ...] = (base.get(layer, ""),)
         if layer == "data":  # the layers before it say which data these are
-            size = None if sizes is None else sizes(chosen["dataset"], (settings | combination | fixed).get("dataset_size"))
+            size = None if sizes is None else sizes(base["dataset"], (settings | combination | fixed).get("dataset_size"))
             data = (DATA[size is not None and size.interactions > LARGE],)
             names_of_layer = data = (*data, REPEATS) if size is not None and size.repeats and not is_own else data
         for name in names_of_layer:
@@ -345,7 +347,7 @@ def _cells(where: str, settings: Settings, seeds: Sequence[int]) -> list[Cell]:
     for name in ("backbone", "compression"):
         if name not in settings:
             raise ValueError(f"{where}: {name}: missing; every cell needs one")
-    settings = _told_time(settings)
+    settings = _timed_as_protocol(settings)
     try:
         cells = [Cell(**settings | {"seed": seed}) for seed in seeds] or [Cell(**settings)]
         check_parts(cells[0])
@@ -354,10 +356,10 @@ def _cells(where: str, settings: Settings, seeds: Sequence[int]) -> list[Cell]:
     return cells
 
 
-def _told_time(settings: Settings) -> Settings:
-    """The settings of a cell that reads times as its protocol's rows do, where they do not say it: of a protocol without times, none.
+def _timed_as_protocol(settings: Settings) -> Settings:
+    """The settings with the times that the protocol's rows have, unless they say it themselves: under a protocol without times, none.
 
-    A cell of ours whose settings ask for the times of its items all the same is not told that of the request; a peer has all or none.
+    If a cell of ours still asks for the times of its items, it is not told the time of the request; a peer has all times or none.
     """
     own = names.backbones().get(settings["backbone"])
     part = own or PEERS.get(settings["backbone"])

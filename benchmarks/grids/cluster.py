@@ -19,12 +19,12 @@ from typing import Literal
 Lane = Literal["training", "quality", "cost"]
 LANES: tuple[Lane, ...] = typing.get_args(Lane)
 MOST_JOBS = 100_000
-MOST_SECONDS = 24 * 3600.0  # that are asked for unless the grid says more
+MOST_SECONDS = 24 * 3600.0  # the longest time to ask for, unless the grid says more
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LaneRequest:
-    """What each job of a lane asks for; what is None is as the cells or the cluster have it.
+    """What each job of a lane asks for; a field that is None is as the cells or the cluster have it.
 
     Attributes:
         partition: of the cluster, as ``constraint``, ``account`` and ``qos``.
@@ -35,10 +35,10 @@ class LaneRequest:
         gpus: None is one for each process that trains or measures on CUDA.
         mem_gb: memory; None is the cluster's default.
         minutes: until a job is ended; None is what the grid's limits allow, a day at most, and five more.
-        exclusive: whether a job has its nodes alone; None is so for costs.
+        exclusive: whether a job has its nodes alone; None is true for costs.
         parallel: jobs of an array that run at once.
         requeues: how often a job that was preempted, timed out or lost its node begins again.
-        jobs: of all lanes together, in the queue at once; the least that any lane says holds.
+        jobs: in the queue at once, of all lanes together; the smallest number that a lane says holds.
     """
 
     partition: str | None = None

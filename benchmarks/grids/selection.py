@@ -23,8 +23,8 @@ def select(cells: Sequence[Cell], expression: str, *, grid: str) -> tuple[Cell, 
         ValueError: as `terms`, or nothing matches; the message lists what is known.
     """
     selected = list(cells)
-    for name, wanted in terms(expression):
-        selected = [cell for cell in selected if getattr(cell, name) in wanted]
+    for name, values in terms(expression):
+        selected = [cell for cell in selected if getattr(cell, name) in values]
         if not selected:
             present = sorted({show(getattr(cell, name)) for cell in cells})
             raise ValueError(f"--select: no cell of grid {grid} matches {expression!r}; {name} is one of: {', '.join(present)}")
@@ -32,20 +32,20 @@ def select(cells: Sequence[Cell], expression: str, *, grid: str) -> tuple[Cell, 
 
 
 def terms(expression: str) -> list[tuple[str, set[Any]]]:
-    """The settings that an expression names, each with the values that are wanted of it; none of an empty expression.
+    """The settings that an expression names, each with the values to match; none for an empty expression.
 
     Raises:
         ValueError: a term is no ``setting=value``, names no setting, or has a value of another type; the message lists what is known.
     """
-    found = []
+    conditions = []
     for term in (part.strip() for part in expression.split(",")) if expression.strip() else ():
         name, equals, texts = (part.strip() for part in term.partition("="))
         if not equals:
             raise ValueError(f"--select: {term!r} is not setting=value")
         if name not in SETTINGS:
             raise ValueError(f"--select: unknown setting {name!r}{nearest(name, SETTINGS)}; known: {', '.join(SETTINGS)}")
-        found.append((name, {_parsed(name, text.strip()) for text in texts.split("|")}))
-    return found
+        conditions.append((name, {_parsed(name, text.strip()) for text in texts.split("|")}))
+    return conditions
 
 
 class Selecting:
@@ -54,30 +54,30 @@ class Selecting:
     def __init__(self, cells: Sequence[Cell]) -> None:
         """Among ``cells``."""
         self._cells = cells
-        self._named = [name for name in SETTINGS if name in ALWAYS_NAMED or len({getattr(cell, name) for cell in cells}) > 1]
-        self._counts: dict[tuple[str, ...], Counter[tuple[Any, ...]]] = {}  # of the cells' values, by the settings that are named
+        self._names = [name for name in SETTINGS if name in ALWAYS_NAMED or len({getattr(cell, name) for cell in cells}) > 1]
+        self._counts: dict[tuple[str, ...], Counter[tuple[Any, ...]]] = {}  # how many cells have the same values, by setting names
 
     def alone(self, cell: Cell) -> str:
         """The shortest expression, by the order of settings, with which `select` finds this cell alone.
 
         It names `ALWAYS_NAMED` even where less would do, so that a person sees what it finds.
         """
-        named = self._named
-        for name in [name for name in reversed(named) if name not in ALWAYS_NAMED]:
-            fewer = [other for other in named if other != name]
+        names = self._names
+        for name in [name for name in reversed(names) if name not in ALWAYS_NAMED]:
+            fewer = [other for other in names if other != name]
             if self._alike(cell, tuple(fewer)) == 1:
-                named = fewer
-        return ",".join(f"{name}={show(getattr(cell, name))}" for name in named)
+                names = fewer
+        return ",".join(f"{name}={show(getattr(cell, name))}" for name in names)
 
-    def _alike(self, cell: Cell, named: tuple[str, ...]) -> int:
+    def _alike(self, cell: Cell, names: tuple[str, ...]) -> int:
         """How many cells have this one's values of these settings."""
-        if named not in self._counts:
-            self._counts[named] = Counter(_values(one, named) for one in self._cells)
-        return self._counts[named][_values(cell, named)]
+        if names not in self._counts:
+            self._counts[names] = Counter(_values(one, names) for one in self._cells)
+        return self._counts[names][_values(cell, names)]
 
 
-def _values(cell: Cell, named: Sequence[str]) -> tuple[Any, ...]:
-    return tuple(getattr(cell, name) for name in named)
+def _values(cell: Cell, names: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(getattr(cell, name) for name in names)
 
 
 def show(value: object) -> str:

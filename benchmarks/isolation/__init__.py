@@ -42,7 +42,7 @@ LOG_TAIL_BYTES = 64 * 1024
 GRACE_SECONDS = 5.0  # for a process that has answered to come to its end
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 TETHERED = "benchmarks.isolation.tethered"
-LONGEST_WAIT_S = 86400.0  # the system calls that wait take no much longer time; whoever waits looks again and waits on
+LONGEST_WAIT_S = 86400.0  # the system's waiting calls take no much longer time; the caller looks again and waits on
 ANSWERED_BY_PARENT = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -99,7 +99,7 @@ def preload(modules: Sequence[str], *, threads: int) -> None:
 
 
 def nothing(payload: dict[str, Any], report_phase: ReportPhase) -> None:
-    """A job that is done as soon as it runs: what it took was its start."""
+    """A job that does nothing: it takes as long as its process takes to start."""
 
 
 def run_isolated(job: Job) -> Outcome:
@@ -114,7 +114,7 @@ def run_isolated(job: Job) -> Outcome:
 
 
 class Isolated:
-    """A job that is running; whoever holds it waits on ``waitables`` and asks ``poll``."""
+    """A job that is running; its owner waits on ``waitables`` and calls ``poll``."""
 
     def __init__(self, job: Job) -> None:
         """Starts the process.
@@ -346,12 +346,12 @@ def _kernel_oom_kills() -> int:
 
 @contextlib.contextmanager
 def _surroundings(threads: int) -> Iterator[None]:
-    """What a fork server that may start now is born into.
+    """The environment and the blocked signals of a fork server that may start now.
 
-    Numerical libraries read thread counts from the environment as they load. An interrupt from the terminal is the run's to
-    answer, and a cluster's warnings are its job's: the server and the cells, which get them too, have them blocked.
+    Numerical libraries read thread counts from the environment as they load. The run answers an interrupt from the terminal, and
+    a job answers a cluster's warnings. The server and the cells get these signals too, so they have them blocked.
     """
-    resource_tracker.ensure_running()  # now, as it unblocks signals once it has started
+    resource_tracker.ensure_running()  # before the signals are blocked, as it unblocks them once it has started
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ANSWERED_BY_PARENT)

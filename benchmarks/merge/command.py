@@ -48,7 +48,7 @@ def _main(options: argparse.Namespace) -> int:
         _copy_raw(part, merged)
         for machine, devices in _further(merged).items():
             _write(_view_path(part, machine), merged, {**main_view, **devices})
-    for line in _said(options.out, merged, view):
+    for line in _summary(options.out, merged, view):
         print(one_line(line))
     return DONE
 
@@ -63,7 +63,7 @@ def _further(merged: Pool) -> dict[str, dict[str, str]]:
 
 
 def _view_path(out: Path, machine: str) -> Path:
-    """Where the view of a further machine lies: by its fingerprint, or a digest of what a record says in its stead."""
+    """The folder of a further machine's view, named by its fingerprint, or by a digest of what a record has instead of one."""
     name = machine if _FINGERPRINT.fullmatch(machine) else hashlib.sha256(machine.encode(errors="replace")).hexdigest()
     return out / MACHINES / name[:12]
 
@@ -88,7 +88,7 @@ def _copy_raw(out: Path, merged: Pool) -> None:
             store.raw_path(out, key).write_bytes(store.raw_path(folder, key).read_bytes())
 
 
-def _said(out: Path, merged: Pool, view: View) -> Iterator[str]:
+def _summary(out: Path, merged: Pool, view: View) -> Iterator[str]:
     counts = [f"{len(folder.records)} of {folder.path}" for folder in merged.folders]
     yield f"{out}: {len(merged.qualities)} cells: {', '.join(counts)}"
     for device, machines in merged.machines.items():

@@ -1,8 +1,8 @@
 """Pools the records of several folders: qualities of all machines, timings of one.
 
 A quality belongs to a cell: seeds and cells of several machines stand side by side, and what two folders measured must agree. A timing
-belongs to a machine, told by its environment's fingerprint: a *view* holds the timings of one machine per device, and of a shape that
-only others measured the counts and peaks alone. Processes of one machine and of the same code are pooled.
+belongs to a machine, known by its environment's fingerprint. A *view* holds the timings of one machine per device; of a shape that only
+other machines measured, it holds the counts and peaks alone. Processes of one machine and of the same code are pooled.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -82,10 +82,10 @@ class Pool:
     """Records of several folders that do not contradict each other.
 
     Attributes:
-        folders: in the order they were given: the first that has a thing gives it.
-        qualities: by cell, the record whose quality is taken, and its folder.
+        folders: in the order of the call: the first that has a thing gives it.
+        qualities: by cell, the record whose quality is used, and its folder.
         costs: by shape, what each folder has.
-        machines: by device, the fingerprints that measured something on it; the main one of the first folder that timed something first.
+        machines: by device, the fingerprints that measured something on it; first the main one of the first folder that timed something.
     """
 
     folders: tuple[Folder, ...]
@@ -96,9 +96,9 @@ class Pool:
     def view(self, machines: Mapping[str, str]) -> View:
         """With the timings of one machine per device."""
         halves, costs, elsewhere = {}, [], set()
-        for key, measured in self.costs.items():
-            own = [one for one in measured if one.machine == machines[one.device]]
-            halves[key], cost = _pooled(own) if own else (_counted_alone(_first_ok(measured)), None)
+        for key, of_shape in self.costs.items():
+            own = [one for one in of_shape if one.machine == machines[one.device]]
+            halves[key], cost = _pooled(own) if own else (_counted_alone(_first_ok(of_shape)), None)
             costs += [cost] if cost is not None else []
             elsewhere |= set() if own else {key}
         records = (self._record(key, machines, halves) for key in self.qualities)
@@ -108,12 +108,12 @@ class Pool:
         """A cell with its shape's cost; a cost that was measured for this cell alone, as in the first records, stays its own."""
         record, _ = self.qualities[key]
         cells = ((folder, folder.records.get(key)) for folder in self.folders)
-        measured = [cost for folder, one in cells if one is not None and (cost := folder.cost_of(one)) is not None]
-        if not measured:
+        of_cell = [cost for folder, one in cells if one is not None and (cost := folder.cost_of(one)) is not None]
+        if not of_cell:
             return record
-        own = next((one for one in measured if one.machine == machines[one.device]), None)
+        own = next((one for one in of_cell if one.machine == machines[one.device]), None)
         is_alone = own is not None and own.cost is None
-        return with_cost(record, own.half if own is not None and is_alone else halves[measured[0].half.origin.key])
+        return with_cost(record, own.half if own is not None and is_alone else halves[of_cell[0].half.origin.key])
 
 
 def pool(folders: Sequence[Folder]) -> Pool:
@@ -131,15 +131,15 @@ def pool(folders: Sequence[Folder]) -> Pool:
             if key not in qualities or _rank(record) > _rank(qualities[key][0]):
                 qualities[key] = record, folder.path
             cost = folder.cost_of(record)
-            known = costs.setdefault(cost.half.origin.key, []) if cost is not None else []
-            if cost is not None and cost not in known:
-                _check_counts(known, cost)
-                known.append(cost)
+            of_shape = costs.setdefault(cost.half.origin.key, []) if cost is not None else []
+            if cost is not None and cost not in of_shape:
+                _check_counts(of_shape, cost)
+                of_shape.append(cost)
     return Pool(
         folders=tuple(folders),
         qualities=qualities,
-        costs={key: tuple(known) for key, known in costs.items()},
-        machines=_machines([one for known in costs.values() for one in known], [folder.path for folder in folders]),
+        costs={key: tuple(of_shape) for key, of_shape in costs.items()},
+        machines=_machines([one for of_shape in costs.values() for one in of_shape], [folder.path for folder in folders]),
     )
 
 
@@ -148,14 +148,14 @@ def _rank(record: Record) -> tuple[bool, bool]:
     return record.quality is not None and record.quality.status is Status.OK, record.quality is not None
 
 
-def _machines(measured: Iterable[Measured], order: Sequence[Path]) -> dict[str, tuple[str, ...]]:
+def _machines(measurements: Iterable[Measured], order: Sequence[Path]) -> dict[str, tuple[str, ...]]:
     """The machines of each device: first that of the earliest folder that timed something on it, of several the one that timed the most.
 
     Machines of costs that hold no time come last.
     """
-    taken: dict[str, dict[str, list[tuple[bool, int]]]] = {}
-    for one in measured:
-        of_machine = taken.setdefault(one.device, {}).setdefault(one.machine, [])
+    by_device: dict[str, dict[str, list[tuple[bool, int]]]] = {}
+    for one in measurements:
+        of_machine = by_device.setdefault(one.device, {}).setdefault(one.machine, [])
         of_machine.append((are_timed(one.half.metrics), order.index(one.folder)))
 
     def rank(costs: Sequence[tuple[bool, int]]) -> tuple[bool, int, int]:
@@ -163,11 +163,13 @@ def _machines(measured: Iterable[Measured], order: Sequence[Path]) -> dict[str, 
         places = timed or [place for _, place in costs]
         return not timed, min(places), -len(places)
 
-    return {device: tuple(sorted(known, key=lambda machine: (*rank(known[machine]), machine))) for device, known in taken.items()}
+    return {
+        device: tuple(sorted(machines, key=lambda machine: (*rank(machines[machine]), machine))) for device, machines in by_device.items()
+    }
 
 
 def _pooled(own: Sequence[Measured]) -> tuple[CostHalf, Cost | None]:
-    """One machine's cost of a shape: the newest code's, with the processes of every folder that has that code; brief ones apart."""
+    """One machine's cost of a shape: the newest code's, with the processes of every folder of that code. Brief and full ones do not mix."""
     newest = max(own, key=lambda one: (one.half.origin.status is Status.OK, not _is_brief(one.cost), one.half.origin.provenance.utc))
     of_code = [one.cost for one in own if one.cost is not None and one.cost.code == newest.half.origin.code and one.cost.processes]
     alike = [cost for cost in of_code if _is_brief(cost) == _is_brief(newest.cost)]
@@ -186,12 +188,12 @@ def _is_brief(cost: Cost | None) -> bool:
     return cost is not None and any(process.brief for process in cost.processes)
 
 
-def _first_ok(measured: Sequence[Measured]) -> Measured:
-    return next((one for one in measured if one.half.origin.status is Status.OK), measured[0])
+def _first_ok(costs: Sequence[Measured]) -> Measured:
+    return next((one for one in costs if one.half.origin.status is Status.OK), costs[0])
 
 
 def _counted_alone(one: Measured) -> CostHalf:
-    """What travels of another machine's cost, counts and peaks of memory; what it timed has no value here, and says where it was taken."""
+    """Another machine's cost without its timings: counts and peaks of memory stay; a timing has no value, and says where it was taken."""
     machine = f"timed on another machine alone, environment {one.machine[:12]}"
     metrics = {
         name: metric
@@ -211,13 +213,13 @@ def _check_quality(ours: tuple[Record, Path], theirs: tuple[Record, Path]) -> No
     is_same = one.cell.device == "cpu" and _made_by(first.origin) == _made_by(second.origin)
     where = "by the same code on one machine, where it has to be the same" if is_same else "and may differ by {margin:.3g}"
     for name, difference in _differences(first.metrics, second.metrics, exactly=is_same):
-        said = where.format(margin=difference[2])
-        raise ConflictError(_conflict(one, name, (folder, other_folder), difference[:2], said))
+        rule = where.format(margin=difference[2])
+        raise ConflictError(_conflict(one, name, (folder, other_folder), difference[:2], rule))
 
 
-def _check_counts(known: Sequence[Measured], new: Measured) -> None:
+def _check_counts(costs: Sequence[Measured], new: Measured) -> None:
     """Refuses counts of one shape that differ: they are the same on every machine."""
-    for one in known:
+    for one in costs:
         counts, others = ({name: metric for name, metric in m.half.metrics.items() if _is_counted(name)} for m in (one, new))
         for name, (value, other, margin) in _differences(counts, others, exactly=False):
             raise ConflictError(
@@ -226,16 +228,16 @@ def _check_counts(known: Sequence[Measured], new: Measured) -> None:
             )
 
 
-def _conflict(record: Record, name: str, folders: tuple[Path, Path], values: Sequence[float], said: str) -> str:
+def _conflict(record: Record, name: str, folders: tuple[Path, Path], values: Sequence[float], rule: str) -> str:
     cell = f"{record.cell.backbone}, {record.cell.compression}, {record.cell.tokens} tokens, seed {record.cell.seed}"
     first, second = (f"{value!r} in {folder}" for value, folder in zip(values, folders, strict=True))
-    return f"cell {record.cell_key[:12]} ({cell}): {name} is {first} and {second}, {said}; nothing is merged, measure one of them again"
+    return f"cell {record.cell_key[:12]} ({cell}): {name} is {first} and {second}, {rule}; nothing is merged, measure one of them again"
 
 
 def _differences(
     ours: Mapping[str, Metric], theirs: Mapping[str, Metric], *, exactly: bool
 ) -> Iterator[tuple[str, tuple[float, float, float]]]:
-    """Deterministic numbers that both have and that differ by more than they may: both, and by how much."""
+    """Deterministic numbers that both have and that differ by more than they may: both values, and by how much they may differ."""
     for name in sorted(ours.keys() & theirs.keys()):
         measure: Measure | None = MEASURES.get(name)
         value, other = ours[name].value, theirs[name].value

@@ -6,8 +6,8 @@ Four questions, answered by measuring:
   comparisons. Each run has processes of its own and each comparison pairs of its own: a process's timing is used once. The
   rate of false alarms (REGRESSION or IMPROVED) has Clopper and Pearson's exact one-sided 95% upper bound.
 - **A planted slow-down.** In cells that a seed draws before anything is measured, serving is also timed with a fifth more
-  calls in each sample (``benchmarks/compare/worker.py``): real work, nothing multiplied. Its timing by the head's processes is held
-  against the plain timing by the base's, under the rule of its run.
+  calls in each sample (``benchmarks/compare/worker.py``): real work, nothing multiplied. Its timing by the head's processes is
+  compared with the plain timing by the base's, under the rule of its run.
 - **Planted faults.** Through the gate's own judgement: every FLOP number of a reviewed baseline 5% higher, every peak of memory
   doubled, a recall above 1, the quality of random tokens and of another user's cache in PerSRec's place, each alone
   (`benchmarks/noise/plants.py`). And in each backbone a mask that shows the future, which the law of causality must see
@@ -69,7 +69,7 @@ ALARMS = (Verdict.REGRESSION, Verdict.IMPROVED)
 
 @dataclass(slots=True)
 class Proof:
-    """What all runs came to."""
+    """The results of all runs."""
 
     plain: list[Comparison] = field(default_factory=list)
     planted: list[Comparison] = field(default_factory=list)
@@ -88,16 +88,16 @@ class Proof:
         return next((f"{one.cell}: {one.reason}" for one in plain if one.effect is None), "")
 
 
-def main(argv: Sequence[str] | None = None, *, start: Start | None = None, measured: Measured | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, start: Start | None = None, measure: Measured | None = None) -> int:
     """The command line; returns the exit code.
 
     Args:
         argv: the arguments without the program's name; the process's own by default.
         start: starts a process; tests put another in its place.
-        measured: measures qualities under other instructions; as above.
+        measure: measures qualities under other instructions; as above.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    return guarded(PROGRAM, lambda: _prove(parser().parse_args(arguments), arguments, start, measured))
+    return guarded(PROGRAM, lambda: _prove(parser().parse_args(arguments), arguments, start, measure))
 
 
 def parser() -> Parser:
@@ -115,18 +115,18 @@ def parser() -> Parser:
     return parser
 
 
-def _prove(options: argparse.Namespace, arguments: Sequence[str], start: Start | None, measured: Measured | None) -> int:
+def _prove(options: argparse.Namespace, arguments: Sequence[str], start: Start | None, measure: Measured | None) -> int:
     baseline = _checked(options)
     cells, grid = chosen_cells(options)
     expected = Rule(comparisons=sum(map(comparisons_of, cells.values())), margin=options.margin)
     count = checked_pairs(options.pairs, expected)
     runs = -(-options.comparisons // expected.comparisons)
-    plants = drawn_plants(list(cells), runs=runs, wanted=options.planted, seed=options.order_seed)
+    plants = drawn_plants(list(cells), runs=runs, count=options.planted, seed=options.order_seed)
     if not options.quiet:
         tell(f"{len(cells)} cells, {runs} runs of {count} pairs; {plan(count, expected)}")
     began, proof = time.monotonic(), Proof()
     try:
-        qualities = quality_spreads(measured)  # before the long measuring, which a failure here would throw away
+        qualities = quality_spreads(measure)  # before the long measuring, which a failure here would throw away
     except ValueError as error:
         sys.stderr.write(f"{PROGRAM}: {one_line(str(error))}; nothing was written\n")
         return INCOMPLETE
@@ -144,18 +144,18 @@ def _prove(options: argparse.Namespace, arguments: Sequence[str], start: Start |
         if fault:
             sys.stderr.write(f"{PROGRAM}: {one_line(fault)}; nothing was written\n")
             return INCOMPLETE
-    shown = _proof(
+    gate_proof = _proof(
         options, arguments, proof, baseline, cells, runs=runs, count=count, qualities=qualities, seconds=time.monotonic() - began
     )
-    write_atomically(options.out, to_json(shown))
-    for line in summary(shown):
+    write_atomically(options.out, to_json(gate_proof))
+    for line in summary(gate_proof):
         tell(line)
     tell(f"wrote {options.out}")
-    return DONE if shown.holds else REGRESSION
+    return DONE if gate_proof.holds else REGRESSION
 
 
 def _checked(options: argparse.Namespace) -> Baseline:
-    """The baseline whose FLOPs are raised; refuses, before the long measuring, what would fail behind it.
+    """The baseline whose FLOPs are raised; refuses, before the long measuring, what would fail after it.
 
     Raises:
         ValueError: a place that cannot be written, or a baseline without FLOPs.
@@ -168,20 +168,20 @@ def _checked(options: argparse.Namespace) -> Baseline:
 
 
 def _after(done: int, on_pair: Callable[[int], None]) -> Callable[[int], None]:
-    """Counts the pairs of one run on from those of the runs before."""
+    """Counts the pairs of a run after those of the runs before."""
     return lambda pair: on_pair(done + pair)
 
 
-def drawn_plants(cells: Sequence[str], *, runs: int, wanted: int, seed: int) -> list[list[str]]:
-    """The cells to plant a slow-down in, run by run: as many as wanted, spread evenly, each at most once a run.
+def drawn_plants(cells: Sequence[str], *, runs: int, count: int, seed: int) -> list[list[str]]:
+    """The cells to plant a slow-down in, run by run: ``count`` in all, spread evenly, each at most once a run.
 
     Raises:
         ValueError: there are not so many places.
     """
-    if wanted > runs * len(cells):
-        raise ValueError(f"--planted: {wanted} slow-downs, and {runs} runs of {len(cells)} cells hold {runs * len(cells)} at most")
+    if count > runs * len(cells):
+        raise ValueError(f"--planted: {count} slow-downs, and {runs} runs of {len(cells)} cells hold {runs * len(cells)} at most")
     draw = random.Random(seed)  # noqa: S311 - an order, not a secret
-    shares = [wanted // runs + (number < wanted % runs) for number in range(runs)]
+    shares = [count // runs + (number < count % runs) for number in range(runs)]
     return [draw.sample(list(cells), share) for share in shares]
 
 
@@ -198,8 +198,8 @@ def _proof(
     seconds: float,
 ) -> GateProof:
     alarms = sum(one.verdict in ALARMS for one in proof.plain)
-    found = sum(one.verdict is Verdict.REGRESSION for one in proof.planted)
-    named = as_given(options.baseline)
+    hits = sum(one.verdict is Verdict.REGRESSION for one in proof.planted)
+    file_name = as_given(options.baseline)
     rule = proof.rule or Rule(comparisons=1)
     spreads = [one.effect.spread for one in proof.plain if one.effect is not None]
     middle = float(np.median(spreads))
@@ -229,13 +229,13 @@ def _proof(
         slow_down=SlowDowns(
             planted="a fifth more calls in each sample of serving",
             trials=len(proof.planted),
-            found=found,
-            lower_bound=lower_bound(found, len(proof.planted)),
+            found=hits,
+            lower_bound=lower_bound(hits, len(proof.planted)),
             verdicts=_verdicts(proof.planted),
             effects=tuple(one.effect.value for one in proof.planted if one.effect is not None),
         ),
-        flops=raised_flops(baseline, named=named),
-        plants=(*other_faults(baseline, named=named), leaks()),
+        flops=raised_flops(baseline, file_name=file_name),
+        plants=(*other_faults(baseline, file_name=file_name), leaks()),
         qualities=qualities,
         spread=PairSpread(median=middle, widest=max(spreads)),
         smallest_effect=smallest_effect(spread=middle, pairs=count, rule=rule),

@@ -1,7 +1,7 @@
 """How far seeded qualities move where the processor rounds otherwise: the libraries are told to compute by older instructions.
 
-Sums come in another order there, as they do on another processor, and a training carries the difference on. The gate's margins away
-from the machine of a baseline are held against what is seen here (`benchmarks.measures`).
+Sums come in another order there, as they do on another processor, and a training carries the difference on. These moves are compared with
+the gate's margins for other machines than that of a baseline (`benchmarks.measures`).
 """
 
 import os
@@ -24,24 +24,24 @@ INSTRUCTIONS: dict[str, dict[str, str]] = {
 Measured = Callable[[Mapping[str, str], Path], Sequence[Record]]
 
 
-def quality_spreads(measured: Measured | None = None) -> tuple[QualitySpread, ...]:
+def quality_spreads(measure: Measured | None = None) -> tuple[QualitySpread, ...]:
     """The widest moves of each gated quality of the smoke grid, by processes of their own.
 
     Args:
-        measured: measures the grid's qualities under some environment variables; tests put another in its place.
+        measure: measures the grid's qualities under some environment variables; tests put another in its place.
 
     Raises:
         ValueError: the grid did not run to its end.
     """
-    measured = measured or _measured
+    measure = measure or _run_grid
     with tempfile.TemporaryDirectory() as folder:
-        own = _qualities(measured({}, Path(folder) / "own"))
-        others = [_qualities(measured(variables, Path(folder) / name)) for name, variables in INSTRUCTIONS.items()]
-        others = [other for other in others if other != own] or others  # instructions that the processor has no newer ones than
+        own = _qualities(measure({}, Path(folder) / "own"))
+        others = [_qualities(measure(variables, Path(folder) / name)) for name, variables in INSTRUCTIONS.items()]
+        others = [other for other in others if other != own] or others  # without instructions that are this processor's newest
     return tuple(_spread(metric, own, others) for metric in sorted({metric for _, metric in own}))
 
 
-def _measured(variables: Mapping[str, str], out: Path) -> Sequence[Record]:
+def _run_grid(variables: Mapping[str, str], out: Path) -> Sequence[Record]:
     command = [sys.executable, "-m", "benchmarks.run", "--grid", GRID, "--only", "quality", "--no-report", "--quiet", "--out", str(out)]
     ran = subprocess.run(command, cwd=PROJECT, env=os.environ | variables, capture_output=True, text=True, check=False)
     if ran.returncode:

@@ -20,24 +20,24 @@ from persrec.names import Kernel
 from persrec.nn.attention.visible import keys_seen
 from persrec.recommender import SequentialRecommender
 
-ITEMS, USERS, CHANGED = 60, 4, 6  # the last so many items are drawn anew
-TOLERANCE = 1e-5  # in float32, what is not seen changes nothing by more
+ITEMS, USERS, CHANGED = 60, 4, 6  # the last `CHANGED` items are drawn anew
+TOLERANCE = 1e-5  # in float32, an item that is not seen changes nothing by more
 KERNELS: tuple[Kernel, ...] = ("naive", "segmented")  # that compute on a CPU
 
 
 def leaks() -> Planted:
     """How often the planted mask is seen; a backbone that already breaks the law counts as missed."""
     trials = [(backbone, kernel) for backbone in names.backbones() for kernel in KERNELS]
-    found = 0
+    hits = 0
     for backbone, kernel in trials:
         model = small_model(backbone, kernel)
         sound = change_before(model) <= TOLERANCE
         with _leaking():
-            found += sound and change_before(model) > TOLERANCE
+            hits += sound and change_before(model) > TOLERANCE
     return Planted(
         planted="a mask that shows the next item, in each backbone and kernel, held against the law of causality",
         trials=len(trials),
-        found=found,
+        found=hits,
     )
 
 

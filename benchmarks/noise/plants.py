@@ -1,7 +1,7 @@
 """Faults that are planted into a baseline's own numbers, one at a time, and must each be seen by the gate. Imports no torch.
 
-The planted record says of itself what the baseline says, and comes from a machine that the baseline does not know: so the gate has
-its wide margins, and what it finds it finds anywhere.
+The planted record has the settings and data of the baseline, and comes from a machine that the baseline does not know. So the gate uses its
+wide margins, and what it finds here it finds on any machine.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ LEAST_PEAK = 5 * 2**20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trial:
-    """A cell some of whose numbers are other ones, beside a baseline; ``metric`` is the one to find, as the ``verdict`` says."""
+    """A cell with ``changed`` numbers beside a baseline; the gate has to give ``metric`` this ``verdict``."""
 
     baseline: Baseline
     key: str
@@ -31,10 +31,10 @@ class Trial:
     verdict: Verdict = Verdict.REGRESSION
 
 
-def raised_flops(baseline: Baseline, *, named: str) -> Planted:
-    """Every FLOP number of a baseline, one at a time 5% higher; ``named`` is how its file is called in the record.
+def raised_flops(baseline: Baseline, *, file_name: str) -> Planted:
+    """Every FLOP number of a baseline, one at a time 5% higher; ``file_name`` is what the record calls the baseline's file.
 
-    What is counted along rises with it, so that the record is as sound as before and the number's own margin has to see it.
+    Numbers that are counted with it rise, too, so that the record is as sound as before and the number's own margin has to see it.
     """
     trials = (
         Trial(baseline=_of(baseline, key), key=key, metric=name, changed=more_flops(entry.metrics, name))
@@ -42,7 +42,7 @@ def raised_flops(baseline: Baseline, *, named: str) -> Planted:
         for name, value in entry.metrics.items()
         if name.endswith("_flops") and value
     )
-    return _planted("5% more, one number at a time", named, trials)
+    return _planted("5% more, one number at a time", file_name, trials)
 
 
 def more_flops(metrics: Mapping[str, float], name: str) -> dict[str, float]:
@@ -64,18 +64,18 @@ def _even(flops: float) -> int:
     return 2 * round(flops / 2)
 
 
-def other_faults(baseline: Baseline, *, named: str) -> tuple[Planted, ...]:
+def other_faults(baseline: Baseline, *, file_name: str) -> tuple[Planted, ...]:
     """What a broken method or a broken measurement would show, one cell at a time."""
     return (
-        *(_planted(f"the quality of {of} in PerSRec's place", named, _exchanged(baseline, of)) for of in CONTROLS),
-        _planted(f"a doubled peak of memory, of {LEAST_PEAK // 2**20} MiB or more", named, _doubled_peaks(baseline)),
-        _planted(f"a recall of {IMPOSSIBLE_RECALL}", named, _impossible_recalls(baseline)),
+        *(_planted(f"the quality of {of} in PerSRec's place", file_name, _exchanged(baseline, of)) for of in CONTROLS),
+        _planted(f"a doubled peak of memory, of {LEAST_PEAK // 2**20} MiB or more", file_name, _doubled_peaks(baseline)),
+        _planted(f"a recall of {IMPOSSIBLE_RECALL}", file_name, _impossible_recalls(baseline)),
     )
 
 
-def _planted(what: str, named: str, trials: Iterable[Trial]) -> Planted:
-    seen = [_is_seen(trial) for trial in trials]
-    return Planted(planted=what, baseline=named, trials=len(seen), found=sum(seen))
+def _planted(what: str, file_name: str, trials: Iterable[Trial]) -> Planted:
+    hits = [_is_seen(trial) for trial in trials]
+    return Planted(planted=what, baseline=file_name, trials=len(hits), found=sum(hits))
 
 
 def _of(baseline: Baseline, key: str) -> Baseline:
@@ -101,21 +101,21 @@ def _impossible_recalls(baseline: Baseline) -> Iterator[Trial]:
 def _exchanged(baseline: Baseline, of: str) -> Iterator[Trial]:
     """The quality of PerSRec's cells, where the baseline shows that tokens matter, exchanged for that of what they beat."""
     cells = {key: entry.cell for key, entry in baseline.entries.items()}
-    for key, beaten, other in clear_differences(cells, baseline.qualities(METRIC)):
-        if beaten == of:
+    for key, control, other in clear_differences(cells, baseline.qualities(METRIC)):
+        if control == of:
             metrics = {name: value for name, value in baseline.entries[other].metrics.items() if MEASURES[name].group == "quality"}
             yield Trial(baseline=baseline, key=key, metric=METRIC, changed=metrics)
 
 
 def _is_seen(trial: Trial) -> bool:
-    """Whether the gate says it of this number of this cell.
+    """Whether the gate gives this number of this cell the trial's verdict.
 
-    A baseline keeps numbers alone, so no ledger, model or half is asked for: a gate that misses these would see every fault.
+    A baseline keeps numbers alone, so no ledger, model or half is expected: a gate that misses these would see every fault.
     """
     entries = {one: entry.numbers_alone() for one, entry in trial.baseline.entries.items()}
     records = [as_record(one, entry, trial.changed if one == trial.key else {}) for one, entry in entries.items()]
-    found = judge(dataclasses.replace(trial.baseline, entries=entries), records)
-    return any(one.cell_key == trial.key and one.metric == trial.metric and one.verdict is trial.verdict for one in found)
+    findings = judge(dataclasses.replace(trial.baseline, entries=entries), records)
+    return any(one.cell_key == trial.key and one.metric == trial.metric and one.verdict is trial.verdict for one in findings)
 
 
 def as_record(key: str, entry: BaselineEntry, changed: Mapping[str, float]) -> Record:

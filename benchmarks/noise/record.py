@@ -43,7 +43,7 @@ class FalseAlarms:
     """A against A: how often a comparison found a change where there is none; ``upper_bound`` is Clopper and Pearson's, one-sided.
 
     Comparisons of one run share its processes; ``runs_with_alarm`` of the runs, which share nothing, had one at all. None where a
-    record is older than the question.
+    record is older than this field.
     """
 
     comparisons: int
@@ -152,8 +152,8 @@ class GateProof:
     def holds(self) -> bool:
         """Whether the gates are proved: fewer alarms than allowed, all that was planted found, no margin too narrow elsewhere."""
         slow_downs, faults = self.slow_down, (self.flops, *self.plants)
-        seen = slow_downs.found == slow_downs.trials > 0 and all(one.found == one.trials > 0 for one in faults)
-        return self.false_alarms.upper_bound < ALLOWED and seen and not any(one.beyond_margin for one in self.qualities)
+        all_found = slow_downs.found == slow_downs.trials > 0 and all(one.found == one.trials > 0 for one in faults)
+        return self.false_alarms.upper_bound < ALLOWED and all_found and not any(one.beyond_margin for one in self.qualities)
 
 
 def load_proof(path: Path) -> GateProof | None:
@@ -209,7 +209,7 @@ def summary(proof: GateProof) -> list[str]:
 
 
 def _of_runs(proof: GateProof) -> str:
-    """What stands behind the bound: processes that share nothing."""
+    """The bound over whole runs, whose processes share nothing."""
     alarms = proof.false_alarms
     if alarms.runs_with_alarm is None or alarms.upper_bound_of_runs is None:
         return ""

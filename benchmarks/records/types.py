@@ -202,7 +202,7 @@ class Environment:
     readings: dict[str, Any] = field(default_factory=dict)
 
     def loads(self) -> dict[str, dict[str, Any]]:
-        """What other processes used while each kind of number was taken; readings are free, and those of another form are left out."""
+        """What other processes used while each kind of number was taken; readings have no fixed form: what is no table is left out."""
         load = self.readings.get("load")
         return {kind: reading for kind, reading in load.items() if isinstance(reading, dict)} if isinstance(load, dict) else {}
 
@@ -259,7 +259,7 @@ class Parts:
     dataset: DatasetPart | None = None
 
     def all(self) -> Iterator[Part]:
-        """Those that there are."""
+        """The declarations that are there."""
         return (part for part in (self.backbone, self.floor, self.peer, self.compression, self.dataset) if part is not None)
 
 
@@ -288,7 +288,7 @@ class Record:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing that was asked for failed; a half may not have been asked for."""
+        """Whether nothing failed of what was asked for, which may be one half alone."""
         return self.status is Status.OK
 
     def value(self, metric: str) -> float | None:

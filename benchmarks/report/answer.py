@@ -1,4 +1,4 @@
-"""The answer in words: what to serve, or that there is no choice to make, in sentences that can be repeated."""
+"""The answer in sentences that a reader can repeat: what to serve, or that there is no choice to make."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,13 +24,13 @@ from benchmarks.report.texts import shares_of_time
 from benchmarks.text import listed, sentence
 
 _METRIC = QUALITY_METRICS[0]
-_SHOWN = METRIC_NAMES[_METRIC]
-_SERVED = {
+_METRIC_NAME = METRIC_NAMES[_METRIC]
+_SERVING_IN_WORDS = {
     "recompute": "recomputed at each request",
     "cache": "served from its own cache",
     "append": "served from its own cache, the new item alone",
 }
-_OF_A_REQUEST = (
+_REQUEST_COSTS = (
     ("compute of a request", "serve_flops"),
     ("time of a whole request, median", "request_latency_p50_ms"),
     ("the same, 95th percentile", "request_latency_p95_ms"),
@@ -61,7 +61,8 @@ class Card:
 class AnswerPart:
     """The answer of one group of peers.
 
-    ``roles`` says, by key of configuration, what each was chosen for; ``rivals`` whether PerSRec is better than what keeps as many vectors.
+    ``roles`` maps the key of a configuration to what it was chosen for. ``rivals`` says whether PerSRec is better than the other ways of
+    keeping as many vectors.
     """
 
     title: str
@@ -78,91 +79,99 @@ class AnswerPart:
 
 
 def answer_of(peers: Peers, frontiers: Frontiers, *, picture: bool = False) -> AnswerPart:
-    """The answer of a group of peers; ``frontiers`` by cost and metric."""
-    found = answer(peers.configurations)
+    """The answer of a group of peers. ``frontiers`` are by cost and metric."""
+    run_answer = answer(peers.configurations)
     names = peers.names
-    roles = {choice.beside.configuration.key: listed([role.value for role in choice.roles]) for choice in found.choices}
-    cards = [_card(choice, names, _chance(choice, frontiers)) for choice in found.choices]
-    cards += [_cost_card(beside, names) for beside in found.costs]
+    roles = {choice.beside.configuration.key: listed([role.value for role in choice.roles]) for choice in run_answer.choices}
+    cards = [_card(choice, names, _chance(choice, frontiers)) for choice in run_answer.choices]
+    cards += [_cost_card(beside, names) for beside in run_answer.costs]
     key = f"answer-{peers.key}"
     return AnswerPart(
         title=peers.title,
-        lead=_lead(found, peers),
+        lead=_lead(run_answer, peers),
         cards=tuple(cards),
         rivals=rivals_in_words(peers.configurations, names),
-        drawing=answer_figure(found, frontiers["serve_flops"][_METRIC], names, roles=roles, key=key, where=peers.title, png=picture),
+        drawing=answer_figure(run_answer, frontiers["serve_flops"][_METRIC], names, roles=roles, key=key, where=peers.title, png=picture),
         roles=roles,
     )
 
 
-def _lead(found: RunAnswer, peers: Peers) -> str:
+def _lead(run_answer: RunAnswer, peers: Peers) -> str:
     names = peers.names
-    if found.standstill is Standstill.WORTH_NOTHING:
-        worth = found.worths[0]
+    if run_answer.standstill is Standstill.WORTH_NOTHING:
+        worth = run_answer.worths[0]
         pair = f"{_value(worth.full)} with it and {_value(worth.no_token)} without"
-        others = f", and no more on {listed([backbone_name(one.full) for one in found.worths[1:]])}" if len(found.worths) > 1 else ""
+        others = (
+            f", and no more on {listed([backbone_name(one.full) for one in run_answer.worths[1:]])}" if len(run_answer.worths) > 1 else ""
+        )
         return (
             f"There is no frontier on this data: reading the long history gains {backbone_name(worth.full)} nothing that can be measured "
-            f"({_SHOWN} {pair}){others}. {_kept_nevertheless(peers) or 'So nothing need be kept of it: serve the recent items alone.'}"
+            f"({_METRIC_NAME} {pair}){others}. {_gains_in_words(peers) or 'So nothing need be kept of it: serve the recent items alone.'}"
         )
-    if found.standstill is Standstill.FLOOR_ABOVE and found.above is not None:
-        return _no_model_above(found.above, names)
-    if found.standstill is not None:
-        return _STANDSTILLS[found.standstill]
-    if found.full is None:
+    if run_answer.standstill is Standstill.FLOOR_ABOVE and run_answer.above is not None:
+        return _no_model_above(run_answer.above, names)
+    if run_answer.standstill is not None:
+        return _STANDSTILLS[run_answer.standstill]
+    if run_answer.full is None:
         return ""
-    chosen = "Chosen on validation, quoted on test" if found.by_validation else "Chosen and quoted on test, which flatters the best of many"
-    return f"{chosen}; held against {names(found.full)}, the best full attention: {_SHOWN} {with_interval(found.full.quality(_METRIC))}."
+    basis = (
+        "Chosen on validation, quoted on test" if run_answer.by_validation else "Chosen and quoted on test, which flatters the best of many"
+    )
+    quality = with_interval(run_answer.full.quality(_METRIC))
+    return f"{basis}; held against {names(run_answer.full)}, the best full attention: {_METRIC_NAME} {quality}."
 
 
 def _no_model_above(above: AboveModels, names: Names) -> str:
-    """That what learns nothing lies above every trained model of ours; a verdict over seeds alone."""
-    pair = f"{_SHOWN} {_value(above.floor)} against {_value(above.best)} of the best on validation"
+    """Says that a floor, which learns nothing, lies above every trained model of ours. It is a verdict only over seeds."""
+    pair = f"{_METRIC_NAME} {_value(above.floor)} against {_value(above.best)} of the best on validation"
     ends = above.endings
-    stopped = f"; {ends.not_converged} of {ends.models} models had not converged" if ends.not_converged else ""
+    note = f"; {ends.not_converged} of {ends.models} models had not converged" if ends.not_converged else ""
     if above.is_verdict:
-        said = f"{names(above.floor)}, which learns nothing, ranks better than every trained model of ours ({pair}{stopped})"
-        return f"There is no frontier on this data: {said}. So no model here is worth its cost."
+        statement = f"{names(above.floor)}, which learns nothing, ranks better than every trained model of ours ({pair}{note})"
+        return f"There is no frontier on this data: {statement}. So no model here is worth its cost."
     single = [gap.of_one_seed for gap in above.gaps]
     few = "one seed" if all(single) else "one seed for some models" if any(single) else "two seeds"
     return (
         f"No model is chosen: of {few}, so without a verdict, {names(above.floor)}, which learns nothing, lies above every trained model "
-        f"of ours ({pair}{stopped})."
+        f"of ours ({pair}{note})."
     )
 
 
-def _kept_nevertheless(peers: Peers) -> str:
-    """How many that keep part of the history rank above no token though full attention does not; of many some do so by chance."""
-    asked = [
+def _gains_in_words(peers: Peers) -> str:
+    """How many configurations that keep part of the history rank above no token, though full attention does not.
+
+    Where there are many, some do so by chance.
+    """
+    contrasts = [
         compare(one, peers.configurations, _METRIC)
         for one in peers.configurations
         if keeps_part(one) and not one.changed and not one.is_peer and one.quality(_METRIC).value is not None
     ]
-    above = [one for one in asked if one.over_no_token.low is not None and one.over_no_token.low > 0]
+    above = [one for one in contrasts if one.over_no_token.low is not None and one.over_no_token.low > 0]
     surest = max(above, key=lambda one: (one.over_no_token.low, one.configuration.key), default=None)
     if surest is None or surest.references.no_token is None:
         return ""
     gain, training = surest.over_no_token, unequal(surest.configuration, surest.references.no_token)
     models = {record.model.key for contrast in above for record in contrast.configuration.measured if record.model is not None}
     return (
-        f"Yet {len(above)} of {len(asked)} configurations that keep part of it, of {len(models)} training{'s' * (len(models) != 1)}, lie "
-        f"above no token, the surest of them, which test has chosen, {peers.names(surest.configuration)}: {with_interval(gain, 'signed')}, "
-        f"{how_sure(gain, training)}."
+        f"Yet {len(above)} of {len(contrasts)} configurations that keep part of it, of {len(models)} training{'s' * (len(models) != 1)}, "
+        f"lie above no token, the surest of them, which test has chosen, {peers.names(surest.configuration)}: "
+        f"{with_interval(gain, 'signed')}, {how_sure(gain, training)}."
     )
 
 
 def _card(choice: Choice, names: Names, chance: str) -> Card:
     beside = choice.beside
     one = beside.configuration
-    kept = (
+    quality_sentence = (
         f"{names(one)} keeps {with_interval(beside.kept, 'percent')} of the best full attention's quality."
         if beside.kept.value is not None
-        else f"{names(one)} reaches {_SHOWN} {with_interval(one.quality(_METRIC))}; a share kept is {beside.kept.reason}."
+        else f"{names(one)} reaches {_METRIC_NAME} {with_interval(one.quality(_METRIC))}; a share kept is {beside.kept.reason}."
     )
     return Card(
         heading=sentence(listed([role.value for role in choice.roles])),
         family=family(one).key,
-        said=" ".join([kept, *_costs_in_words(beside)]),
+        said=" ".join([quality_sentence, *_costs_in_words(beside)]),
         sure=_how_sure(choice, chance),
         facts=_facts(one, quality=True),
         rerun=_rerun(one),
@@ -170,25 +179,25 @@ def _card(choice: Choice, names: Names, chance: str) -> Card:
 
 
 def _costs_in_words(beside: Held) -> list[str]:
-    """What a request costs of full attention served the same way, and what is kept of a user and what training takes beside it."""
+    """Costs beside those of full attention served the same way: of a request, of what is stored per user, and of training."""
     one, alike = beside.configuration, beside.alike
     shares = [f"{text.percent(beside.compute)} of the compute"] if beside.compute is not None else []
     shares += shares_of_time(beside.time, beside.backbone_time)
-    said = [f"A request takes {listed(shares)} of full attention {_SERVED[one.cell.serving]}."] if shares else []
-    kept, whole = one.cost("cache_bytes").value, None if alike is None else alike.cost("cache_bytes").value
-    if kept is not None and whole:
-        said.append(f"It stores {text.nbytes(kept)} per user instead of {text.nbytes(whole)}.")
+    sentences = [f"A request takes {listed(shares)} of full attention {_SERVING_IN_WORDS[one.cell.serving]}."] if shares else []
+    own_bytes, full_bytes = one.cost("cache_bytes").value, None if alike is None else alike.cost("cache_bytes").value
+    if own_bytes is not None and full_bytes:
+        sentences.append(f"It stores {text.nbytes(own_bytes)} per user instead of {text.nbytes(full_bytes)}.")
     # an elastic model was trained for all its counts and lengths, not for this one
-    trained, fully = (
+    own_flops, full_flops = (
         None if other is None or other.cell.training == "elastic" else other.cost("train_flops").value for other in (one, alike)
     )
-    if trained and fully:
-        said.append(f"A sequence in training takes {text.percent(trained / fully)} of its compute.")
-    return said
+    if own_flops and full_flops:
+        sentences.append(f"A sequence in training takes {text.percent(own_flops / full_flops)} of its compute.")
+    return sentences
 
 
 def _chance(choice: Choice, frontiers: Frontiers) -> str:
-    """How often it is on the frontier of compute when users are drawn anew; nothing of what was chosen by its bytes alone."""
+    """How often it is on the frontier of compute when users are drawn anew; empty for a choice by bytes alone."""
     standings = frontiers["serve_flops"][_METRIC].standings if choice.roles != (Role.SMALLEST,) else ()
     chance = next((standing.probability for standing in standings if standing.configuration is choice.beside.configuration), None)
     return "" if chance is None else f"It is on the frontier of compute in {text.percent(chance)} of the draws of users."
@@ -198,17 +207,17 @@ def _how_sure(choice: Choice, chance: str) -> str:
     beside = choice.beside
     seeds = len(beside.kept.by_seed)
     if choice.unequal:
-        said = [f"Not sure: training was not equal ({'; '.join(choice.unequal)}), so this is no verdict."]
+        sentences = [f"Not sure: training was not equal ({'; '.join(choice.unequal)}), so this is no verdict."]
     elif beside.kept.low is None:
-        said = [f"Not sure: there is no interval ({beside.kept.reason})."] if beside.kept.value is not None else []
+        sentences = [f"Not sure: there is no interval ({beside.kept.reason})."] if beside.kept.value is not None else []
     elif beside.kept.of_one_seed:
-        said = ["One seed: the interval is over its users alone, and another training may lie outside of it."]
+        sentences = ["One seed: the interval is over its users alone, and another training may lie outside of it."]
     else:
-        said = [f"{seeds} seeds: the 95% interval holds users and trainings."]
-    said += [chance] if chance else []
+        sentences = [f"{seeds} seeds: the 95% interval holds users and trainings."]
+    sentences += [chance] if chance else []
     if beside.time.value is None and beside.compute is not None:
-        said.append(f"Time is not compared: {beside.time.reason}.")
-    return " ".join(said)
+        sentences.append(f"Time is not compared: {beside.time.reason}.")
+    return " ".join(sentences)
 
 
 def _cost_card(beside: Held, names: Names) -> Card:
@@ -216,25 +225,25 @@ def _cost_card(beside: Held, names: Names) -> Card:
     shares = [f"{text.percent(beside.compute_anew)} of the compute"] if beside.compute_anew is not None else []
     time = one.cost("serve_time_over_full")
     shares += [f"{with_interval(time, 'percent')} of the backbone's time"] if time.value is not None else []
-    said = [f"{names(one)}, a window of {one.window:,} items.", *_costs_in_words(beside)]
-    said += [f"Of full attention that recomputes the window at each request, it takes {listed(shares)}."] if shares else []
+    sentences = [f"{names(one)}, a window of {one.window:,} items.", *_costs_in_words(beside)]
+    sentences += [f"Of full attention that recomputes the window at each request, it takes {listed(shares)}."] if shares else []
     sure = ["Untrained: costs alone, so nothing is known of the quality."]
     if all(share.value is None for share in (time, beside.time, beside.backbone_time)):
         sure.append("Time was not compared.")
     else:
         sure.append("Compute is counted; a share of time has the interval over processes, and none where there was one process.")
     return Card(
-        heading=backbone_name(one), family=family(one).key, said=" ".join(said), sure=" ".join(sure),
+        heading=backbone_name(one), family=family(one).key, said=" ".join(sentences), sure=" ".join(sure),
         facts=_facts(one, quality=False), rerun=_rerun(one),
     )  # fmt: skip
 
 
 def _facts(one: Configuration, *, quality: bool) -> tuple[tuple[str, str], ...]:
-    """The numbers of a choice: what a request takes, what is kept, what a refresh takes."""
-    facts = [(_SHOWN, with_interval(one.quality(_METRIC)))] if quality else []
-    facts += [(name, tabular.said_cost(metric, cost)) for name, metric in _OF_A_REQUEST if (cost := one.cost(metric)).value is not None]
-    if (kept := one.cost("cache_bytes").value) is not None:
-        facts.append(("stored per user", text.nbytes(kept)))
+    """The numbers of a choice: the costs of a request, what is stored per user, and the costs of a refresh."""
+    facts = [(_METRIC_NAME, with_interval(one.quality(_METRIC)))] if quality else []
+    facts += [(name, tabular.said_cost(metric, cost)) for name, metric in _REQUEST_COSTS if (cost := one.cost(metric)).value is not None]
+    if (cache_bytes := one.cost("cache_bytes").value) is not None:
+        facts.append(("stored per user", text.nbytes(cache_bytes)))
     price = flops_price(one)
     if price is not None and price.compress:
         facts.append(("compute of a refresh", text.flops(price.compress)))

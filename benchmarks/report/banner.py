@@ -29,7 +29,7 @@ from benchmarks.text import listed, some
 
 _METRIC = QUALITY_METRICS[0]
 _STATUS_ORDER = (Status.OK, Status.OOM, Status.UNSUPPORTED, Status.TIMEOUT, Status.CRASH, Status.INVALID)
-_SERVED_ALIKE = {
+_SERVING_IN_WORDS = {
     "recompute": "recomputing the window at each request",
     "cache": "from its own cache",
     "append": "from its own cache, the new item alone",
@@ -41,7 +41,7 @@ _HALVES = {"quality": "qualities", "cost": "costs"}
 class Banner:
     """The banner: what comes first, one word on whether it holds, what was measured where, and the findings.
 
-    ``first`` are short sentences, ``more`` what is said of them on demand.
+    ``first`` are short sentences; ``more`` are their details, shown on demand.
     """
 
     first: tuple[str, ...]
@@ -63,7 +63,7 @@ def banner(records: Sequence[Record], every: Sequence[Source], among: Sequence[C
     if tone == "good" and older:
         tone, word = "warn", "Measured, of mixed code"
     if tone != "bad":
-        tone, word = _converged(endings(among), tone, word)
+        tone, word = _with_convergence(endings(among), tone, word)
     cautions = opening(among, names)
     return Banner(
         first=tuple(caution.short for caution in cautions),
@@ -73,14 +73,14 @@ def banner(records: Sequence[Record], every: Sequence[Source], among: Sequence[C
         summary=summary,
         counts=tuple((status.value, statuses[status]) for status in _STATUS_ORDER if statuses[status]),
         facts=_facts(records, every, among),
-        warnings=(*(_mixed(code, among, names) for code in older), *_warnings(every, among, names)),
+        warnings=(*(_mixed_code_warning(code, among, names) for code in older), *_warnings(every, among, names)),
         findings=tuple(findings(among)),
     )
 
 
 def findings(among: Sequence[Configuration]) -> list[str]:
     """A sentence per dataset and backbone: what the tokens keep, at what cost, and against the control; the best quality first."""
-    said = []
+    sentences = []
     groups: dict[tuple[str, ...], list[Configuration]] = {}
     for one in among:
         if not one.changed:
@@ -90,18 +90,18 @@ def findings(among: Sequence[Configuration]) -> list[str]:
         names = name_all(members)
         for backbone in sorted({one.cell.backbone for one in members if one.is_tokens}):
             own = [one for one in members if one.cell.backbone == backbone]
-            chosen = _spoken_for(own)
-            if chosen is not None:
-                contrast = compare(chosen, own, _METRIC)
+            subject = _subject_of(own)
+            if subject is not None:
+                contrast = compare(subject, own, _METRIC)
                 where = f"{titles[key]}: " if len(groups) > 1 else ""
-                said.append((contrast.quality.value or 0.0, where + _finding(contrast, names)))
-    return [sentence for _, sentence in sorted(said, key=lambda pair: -pair[0])]
+                sentences.append((contrast.quality.value or 0.0, where + _finding(contrast, names)))
+    return [sentence for _, sentence in sorted(sentences, key=lambda pair: -pair[0])]
 
 
-def _spoken_for(members: Sequence[Configuration]) -> Configuration | None:
-    """The PerSRec configuration a finding is about: one with a control, the best on validation.
+def _subject_of(members: Sequence[Configuration]) -> Configuration | None:
+    """The PerSRec configuration that a finding is about: the best on validation of those with a control.
 
-    Where validation does not tell them apart, the one of the longest window and the most tokens: a setting and no result.
+    Where validation does not tell them apart, it is the one with the longest window and the most tokens: settings decide, not results.
     """
     tokens = [one for one in members if one.is_tokens and one.quality(_METRIC).value is not None]
     with_control = [one for one in tokens if compare(one, members, _METRIC).over_no_token.value is not None]
@@ -110,11 +110,11 @@ def _spoken_for(members: Sequence[Configuration]) -> Configuration | None:
 
 def _finding(contrast: Contrast, names: Names) -> str:
     tokens = contrast.configuration.cell.tokens
-    counted = f"{tokens} token{'s' if tokens != 1 else ''}"
+    token_count = f"{tokens} token{'s' if tokens != 1 else ''}"
     reasons = contrast.all_unequal
     sentences = [f"Training is not equal ({'; '.join(reasons)}), so this is no verdict."] if reasons else []
     seed = " (one seed)" if contrast.quality.of_one_seed else ""
-    sentences.append(f"{names(contrast.configuration)}{seed}: {_kept_at_what_cost(contrast, counted)}")
+    sentences.append(f"{names(contrast.configuration)}{seed}: {_quality_and_cost(contrast, token_count)}")
     if contrast.retention.value is not None:
         sentences.append(f"NDCG@10 is {with_interval(contrast.quality)}.")
     sentences += [*_sizes(contrast), *_against_counts(contrast), _against_no_token(contrast, names), *_against_recent(contrast)]
@@ -130,7 +130,7 @@ def _finding(contrast: Contrast, names: Names) -> str:
     return " ".join(sentences)
 
 
-def _after(one: Configuration, other: Configuration | None) -> str:
+def _steps_note(one: Configuration, other: Configuration | None) -> str:
     """`` (1,000 against 2,000 steps)`` where two models took different steps to their plateaus, else nothing."""
     steps = "" if other is None else steps_in_words(one, other)
     return f" ({steps})" if steps else ""
@@ -142,31 +142,31 @@ def _against_recent(contrast: Contrast) -> list[str]:
         return []
     reasons = () if reference is None else unequal(contrast.configuration, reference)
     lies = "does better" if gap.sign < 0 and not reasons else "lies higher"
-    said = f" (training is not equal: {'; '.join(reasons)})" if reasons else _after(contrast.configuration, reference)
-    return [f"A model trained on the recent items alone{said} {lies}: {with_interval(gap, 'signed')}."]
+    note = f" (training is not equal: {'; '.join(reasons)})" if reasons else _steps_note(contrast.configuration, reference)
+    return [f"A model trained on the recent items alone{note} {lies}: {with_interval(gap, 'signed')}."]
 
 
-def _kept_at_what_cost(contrast: Contrast, counted: str) -> str:
-    """The quality that is kept; then what a request costs of full attention served the same way, and last of recomputing the window."""
+def _quality_and_cost(contrast: Contrast, token_count: str) -> str:
+    """The quality that is kept, then a request's share of full attention: served the same way, and last recomputing the window."""
     one, references, single = contrast.configuration, contrast.references, contrast.configuration.cell.tokens == 1
     if contrast.retention.value is None:
-        kept = f"{counted} {'reaches' if single else 'reach'} NDCG@10 {with_interval(contrast.quality)}."
+        quality = f"{token_count} {'reaches' if single else 'reach'} NDCG@10 {with_interval(contrast.quality)}."
     else:
         share = with_interval(contrast.retention, "percent")
-        trained = _after(one, contrast.references.full_quality)
-        kept = f"{counted} {'keeps' if single else 'keep'} {share} of full history's quality on the same backbone{trained}."
-    alike = _alike(one, references.full_alike)
-    same = f"{listed(alike)} of full attention served the same way, {_SERVED_ALIKE[one.cell.serving]}"
-    costs = [f"{same}{_with_refreshes(one, references.full_alike)}"] if alike else []
+        steps = _steps_note(one, contrast.references.full_quality)
+        quality = f"{token_count} {'keeps' if single else 'keep'} {share} of full history's quality on the same backbone{steps}."
+    shares = _request_shares(one, references.full_alike)
+    same = f"{listed(shares)} of full attention served the same way, {_SERVING_IN_WORDS[one.cell.serving]}"
+    costs = [f"{same}{_with_refreshes(one, references.full_alike)}"] if shares else []
     if one.cell.serving != "recompute" and (anew := _share("serve_flops", one, references.full)):
-        refreshed = _share("compress_serve_flops", one, references.full)
-        with_refresh = f" (counting one refresh per request, {refreshed})" if refreshed else ""
+        refresh_share = _share("compress_serve_flops", one, references.full)
+        with_refresh = f" (counting one refresh per request, {refresh_share})" if refresh_share else ""
         costs.append(f"{anew} of the compute of recomputing the window at each request{with_refresh}")
-    return f"{kept} A request costs {'; '.join(costs)}." if costs else kept
+    return f"{quality} A request costs {'; '.join(costs)}." if costs else quality
 
 
 def _with_refreshes(one: Configuration, other: Configuration | None) -> str:
-    """What the share of compute is with a refresh for each request, and for how many requests a refresh is no dearer."""
+    """The share of compute with a refresh for each request, and for how many requests per refresh it is no dearer."""
     share, ours, theirs = _share("compress_serve_flops", one, other), flops_price(one), None if other is None else flops_price(other)
     if one.cell.serving == "recompute" or not share or ours is None or theirs is None:
         return ""
@@ -182,75 +182,75 @@ def _with_refreshes(one: Configuration, other: Configuration | None) -> str:
     return f" ({share} counting one refresh per request of both; {from_when})"
 
 
-def _alike(one: Configuration, other: Configuration | None) -> list[str]:
-    """Shares of what a request costs of another configuration; of its time only with the interval over processes."""
+def _request_shares(one: Configuration, other: Configuration | None) -> list[str]:
+    """The shares of another configuration's compute and time that a request takes; of time only with the interval over processes."""
     if other is None:
         return []
     compute = _share("serve_flops", one, other)
-    told = [f"{compute} of the compute"] if compute else []
-    return told + shares_of_time(request_time_share(one, other), backbone_time_share(one, other))
+    shares = [f"{compute} of the compute"] if compute else []
+    return shares + shares_of_time(request_time_share(one, other), backbone_time_share(one, other))
 
 
 def _share(cost: str, one: Configuration, other: Configuration | None) -> str:
-    """A cost over that of another configuration, or nothing where it is not known."""
+    """A cost as a share of another configuration's; empty where either is unknown."""
     ours, theirs = COSTS[cost](one).value, COSTS[cost](other).value if other is not None else None
     return text.percent(ours / theirs) if ours is not None and theirs else ""
 
 
 def _sizes(contrast: Contrast) -> list[str]:
-    """What is kept of a user, beside full attention's; nothing of what is recomputed, which keeps no cache."""
+    """What is kept of a user, beside what full attention keeps. Empty for a model that recomputes: it keeps no cache."""
     one, cached = contrast.configuration, contrast.references.full_cached
-    kept, rival = one.cost("cache_bytes").value, cached.cost("cache_bytes").value if cached else None
-    if kept is None or rival is None:
+    own_bytes, full_bytes = one.cost("cache_bytes").value, cached.cost("cache_bytes").value if cached else None
+    if own_bytes is None or full_bytes is None:
         return []
-    return [f"It keeps {text.nbytes(kept)} of a user; full history's KV cache keeps {text.nbytes(rival)}."]
+    return [f"It keeps {text.nbytes(own_bytes)} of a user; full history's KV cache keeps {text.nbytes(full_bytes)}."]
 
 
 def _against_counts(contrast: Contrast) -> list[str]:
-    """Where the output counts items, what tokens are worth beside counts of the same ones: no token counts the recent items alone."""
+    """Where the output counts items: what tokens add to counts of the same items, as no token counts the recent items alone."""
     gain, counts = contrast.over_counts_only, contrast.references.counts_only
     if gain.value is None or counts is None:
         return []
     weak = ", an elastic model's own point, as none of counts alone was trained" if counts in contrast.references.weak else ""
-    said = f"Against counts of the same items and no token{weak}{_after(contrast.configuration, counts)}"
-    return [f"{said}: {with_interval(gain, 'signed')}."]
+    comparison = f"Against counts of the same items and no token{weak}{_steps_note(contrast.configuration, counts)}"
+    return [f"{comparison}: {with_interval(gain, 'signed')}."]
 
 
 def _against_no_token(contrast: Contrast, names: Names) -> str:
     gain, control = contrast.over_no_token, contrast.references.no_token
     one = contrast.configuration
-    held = "Against the same layout without tokens" + (", which counts the recent items alone" if one.cell.counts == "all" else "")
+    comparison = "Against the same layout without tokens" + (", which counts the recent items alone" if one.cell.counts == "all" else "")
     if control is not None and not (control.is_control and control.cell.history == one.cell.history):
-        held = f"Against {names(control)}, the best on validation without tokens"
+        comparison = f"Against {names(control)}, the best on validation without tokens"
     if control is not None and control in contrast.references.weak:
-        held += ", an elastic model's own point, as none of that alone was trained"
-    held += _after(one, control)
+        comparison += ", an elastic model's own point, as none of that alone was trained"
+    comparison += _steps_note(one, control)
     if gain.value is None:
-        return f"{held}: unknown, {gain.reason}."
+        return f"{comparison}: unknown, {gain.reason}."
     unsure = ""
     if gain.low is None:
         unsure = f", without an interval ({gain.reason}), so that the tokens help is not established"
     elif gain.holds_zero:
         unsure = ", an interval that holds 0, so that the tokens help is not established"
-    return f"{held}: {with_interval(gain, 'signed')}{unsure}."
+    return f"{comparison}: {with_interval(gain, 'signed')}{unsure}."
 
 
 def _standing(statuses: Counter[Status]) -> tuple[str, str, str]:
-    """Tone, word and what it means. No word says that a grid is complete: no record tells of the cells that nobody began."""
+    """Tone, word and what the word means. No word says that a grid is complete, as cells that nobody began have no record."""
     total = sum(statuses.values())
-    lost = sum(count for status, count in statuses.items() if status not in FINDINGS)
+    lost_count = sum(count for status, count in statuses.items() if status not in FINDINGS)
     if not statuses[Status.OK]:
         return "bad", "Nothing measured", f"none of {total} cells ended well"
-    if lost:
-        return "bad", "Incomplete", f"{lost} of {total} cells crashed, ran out of time or are invalid"
-    limited = statuses[Status.OOM] + statuses[Status.UNSUPPORTED]
-    if limited:
-        return "warn", "Measured, with limits found", f"{limited} of {total} cells ran out of memory or are not supported"
+    if lost_count:
+        return "bad", "Incomplete", f"{lost_count} of {total} cells crashed, ran out of time or are invalid"
+    limited_count = statuses[Status.OOM] + statuses[Status.UNSUPPORTED]
+    if limited_count:
+        return "warn", "Measured, with limits found", f"{limited_count} of {total} cells ran out of memory or are not supported"
     return "good", "Measured", "the one cell on record was measured" if total == 1 else f"all {total} cells on record were measured"
 
 
-def _converged(ends: Endings, tone: str, word: str) -> tuple[str, str]:
-    """Tone and word, unless models had not converged: what rests on those is no result yet."""
+def _with_convergence(ends: Endings, tone: str, word: str) -> tuple[str, str]:
+    """The tone and word, or a warning where models had not converged: what rests on those is no result yet."""
     if ends.not_converged:
         return "warn", "Not converged"
     if ends.not_recorded and tone == "good":
@@ -274,20 +274,20 @@ def _facts(records: Sequence[Record], every: Sequence[Source], among: Sequence[C
     splits = listed(sorted({record.cell.split for record in records if record.cell.has_quality}))
     of_users = f", {listed([f'{n:,}' for n in users])} test users" if users else ""
     facts.append(("Data", listed(data) + (f", {splits}{of_users}" if splits else of_users)))
-    facts.append(("Configurations", _counted(among)))
+    facts.append(("Configurations", _configuration_counts(among)))
     facts.append(
         ("Cells", f"{len(records):,}, a configuration and a seed each; seed{'s' * (len(seeds) > 1)} {listed(list(map(str, seeds)))}")
     )
     return tuple(facts)
 
 
-def _counted(among: Sequence[Configuration]) -> str:
-    """How many configurations there are, and of what: other counts on the page are of some of these."""
-    served = servable(among)
-    known = sum(one.is_experiment or one.is_floor or one.is_peer for one in among)
+def _configuration_counts(among: Sequence[Configuration]) -> str:
+    """How many configurations there are, by kind: other counts on the page cover only some of these."""
+    servable_count = len(servable(among))
+    other_count = sum(one.is_experiment or one.is_floor or one.is_peer for one in among)
     kinds = {
-        "servable": len(served),
-        "failed, or of a FLOP ledger that disagrees": len(among) - len(served) - known,
+        "servable": servable_count,
+        "failed, or of a FLOP ledger that disagrees": len(among) - servable_count - other_count,
         "ablations and aged caches": sum(one.is_experiment for one in among),
         "floors": sum(one.is_floor for one in among),
         "peers": sum(one.is_peer for one in among),
@@ -297,37 +297,39 @@ def _counted(among: Sequence[Configuration]) -> str:
 
 
 def _hardware(source: Source) -> str:
-    """The machine of a measurement; that of the costs is what timings belong to."""
+    """The machine of a measurement. Timings belong to the machine of the costs."""
     facts = source.origin.environment
     threads = facts.threads or "?"
     cpu = f"{facts.cpu or 'unknown processor'}, {threads} thread{'s' if threads != 1 else ''}"
     return f"{facts.gpu} with {cpu}" if facts.gpu and source.cells[0].cell.device == "cuda" else cpu
 
 
-def _mixed(code: OlderCode, among: Sequence[Configuration], names: Names) -> str:
+def _mixed_code_warning(code: OlderCode, among: Sequence[Configuration], names: Names) -> str:
     keys = {record.cell_key for record in code.cells}
     cells = [names(one) for one in among if any(record.cell_key in keys for record in one.records)]
     half = _HALVES[code.half]
     kinds = listed([kind.replace("_", " ") for kind in code.kinds])
     count = f"{code.stale} of {code.total} {half}"
-    of = f"{listed(code.older)}; newest {code.newest}"
-    return f"Mixed code: {count} were measured by older code of {kinds} ({of}): {some(cells, most=3)}. Run again."
+    versions = f"{listed(code.older)}; newest {code.newest}"
+    return f"Mixed code: {count} were measured by older code of {kinds} ({versions}): {some(cells, most=3)}. Run again."
 
 
 def _warnings(every: Sequence[Source], among: Sequence[Configuration], names: Names) -> list[str]:
-    said = []
+    warnings = []
     machines = len({source.origin.environment.fingerprint for source in timings(every)})
     if machines > 1:
-        said.append(
+        warnings.append(
             f"{machines} environments: timings are compared inside each alone, so what shows them stands here once for each; "
             "quality, FLOPs and bytes are those of all."
         )
     digests: dict[str, set[str]] = {}
     for one in among:
         digests.setdefault(dataset_name(one), set()).add(one.dataset_digest)
-    versions = {data: len(known - {"unknown"}) for data, known in sorted(digests.items())}
-    said += [f"{data} was measured in {count} versions of the data; they are kept apart." for data, count in versions.items() if count > 1]
-    disagreeing = [names(one) for one in among if one.disagreements()]
-    if disagreeing:
-        said.append(f"The FLOP ledger disagrees by over {LEDGER_TOLERANCE:.0%} for {some(disagreeing)}: no place on a frontier.")
-    return said
+    versions = {data: len(values - {"unknown"}) for data, values in sorted(digests.items())}
+    warnings += [
+        f"{data} was measured in {count} versions of the data; they are kept apart." for data, count in versions.items() if count > 1
+    ]
+    disagreeing_names = [names(one) for one in among if one.disagreements()]
+    if disagreeing_names:
+        warnings.append(f"The FLOP ledger disagrees by over {LEDGER_TOLERANCE:.0%} for {some(disagreeing_names)}: no place on a frontier.")
+    return warnings

@@ -72,8 +72,8 @@ def _between(first: Path, second: Path, out: Path | None) -> int:
         if not records:
             refuse(_PROGRAM, f"{path / 'cells'}: no record, so there is nothing to compare")
             return INCOMPLETE
-    said = between_markdown(*runs, names=(str(first), str(second)))
+    markdown = between_markdown(*runs, names=(str(first), str(second)))
     if out is not None:
-        write_atomically(out, said.encode())
-    print(said, end="")
+        write_atomically(out, markdown.encode())
+    print(markdown, end="")
     return DONE

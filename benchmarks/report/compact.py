@@ -1,7 +1,7 @@
 """The one compact table behind the page: each configuration's settings, numbers and commands, as columns that scripts draw rows from.
 
-Everything that a script shows is made from it: the ranked table, the figure with its filters, and what a click on a point tells. A
-section with inputs, such as one that chooses by a budget, needs nothing else. Numbers have six digits; an unknown one is null.
+Everything that a script shows comes from it: the ranked table, the figure with its filters, and the details of a clicked point. A section
+with inputs, such as one that chooses by a budget, needs nothing else. Numbers have six digits; an unknown one is null.
 """
 
 import json
@@ -44,9 +44,9 @@ def compact(groups: Sequence[Shown], kinds: Sequence[Family], *, cells: str) -> 
     """The table, for `embedded`.
 
     Args:
-        groups: what is shown.
+        groups: the groups of peers, as the page shows them.
         kinds: the families, in their order.
-        cells: the way from the page to the folder of the records, with a slash at its end; empty where there is none to show.
+        cells: the relative path from the page to the folder of the records, ending in a slash; empty where the page shows none.
     """
     return {
         "groups": [group.peers.title for group in groups],
@@ -63,7 +63,7 @@ def compact(groups: Sequence[Shown], kinds: Sequence[Family], *, cells: str) -> 
 
 
 def _budget(among: Sequence[Configuration]) -> dict[str, Any]:
-    """What a budget is held against in a group: the measure of latency, and whose quality is 100%, or why nobody's."""
+    """What a budget is compared with in a group: the measure of latency, and whose quality is 100%, or why nobody's is."""
     reference, why = full_history(among, QUALITY_METRICS[0])
     level = None if reference is None or why else reference.quality(QUALITY_METRICS[0]).value
     name = "" if reference is None else name_all(among)(reference)
@@ -71,9 +71,9 @@ def _budget(among: Sequence[Configuration]) -> dict[str, Any]:
 
 
 def embedded(value: Any) -> Markup:
-    """JSON that no parser of HTML takes for a tag: every ``<`` is written as an escape."""
-    written = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return Markup(written.replace("<", "\\u003c").replace("&", "\\u0026"))  # noqa: S704 - escaped in this very line
+    """JSON that no parser of HTML takes for a tag, as every ``<`` is an escape."""
+    json_text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return Markup(json_text.replace("<", "\\u003c").replace("&", "\\u0026"))  # noqa: S704 - escaped in this very line
 
 
 def _columns(groups: Sequence[Shown], places: Mapping[str, int]) -> dict[str, list[Any]]:
@@ -84,9 +84,9 @@ def _columns(groups: Sequence[Shown], places: Mapping[str, int]) -> dict[str, li
             cost: {standing.configuration.key: standing for standing in by_metric[QUALITY_METRICS[0]].standings}
             for cost, by_metric in group.frontiers.items()
         }
-        served = {one.key for one in servable(group.ranked)}
+        servable_keys = {one.key for one in servable(group.ranked)}
         rows += [
-            _row(one, number, group, places) | _standings(one, standings, at) | {"servable": one.key in served or None}
+            _row(one, number, group, places) | _standings(one, standings, at) | {"servable": one.key in servable_keys or None}
             for one in group.ranked
         ]
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -95,7 +95,7 @@ def _columns(groups: Sequence[Shown], places: Mapping[str, int]) -> dict[str, li
 
 
 def _row(one: Configuration, number: int, group: Shown, places: Mapping[str, int]) -> dict[str, Any]:
-    counted = one.measured or one.records  # those of its means
+    records = one.measured or one.records  # the records behind its means
     models = models_of(one)
     ends = [model.converged for model in models]
     row: dict[str, Any] = {
@@ -105,30 +105,30 @@ def _row(one: Configuration, number: int, group: Shown, places: Mapping[str, int
         "ended": ", ".join(f"{count} {status}" for status, count in sorted(one.statuses.items())),
         "failed": None if set(one.statuses) == {Status.OK} else True,
         "converged": None if not ends else False if False in ends else None if None in ends else True,
-        "seeds": [record.cell.seed for record in counted],
+        "seeds": [record.cell.seed for record in records],
         "validation": _number(figure_on_validation(one, group.peers.configurations)),
         "rerun": next((record.provenance.rerun for record in one.records if record.provenance.rerun), None),
-        "records": [record.cell_key for record in counted],
+        "records": [record.cell_key for record in records],
     }  # fmt: skip
     for metric in QUALITY_METRICS:
         row |= _with_bounds(metric, one.quality(metric))
-    row |= _held(one, group.peers.configurations)
-    return row | _measured(one)
+    row |= _comparisons(one, group.peers.configurations)
+    return row | _other_measures(one)
 
 
-def _measured(one: Configuration) -> dict[str, Any]:
-    """Every other measure, MACs apart, which are half the FLOPs."""
-    found: dict[str, Any] = {"compress_serve_flops": _number(COSTS["compress_serve_flops"](one).value)}
+def _other_measures(one: Configuration) -> dict[str, Any]:
+    """Every other measure, but no MACs: they are half the FLOPs."""
+    values: dict[str, Any] = {"compress_serve_flops": _number(COSTS["compress_serve_flops"](one).value)}
     for name, measure in MEASURES.items():
         if name in METRIC_NAMES or name.endswith("_macs"):
             continue
         estimate = one.quality(name) if measure.group == "quality" else one.cost(name)
-        found |= {name: _number(estimate.value)} if measure.deterministic or measure.group == "quality" else _with_bounds(name, estimate)
-    return found
+        values |= {name: _number(estimate.value)} if measure.deterministic or measure.group == "quality" else _with_bounds(name, estimate)
+    return values
 
 
-def _held(one: Configuration, among: Sequence[Configuration]) -> dict[str, Any]:
-    """What it keeps of full attention's quality at its own window, and what it gains over no token; or why there is no share."""
+def _comparisons(one: Configuration, among: Sequence[Configuration]) -> dict[str, Any]:
+    """The share it keeps of full attention's quality at its own window, or why there is none, and its gain over no token."""
     if one.is_floor or one.quality(QUALITY_METRICS[0]).value is None:
         return {}
     contrast = compare(one, among, QUALITY_METRICS[0])
@@ -143,7 +143,7 @@ def _held(one: Configuration, among: Sequence[Configuration]) -> dict[str, Any]:
 
 
 def _standings(one: Configuration, standings: Mapping[str, Mapping[str, Standing]], at: Mapping[str, int]) -> dict[str, Any]:
-    """Whether it is on each frontier, how sure that is, and which row beats it at 95%; or that it takes no part."""
+    """For each frontier: whether it is on it, how sure that is, and which row beats it at 95%; or that it takes no part."""
     row: dict[str, Any] = {}
     for cost, by_key in standings.items():
         standing = by_key.get(one.key)

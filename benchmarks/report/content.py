@@ -24,7 +24,7 @@ from benchmarks.report.tabular import Table
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """Everything that a report says; ``several`` tells whether each group of peers needs its title."""
+    """Everything that a report says. ``several`` is whether there are several groups of peers, so that each needs its title."""
 
     name: str
     several: bool
@@ -53,14 +53,14 @@ def report_of(
     kernels: Sequence[KernelTimings] = (),
     every_picture: bool = False,
 ) -> Report:
-    """The report over the records of one run, which hold at least one.
+    """The report over the records of one run.
 
     Args:
-        records: of the run.
+        records: of the run; at least one.
         name: the run's.
         proof: what ``benchmarks.noise`` found of the gates.
         kernels: what ``benchmarks.kernels`` measured on each device.
-        every_picture: whether the answers and all frontiers are drawn as pictures, too, and not the first frontier alone.
+        every_picture: whether the answers and all frontiers become pictures, too, and not only the first frontier.
     """
     among = in_order(configurations(records))
     every = sources(records)
@@ -68,7 +68,7 @@ def report_of(
     groups = peers_of(among)
     frontiers = {peers.key: _frontiers(peers) for peers in groups}
     answers = tuple(answer_of(peers, frontiers[peers.key], picture=every_picture) for peers in groups)
-    shown = tuple(
+    shown_groups = tuple(
         Shown(peers=peers, ranked=ranking.ranked(peers.configurations), frontiers=frontiers[peers.key], roles=part.roles)
         for peers, part in zip(groups, answers, strict=True)
     )
@@ -76,13 +76,13 @@ def report_of(
         ranking.ranked_table(
             one.ranked, one.frontiers, one.peers.names, key=f"ranking-{one.peers.key}", where=one.peers.title, group=number
         )
-        for number, one in enumerate(shown)
+        for number, one in enumerate(shown_groups)
     )
-    drawn = quality.frontier_section(shown, every_picture=every_picture)
+    frontier_section = quality.frontier_section(shown_groups, every_picture=every_picture)
     sections = (
         section("advise", ()),
         opening.settings_section(among),
-        drawn,
+        frontier_section,
         quality.ranking_section(groups, ranked),
         quality.tokens_section(groups),
         quality.history_section(groups),
@@ -99,7 +99,10 @@ def report_of(
         evidence.provenance_section(records, every, among, names),
         section("limits", [Group(points=tuple(limits(records, every, evidence.each_model_once(among), names)))]),
     )
-    drawings = [*(drawing for group in drawn.groups for drawing in group.drawings), *(part.drawing for part in answers if part.drawing)]
+    drawings = [
+        *(drawing for group in frontier_section.groups for drawing in group.drawings),
+        *(part.drawing for part in answers if part.drawing),
+    ]
     return Report(
         name=name,
         several=len(groups) > 1,
@@ -109,7 +112,7 @@ def report_of(
         families=families(among),
         sections=sections,
         ranked=ranked,
-        shown=shown,
+        shown=shown_groups,
         pictures=tuple(drawing for drawing in drawings if drawing.image.png),
     )
 

@@ -27,8 +27,8 @@ def measurements(peers: Peers, frontiers: Frontiers, names: Names) -> Iterator[d
         for metric in QUALITY_METRICS:
             comparison = compare(one, peers.configurations, metric)
             if one.changed and (own := untouched(one, peers.everyone)) is not None:
-                lost = difference(one.quality(metric), own.quality(metric))
-                yield common | _flat("derived", f"{metric}_over_own_cache", lost, "ratio")
+                loss = difference(one.quality(metric), own.quality(metric))
+                yield common | _flat("derived", f"{metric}_over_own_cache", loss, "ratio")
             for name in ("over_no_token", "over_full", "over_recent", "retention", "recovered"):
                 yield common | _flat("derived", f"{metric}_{name}", getattr(comparison, name), "ratio")
             for cost, by_metric in frontiers.items():

@@ -1,9 +1,9 @@
 """How configurations are named and drawn: a family per way of keeping the history, the same colour and shape everywhere.
 
-Colour tells the compression and shape the family, so neither is needed to read the other; where backbones share a panel, fill tells them.
-A family looks as its compression's declaration says, that of its records where the compression is not installed here.
+Colour tells the compression and shape the family, so either can be read without the other. Where backbones share a panel, fill tells
+them apart. A compression declares how its family looks; where it is not installed here, the declaration in the records counts.
 
-A configuration whose model had not converged carries a mark behind its name, so wherever it stands by name, it is marked; so does a peer.
+A configuration whose model had not converged has a mark behind its name, and so has a peer: each is marked wherever its name stands.
 """
 
 import functools
@@ -80,14 +80,14 @@ def family(one: Configuration) -> Family:
 
 
 @functools.lru_cache(maxsize=1024)
-def _family(kind: str, compression: str, recorded: CompressionPart | None, title: str) -> Family:
+def _family(kind: str, compression: str, recorded_part: CompressionPart | None, title: str) -> Family:
     places = _places()
     place = places.get(kind, len(places))
     if kind in _VARIANTS:
         marker, glyph, colour, dark, explanation = _VARIANTS[kind]
         return Family(key=kind, name=title, explanation=explanation, colour=colour, dark=dark, marker=marker, glyph=glyph, place=place)
     plain_look = CompressionPart(name=compression, title=compression, target="", tokens="any", keeps="nothing")
-    part = names.compressions().get(compression) or recorded or plain_look
+    part = names.compressions().get(compression) or recorded_part or plain_look
     return Family(
         key=kind if _KEY.fullmatch(kind) else f"part-{hashlib.sha256(kind.encode(errors='replace')).hexdigest()[:8]}",
         name=title,
@@ -109,7 +109,7 @@ def _places() -> Mapping[str, int]:
 
 
 def families(among: Sequence[Configuration]) -> tuple[Family, ...]:
-    """The families that are there, in their order."""
+    """The families of the configurations, in their order."""
     kinds = {family(one).key: family(one) for one in among}
     return tuple(sorted(kinds.values(), key=lambda kind: (kind.place, kind.key)))
 
@@ -133,12 +133,12 @@ def backbone_name(one: Configuration) -> str:
 
 
 def filter_name(one: Configuration) -> str:
-    """The backbone a filter knows it by; floors have none."""
+    """The backbone by which a filter selects it; floors have none."""
     return "" if one.is_floor else backbone_name(one)
 
 
 def dataset_name(one: Configuration) -> str:
-    """The dataset and the size of it, where it has one."""
+    """The dataset, and its size where it has one."""
     return _titles(one).dataset(one.cell)
 
 
@@ -149,12 +149,12 @@ def is_synthetic(one: Configuration) -> bool:
 
 
 def peers_key(one: Configuration) -> tuple[str, ...]:
-    """What configurations share whose numbers may stand in one figure: dataset, its digest, device and number format."""
+    """What configurations must share to stand in one figure: dataset, its digest, device and number format."""
     return (dataset_name(one), one.dataset_digest, one.cell.device, one.cell.dtype)
 
 
 def titles_of(keys: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
-    """What tells groups by `peers_key` apart: the data, their digest where a name has several, the device, the number format if need be."""
+    """Titles that tell groups by `peers_key` apart: data, its digest where a name has several, device, and number format if needed."""
     every = list(dict.fromkeys(keys))
     titles = {}
     for key in every:
@@ -184,9 +184,9 @@ def in_order(among: Sequence[Configuration]) -> list[Configuration]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Names:
-    """The labels of the configurations of one report (`benchmarks.labels`), told apart by their data where these differ too.
+    """The labels of the configurations of one report (`benchmarks.labels`), and the digest of their data where only that tells them apart.
 
-    Peers have `PEER_MARK` behind it; those whose model had not converged end with `NOT_CONVERGED`.
+    A peer's name has `PEER_MARK` behind it. The name of one whose model had not converged ends with `NOT_CONVERGED`.
     """
 
     long: Mapping[str, str]
@@ -215,6 +215,6 @@ def name_all(among: Sequence[Configuration]) -> Names:
 
 
 def marked(name: str, *ones: Configuration) -> str:
-    """A name of one or several configurations, with the marks where any is a peer, and where the model of any had not converged."""
+    """A name of one or several configurations, with its marks: that any is a peer, and that the model of any had not converged."""
     marks = (PEER_MARK * any(one.is_peer for one in ones), NOT_CONVERGED * any(not_converged(one) for one in ones))
     return " ".join(filter(None, (name, *marks)))

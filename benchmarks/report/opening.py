@@ -1,4 +1,4 @@
-"""What a report says before anything else: what its numbers cannot carry, and whether there is a frontier at all."""
+"""What a report says first: which conclusions its numbers do not support, and whether there is a frontier at all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _FEW = 5
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caution:
-    """What the numbers cannot carry: a sentence that is read first, and what is said of it on demand."""
+    """A conclusion that the numbers do not support: a sentence to read first, and its detail, shown on demand."""
 
     short: str
     detail: str = ""
@@ -29,14 +29,14 @@ def opening(among: Sequence[Configuration], names: Names) -> tuple[Caution, ...]
     groups: dict[tuple[str, ...], list[Configuration]] = {}
     for one in among:
         groups.setdefault(peers_key(one), []).append(one)
-    said = list(_endings_in_words(endings(among), names))
+    cautions = list(_endings_in_words(endings(among), names))
     titles = short_titles_of(groups)
     for key, members in groups.items():
         data = f"On {titles[key]}" if len(groups) > 1 else "On this data"
         of_group = name_all(members)
-        said += _worth_nothing(worths(members, _METRIC), data)
-        said += [_above(floor, data, of_group) for floor in floors_above(members, _METRIC)[:1]]
-    return (*said, *_teachers(among), *_few_seeds(among))
+        cautions += _worth_nothing(worths(members, _METRIC), data)
+        cautions += [_above(floor, data, of_group) for floor in floors_above(members, _METRIC)[:1]]
+    return (*cautions, *_teachers(among), *_few_seeds(among))
 
 
 def worth_in_words(worth: Worth, names: Names) -> str:
@@ -49,34 +49,34 @@ def worth_in_words(worth: Worth, names: Names) -> str:
 
 
 def over_what(estimate: Estimate) -> str:
-    """What an interval of one seed is."""
+    """What an interval is over: users alone where there is one seed."""
     return "over the users of one seed" if estimate.of_one_seed else "over seeds and users"
 
 
 def _endings_in_words(ends: Endings, names: Names) -> list[Caution]:
-    said = []
+    cautions = []
     if ends.not_converged:
         share = f"{ends.not_converged} of {ends.models} trained models had not converged"
-        named = [names(one) for one in ends.stopped]
-        which = f" ({listed(named)})" if len(named) <= _FEW else f" (marked {NOT_CONVERGED})"
+        stopped_names = [names(one) for one in ends.stopped]
+        which = f" ({listed(stopped_names)})" if len(stopped_names) <= _FEW else f" (marked {NOT_CONVERGED})"
         short = f"{share}{which}: nothing that rests on them is settled."
-        said.append(
+        cautions.append(
             Caution(short=short, detail="A bound stopped their training before its plateau; longer training may change their order.")
         )
     if ends.not_recorded:
         share = "the trained models" if ends.not_recorded == ends.models else f"{ends.not_recorded} of {ends.models} trained models"
         short = f"The records do not say whether {share} converged."
-        said.append(Caution(short=short, detail="Longer training may change the order of models that had not."))
-    return said
+        cautions.append(Caution(short=short, detail="Longer training may change the order of models that had not."))
+    return cautions
 
 
 def _teachers(among: Sequence[Configuration]) -> list[Caution]:
-    """Which tokens full attention taught, and that nothing else was."""
+    """Which tokens full attention taught, and that it taught nothing else."""
     tokens = [one for one in among if one.is_tokens and one.trained]
-    learnt = [one for one in tokens if taught(one)]
-    if not learnt:
+    taught_tokens = [one for one in tokens if taught(one)]
+    if not taught_tokens:
         return []
-    short = f"{_whose(learnt, tokens)} were taught by full attention of the same weights, and nothing else was."
+    short = f"{_whose(taught_tokens, tokens)} were taught by full attention of the same weights, and nothing else was."
     detail = (
         "A training step of taught tokens also runs full attention over the window. So a difference from pooling or another rival is one "
         "of the method and the teacher together. A taught model's point of 0 tokens may be lower than that of one that was not taught."
@@ -84,18 +84,18 @@ def _teachers(among: Sequence[Configuration]) -> list[Caution]:
     return [Caution(short=short, detail=detail)]
 
 
-def _whose(learnt: Sequence[Configuration], tokens: Sequence[Configuration]) -> str:
-    """Whose expert tokens are spoken of: those of whole backbones by name, else how many."""
-    if len(learnt) == len(tokens):
+def _whose(taught_tokens: Sequence[Configuration], tokens: Sequence[Configuration]) -> str:
+    """Whose expert tokens were taught: whole backbones by name, else how many configurations."""
+    if len(taught_tokens) == len(tokens):
         return "The expert tokens"
-    names = {one.cell.backbone: backbone_name(one) for one in learnt}
-    if len(learnt) == sum(one.cell.backbone in names for one in tokens):
+    names = {one.cell.backbone: backbone_name(one) for one in taught_tokens}
+    if len(taught_tokens) == sum(one.cell.backbone in names for one in tokens):
         return f"The expert tokens of {listed(sorted(names.values()))}"
-    return f"The expert tokens of {len(learnt)} of {len(tokens)} configurations"
+    return f"The expert tokens of {len(taught_tokens)} of {len(tokens)} configurations"
 
 
 def _few_seeds(among: Sequence[Configuration]) -> list[Caution]:
-    """That too few seeds stand behind the models for a verdict."""
+    """Says that the models have too few seeds for a verdict."""
     trained = [one for one in among if one.trained and one.quality(_METRIC).value is not None]
     single = [one for one in trained if (quality := one.quality(_METRIC)).low is not None and quality.of_one_seed]
     two = [one for one in trained if (quality := one.quality(_METRIC)).of_few_seeds and not quality.of_one_seed]
@@ -103,12 +103,12 @@ def _few_seeds(among: Sequence[Configuration]) -> list[Caution]:
         "One seed": "An interval of one seed is over its users alone: it knows nothing of training anew, so numbers stand side by side.",
         "Two seeds": "A verdict between trained models takes three seeds; of two, numbers stand side by side.",
     }
-    said = []
+    cautions = []
     for (seeds, detail), ones in zip(details.items(), (single, two), strict=True):
         share = "" if len(ones) == len(trained) else f" for {len(ones)} of {len(trained)} configurations of trained models"
         if ones:
-            said.append(Caution(short=f"{seeds}{share}: no verdict{' between those' if share else ''}.", detail=detail))
-    return said
+            cautions.append(Caution(short=f"{seeds}{share}: no verdict{' between those' if share else ''}.", detail=detail))
+    return cautions
 
 
 def _worth_nothing(every: Sequence[Worth], data: str) -> list[Caution]:
@@ -117,7 +117,7 @@ def _worth_nothing(every: Sequence[Worth], data: str) -> list[Caution]:
         return []
     each = [
         f"{marked(_backbone(worth), worth.full, worth.no_token)} {_value(worth.full.quality(_METRIC))} with full history and "
-        f"{_value(worth.no_token.quality(_METRIC))} with no token, {with_interval(worth.gap, 'signed')}{_marked(worth)}"
+        f"{_value(worth.no_token.quality(_METRIC))} with no token, {with_interval(worth.gap, 'signed')}{_training_note(worth)}"
         for worth in nothing
     ]
     backbones = listed([_backbone(worth) for worth in nothing])
@@ -132,9 +132,9 @@ def _above(above: AboveModels, data: str, names: Names) -> Caution:
     if above.beats_all:
         every = "the one trained model" if above.models == 1 else f"every one of {above.models} trained models"
         return Caution(short=f"{data} {level} lies above {every}.", detail=text.sentence(best))
-    named = [names(one) for one in above.below]
-    which = listed(named) if len(named) <= _FEW else listed([*named[: _FEW - 1], f"{len(named) - _FEW + 1} more"])
-    short = f"{data} {level} lies above {len(named)} of {above.models} trained models."
+    names_below = [names(one) for one in above.below]
+    which = listed(names_below) if len(names_below) <= _FEW else listed([*names_below[: _FEW - 1], f"{len(names_below) - _FEW + 1} more"])
+    short = f"{data} {level} lies above {len(names_below)} of {above.models} trained models."
     return Caution(short=short, detail=f"Below it: {which}. {text.sentence(best)}")
 
 
@@ -154,7 +154,7 @@ def _unequal(worth: Worth) -> str:
     return f"Training is not equal ({'; '.join(worth.unequal)}). " if worth.unequal else ""
 
 
-def _marked(worth: Worth) -> str:
+def _training_note(worth: Worth) -> str:
     steps = steps_in_words(worth.full, worth.no_token)
     reasons = list(worth.unequal) or ([steps] if steps else [])
     return f", {'training is not equal: ' if worth.unequal else ''}{'; '.join(reasons)}" if reasons else ""

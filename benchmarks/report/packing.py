@@ -1,4 +1,4 @@
-"""The rows of long tables in few bytes: a text that stands in several places is written once, in the page's list of words."""
+"""Packs the rows of long tables in few bytes: a text that stands in several places is written once, in the page's list of words."""
 
 import math
 from collections import Counter
@@ -14,7 +14,7 @@ _SHORT = 3  # characters: a text so short is written wherever it stands
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Packing:
-    """How the rows of a page are packed: ``words`` are the texts that stand for numbers, behind the ``labels`` of the compact table."""
+    """How the rows of a page are packed: numbers stand for the compact table's ``labels``, then for the texts in ``words``."""
 
     words: tuple[str, ...]
     places: Mapping[str, int]
@@ -22,10 +22,10 @@ class Packing:
     @classmethod
     def of(cls, tables: Iterable[Table], labels: Sequence[str]) -> "Packing":
         """For the tables of one page."""
-        counted = Counter(text for table in tables for row in table.rest for text in _texts(row))
-        known = {label: place for place, label in reversed(list(enumerate(labels)))}
-        words = tuple(text for text, times in counted.items() if times > 1 and len(text) > _SHORT and text not in known)
-        return cls(words=words, places=known | {word: len(labels) + place for place, word in enumerate(words)})
+        counts = Counter(text for table in tables for row in table.rest for text in _texts(row))
+        label_places = {label: place for place, label in reversed(list(enumerate(labels)))}
+        words = tuple(text for text, times in counts.items() if times > 1 and len(text) > _SHORT and text not in label_places)
+        return cls(words=words, places=label_places | {word: len(labels) + place for place, word in enumerate(words)})
 
     def rows(self, table: Table) -> list[list[Any]]:
         """The rest of a table: family, backbone, then each entry's text, or its fields where it has more than a text."""

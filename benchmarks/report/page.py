@@ -31,24 +31,24 @@ class NothingMeasuredError(ValueError):
 
 
 def render_report(results_dir: Path, out: Path, *, tables: bool = False, pictures: bool = False) -> Path:
-    """Writes the page of a run to ``out``; a summary and a picture of the frontier go to the folder of the same name beside it.
+    """Writes the page of a run to ``out``, and a summary and a picture of the frontier to the folder of the same name beside it.
 
     The same records give the same bytes. The page's ``records-digest`` says which records it shows.
 
     Args:
         results_dir: the run's folder.
         out: the page.
-        tables: whether every number is written beside it as ``tables.csv``.
-        pictures: whether the answer and every frontier are written as PNG, and not the first frontier alone.
+        tables: whether to write every number beside it as ``tables.csv``.
+        pictures: whether to write the answer and every frontier as PNG, and not only the first frontier.
 
     Raises:
         RecordError: the folder is not there, or a record in it does not hold up.
         NothingMeasuredError: the folder holds no record.
-        ValueError: ``out`` is a folder, has no suffix to tell it from the folder beside it, or is, as what lies beside it, no report's.
-        WriteError: the page or what lies beside it cannot be written.
+        ValueError: ``out`` is a folder, has no suffix to tell it from the folder beside it, or it or a file beside it is no report's.
+        WriteError: the page or a file beside it cannot be written.
     """
     check_place(out)
-    digest = store.records_digest(results_dir)  # before the records: what is written meanwhile is then shown by the next page
+    digest = store.records_digest(results_dir)  # before the records are read: the next page then shows what is written meanwhile
     records = load_records(results_dir)
     if not records:
         raise NothingMeasuredError(f"{results_dir / 'cells'}: no record, so there is nothing to report")
@@ -81,15 +81,15 @@ def is_page(path: Path) -> bool:
 
 
 def beside_a_page(folder: Path) -> set[str]:
-    """The names of what a report wrote into the folder beside its page, its summary among them."""
+    """The names of the files that a report wrote into the folder beside its page, its summary among them."""
     return {_SUMMARY, *_earlier_files(folder / _SUMMARY)}
 
 
 def check_place(out: Path) -> None:
-    """Refuses a place for the page, before anything is read or written.
+    """Refuses an unfit place for the page, before anything is read or written.
 
     Raises:
-        ValueError: it, or the summary's beside it, cannot be written, has no suffix, or holds what no report wrote.
+        ValueError: the page has no suffix, or it or the summary beside it cannot be written or holds what no report wrote.
     """
     if not out.suffix and not out.is_dir():
         raise ValueError(f"--out: {out}: has no suffix; expected the path of a page such as reports/NAME.html")
@@ -97,20 +97,20 @@ def check_place(out: Path) -> None:
     for path in (out, summary):
         store.check_file("--out", path)
     ours = is_page(out)
-    for path, is_ours in ((out, ours), (summary, ours or _listed_beside(summary) is not None)):
+    for path, is_ours in ((out, ours), (summary, ours or _files_line(summary) is not None)):
         if path.is_file() and not is_ours:
             raise ValueError(f"--out: {path} was not written by a report, which would replace it; choose another place")
 
 
 def _way_to_cells(results_dir: Path, out: Path) -> str:
-    """The relative link from the page to the records; empty where they do not lie side by side, so that no path of a machine is told."""
+    """The relative link from the page to the records; empty where they do not lie side by side, so that it shows no path of a machine."""
     cells, page = (Path(os.path.normpath(path.absolute())) for path in (results_dir / "cells", out.parent))
     near = cells.is_relative_to(page.parent) and page.parent != Path(page.anchor)
     return Path(os.path.relpath(cells, page)).as_posix() + "/" if near else ""
 
 
-def _listed_beside(summary: Path) -> re.Match[str] | None:
-    """The last line of a summary that a page wrote; None of another file, or of none."""
+def _files_line(summary: Path) -> re.Match[str] | None:
+    """The last line of a summary that a page wrote, which lists files; None where there is another file, or none."""
     try:
         last = summary.read_text(encoding="utf-8").rpartition("\n\n")[2]
     except (OSError, UnicodeDecodeError):
@@ -119,18 +119,18 @@ def _listed_beside(summary: Path) -> re.Match[str] | None:
 
 
 def _earlier_files(summary: Path) -> set[str]:
-    """What an earlier page left beside it, as its own summary lists it: whatever else lies there is the user's."""
-    listed = _listed_beside(summary)
-    return {name for name in listed.group(1).split(", ") if _OURS.fullmatch(name)} if listed else set()
+    """The files of an earlier page that lie beside it, as its own summary lists them. Any other file there is the user's."""
+    line = _files_line(summary)
+    return {name for name in line.group(1).split(", ") if _OURS.fullmatch(name)} if line else set()
 
 
 def render_page(report: "Report", *, digest: str, cells: str = "") -> str:
-    """The page; every text of a record is escaped, and its policy lets nothing be loaded and no other script run.
+    """The page. Every text of a record is escaped. The page's policy lets nothing be loaded and no other script run.
 
     Args:
-        report: what is shown.
+        report: what the page shows.
         digest: of the records.
-        cells: the way from the page to the folder of the records.
+        cells: the relative path from the page to the folder of the records.
     """
     import jinja2  # noqa: PLC0415 - loaded only where a page is written
     import markupsafe  # noqa: PLC0415
@@ -165,7 +165,7 @@ def render_page(report: "Report", *, digest: str, cells: str = "") -> str:
 
 
 def _csv(report: "Report") -> str:
-    from benchmarks.report.measurements import measurements  # noqa: PLC0415 - only where they are asked for
+    from benchmarks.report.measurements import measurements  # noqa: PLC0415 - only for tables.csv
 
     rows = [row for group in report.shown for row in measurements(group.peers, group.frontiers, report.names)]
     buffer = io.StringIO()

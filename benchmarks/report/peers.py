@@ -11,7 +11,7 @@ from benchmarks.report.names import Names, name_all, peers_key, titles_of
 class Peers:
     """Configurations of the same data, device and number format, with the timings of one environment.
 
-    ``everyone`` holds ablations and aged caches too, which answer a question on a model and are nothing one would serve.
+    ``everyone`` also holds ablations and aged caches, which answer a question about a model and are not for serving.
     ``ceiling`` is what an exact predictor reaches, by its view of the past and by metric.
     """
 
@@ -24,23 +24,23 @@ class Peers:
 
     @property
     def unchanged(self) -> list[Configuration]:
-        """Those served from their own fresh cache as computed."""
+        """The configurations that are served from their own fresh cache as computed."""
         return [one for one in self.configurations if not one.changed]
 
 
 def peers_of(among: Sequence[Configuration]) -> list[Peers]:
-    """Parts configurations by data, device and number format, in that order, and shows them once for each environment that timed them."""
+    """Groups configurations by data, device and number format, in that order, with a group for each environment that timed them."""
     parts: dict[tuple[str, ...], list[Configuration]] = {}
     for one in among:
         parts.setdefault(peers_key(one), []).append(one)
     titles = titles_of(parts)
     groups = []
-    faceted = [(key, *facet) for key, members in parts.items() for facet in _by_environment(members)]
-    for number, (key, timed, members) in enumerate(faceted, start=1):
+    facets = [(key, *facet) for key, members in parts.items() for facet in _by_environment(members)]
+    for number, (key, suffix, members) in enumerate(facets, start=1):
         groups.append(
             Peers(
                 key=str(number),
-                title=titles[key] + timed,
+                title=titles[key] + suffix,
                 configurations=tuple(one for one in members if not one.is_experiment),
                 everyone=tuple(members),
                 names=name_all(members),
@@ -51,7 +51,7 @@ def peers_of(among: Sequence[Configuration]) -> list[Peers]:
 
 
 def _by_environment(members: Sequence[Configuration]) -> Iterator[tuple[str, Sequence[Configuration]]]:
-    """All configurations with the timings of one environment, for each that there is: quality, FLOPs and bytes stand in every one."""
+    """For each environment all configurations with its timings alone; quality, FLOPs and bytes are the same in each."""
     machines = sorted({machine for one in members for machine in one.machines})
     if len(machines) < 2:
         yield "", members
@@ -68,15 +68,15 @@ def _by_environment(members: Sequence[Configuration]) -> Iterator[tuple[str, Seq
 
 
 def _ceiling(among: Iterable[Configuration]) -> Mapping[str, Mapping[str, float]]:
-    """What all of them share: what the recent items alone tell is another number where windows have others."""
+    """The ceilings that are the same for all configurations; that of the recent items alone differs where their windows differ."""
     facts = (record.dataset for one in among for record in one.records)
-    found = [data.ceiling for data in facts if data is not None and data.ceiling]
-    first = found[0] if found else {}
+    ceilings = [data.ceiling for data in facts if data is not None and data.ceiling]
+    first = ceilings[0] if ceilings else {}
     return {
-        name: by_metric for name, by_metric in first.items() if all(_rounded(other.get(name)) == _rounded(by_metric) for other in found)
+        name: by_metric for name, by_metric in first.items() if all(_rounded(other.get(name)) == _rounded(by_metric) for other in ceilings)
     }
 
 
 def _rounded(by_metric: Mapping[str, float] | None) -> dict[str, float]:
-    """To what is left of a number whatever order it was summed in."""
+    """Rounds away the digits that depend on the order of a sum."""
     return {metric: round(value, 6) for metric, value in (by_metric or {}).items()}

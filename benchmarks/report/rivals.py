@@ -1,4 +1,4 @@
-"""Whether PerSRec is better than its rivals, in sentences: a sentence a backbone, each rival with its gap and how sure that is."""
+"""Whether PerSRec is better than its rivals: a sentence for each backbone, with each rival's gap and how sure that is."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ _NONE = (
 
 
 def rivals_in_words(among: Sequence[Configuration], names: Names) -> tuple[str, ...]:
-    """A sentence for each backbone where PerSRec has rivals, and one on those where it has none; nothing where PerSRec has no quality."""
+    """A sentence for each backbone where PerSRec has rivals, and one on those where it has none; empty where PerSRec has no quality."""
     own = {one.cell.backbone: one for one in among if one.is_tokens and not one.changed and one.quality(_METRIC).value is not None}
     if not own:
         return ()
@@ -32,8 +32,8 @@ def rivals_in_words(among: Sequence[Configuration], names: Names) -> tuple[str, 
     if not by_backbone:
         return (_NONE,)
     without = sorted(backbone_name(one) for backbone, one in own.items() if backbone not in by_backbone)
-    said = [_of_backbone(pairs, names) for pairs in by_backbone.values()]
-    return (*said, *([f"{listed(without)}: nothing that keeps as many vectors was measured beside PerSRec."] if without else []))
+    sentences = [_of_backbone(pairs, names) for pairs in by_backbone.values()]
+    return (*sentences, *([f"{listed(without)}: nothing that keeps as many vectors was measured beside PerSRec."] if without else []))
 
 
 def _of_backbone(pairs: Sequence[RivalPair], names: Names) -> str:
@@ -41,7 +41,7 @@ def _of_backbone(pairs: Sequence[RivalPair], names: Names) -> str:
     by_own: dict[Configuration, list[RivalPair]] = {}
     for pair in pairs:
         by_own.setdefault(pair.persrec, []).append(pair)
-    return " ".join(f"{names(own)} {'; '.join(map(_beside, sorted(held, key=_highest_first)))}." for own, held in by_own.items())
+    return " ".join(f"{names(own)} {'; '.join(map(_beside, sorted(own_pairs, key=_highest_first)))}." for own, own_pairs in by_own.items())
 
 
 def _highest_first(pair: RivalPair) -> tuple[float, str]:
@@ -56,7 +56,7 @@ def _beside(pair: RivalPair) -> str:
 
 
 def _lies(pair: RivalPair) -> str:
-    """Better or worse where that is decided, above or below where numbers stand side by side."""
+    """Better or worse where there is a verdict, above or below where there is none."""
     gap = pair.gap
     if gap.low is not None and gap.holds_zero:
         return "cannot be told from"

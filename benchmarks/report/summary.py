@@ -10,18 +10,18 @@ from benchmarks.report.tabular import Table, markdown
 from benchmarks.text import literal
 
 MOST_BYTES = 60_000  # a comment of a pull request takes 65,536 characters
-_TABLE_ROWS = (60, 40, 30, 20, 12, 6, 2)  # of a table at most: the first that makes it short enough
+_TABLE_ROWS = (60, 40, 30, 20, 12, 6, 2)  # of a table at most; the first number that makes the summary short enough is used
 _MOST_LINES = 40  # of the findings
 _SECTIONS = ("comparisons", "ablations", "staleness", "precision", "limits")
 
 
 def summary_of(report: Report, *, beside: Sequence[str]) -> str:
-    """The summary; ``beside`` are the files that lie beside it, the first picture is shown."""
-    texts = (_written(report, beside, rows) for rows in _TABLE_ROWS)
-    return next((text for text in texts if len(text.encode()) <= MOST_BYTES), _written(report, beside, 0))
+    """The summary. ``beside`` are the files that lie beside it; it shows the first picture of these."""
+    texts = (_summary_text(report, beside, rows) for rows in _TABLE_ROWS)
+    return next((text for text in texts if len(text.encode()) <= MOST_BYTES), _summary_text(report, beside, 0))
 
 
-def _written(report: Report, beside: Sequence[str], rows: int) -> str:
+def _summary_text(report: Report, beside: Sequence[str], rows: int) -> str:
     banner = report.banner
     lines = [f"# {literal(report.name)}", "", *(line for sentence in banner.first for line in (literal(sentence), ""))]
     lines += [f"**{banner.word}**: {literal(banner.summary)}", "", "## The answer", ""]
@@ -38,11 +38,11 @@ def _written(report: Report, beside: Sequence[str], rows: int) -> str:
             for group in section.groups:
                 lines += [*_points([*group.texts, *group.points]), ""]
                 lines += [_cut(table, rows) for table in _first_of_each_kind(group.tables)]
-    return "\n".join(lines).rstrip() + f"\n\nbeside this page: {', '.join(sorted(beside)) or 'nothing'}\n"  # tells it from a file of others
+    return "\n".join(lines).rstrip() + f"\n\nbeside this page: {', '.join(sorted(beside)) or 'nothing'}\n"  # marks it as ours
 
 
 def _under_protocols(report: Report) -> Iterator[Table]:
-    """Rows under published protocols: folded on the page, and what a run for them is about."""
+    """The tables under published protocols: the page folds them, but they are what a run for them is about."""
     groups = (group for section in report.sections if section.key == "ranking" for group in section.groups)
     yield from (table for group in groups for table in group.folded if table.key.startswith(PROTOCOLS))
 
@@ -53,15 +53,15 @@ def _points(texts: Sequence[str]) -> list[str]:
 
 
 def _cut(table: Table, rows: int) -> str:
-    left = len(table.rows) - rows
-    return markdown(table, most=rows) + (f"\n{left} more row{'s' if left != 1 else ''}, on the page\n" if left > 0 else "")
+    rest = len(table.rows) - rows
+    return markdown(table, most=rows) + (f"\n{rest} more row{'s' if rest != 1 else ''}, on the page\n" if rest > 0 else "")
 
 
 def _first_of_each_kind(tables: Iterable[Table]) -> Iterator[Table]:
-    """Without the second of two tables that differ in the name of the quality alone."""
-    seen: set[tuple[str, ...]] = set()
+    """The tables without the second of two that differ only in the name of the quality."""
+    kinds: set[tuple[str, ...]] = set()
     for table in tables:
         columns = tuple(column.name for column in table.columns if column.name not in METRIC_NAMES.values())
-        if columns not in seen:
-            seen.add(columns)
+        if columns not in kinds:
+            kinds.add(columns)
             yield table

@@ -13,7 +13,7 @@ from benchmarks.text import literal
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """A column's heading; ``numeric`` aligns right; ``explanation`` is said on hovering and below the table."""
+    """A column's heading; ``numeric`` aligns right; ``explanation`` shows on hovering and below the table."""
 
     name: str
     numeric: bool = False
@@ -51,7 +51,7 @@ PAIRED = "paired over users and seeds; coloured where the 95% interval of three 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """Entries in the order of the columns; ``family`` and ``backbone`` are what the filter goes by."""
+    """Entries in the order of the columns; the filter selects by ``family`` and ``backbone``."""
 
     entries: tuple[Entry, ...]
     family: str = ""
@@ -62,8 +62,8 @@ class Row:
 class Table:
     """A table; ``key`` is its id in the page, ``filters`` offers a filter per family, ``is_map`` colours its entries by tone.
 
-    A page holds the first ``static`` rows as they are; of a longer table scripts draw the rest, from fewer bytes. A table that is
-    ``drawn`` has all its rows in the page's compact table, in the same order, and this is the number of its group there.
+    A page holds the first ``static`` rows as they are; scripts draw the rest of a longer table, from fewer bytes. ``drawn`` is set where
+    all rows also stand in the page's compact table, in the same order: it is the number of their group there.
     """
 
     key: str
@@ -92,7 +92,7 @@ class Table:
 
     @property
     def explained(self) -> tuple[tuple[str, str], ...]:
-        """The columns that need a word, those of the same meaning together, and what they say."""
+        """The names of the columns with an explanation, those of the same one together, and the explanation."""
         meanings: dict[str, list[str]] = {}
         for column in self.columns:
             if column.explanation:
@@ -101,7 +101,7 @@ class Table:
 
     @property
     def legend(self) -> tuple[str, ...]:
-        """What the marks mean that stand in it."""
+        """The meanings of the marks in the table."""
         texts = [self.caption, *(text for row in self.rows for entry in row.entries for text in (entry.text, entry.detail))]
         return tuple(f"{mark} {meaning}" for mark, meaning in MEANINGS.items() if any(mark in text for text in texts))
 
@@ -120,16 +120,16 @@ def row(*entries: Entry | str, family: str = "", backbone: str = "") -> Row:
 
 
 def with_seeds(table: Table, ones: Sequence[Configuration]) -> Table:
-    """The table, and of how many seeds each row is: in its caption where all are alike, else as a column behind the configuration.
+    """The table with the seeds of each row: in its caption where all rows have as many, else as a column behind the configuration.
 
     Args:
-        table: one with a row a configuration.
-        ones: that of each row.
+        table: a table with a row for each configuration.
+        ones: the configuration of each row.
     """
     counts = [len(one.measured) for one in ones]
     if len(set(counts)) < 2:
-        said = f"; {counts[0]} seed{'s' * (counts[0] != 1)} each" if counts else ""
-        return replace(table, caption=table.caption + said)
+        note = f"; {counts[0]} seed{'s' * (counts[0] != 1)} each" if counts else ""
+        return replace(table, caption=table.caption + note)
     at = 1 + next((place for place, column in enumerate(table.columns) if column.name == "configuration"), 0)
     column = Column(name="seeds", numeric=True, explanation="of how many trainings its quality is the mean")
     rows = tuple(
@@ -156,7 +156,7 @@ def bare_cost(metric: str, estimate: Estimate) -> Entry:
 
 
 def said_cost(metric: str, estimate: Estimate) -> str:
-    """A cost that there is, with its interval in brackets, where it has one: what is timed varies from process to process."""
+    """A known cost, with its interval in brackets where it has one: a time varies from process to process."""
     ends = _ends(metric, estimate)
     return text.quantity(metric, estimate.value or 0.0) + (f" ({ends})" if ends else "")
 
@@ -169,15 +169,15 @@ def _ends(metric: str, estimate: Estimate) -> str:
     return f"{number if number and high.endswith(f' {unit}') else low} to {high}"
 
 
-def of_quality(estimate: Estimate, shown: Form = "ratio") -> Entry:
-    """A quality with its interval below it, or why there is none; ``shown`` as in ``with_interval``."""
+def of_quality(estimate: Estimate, form: Form = "ratio") -> Entry:
+    """A quality with its interval below it, or why there is none; ``form`` as in ``with_interval``."""
     if estimate.value is None:
         return Entry(
             text="undefined" if estimate.reason.startswith("undefined") else text.MISSING,
             detail=estimate.reason.removeprefix("undefined: "),
             tone="muted",
         )
-    value, _, interval = with_interval(estimate, shown).partition(" (")
+    value, _, interval = with_interval(estimate, form).partition(" (")
     return Entry(text=value, order=estimate.value, detail=interval.removesuffix(")") or estimate.reason)
 
 
@@ -193,9 +193,9 @@ def of_difference(estimate: Estimate) -> Entry:
 
 
 def of_comparison(estimate: Estimate, one: Configuration, other: Configuration | None, *, besides: Sequence[str] = ()) -> Entry:
-    """The difference between two trained models: their steps where these differ; marked and not coloured after unequal training.
+    """The difference between two trained models, with their steps where these differ. After unequal training it has a mark and no colour.
 
-    ``besides`` are more reasons for which it does not rest on equal training.
+    ``besides`` are further reasons why it does not rest on equal training.
     """
     entry = of_difference(estimate)
     if estimate.value is None or other is None:
@@ -207,13 +207,13 @@ def of_comparison(estimate: Estimate, one: Configuration, other: Configuration |
 
 
 def with_steps(entry: Entry, one: Configuration, other: Configuration | None) -> Entry:
-    """The entry, and in its detail the steps of two models where these differ."""
+    """The entry, with the steps of two models in its detail where these differ."""
     steps = "" if other is None or entry.order is None else steps_in_words(one, other)
     return replace(entry, detail="; ".join((*filter(None, (entry.detail,)), steps))) if steps else entry
 
 
 def of_unequal(entry: Entry, reasons: Sequence[str]) -> Entry:
-    """The entry, marked where it does not rest on equal training, with the reasons."""
+    """The entry; where it does not rest on equal training, with a mark and the reasons."""
     if not reasons or entry.order is None:
         return entry
     detail = "; ".join(part for part in (entry.detail, *reasons) if part)
@@ -221,7 +221,7 @@ def of_unequal(entry: Entry, reasons: Sequence[str]) -> Entry:
 
 
 def of_chance(probability: float | None, *, on_frontier: bool) -> Entry:
-    """How often a configuration is on a frontier when users are drawn anew, and whether it is on the one of the values."""
+    """How often a configuration is on a frontier when users are drawn anew, and whether it is on the frontier of the values."""
     detail = "on it" if on_frontier else ""
     if probability is None:
         return Entry(text=text.MISSING, detail=f"{detail}, without an interval".removeprefix(", "), tone="muted")
@@ -229,16 +229,16 @@ def of_chance(probability: float | None, *, on_frontier: bool) -> Entry:
 
 
 def markdown(table: Table, *, most: int | None = None) -> str:
-    """The table for Markdown: caption, then the rows, of which ``most`` are written where that is given; no text is cut off."""
+    """The table as Markdown: the caption, then the rows, at most ``most`` of them. No text is cut off."""
     lines = [f"**{literal(table.caption)}**", ""]
     lines.append("| " + " | ".join(literal(column.name) for column in table.columns) + " |")
     lines.append("| " + " | ".join("---:" if column.numeric else "---" for column in table.columns) + " |")
-    lines += ["| " + " | ".join(_said(entry) for entry in row.entries) + " |" for row in table.rows[:most]]
+    lines += ["| " + " | ".join(_entry_text(entry) for entry in row.entries) + " |" for row in table.rows[:most]]
     lines += [line for text in table.legend for line in ("", literal(text))]
     lines += [line for names, explanation in table.explained for line in ("", f"*{literal(names)}*: {literal(explanation)}.")]
     return "\n".join(lines) + "\n"
 
 
-def _said(entry: Entry) -> str:
+def _entry_text(entry: Entry) -> str:
     more = "; ".join(part for part in (entry.detail, entry.folded) if part)
     return f"{literal(entry.text)} ({literal(more)})" if more else literal(entry.text)

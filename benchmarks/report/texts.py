@@ -190,7 +190,7 @@ WORDS = (
 
 
 def shares_of_time(whole: Estimate, backbone: Estimate) -> list[str]:
-    """What a whole request takes of another's time, and its backbone beside it; nothing of what is not known."""
+    """The shares of another configuration's time that a whole request and its backbone take; unknown shares are left out."""
     beside = "" if backbone.value is None else f"{with_interval(backbone, 'percent')}"
     if whole.value is None:
         return [f"{beside} of the backbone's time"] if beside else []

@@ -1,7 +1,7 @@
-"""What one job of a cluster runs on its node: a task, or costs that are held against each other, each in a fresh process.
+"""What one job of a cluster runs on its node: a task, or costs that are compared with each other, each in a fresh process.
 
-It meets the run that submitted it in the run's folder alone: it was pickled there, and its answers go there, in one file that is whole
-or not there. So an allocation that is ended midway begins again, and its costs are all of one allocation.
+A job and the run that submitted it share the run's folder alone. The pickled allocation lies there. The answers go there in one file, which
+is whole or not there. So an allocation that is ended midway begins again, and all its costs come from one allocation.
 """
 
 import contextlib
@@ -23,8 +23,8 @@ from benchmarks.run.jobs import Answer, Place
 from persrec.files import write_atomically
 
 ALLOCATION = "allocation"  # the phase of what ended with its job
-WARNING_S = 90  # how long before its end a job is told of it, unless it is a short one
-_PERIOD_S = 30  # Slurm looks every so often which jobs to tell, and tells those that would miss the next look
+WARNING_S = 90  # how long before its end a job is warned, unless it is a short one
+_PERIOD_S = 30  # between two checks by Slurm of which jobs to warn; it warns those that would end before the next check
 _BEGUN = "SLURM_RESTART_COUNT"
 
 
@@ -33,11 +33,11 @@ class Allocation:
     """The work of one job.
 
     Attributes:
-        answers: the file for what it comes to, a pickled list of `Answer`, one for each of ``jobs``.
+        answers: the file for its results, a pickled list with an `Answer` for each of ``jobs``.
         jobs: to run one after the other.
-        keys: of what each of them measures; once one has failed, those of its key are not run.
+        keys: the key of what each job measures; once a job has failed, later jobs with its key are not run.
         preload: modules that the processes share, where there are several.
-        exclusive: whether the node is its own.
+        exclusive: whether it has the node to itself.
         minutes: until the cluster ends it.
         requeues: how often it may begin again.
         code: the `code_stamp` of the run that submitted it.
@@ -82,19 +82,19 @@ class Allocation:
             preload(self.preload, threads=self.jobs[0].threads)
         answers: list[Answer] = []
         failed: dict[str, Answer] = {}
-        counted: dict[str, Any] = {}  # by the first process of each shape, and not again
+        train_flops: dict[str, Any] = {}  # the first process of each shape counts them, the others do not count again
         for job, key in zip(self.jobs, self.keys, strict=True):
-            payload = dict(job.payload) | ({"train_flops": counted[key]} if key in counted else {})
+            payload = dict(job.payload) | ({"train_flops": train_flops[key]} if key in train_flops else {})
             answer = failed.get(key) or _answer_of(replace(job, payload=payload), exclusive=self.exclusive)
             if answer.outcome.status is not Status.OK:
                 failed[key] = answer
-            elif "train_flops" in payload and key not in counted:
-                counted[key] = answer.outcome.value.get("metrics", {}).get("train_flops", {}).get("value")
+            elif "train_flops" in payload and key not in train_flops:
+                train_flops[key] = answer.outcome.value.get("metrics", {}).get("train_flops", {}).get("value")
             answers.append(answer)
         return answers
 
     def _end(self, status: Status, message: str) -> None:
-        """Every job ends so."""
+        """Answers every job with this failure."""
         outcome = Outcome(status=status, phase=ALLOCATION, type="SlurmJob", message=message)
         self._answer([Answer(outcome=outcome, place=_place(job, ())) for job in self.jobs])
 
@@ -103,7 +103,7 @@ class Allocation:
 
 
 def warning_s(minutes: int) -> int:
-    """Seconds before its end in which a job of so many minutes is told of it: a third of its time at most, so that it has begun by then."""
+    """How many seconds before its end a job of so many minutes is warned: a third of its time at most, so that it has begun by then."""
     return min(WARNING_S, 20 * minutes)
 
 
@@ -115,7 +115,7 @@ def code_stamp() -> str:
 
 
 def _answer_of(job: Job, *, exclusive: bool) -> Answer:
-    """Runs one job, once more where it may have been bad luck."""
+    """Runs one job, and again where its failure may be bad luck."""
     affinity = processors(0, job.threads) if exclusive else ()
     for attempt in range(1, ATTEMPTS + 1):
         outcome = run_isolated(replace(job, affinity=affinity, attempt=attempt))
@@ -135,7 +135,7 @@ def _restarts() -> int:
 
 @contextlib.contextmanager
 def _no_main_module() -> Iterator[None]:
-    """A fresh process reads the program's main module again, which here is the submitter's own and of no use to it."""
+    """Hides the main module, which a fresh process would read again: here it is the submitter's, and of no use to that process."""
     import __main__  # noqa: PLC0415 - as it is now
 
     spec, file = getattr(__main__, "__spec__", None), __main__.__dict__.pop("__file__", None)

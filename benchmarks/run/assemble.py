@@ -44,7 +44,7 @@ COST_FIELDS = ("metrics", "ledger", "load", "seconds")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Quality:
-    """The half of a record that a trained model, or a floor, makes."""
+    """The quality half of a record: what a trained model, or a floor, gives."""
 
     origin: Origin
     metrics: Mapping[str, Metric]
@@ -56,7 +56,7 @@ class Quality:
 
 
 def quality_of(planned: Planned, outcome: Outcome, *, environment: Environment, provenance: Provenance) -> Quality:
-    """The quality that a process came to."""
+    """The quality that a process measured."""
     answer = outcome.value if outcome.status is Status.OK else {}
     facts = {"name": planned.cell.dataset, "size": planned.cell.dataset_size, "digest": planned.dataset_digest}
     return Quality(
@@ -79,7 +79,7 @@ def quality_of(planned: Planned, outcome: Outcome, *, environment: Environment, 
 
 
 def known_quality(record: Record | None) -> Quality | None:
-    """The quality of a record that is there."""
+    """The quality of a record, if there is one."""
     if record is None or record.quality is None or record.dataset is None:
         return None
     return Quality(
@@ -95,7 +95,7 @@ def known_quality(record: Record | None) -> Quality | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CostHalf:
-    """The half of a record that its shape makes."""
+    """The cost half of a record: what its shape gives."""
 
     origin: Origin
     metrics: Mapping[str, Metric]
@@ -108,21 +108,21 @@ def half_of(cost: Cost) -> CostHalf:
 
 
 def known_cost(record: Record | None) -> CostHalf | None:
-    """The cost of a record that is there."""
+    """The cost of a record, if there is one."""
     if record is None or record.cost is None:
         return None
     return CostHalf(origin=record.cost, metrics=_of_kinds(record.metrics, COST_KINDS), ledger=record.ledger)
 
 
 def cost_of(task: CostOf, outcome: Outcome, *, before: Cost | None, environment: Environment, provenance: Provenance) -> Cost:
-    """The cost that a process came to, beside those before it.
+    """The cost by this process and those before it.
 
     Args:
         task: what it measured.
         outcome: how it ended.
-        before: the cost by the processes before it, of which `kept_of` left what is not measured again; None before the first.
+        before: the cost by the earlier processes, without what is measured again (`kept_of`); None for the first process.
         environment: where it ran.
-        provenance: which code and command it was of.
+        provenance: which code and command measured it.
     """
     planned, ended_well = task.planned, outcome.status is Status.OK
     answer = outcome.value if ended_well else {}
@@ -153,14 +153,14 @@ def cost_of(task: CostOf, outcome: Outcome, *, before: Cost | None, environment:
 
 
 def kept_of(planned: PlannedCost) -> Cost | None:
-    """What stays of a known cost beside the kinds that are measured anew; None where nothing does."""
-    known = planned.known
-    if known is None or set(planned.anew) == set(planned.code):
+    """The known cost without the kinds that are measured anew; None where nothing is left."""
+    cost = planned.known
+    if cost is None or set(planned.anew) == set(planned.code):
         return None
-    kept = [kind for kind in COST_KINDS if kind not in planned.anew]
-    processes = [replace(one, metrics=_of_kinds(one.metrics, kept)) for one in known.processes]
-    rows = tuple(row for row in known.ledger if ("training_cost" if row.phase == "train" else "flops") in kept)
-    return replace(known, processes=tuple(one for one in processes if one.metrics), ledger=rows)
+    kinds = [kind for kind in COST_KINDS if kind not in planned.anew]
+    processes = [replace(one, metrics=_of_kinds(one.metrics, kinds)) for one in cost.processes]
+    rows = tuple(row for row in cost.ledger if ("training_cost" if row.phase == "train" else "flops") in kinds)
+    return replace(cost, processes=tuple(one for one in processes if one.metrics), ledger=rows)
 
 
 def _added(seconds: Mapping[str, float], more: Mapping[str, float]) -> dict[str, float]:
@@ -168,7 +168,7 @@ def _added(seconds: Mapping[str, float], more: Mapping[str, float]) -> dict[str,
 
 
 def record_of_halves(planned: Planned, quality: Quality | None, cost: CostHalf | None) -> Record:
-    """The cell's record. A half that it has none of, or that is not measured yet, is ``None``."""
+    """The cell's record. A half is ``None`` where the cell has no such half, or it is not measured yet."""
     halves = _origins(quality, cost)
     worst = _worst(halves)
     data = DatasetFacts(name=planned.cell.dataset, size=planned.cell.dataset_size, digest=planned.dataset_digest)
@@ -220,7 +220,7 @@ def parts_of(cell: Cell) -> Parts:
 
 
 def checked(outcome: Outcome, fields: Sequence[str]) -> Outcome:
-    """The outcome as it is if its answer can become a record, else what is wrong with it.
+    """The outcome as it is if its answer can become a record, else a failure that says what is wrong.
 
     A number that is not finite makes a measurement invalid; an answer of another form is a crash of the measuring code.
     """
@@ -255,7 +255,7 @@ def _origins(quality: Quality | None, cost: CostHalf | None) -> list[Origin]:
 
 
 def _worst(origins: Sequence[Origin]) -> Origin:
-    """The one whose status speaks for the record."""
+    """The origin whose status the record has."""
     return min(origins, key=lambda origin: WORST_FIRST.index(origin.status))
 
 
@@ -265,8 +265,8 @@ def _metrics_of_halves(quality: Quality | None, cost: CostHalf | None) -> dict[s
 
 def _of_kinds(metrics: Mapping[str, Metric], kinds: Iterable[Kind]) -> dict[str, Metric]:
     """The metrics of these kinds of number."""
-    wanted = of_kinds(kinds)
-    return {name: metric for name, metric in metrics.items() if name in wanted}
+    measures = of_kinds(kinds)
+    return {name: metric for name, metric in metrics.items() if name in measures}
 
 
 def _with_metrics(values: Mapping[str, Any], kind: Any, what: str) -> Any:
@@ -311,9 +311,9 @@ def _fault_of_form(answer: object, fields: Sequence[str]) -> str | None:
     for name, metric in answer["metrics"].items():
         if name not in MEASURES:
             return f"metric {name!r} is not in MEASURES; known: {', '.join(MEASURES)}"
-        known = {field.name for field in dataclasses.fields(Metric)}
-        if not isinstance(metric, Mapping) or "value" not in metric or not set(metric) <= known:
-            return f"metric {name!r} is {metric!r}; expected a table with a value, of: {', '.join(sorted(known))}"
+        fields_of_metric = {field.name for field in dataclasses.fields(Metric)}
+        if not isinstance(metric, Mapping) or "value" not in metric or not set(metric) <= fields_of_metric:
+            return f"metric {name!r} is {metric!r}; expected a table with a value, of: {', '.join(sorted(fields_of_metric))}"
     for name, array in (answer.get("raw") or {}).items():
         if np.asarray(array).dtype.hasobject:
             return f"raw samples {name!r} hold Python objects; expected numbers or text"

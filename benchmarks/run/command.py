@@ -111,12 +111,12 @@ def _command(options: argparse.Namespace, arguments: Sequence[str], work: Work) 
     if options.list:
         return _list(call)
     with contextlib.ExitStack() as stack:
-        # a call that is refused creates nothing: a folder that is not there yet is made when the data are known to be good
+        # a refused call creates nothing: a new folder is made once the data are known to be good
         is_there = call.out.is_dir()
         dead = stack.enter_context(locked(call.out)) if is_there else None
         catalogues = _catalogues(call)
         dead = dead if is_there else stack.enter_context(locked(call.out))
-        end_jobs_of_earlier_run(call.out)  # before the leftovers go: what jobs still write is none
+        end_jobs_of_earlier_run(call.out)  # before leftovers are removed: what jobs still write is not left over
         remove_leftovers(call.out)
         return _run(call, _plan(call, catalogues), arguments, work, dead)
 
@@ -124,7 +124,7 @@ def _command(options: argparse.Namespace, arguments: Sequence[str], work: Work) 
 def _validated(options: argparse.Namespace) -> Call:
     from persrec.data import check_sources, dataset_digest, dataset_name, size_of  # noqa: PLC0415 - heavy, and --help needs none
 
-    terms(options.select)  # before the size of data is asked, for which they may be prepared
+    terms(options.select)  # first, as asking for the size of data may prepare them
     own = dataset_name(options.dataset) if options.dataset else None
     files = {own: options.dataset} if own is not None and own != options.dataset else {}
 
@@ -195,7 +195,7 @@ def _run(call: Call, plan: Plan, arguments: Sequence[str], work: Work, dead: Hol
     finally:
         progress.close()
     records = load_records(out)
-    remove_costs(out, before - _costs_named(records))  # what no record names yet may be a run's that was cut, and of other cells
+    remove_costs(out, before - _costs_named(records))  # costs that no record names yet stay: a stopped run may need them
     if records:
         write_csv(out, records)
     if records and not options.no_report:
@@ -205,7 +205,7 @@ def _run(call: Call, plan: Plan, arguments: Sequence[str], work: Work, dead: Hol
 
 
 def _there(out: Path, plan: Plan) -> Iterator[Record]:
-    """The records that a plan knows, and those that others take the place of, as far as they can be read."""
+    """The records that a plan knows and those that it replaces, as far as they can be read."""
     for planned in plan.cells:
         if planned.known is not None:
             yield planned.known
@@ -228,7 +228,7 @@ def _executor(call: Call, settings: SweepSettings) -> Executor:
 
 
 def _plan(call: Call, catalogues: Mapping[Data, Catalogue]) -> Plan:
-    """Every cell in the order to measure in, with its keys and why it is measured, or that it is done."""
+    """Every cell in the order of measurement, with its keys, and why it is measured or that it is done."""
     options = call.options
     fingerprint = None if call.on_cluster else str(environment(device=call.device, threads=1, affinity=())["fingerprint"])
     selecting = Selecting(call.grid.cells)
@@ -247,19 +247,19 @@ def _plan(call: Call, catalogues: Mapping[Data, Catalogue]) -> Plan:
 
 
 def _catalogues(call: Call) -> dict[Data, Catalogue]:
-    """What costs depend on of each dataset, which is prepared if it is not yet.
+    """What costs depend on in each dataset; a dataset that is not prepared yet is prepared.
 
     Raises:
-        ValueError: the data have nobody to evaluate, where a cell has a quality, or to train on.
+        ValueError: the data have no user to evaluate, where a cell has a quality, or none to train on.
     """
     from persrec.data import load_dataset  # noqa: PLC0415 - pandas takes a moment, and a refused call needs none
     from persrec.data.splits import split_of  # noqa: PLC0415 - as above
 
     catalogues = {}
     for (name, size, protocol), digest in call.digests.items():
-        given = call.dataset_file or name
+        source = call.dataset_file or name
         where = {"data_dir": call.options.data_dir, "cache_dir": call.options.cache_dir}
-        log = load_dataset(given, size=size, digest=digest, protocol=protocol, **where)
+        log = load_dataset(source, size=size, digest=digest, protocol=protocol, **where)
         cells = [cell for cell in call.cells if cell.data == (name, size, protocol)]
         for split in dict.fromkeys(cell.split for cell in cells if cell.has_quality and call.options.only != "cost"):
             data = split_of(log, split)
@@ -275,7 +275,7 @@ def _catalogues(call: Call) -> dict[Data, Catalogue]:
 
 
 def _reason_lines(plan: Plan, only: str | None) -> list[str]:
-    """A line for each reason there is, with its number of cells."""
+    """A line for each reason, with its number of cells."""
     to_do, total = plan.to_do(), len(plan.cells)
     working_on = {planned.key for planned in to_do}
     without = sum(planned.known is None and planned.key not in working_on for planned in plan.cells)
@@ -291,10 +291,10 @@ def _reason_lines(plan: Plan, only: str | None) -> list[str]:
 
 
 def _strange_lines(call: Call, plan: Plan) -> list[str]:
-    """A line on records of settings that the grid does not hold, or not any more: they stay, and are shown beside the grid's."""
-    known = {replace(cell, seed=0) for cell in call.grid.cells}
+    """A line on records whose settings are not, or no longer, in the grid: they stay, and are shown beside the grid's."""
+    grid_cells = {replace(cell, seed=0) for cell in call.grid.cells}
     keys = {key for planned in plan.cells for key in (planned.key, *planned.supersedes)}
-    strange = sum(replace(record.cell, seed=0) not in known for record in other_records(call.out, keys))
+    strange = sum(replace(record.cell, seed=0) not in grid_cells for record in other_records(call.out, keys))
     return [f"records here of settings that the grid does not hold: {strange}; they stay"] if strange else []
 
 
@@ -304,7 +304,7 @@ def _rerun(call: Call, cell: Cell, selecting: Selecting) -> str:
     words = ["python", "-m", PROGRAM, "--grid", options.grid, "--dataset", call.dataset_file or cell.dataset, "--device", call.device]
     for option, value in (("--data-dir", options.data_dir), ("--cache-dir", options.cache_dir), ("--out", options.out)):
         words += [option, str(value)] if value else []
-    words += [word for option in ("split", "protocol") if (given := getattr(options, option)) for word in (f"--{option}", given)]
+    words += [word for option in ("split", "protocol") if (text := getattr(options, option)) for word in (f"--{option}", text)]
     words += ["--seeds", str(cell.seed)] if options.seeds else []
     expression = selecting.alone(cell)
     words += ["--select", expression] if expression else []
@@ -312,7 +312,7 @@ def _rerun(call: Call, cell: Cell, selecting: Selecting) -> str:
 
 
 def _report(out: Path) -> None:
-    """Renders the report, unless the one that is there shows these very records."""
+    """Renders the report, unless the present one shows exactly these records."""
     path = report_path(out)
     if not _shows(path, records_digest(out)):
         from benchmarks.report.page import render_report  # noqa: PLC0415 - plotting takes seconds to import
@@ -330,18 +330,17 @@ def _shows(path: Path, digest: str) -> bool:
 
 
 def _verdict(records: Sequence[Record], call: Call) -> int:
-    """The exit code, and a line on what is not there, of the half that was asked for."""
-    halves = [(record, _half(record, call.options.only)) for record in records]
-    asked = [(record, half) for record, half in halves if half is not None]
-    lost = [(record, half) for record, half in asked if half.status not in FINDINGS]
-    if not asked:
+    """The exit code for the requested half; prints a line on each measurement that failed."""
+    halves = [(record, half) for record in records if (half := _half(record, call.options.only)) is not None]
+    failures = [(record, half) for record, half in halves if half.status not in FINDINGS]
+    if not halves:
         sys.stderr.write(f"{PROGRAM}: nothing was measured\n")
-    if lost and not call.options.quiet:
-        sys.stderr.write(f"{PROGRAM}: {len(lost)} of {len(asked)} cells have no measurement; --resume failed tries them again:\n")
-        for record, half in lost:
+    if failures and not call.options.quiet:
+        sys.stderr.write(f"{PROGRAM}: {len(failures)} of {len(halves)} cells have no measurement; --resume failed tries them again:\n")
+        for record, half in failures:
             phase, message = (half.error.phase, half.error.message) if half.error else (None, None)
             sys.stderr.write(f"  {half.status}: {call.labels(record.cell)}: in {phase}: {one_line(str(message))[:200]}\n")
-    return INCOMPLETE if lost or not asked else DONE
+    return INCOMPLETE if failures or not halves else DONE
 
 
 def _half(record: Record, only: str | None) -> Record | Origin | None:
@@ -351,12 +350,12 @@ def _half(record: Record, only: str | None) -> Record | Origin | None:
 def _list(call: Call) -> int:
     """Prints the cells, what is done of them, and how long the rest may take."""
     only = call.options.only
-    if not call.out.is_dir():  # nothing is there, so that no data need be prepared to say what is missing
-        asked = {cell for cell in call.cells if (only != "quality" or cell.has_quality) and (only != "cost" or not cell.is_floor)}
-        lines = [f"{'missing' if cell in asked else f'no {only}':10} {call.labels(cell)}" for cell in shuffled(call.cells)]
-        trained = (cell for cell in asked if cell.training != "none" and only != "cost")
+    if not call.out.is_dir():  # nothing is measured yet, so the list needs no prepared data
+        cells = {cell for cell in call.cells if (only != "quality" or cell.has_quality) and (only != "cost" or not cell.is_floor)}
+        lines = [f"{'missing' if cell in cells else f'no {only}':10} {call.labels(cell)}" for cell in shuffled(call.cells)]
+        trained = (cell for cell in cells if cell.training != "none" and only != "cost")
         keys = {model_key(cell, dataset_digest=call.digests[cell.data]) for cell in trained}
-        return _print_list(call, lines, cells=len(asked), models=len(keys))
+        return _print_list(call, lines, cells=len(cells), models=len(keys))
     plan = _plan(call, _catalogues(call))
     lines = [f"{plan.reason(planned):10} {call.labels(planned.cell)}" for planned in plan.cells]
     code_of = {planned.model_key: planned.code["training"] for planned in plan.qualities() if planned.model_key}
@@ -367,11 +366,12 @@ def _list(call: Call) -> int:
 def _print_list(call: Call, lines: Iterable[str], *, cells: int, models: int, plan: Plan | None = None) -> int:
     guess = call.grid.estimate
     of_models, others, source = guess.seconds_per_model, cells * guess.seconds_per_cell, "by the grid's own estimate"
-    taken = None if plan is None else _taken([planned.known for planned in plan.cells if planned.known and plan.reason(planned) == "done"])
-    if plan is not None and taken is not None and (taken.qualities or taken.costs):
-        of_models, source = taken.mean(taken.models, guess.seconds_per_model), "as the cells that are done took"
-        others = len(plan.qualities()) * taken.mean(taken.qualities, guess.seconds_per_cell)
-        others += len(plan.costs_to_measure()) * taken.mean(taken.costs, guess.seconds_per_cell)
+    done = [] if plan is None else [planned.known for planned in plan.cells if planned.known and plan.reason(planned) == "done"]
+    past = _past_seconds(done)
+    if plan is not None and (past.qualities or past.costs):
+        of_models, source = past.mean(past.models, guess.seconds_per_model), "as the cells that are done took"
+        others = len(plan.qualities()) * past.mean(past.qualities, guess.seconds_per_cell)
+        others += len(plan.costs_to_measure()) * past.mean(past.costs, guess.seconds_per_cell)
     seconds = math.ceil(models / call.workers) * of_models + others
     summary = f"{len(call.cells)} cells, {cells} to measure, {models} models to train"
     sys.stdout.write("\n".join([*lines, f"{summary}; about {duration(seconds)} {source}"]) + "\n")
@@ -388,11 +388,11 @@ class SecondsTaken:
 
     @staticmethod
     def mean(seconds: Mapping[str, float], guess: float) -> float:
-        """A piece's, or the guess where none was taken."""
+        """The mean, or the guess where nothing was measured."""
         return sum(seconds.values()) / len(seconds) if seconds else guess
 
 
-def _taken(records: Sequence[Record]) -> SecondsTaken:
+def _past_seconds(records: Sequence[Record]) -> SecondsTaken:
     return SecondsTaken(
         models={record.model.key: record.model.train_seconds for record in records if record.model and record.model.train_seconds},
         qualities={record.cell_key: sum(record.quality.seconds.values()) for record in records if record.quality is not None},

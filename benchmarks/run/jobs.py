@@ -21,9 +21,8 @@ from benchmarks.store import log_path, model_dir
 class Work:
     """The functions that do the measuring, as ``module:function``; tests put others in their place.
 
-    The fork server imports their modules once, and those of ``preload``: what torch imports when it is asked for deterministic
-    algorithms, and pyarrow when it reads a table (pandas among it). They would cost each process seconds. It also imports the
-    cells' own parts.
+    The fork server imports their modules once, since each process would need seconds for that. It also imports the cells' own parts and
+    ``preload``: what torch imports for deterministic algorithms, and pyarrow for reading a table (pandas among it).
     """
 
     train: str = "benchmarks.execute:train_model"
@@ -36,7 +35,7 @@ class Work:
         return {"training": self.train, "quality": self.quality, "cost": self.cost}[kind]
 
     def modules(self, cells: Iterable[Cell]) -> list[str]:
-        """What the fork server imports for these cells: what a digest was taken of when the run began runs until its end."""
+        """What the fork server imports for these cells: so the code whose digest was taken at the start runs until the end."""
         functions = (function.partition(":")[0] for function in (self.train, self.quality, self.cost))
         parts = (module for cell in cells for module in part_modules(cell))
         return list(dict.fromkeys([*functions, *self.preload, *parts]))
@@ -78,7 +77,7 @@ class QualityOf:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CostOf:
-    """Measures these ``kinds`` of the cost of a shape, in the process of this number; all but the first are told what it counted."""
+    """Measures ``kinds`` of the cost of a shape, in its process ``number``; later processes are told the FLOPs that the first counted."""
 
     planned: PlannedCost
     kinds: tuple[Kind, ...]
@@ -89,7 +88,7 @@ class CostOf:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CostsOf:
-    """Measures costs that are held against each other, one after the other in one allocation of a cluster: all of them, or none."""
+    """Measures costs that are compared with each other, one after the other in one allocation of a cluster: all of them, or none."""
 
     costs: tuple[CostOf, ...]
     kind: Literal["cost"] = "cost"
@@ -122,7 +121,7 @@ class Running(Protocol):
 
     @property
     def phase(self) -> str:
-        """What it is at."""
+        """The phase that it is in."""
 
     @property
     def place(self) -> Place:

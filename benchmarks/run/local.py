@@ -16,7 +16,7 @@ class Executor(Protocol):
 
     Attributes:
         places: tasks that may run at once.
-        costs_wait: whether costs begin only once the qualities have; on one machine they do.
+        costs_wait: whether costs begin only once all qualities have begun; on one machine they do.
         costs_alone: whether nothing else may run beside a cost.
     """
 
@@ -34,10 +34,10 @@ class Executor(Protocol):
         """Starts a task, at the next `wait` at the latest."""
 
     def wait(self, running: Sequence[Running]) -> None:
-        """Returns when one of those that run may have news."""
+        """Returns when a running task may have news."""
 
     def end(self) -> None:
-        """Nothing of it runs on."""
+        """Ends what still runs."""
 
 
 class LocalExecutor:
@@ -46,12 +46,12 @@ class LocalExecutor:
     costs_wait = True
 
     def __init__(self, settings: SweepSettings, *, places: int, threads: int) -> None:
-        """Of so many workers with so many processors each."""
+        """With ``places`` workers of ``threads`` processors each."""
         self.places, self.costs_alone = places, settings.limits.costs_alone
         self._settings, self._threads = settings, threads
 
     def prepare(self, cells: Sequence[Cell]) -> None:
-        """A fresh process reads the program's main module again: with what that imports at hand, it takes no time."""
+        """Also imports what the program's main module does: a fresh process reads that module again, which then takes no time."""
         preload([*self._settings.work.modules(cells), __name__.rpartition(".")[0] + ".sweep"], threads=self._threads)
 
     def grouped(self, costs: Sequence[CostOf]) -> list[CostOf | CostsOf]:
@@ -59,15 +59,15 @@ class LocalExecutor:
         return list(costs)
 
     def start(self, task: Task, *, slot: int, attempt: int) -> Running:
-        """Starts a fresh process on the processors of this slot, and of several workers on its GPU."""
+        """Starts a fresh process on the processors of this slot and, where there are several workers, on its GPU."""
         if isinstance(task, CostsOf):
             raise TypeError("costs run one by one here")
         cell = task.planned.cell
         processes = cell.world_size if isinstance(task, TrainingOf) else 1
         work = job(task, self._settings, affinity=processors(slot, self._threads), attempt=attempt)
         if cell.device == "cuda" and processes == 1 and self.places > 1:
-            seen = gpus()[: cuda_device_count()[0]]  # CUDA reads the names up to the first that it does not know
-            work = replace(work, gpu=seen[slot % len(seen)]) if seen else work
+            devices = gpus()[: cuda_device_count()[0]]  # CUDA reads the names up to the first that it does not know
+            work = replace(work, gpu=devices[slot % len(devices)]) if devices else work
         return LocalRunning(Isolated(work))
 
     def wait(self, running: Iterable[Running]) -> None:
@@ -79,20 +79,20 @@ class LocalExecutor:
         multiprocessing.connection.wait([waitable for one in isolated for waitable in one.waitables()], timeout=min(patience, default=None))
 
     def end(self) -> None:
-        """Each process is ended by its own `kill`."""
+        """Does nothing: each process is ended by its own `kill`."""
 
 
 class LocalRunning:
     """A process of this machine."""
 
     def __init__(self, isolated: Isolated) -> None:
-        """That runs."""
+        """Takes a process that runs."""
         self.isolated = isolated
         self.place = Place(affinity=isolated.job.affinity)
 
     @property
     def phase(self) -> str:
-        """What it is at."""
+        """The phase that it is in."""
         return self.isolated.phase
 
     def poll(self) -> Outcome | None:

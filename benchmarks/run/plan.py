@@ -23,9 +23,9 @@ PROCESSES = 3
 class PlannedCost:
     """The cost of a shape; ``cell`` is the one to measure it by.
 
-    ``anew`` are the kinds of number that are measured anew, and ``jobs`` what each process still to run measures: of ``anew`` the first
-    takes all, the others what is timed. ``processes`` is how many a timed number is taken in, ``first`` how many of these were before.
-    ``briefly`` timings are of a few calls.
+    ``anew`` are the kinds of number that are measured anew. ``jobs`` are the kinds that each process still to run measures: the first
+    process all of ``anew``, the others what is timed. ``processes`` is how many processes measure a timed number, ``first`` how many of
+    them have run before. ``briefly`` timings are of a few calls.
     """
 
     key: str
@@ -52,7 +52,7 @@ class Planned:
     """A cell with its keys. Its record takes the place of those under the keys ``supersedes``.
 
     ``quality_reason`` says why its quality is measured (``done``: it is not; ``None``: it has none). ``known`` is the record under
-    its key, ``with_quality`` and ``with_cost`` are those that hold its halves: its own, or one that it supersedes.
+    its key. ``with_quality`` and ``with_cost`` are the records that hold its halves: its own, or one that it supersedes.
     """
 
     cell: Cell
@@ -77,7 +77,7 @@ class Planned:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """All cells in the order to measure in, and the costs of their shapes by key."""
+    """All cells in the order of measurement, and the costs of their shapes by key."""
 
     cells: tuple[Planned, ...]
     costs: Mapping[str, PlannedCost]
@@ -92,17 +92,17 @@ class Plan:
         return "superseded" if planned.supersedes and planned.known is None else "done"
 
     def to_do(self) -> tuple[Planned, ...]:
-        """The cells of which something is to be measured, or whose record does not say what is known."""
+        """The cells that have something to measure, or whose record lacks something that is known."""
         return tuple(planned for planned in self.cells if self.reason(planned) != "done" or self._is_behind(planned))
 
     def _is_behind(self, planned: Planned) -> bool:
         """Whether the record lacks a half that is known, or holds an older cost than the shape's."""
         own, cost = planned.known, self.costs.get(planned.cost_key or "")
-        known = cost.known if cost is not None else None
+        known_cost = cost.known if cost is not None else None
         if own is None:
-            return planned.with_quality is not None or planned.with_cost is not None or known is not None
+            return planned.with_quality is not None or planned.with_cost is not None or known_cost is not None
         lacks_quality = own.quality is None and planned.with_quality is not None
-        return lacks_quality or (known is not None and own.cost != known.origin())
+        return lacks_quality or (known_cost is not None and own.cost != known_cost.origin())
 
     def qualities(self) -> list[Planned]:
         """Those to measure."""
@@ -116,16 +116,16 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Planner:
-    """Looks at what a folder holds already.
+    """Plans what to measure, by what a folder holds already.
 
     Attributes:
         out: the run's folder.
         resume: what to measure again: nothing that is there, what failed, or all.
         only: measure this half alone, and leave the other as it is.
         digests: of the data, by dataset, size and protocol.
-        catalogues: what costs depend on of the data.
+        catalogues: what costs depend on in the data.
         fingerprint: of the machine that will measure; None where a cluster chooses it.
-        processes: fresh ones that each timed number is taken in.
+        processes: how many fresh processes measure each timed number.
         briefly: whether a few calls of each kind are enough.
     """
 
@@ -155,13 +155,13 @@ class Planner:
         return cell_key(cell, dataset_digest=digest, versions=versions(control=cell.control))
 
     def _planned(self, cell: Cell, key: str, old: Sequence[Record], costs: dict[str, PlannedCost]) -> Planned:
-        """A cell's plan; ``old`` are the records of its settings under other keys: the data or a measure's version were others."""
+        """A cell's plan; ``old`` are the records of its settings under other keys, of other data or another version of a measure."""
         digest = self.digests[cell.data]
-        known, unreadable = _known(record_path(self.out, key), read_record)
+        record, unreadable = _read_existing(record_path(self.out, key), read_record)
         quality = quality_key(cell, dataset_digest=digest) if cell.has_quality else None
         code = quality_digests(cell) if cell.has_quality else {}
         cost = None if cell.is_floor else self._cost(cell, costs)
-        readable = [*([known] if known else []), *old]
+        readable = [*([record] if record else []), *old]
         with_quality = next((one for one in readable if one.quality and one.quality.key == quality), None)
         with_cost = next((one for one in readable if one.cost and cost and one.cost.key == cost.key), None)
         reason = None if quality is None else self._quality_reason(code, with_quality, unreadable=unreadable)
@@ -177,39 +177,39 @@ class Planner:
             dataset_digest=digest,
             code=code,
             quality_reason="superseded" if reason == "missing" and old else reason,
-            known=known,
+            known=record,
             with_quality=with_quality,
             with_cost=with_cost,
             supersedes=() if loses else tuple(record.cell_key for record in old),
         )
 
-    def _quality_reason(self, code: Mapping[str, str], known: Record | None, *, unreadable: bool) -> Reason:
+    def _quality_reason(self, code: Mapping[str, str], record: Record | None, *, unreadable: bool) -> Reason:
         if self.only == "cost":
             return "done"
         if unreadable:
             return "unreadable"
-        if known is None or known.quality is None:
+        if record is None or record.quality is None:
             return "missing"
-        return self._reason(known.quality.status, is_of_this_code=known.quality.code == dict(code))
+        return self._reason(record.quality.status, is_of_this_code=record.quality.code == dict(code))
 
     def _cost(self, cell: Cell, costs: dict[str, PlannedCost]) -> PlannedCost:
         shape = cost_shape(cell, self.catalogues[cell.data])
         key = cost_key(shape)
         if key not in costs:
-            known, unreadable = _known(cost_path(self.out, key), read_cost)
+            cost, unreadable = _read_existing(cost_path(self.out, key), read_cost)
             reason: Reason = "unreadable" if unreadable else "missing"
-            if known is not None and not self.briefly and any(one.brief for one in known.processes):
-                known, reason = None, "asked" if self.resume == "always" else "missing"  # a few calls' timings are no full ones
+            if cost is not None and not self.briefly and any(one.brief for one in cost.processes):
+                cost, reason = None, "asked" if self.resume == "always" else "missing"  # brief timings do not stand for full ones
             code, processes = cost_digests(cell), 1 if cell.counted_only else self.processes
-            kinds = tuple(kind for kind in cost_kinds(cell) if known is None or known.code.get(kind) != code[kind])
+            kinds = tuple(kind for kind in cost_kinds(cell) if cost is None or cost.code.get(kind) != code[kind])
             jobs, first = _jobs(kinds, processes), 0
-            if known is not None:
-                reason = self._reason(known.status, is_of_this_code=not kinds)
-                if reason == "done" and self._goes_on_from(known):
-                    first = _processes_of(known)
+            if cost is not None:
+                reason = self._reason(cost.status, is_of_this_code=not kinds)
+                if reason == "done" and self._goes_on_from(cost):
+                    first = _processes_of(cost)
                     jobs = _jobs(cost_kinds(cell), processes)[first:]
                     reason = "missing" if jobs else reason
-                elif reason in ("asked", "failed") or ((kinds or self._stopped_midway(known, processes)) and not self._goes_on_from(known)):
+                elif reason in ("asked", "failed") or ((kinds or self._stopped_midway(cost, processes)) and not self._goes_on_from(cost)):
                     kinds = cost_kinds(cell)
                     jobs = _jobs(kinds, processes)
                     reason = "missing" if reason == "done" else reason
@@ -226,18 +226,18 @@ class Planner:
                 processes=processes,
                 first=first,
                 reason=reason,
-                known=known,
+                known=cost,
                 briefly=self.briefly,
             )
         return costs[key]
 
-    def _goes_on_from(self, known: Cost) -> bool:
-        """Whether some kinds may be taken anew beside those that are known: they ended well, on this very machine."""
-        return known.status is Status.OK and known.environment.fingerprint == self.fingerprint
+    def _goes_on_from(self, cost: Cost) -> bool:
+        """Whether some kinds may be measured anew beside the others of this cost: it ended well, on this very machine."""
+        return cost.status is Status.OK and cost.environment.fingerprint == self.fingerprint
 
-    def _stopped_midway(self, known: Cost, processes: int) -> bool:
-        """Whether a cluster took a cost in too few processes; others may come from another machine, so all are taken anew."""
-        return self.fingerprint is None and known.status is Status.OK and _processes_of(known) < processes
+    def _stopped_midway(self, cost: Cost, processes: int) -> bool:
+        """Whether a cluster measured a cost in too few processes; more may come from another machine, so all are measured anew."""
+        return self.fingerprint is None and cost.status is Status.OK and _processes_of(cost) < processes
 
     def _reason(self, status: Status, *, is_of_this_code: bool) -> Reason:
         if self.resume == "always":
@@ -248,22 +248,22 @@ class Planner:
 
 
 def _jobs(kinds: Sequence[Kind], processes: int) -> tuple[tuple[Kind, ...], ...]:
-    """What each of so many processes measures of these kinds: the first all, the others what is timed; nothing where there is none."""
+    """The kinds that each process measures: the first all of them, the others what is timed. A process without a kind is left out."""
     timed = tuple(kind for kind in kinds if kind in REPEATED_KINDS)
     return tuple(job for job in (tuple(kinds), *(timed,) * (processes - 1)) if job)
 
 
-def _processes_of(known: Cost) -> int:
-    """In how many processes each kind of timed number of a cost was taken, at least."""
-    kinds = {MEASURES[name].kind for name in known.metrics if name in MEASURES} & set(REPEATED_KINDS)
-    of_kinds = ([any(MEASURES[name].kind == kind for name in one.metrics if name in MEASURES) for one in known.processes] for kind in kinds)
-    return min((sum(measured) for measured in of_kinds), default=1)
+def _processes_of(cost: Cost) -> int:
+    """How many processes measured each timed kind of a cost; of several kinds, the smallest number."""
+    kinds = {MEASURES[name].kind for name in cost.metrics if name in MEASURES} & set(REPEATED_KINDS)
+    of_kinds = ([any(MEASURES[name].kind == kind for name in one.metrics if name in MEASURES) for one in cost.processes] for kind in kinds)
+    return min((sum(flags) for flags in of_kinds), default=1)
 
 
 def model_fault(out: Path, key: str, *, code: str) -> str | None:
     """Why a model has to be trained, in words, ``missing`` where there is none; ``None`` where it is there and of this code.
 
-    Whether its weights are whole is seen where they are loaded.
+    Damaged weights are noticed only when they are loaded.
     """
     path = model_dir(out, key) / "model.json"
     if not path.is_file():
@@ -276,12 +276,12 @@ def model_fault(out: Path, key: str, *, code: str) -> str | None:
 
 
 def other_records(out: Path, keys: set[str]) -> list[Record]:
-    """Records of cells outside a call: they stay as they are, and have to be whole, as the table and the report need them."""
+    """Records of cells outside a call: they stay as they are, and must be readable, since the table and the report need them."""
     return [read_record(path) for path in record_files(out) if path.stem not in keys]
 
 
-def _known(path: Path, read: Callable[[Path], Read]) -> tuple[Read | None, bool]:
-    """A record or a cost that is there, and whether there is one that cannot be read."""
+def _read_existing(path: Path, read: Callable[[Path], Read]) -> tuple[Read | None, bool]:
+    """The record or the cost of a file that is there, and whether there is one that cannot be read."""
     if not path.is_file():
         return None, False
     try:

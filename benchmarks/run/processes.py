@@ -1,8 +1,8 @@
 """What a shape costs, from the fresh processes that measured it.
 
-A process has its own memory layout, its own place on the machine and its own moment; equal shapes differed up to twofold when each was
-measured in one. So a timed value is the median of the processes' own, and its interval is over them: Student's t of their logarithms,
-which knows nothing of how calls spread inside one process. Counts are the same in every process, and taken in the first.
+A process has its own memory layout, its own place on the machine and its own moment: equal shapes differed up to twofold when each was
+measured in one process. So a timed value is the median of the processes' values. Its interval is over the processes, by Student's t of
+their logarithms; how calls spread inside one process does not count. Counts are the same in every process, so the first one takes them.
 
 A 95th or 99th percentile is that of the requests of all processes together: one slow process of three makes a third of all requests slow,
 which the median of the processes' own percentiles would hide.
@@ -19,7 +19,7 @@ from benchmarks.analysis.estimates import interval_over_processes
 from benchmarks.measures import MEASURES
 from benchmarks.records import Environment, Metric, Process
 
-PERCENTILES = {"_p95_": (95, 200), "_p99_": (99, 1000)}  # and how many requests each takes, over all processes
+PERCENTILES = {"_p95_": (95, 200), "_p99_": (99, 1000)}  # the percentile, and how many requests of all processes it takes
 NOTES = (  # what `benchmarks.probes` adds to the method of a timing
     re.compile(r", interquartile range (?P<share>[0-9]+)% of the (?:median|value)"),
     re.compile(r", other processes used (?P<share>[0-9]+)% of the processors"),
@@ -29,12 +29,12 @@ MEDIAN = "_p50_"  # whose metric holds a process's samples
 
 def over_processes(processes: Sequence[Mapping[str, Metric]]) -> dict[str, Metric]:
     """The metrics of a cost, by those of its processes."""
-    found: dict[str, list[Metric]] = {}
+    by_name: dict[str, list[Metric]] = {}
     for metrics in processes:
         for name, metric in metrics.items():
-            if name in MEASURES:  # one may have gone since
-                found.setdefault(name, []).append(metric)
-    return {name: _over_processes(name, metrics, processes) for name, metrics in found.items()}
+            if name in MEASURES:  # an old record may have a measure that is gone
+                by_name.setdefault(name, []).append(metric)
+    return {name: _over_processes(name, metrics, processes) for name, metrics in by_name.items()}
 
 
 def with_load(environment: Environment, load: Mapping[str, Any]) -> Environment:
@@ -43,7 +43,7 @@ def with_load(environment: Environment, load: Mapping[str, Any]) -> Environment:
 
 
 def heaviest_load(processes: Iterable[Process]) -> dict[str, Any]:
-    """Of each kind of number the readings of the process beside which others used the most, of those that hold such a number."""
+    """For each kind of number, the readings of the process that had the most foreign load, among those that hold such a number."""
     heaviest: dict[str, Any] = {}
     for one in processes:
         kinds = {MEASURES[name].kind for name in one.metrics if name in MEASURES}
@@ -64,54 +64,54 @@ def _over_processes(name: str, metrics: Sequence[Metric], processes: Sequence[Ma
 
 
 def _merged(name: str, metrics: Sequence[Metric]) -> Metric:
-    told = [metric for metric in metrics if metric.value is not None]
-    if MEASURES[name].deterministic or not told:
+    measurements = [metric for metric in metrics if metric.value is not None]
+    if MEASURES[name].deterministic or not measurements:
         return metrics[0]
-    values = [float(metric.value) for metric in told if metric.value is not None]
+    values = [float(metric.value) for metric in measurements if metric.value is not None]
     value = float(np.median(values))
     low, high = interval_over_processes(values) if len(values) > 1 else (None, None)
-    middle, n = _nearest(told, value), sum(metric.n for metric in told)
-    method = f"{_how(len(values), range_alone=min(values) <= 0)}; each: {_with_worst_notes(middle, told)}"
-    return replace(middle, value=_as_told(value, told), low=low, high=high, n=n, method=method, samples=())
+    middle, n = _nearest(measurements, value), sum(metric.n for metric in measurements)
+    method = f"{_how(len(values), range_alone=min(values) <= 0)}; each: {_with_worst_notes(middle, measurements)}"
+    return replace(middle, value=_typed_alike(value, measurements), low=low, high=high, n=n, method=method, samples=())
 
 
 def _pooled(name: str, part: str, processes: Sequence[Mapping[str, Metric]]) -> Metric:
     """A percentile of the requests of all processes; it has no interval, since few processes say little of the next one's tail."""
     percentile, needed = PERCENTILES[part]
-    told = [one for one in processes if name in one and one[name].value is not None]
-    if not told:
+    with_value = [one for one in processes if name in one and one[name].value is not None]
+    if not with_value:
         return next(one[name] for one in processes if name in one)
-    metrics = [one[name] for one in told]
-    samples = [one[median].samples if (median := name.replace(part, MEDIAN)) in one else () for one in told]
+    metrics = [one[name] for one in with_value]
+    samples = [one[median].samples if (median := name.replace(part, MEDIAN)) in one else () for one in with_value]
     n = sum(metric.n for metric in metrics)
-    untold = replace(metrics[0], value=None, low=None, high=None, n=n)
+    nothing = replace(metrics[0], value=None, low=None, high=None, n=n)
     if n < needed:
-        return replace(untold, method=f"{n} requests; it takes {needed} at least")
-    if len(told) == 1:
+        return replace(nothing, method=f"{n} requests; it takes {needed} at least")
+    if len(metrics) == 1:
         return replace(metrics[0], low=None, high=None, method=f"{_how(1)}; each: {metrics[0].method}")
     if not all(samples):
-        return replace(untold, method="single requests were not kept in every process, so the processes cannot be pooled")
+        return replace(nothing, method="single requests were not kept in every process, so the processes cannot be pooled")
     value, own = float(np.percentile(np.concatenate(samples), percentile)), [float(metric.value or 0.0) for metric in metrics]
-    how = f"of the requests of {len(told)} processes together, whose own are {min(own):.3g} to {max(own):.3g}: no interval"
+    how = f"of the requests of {len(metrics)} processes together, whose own are {min(own):.3g} to {max(own):.3g}: no interval"
     middle = _nearest(metrics, value)
     return replace(middle, value=value, low=None, high=None, n=n, method=f"{how}; each: {_with_worst_notes(middle, metrics)}")
 
 
-def _with_worst_notes(middle: Metric, told: Sequence[Metric]) -> str:
-    """The method of one process, with the widest spread and the most of others' work that any process noted."""
+def _with_worst_notes(middle: Metric, metrics: Sequence[Metric]) -> str:
+    """The method of one process, with the widest spread and the highest foreign load that any process noted."""
     method = middle.method
     for pattern in NOTES:
         method = pattern.sub("", method)
-        noted = [found for one in told if (found := pattern.search(one.method))]
-        if noted:
-            worst = max(noted, key=lambda found: float(found["share"]))
-            method += worst[0] if len(told) == 1 else f"{worst[0]} (noted in {len(noted)} of {len(told)} processes, the most of them)"
+        notes = [match for one in metrics if (match := pattern.search(one.method))]
+        if notes:
+            worst = max(notes, key=lambda match: float(match["share"]))
+            method += worst[0] if len(metrics) == 1 else f"{worst[0]} (noted in {len(notes)} of {len(metrics)} processes, the most of them)"
     return method
 
 
-def _nearest(told: Sequence[Metric], value: float) -> Metric:
+def _nearest(metrics: Sequence[Metric], value: float) -> Metric:
     """The metric whose value is nearest."""
-    return min(told, key=lambda metric: abs(float(metric.value or 0.0) - value))
+    return min(metrics, key=lambda metric: abs(float(metric.value or 0.0) - value))
 
 
 def _how(count: int, *, range_alone: bool = False) -> str:
@@ -122,6 +122,6 @@ def _how(count: int, *, range_alone: bool = False) -> str:
     return f"median of {count} processes, low and high are the 95% interval over them"
 
 
-def _as_told(value: float, told: Iterable[Metric]) -> float | int:
-    """A number of bytes stays a whole one."""
-    return int(value) if all(isinstance(metric.value, int) for metric in told) else value
+def _typed_alike(value: float, metrics: Iterable[Metric]) -> float | int:
+    """The value in the type of the metrics' own: a number of bytes stays a whole one."""
+    return int(value) if all(isinstance(metric.value, int) for metric in metrics) else value

@@ -14,7 +14,7 @@ from benchmarks.records import Record, Status
 from benchmarks.text import flops
 from persrec.commandline import duration
 
-EVERY = 30.0  # seconds between two lines of how far a sweep is
+EVERY = 30.0  # seconds between two lines on the progress of a sweep
 STATUS_COLOURS = {Status.OK: "green", Status.OOM: "yellow", Status.UNSUPPORTED: "yellow"}
 
 
@@ -32,7 +32,7 @@ class Pace:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CellDone:
-    """One cell's end, as it is told."""
+    """One finished cell, as the display shows it."""
 
     number: int
     total: int
@@ -44,18 +44,18 @@ class CellDone:
     def line(self) -> str:
         """The plain line."""
         width = len(str(self.total))
-        left = "done" if self.number == self.total else f"{duration(self.seconds_left)} left"
-        return f"[{self.number:{width}}/{self.total}] {self.status:11} {self.label}  {self.details}  {left}"
+        ending = "done" if self.number == self.total else f"{duration(self.seconds_left)} left"
+        return f"[{self.number:{width}}/{self.total}] {self.status:11} {self.label}  {self.details}  {ending}"
 
 
 class Display(Protocol):
-    """What a sweep tells while it runs."""
+    """What shows a sweep while it runs."""
 
     def note(self, text: str) -> None:
         """A line about the sweep as a whole."""
 
     def working(self, slot: int, text: str) -> None:
-        """What the worker ``slot`` is at."""
+        """What the worker ``slot`` is doing."""
 
     def training(self, text: str) -> None:
         """How far the training of a model is."""
@@ -71,7 +71,7 @@ class Display(Protocol):
 
 
 class QuietDisplay:
-    """Tells nothing."""
+    """Shows nothing."""
 
     def note(self, text: str) -> None: ...  # noqa: D102
 
@@ -87,7 +87,7 @@ class QuietDisplay:
 
 
 class PlainDisplay(QuietDisplay):
-    """One line a cell, one for every epoch or 30 seconds of a training, and where no cell ends, one in 30 seconds of how far all is.
+    """A line for each cell, and for each epoch or 30 seconds of a training; where no cell ends, a line on the sweep every 30 seconds.
 
     A reader that has gone away ends nothing: the command's streams see to that (`persrec.commandline.guarded`).
     """
@@ -95,7 +95,7 @@ class PlainDisplay(QuietDisplay):
     def __init__(self, stream: TextIO) -> None:
         """Writes to ``stream``."""
         self._stream = stream
-        self._told = time.monotonic()
+        self._last_line = time.monotonic()
 
     def note(self, text: str) -> None:
         """A line about the sweep as a whole."""
@@ -107,13 +107,13 @@ class PlainDisplay(QuietDisplay):
 
     def finished(self, done: CellDone) -> None:
         """The cell's line."""
-        self._told = time.monotonic()
+        self._last_line = time.monotonic()
         self._write(done.line())
 
     def to_go(self, count: int, seconds_left: float) -> None:
         """A line, unless there was one a moment ago."""
-        if count and time.monotonic() - self._told >= EVERY:
-            self._told = time.monotonic()
+        if count and time.monotonic() - self._last_line >= EVERY:
+            self._last_line = time.monotonic()
             self._write(f"{count} task{'s' * (count > 1)} to go  {duration(seconds_left)} left")
 
     def _write(self, text: str) -> None:
@@ -138,7 +138,7 @@ class TerminalDisplay:
         )
         self._grid = self._progress.add_task(f"0 of {total} cells", total=total, left="")
         self._slots: list[TaskID] = [self._progress.add_task("", total=None, left="", visible=False) for _ in range(workers)]
-        self._shown: dict[int, str] = {}
+        self._subjects: dict[int, str] = {}
         self._progress.start()
 
     def note(self, text: str) -> None:
@@ -146,16 +146,16 @@ class TerminalDisplay:
         self._progress.console.print(escape(text))
 
     def working(self, slot: int, text: str) -> None:
-        """What the worker ``slot`` is at; its clock starts anew with every cell, not with every phase.
+        """What the worker ``slot`` is doing; its clock starts anew with every cell, not with every phase.
 
-        Of jobs in a cluster's queue, which may be hundreds, nothing is drawn: there are no lines for them.
+        Jobs in a cluster's queue have no lines, since there may be hundreds of them.
         """
         if slot >= len(self._slots):
             return
         task, subject = self._slots[slot], text.partition(":")[0]
-        if self._shown.get(slot) != subject:
+        if self._subjects.get(slot) != subject:
             self._progress.reset(task)
-        self._shown[slot] = subject
+        self._subjects[slot] = subject
         self._progress.update(task, description=escape(text), visible=bool(text))
 
     def training(self, text: str) -> None:
@@ -182,7 +182,7 @@ class TerminalDisplay:
 
 
 def display(*, total: int, workers: int, quiet: bool) -> Display:
-    """What fits where the standard output goes."""
+    """The display that fits the standard output."""
     if quiet:
         return QuietDisplay()
     console = Console(highlight=False)

@@ -1,4 +1,4 @@
-"""Signals that end a run become an exception, so that what it holds is let go of."""
+"""Signals that end a run become an exception, so that the run releases what it holds."""
 
 import contextlib
 import signal
@@ -27,7 +27,7 @@ def ending_on_signals() -> Iterator[None]:
 
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     if before[signal.SIGHUP] is signal.SIG_IGN:
-        del before[signal.SIGHUP]  # started by nohup: to outlive its terminal is what was asked for
+        del before[signal.SIGHUP]  # started by nohup: it is to outlive its terminal
     for number in before:
         signal.signal(number, end)
     try:

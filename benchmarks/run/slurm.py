@@ -1,8 +1,8 @@
 """Runs a sweep's tasks as jobs of Slurm, submitted by submitit as arrays, a lane for each kind of task.
 
-Slurm schedules. Here is what may be submitted, how many jobs at once, and what a job's end means. Jobs and the run meet in the run's
-folder alone, so a run can be taken up again from another login node: what dead runs left in the queue is ended, and answers that their
-jobs left are taken in.
+Slurm schedules. This module says what may be submitted, how many jobs at once, and what a job's end means. Jobs and the run share the
+run's folder alone, so a run can go on from another login node: it ends the jobs that dead runs left in the queue, and takes in the answers
+that their jobs left.
 """
 
 import contextlib
@@ -33,11 +33,11 @@ from benchmarks.text import digest
 from persrec.files import write_atomically
 
 LOOK_S = 10.0  # between two questions to Slurm
-GRACE_S = 5.0  # until the answers of a job that has ended are to be seen here, and until Slurm has put it back if it does
+GRACE_S = 5.0  # until the answers of an ended job are visible here, and until Slurm has put the job back, if it does
 END_S = 120.0  # until cancelled jobs are gone
 MOST_ELEMENTS = 1000  # of an array, as Slurm has it by default
 ANSWERS, QUEUE = ".answers", "queue"
-# what makes two shapes no rivals: costs that differ in anything else are never divided by each other
+# two shapes that differ in one of these are no rivals: their costs are never divided by each other
 FAMILY = ("backbone", "history", "recent", "layers", "heads", "item_layers", "width", "key_value_heads", "feed_forward", "dtype", "device")
 ENDED: Mapping[str, tuple[Status, bool]] = MappingProxyType({
     "TIMEOUT": (Status.TIMEOUT, False), "DEADLINE": (Status.TIMEOUT, False), "OUT_OF_MEMORY": (Status.OOM, False),
@@ -63,7 +63,7 @@ def check_slurm() -> None:
 
 
 def end_jobs_of_earlier_run(out: Path) -> None:
-    """Ends what a run that died left in Slurm's queue, before another writes to the folder.
+    """Ends the jobs that a dead run left in Slurm's queue, before another run writes to the folder.
 
     Raises:
         ValueError: that cannot be done here.
@@ -77,7 +77,7 @@ def end_jobs_of_earlier_run(out: Path) -> None:
 
 
 class SlurmQueue:
-    """The jobs of one run in Slurm's queue, told by a name; the run's folder holds the name of the run that last wrote to it."""
+    """The jobs of one run in Slurm's queue, all of one name; the run's folder holds the name of the run that last wrote to it."""
 
     def __init__(self, folder: Path, name: str) -> None:
         """Of the folder ``slurm`` of a run."""
@@ -85,20 +85,20 @@ class SlurmQueue:
 
     @classmethod
     def of_earlier_run(cls, folder: Path) -> Self | None:
-        """That of the run before; ``None`` where it ended well."""
+        """The queue of the run before; ``None`` where that run ended well."""
         path = folder / QUEUE
         return cls(folder, path.read_text().strip()) if path.is_file() else None
 
     @classmethod
     def begun(cls, folder: Path) -> Self:
-        """A new one, whose name takes the place of the one before."""
+        """A new queue, whose name takes the place of the one before."""
         queue = cls(folder, f"persrec-{secrets.token_hex(4)}")
         write_atomically(folder / QUEUE, queue.name.encode())
         return queue
 
     @property
     def has_the_folder(self) -> bool:
-        """Whether no other run began meanwhile, as while this one slept."""
+        """Whether no other run began meanwhile, for example while this one slept."""
         with contextlib.suppress(OSError):
             return (self.folder / QUEUE).read_text().strip() == self.name
         return False
@@ -115,7 +115,7 @@ class SlurmQueue:
         Raises:
             ValueError: they are not.
         """
-        # those that run are killed: they bear what Slurm otherwise sends, as a preemption begins with it
+        # running jobs are killed: they ignore Slurm's other signals, because a preemption begins with these
         for how in (["--state=PENDING"], ["--signal=KILL", "--full"], []):
             subprocess.run(["scancel", "--quiet", *how, *self._ours()], capture_output=True, check=False)
         end = time.monotonic() + END_S
@@ -139,7 +139,7 @@ class ClusterRunning:
         """Not submitted yet."""
         self.task, self.allocation = task, allocation
         self.place, self.job_id = Place(), ""
-        self.state, self._told_at, self._ended_at = "", 0.0, 0.0
+        self.state, self._state_at, self._ended_at = "", 0.0, 0.0
         self.is_answered = False
 
     def poll(self) -> Outcome | None:
@@ -150,29 +150,29 @@ class ClusterRunning:
 
     @property
     def has_ended(self) -> bool:
-        """Whether Slurm last said so; it may still put the job back into its queue."""
+        """Whether Slurm's last answer said so; it may still put the job back into its queue."""
         return self.state in ENDED
 
     def has_failed(self) -> bool:
         """Whether the job ended for good: Slurm says so again a while later, and its answers would be here if there were any."""
-        return self.has_ended and self._told_at - self._ended_at >= GRACE_S
+        return self.has_ended and self._state_at - self._ended_at >= GRACE_S
 
     def tell(self, state: str) -> None:
-        """What Slurm says of it now."""
-        self._told_at = time.monotonic()
+        """Notes the state that Slurm gives now."""
+        self._state_at = time.monotonic()
         if not self.has_ended:
-            self._ended_at = self._told_at
+            self._ended_at = self._state_at
         self.state = state
 
     def new_phases(self) -> list[str]:
-        """None: a node tells of none."""
+        """No phases: a node reports none."""
         return []
 
     def kill(self) -> None:
-        """All jobs of a run are cancelled together."""
+        """Does nothing: all jobs of a run are cancelled together."""
 
     def has_outlived_its_model(self) -> bool:
-        """Whether an earlier run's job answered that it trained a model, and the model is gone since."""
+        """Whether an earlier run's job answered that it trained a model, and that model is no longer there."""
         if not self.is_answered or not isinstance(self.task, TrainingOf) or self._outcome().status is not Status.OK:
             return False
         return not (Path(self.allocation.jobs[0].payload["model_dir"]) / "model.json").is_file()
@@ -189,7 +189,7 @@ class ClusterRunning:
         return outcome
 
     def _without_answer(self) -> Outcome:
-        """What a job's end means that left no answers."""
+        """The outcome of a job that ended and left no answers."""
         log, (status, retry) = "", ENDED[self.state]
         with contextlib.suppress(OSError):
             log = (self.allocation.answers.parent / f"{self.job_id}_0_log.err").read_text(errors="replace")
@@ -206,17 +206,17 @@ class ClusterExecutor:
     costs_wait = costs_alone = False
 
     def __init__(self, settings: SweepSettings, request: ClusterRequest, *, places: int, anew: bool) -> None:
-        """With so many jobs in the queue at once; ``anew`` takes in no answer of an earlier run."""
+        """With ``places`` jobs in the queue at once; with ``anew``, no answer of an earlier run is taken in."""
         self.places, self._settings, self._request, self._anew = places, settings, request, anew
         self._folder = (settings.out / JOBS).absolute()
         self._queue: SlurmQueue | None = None
         self._code = code_stamp()
         self._to_submit: list[tuple[Lane, ClusterRunning]] = []
-        self._taken_in: set[Path] = set()
-        self._asked = time.monotonic()
+        self._used_answers: set[Path] = set()
+        self._last_question = time.monotonic()
 
     def prepare(self, cells: Sequence[Cell]) -> None:  # noqa: ARG002 - a node imports what it needs
-        """Begins a queue, and takes away what submissions left; answers of an earlier run stay, unless all is measured again."""
+        """Begins a queue, and removes what submissions left; answers of an earlier run stay, unless all is measured again."""
         self._queue = SlurmQueue.begun(self._folder)
         self._remove(answers=self._anew)
 
@@ -233,8 +233,8 @@ class ClusterExecutor:
         lane: Lane = task.kind
         running = ClusterRunning(task, self._allocation(lane, task))
         answers = running.allocation.answers
-        if answers in self._taken_in:  # this very run measures it again
-            self._taken_in.remove(answers)
+        if answers in self._used_answers:  # this very run measures it again
+            self._used_answers.remove(answers)
             answers.unlink()
         running.is_answered = answers.is_file()
         if running.has_outlived_its_model():
@@ -246,26 +246,26 @@ class ClusterExecutor:
 
     def wait(self, running: Sequence[Running]) -> None:
         """Submits what was started, and sleeps until one of the jobs has news."""
-        for path in self._taken_in:  # their records are written by now
+        for path in self._used_answers:  # their records are written by now
             path.unlink(missing_ok=True)
-        self._taken_in.clear()
+        self._used_answers.clear()
         self._submit()
         ours = [one for one in running if isinstance(one, ClusterRunning)]
         pause = 0.05
         while ours and not self._look(ours):
             time.sleep(pause)
             pause = min(1.0, pause * 1.5)
-            if time.monotonic() - self._asked > (GRACE_S if any(one.has_ended for one in ours) else LOOK_S):
+            if time.monotonic() - self._last_question > (GRACE_S if any(one.has_ended for one in ours) else LOOK_S):
                 self._ask(ours)
 
     def end(self) -> None:
-        """No job is left in the queue, and no file but answers that nobody took in."""
+        """Leaves no job in the queue, and no file but answers that no run took in."""
         if self._queue is None:
             return
         self._queue.cancel()
         if not self._queue.has_the_folder:
             return
-        for path in self._taken_in:
+        for path in self._used_answers:
             path.unlink(missing_ok=True)
         self._remove(answers=False)
         if not any(path.suffix == ANSWERS for path in job_files(self._settings.out)):
@@ -291,7 +291,7 @@ class ClusterExecutor:
         )
 
     def _submit(self) -> None:
-        """Hands what was started to Slurm, an array for each lane.
+        """Submits the started tasks to Slurm, an array for each lane.
 
         Raises:
             ValueError: Slurm refuses it.
@@ -311,28 +311,28 @@ class ClusterExecutor:
                         jobs = executor.submit_array([running.allocation for running in part])
                 except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
                     raise ValueError(f"--executor: slurm: [slurm.{lane}]: {str(error).strip().splitlines()[-1]}") from error
-                for running, submitted in zip(part, jobs, strict=True):
-                    running.job_id = submitted.job_id
+                for running, slurm_job in zip(part, jobs, strict=True):
+                    running.job_id = slurm_job.job_id
 
     def _parameters(self, lane: Lane, minutes: int, allocations: Iterable[Allocation]) -> dict[str, Any]:
-        """What sbatch is asked for."""
+        """The parameters of sbatch."""
         assert self._queue is not None  # noqa: S101 - nothing is submitted before `prepare`
         request = self._request.lane(lane)
         cells = [Cell.from_dict(one.payload["cell"]) for allocation in allocations for one in allocation.jobs]
         processes = {cell: cell.world_size if lane == "training" else 1 for cell in cells}
         gpus = request.gpus if request.gpus is not None else max(number * (cell.device == "cuda") for cell, number in processes.items())
-        wanted = {
+        resources = {
             "time": minutes,
             "cpus_per_task": request.cpus or max(cell.threads * number for cell, number in processes.items()),
             "gpus_per_node": gpus or None,
             "mem": None if request.mem_gb is None else f"{round(request.mem_gb * 1024)}MB",
             "exclusive": _exclusive(lane, request) or None,
         }
-        named = {name: value for name, value in asdict(request).items() if name in ("partition", "constraint", "account", "qos")}
-        given = {name: value for name, value in (wanted | named).items() if value is not None}
+        common = {name: value for name, value in asdict(request).items() if name in ("partition", "constraint", "account", "qos")}
+        parameters = {name: value for name, value in (resources | common).items() if value is not None}
         # a cluster may not put jobs back unless they ask for it
         ours = {"job_name": self._queue.name, "signal_delay_s": warning_s(minutes), "additional_parameters": {"requeue": True}}
-        return given | ours | {"array_parallelism": request.parallel}
+        return parameters | ours | {"array_parallelism": request.parallel}
 
     def _look(self, running: Sequence[ClusterRunning]) -> bool:
         """Whether one of them has an answer or failed."""
@@ -341,13 +341,13 @@ class ClusterExecutor:
             if not one.is_answered and one.allocation.answers.name in names:
                 one.is_answered = True
             if one.is_answered:
-                self._taken_in.add(one.allocation.answers)
+                self._used_answers.add(one.allocation.answers)
         return any(one.is_answered or one.has_failed() for one in running)
 
     def _ask(self, running: Sequence[ClusterRunning]) -> None:
         """Asks Slurm for the state of all jobs."""
         assert self._queue is not None  # noqa: S101 - nothing runs before `prepare`
-        self._asked = time.monotonic()
+        self._last_question = time.monotonic()
         states = self._queue.states()
         if states is not None:
             for one in running:

@@ -1,8 +1,8 @@
 """Works through a plan: trains the models, ranks with them, measures what shapes cost, and writes each cell's record as it is known.
 
 Three kinds of tasks, each in a process of its own. Trainings and qualities run side by side, one a worker. Costs are timed, so
-each has the machine to itself, unless the grid says that they need not. Where tasks run is an executor's business (`benchmarks.run.local`,
-`benchmarks.run.slurm`); here is which of them may start. A task that fails becomes a record, too.
+each has the machine to itself, unless the grid says that they need not. An executor says where tasks run (`benchmarks.run.local`,
+`benchmarks.run.slurm`); this module says which of them may start. A task that fails becomes a record, too.
 """
 
 import contextlib
@@ -55,7 +55,7 @@ from benchmarks.store import copy_raw, model_dir, raw_path, remove_records, writ
 from persrec.commandline import duration, one_line
 from persrec.files import WriteError
 
-DAMAGED = "CheckpointError"  # what a process says of a model whose weights are not whole
+DAMAGED = "CheckpointError"  # the error of a process whose model has damaged weights
 
 
 class Sweep:
@@ -75,7 +75,7 @@ class Sweep:
         self._known_costs = {key: half_of(cost.known) for key, cost in plan.costs.items() if cost.known is not None}
         self._training_failures: dict[str, Outcome] = {}
         self._retrained: set[str] = set()  # models that were found damaged
-        self._sent_back: set[str] = set()  # cells that found them so, and are measured once more
+        self._sent_back: set[str] = set()  # cells that found such a model, and are measured once more
         self._seconds: dict[str, float] = dict.fromkeys(self._cells, 0.0)
         self._training_seconds: dict[str, float] = {}
         self._paces: dict[Lane, Pace] = {
@@ -88,7 +88,7 @@ class Sweep:
         self._position = 0
 
     def models_to_train(self) -> list[str]:
-        """The models that are not there yet, whole and of this code."""
+        """The models that are still to be trained: missing, damaged or of other code."""
         return [key for key in self._faults if key not in self._training_failures]
 
     def run(self) -> None:
@@ -121,7 +121,7 @@ class Sweep:
             self._display.close()
 
     def _models(self) -> dict[str, str]:
-        """The models that qualities are to be measured of, and the digests of the code to train them by."""
+        """The models of the qualities to measure, each with the digest of the code that trains it."""
         return {
             planned.model_key: planned.code["training"]
             for planned in self._plan.cells
@@ -153,12 +153,12 @@ class Sweep:
             self._start(worker, self._with_counts(self._costs.pop(0)))
 
     def _with_counts(self, task: CostOf | CostsOf) -> CostOf | CostsOf:
-        """What another process has counted is not counted again; of several costs, the allocation sees to it."""
+        """Passes on what an earlier process counted, so that it is not counted again; for several costs, the allocation does so."""
         if isinstance(task, CostsOf):
             return task
         before = self._measured_costs[task.planned.key]
-        counted = before.metrics.get("train_flops") if before is not None and task.number else None
-        return replace(task, train_flops=None if counted is None else counted.value)
+        metric = before.metrics.get("train_flops") if before is not None and task.number else None
+        return replace(task, train_flops=None if metric is None else metric.value)
 
     def _give_up_untrained(self) -> None:
         """Qualities whose model could not be trained fail as the training did."""
@@ -191,12 +191,12 @@ class Sweep:
         self._display.working(worker.slot, "")
         self._paces[task.kind].taken.append(outcome.seconds)
         self._take_in(task, outcome, running.place)
-        # a model in training waits to be trained until it is
+        # a model in training counts among those that wait
         running_on = sum(other.task is not None and not isinstance(other.task, TrainingOf) for other in self._workers)
         self._display.to_go(sum(self._waiting().values()) + running_on, self._seconds_left())
 
     def _take_in(self, task: Task, outcome: Outcome, place: Place) -> None:
-        """Keeps what a task came to."""
+        """Keeps the result of a task."""
         match task:
             case TrainingOf():
                 self._finish_training(str(task.planned.model_key), outcome)
@@ -226,7 +226,7 @@ class Sweep:
             self._keep_quality(planned, outcome, place)
             return
         self._sent_back.add(planned.key)
-        if key not in self._retrained:  # else another cell of this model was first to see it
+        if key not in self._retrained:  # else another cell of this model saw it first
             self._display.note(f"{self._settings.labels(planned.cell)}: {one_line(str(outcome.message))}; the model is trained anew")
             self._retrained.add(key)
             self._faults[key] = "damaged"
@@ -234,18 +234,18 @@ class Sweep:
         self._qualities.insert(0, planned)
 
     def _keep_quality(self, planned: Planned, outcome: Outcome, place: Place) -> None:
-        """Writes what a quality came to: its raw samples and, with what is known of its cost, the cell's record."""
+        """Writes a quality: its raw samples and, with what is known of its cost, the cell's record."""
         outcome = self._portable(checked(outcome, QUALITY_FIELDS))
         self._keep_raw(planned.key, outcome)
         origin = self._origin(planned.cell, place)
         self._known_qualities[planned.key] = quality_of(planned, outcome, environment=origin[0], provenance=origin[1])
         self._seconds[planned.key] += outcome.seconds
         self._finish_cells()
-        if planned.key not in self._done:  # its cost comes later; a run that ends before keeps the quality
+        if planned.key not in self._done:  # its cost comes later; if the run ends before, the quality is kept
             self._write(planned)
 
     def _keep_cost(self, task: CostOf, outcome: Outcome, place: Place) -> None:
-        """Writes what a shape costs by the processes so far."""
+        """Writes the cost of a shape by the processes so far."""
         planned = task.planned
         outcome = self._portable(checked(outcome, COST_FIELDS))
         self._keep_raw(planned.key, outcome, kinds=() if task.number else planned.anew, number=task.number)
@@ -270,33 +270,33 @@ class Sweep:
         return replace(outcome, message=message, log_tail=log)
 
     def _keep_raw(self, key: str, outcome: Outcome, *, kinds: Sequence[str] | None = None, number: int = 0) -> None:
-        """Raw samples of a measurement that went well; of one that did not, none are left.
+        """Writes the raw samples of a measurement that went well; of one that did not, none are left.
 
-        Samples are named ``KIND/NAME``, those of a shape's second process ``KIND/NAME/1``, and so on. Of a cost, those of kinds other
-        than ``kinds``, which are measured anew, stay.
+        Samples are named ``KIND/NAME``, those of a shape's second process ``KIND/NAME/1``, and so on. Of a cost, ``kinds`` are measured
+        anew; the samples of other kinds stay.
         """
         path, samples = raw_path(self._settings.out, key), {}
         if kinds is not None and path.is_file():
             unreadable = (OSError, ValueError, zipfile.BadZipFile)
-            # numpy leaves a path that is no archive open
+            # given a path that is no archive, numpy does not close it
             with contextlib.suppress(*unreadable), path.open("rb") as file, np.load(file, allow_pickle=False) as earlier:
                 samples = {name: earlier[name] for name in earlier.files if name.partition("/")[0] not in kinds}
-        taken = (outcome.value.get("raw") or {}) if outcome.status is Status.OK else {}
-        samples |= {f"{name}/{number}" if number else name: array for name, array in taken.items()}
+        raw = (outcome.value.get("raw") or {}) if outcome.status is Status.OK else {}
+        samples |= {f"{name}/{number}" if number else name: array for name, array in raw.items()}
         if samples or outcome.status is Status.OK:
             write_raw(self._settings.out, key, samples)
         else:
             path.unlink(missing_ok=True)
 
     def _renew_others(self) -> None:
-        """Writes the cost that its shape has now into each record outside this call that holds an older one."""
+        """Writes the newest cost of its shape into each record outside this call that holds an older one."""
         for record in other_records(self._settings.out, {planned.key for planned in self._plan.cells}):
             cost = None if record.cost is None else self._known_costs.get(record.cost.key)
             if cost is not None and cost.origin != record.cost:
                 write_record(self._settings.out, with_cost(record, cost))
 
     def _finish_cells(self) -> None:
-        """Writes the record of each cell of which nothing is measured any more, and tells of it."""
+        """Writes and shows the record of each cell that has nothing left to measure."""
         tasks = [worker.task for worker in self._workers if worker.task is not None]
         qualities = {planned.key for planned in self._qualities}
         qualities |= {task.planned.key for task in tasks if isinstance(task, QualityOf)}
@@ -347,9 +347,9 @@ class Sweep:
         error = record.error
         details = [shown_metrics(record)] if error is None else [f"in {error.phase}: {error.message}"[:160]]
         details.append(duration(self._seconds[planned.key]))
-        trained = self._training_seconds.pop(planned.model_key or "", None)
-        if trained is not None:
-            details.append(f"(model trained in {duration(trained)})")
+        training_seconds = self._training_seconds.pop(planned.model_key or "", None)
+        if training_seconds is not None:
+            details.append(f"(model trained in {duration(training_seconds)})")
         self._display.finished(
             CellDone(
                 number=len(self._done),
@@ -365,11 +365,11 @@ class Sweep:
         return {"training": len(self.models_to_train()), "quality": len(self._qualities), "cost": len(self._costs)}
 
     def _seconds_left(self) -> float:
-        """Of what waits and what runs, which counts as if it had just begun; fewer tasks than places take as long as one."""
+        """Seconds for the tasks that wait or run, each as if it had just begun; fewer tasks than places take as long as one."""
         places = len(self._workers)
         at_once = {"training": places, "quality": places, "cost": 1 if self._executor.costs_alone else places}
         counts = Counter(self._waiting()) + Counter(worker.task.kind for worker in self._workers if worker.task is not None)
-        counts["training"] = len(self.models_to_train())  # one that is trained waits until it is
+        counts["training"] = len(self.models_to_train())  # one in training is already counted here
         return sum(math.ceil(count / at_once[kind]) * self._paces[kind].mean() for kind, count in counts.items())
 
 
@@ -381,13 +381,13 @@ def _in_rounds(costs: Sequence[PlannedCost], *, seed: int) -> list[CostOf]:
             CostOf(planned=cost, kinds=cost.jobs[number], number=cost.first + number) for cost in costs if number < len(cost.jobs)
         ]
         if number:
-            draw.shuffle(this_round)  # the first has the order of the cells, which was drawn, too
+            draw.shuffle(this_round)  # the first round has the order of the cells, which is random, too
         tasks += this_round
     return tasks
 
 
 def _answers(task: CostsOf, outcome: Outcome, place: Place) -> list[tuple[CostOf, Answer]]:
-    """Each cost with its own answer; where the allocation as a whole came to nothing, its end is that of each shape."""
+    """Each cost with its own answer; where the allocation failed as a whole, its outcome is that of each shape."""
     if outcome.status is Status.OK:
         return list(zip(task.costs, outcome.value, strict=True))
     firsts = {cost.planned.key: cost for cost in reversed(task.costs)}

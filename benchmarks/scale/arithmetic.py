@@ -101,27 +101,27 @@ def of_users(records: Sequence[Record]) -> list[Figure]:
     for record in _served(records):
         history, tokens = record.cell.history, record.cell.tokens
         name = "full history" if record.cell.compression == "full" else f"{tokens} tokens"
-        kept, refreshed, served = (
+        user_bytes, refresh_rate, request_rate = (
             float(record.metrics[metric].value or 0) for metric in ("cache_bytes", "compress_users_per_second", "requests_per_second")
         )
         refreshes, requests, alone = (
             _interval(record.metrics[metric], digits)
             for metric, digits in (("compress_users_per_second", 0), ("requests_per_second", 0), ("request_latency_p50_ms", 1))
         )
-        moved = kept / NETWORK_BYTES * 1e6
+        microseconds = user_bytes / NETWORK_BYTES * 1e6
         figures += [
-            Figure(name=f"caches of {name} of {history} items", value=nbytes(USERS * kept), made_of=f"{nbytes(kept)} a user"),
+            Figure(name=f"caches of {name} of {history} items", value=nbytes(USERS * user_bytes), made_of=f"{nbytes(user_bytes)} a user"),
             Figure(
                 name=f"{name}: all users refreshed, one processor",
-                value=f"{USERS / refreshed / HOUR:.1f} h",
-                made_of=f"{refreshes} users a second; {USERS / refreshed / DAY:.1f} processors refresh all once a day",
+                value=f"{USERS / refresh_rate / HOUR:.1f} h",
+                made_of=f"{refreshes} users a second; {USERS / refresh_rate / DAY:.1f} processors refresh all once a day",
             ),
             Figure(
                 name=f"{name}: requests a second and processor",
-                value=f"{served:,.0f}",
+                value=f"{request_rate:,.0f}",
                 made_of=f"{requests} a second in batches of {record.cell.batch_size}; one alone takes {alone} ms",
             ),
-            Figure(name=f"{name}: a cache over 10 Gbit/s", value=f"{moved:.0f} µs", made_of=f"{nbytes(kept)}"),
+            Figure(name=f"{name}: a cache over 10 Gbit/s", value=f"{microseconds:.0f} µs", made_of=f"{nbytes(user_bytes)}"),
         ]
     return figures
 
@@ -135,11 +135,11 @@ def _served(records: Sequence[Record]) -> list[Record]:
         and record.cell.ablation == "none" and not record.cell.staleness and record.cost is not None
     ]  # fmt: skip
     longest = max(record.cell.history for record in cached)
-    wanted = [("experts", tokens) for tokens in TOKENS] + [("full", 0)]
+    kinds = [("experts", tokens) for tokens in TOKENS] + [("full", 0)]
     alike = [record for record in cached if record.cell.history == longest]
     return [
         min((record for record in alike if (record.cell.compression, record.cell.tokens) == one), key=lambda record: record.cell_key)
-        for one in wanted
+        for one in kinds
     ]
 
 

@@ -123,12 +123,12 @@ def _measure(engine: str, rows: Path, out: Path, count: int, bounds: Bounds) -> 
     words = [sys.executable, "-m", "benchmarks.scale.engines", engine, str(rows), str(out), bounds.memory, str(bounds.threads)]
     started = time.monotonic()
     environ = {**os.environ, "POLARS_MAX_THREADS": str(bounds.threads), "OMP_NUM_THREADS": str(bounds.threads)}
-    with tempfile.TemporaryFile() as said, subprocess.Popen(words, stderr=said, env=environ) as process:
+    with tempfile.TemporaryFile() as log, subprocess.Popen(words, stderr=log, env=environ) as process:
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.monotonic() - started
-        said.seek(0)
-        lines = said.read().decode(errors="replace").strip().splitlines()
+        log.seek(0)
+        lines = log.read().decode(errors="replace").strip().splitlines()
     peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     if process.returncode:
         reason = f"ended with {process.returncode}: {one_line(lines[-1]) if lines else ''}"

@@ -33,9 +33,9 @@ def _polars(rows: Path, out: Path, memory: str, threads: int) -> None:  # noqa: 
     import polars as pl  # noqa: PLC0415 - no dependency of the project
 
     events = pl.scan_parquet(rows / "*.parquet").with_row_index("row")
-    kept = events.group_by("user").len().filter(pl.col("len") >= LEAST).select("user")
-    items = events.join(kept, on="user", how="semi").select("item").unique().sort("item").with_row_index("id", offset=1)
-    dense = events.join(kept, on="user", how="semi").join(items, on="item")
+    users = events.group_by("user").len().filter(pl.col("len") >= LEAST).select("user")
+    items = events.join(users, on="user", how="semi").select("item").unique().sort("item").with_row_index("id", offset=1)
+    dense = events.join(users, on="user", how="semi").join(items, on="item")
     out.mkdir(parents=True)
     dense.sort("user", "time", "row").select("user", "id", "time").sink_parquet(out / "sorted.parquet", engine="streaming")
     lengths = pl.scan_parquet(out / "sorted.parquet").group_by("user").len().sort("user").collect(engine="streaming")
@@ -50,8 +50,8 @@ def _pyarrow(rows: Path, out: Path, memory: str, threads: int) -> None:  # noqa:
     events = ds.dataset(rows).to_table()
     events = events.append_column("row", pa.array(np.arange(len(events))))
     lengths = events.group_by("user").aggregate([("user", "count")])
-    kept = lengths.filter(pa.compute.greater_equal(lengths["user_count"], LEAST)).select(["user"])
-    events = events.join(kept, "user", join_type="left semi")
+    users = lengths.filter(pa.compute.greater_equal(lengths["user_count"], LEAST)).select(["user"])
+    events = events.join(users, "user", join_type="left semi")
     ordered = events.sort_by([("user", "ascending"), ("time", "ascending"), ("row", "ascending")])
     del events
     out.mkdir(parents=True)

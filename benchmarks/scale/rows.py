@@ -24,12 +24,12 @@ def write_rows(folder: Path, rows: int) -> None:
     folder.mkdir(parents=True)
     each = -(-rows // FILES)
     for number in range(FILES):
-        left = min(each, rows - number * each)
-        if left <= 0:
+        rows_of_file = min(each, rows - number * each)
+        if rows_of_file <= 0:
             break
         with pq.ParquetWriter(folder / f"part-{number:02}.parquet", _SCHEMA) as writer:
-            for start in range(0, left, ROWS_AT_ONCE):
-                count = min(ROWS_AT_ONCE, left - start)
+            for start in range(0, rows_of_file, ROWS_AT_ONCE):
+                count = min(ROWS_AT_ONCE, rows_of_file - start)
                 random = np.random.default_rng([SEED, number, start])
                 columns = {
                     "user": (users * random.random(count) ** 2).astype(np.int64) * 7 + 1_000_000,

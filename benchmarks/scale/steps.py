@@ -32,7 +32,7 @@ def walk(folder: Path) -> list[Step]:
     """Runs the commands on ``events.csv`` of a folder, with a cache of its own there.
 
     Raises:
-        ValueError: one of them failed; the message has what it said last.
+        ValueError: one of them failed; the message has its last line.
     """
     steps = []
     paths = os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))
@@ -43,7 +43,7 @@ def walk(folder: Path) -> list[Step]:
         seconds = time.monotonic() - started
         command = shlex.join(("python", "-m", *words))
         if ran.returncode:
-            said = (ran.stderr or ran.stdout).strip().splitlines()
-            raise ValueError(f"{command}: exit code {ran.returncode}: {one_line(said[-1]) if said else ''}")
+            lines = (ran.stderr or ran.stdout).strip().splitlines()
+            raise ValueError(f"{command}: exit code {ran.returncode}: {one_line(lines[-1]) if lines else ''}")
         steps.append(Step(command=command, seconds=round(seconds, 1)))
     return steps

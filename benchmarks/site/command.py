@@ -65,10 +65,10 @@ def index(runs: Sequence[Path]) -> str:
 
 
 def _check_out(out: Path) -> None:
-    """Refuses to replace what is no site of ours, or one that something was put into.
+    """Refuses to replace what is no site of ours, or a site with other files in it.
 
     Raises:
-        ValueError: there is something else.
+        ValueError: it would replace something else.
     """
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise ValueError(f"--out: {out}: is no folder; expected a new one, an empty one or an earlier site")
@@ -82,7 +82,7 @@ def _check_out(out: Path) -> None:
 
 
 def _strange(site: Path) -> Iterator[Path]:
-    """What a site does not hold: the first page, a page for each run, and a folder beside it with what a page writes there."""
+    """The paths that are no part of a site: not its first page, a run's page, or a file of that page in the folder beside it."""
     yield from (path for path in sorted(site.iterdir()) if path.name not in (_INDEX, PAGES))
     for path in sorted((site / PAGES).glob("*")):
         if path.is_dir() and path.with_name(f"{path.name}.html").is_file():

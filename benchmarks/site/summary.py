@@ -23,7 +23,7 @@ METRIC_NAME = METRIC_NAMES[METRIC]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunLine:
-    """A run in the index; ``said`` is what has to be known of it first."""
+    """A run in the index; ``said`` is what a reader has to know of it first."""
 
     name: str
     link: str
@@ -53,7 +53,7 @@ class WorthLine:
 
 
 def link_of(name: str) -> str:
-    """Where the report of a run lies, seen from the index."""
+    """The path from the index to the report of a run."""
     return f"{PAGES}/{quote(name)}.html"
 
 
@@ -71,7 +71,7 @@ def run_line(name: str, records: Sequence[Record]) -> RunLine:
         cells=listed([f"{count:,} {status}" for status, count in sorted(statuses.items())]),
         seeds=listed([str(seed) for seed in sorted({record.cell.seed for record in records})]),
         measured=days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}" if days else text.MISSING,
-        said=tuple(_said(among)),
+        said=tuple(_cautions(among)),
     )
 
 
@@ -83,7 +83,7 @@ def worth_lines(name: str, records: Sequence[Record]) -> list[WorthLine]:
     return [_worth_line(name, worth, members) for members in groups.values() for worth in worths(members, METRIC)]
 
 
-def _said(among: Sequence[Configuration]) -> Iterator[str]:
+def _cautions(among: Sequence[Configuration]) -> Iterator[str]:
     ends = endings(among)
     if ends.not_converged:
         yield f"{ends.not_converged} of {ends.models} models had not converged"
@@ -120,7 +120,7 @@ def _worth_line(name: str, worth: Worth, members: Sequence[Configuration]) -> Wo
 
 
 def _share(contrast: Contrast) -> str:
-    """What is kept of full history's quality, and why it is no verdict where training was not equal."""
+    """The share kept of full history's quality; after unequal training also why it is no verdict."""
     if contrast.retention.value is None:
         return "no share to keep"
     reasons = contrast.all_unequal

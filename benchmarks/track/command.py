@@ -34,7 +34,7 @@ def _main(options: argparse.Namespace) -> int:
     uri = options.uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         raise ValueError("--uri: missing, and $MLFLOW_TRACKING_URI is not set; expected such as sqlite:///mlflow.db")
-    digest = store.records_digest(options.results)  # before the records: what is written meanwhile is sent by the next call
+    digest = store.records_digest(options.results)  # before the records are read: the next call then sends what is written meanwhile
     records = load_records(options.results)
     if not records:
         refuse(_PROGRAM, f"{options.results / 'cells'}: no record, so there is nothing to send")

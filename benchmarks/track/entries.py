@@ -1,4 +1,4 @@
-"""What a tracker is told of a run: of each cell its settings, its numbers and where they come from. Imports no tracker."""
+"""What we send a tracker of a run: each cell's settings, its numbers and where they come from. Imports no tracker."""
 
 import math
 import re
@@ -10,7 +10,7 @@ from benchmarks.grids.selection import show
 from benchmarks.labels import Labels
 from benchmarks.records import Record
 
-_REFUSED = re.compile(r"[^\w\-. /:]", re.ASCII)  # what a tracker's names may not hold
+_REFUSED_CHARACTERS = re.compile(r"[^\w\-. /:]", re.ASCII)  # what a tracker's names may not hold
 _ALWAYS = ("backbone", "compression", "dataset", "history", "recent", "tokens", "seed", "device")
 
 
@@ -32,15 +32,15 @@ def entries(records: Sequence[Record]) -> Iterator[CellEntry]:
 
 def number_name(metric: str) -> str:
     """A metric's name as a tracker takes it: ``ndcg_at_10``."""
-    return _REFUSED.sub("_", metric.replace("@", "_at_"))
+    return _REFUSED_CHARACTERS.sub("_", metric.replace("@", "_at_"))
 
 
 def _entry(record: Record, name: str) -> CellEntry:
     values = record.cell.to_dict()
     settings = {key: show(getattr(record.cell, key)) for key, value in values.items() if key in _ALWAYS or value != DEFAULTS.get(key)}
     numbers: dict[str, float] = {}
-    for metric, measured in record.metrics.items():
-        for suffix, value in (("", measured.value), ("_low", measured.low), ("_high", measured.high)):
+    for metric, entry in record.metrics.items():
+        for suffix, value in (("", entry.value), ("_low", entry.low), ("_high", entry.high)):
             if value is not None and math.isfinite(value):
                 numbers[number_name(metric) + suffix] = float(value)
     tags = {"cell_key": record.cell_key, "status": record.status.value, "commit": record.provenance.commit or "unknown"}

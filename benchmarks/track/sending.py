@@ -22,7 +22,7 @@ class MlflowRun:
 
     Args:
         uri: as MLflow takes it: ``sqlite:///FILE.db``, or a server's.
-        experiment: its name; made where there is none.
+        experiment: its name; MLflow creates it where there is none.
 
     Raises:
         TrackerError: MLflow is not installed, or the store cannot be opened.
@@ -31,29 +31,29 @@ class MlflowRun:
     def __init__(self, *, uri: str, experiment: str) -> None:
         if uri.startswith(_LOCAL) and not Path(uri.removeprefix(_LOCAL)).absolute().parent.is_dir():
             raise TrackerError(f"--uri: {uri}: no such folder {Path(uri.removeprefix(_LOCAL)).parent}")
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing is told to anybody but the store
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # MLflow then sends nothing to anybody but the store
         try:
             from mlflow.tracking import MlflowClient  # noqa: PLC0415 - an extra, and slow to import
         except ImportError as error:
             raise TrackerError(f"mlflow is not installed ({error}); pip install 'persrec[mlflow]'") from error
         with _one_line(uri):
             self._client: Any = MlflowClient(tracking_uri=uri)
-            known = self._client.get_experiment_by_name(experiment)
-            self._experiment: str = known.experiment_id if known else self._client.create_experiment(experiment, _artifacts(uri))
+            match = self._client.get_experiment_by_name(experiment)
+            self._experiment: str = match.experiment_id if match else self._client.create_experiment(experiment, _artifacts(uri))
         self._uri = uri
 
     def holds(self, digest: str) -> bool:
-        """Whether the same records were sent before, as a whole."""
+        """Whether an earlier call sent the same records, and all of them."""
         with _one_line(self._uri):
             return bool(self._client.search_runs([self._experiment], filter_string=f"tags.{DIGEST} = '{digest}'", max_results=1))
 
     def send(self, name: str, cells: Sequence[CellEntry], *, files: Path, digest: str) -> str:
-        """Sends a run; one that breaks off is marked as failed and carries no digest, so that it is sent anew.
+        """Sends a run. One that breaks off is marked as failed and carries no digest, so that the next call sends it anew.
 
         Args:
             name: the run's.
             cells: of the run.
-            files: a folder that is kept beside it: the report, its tables and pictures.
+            files: a folder to keep beside it: the report, its tables and pictures.
             digest: of the records.
 
         Returns:

@@ -20,12 +20,15 @@ from benchmarks.report.tabular import Entry, Table
 
 def amortised_figure(among: Sequence[Configuration], names: Names, *, key: str, where: str) -> Drawing | None:
     """FLOPs of a request against requests per refresh, one panel a backbone at its longest window; ``None`` without FLOPs."""
-    priced = [one for one in among if not one.is_floor and flops_price(one) is not None]
+    candidates = [one for one in among if not one.is_floor and flops_price(one) is not None]
     panels_of = {
-        backbone: _representatives([one for one in priced if one.cell.backbone == backbone]) for backbone in Backbones.of(priced).order
+        backbone: _representatives([one for one in candidates if one.cell.backbone == backbone])
+        for backbone in Backbones.of(candidates).order
     }
     panels_of = {
-        backbone: shown for backbone, shown in panels_of.items() if any(one.cell.compression not in ("full", "recent") for one in shown)
+        backbone: members
+        for backbone, members in panels_of.items()
+        if any(one.cell.compression not in ("full", "recent") for one in members)
     }
     if not panels_of:
         return None
@@ -33,11 +36,11 @@ def amortised_figure(among: Sequence[Configuration], names: Names, *, key: str, 
     requests = np.unique(np.round(np.geomspace(1, 1000, 61)).astype(int))
     with canvas.settings():
         figure, panels = canvas.new_figure(height=3.7, columns=len(panels_of), sharey=True)
-        labels = [_amortised_panel(axis, shown, requests) for axis, shown in zip(panels, panels_of.values(), strict=True)]
-        for axis, shown in zip(panels, panels_of.values(), strict=True):
-            axis.set_title(backbone_name(shown[0]))
+        labels = [_amortised_panel(axis, members, requests) for axis, members in zip(panels, panels_of.values(), strict=True)]
+        for axis, members in zip(panels, panels_of.values(), strict=True):
+            axis.set_title(backbone_name(members[0]))
             axis.set_xlabel("requests per refresh, r")
-        everyone = [one for shown in panels_of.values() for one in shown]
+        everyone = [one for members in panels_of.values() for one in members]
         _flops_axis(panels, [flops_price(one).per_request(int(r)) for one in everyone for r in (1, 1000)])  # type: ignore[union-attr]
         axes.legend(figure, everyone)
         axes.settle_with_end_labels(figure, panels, labels)
@@ -52,11 +55,11 @@ def amortised_figure(among: Sequence[Configuration], names: Names, *, key: str, 
     )
 
 
-def _amortised_table(shown: Sequence[Configuration], names: Names, *, key: str, caption: str) -> Table:
+def _amortised_table(members: Sequence[Configuration], names: Names, *, key: str, caption: str) -> Table:
     rates = (1, 3, 10, 30, 100, 300, 1000)
     numeric = [f"r = {r:,}" for r in rates]
     rows = []
-    for one in shown:
+    for one in members:
         price = flops_price(one)
         if price is not None:
             values = [price.per_request(r) for r in rates]
@@ -70,7 +73,7 @@ def _amortised_table(shown: Sequence[Configuration], names: Names, *, key: str, 
 
 
 def _representatives(among: Sequence[Configuration]) -> list[Configuration]:
-    """Of each family the configuration that is best on validation, or with the most tokens, at the longest window that most have."""
+    """The best configuration of each family on validation, or that with the most tokens, at the longest window that most families have."""
     families: dict[int, set[str]] = {}
     for one in among:
         families.setdefault(one.window, set()).add(family(one).key)
@@ -82,9 +85,9 @@ def _representatives(among: Sequence[Configuration]) -> list[Configuration]:
     return in_order(list(best.values()))
 
 
-def _amortised_panel(axis: Any, shown: Sequence[Configuration], requests: Any) -> list[axes.Label]:
-    labels, names = [], name_all(shown)
-    for one in shown:
+def _amortised_panel(axis: Any, members: Sequence[Configuration], requests: Any) -> list[axes.Label]:
+    labels, names = [], name_all(members)
+    for one in members:
         price = flops_price(one)
         if price is None:
             continue
@@ -114,9 +117,9 @@ def _flops_axis(panels: Sequence[Any], values: Sequence[float]) -> None:
 
 
 def _amortised_in_words(everyone: Sequence[Configuration], names: Names) -> str:
-    said = []
+    phrases = []
     for one in everyone:
         price = flops_price(one)
         if price is not None:
-            said.append(f"{names(one)}: {text.flops(price.per_request(1))} at r = 1, {text.flops(price.per_request(100))} at r = 100")
-    return f"FLOPs per request, (compress + r x serve) / r. {'; '.join(said)}."
+            phrases.append(f"{names(one)}: {text.flops(price.per_request(1))} at r = 1, {text.flops(price.per_request(100))} at r = 100")
+    return f"FLOPs per request, (compress + r x serve) / r. {'; '.join(phrases)}."

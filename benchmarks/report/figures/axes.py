@@ -19,11 +19,11 @@ from benchmarks.report.figures.placement import READABLE, Box, place, spread
 from benchmarks.report.names import FILLS, NOT_CONVERGED, Family, backbone_name, family
 
 Label = tuple[float, str, str]  # a value, its name, its colour
-_STOPPED_RIM = 4.0  # by how much the dark shape below a mark is larger, where its model had not converged
+_STOPPED_RIM = 4.0  # how much larger than a mark the dark shape below it is, where its model had not converged
 _MOST_TICKS = 7
 _FEW_STAND_FARTHER = 2.5  # a few labels may stand away from their points before numbers read better
 _FEW = 3
-_TICK_GAP = 0.14  # of the axis: what the label of a tick needs
+_TICK_GAP = 0.14  # the share of the axis that the label of a tick needs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +35,7 @@ class Backbones:
 
     @classmethod
     def of(cls, among: Sequence[Configuration]) -> "Backbones":
-        """Those that are no floors."""
+        """The backbones that are no floors."""
         titles = {one.cell.backbone: backbone_name(one) for one in among if not one.is_floor}
         order = tuple(sorted(titles))
         return cls(order=order, titles=tuple(titles[name] for name in order))
@@ -86,9 +86,9 @@ def legend(figure: Any, among: Sequence[Configuration], *, backbones: Backbones 
                 Line2D([], [], markerfacecolor=face, markerfacecoloralt=PAPER, fillstyle=fill, label=backbone_name(one), **style)
             )
     if any(not_converged(one) for one in among):
-        stopped: dict[str, Any] = {"markerfacecolor": PAPER, "markeredgecolor": INK, "markeredgewidth": _STOPPED_RIM / 2}
+        stopped_style: dict[str, Any] = {"markerfacecolor": PAPER, "markeredgecolor": INK, "markeredgewidth": _STOPPED_RIM / 2}
         label = f"{NOT_CONVERGED} not converged (dark edge)"
-        handles.append(Line2D([], [], linestyle="none", marker="o", markersize=6, color=INK, label=label, **stopped))
+        handles.append(Line2D([], [], linestyle="none", marker="o", markersize=6, color=INK, label=label, **stopped_style))
     handles += extra
     if handles:
         figure.legend(
@@ -99,18 +99,18 @@ def legend(figure: Any, among: Sequence[Configuration], *, backbones: Backbones 
 def draw_marks(
     axis: Any, points: Sequence[tuple[float, float, Configuration]], *, size: float, backbones: Backbones = ALIKE, **more: Any
 ) -> None:
-    """Marks at ``(x, y, configuration)``, one or more, of one family and backbone; those that had not converged lie on a dark rim."""
+    """One or more marks at ``(x, y, configuration)``, of one family and backbone; a dark rim marks models that had not converged."""
     style = marker(points[0][2], size=size, backbones=backbones)
-    stopped = [(x, y) for x, y, one in points if not_converged(one)]
-    if stopped:
+    stopped_points = [(x, y) for x, y, one in points if not_converged(one)]
+    if stopped_points:
         rim = {"marker": style["marker"], "markersize": size + _STOPPED_RIM, "color": INK, "markeredgewidth": 1.2}
-        axis.plot(*zip(*stopped, strict=True), linestyle="none", **(rim | more))
+        axis.plot(*zip(*stopped_points, strict=True), linestyle="none", **(rim | more))
     axis.plot([x for x, *_ in points], [y for _, y, _ in points], linestyle="none", **(style | more))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CostScale:
-    """A logarithmic axis of costs; zeros, which it cannot hold, stand at a place of their own left of it."""
+    """A logarithmic axis of costs. It cannot hold zeros, so they have a place of their own to its left."""
 
     metric: str
     low: float
@@ -206,7 +206,7 @@ def reference_lines(axis: Any, lines: Mapping[str, tuple[float, str]]) -> list[L
         lines: name to value and colour.
 
     Returns:
-        What names the lines on the axis, for `settle_with_end_labels`.
+        The labels of the lines on the axis, for `settle_with_end_labels`.
     """
     bottom, top = axis.get_ylim()
     labels = []
@@ -235,7 +235,7 @@ def reference_lines(axis: Any, lines: Mapping[str, tuple[float, str]]) -> list[L
 
 
 def notes_of(axis: Any, renderer: Any) -> list[Box]:
-    """What the notes already written on a settled axis cover, in display coordinates."""
+    """The boxes of the notes that a settled axis already has, in display coordinates."""
     extents = [text.get_window_extent(renderer) for text in axis.texts if text.get_text()]
     return [(box.x0, box.y0, box.x1, box.y1) for box in extents]
 
@@ -247,7 +247,7 @@ def bounds_of(estimate: Estimate) -> tuple[float, float]:
 
 
 def error_bars(axis: Any, at: Sequence[float], lows: Sequence[float], highs: Sequence[float], **style: Any) -> None:
-    """Intervals as one broken line: a path of their own each would be most of a figure."""
+    """Intervals as one broken line: a path for each would be most of a figure."""
     y = np.column_stack([lows, highs, np.full(len(lows), np.nan)])
     axis.plot(np.repeat(np.asarray(at, dtype=np.float64), 3), y.ravel(), **({"linewidth": 1.0, "solid_capstyle": "butt"} | style))
 
@@ -255,33 +255,33 @@ def error_bars(axis: Any, at: Sequence[float], lows: Sequence[float], highs: Seq
 def label_points(
     axis: Any, renderer: Any, labels: Sequence[tuple[float, float, str]], *, marks: Sequence[Box], anyway: bool = False
 ) -> bool:
-    """Writes labels beside data points, with a thin leader where one stands away from its point, unless not all could be read.
+    """Writes labels beside data points, or none where not all could be read. A thin leader joins a label that is far from its point.
 
     Args:
         axis: a settled axis.
         renderer: what measures the texts.
         labels: data coordinates and text.
         marks: boxes in display coordinates that labels should not cover.
-        anyway: whether they are written even so.
+        anyway: whether to write them even so.
 
     Returns:
-        Whether they were written.
+        Whether it wrote them.
     """
     points = [tuple(axis.transData.transform((x, y))) for x, y, _ in labels]
     sizes = [_text_size(renderer, text) for *_, text in labels]
     window = axis.get_window_extent(renderer)
-    placed = place(points, sizes, marks=marks, bounds=(window.x0 + 1, window.y0 + 1, window.x1 + 6, window.y1 + 4))
-    if not anyway and placed.worst > READABLE * (_FEW_STAND_FARTHER if len(labels) <= _FEW else 1.0):
+    placement = place(points, sizes, marks=marks, bounds=(window.x0 + 1, window.y0 + 1, window.x1 + 6, window.y1 + 4))
+    if not anyway and placement.worst > READABLE * (_FEW_STAND_FARTHER if len(labels) <= _FEW else 1.0):
         return False
-    for point, box, (x, y, said) in zip(points, placed.boxes, labels, strict=True):
+    for point, box, (x, y, label) in zip(points, placement.boxes, labels, strict=True):
         offset = ((box[0] + box[2]) / 2 - point[0], (box[1] + box[3]) / 2 - point[1])
         nearest = (min(max(point[0], box[0]), box[2]), min(max(point[1], box[1]), box[3]))
         if math.dist(point, nearest) > 11:
             _leader(axis, (x, y), "data", (nearest[0] - point[0], nearest[1] - point[1]), MUTED)
-        written = axis.annotate(
-            said, (x, y), xytext=offset, textcoords="offset points", ha="center", va="center", fontsize=7.5, color=INK, zorder=6
+        annotation = axis.annotate(
+            label, (x, y), xytext=offset, textcoords="offset points", ha="center", va="center", fontsize=7.5, color=INK, zorder=6
         )
-        written.set_gid("class-halo")
+        annotation.set_gid("class-halo")
     return True
 
 
@@ -293,16 +293,16 @@ def _leader(axis: Any, at: tuple[float, float], coordinates: Any, offset: tuple[
 
 def settle_with_end_labels(figure: Any, panels: Sequence[Any], labels: Sequence[Sequence[Label]]) -> Any:
     """Lays a figure out with room for each panel's end labels and writes them; returns the renderer."""
-    held = [_reserve(axis, own) for axis, own in zip(panels, labels, strict=True)]
+    holders = [_reserve(axis, own) for axis, own in zip(panels, labels, strict=True)]
     renderer = settle(figure)
-    for axis, own, holder in zip(panels, labels, held, strict=True):
+    for axis, own, holder in zip(panels, labels, holders, strict=True):
         holder.remove()
         _end_labels(axis, renderer, own)
     return renderer
 
 
 def _reserve(axis: Any, labels: Sequence[Label]) -> Any:
-    """Keeps room at the right of an axis for its end labels while the figure is laid out; the place holder is to be removed then."""
+    """Keeps room at the right of an axis for its end labels while the figure is laid out; returns the placeholder, to remove afterwards."""
     longest = max((text for _, text, _ in labels), key=len, default="")
     return axis.annotate(longest, (1.0, 0.5), xycoords="axes fraction", xytext=(13, 0), textcoords="offset points", fontsize=7.5)
 
@@ -310,22 +310,22 @@ def _reserve(axis: Any, labels: Sequence[Label]) -> Any:
 def _end_labels(axis: Any, renderer: Any, labels: Sequence[Label]) -> None:
     """Names lines at the right edge of a settled axis, moved apart where they would touch."""
     window = axis.get_window_extent(renderer)
-    wanted = [float(axis.transData.transform((axis.get_xlim()[1], value))[1]) for value, *_ in labels]
-    heights = spread(wanted, gap=10.5, low=window.y0 + 2, high=window.y1 - 2)
-    for place_y, want, (value, said, colour) in zip(heights, wanted, labels, strict=True):
+    targets = [float(axis.transData.transform((axis.get_xlim()[1], value))[1]) for value, *_ in labels]
+    heights = spread(targets, gap=10.5, low=window.y0 + 2, high=window.y1 - 2)
+    for place_y, target, (value, name, colour) in zip(heights, targets, labels, strict=True):
         edge = ((1.0, value), ("axes fraction", "data"))
-        _leader(axis, *edge, (10, place_y - want), colour)
-        written = axis.annotate(
-            said,
+        _leader(axis, *edge, (10, place_y - target), colour)
+        annotation = axis.annotate(
+            name,
             edge[0],
             xycoords=edge[1],
-            xytext=(12, place_y - want),
+            xytext=(12, place_y - target),
             textcoords="offset points",
             va="center",
             fontsize=7.5,
             color=colour,
         )
-        written.set_gid("class-halo")
+        annotation.set_gid("class-halo")
 
 
 def _text_size(renderer: Any, text: str) -> tuple[float, float]:
@@ -336,7 +336,7 @@ def _text_size(renderer: Any, text: str) -> tuple[float, float]:
 
 
 def boxes_of(axis: Any, points: Sequence[tuple[float, float, float, float]], *, radius: float = 4.5) -> list[Box]:
-    """What marks and their error bars cover, in display coordinates; points are x, y, low, high."""
+    """The boxes that marks and their error bars cover, in display coordinates; points are x, y, low, high."""
     boxes: list[Box] = []
     for x, y, low, high in points:
         (at_x, at_y), (_, at_low), (_, at_high) = (axis.transData.transform((x, value)) for value in (y, low, high))

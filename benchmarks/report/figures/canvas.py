@@ -63,7 +63,7 @@ _PNG_DPI = 150
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Image:
-    """A drawn figure: SVG for the page, PNG for elsewhere where it was asked for."""
+    """A figure as an image: SVG for the page, and on request PNG for elsewhere."""
 
     svg: Markup
     png: bytes = b""
@@ -71,7 +71,7 @@ class Image:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drawing:
-    """A figure of the report with its title, what is to be seen in it, and the table of its numbers."""
+    """A figure of the report with its title, a description of what it shows, and the table of its numbers."""
 
     key: str
     title: str
@@ -81,7 +81,7 @@ class Drawing:
 
 
 def themes(families: Iterable[Family]) -> tuple[dict[str, str], dict[str, str]]:
-    """The CSS variables of the palette: light and dark. A family's is called as its light colour is."""
+    """The CSS variables of the palette: light and dark. A family's variable has the name of its light colour."""
     families = list(families)
     light = {name: colour for colour, (name, _) in _THEME.items()} | {_name(kind.colour): kind.colour for kind in families}
     dark = dict(_THEME.values()) | {_name(kind.colour): kind.dark for kind in families}
@@ -94,7 +94,7 @@ def _name(colour: str) -> str:
 
 @contextlib.contextmanager
 def settings() -> Iterator[None]:
-    """Matplotlib as the figures want it, whatever the user's own settings are; put back at the end."""
+    """Matplotlib's settings for the figures, whatever the user's own are; leaving the context restores those."""
     with mpl.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the page's font has it, only its width is guessed
         mpl.rcdefaults()
@@ -111,7 +111,7 @@ def new_figure(*, height: float, columns: int = 1, rows: int = 1, width: float =
 
 
 def settle(figure: Figure) -> Any:
-    """Lays the figure out and freezes it, so that what is added by position stays there. Returns the renderer."""
+    """Lays the figure out and freezes it, so that what is later added at a position stays there. Returns the renderer."""
     if figure.get_layout_engine() is not None:
         for axis in figure.axes:
             for artist in (*axis.lines, *axis.collections):  # data lie inside the axes: asking each for its extent takes seconds
@@ -128,8 +128,8 @@ def export(figure: Figure, *, key: str, title: str, description: str, png: bool 
         figure: the figure; its colours are the palette's.
         key: prefix of every id in the SVG; unique in the page.
         title: what the figure shows, for readers who do not see it.
-        description: what is to be seen in it, in words.
-        png: whether a PNG is wanted, too.
+        description: what it shows, in words.
+        png: whether to make a PNG, too.
     """
     settle(figure)
     for artist in figure.findobj():  # a clipped artist refers to its clip path by url(), which a strict reader takes for a request

@@ -36,7 +36,7 @@ class Series:
 
     @property
     def head(self) -> Configuration:
-        """The one that stands for the line's style: the first that is not the control."""
+        """The member that sets the line's style: the first that is not the control."""
         return next((one for one in self.members if not one.is_control), self.members[0])
 
 
@@ -46,7 +46,7 @@ def tokens_figure(among: Sequence[Configuration], names: Names, *, ceiling: Ceil
         among,
         by=lambda cell: cell.tokens,
         alike=lambda cell: (cell.compression, cell.training, cell.elastic_history, cell.segments, cell.plan),
-        wanted=lambda one: one.cell.tokens > 0 or one.is_control,
+        include=lambda one: one.cell.tokens > 0 or one.is_control,
     )
     lines = [line for line in lines if any(one.cell.tokens > 0 for one in line.members)]
     if not any(one.quality(metric).value is not None for line in lines for one in line.members for metric in QUALITY_METRICS):
@@ -54,9 +54,9 @@ def tokens_figure(among: Sequence[Configuration], names: Names, *, ceiling: Ceil
     references = [one for one in among if one.cell.compression in ("full", "recent") and not one.is_floor]
     title = f"Quality against tokens, {where}"
     image, description = quality_panels(lines, references, ceiling, key=key, title=title, axis_name="tokens kept of a user's history")
-    shown = [one for line in lines for one in line.members] + references
+    members = [one for line in lines for one in line.members] + references
     return Drawing(
-        key=key, title=title, description=description, image=image, table=quality_table(shown, names, key=f"{key}-table", caption=title)
+        key=key, title=title, description=description, image=image, table=quality_table(members, names, key=f"{key}-table", caption=title)
     )
 
 
@@ -68,13 +68,13 @@ def history_figure(among: Sequence[Configuration], names: Names, *, ceiling: Cei
         return None
     title = f"Quality against history length, {where}"
     image, description = quality_panels(
-        lines, [], ceiling, key=key, title=title, axis_name="history items before the recent ones", named=_line_name
+        lines, [], ceiling, key=key, title=title, axis_name="history items before the recent ones", name_of=_line_name
     )
-    shown = sorted(
+    members = sorted(
         {one.key: one for line in lines for one in line.members}.values(), key=lambda one: (one.cell.backbone, one.cell.history, one.key)
     )
     return Drawing(
-        key=key, title=title, description=description, image=image, table=quality_table(shown, names, key=f"{key}-table", caption=title)
+        key=key, title=title, description=description, image=image, table=quality_table(members, names, key=f"{key}-table", caption=title)
     )
 
 
@@ -84,12 +84,12 @@ def cost_history_figure(among: Sequence[Configuration], names: Names, *, key: st
     costs = [cost for cost in ("serve_flops", "request_latency_p50_ms", "cache_bytes") if _has_trend(lines, cost)]
     if not costs:
         return None
-    drawn = [one for line in lines for one in line.members]
-    backbones = Backbones.of(drawn)
+    members = [one for line in lines for one in line.members]
+    backbones = Backbones.of(members)
     title = f"Cost against history length, {where}"
     with canvas.settings():
         figure, panels = canvas.new_figure(height=0.55 + 2.5 * len(backbones.order), rows=len(backbones.order), columns=len(costs))
-        axes.legend(figure, drawn)
+        axes.legend(figure, members)
         places = axes.positions([position for line in lines for position in line.positions])
         labels = []
         for axis, ((backbone, name), cost) in zip(panels, itertools.product(backbones.items(), costs), strict=True):
@@ -104,7 +104,7 @@ def cost_history_figure(among: Sequence[Configuration], names: Names, *, key: st
     headings = tabular.columns(
         "configuration", *(sentence(COST_NAMES[cost]) for cost in costs), numeric=[sentence(COST_NAMES[cost]) for cost in costs]
     )
-    unique = sorted({one.key: one for one in drawn}.values(), key=lambda one: (one.cell.backbone, one.cell.history, one.key))
+    unique = sorted({one.key: one for one in members}.values(), key=lambda one: (one.cell.backbone, one.cell.history, one.key))
     rows = tuple(
         tabular.row(Entry(text=names(one), family=family(one).key), *(tabular.of_cost(cost, COSTS[cost](one)) for cost in costs))
         for one in unique
@@ -115,8 +115,8 @@ def cost_history_figure(among: Sequence[Configuration], names: Names, *, key: st
 
 def quality_table(among: Sequence[Configuration], names: Names, *, key: str, caption: str) -> Table:
     """Quality with intervals, one row a configuration."""
-    shown = [METRIC_NAMES[metric] for metric in QUALITY_METRICS]
-    headings = tabular.columns("configuration", "history", "tokens", *shown, numeric=["history", "tokens", *shown])
+    metric_names = [METRIC_NAMES[metric] for metric in QUALITY_METRICS]
+    headings = tabular.columns("configuration", "history", "tokens", *metric_names, numeric=["history", "tokens", *metric_names])
     rows = [
         tabular.row(
             Entry(text=names(one), family=family(one).key),
@@ -134,11 +134,11 @@ def series(
     *,
     by: Callable[[Cell], int],
     alike: Callable[[Cell], tuple[object, ...]],
-    wanted: Callable[[Configuration], bool],
+    include: Callable[[Configuration], bool],
 ) -> list[Series]:
-    """Configurations of one model and data that are alike in some settings too, a line each, in the order of one more setting."""
+    """Lines, each of the configurations of one model and data that are also alike in some settings, in the order of one more setting."""
     groups: dict[tuple[object, ...], list[Configuration]] = {}
-    for one in filter(wanted, among):
+    for one in filter(include, among):
         groups.setdefault((one.shared, alike(one.cell)), []).append(one)
     return [
         Series(members=tuple(members), positions=tuple(by(one.cell) for one in members))
@@ -147,31 +147,32 @@ def series(
 
 
 def _by_history(among: Sequence[Configuration], *, once: bool) -> list[Series]:
-    """A line per way of keeping the history; of many token counts the least, a middle one and the most, as measured at most lengths.
+    """A line for each way of keeping the history. Only the token counts measured at most lengths have lines.
 
-    ``once`` leaves out full history from its cache, which ranks as full history does.
+    Of many such counts it takes the least, a middle one and the most. ``once`` leaves out full history from its cache, as it ranks like
+    full history.
     """
     again = {one.key for one in among if one.cell.compression == "full" and one.cell.serving == "cache"} if once else set()
     lines = series(
         among,
         by=lambda cell: cell.history,
         alike=lambda cell: (cell.compression, cell.training, cell.elastic_history, cell.segments, cell.plan, cell.tokens, cell.serving),
-        wanted=lambda one: one.key not in again,
+        include=lambda one: one.key not in again,
     )
     longest = max((len(set(line.positions)) for line in lines), default=0)
     lines = [line for line in lines if longest < 2 or len(set(line.positions)) > 1]
     alike = [[other for other in lines if _kind(other) == _kind(line)] for line in lines]
     longest_lines = [max(len(set(other.positions)) for other in others) for others in alike]
     lines = [line for line, most in zip(lines, longest_lines, strict=True) if len(set(line.positions)) == most]
-    kept = []
+    selection = []
     for line in lines:
         counts = sorted({other.head.cell.tokens for other in lines if _kind(other) == _kind(line)})
-        chosen = counts if len(counts) <= _MOST_TOKEN_COUNTS else [counts[0], counts[len(counts) // 2], counts[-1]]
+        drawn_counts = counts if len(counts) <= _MOST_TOKEN_COUNTS else [counts[0], counts[len(counts) // 2], counts[-1]]
         if not family(line.head).key.startswith("experts"):
-            chosen = counts[-1:]
-        if line.head.cell.tokens in chosen:
-            kept.append(line)
-    return kept
+            drawn_counts = counts[-1:]
+        if line.head.cell.tokens in drawn_counts:
+            selection.append(line)
+    return selection
 
 
 def _kind(line: Series) -> tuple[str, str]:
@@ -187,11 +188,11 @@ def quality_panels(
     key: str,
     title: str,
     axis_name: str,
-    named: Callable[[Configuration], str] | None = None,
+    name_of: Callable[[Configuration], str] | None = None,
 ) -> tuple[canvas.Image, str]:
-    """A panel per backbone, the same axes: the first quality metric, the other stands in the table."""
-    drawn = [one for line in lines for one in line.members]
-    backbones = Backbones.of([*drawn, *references])
+    """A panel for each backbone, with the same axes, of the first quality metric; the table has the other."""
+    members = [one for line in lines for one in line.members]
+    backbones = Backbones.of([*members, *references])
     columns = min(_COLUMNS, len(backbones.order))
     rows = -(-len(backbones.order) // columns)
     with canvas.settings():
@@ -199,25 +200,25 @@ def quality_panels(
         for axis in panels[len(backbones.order) :]:
             axis.set_visible(False)
         panels = panels[: len(backbones.order)]
-        axes.legend(figure, [*drawn, *(one for one in references if not_converged(one))])
+        axes.legend(figure, [*members, *(one for one in references if not_converged(one))])
         labels: list[list[axes.Label]] = []
         for axis, (backbone, name) in zip(panels, backbones.items(), strict=True):
             own = [line for line in lines if line.head.cell.backbone == backbone]
             beside = [one for one in references if one.cell.backbone == backbone]
             axis.set_title(f"{METRIC_NAMES[_METRIC]}, {name}")
             axis.set_xlabel(axis_name)
-            labels.append(_quality_panel(axis, own, beside, named=named))
-        for number, extra in enumerate(_limits_and_ceilings(panels, [*drawn, *references], ceiling)):
+            labels.append(_quality_panel(axis, own, beside, name_of=name_of))
+        for number, extra in enumerate(_limits_and_ceilings(panels, [*members, *references], ceiling)):
             labels[number] += extra
         axes.settle_with_end_labels(figure, panels, labels)
-        description = _quality_in_words(lines, references, named or (lambda one: family(one).name))
+        description = _quality_in_words(lines, references, name_of or (lambda one: family(one).name))
         return canvas.export(figure, key=key, title=title, description=description), description
 
 
 def _quality_panel(
-    axis: Any, lines: Sequence[Series], references: Sequence[Configuration], *, named: Callable[[Configuration], str] | None
+    axis: Any, lines: Sequence[Series], references: Sequence[Configuration], *, name_of: Callable[[Configuration], str] | None
 ) -> list[axes.Label]:
-    """Draws one panel; what is to be written at its right edge."""
+    """Draws one panel and returns the labels for its right edge."""
     places = axes.positions([position for line in lines for position in line.positions] or [1])
     right = max(places.values()) + 0.25
     left = min(places.values()) - 0.25
@@ -239,8 +240,8 @@ def _quality_panel(
             axes.error_bars(axis, at, lows, highs, color=family(members[0][1]).colour, alpha=0.4, zorder=2)
             marks = [(x, float(quality.value or 0.0), one) for x, one, quality in members]
             axes.draw_marks(axis, marks, size=5.5, zorder=4)
-        if named and points:
-            labels.append((float(points[-1][2].value or 0), marked(named(line.head), *line.members), colour))
+        if name_of and points:
+            labels.append((float(points[-1][2].value or 0), marked(name_of(line.head), *line.members), colour))
     for one in _once(references):
         quality = one.quality(_METRIC)
         if quality.value is None:
@@ -253,23 +254,23 @@ def _quality_panel(
     return labels
 
 
-def _limits_and_ceilings(panels: Sequence[Any], drawn: Sequence[Configuration], ceiling: Ceiling) -> list[list[axes.Label]]:
-    """Gives the panels the same limits and draws what the exact predictor reaches; the names of these lines, a list a panel."""
-    qualities = [one.quality(_METRIC) for one in drawn]
+def _limits_and_ceilings(panels: Sequence[Any], configurations: Sequence[Configuration], ceiling: Ceiling) -> list[list[axes.Label]]:
+    """Gives the panels the same limits and draws what the exact predictor reaches; returns the labels of these lines, a list a panel."""
+    qualities = [one.quality(_METRIC) for one in configurations]
     values = [float(v) for quality in qualities for v in (quality.low, quality.high, quality.value) if v is not None]
-    stated = {
+    ceiling_values = {
         CEILINGS[name]: value for name, by_metric in ceiling.items() if name in CEILINGS and (value := by_metric.get(_METRIC)) is not None
     }
-    within = values + [value for value in stated.values() if values and axes.within_reach(value, values)]
+    axis_values = values + [value for value in ceiling_values.values() if values and axes.within_reach(value, values)]
     labels = []
     for axis in panels:
-        axes.quality_limits(axis, within)
-        labels.append(axes.reference_lines(axis, {name: (value, canvas.MUTED) for name, value in stated.items()}))
+        axes.quality_limits(axis, axis_values)
+        labels.append(axes.reference_lines(axis, {name: (value, canvas.MUTED) for name, value in ceiling_values.items()}))
     return labels
 
 
 def _cost_axes(axis: Any, lines: Sequence[Series], cost: str, places: Mapping[int, float]) -> None:
-    """Gives a panel the limits and ticks that hold all lines, so that backbones are read against each other."""
+    """Gives a panel limits and ticks that hold all lines, so that a reader can compare backbones."""
     estimates = [estimate for line in lines for one in line.members if (estimate := COSTS[cost](one)).value]
     values = [end for estimate in estimates for end in (*axes.bounds_of(estimate), float(estimate.value or 0.0)) if end > 0]
     axis.set_yscale("log")
@@ -285,7 +286,7 @@ def _cost_axes(axis: Any, lines: Sequence[Series], cost: str, places: Mapping[in
 
 
 def _cost_panel(axis: Any, lines: Sequence[Series], cost: str, places: Mapping[int, float]) -> list[axes.Label]:
-    """Draws one backbone's lines; what is to be written at the right edge."""
+    """Draws one backbone's lines and returns the labels for the right edge."""
     labels = []
     for line in sorted(lines, key=lambda line: line.head.key):
         points = [(places[p], value, one) for p, one in zip(line.positions, line.members, strict=True) if (value := COSTS[cost](one).value)]
@@ -314,34 +315,34 @@ def _line_name(head: Configuration) -> str:
 
 
 def _once(references: Sequence[Configuration]) -> list[Configuration]:
-    """One configuration per compression, the best on validation: how full history is served does not change what it ranks."""
+    """One configuration for each compression, the best on validation: how full history is served does not change what it ranks."""
     first: dict[str, Configuration] = {}
     for one in sorted(references, key=lambda one: (-(validation(one) or 0.0), one.cell.serving == "cache", one.key)):
         first.setdefault(one.cell.compression, one)
     return list(first.values())
 
 
-def _quality_in_words(lines: Sequence[Series], references: Sequence[Configuration], named: Callable[[Configuration], str]) -> str:
+def _quality_in_words(lines: Sequence[Series], references: Sequence[Configuration], name_of: Callable[[Configuration], str]) -> str:
     metric = QUALITY_METRICS[0]
-    said = []
+    phrases = []
     for line in lines:
         members = zip(line.positions, line.members, strict=True)
         points = [(place, q.value, one) for place, one in members if (q := one.quality(metric)).value is not None]
         values = ", ".join(marked(f"{position}: {text.ratio(float(value or 0))}", one) for position, value, one in points)
-        said.append(f"{backbone_name(line.head)} {named(line.head)} {values}")
+        phrases.append(f"{backbone_name(line.head)} {name_of(line.head)} {values}")
     alike = ([one for one in references if one.cell.backbone == backbone] for backbone in Backbones.of(references).order)
     for one in itertools.chain.from_iterable(map(_once, alike)):
         quality = one.quality(metric)
         if quality.value is not None:
-            said.append(marked(f"{backbone_name(one)} {family(one).name} {text.ratio(quality.value)}", one))
-    return f"{METRIC_NAMES[metric]}: {'; '.join(said)}."
+            phrases.append(marked(f"{backbone_name(one)} {family(one).name} {text.ratio(quality.value)}", one))
+    return f"{METRIC_NAMES[metric]}: {'; '.join(phrases)}."
 
 
 def _trend_in_words(lines: Sequence[Series], cost: str, names: Names) -> str:
-    said = []
+    phrases = []
     for line in lines:
         points = [(one, value) for one in line.members if (value := COSTS[cost](one).value)]
         if len(points) > 1:
             (first, low), (last, high) = points[0], points[-1]
-            said.append(f"{names(first)} {text.quantity(cost, low)} to {names(last)} {text.quantity(cost, high)}")
-    return f"{sentence(COST_NAMES[cost])}: {'; '.join(said)}."
+            phrases.append(f"{names(first)} {text.quantity(cost, low)} to {names(last)} {text.quantity(cost, high)}")
+    return f"{sentence(COST_NAMES[cost])}: {'; '.join(phrases)}."

@@ -18,13 +18,13 @@ def staleness_figure(among: Sequence[Configuration], names: Names, *, ceiling: C
         among,
         by=lambda cell: cell.staleness,
         alike=lambda cell: (_layout(cell), cell.compression, cell.tokens, cell.serving, cell.cache_dtype),
-        wanted=lambda one: one.cell.ablation == "none" and _has_quality(one),
+        include=lambda one: one.cell.ablation == "none" and _has_quality(one),
     )
     lines = [line for line in lines if len(set(line.positions)) > 1]
     if not lines:
         return None
     controls = {control.key: control for line in lines if (control := find_references(line.head, among).no_token) is not None}
-    return _drawn(
+    return _drawing(
         lines,
         list(controls.values()),
         names,
@@ -32,7 +32,7 @@ def staleness_figure(among: Sequence[Configuration], names: Names, *, ceiling: C
         key=key,
         title=f"Quality against the age of the cache, {where}",
         axis_name="items between the history's end and the recent ones",
-        named=_model_name,
+        name_of=_model_name,
     )
 
 
@@ -42,10 +42,10 @@ def segments_figure(among: Sequence[Configuration], names: Names, *, ceiling: Ce
         among,
         by=lambda cell: cell.segments,
         alike=lambda cell: (cell.training, cell.history, cell.recent, cell.tokens, cell.plan),
-        wanted=lambda one: one.is_tokens and not one.changed and _has_quality(one),
+        include=lambda one: one.is_tokens and not one.changed and _has_quality(one),
     )
-    spread = [line for line in lines if len(set(line.positions)) > 1]
-    totals, backbones = {_total(line) for line in spread}, {line.head.cell.backbone for line in spread}
+    varied_lines = [line for line in lines if len(set(line.positions)) > 1]
+    totals, backbones = {_total(line) for line in varied_lines}, {line.head.cell.backbone for line in varied_lines}
     lines = [line for line in lines if _total(line) in totals and line.head.cell.backbone in backbones]
     if not lines:
         return None
@@ -58,7 +58,7 @@ def segments_figure(among: Sequence[Configuration], names: Names, *, ceiling: Ce
         and not one.changed
         and (one.cell.history, one.cell.recent) in windows
     ]
-    return _drawn(
+    return _drawing(
         lines,
         references,
         names,
@@ -66,11 +66,11 @@ def segments_figure(among: Sequence[Configuration], names: Names, *, ceiling: Ce
         key=key,
         title=f"Quality against segments at the same number of tokens, {where}",
         axis_name="history segments",
-        named=_placement_name,
+        name_of=_placement_name,
     )
 
 
-def _drawn(
+def _drawing(
     lines: Sequence[Series],
     references: Sequence[Configuration],
     names: Names,
@@ -79,11 +79,11 @@ def _drawn(
     key: str,
     title: str,
     axis_name: str,
-    named: Callable[[Configuration], str],
+    name_of: Callable[[Configuration], str],
 ) -> Drawing:
-    image, description = quality_panels(lines, references, ceiling, key=key, title=title, axis_name=axis_name, named=named)
-    shown = {one.key: one for one in [*(one for line in lines for one in line.members), *references]}
-    table = quality_table(list(shown.values()), names, key=f"{key}-table", caption=title)
+    image, description = quality_panels(lines, references, ceiling, key=key, title=title, axis_name=axis_name, name_of=name_of)
+    members = {one.key: one for one in [*(one for line in lines for one in line.members), *references]}
+    table = quality_table(list(members.values()), names, key=f"{key}-table", caption=title)
     return Drawing(key=key, title=title, description=description, image=image, table=table)
 
 

@@ -1,4 +1,4 @@
-"""The frontier, drawn: a panel per backbone with the same axes, one cost against quality, and the table of what stands near the line."""
+"""Draws the frontier: a panel per backbone with the same axes, one cost against quality, and a table of what stands near the line."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ from persrec.names import CONFIDENCE
 
 _COLUMNS = 2
 _CROWD = 200  # points of a panel
-_NEAR = 0.05  # the chance to be on the frontier from which a configuration has a row below the figure
+_NEAR = 0.05  # a configuration with at least this chance to be on the frontier has a row below the figure
 
 
 def frontier_figure(
@@ -31,34 +31,34 @@ def frontier_figure(
     """One cost against the first quality metric, a panel for each backbone.
 
     Args:
-        frontiers: by metric, all of the same cost; the first is drawn, the table has all.
-        names: how configurations are called.
+        frontiers: by metric, all of the same cost; the figure shows the first, the table all.
+        names: the names of the configurations.
         key: prefix of the ids in the page.
         where: the dataset and device, for the title.
         roles: by key of configuration, what it was chosen for.
-        png: whether a picture is wanted, too.
+        png: whether to make a PNG, too.
     """
-    drawn = next(iter(frontiers.values()))
-    title = f"{text.sentence(COST_NAMES[drawn.cost])} against quality, {where}"
+    first = next(iter(frontiers.values()))
+    title = f"{text.sentence(COST_NAMES[first.cost])} against quality, {where}"
     description = " ".join(_in_words(frontier, names) for frontier in frontiers.values())
     with canvas.settings():
-        figure = _draw(drawn, names, roles or {})
+        figure = _draw(first, names, roles or {})
         image = canvas.export(figure, key=key, title=title, description=description, png=png)
     table = frontier_table(frontiers, names, key=f"{key}-table", caption=title)
     return Drawing(key=key, title=title, description=description, image=image, table=table)
 
 
 def own_frontier(standings: Sequence[Standing]) -> list[Standing]:
-    """Those of a panel that no other of the panel beats in cost and quality, cheapest first."""
+    """The standings of a panel that no other one there beats in both cost and quality, cheapest first."""
     costs = np.array([standing.cost for standing in standings], dtype=np.float64)
     qualities = np.array([_value(standing) for standing in standings], dtype=np.float64)
-    kept = itertools.compress(standings, non_dominated(costs, qualities))
-    return sorted(kept, key=lambda s: (s.cost, s.configuration.key))
+    winners = itertools.compress(standings, non_dominated(costs, qualities))
+    return sorted(winners, key=lambda s: (s.cost, s.configuration.key))
 
 
 def _draw(frontier: Frontier, names: Names, roles: Mapping[str, str]) -> Any:
-    drawn = [standing.configuration for standing in frontier.standings]
-    backbones = Backbones.of(drawn)
+    configurations = [standing.configuration for standing in frontier.standings]
+    backbones = Backbones.of(configurations)
     scale = axes.CostScale.of(frontier.cost, [standing.cost for standing in frontier.standings])
     panels_of = [(title, [s for s in frontier.standings if s.configuration.cell.backbone == name]) for name, title in backbones.items()]
     columns = min(_COLUMNS, len(panels_of))
@@ -79,7 +79,7 @@ def _draw(frontier: Frontier, names: Names, roles: Mapping[str, str]) -> Any:
     lines = [Line2D([], [], color=canvas.INK, linewidth=1.0, label="frontier of the panel")]
     if len(panels_of) > 1:
         lines.append(Line2D([], [], color=canvas.MUTED, linewidth=1.0, linestyle=(0, (1, 1.5)), label="frontier of all"))
-    axes.legend(figure, _unique(drawn), extra=lines)
+    axes.legend(figure, _unique(configurations), extra=lines)
     renderer = axes.settle_with_end_labels(figure, panels[: len(panels_of)], edge_labels)
     for axis, (_, standings) in zip(panels, panels_of, strict=False):
         _label(axis, renderer, standings, frontier, names, scale, roles)
@@ -87,7 +87,7 @@ def _draw(frontier: Frontier, names: Names, roles: Mapping[str, str]) -> Any:
 
 
 def _panel(axis: Any, standings: Sequence[Standing], frontier: Frontier, scale: axes.CostScale) -> list[axes.Label]:
-    """Draws a panel; what names the lines at its right edge."""
+    """Draws a panel and returns the labels of the lines at its right edge."""
     own = {standing.configuration.key for standing in own_frontier(standings)}
     alike: dict[tuple[str, bool], list[Standing]] = {}
     for standing in standings:
@@ -115,7 +115,7 @@ def _corners(winners: Sequence[Standing], scale: axes.CostScale) -> list[tuple[f
 
 
 def _floors(frontier: Frontier) -> dict[str, tuple[float, str]]:
-    """Baselines without a cost of their own are lines: what any configuration must beat."""
+    """Lines for baselines without a cost of their own, which any configuration must beat."""
     floors = {}
     for one, _ in frontier.excluded:
         quality = one.quality(frontier.metric)
@@ -133,29 +133,29 @@ def _label(
     scale: axes.CostScale,
     roles: Mapping[str, str],
 ) -> None:
-    """Names the points of the panel's frontier; of too many to be read those on the frontier of all; those that were chosen always."""
+    """Names the points of the panel's frontier, or of too many to read only those on the frontier of all; chosen points always."""
     own = own_frontier(standings)
-    kept_clear = standings if len(standings) <= _CROWD else own  # a crowd covers the panel, and a label stands on it anyway
-    marks = axes.boxes_of(axis, [(scale.place(s.cost), _value(s), *axes.bounds_of(s.quality)) for s in kept_clear])
+    obstacles = standings if len(standings) <= _CROWD else own  # a crowd covers the panel, and a label stands on it anyway
+    marks = axes.boxes_of(axis, [(scale.place(s.cost), _value(s), *axes.bounds_of(s.quality)) for s in obstacles])
     marks += axes.notes_of(axis, renderer)
     for line in (own, frontier.winners):
         for (x0, y0), (x1, y1) in itertools.pairwise(_corners(line, scale) if line else []):
             (left, level), (right, upper) = axis.transData.transform([(x0, y0), (x1, y1)])
             marks += [(left, level - 0.7, right, level + 0.7), (right - 0.7, level, right + 0.7, upper)]
-    chosen = [standing for standing in standings if standing.configuration.key in roles]
+    chosen_standings = [standing for standing in standings if standing.configuration.key in roles]
     everyones = {winner.configuration.key for winner in frontier.winners}
-    own = list({(standing.cost, _value(standing)): standing for standing in reversed(own)}.values())[::-1]  # one of those in one place
+    own = list({(standing.cost, _value(standing)): standing for standing in reversed(own)}.values())[::-1]  # one for each place
     labels: list[tuple[float, float, str]] = []
     for some in (own, [standing for standing in own if standing.configuration.key in everyones], own[-1:], []):
-        shown = [*chosen, *(standing for standing in some if standing not in chosen)]
-        labels = [(scale.place(s.cost), _value(s), _said(s, names, roles)) for s in shown]
+        points = [*chosen_standings, *(standing for standing in some if standing not in chosen_standings)]
+        labels = [(scale.place(s.cost), _value(s), _point_label(s, names, roles)) for s in points]
         if (some or not own) and axes.label_points(axis, renderer, labels, marks=marks):
             return
     axes.label_points(axis, renderer, labels, marks=marks, anyway=True)
 
 
-def _said(standing: Standing, names: Names, roles: Mapping[str, str]) -> str:
-    """What a point is called in its backbone's own panel."""
+def _point_label(standing: Standing, names: Names, roles: Mapping[str, str]) -> str:
+    """The name of a point in its backbone's own panel, behind its role where it has one."""
     one = standing.configuration
     brief = names.brief(one).removeprefix(f"{backbone_name(one)} ")
     return f"{roles[one.key]}: {brief}" if one.key in roles else brief
@@ -169,8 +169,8 @@ def _in_words(frontier: Frontier, names: Names) -> str:
         f"{names(w.configuration)} ({text.quantity(frontier.cost, w.cost)}, {metric} {with_interval(w.quality)})" for w in frontier.winners
     ]
     on = "on the frontier of the medians, of which the table says how sure each is" if is_timed(frontier.cost) else "on the frontier"
-    said = f"{metric}: {len(frontier.standings)} configurations with this cost and quality; {on}, cheapest first"
-    return f"{said}: {'; '.join(steps)}."
+    lead = f"{metric}: {len(frontier.standings)} configurations with this cost and quality; {on}, cheapest first"
+    return f"{lead}: {'; '.join(steps)}."
 
 
 def frontier_table(frontiers: Mapping[str, Frontier], names: Names, *, key: str, caption: str) -> Table:
@@ -181,10 +181,10 @@ def frontier_table(frontiers: Mapping[str, Frontier], names: Names, *, key: str,
     everyone = {s.configuration.key for f in frontiers.values() for s in f.standings}
     headings = [tabular.Column(name="configuration"), tabular.Column(name=COST_NAMES[first.cost], numeric=True)]
     for metric in frontiers:
-        shown = METRIC_NAMES.get(metric, metric)
+        metric_name = METRIC_NAMES.get(metric, metric)
         headings += [
-            tabular.Column(name=shown, numeric=True, explanation="95% interval below"),
-            tabular.Column(name=f"on the frontier of {shown}", numeric=True, explanation=tabular.CHANCE),
+            tabular.Column(name=metric_name, numeric=True, explanation="95% interval below"),
+            tabular.Column(name=f"on the frontier of {metric_name}", numeric=True, explanation=tabular.CHANCE),
             tabular.Column(name="dominated with 95% confidence by"),
         ]
     rows = []

@@ -1,4 +1,4 @@
-"""Where labels go beside their points, so that no label covers another, and as few marks as can be."""
+"""Places labels beside their points, so that no label covers another, and labels cover as few marks as possible."""
 
 import math
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ READABLE = 260.0
 _RADII = (5.0, 9.0, 15.0, 23.0, 33.0, 45.0, 60.0, 78.0)
 _DIRECTIONS = tuple(math.radians(angle) for angle in (0, 180, 90, 270, 45, 135, 315, 225, 20, 160, 340, 200, 65, 115, 295, 245))
 _OVER_LABEL, _OUTSIDE, _OVER_MARK, _AWAY, _CROSSING, _THROUGH_MARK = 50.0, 200.0, 3.0, 6.0, 400.0, 90.0
-_ALONG = np.linspace(0.05, 1.0, 12)  # where a leader is looked at for what it crosses
+_ALONG = np.linspace(0.05, 1.0, 12)  # the places on a leader where we look for what it crosses
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Placement:
-    """A box per label, and how badly the worst of them stands; up to ``READABLE`` none is far from its point or over another."""
+    """A box per label, and how badly the worst of them is placed; up to ``READABLE`` none is far from its point or over another."""
 
     boxes: tuple[Box, ...]
     worst: float
@@ -36,32 +36,32 @@ def place(points: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, fl
         bounds: labels stay inside.
     """
     obstacles = np.array(marks, dtype=np.float64).reshape(len(marks), 4)
-    placed, leaders = np.zeros((0, 4)), np.zeros((0, 4))
+    label_boxes, leaders = np.zeros((0, 4)), np.zeros((0, 4))
     boxes: list[Box] = []
     worst = 0.0
     for point, size in zip(points, sizes, strict=True):
         candidates = _candidates(point, size)
         ends = np.column_stack([np.clip(point[axis], candidates[:, axis], candidates[:, axis + 2]) for axis in (0, 1)])
         costs = (
-            _CROSSING * (_crossings(point, ends, leaders) + _touched(point, ends, placed))
-            + _THROUGH_MARK * _touched(point, ends, _away_from(point, obstacles))
-            + _OVER_LABEL * _overlap(candidates, placed)
+            _CROSSING * (_crossings(point, ends, leaders) + _hits(point, ends, label_boxes))
+            + _THROUGH_MARK * _hits(point, ends, _away_from(point, obstacles))
+            + _OVER_LABEL * _overlap(candidates, label_boxes)
             + _OVER_MARK * _overlap(candidates, obstacles)
             + _OUTSIDE * _outside(candidates, bounds)
             + _AWAY * np.repeat(_RADII, len(_DIRECTIONS))
         )
-        chosen = int(np.argmin(costs))
-        worst = max(worst, float(costs[chosen]))
-        best = candidates[chosen]
-        placed, leaders = np.vstack([placed, best]), np.vstack([leaders, [*point, *ends[chosen]]])
+        index = int(np.argmin(costs))
+        worst = max(worst, float(costs[index]))
+        best = candidates[index]
+        label_boxes, leaders = np.vstack([label_boxes, best]), np.vstack([leaders, [*point, *ends[index]]])
         boxes.append((float(best[0]), float(best[1]), float(best[2]), float(best[3])))
     return Placement(boxes=tuple(boxes), worst=worst)
 
 
 def spread(positions: Sequence[float], *, gap: float, low: float, high: float) -> list[float]:
-    """Positions moved apart to at least ``gap``, order kept, as near to where they were as can be, inside ``low`` to ``high``.
+    """Moves positions apart to at least ``gap``, inside ``low`` to ``high``, in the same order and as near to where they were as possible.
 
-    Where there is no room for that, they are spaced evenly.
+    Where there is no room for that, it spaces them evenly.
     """
     count = len(positions)
     if count == 0:
@@ -132,13 +132,13 @@ def _away_from(point: tuple[float, float], boxes: Floats) -> Floats:
 def _crossings(point: tuple[float, float], ends: Floats, leaders: Floats) -> Floats:
     """How many earlier leaders (rows of x, y, x, y) the leader from the point to each end crosses."""
     start = np.asarray(point)
-    crossed = np.zeros(len(ends))
+    crossings = np.zeros(len(ends))
     for leader in leaders:
         first, second = leader[:2], leader[2:]
         apart = _side(first, second, start[None, :]) * _side(first, second, ends) < 0
         around = _side_of_each(start, ends, first) * _side_of_each(start, ends, second) < 0
-        crossed += apart & around
-    return crossed
+        crossings += apart & around
+    return crossings
 
 
 def _side(first: Floats, second: Floats, points: Floats) -> Floats:
@@ -153,14 +153,14 @@ def _side_of_each(start: Floats, ends: Floats, point: Floats) -> Floats:
     return sides
 
 
-def _touched(point: tuple[float, float], ends: Floats, boxes: Floats) -> Floats:
+def _hits(point: tuple[float, float], ends: Floats, boxes: Floats) -> Floats:
     """How many of the boxes the leader from the point to each end runs through."""
     start = np.asarray(point)
     along = start + _ALONG[None, :, None] * (ends - start)[:, None, :]
     x, y = along[..., 0, None], along[..., 1, None]
     inside = (x > boxes[:, 0]) & (x < boxes[:, 2]) & (y > boxes[:, 1]) & (y < boxes[:, 3])
-    touched: Floats = inside.any(axis=1).sum(axis=1).astype(np.float64)
-    return touched
+    hits: Floats = inside.any(axis=1).sum(axis=1).astype(np.float64)
+    return hits
 
 
 def _outside(boxes: Floats, bounds: Box) -> Floats:

@@ -1,4 +1,4 @@
-"""A drawn figure as part of a page: its colours as CSS variables, named and described, and as few bytes as say the same."""
+"""A figure as part of a page: with CSS variables for its colours, a title and a description, in as few bytes as possible."""
 
 import re
 from collections.abc import Callable
@@ -16,20 +16,20 @@ _EMPTY = re.compile(r"<defs>\s*</defs>\n?")
 
 
 def inline(text: str, *, key: str, title: str, description: str, colour: Callable[[str], str]) -> Markup:
-    """The SVG that matplotlib wrote, without ids nobody refers to, without namespaces and addresses.
+    """The SVG that matplotlib wrote, without namespaces, addresses and ids that nothing refers to.
 
     Args:
         text: what matplotlib wrote; its writer escapes every text.
         key: prefix of every id; unique in the page.
         title: what the figure shows, for readers who do not see it.
-        description: what is to be seen in it, in words.
+        description: what it shows, in words.
         colour: a colour of the palette as CSS.
     """
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)
-    referred = set(re.findall(r'xlink:href="#([^"]+)"', text))
-    text = _TAG.sub(lambda tag: _rewritten(tag.group(), key, referred, colour), text)
+    linked_ids = set(re.findall(r'xlink:href="#([^"]+)"', text))
+    text = _TAG.sub(lambda tag: _rewrite_tag(tag.group(), key, linked_ids, colour), text)
     text = _smaller(re.sub(r"\s*\n\s*", "\n", text))
     view_box = re.search(r'viewBox="[-0-9. ]+"', text)
     head = (
@@ -41,27 +41,27 @@ def inline(text: str, *, key: str, title: str, description: str, colour: Callabl
     return Markup(head + text[text.index(">") + 1 :].strip())  # noqa: S704
 
 
-def _rewritten(tag: str, key: str, referred: set[str], colour: Callable[[str], str]) -> str:
+def _rewrite_tag(tag: str, key: str, linked_ids: set[str], colour: Callable[[str], str]) -> str:
     def identity(match: re.Match[str]) -> str:
         name = match.group(1)
         if name.startswith("class-"):
             return f' class="{name.removeprefix("class-").split("_")[0]}"'
-        return f' id="{key}-{name}"' if name in referred else ""
+        return f' id="{key}-{name}"' if name in linked_ids else ""
 
     tag = re.sub(r' id="([^"]*)"', identity, tag)
     tag = re.sub(r'xlink:href="#([^"]+)"', rf'href="#{key}-\1"', tag)
     tag = _NO_TURN.sub("", tag)
     tag = _PLACES.sub(lambda places: _DECIMALS.sub(lambda number: f"{float(number.group()):.1f}".removesuffix(".0"), places.group()), tag)
-    return _STYLE.sub(lambda style: f'style="{_themed(style.group(1), colour)}"', tag)
+    return _STYLE.sub(lambda style: f'style="{_theme_style(style.group(1), colour)}"', tag)
 
 
-def _themed(style: str, colour: Callable[[str], str]) -> str:
+def _theme_style(style: str, colour: Callable[[str], str]) -> str:
     style = re.sub(r"'DejaVu Sans'[^;]*", "var(--sans, sans-serif)", style)
-    return re.sub(r"#[0-9a-f]{6}", lambda found: colour(found.group()), style)
+    return re.sub(r"#[0-9a-f]{6}", lambda match: colour(match.group()), style)
 
 
 def _smaller(text: str) -> str:
-    """The same drawing: a style that all marks or lines of a group have stands at the group."""
+    """The same drawing in fewer bytes: where all marks or lines of a group have one style, only the group has it."""
     for pattern in (_GROUP_OF_MARKS, _GROUP_OF_PATHS):
         text = pattern.sub(_style_once, text)
     return _EMPTY.sub("", text)

@@ -16,7 +16,7 @@ _PLAIN = "the plain recipe"
 
 
 def alone_table(among: Sequence[Configuration], *, key: str) -> Table | None:
-    """A row for each plain model, and below it one for each setting that was changed alone; None where nothing was."""
+    """A row for each plain model, and below it one for each model with one setting changed; None where there is none."""
     every = alone(among)
     if not every:
         return None
@@ -24,7 +24,7 @@ def alone_table(among: Sequence[Configuration], *, key: str) -> Table | None:
     per_metric = [(METRIC_NAMES[metric], f"{METRIC_NAMES[metric]} minus the plain one's") for metric in QUALITY_METRICS]
     numeric = [validated, *(name for names_of in per_metric for name in names_of), "steps"]
     rows = [row for around in every for row in _rows(around)]
-    ones = [one for around in every for one in (around[0].plain, *(found.changed for found in around))]
+    ones = [one for around in every for one in (around[0].plain, *(pair.changed for pair in around))]
     explanations = {name: tabular.PAIRED for name in numeric if name.endswith("one's")}
     headings = tabular.columns("configuration", "changed alone", *numeric, numeric=numeric, explanations=explanations)
     caption = "One setting at a time: a choice is made on validation"
@@ -34,24 +34,24 @@ def alone_table(among: Sequence[Configuration], *, key: str) -> Table | None:
 def _rows(around: Sequence[Alone]) -> list[Row]:
     plain = around[0].plain
     name = Labels.of([plain.cell], plain.parts.all(), seeds=False)(plain.cell)
-    changed = [(found.changed, " in place of ".join(_in_words(found))) for found in around]
+    changed = [(pair.changed, " in place of ".join(_in_words(pair))) for pair in around]
     return [
         tabular.row(
             Entry(text=name, family=family(one).key),
-            said,
+            change,
             tabular.of_ratio(own_validation(one)),
             *(entry for metric in QUALITY_METRICS for entry in _quality(one, plain, metric)),
             _steps(one),
             family=family(one).name,
             backbone=filter_name(one),
         )
-        for one, said in [(plain, _PLAIN), *changed]
+        for one, change in [(plain, _PLAIN), *changed]
     ]
 
 
-def _in_words(found: Alone) -> tuple[str, str]:
+def _in_words(pair: Alone) -> tuple[str, str]:
     """The changed value and the plain one."""
-    changed, plain = (", ".join(in_words(one.cell, found.fields)) for one in (found.changed, found.plain))
+    changed, plain = (", ".join(in_words(one.cell, pair.fields)) for one in (pair.changed, pair.plain))
     return changed, plain
 
 

@@ -1,4 +1,4 @@
-"""What a request costs once refreshes are shared, where that is no more than full history, and what it ranks meanwhile."""
+"""What a request costs with its share of a refresh, where that is no more than full history costs, and the quality meanwhile."""
 
 from collections.abc import Sequence
 
@@ -16,11 +16,11 @@ REQUESTS = (1, 10, 100)
 AGED_REQUESTS = (1, 4, 16, 32, 64, 128)
 _ITSELF = Entry(text="itself", tone="muted")
 _UNDECIDED = "not decided"
-_LAST = 1e300  # behind every number of requests; infinity has no form in JSON
+_LAST = 1e300  # sorts after every number of requests; JSON has no infinity
 
 
 def break_even_table(among: Sequence[Configuration], names: Names, *, key: str, caption: str) -> Table | None:
-    """Compress, serve, and their sum per request at some refresh rates; where a compressed history costs no more than full history."""
+    """Costs of compressing and of serving, their sum per request at some refresh rates, and where full history costs no less."""
     rates = [f"r = {r}" for r in REQUESTS]
     numeric = ("compress", "serve", *rates, "cache per user")
     breaks = ("vs full from KV cache", "in time, vs full from KV cache", "vs full recomputed", "in time, vs full recomputed")
@@ -38,10 +38,10 @@ def break_even_table(among: Sequence[Configuration], names: Names, *, key: str, 
                     for value in (price.compress, price.serve, *(price.per_request(r) for r in REQUESTS))
                 ),
                 tabular.bare_cost("cache_bytes", one.cost("cache_bytes")),
-                _broken_even(one, references.full_cached),
-                _broken_even_in_time(one, references.full_cached),
-                _broken_even(one, references.full),
-                _broken_even_in_time(one, references.full),
+                _break_even_entry(one, references.full_cached),
+                _break_even_in_time_entry(one, references.full_cached),
+                _break_even_entry(one, references.full),
+                _break_even_in_time_entry(one, references.full),
                 family=family(one).name,
                 backbone=filter_name(one),
             )
@@ -55,7 +55,7 @@ def break_even_table(among: Sequence[Configuration], names: Names, *, key: str, 
 
 
 def aged_table(everyone: Sequence[Configuration], names: Names, *, key: str, caption: str) -> Table | None:
-    """Cost of a request beside the quality over the ages that its refresh rate implies; ``None`` where no model was aged."""
+    """The cost of a request and its quality over the ages that its refresh rate implies; ``None`` where no cache was aged."""
     rows, members = [], []
     for one in everyone:
         price = flops_price(one)
@@ -83,7 +83,7 @@ def aged_table(everyone: Sequence[Configuration], names: Names, *, key: str, cap
     return tabular.with_seeds(table, members) if rows else None
 
 
-def _broken_even(one: Configuration, other: Configuration | None) -> Entry:
+def _break_even_entry(one: Configuration, other: Configuration | None) -> Entry:
     if other is one:
         return _ITSELF
     ours, theirs = flops_price(one), None if other is None else flops_price(other)
@@ -93,8 +93,8 @@ def _broken_even(one: Configuration, other: Configuration | None) -> Entry:
     return Entry(text=str(even), order=float(even.first) if even.first else _LAST, tone="" if even.first else "muted")
 
 
-def _broken_even_in_time(one: Configuration, other: Configuration | None) -> Entry:
-    """Of two timed prices: a number where the intervals leave one kind of answer, and otherwise that nothing is decided."""
+def _break_even_in_time_entry(one: Configuration, other: Configuration | None) -> Entry:
+    """The break-even of two timed prices: a number where both ends of the intervals give one kind of answer, else "not decided"."""
     if other is one:
         return _ITSELF
     ours, theirs = time_price(one), None if other is None else time_price(other)

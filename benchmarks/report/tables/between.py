@@ -21,7 +21,7 @@ _UNEXPLAINED = "nothing that is recorded differs"
 
 
 def between_markdown(first: Sequence[Record], second: Sequence[Record], *, names: tuple[str, str]) -> str:
-    """What moved from the first run to the second, and what differs that may be why.
+    """What moved from the first run to the second, and which differences may explain it.
 
     Args:
         first: records of a run.
@@ -29,15 +29,15 @@ def between_markdown(first: Sequence[Record], second: Sequence[Record], *, names
         names: what the runs are called.
     """
     runs = between(first, second)
-    timed = repeated(runs.pairs)
+    measures = repeated(runs.pairs)
     labels = name_all(in_order([pair.second for pair in runs.pairs]))
-    parts = [f"# {literal(names[0])} to {literal(names[1])}", "", *(f"- {literal(line)}" for line in _summary(runs, timed, names)), ""]
-    tables = (_qualities(runs, labels), _counts(runs, labels), _times(runs, labels), _repeated(timed))
+    parts = [f"# {literal(names[0])} to {literal(names[1])}", "", *(f"- {literal(line)}" for line in _summary(runs, measures, names)), ""]
+    tables = (_qualities(runs, labels), _counts(runs, labels), _times(runs, labels), _repeated_measures(measures))
     parts += [markdown(table) for table in tables if table.rows]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _summary(runs: Between, timed: Sequence[RepeatedMeasure], names: tuple[str, str]) -> Iterator[str]:
+def _summary(runs: Between, measures: Sequence[RepeatedMeasure], names: tuple[str, str]) -> Iterator[str]:
     if not runs.pairs:
         yield "No configuration is in both runs, so nothing can be compared."
     for name, (ours, theirs) in runs.settings.items():
@@ -46,9 +46,9 @@ def _summary(runs: Between, timed: Sequence[RepeatedMeasure], names: tuple[str, 
         yield f"No cell of one run has a value of the other's in {listed([name.replace('_', ' ') for name in runs.disjoint])}."
     ranked = [pair for pair in runs.pairs if pair.difference(_METRIC).value is not None]
     if ranked:
-        yield _counted(ranked)
-    if timed:
-        values, apart, outside = (sum(getattr(one, name) for one in timed) for name in ("values", "apart", "outside"))
+        yield _quality_sentences(ranked)
+    if measures:
+        values, apart, outside = (sum(getattr(one, name) for one in measures) for name in ("values", "apart", "outside"))
         yield (
             f"Of {values:,} timed values and peaks of one machine, {apart} ({text.percent(apart / values)}) have intervals apart, and "
             f"{outside} ({text.percent(outside / values)}) lie outside each other's interval."
@@ -60,22 +60,20 @@ def _summary(runs: Between, timed: Sequence[RepeatedMeasure], names: tuple[str, 
     for side, name in ((runs.only_first, names[0]), (runs.only_second, names[1])):
         if side:
             are = "1 configuration is" if len(side) == 1 else f"{text.count(len(side))} configurations are"
-            yield f"{are} in {name} alone: {_named(side)}."
+            yield f"{are} in {name} alone: {_names_of(side)}."
 
 
-def _counted(ranked: Sequence[RunPair]) -> str:
+def _quality_sentences(ranked: Sequence[RunPair]) -> str:
     same = sum(pair.is_same(_METRIC) for pair in ranked if not unequal(pair.first, pair.second))
-    moved = [pair.difference(_METRIC) for pair in ranked if not unequal(pair.first, pair.second)]
-    up, down = (sum(estimate.sign == sign for estimate in moved) for sign in (1, -1))
-    apart = sum(not estimate.holds_zero and not estimate.sign for estimate in moved)
-    unpaired = sorted(
-        {estimate.reason.removeprefix("not paired: ") for estimate in moved if estimate.low is None and estimate.value and estimate.reason}
-    )
-    said = f"{METRIC_NAMES[_METRIC]} of {len(ranked)} pairs: {same} the same to the last digit, {up} higher and {down} lower at 95%"
-    said += f", {apart} apart without a verdict, {len(moved) - same - up - down - apart} not told apart."
-    if len(moved) < len(ranked):
-        said += f" {len(ranked) - len(moved)} are not counted: training was not equal."
-    return said + (f" Not paired: {'; '.join(unpaired)}." if unpaired else "")
+    differences = [pair.difference(_METRIC) for pair in ranked if not unequal(pair.first, pair.second)]
+    up, down = (sum(gap.sign == sign for gap in differences) for sign in (1, -1))
+    apart = sum(not gap.holds_zero and not gap.sign for gap in differences)
+    unpaired = sorted({gap.reason.removeprefix("not paired: ") for gap in differences if gap.low is None and gap.value and gap.reason})
+    sentences = f"{METRIC_NAMES[_METRIC]} of {len(ranked)} pairs: {same} the same to the last digit, {up} higher and {down} lower at 95%"
+    sentences += f", {apart} apart without a verdict, {len(differences) - same - up - down - apart} not told apart."
+    if len(differences) < len(ranked):
+        sentences += f" {len(ranked) - len(differences)} are not counted: training was not equal."
+    return sentences + (f" Not paired: {'; '.join(unpaired)}." if unpaired else "")
 
 
 def _why(runs: Between) -> Iterator[str]:
@@ -90,8 +88,8 @@ def _why(runs: Between) -> Iterator[str]:
 def _qualities(runs: Between, labels: Names) -> Table:
     rows = []
     for pair in sorted(runs.pairs, key=lambda pair: -abs(pair.difference(_METRIC).value or 0.0)):
-        moved = [metric for metric in QUALITY_METRICS if pair.difference(metric).value is not None and not pair.is_same(metric)]
-        rows += [_quality_row(pair, metric, runs, labels) for metric in moved]
+        metrics = [metric for metric in QUALITY_METRICS if pair.difference(metric).value is not None and not pair.is_same(metric)]
+        rows += [_quality_row(pair, metric, runs, labels) for metric in metrics]
     numeric = ("first", "second", "second minus first")
     caption = "Qualities that are not the same, paired over seeds and users; 95% intervals"
     return Table(key="qualities", caption=caption, columns=_columns("metric", *numeric, "why", numeric=numeric), rows=tuple(rows))
@@ -110,9 +108,9 @@ def _quality_row(pair: RunPair, metric: str, runs: Between, labels: Names) -> Ro
 
 def _counts(runs: Between, labels: Names) -> Table:
     rows = [
-        tabular.row(labels(pair.second), metric, *(Entry(text=text.quantity(metric, value)) for value in moved), _change(*moved),
+        tabular.row(labels(pair.second), metric, *(Entry(text=text.quantity(metric, value)) for value in counts), _change(*counts),
                     _cause(pair, "cost", runs))
-        for pair in runs.pairs for metric in COUNTED if (moved := pair.count(metric)) is not None
+        for pair in runs.pairs for metric in COUNTED if (counts := pair.count(metric)) is not None
     ]  # fmt: skip
     numeric = ("first", "second", "change")
     caption = "Counts that moved; they are the same on every machine"
@@ -127,8 +125,8 @@ def _times(runs: Between, labels: Names) -> Table:
             if share.value is None or share.low is None or share.high is None or share.low <= 1 <= share.high:
                 continue
             both = (Entry(text=text.quantity(metric, one.cost(metric).value or 0.0)) for one in (pair.first, pair.second))
-            shown = Entry(text=with_interval(share, "percent"))
-            rows.append(tabular.row(labels(pair.second), metric, *both, shown, _cause(pair, "cost", runs)))
+            ratio = Entry(text=with_interval(share, "percent"))
+            rows.append(tabular.row(labels(pair.second), metric, *both, ratio, _cause(pair, "cost", runs)))
     numeric = ("first", "second", "second over first")
     caption = (
         "Times and peaks whose ratio's interval over processes leaves out 1. They were taken at other hours, so this is no verdict: "
@@ -137,10 +135,10 @@ def _times(runs: Between, labels: Names) -> Table:
     return Table(key="times", caption=caption, columns=_columns("metric", *numeric, "why", numeric=numeric), rows=tuple(rows))
 
 
-def _repeated(timed: Sequence[RepeatedMeasure]) -> Table:
+def _repeated_measures(measures: Sequence[RepeatedMeasure]) -> Table:
     rows = [
         tabular.row(one.metric, *(Entry(text=text.count(number), order=number) for number in (one.values, one.apart, one.outside)))
-        for one in timed
+        for one in measures
     ]
     numeric = ("values", "intervals apart", "outside each other's interval")
     caption = "Timed values and peaks in both runs: 95% intervals over processes, each shape once"
@@ -162,6 +160,6 @@ def _change(ours: float, theirs: float) -> Entry:
     return Entry(text=text.change((theirs - ours) / ours) if ours else text.MISSING)
 
 
-def _named(ones: Sequence[Configuration]) -> str:
+def _names_of(ones: Sequence[Configuration]) -> str:
     names = name_all(ones)
     return some([names(one) for one in ones], most=_MANY)

@@ -15,13 +15,13 @@ _WEAK = "against an elastic model's own point: of this reference no model of its
 
 
 def comparison_table(contrasts: Sequence[Contrast], names: Names, *, key: str, metric: str) -> Table:
-    """One row a configuration: its quality, the differences from its references, retention and the share recovered.
+    """A row for each configuration: its quality, the differences from its references, retention and the share recovered.
 
-    Counts alone are a reference where the run has them: what tokens are worth beside counts is told by nothing else.
+    Where the run has counts alone they are a reference: nothing else tells what tokens are worth beside counts.
     """
     counts = ("minus counts only",) if any(contrast.references.counts_only is not None for contrast in contrasts) else ()
-    shown = METRIC_NAMES.get(metric, metric)
-    numeric = (shown, "minus no token", "minus full history", "minus recent only", *counts, tabular.RETENTION, "recovered")
+    metric_name = METRIC_NAMES.get(metric, metric)
+    numeric = (metric_name, "minus no token", "minus full history", "minus recent only", *counts, tabular.RETENTION, "recovered")
     explanations = {
         "minus no token": f"the best on validation of what carries no token; {tabular.PAIRED}",
         "minus full history": tabular.PAIRED,
@@ -37,10 +37,10 @@ def comparison_table(contrasts: Sequence[Contrast], names: Names, *, key: str, m
             tabular.row(
                 Entry(text=names(one), family=family(one).key),
                 tabular.of_quality(contrast.quality),
-                _held(contrast, contrast.over_no_token, contrast.references.no_token),
-                _held(contrast, contrast.over_full, contrast.references.full_quality),
-                _held(contrast, contrast.over_recent, contrast.references.recent),
-                *(_held(contrast, contrast.over_counts_only, contrast.references.counts_only) for _ in counts),
+                _difference(contrast, contrast.over_no_token, contrast.references.no_token),
+                _difference(contrast, contrast.over_full, contrast.references.full_quality),
+                _difference(contrast, contrast.over_recent, contrast.references.recent),
+                *(_difference(contrast, contrast.over_counts_only, contrast.references.counts_only) for _ in counts),
                 tabular.REFERENCE if _is_full_reference(contrast) else _share(contrast.retention, contrast),
                 Entry(text=text.MISSING, tone="muted")
                 if one.is_control or one.cell.compression == "full"
@@ -50,13 +50,13 @@ def comparison_table(contrasts: Sequence[Contrast], names: Names, *, key: str, m
             )
         )
     headings = tabular.columns("configuration", *numeric, numeric=numeric, explanations=explanations)
-    caption = f"{shown}: paired differences, share kept and share recovered"
+    caption = f"{metric_name}: paired differences, share kept and share recovered"
     table = Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True)
     return tabular.with_seeds(table, [contrast.configuration for contrast in contrasts])
 
 
-def _held(contrast: Contrast, gap: Estimate, reference: Configuration | None) -> Entry:
-    """The difference from a reference; full history from its cache ranks as full history does. A weak reference is unequal training."""
+def _difference(contrast: Contrast, gap: Estimate, reference: Configuration | None) -> Entry:
+    """The difference from a reference; none of full history served another way, as it ranks the same. A weak one is unequal training."""
     one = contrast.configuration
     if reference is not None and (reference is one or (reference.cell.compression == one.cell.compression == "full" and gap.value == 0)):
         return tabular.REFERENCE
@@ -68,7 +68,7 @@ def _weakness(contrast: Contrast, reference: Configuration | None) -> tuple[str,
 
 
 def _is_full_reference(contrast: Contrast) -> bool:
-    """Whether it is the full attention that the others are held against, or another way to serve that."""
+    """Whether it is the full attention that the others are compared with, or another way to serve that."""
     one, full = contrast.configuration, contrast.references.full_quality
     return one is full or (one.cell.compression == "full" and contrast.over_full.value == 0)
 

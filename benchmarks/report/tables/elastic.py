@@ -11,7 +11,7 @@ from benchmarks.report.tabular import Entry, Table
 
 
 def elastic_table(among: Sequence[Configuration], names: Names, *, key: str) -> Table | None:
-    """One row a point that an elastic and a separate model have both; ``None`` where there is no such point."""
+    """A row for each point that both an elastic and a separate model have; ``None`` where there is no such point."""
     pairs = elastic_pairs(among)
     if not pairs:
         return None
@@ -30,9 +30,9 @@ def elastic_table(among: Sequence[Configuration], names: Names, *, key: str) -> 
         rows.append(
             tabular.row(Entry(text=names(one), family=family(one).key), *qualities, family=family(one).name, backbone=filter_name(one))
         )
-    shown = [METRIC_NAMES[metric] for metric in QUALITY_METRICS]
-    numeric = [heading for name in shown for heading in (f"{name}, elastic", f"{name}, separate", f"{name}, elastic minus separate")]
-    explanations = {f"{name}, elastic minus separate": tabular.PAIRED for name in shown}
+    metric_names = [METRIC_NAMES[metric] for metric in QUALITY_METRICS]
+    numeric = [heading for name in metric_names for heading in (f"{name}, elastic", f"{name}, separate", f"{name}, elastic minus separate")]
+    explanations = {f"{name}, elastic minus separate": tabular.PAIRED for name in metric_names}
     table = Table(
         key=key,
         caption="Elastic against separate models: one model for all token counts and history lengths, and a model for each",

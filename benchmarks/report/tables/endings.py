@@ -40,7 +40,7 @@ class FailedCell:
 
 
 def feasibility_table(among: Sequence[Configuration], *, key: str, caption: str) -> Table:
-    """Status per backbone, compression and tokens (rows) and history (columns); with several seeds, how many ended how."""
+    """The status of each backbone, compression and token count (rows) and history (columns); of several seeds the number of each status."""
     windows = sorted({(one.cell.history, one.cell.recent) for one in among})
     rows: dict[tuple[str, str, int, int], dict[tuple[int, int], Counter[str]]] = {}
     stopped: set[tuple[tuple[str, str, int, int], tuple[int, int]]] = set()
@@ -72,11 +72,11 @@ def feasibility_table(among: Sequence[Configuration], *, key: str, caption: str)
 def _status(statuses: Counter[str] | None, *, stopped: bool) -> Entry:
     if not statuses:
         return Entry(text="", tone="muted")
-    entry = _ended(statuses)
+    entry = _ending(statuses)
     return replace(entry, text=f"{entry.text} {NOT_CONVERGED}", tone="warn") if stopped else entry
 
 
-def _ended(statuses: Counter[str]) -> Entry:
+def _ending(statuses: Counter[str]) -> Entry:
     worst = max(statuses, key=list(STATUS_SIGNS).index)
     sign, tone = STATUS_SIGNS[worst]
     if len(statuses) == 1:
@@ -85,7 +85,7 @@ def _ended(statuses: Counter[str]) -> Entry:
     return Entry(text=f"{sign} " + ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())), tone=tone)
 
 
-_COUNTED = re.compile(r"(\d+)( .*)")
+_LEADING_NUMBER = re.compile(r"(\d+)( .*)")
 
 
 def _between(counts: Sequence[int]) -> str:
@@ -97,15 +97,15 @@ def _between(counts: Sequence[int]) -> str:
 def missing_table(among: Sequence[Configuration]) -> Table | None:
     """What could not be measured, and why, with the number of cells."""
     reasons: Counter[tuple[str, str]] = Counter()
-    counts: dict[tuple[str, str], list[int]] = {}  # that a reason begins with, and which another record has another of
+    counts: dict[tuple[str, str], list[int]] = {}  # the number that a reason begins with, which differs between records
     for record in itertools.chain.from_iterable(one.measured for one in among):
         for name, entry in record.metrics.items():
             if entry.value is None:
-                found = _COUNTED.fullmatch(entry.method or "")
-                reason = name, found[2] if found else entry.method or "no reason given"
+                match = _LEADING_NUMBER.fullmatch(entry.method or "")
+                reason = name, match[2] if match else entry.method or "no reason given"
                 reasons[reason] += 1
-                if found:
-                    counts.setdefault(reason, []).append(int(found[1]))
+                if match:
+                    counts.setdefault(reason, []).append(int(match[1]))
     rows = [
         tabular.row(Entry(text=name, tone="code"), _between(counts.get((name, reason), ())) + reason, tabular.of_count(count))
         for (name, reason), count in sorted(reasons.items())
@@ -115,13 +115,13 @@ def missing_table(among: Sequence[Configuration]) -> Table | None:
 
 
 def failures(among: Sequence[Configuration], names: Names) -> list[FailedCell]:
-    """Every cell that did not end well, the measurements that are missing before the findings."""
-    failed = [_failed(record, names(one)) for one in among for record in one.records if not record.ok]
+    """Every cell that did not end well: missing measurements first, then findings."""
+    cells = [_failed_cell(record, names(one)) for one in among for record in one.records if not record.ok]
     order = {status.value: place for place, status in enumerate(WORST_FIRST)}
-    return sorted(failed, key=lambda cell: (order[cell.status], cell.name, cell.seed))
+    return sorted(cells, key=lambda cell: (order[cell.status], cell.name, cell.seed))
 
 
-def _failed(record: Record, name: str) -> FailedCell:
+def _failed_cell(record: Record, name: str) -> FailedCell:
     halves = (record.quality, record.cost)
     error = record.error or next((half.error for half in halves if half is not None and half.error is not None), None) or Failure()
     message = error.message or "no message"

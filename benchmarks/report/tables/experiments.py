@@ -16,40 +16,40 @@ _NO_UNTOUCHED = Estimate(value=None, reason="no cell of this model served from i
 
 
 def ablations_table(among: Sequence[Configuration], names: Names, *, key: str, caption: str) -> Table | None:
-    """What a model ranks with something else in its tokens' place; ``None`` where nothing was put there."""
+    """The quality of a model with something else in place of its tokens; ``None`` where there is no such cell."""
     return _beside_untouched(
         [one for one in among if one.cell.ablation != "none"],
         among,
         names,
         key=key,
         caption=caption,
-        told=("served from", lambda one: parts.ABLATIONS[one.cell.ablation]),
+        column=("served from", lambda one: parts.ABLATIONS[one.cell.ablation]),
         shares=True,
     )
 
 
 def precision_table(among: Sequence[Configuration], names: Names, *, key: str, caption: str) -> Table | None:
-    """What a cache takes and what its model ranks at each precision; ``None`` where there is one alone."""
+    """The size of a cache and the quality of its model at each precision; ``None`` where there is only one."""
     return _beside_untouched(
         [one for one in among if one.cell.cache_dtype != "float32" and not one.is_experiment],
         among,
         names,
         key=key,
         caption=caption,
-        told=("kept as", lambda one: one.cell.cache_dtype),
+        column=("kept as", lambda one: one.cell.cache_dtype),
         sizes=True,
     )
 
 
 def staleness_table(among: Sequence[Configuration], names: Names, *, key: str, caption: str) -> Table | None:
-    """What a model ranks as its cache ages; ``None`` where none is aged."""
+    """The quality of a model as its cache ages; ``None`` where no cache is aged."""
     return _beside_untouched(
         sorted((one for one in among if one.cell.staleness > 0 and one.cell.ablation == "none"), key=lambda one: one.cell.staleness),
         among,
         names,
         key=key,
         caption=caption,
-        told=("history ends before the recent items by", lambda one: f"{one.cell.staleness} items"),
+        column=("history ends before the recent items by", lambda one: f"{one.cell.staleness} items"),
     )
 
 
@@ -60,14 +60,14 @@ def _beside_untouched(
     *,
     key: str,
     caption: str,
-    told: tuple[str, Callable[[Configuration], str]],
+    column: tuple[str, Callable[[Configuration], str]],
     shares: bool = False,
     sizes: bool = False,
 ) -> Table | None:
     """A row for each model as it is, and below it one for each change, with the difference paired over users."""
     if not changed:
         return None
-    heading, tell = told
+    heading, describe = column
     per_metric = [
         (METRIC_NAMES[metric], f"{METRIC_NAMES[metric]} minus own", *((f"{METRIC_NAMES[metric]} recovered",) if shares else ()))
         for metric in QUALITY_METRICS
@@ -77,8 +77,8 @@ def _beside_untouched(
     members: list[Configuration] = []
     for own, ones in _by_model(changed, among):
         for member in ones if own is None else [own, *ones]:
-            said = "own, fresh, as computed" if member is own else tell(member)
-            entries: list[Entry | str] = [Entry(text=names(own or member), family=family(member).key), said]
+            description = "own, fresh, as computed" if member is own else describe(member)
+            entries: list[Entry | str] = [Entry(text=names(own or member), family=family(member).key), description]
             if sizes:
                 entries += _size_entries(member, own)
             for metric in QUALITY_METRICS:
@@ -92,7 +92,7 @@ def _beside_untouched(
 
 
 def _by_model(changed: Sequence[Configuration], among: Sequence[Configuration]) -> list[tuple[Configuration | None, list[Configuration]]]:
-    """Each model served from its own cache, where the run has that, and what was changed of it."""
+    """Each model served from its own cache, where the run has that, and its changed variants."""
     models: dict[str, tuple[Configuration | None, list[Configuration]]] = {}
     for one in changed:
         own = untouched(one, among)
@@ -104,10 +104,10 @@ def _quality_entries(
     one: Configuration, own: Configuration | None, among: Sequence[Configuration], metric: str, *, shares: bool
 ) -> list[Entry | str]:
     quality = one.quality(metric)
-    lost = _NO_UNTOUCHED if own is None else difference(quality, own.quality(metric))
+    change = _NO_UNTOUCHED if own is None else difference(quality, own.quality(metric))
     entries: list[Entry | str] = [
         tabular.of_quality(quality),
-        tabular.REFERENCE if one is own else tabular.of_difference(lost),
+        tabular.REFERENCE if one is own else tabular.of_difference(change),
     ]
     if shares:
         entries.append(tabular.of_quality(compare(one, among, metric).recovered, "percent"))

@@ -14,7 +14,7 @@ Bounds = tuple[int, int | None]
 
 
 def groups_table(among: Sequence[Configuration], names: Names, *, key: str) -> Table | None:
-    """A row a configuration, a column a group, NDCG@10 in each; ``None`` where all users are in one group or records know none."""
+    """NDCG@10 by configuration (rows) and group (columns); ``None`` where all users are in one group or the records have no groups."""
     of_each = {one.key: [_by_bounds(record.groups) for record in one.measured if record.groups] for one in among}
     bounds = sorted({bound for seeds in of_each.values() for groups in seeds for bound in groups}, key=lambda bound: bound[0])
     if len(bounds) < 2:

@@ -17,7 +17,7 @@ FASTEST = "the fastest plain form"
 
 
 def kernel_table(timings: KernelTimings) -> Table:
-    """A row per ratio: what was measured, what was asked, and the medians behind it."""
+    """A row for each ratio: what it is of, its bound, and the medians behind it."""
     fastest = _fastest_forms(timings.rows)
     rows = [
         tabular.row(
@@ -59,14 +59,14 @@ def _fastest_forms(rows: Sequence[KernelRow]) -> set[str]:
 
 def _entries(row: KernelRow) -> tuple[Entry, ...]:
     ratio, bound, higher = row.ratio, None if BY_GRAPHS in row.name else row.bound, row.higher_is_better
-    worst = row.low if higher else row.high  # what the interval carries; of one process the ratio itself
+    worst = row.low if higher else row.high  # the unfavourable end of the interval; of one process the ratio itself
     worst = ratio if worst is None else worst
     reached = bound is not None and (worst >= bound if higher else worst <= bound)
     tone = "" if bound is None else "fine" if reached else "warn"
-    asked = "" if bound is None else f"{'at least' if higher else 'at most'} {text.significant(bound)}{', missed' * (not reached)}"
+    target = "" if bound is None else f"{'at least' if higher else 'at most'} {text.significant(bound)}{', missed' * (not reached)}"
     return (
         Entry(text=text.significant(ratio), order=ratio, tone=tone, detail=_interval(row)),
-        Entry(text=asked, order=bound),
+        Entry(text=target, order=bound),
         *(_median(samples, row.unit) for samples in (row.ours, row.other)),
     )
 

@@ -17,8 +17,8 @@ _LEDGER_COLUMNS = ("formula", "torch counter", "fvcore", "largest difference", "
 def ledger_tables(among: Sequence[Configuration], names: Names) -> list[Table]:
     """The three counts side by side: the totals of each pass, then its parts, then whatever does not agree.
 
-    Counts of one configuration stand for all of a backbone and family, that of the longest window and the most tokens; how far the counts
-    of any of them lie apart stands beside. Each record holds its own ledger.
+    One configuration stands for all of its backbone and family: that of the longest window and the most tokens. Beside its counts stands
+    the largest difference of any of them. Each record holds its own ledger.
     """
     groups: dict[tuple[str, str, bool, str, str], list[tuple[Configuration, LedgerRow]]] = {}
     wrong: list[Row] = []
@@ -47,7 +47,7 @@ def ledger_tables(among: Sequence[Configuration], names: Names) -> list[Table]:
 
 
 def item_table(among: Sequence[Configuration]) -> Table | None:
-    """What item vectors cost that are computed once and kept: a row for each backbone that computes them."""
+    """The cost of item vectors, which are computed once and kept: a row for each backbone that computes them."""
     rows: dict[tuple[str, str, float], Row] = {}
     for one in among:
         costs = [one.cost(name) for name in _ITEM_COSTS]
@@ -85,13 +85,13 @@ def _three(counts: LedgerRow) -> tuple[float | None, float | None, float | None]
 
 
 def _spread(counts: LedgerRow) -> float:
-    """How far the counts lie apart, of the largest."""
-    known = [count for count in _three(counts) if count is not None]
-    return (max(known) - min(known)) / max(known) if known and max(known) > 0 else 0.0
+    """The largest difference of the counts, as a share of the largest count."""
+    values = [count for count in _three(counts) if count is not None]
+    return (max(values) - min(values)) / max(values) if values and max(values) > 0 else 0.0
 
 
 def _uncounted(operations: Sequence[tuple[str, int]]) -> Entry:
-    """What no counter prices: additions, masks and the like; how many kinds, and which on demand."""
+    """Operations that no counter prices, such as additions and masks: how many kinds, and which ones when unfolded."""
     if not operations:
         return Entry(text="nothing", order=0, tone="muted")
     listing = ", ".join(f"{name} \N{MULTIPLICATION SIGN} {times}" for name, times in operations)

@@ -18,7 +18,7 @@ def noise_tables(among: Sequence[Configuration], names: Names) -> list[Table]:
 
 
 def timing_spreads(among: Sequence[Configuration]) -> dict[str, dict[str, float]]:
-    """By timing and key of configuration: the interval of a timing over its processes, over its value."""
+    """By timing and key of configuration: the width of a timing's interval over processes, as a share of its value."""
     spreads: dict[str, dict[str, float]] = {}
     for metric in (name for name, measure in MEASURES.items() if measure.group == "cost" and not measure.deterministic):
         for one in among:

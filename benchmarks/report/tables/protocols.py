@@ -1,4 +1,4 @@
-"""One trained model under protocols that others publish under: rows that know the time of the request apart from those that do not."""
+"""One trained model under published protocols; rows that know the time of the request stand in a table of their own."""
 
 from collections.abc import Sequence
 
@@ -17,21 +17,21 @@ OTHERWISE = "the protocol's own rows {}, so it does not stand beside them"
 
 
 def protocol_tables(among: Sequence[Configuration], names: Names, *, key: str) -> list[Table]:
-    """A table for models that were told the time of a request, and one for those that were not; each is left out where it has no row."""
+    """A table of the models that know the time of a request, and one of those that do not; a table without rows is left out."""
     tables = []
-    for told, title in ((True, "the time of the request given"), (False, "the time of the request not given")):
-        every = [(one, row) for one in among for row in _rows(one, names, told=told)]
+    for knows_time, title in ((True, "the time of the request given"), (False, "the time of the request not given")):
+        every = [(one, row) for one in among for row in _rows(one, names, knows_time=knows_time)]
         if every:
             headings = tabular.columns("configuration", "protocol", "items", "users", *METRICS.values(), numeric=list(METRICS.values()))
             caption = f"The same models under published protocols, {title}"
             ones, rows = zip(*every, strict=True)
-            table = Table(key=f"{key}-{'timed' if told else 'free'}", caption=caption, columns=headings, rows=rows, filters=True)
+            table = Table(key=f"{key}-{'timed' if knows_time else 'free'}", caption=caption, columns=headings, rows=rows, filters=True)
             tables.append(tabular.with_seeds(table, ones))
     return tables
 
 
-def _rows(one: Configuration, names: Names, *, told: bool) -> list[tabular.Row]:
-    """A row a protocol: means over seeds."""
+def _rows(one: Configuration, names: Names, *, knows_time: bool) -> list[tabular.Row]:
+    """A row for each protocol: means over seeds."""
     by_name: dict[str, list[ProtocolQuality]] = {}
     for record in one.measured:
         for quality in (one for one in record.protocols if one.metrics):  # older records hold protocols without a target
@@ -47,7 +47,7 @@ def _rows(one: Configuration, names: Names, *, told: bool) -> list[tabular.Row]:
             backbone=filter_name(one),
         )
         for name, of_seeds in by_name.items()
-        if of_seeds[0].request_time == told
+        if of_seeds[0].request_time == knows_time
     ]
 
 
@@ -57,7 +57,7 @@ def _reads_times(one: Configuration) -> bool:
 
 
 def _otherwise(quality: ProtocolQuality, one: Configuration) -> str:
-    """That the protocol's rows of such a model know more, or less, than this one; a model that reads no times stands beside its like."""
+    """A note where the protocol's own rows know more, or less, than this model; a model that reads no times stands beside its like."""
     reads = _reads_times(one)
     if quality.request_time != (reads and quality.asks_request_time):
         return OTHERWISE.format("know the time of the request" if quality.asks_request_time else "read no times")
@@ -66,7 +66,7 @@ def _otherwise(quality: ProtocolQuality, one: Configuration) -> str:
 
 
 def _mean(of_seeds: Sequence[ProtocolQuality], metric: str) -> Entry:
-    values = [found.value for quality in of_seeds if (found := quality.metrics.get(metric)) is not None and found.value is not None]
+    values = [figure.value for quality in of_seeds if (figure := quality.metrics.get(metric)) is not None and figure.value is not None]
     if not values:
         return Entry(text=text.MISSING, tone="muted")
     mean = sum(values) / len(values)

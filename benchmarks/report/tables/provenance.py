@@ -25,13 +25,13 @@ def environment_table(every: Sequence[Source]) -> Table:
     headings = tabular.columns(
         "environment", "qualities", "costs", "processor", "memory", "accelerator", "system", "software", numeric=["qualities", "costs"]
     )
-    rows = tuple(_machine(known, measured) for known, measured in sorted(machines.items()))
+    rows = tuple(_machine(fingerprint, sources) for fingerprint, sources in sorted(machines.items()))
     return Table(key="environments", caption="Machines and software", columns=headings, rows=rows)
 
 
-def _machine(fingerprint: str, measured: Sequence[Source]) -> Row:
-    facts = measured[0].origin.environment
-    halves = [source.half for source in measured]
+def _machine(fingerprint: str, sources: Sequence[Source]) -> Row:
+    facts = sources[0].origin.environment
+    halves = [source.half for source in sources]
     return tabular.row(
         Entry(text=fingerprint[:12] or text.MISSING, tone="code"),
         tabular.of_count(halves.count("quality")),
@@ -52,16 +52,16 @@ def _software(facts: Environment) -> str:
 
 
 def dataset_table(records: Sequence[Record]) -> Table | None:
-    """Each dataset that was measured on, with its size and what the exact predictor reaches."""
+    """Each dataset, with its size and what the exact predictor reaches."""
     data: dict[tuple[str, ...], DatasetFacts] = {}
-    reached: dict[tuple[str, ...], dict[str, dict[int, str]]] = {}
-    known = ((record.cell.recent, record.dataset) for record in records if record.dataset is not None)
-    for recent, facts in known:
+    ceilings: dict[tuple[str, ...], dict[str, dict[int, str]]] = {}
+    datasets = ((record.cell.recent, record.dataset) for record in records if record.dataset is not None)
+    for recent, facts in datasets:
         key = facts.name, facts.digest, facts.split, str(facts.notes.get("protocol", ""))
         data[key] = facts
         for name, by_metric in sorted((facts.ceiling or {}).items()):
-            reached.setdefault(key, {}).setdefault(name, {})[recent] = _reached(name, by_metric)
-    rows = [_dataset(data[key], _ceilings(reached.get(key, {}))) for key in sorted(data)]
+            ceilings.setdefault(key, {}).setdefault(name, {})[recent] = _ceiling(name, by_metric)
+    rows = [_dataset(data[key], _ceilings(ceilings.get(key, {}))) for key in sorted(data)]
     numeric = ("users", "items", "interactions")
     headings = tabular.columns(
         "dataset", "split", *numeric, "what it is like", "ceiling of the exact predictor", "notes", "digest", numeric=numeric
@@ -69,15 +69,15 @@ def dataset_table(records: Sequence[Record]) -> Table | None:
     return Table(key="datasets", caption="Data", columns=headings, rows=tuple(rows)) if rows else None
 
 
-def _ceilings(reached: Mapping[str, Mapping[int, str]]) -> str:
-    """What exact predictors reach; where it is another number for windows of other recent items, with their number."""
-    said = []
-    for by_recent in reached.values():
+def _ceilings(by_name: Mapping[str, Mapping[int, str]]) -> str:
+    """What exact predictors reach; where that depends on the number of recent items, each value with its number."""
+    parts = []
+    for by_recent in by_name.values():
         if len(set(by_recent.values())) == 1:
-            said.append(next(iter(by_recent.values())))
+            parts.append(next(iter(by_recent.values())))
         else:
-            said += [f"{what} ({recent} recent items)" for recent, what in sorted(by_recent.items())]
-    return "; ".join(said)
+            parts += [f"{what} ({recent} recent items)" for recent, what in sorted(by_recent.items())]
+    return "; ".join(parts)
 
 
 def _dataset(facts: DatasetFacts, ceilings: str) -> Row:
@@ -118,8 +118,8 @@ class _Rows:
     dropped: dict[str, int]
 
 
-def _noted(notes: Mapping[str, Any], name: str, kind: type[_Note]) -> _Note | None:
-    """A note of a data set in the form that this program writes; none of another form, as notes are free."""
+def _note(notes: Mapping[str, Any], name: str, kind: type[_Note]) -> _Note | None:
+    """A note of a dataset in the form that this program writes; None where it has another form, as notes are free."""
     try:
         return msgspec.convert(notes.get(name), kind)
     except msgspec.ValidationError:
@@ -127,29 +127,29 @@ def _noted(notes: Mapping[str, Any], name: str, kind: type[_Note]) -> _Note | No
 
 
 def _like(notes: Mapping[str, Any]) -> list[str]:
-    """What a log is like, as `persrec.data.statistics` says it; nothing of a record that is older."""
-    figures = _noted(notes, "statistics", _Statistics)
+    """What a log is like, from `persrec.data.statistics`; nothing where an older record has no statistics."""
+    figures = _note(notes, "statistics", _Statistics)
     if figures is None:
         return []
     length, tied = figures.length, figures.tied_last_share
-    said = [
+    parts = [
         f"events a user: median {length.median:.0f}, 90% have up to {length.p90:.0f}, most {length.most:,}",
         f"repeats {text.percent(figures.repeat_share)}",
     ]
-    said += [] if tied is None else [f"last two events tied for {text.percent(tied)} of the users"]
-    return [*said, f"times unknown {text.percent(figures.unknown_time_share)}"]
+    parts += [] if tied is None else [f"last two events tied for {text.percent(tied)} of the users"]
+    return [*parts, f"times unknown {text.percent(figures.unknown_time_share)}"]
 
 
 def _ledger(notes: Mapping[str, Any]) -> list[str]:
     """What became of the sources' rows."""
-    ledger = _noted(notes, "ledger", _Rows)
+    ledger = _note(notes, "ledger", _Rows)
     if ledger is None:
         return []
     dropped = ", ".join(f"{rows:,} {reason}" for reason, rows in ledger.dropped.items())
     return [f"rows read {ledger.rows_in:,}, kept {ledger.rows_kept:,}" + (f" (dropped: {dropped})" if dropped else "")]
 
 
-def _reached(name: str, by_metric: Mapping[str, float]) -> str:
+def _ceiling(name: str, by_metric: Mapping[str, float]) -> str:
     """What the exact predictor reaches with one view of the past."""
     return f"{name.replace('_', ' ')} {', '.join(f'{metric} {text.ratio(value)}' for metric, value in sorted(by_metric.items()))}"
 
@@ -162,8 +162,8 @@ def rerun_table(among: Sequence[Configuration], names: Names, every: Sequence[So
             Entry(text=names(one), family=family(one).key),
             tabular.of_count(record.cell.seed),
             Entry(text=record.provenance.rerun or text.MISSING, tone="code"),
-            _measured(record.quality),
-            _measured(record.cost, shared_by=sharing.get(record.cost.key, 1) if record.cost is not None else 1),
+            _origin_entry(record.quality),
+            _origin_entry(record.cost, shared_by=sharing.get(record.cost.key, 1) if record.cost is not None else 1),
             Entry(text=record.cell_key[:12], tone="code"),
             family=family(one).name,
             backbone=filter_name(one),
@@ -171,16 +171,16 @@ def rerun_table(among: Sequence[Configuration], names: Names, every: Sequence[So
         for one in among
         for record in one.records
     ]
-    taken = "its key; the commit that measured it, and when; the digests of its code stand in the record"
+    explanation = "its key; the commit that measured it, and when; the digests of its code stand in the record"
     headings = tabular.columns(
         "configuration", "seed", "measure it again", "quality", "cost", "cell", numeric=["seed"],
-        explanations={"quality": taken, "cost": taken, "cell": "the start of the record's name in the run's folder cells/"},
+        explanations={"quality": explanation, "cost": explanation, "cell": "the start of the record's name in the run's folder cells/"},
     )  # fmt: skip
     return Table(key="reruns", caption="Where each point comes from", columns=headings, rows=tuple(rows), filters=True)
 
 
-def _measured(origin: Origin | None, *, shared_by: int = 1) -> Entry:
-    """The key of a measurement with who took it."""
+def _origin_entry(origin: Origin | None, *, shared_by: int = 1) -> Entry:
+    """The key of a measurement, with the commit that took it and when."""
     if origin is None:
         return tabular.NOTHING
     provenance = origin.provenance

@@ -41,11 +41,12 @@ _EXPLANATIONS = {
 def ranked(among: Sequence[Configuration]) -> list[Configuration]:
     """All configurations by NDCG@10, those without a quality last; without any quality by the FLOPs of a request.
 
-    The order is that of validation, so that the first is not the luckiest on test, unless a trained model has no figure there.
+    The order is that on validation, so that the first is not the luckiest on test; it is that on test where a trained model has no figure
+    on validation.
     """
     if all(one.quality(_METRIC).value is None for one in among):
         return sorted(among, key=_dearer_last)
-    return sorted(among, key=functools.partial(_chosen_last, among=among) if _by_validation(among) else _worse_last)
+    return sorted(among, key=functools.partial(_worse_on_validation_last, among=among) if _by_validation(among) else _worse_last)
 
 
 def ranked_table(
@@ -53,7 +54,7 @@ def ranked_table(
 ) -> Table:
     """The essentials of all configurations in the order of `ranked`, with the chance to be on the first frontier.
 
-    What no configuration has gets no column. ``group`` is the number of these peers in the page's compact table, if it is there.
+    A value that no configuration has gets no column. ``group`` is the number of these peers in the page's compact table, if it is there.
     """
     has_quality = any(one.quality(_METRIC).value is not None for one in order)
     costs = [name for name in _COSTS if any(one.cost(name).value is not None for one in order)]
@@ -61,7 +62,7 @@ def ranked_table(
     rows = []
     for rank, one in enumerate(order, start=1):
         entries = [Entry(text=str(rank), order=rank), Entry(text=names(one), family=family(one).key)]
-        entries += [_with_interval(one.quality(_METRIC)), _retained(one, order)] if has_quality else []
+        entries += [_with_interval(one.quality(_METRIC)), _retention(one, order)] if has_quality else []
         entries += [_with_interval_of_cost(name, one) for name in costs]
         if chances:
             standing = chances.get(one.key)
@@ -70,12 +71,12 @@ def ranked_table(
         statuses = ", ".join(f"{count} {status}" for status, count in sorted(one.statuses.items()))
         entries.append(Entry(text=statuses, tone="" if set(one.statuses) == {Status.OK} else "warn"))
         rows.append(tabular.row(*entries, family=family(one).name, backbone=filter_name(one)))
-    shown = [
+    numeric = [
         *([METRIC_NAMES[_METRIC], tabular.RETENTION] if has_quality else []),
         *(_HEADINGS[name] for name in costs),
         *(["on the frontier"] if chances else []),
     ]
-    headings = tabular.columns("rank", "configuration", *shown, "seeds", numeric=["rank", *shown], explanations=_EXPLANATIONS)
+    headings = tabular.columns("rank", "configuration", *numeric, "seeds", numeric=["rank", *numeric], explanations=_EXPLANATIONS)
     by = "validation" if _by_validation(order) else "test"
     caption = f"Ranked by NDCG@10 on {by}, {where}" if has_quality else f"By the FLOPs of a request, as no quality was measured, {where}"
     by_test = " (by their quality on test, as nothing validates them)" if by == "validation" else ""
@@ -84,7 +85,7 @@ def ranked_table(
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True, static=_STATIC, drawn=group)
 
 
-def _retained(one: Configuration, among: Sequence[Configuration]) -> Entry:
+def _retention(one: Configuration, among: Sequence[Configuration]) -> Entry:
     if one.is_floor or one.quality(_METRIC).value is None:
         return tabular.NOTHING
     contrast = compare(one, among, _METRIC)
@@ -95,14 +96,14 @@ def _retained(one: Configuration, among: Sequence[Configuration]) -> Entry:
 
 
 def _with_interval_of_cost(name: str, one: Configuration) -> Entry:
-    """A cost, of a whole request's time with its interval over processes; of what there is none the table of all costs says why."""
+    """A cost; a whole request's time has its interval over processes. Why a cost is missing stands in the table of all costs."""
     cost = one.cost(name)
     return (tabular.of_cost if name == _REQUEST_TIME and cost.value is not None else tabular.bare_cost)(name, cost)
 
 
-def _with_interval(estimate: Estimate, shown: Form = "ratio") -> Entry:
-    """A quality and its interval, if it has one; why there is none is told elsewhere."""
-    entry = tabular.of_quality(estimate, shown)
+def _with_interval(estimate: Estimate, form: Form = "ratio") -> Entry:
+    """A quality and its interval, if it has one; other tables say why there is none."""
+    entry = tabular.of_quality(estimate, form)
     return tabular.NOTHING if entry.order is None else entry if estimate.low is not None else replace(entry, detail="")
 
 
@@ -116,7 +117,7 @@ def _worse_last(one: Configuration) -> float:
     return float("inf") if quality is None else -quality
 
 
-def _chosen_last(one: Configuration, *, among: Sequence[Configuration]) -> float:
+def _worse_on_validation_last(one: Configuration, *, among: Sequence[Configuration]) -> float:
     """By validation, a floor by its test quality; without a quality last."""
     figure = figure_on_validation(one, among)
     return _worse_last(one) if figure is None or one.quality(_METRIC).value is None else -figure
@@ -130,7 +131,7 @@ def _dearer_last(one: Configuration) -> float:
 def hypervolume_table(among: Sequence[Configuration], frontiers: Frontiers, *, key: str) -> Table | None:
     """The area under each frontier, with and without PerSRec, to the same reference; ``None`` where there is no frontier.
 
-    Where validation chooses what counts at each cost, PerSRec may add less than nothing: what looks best there may be worse on test.
+    Where validation chooses the point at each cost, PerSRec may take area away: what looks best on validation may be worse on test.
     """
     rows = []
     without = [one for one in among if not one.is_tokens]

@@ -1,4 +1,4 @@
-"""PerSRec beside what keeps as many vectors of the same history: all held against PerSRec's own two references."""
+"""PerSRec beside rivals that keep as many vectors of the same history; all are compared with PerSRec's own two references."""
 
 from collections.abc import Sequence
 
@@ -15,17 +15,17 @@ from benchmarks.report.tabular import Entry, Row, Table
 
 def rivals_table(among: Sequence[Configuration], names: Names, *, key: str, caption: str) -> Table | None:
     """A block of rows for each PerSRec configuration that has a rival at equal tokens; ``None`` where none has."""
-    beside = dict(with_rivals(among))
-    pairs = [(one, other) for one in in_order(list(beside)) for other in (one, *in_order(beside[one]))]
+    rivals = dict(with_rivals(among))
+    pairs = [(one, other) for one in in_order(list(rivals)) for other in (one, *in_order(rivals[one]))]
     if not pairs:
         return None
-    named = [
+    per_metric = [
         (METRIC_NAMES[metric], f"{METRIC_NAMES[metric]} recovered", f"{METRIC_NAMES[metric]}: PerSRec minus it")
         for metric in QUALITY_METRICS
     ]
-    numeric = [name for of_metric in named for name in of_metric]
-    explanations = {name: "(quality - no token) / (full - no token), both of PerSRec's layout and window" for _, name, _ in named}
-    explanations |= {name: tabular.PAIRED for _, _, name in named}
+    numeric = [name for of_metric in per_metric for name in of_metric]
+    explanations = {name: "(quality - no token) / (full - no token), both of PerSRec's layout and window" for _, name, _ in per_metric}
+    explanations |= {name: tabular.PAIRED for _, _, name in per_metric}
     headings = tabular.columns("configuration", "beside PerSRec with", *numeric, numeric=numeric, explanations=explanations)
     rows = tuple(_row(one, other, among, names) for one, other in pairs)
     table = Table(key=key, caption=caption, columns=headings, rows=rows, filters=True)
@@ -35,8 +35,8 @@ def rivals_table(among: Sequence[Configuration], names: Names, *, key: str, capt
 def _row(one: Configuration, other: Configuration, among: Sequence[Configuration], names: Names) -> Row:
     entries = [Entry(text=names(other), family=family(other).key), Entry(text=names(one), family=family(one).key)]
     references = find_references(one, among)
-    held = [reference for reference in (references.full_quality, references.no_token) if reference is not None]
-    reasons = tuple(dict.fromkeys(reason for reference in held for reason in unequal(other, reference)))
+    own_references = [reference for reference in (references.full_quality, references.no_token) if reference is not None]
+    reasons = tuple(dict.fromkeys(reason for reference in own_references for reason in unequal(other, reference)))
     for metric in QUALITY_METRICS:
         full = reference_quality(references.full_quality, metric, "no full-history cell of this model and window")
         no_token = reference_quality(references.no_token, metric, "no cell without tokens")

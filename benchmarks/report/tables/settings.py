@@ -1,4 +1,4 @@
-"""The settings that were the same for all cells, said once, and those that the cells vary."""
+"""The settings that are the same for all cells, each once, and those that vary."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -29,12 +29,12 @@ _MEANINGS = {
     "threads": "of the processor",
 }
 _NOT_SETTINGS = ("backbone", "compression", "dataset", "dataset_size", "seed")
-_SHOWN = {True: "yes", False: "no", None: "by default", (): "none"}
+_VALUE_TEXTS = {True: "yes", False: "no", None: "by default", (): "none"}
 _MOST_VALUES = 6
 
 
 def settings_table(among: Sequence[Configuration]) -> Table | None:
-    """A row a setting: its one value, or the values that the cells have; floors, which learn nothing, are left out."""
+    """A row for each setting: its one value, or the values that the cells have; floors, which learn nothing, are left out."""
     learning = [one for one in among if not one.is_floor]
     if not learning:
         return None
@@ -44,7 +44,7 @@ def settings_table(among: Sequence[Configuration]) -> Table | None:
     same = [name for name in order if len(values[name]) == 1 and (name in _MEANINGS or values[name][0] != fields[name].default)]
     varied = [name for name in order if len(values[name]) > 1]
     rows = [tabular.row(*_loss(learning), family="", backbone=""), *_seen_items(among)]
-    rows += [tabular.row(_name(name), _said(values[name][0]), Entry(text=_MEANINGS.get(name, ""), tone="muted")) for name in same]
+    rows += [tabular.row(_name(name), _value_text(values[name][0]), Entry(text=_MEANINGS.get(name, ""), tone="muted")) for name in same]
     rows += [tabular.row(_name(name), _listed(values[name]), Entry(text=_MEANINGS.get(name, "varied"), tone="muted")) for name in varied]
     caption = f"Settings: {len(same)} the same for every model here, {len(varied)} varied; what is not listed has its default"
     return Table(
@@ -53,38 +53,38 @@ def settings_table(among: Sequence[Configuration]) -> Table | None:
 
 
 def _loss(among: Sequence[Configuration]) -> tuple[str, str, Entry]:
-    """Of our models; how a peer is trained is the peer's affair."""
+    """The loss of our models; a peer has its own."""
     kinds = {one.cell.negatives == 0 for one in among if not one.is_peer}
-    said = " or ".join("full softmax" if full else "sampled softmax" for full in sorted(kinds))
+    losses = " or ".join("full softmax" if full else "sampled softmax" for full in sorted(kinds))
     what = "at every item position with a next item" + ("; full where negatives are 0" if len(kinds) > 1 else "")
-    return "loss", f"{said} over cosines" if said else "the peer's own", Entry(text=what, tone="muted")
+    return "loss", f"{losses} over cosines" if losses else "the peer's own", Entry(text=what, tone="muted")
 
 
 def _seen_items(among: Sequence[Configuration]) -> list[tabular.Row]:
     """Whether items that a user had before are ranked, as the data's protocol says."""
-    stated = {record.dataset.exclude_seen for one in among for record in one.records if record.dataset is not None}
-    if not stated - {None}:
+    flags = {record.dataset.exclude_seen for one in among for record in one.records if record.dataset is not None}
+    if not flags - {None}:
         return []
-    said = " and ".join(sorted({None: "not recorded", True: "left out of the ranking", False: "ranked too"}[value] for value in stated))
-    return [tabular.row("seen items", said, Entry(text="items of a user's past at evaluation", tone="muted"))]
+    treatment = " and ".join(sorted({None: "not recorded", True: "left out of the ranking", False: "ranked too"}[flag] for flag in flags))
+    return [tabular.row("seen items", treatment, Entry(text="items of a user's past at evaluation", tone="muted"))]
 
 
 def _values(among: Sequence[Configuration], name: str) -> list[Any]:
-    found = {getattr(one.cell, name) for one in among}
-    return sorted(found, key=lambda value: (value is None, str(type(value)), value if value is not None else 0))
+    values = {getattr(one.cell, name) for one in among}
+    return sorted(values, key=lambda value: (value is None, str(type(value)), value if value is not None else 0))
 
 
 def _name(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _said(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if isinstance(value, tuple):
         return ", ".join(str(each) for each in value) or "none"
-    return _SHOWN.get(value, str(value)) if isinstance(value, bool | None) else str(value)
+    return _VALUE_TEXTS.get(value, str(value)) if isinstance(value, bool | None) else str(value)
 
 
 def _listed(values: Sequence[Any]) -> str:
-    shown = [_said(value) for value in values[:_MOST_VALUES]]
-    more = len(values) - len(shown)
-    return "; ".join(shown) + (f"; {more} more" if more > 0 else "")
+    texts = [_value_text(value) for value in values[:_MOST_VALUES]]
+    more = len(values) - len(texts)
+    return "; ".join(texts) + (f"; {more} more" if more > 0 else "")

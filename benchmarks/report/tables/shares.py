@@ -21,26 +21,26 @@ _PASSES = {
     "compress_serve_{}_over_full": "refresh and request over one recomputed",
 }
 _BEYOND = ("serve_{}_over_alike", "serve_{}_over_full")
-_NEAR = 1.15  # time over FLOPs above this: what is not a multiply-add tells
+_NEAR = 1.15  # a larger ratio of time to FLOPs: work that is no multiply-add takes its time
 
 
 def shares_table(among: Sequence[Configuration], names: Names, *, key: str, caption: str) -> Table | None:
-    """A row for each configuration that has a control: time over full attention's beside FLOPs over FLOPs; ``None`` without any."""
+    """A row for each configuration that has a control: its shares of full attention's time and of its FLOPs; ``None`` without any."""
     rows = []
     for one in among:
         times, flops = ({name: one.cost(name.format(of)) for name in _PASSES} for of in ("time", "flops"))
         if all(share.value is None for share in (*times.values(), *flops.values())):
             continue
-        said = {"family": family(one).name, "backbone": filter_name(one)}
+        filters = {"family": family(one).name, "backbone": filter_name(one)}
         entries = [entry for name in _PASSES for entry in (_share(times[name]), _share(flops[name]))]
         beyond = [_beyond(times[name], flops[name]) for name in _BEYOND]
-        rows.append(tabular.row(Entry(text=names(one), family=family(one).key), *entries, *beyond, **said))
+        rows.append(tabular.row(Entry(text=names(one), family=family(one).key), *entries, *beyond, **filters))
     if not rows:
         return None
     last = [f"{_PASSES[name]}: time over FLOPs" for name in _BEYOND]
-    numeric = [*(f"{shown}: {of}" for shown in _PASSES.values() for of in ("time", "FLOPs")), *last]
+    numeric = [*(f"{pass_name}: {of}" for pass_name in _PASSES.values() for of in ("time", "FLOPs")), *last]
     explanations = dict.fromkeys(last, "1 where a request takes as much of full attention's time as of its FLOPs")
-    explanations |= {f"{shown}: time": "calls timed in turn; the interval over processes below" for shown in _PASSES.values()}
+    explanations |= {f"{pass_name}: time": "calls timed in turn; the interval over processes below" for pass_name in _PASSES.values()}
     headings = tabular.columns("configuration", *numeric, numeric=numeric, explanations=explanations)
     caption += f"; {tabular.NO_SEED}"
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True)

@@ -1,4 +1,4 @@
-"""What the harness itself took, and what disturbed it: overhead a measurement, and other processes while it was timed."""
+"""The overhead of the harness per measurement, and how much other processes used the machine while costs were timed."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +11,7 @@ from benchmarks.report import tabular
 from benchmarks.report.tabular import Entry, Table
 from benchmarks.text import significant
 
-ALLOWED_SECONDS = 2.0  # a measurement, beyond training and probes
+ALLOWED_SECONDS = 2.0  # per measurement, beyond training and probes
 _ROWS = (
     ("loading data and model", ("load",)),
     ("starting the process, taking its answer, ending it", ("overhead",)),
@@ -20,19 +20,19 @@ _ROWS = (
 
 
 def overhead_table(every: Sequence[Source]) -> Table | None:
-    """Seconds a measurement, of a quality or of a cost, beyond training and probes: median and largest."""
+    """Seconds per measurement of a quality or a cost, beyond training and probes: median and largest."""
     timed = [source.origin.seconds for source in every if "overhead" in source.origin.seconds]
     if not timed:
         return None
     rows = []
     for name, parts in _ROWS:
-        spent = [sum(seconds.get(part, 0.0) for part in parts) for seconds in timed]
-        middle, largest = float(np.median(spent)), max(spent)
+        totals = [sum(seconds.get(part, 0.0) for part in parts) for seconds in timed]
+        middle, largest = float(np.median(totals)), max(totals)
         tone = "" if len(parts) == 1 else "warn" if largest > ALLOWED_SECONDS else "fine"
         rows.append(
             tabular.row(
                 name,
-                Entry(text=str(len(spent)), order=len(spent)),
+                Entry(text=str(len(totals)), order=len(totals)),
                 Entry(text=f"{significant(middle)} s", order=middle),
                 Entry(text=f"{significant(largest)} s", order=largest, tone=tone),
             )
@@ -47,8 +47,8 @@ def overhead_table(every: Sequence[Source]) -> Table | None:
 
 
 def disturbance(every: Sequence[Source]) -> str:
-    """Says how many costs were timed while others used the machine; nothing where none was, or none could tell."""
-    shares = [max(known) for source in timings(every) if (known := list(_foreign_shares(source.origin.environment)))]
+    """Says how many costs were timed while others used the machine; empty where none was, or where no load was read."""
+    shares = [max(loads) for source in timings(every) if (loads := list(_foreign_shares(source.origin.environment)))]
     disturbed = [share for share in shares if share > NOTICEABLE_LOAD]
     if not disturbed:
         return ""
@@ -61,7 +61,7 @@ def disturbance(every: Sequence[Source]) -> str:
 def _foreign_shares(environment: Environment) -> Iterator[float]:
     """The share of the processors that others used while each kind of timing was taken, where it could be read."""
     for kind, reading in environment.loads().items():
-        if kind not in CLOCKED_KINDS:  # a peak of memory is taken in a few ticks of the clock that tells the shares, and no load moves it
+        if kind not in CLOCKED_KINDS:  # a memory peak takes a few ticks of the clock behind the shares, and no load changes it
             continue
         share = reading.get("foreign_cpu_share")
         if isinstance(share, int | float) and 0 <= share <= 1:

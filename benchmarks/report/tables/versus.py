@@ -12,7 +12,7 @@ from benchmarks.report import tabular
 from benchmarks.report.names import Names, name_all
 from benchmarks.report.tabular import Table
 
-_SHOWN = 5
+_MOST_SHOWN = 5
 
 
 def versus_table(records: Sequence[Record], first: str, second: str, *, name: str) -> Table:
@@ -55,19 +55,19 @@ def versus_table(records: Sequence[Record], first: str, second: str, *, name: st
 
 def _only(records: Sequence[Record], expression: str, *, name: str) -> Configuration:
     try:
-        chosen = set(select(list(dict.fromkeys(record.cell for record in records)), expression, grid=name))
+        cells = set(select(list(dict.fromkeys(record.cell for record in records)), expression, grid=name))
     except ValueError as error:
         raise ValueError(str(error).replace("--select", "--compare").replace("of grid", "of")) from error
-    matching = configurations(record for record in records if record.cell in chosen)
+    matching = configurations(record for record in records if record.cell in cells)
     if len(matching) > 1:
         names = name_all(matching)
-        listing = "; ".join(names(one) for one in matching[:_SHOWN]) + ("; ..." if len(matching) > _SHOWN else "")
+        listing = "; ".join(names(one) for one in matching[:_MOST_SHOWN]) + ("; ..." if len(matching) > _MOST_SHOWN else "")
         raise ValueError(f"--compare: {expression!r} finds {len(matching)} configurations, expected one: {listing}")
     return matching[0]
 
 
 def _label(one: Configuration, names: Names) -> str:
     seeds = [record.cell.seed for record in one.records]
-    counted = steps(one)
-    said = f", {text.count(counted)} steps" if counted is not None else ""
-    return f"{names(one)}, seed{'s' * (len(seeds) > 1)} {text.listed([str(seed) for seed in seeds])}{said}"
+    mean_steps = steps(one)
+    steps_text = f", {text.count(mean_steps)} steps" if mean_steps is not None else ""
+    return f"{names(one)}, seed{'s' * (len(seeds) > 1)} {text.listed([str(seed) for seed in seeds])}{steps_text}"

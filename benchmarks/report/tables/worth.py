@@ -10,11 +10,11 @@ from benchmarks.report.names import Names, backbone_name, family
 from benchmarks.report.tabular import Entry, Table
 
 _METRIC = QUALITY_METRICS[0]
-_SHOWN = METRIC_NAMES[_METRIC]
+_METRIC_NAME = METRIC_NAMES[_METRIC]
 
 
 def worth_table(every: Sequence[Worth], names: Names, *, key: str) -> Table | None:
-    """A row a backbone: full history and no token, both the best on validation, their difference and the least that could be told."""
+    """A row for each backbone: full history and no token, the best on validation, their difference, and the smallest that could be told."""
     rows = [
         tabular.row(
             backbone_name(worth.full),
@@ -28,7 +28,7 @@ def worth_table(every: Sequence[Worth], names: Names, *, key: str) -> Table | No
         )
         for worth in every
     ]
-    numeric = (f"full history: {_SHOWN}", f"no token: {_SHOWN}", "full minus no token", "smallest difference", "seeds")
+    numeric = (f"full history: {_METRIC_NAME}", f"no token: {_METRIC_NAME}", "full minus no token", "smallest difference", "seeds")
     explanations = {
         "full minus no token": tabular.PAIRED,
         "smallest difference": "half the width of the interval: the smallest difference from 0 that could be told",
@@ -51,6 +51,6 @@ def floors_table(every: Sequence[AboveModels], names: Names, *, key: str) -> Tab
         )
         for above in every
     ]
-    numeric = (_SHOWN, "models below it", f"{_SHOWN} of that", "that minus the floor")
+    numeric = (_METRIC_NAME, "models below it", f"{_METRIC_NAME} of that", "that minus the floor")
     headings = tabular.columns("floor", *numeric[:2], "best model on validation", *numeric[2:], numeric=numeric)
     return Table(key=key, caption="Floors that lie above trained models", columns=headings, rows=tuple(rows)) if rows else None

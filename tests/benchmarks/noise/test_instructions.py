@@ -35,4 +35,4 @@ def test_the_widest_moves_and_what_lies_beyond_the_margin():
 def test_a_grid_that_fails_is_no_spread(monkeypatch, tmp_path):
     monkeypatch.setattr(instructions, "GRID", "no such grid")
     with pytest.raises(ValueError, match="exit code 2: benchmarks.run: --grid: unknown grid"):
-        instructions._measured({}, tmp_path / "own")
+        instructions._run_grid({}, tmp_path / "own")

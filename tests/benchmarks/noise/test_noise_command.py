@@ -21,7 +21,7 @@ def proven(tmp_path, machine, *options):
     out = tmp_path / "noise" / "aa.json"
     arguments = ["--pairs", "13", "--out", str(out), "--baseline", str(BASELINE), "--quiet"]
     arguments += ["--device", "cpu", *options]
-    return noise.main(arguments, start=machine, measured=lambda variables, out: []), load_proof(out)
+    return noise.main(arguments, start=machine, measure=lambda variables, out: []), load_proof(out)
 
 
 def test_the_gates_prove_themselves(tmp_path, capsys):
@@ -80,12 +80,12 @@ def test_a_process_that_dies_leaves_no_proof(tmp_path, capsys):
 
 
 def test_plants_are_drawn_before_anything_is_measured_and_fit():
-    plants = noise.drawn_plants(["a", "b", "c"], runs=3, wanted=7, seed=1)
+    plants = noise.drawn_plants(["a", "b", "c"], runs=3, count=7, seed=1)
     assert [len(cells) for cells in plants] == [3, 2, 2]
     assert all(len(set(cells)) == len(cells) for cells in plants)
-    assert plants == noise.drawn_plants(["a", "b", "c"], runs=3, wanted=7, seed=1)
+    assert plants == noise.drawn_plants(["a", "b", "c"], runs=3, count=7, seed=1)
     with pytest.raises(ValueError, match="--planted: 10"):
-        noise.drawn_plants(["a", "b", "c"], runs=3, wanted=10, seed=1)
+        noise.drawn_plants(["a", "b", "c"], runs=3, count=10, seed=1)
 
 
 def test_the_cheap_grid_holds_fifty_comparisons():

@@ -17,7 +17,7 @@ BASELINE = Path("results/baselines/smoke-cpu.json")
 
 def test_every_planted_fault_is_seen_in_the_committed_baseline():
     baseline = load_baseline(BASELINE)
-    plants = [raised_flops(baseline, named="baseline"), *other_faults(baseline, named="baseline")]
+    plants = [raised_flops(baseline, file_name="baseline"), *other_faults(baseline, file_name="baseline")]
     assert [(one.planted, one.found) for one in plants] == [(one.planted, one.trials) for one in plants]
     assert all(one.trials > 0 for one in plants)
     assert plants[0].trials > 100
@@ -42,7 +42,7 @@ def test_a_record_with_more_flops_is_sound_so_that_its_margin_has_to_see_it():
 
 def test_without_the_margins_no_more_flops_are_seen(monkeypatch):
     monkeypatch.setattr(type(load_baseline(BASELINE)), "margin", lambda self, metric, number, fingerprint: 1e30)
-    assert raised_flops(load_baseline(BASELINE), named="").found == 0
+    assert raised_flops(load_baseline(BASELINE), file_name="").found == 0
 
 
 def test_a_gate_that_looks_at_nothing_sees_no_plant(monkeypatch):
@@ -51,7 +51,7 @@ def test_a_gate_that_looks_at_nothing_sees_no_plant(monkeypatch):
     monkeypatch.setattr(gate_judge, "is_gated", lambda name, device: False)
     monkeypatch.setattr(type(load_baseline(BASELINE)), "margin", lambda self, metric, number, fingerprint: 1e30)
     baseline = load_baseline(BASELINE)
-    assert all(one.found == 0 for one in (raised_flops(baseline, named=""), *other_faults(baseline, named="")))
+    assert all(one.found == 0 for one in (raised_flops(baseline, file_name=""), *other_faults(baseline, file_name="")))
 
 
 @pytest.mark.usefixtures("one_thread")
