@@ -69,7 +69,7 @@ def rows(count: int, *, repeats: bool = False) -> Callable[[str, str | None], Da
 @pytest.mark.parametrize(
     ("count", "lengths", "seeds", "models"),
     [
-        (500_000, (16, 32, 64), dict.fromkeys(names.backbones(), 3), 2 * 3 * 4 + 2 * 3 * 2 + 4),
+        (500_000, (16, 32, 64), dict.fromkeys(names.backbones(), 3), 2 * 3 * 4 + 2 * 3 * 3 + 4),
         (500_001, (46, 92, 184), {"hstu": 1, "sasrec": 1}, 4 + 2),
     ],
 )
@@ -83,6 +83,14 @@ def test_full_holds_elastic_models_of_every_point_first(count: int, lengths: tup
         assert of_full == set(itertools.product(("recompute", "cache"), lengths, range(1, runs + 1)))
     assert {cell.backbone for cell in cells} == set(seeds)
     assert len({model_key(cell, dataset_digest="d") for cell in cells}) == models
+
+
+def test_full_trains_4_tokens_and_the_means_that_they_are_compared_with_alike() -> None:
+    cells = load_grid("full", device="cpu", sizes=rows(1000)).cells
+    alone = {cell for cell in cells if (cell.compression, cell.tokens, cell.training) == ("experts", 4, "separate")}
+    means = {cell for cell in cells if cell.compression == "pooling"}
+    assert {(cell.backbone, cell.seed) for cell in alone} == set(itertools.product(("hstu", "sasrec"), (1, 2, 3)))
+    assert {dataclasses.replace(cell, compression="pooling") for cell in alone} == means
 
 
 @pytest.mark.parametrize("count", [500_000, 500_001])
