@@ -3,35 +3,33 @@
 import argparse
 import contextlib
 import hashlib
-import math
 import shlex
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.cell import Cell
-from benchmarks.environment import available_processors, chosen_device, environment
+from benchmarks.environment import environment
 from benchmarks.environment.portable import portable_argv
-from benchmarks.grids import ORDER_SEED, DataSize, Grid, load_grid, shuffled
-from benchmarks.grids.selection import Selecting, select, terms
-from benchmarks.keys import Catalogue, model_key
-from benchmarks.labels import Labels
+from benchmarks.grids import ORDER_SEED, shuffled
+from benchmarks.grids.selection import Selecting
+from benchmarks.keys import Catalogue
 from benchmarks.lock import Holder, locked
-from benchmarks.peers.environment import check_environment
 from benchmarks.records import FINDINGS, Origin, Record, RecordError, load_records, read_record
-from benchmarks.report.page import MARK, check_place
+from benchmarks.report.page import MARK
+from benchmarks.run.call import Call, validated
 from benchmarks.run.jobs import SweepSettings, Work
+from benchmarks.run.listing import list_before_first_run, list_of_plan
 from benchmarks.run.local import Executor, LocalExecutor
 from benchmarks.run.options import PROGRAM, parser
-from benchmarks.run.plan import Data, Plan, Planner, Reason, model_fault, other_records
+from benchmarks.run.plan import Data, Plan, Planner, Reason, other_records
 from benchmarks.run.progress import display
 from benchmarks.run.signals import Interrupted, ending_on_signals
-from benchmarks.run.slurm import ClusterExecutor, check_slurm, end_jobs_of_earlier_run
+from benchmarks.run.slurm import ClusterExecutor, end_jobs_of_earlier_run
 from benchmarks.run.sweep import Sweep
 from benchmarks.store import (
-    check_out,
     record_path,
     records_digest,
     remove_costs,
@@ -41,7 +39,7 @@ from benchmarks.store import (
     report_path,
     write_csv,
 )
-from persrec.commandline import DONE, INCOMPLETE, duration, guarded, one_line
+from persrec.commandline import DONE, INCOMPLETE, guarded, one_line
 
 EXECUTE = Work()
 REASONS: dict[Reason, str] = {
@@ -52,39 +50,6 @@ REASONS: dict[Reason, str] = {
     "asked": "measured again as asked",
     "done": "done already",
 }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Call:
-    """A validated call: nothing was created yet."""
-
-    options: argparse.Namespace
-    grid: Grid
-    cells: tuple[Cell, ...]
-    labels: Labels
-    device: str
-    out: Path
-    digests: dict[Data, str]
-    dataset_file: str | None
-
-    @property
-    def on_cluster(self) -> bool:
-        """Whether jobs of Slurm do the work."""
-        return bool(self.options.executor == "slurm")
-
-    @property
-    def workers(self) -> int:
-        """How many models are trained side by side; on a cluster, how many jobs are in its queue at once."""
-        if self.options.workers is not None:
-            return int(self.options.workers)
-        if self.on_cluster:
-            return self.grid.cluster.jobs
-        return 1 if self.device == "cuda" else max(1, len(available_processors()) // self.threads)
-
-    @property
-    def threads(self) -> int:
-        """Processors that a worker takes at most: the threads of all processes of a model's training."""
-        return max(cell.threads * cell.world_size for cell in self.cells)
 
 
 def main(argv: Sequence[str] | None = None, *, work: Work = EXECUTE) -> int:
@@ -107,9 +72,10 @@ def main(argv: Sequence[str] | None = None, *, work: Work = EXECUTE) -> int:
 
 
 def _command(options: argparse.Namespace, arguments: Sequence[str], work: Work) -> int:
-    call = _validated(options)
+    call = validated(options)
     if options.list:
-        return _list(call)
+        sys.stdout.write(list_of_plan(call, _plan(call, _catalogues(call))) if call.out.is_dir() else list_before_first_run(call))
+        return DONE
     with contextlib.ExitStack() as stack:
         # a refused call creates nothing: a new folder is made once the data are known to be good
         is_there = call.out.is_dir()
@@ -119,49 +85,6 @@ def _command(options: argparse.Namespace, arguments: Sequence[str], work: Work) 
         end_jobs_of_earlier_run(call.out)  # before leftovers are removed: what jobs still write is not left over
         remove_leftovers(call.out)
         return _run(call, _plan(call, catalogues), arguments, work, dead)
-
-
-def _validated(options: argparse.Namespace) -> Call:
-    from persrec.data import check_sources, dataset_digest, dataset_name, size_of  # noqa: PLC0415 - heavy, and --help needs none
-
-    terms(options.select)  # first, as asking for the size of data may prepare them
-    own = dataset_name(options.dataset) if options.dataset else None
-    files = {own: options.dataset} if own is not None and own != options.dataset else {}
-
-    def sizes(name: str, size: str | None) -> DataSize:
-        count, repeats = size_of(files.get(name, name), size, data_dir=options.data_dir, cache_dir=options.cache_dir)
-        return DataSize(interactions=count, repeats=repeats)
-
-    on_cluster = options.executor == "slurm"
-    if on_cluster and not options.list:
-        check_slurm()
-    if options.out is not None:
-        check_out(options.out)  # before data are prepared
-    device = options.device if on_cluster and options.device != "auto" else chosen_device(options.device)  # a login node may have no GPU
-    grid = load_grid(
-        options.grid, device=device, dataset=own, split=options.split, protocol=options.protocol, seeds=options.seeds, sizes=sizes
-    )
-    cells = select(grid.cells, options.select, grid=grid.name)
-    digests: dict[Data, str] = {}
-    for name, size, protocol in dict.fromkeys(cell.data for cell in cells):
-        check_sources(files.get(name, name), size=size, data_dir=options.data_dir, cache_dir=options.cache_dir)
-        digests[name, size, protocol] = dataset_digest(files.get(name, name), size=size, data_dir=options.data_dir)
-    check_environment(() if options.list else cells, options.cache_dir)
-    datasets = list(dict.fromkeys(cell.dataset for cell in cells))
-    out = options.out or Path("results") / f"{grid.name}-{datasets[0] if len(datasets) == 1 else 'mixed'}-{device}"
-    check_out(out)
-    if not options.no_report and not options.list:
-        check_place(report_path(out))
-    return Call(
-        options=options,
-        grid=grid,
-        cells=cells,
-        labels=Labels.of(grid.cells),
-        device=device,
-        out=out,
-        digests=digests,
-        dataset_file=next(iter(files.values()), None),
-    )
 
 
 def _run(call: Call, plan: Plan, arguments: Sequence[str], work: Work, dead: Holder | None) -> int:
@@ -330,7 +253,7 @@ def _shows(path: Path, digest: str) -> bool:
 
 
 def _verdict(records: Sequence[Record], call: Call) -> int:
-    """The exit code for the requested half; prints a line on each measurement that failed."""
+    """The exit code for the requested half; prints a line on each that failed, or whose FLOPs are in doubt."""
     halves = [(record, half) for record in records if (half := _half(record, call.options.only)) is not None]
     failures = [(record, half) for record, half in halves if half.status not in FINDINGS]
     if not halves:
@@ -340,61 +263,14 @@ def _verdict(records: Sequence[Record], call: Call) -> int:
         for record, half in failures:
             phase, message = (half.error.phase, half.error.message) if half.error else (None, None)
             sys.stderr.write(f"  {half.status}: {call.labels(record.cell)}: in {phase}: {one_line(str(message))[:200]}\n")
+    from benchmarks.analysis.configurations import ledger_row_agrees  # noqa: PLC0415 - scipy takes a moment, and a refused call needs none
+
+    apart = [record for record in records if not all(ledger_row_agrees(row) for row in record.ledger)]
+    if apart and not call.options.quiet:
+        sys.stderr.write(f"{PROGRAM}: the counts of FLOPs of {len(apart)} of {len(records)} cells disagree, so no frontier takes these:\n")
+        sys.stderr.writelines(f"  {call.labels(record.cell)}\n" for record in apart)
     return INCOMPLETE if failures or not halves else DONE
 
 
 def _half(record: Record, only: str | None) -> Record | Origin | None:
     return {"quality": record.quality, "cost": record.cost, None: record}[only]
-
-
-def _list(call: Call) -> int:
-    """Prints the cells, what is done of them, and how long the rest may take."""
-    only = call.options.only
-    if not call.out.is_dir():  # nothing is measured yet, so the list needs no prepared data
-        cells = {cell for cell in call.cells if (only != "quality" or cell.has_quality) and (only != "cost" or not cell.is_floor)}
-        lines = [f"{'missing' if cell in cells else f'no {only}':10} {call.labels(cell)}" for cell in shuffled(call.cells)]
-        trained = (cell for cell in cells if cell.training != "none" and only != "cost")
-        keys = {model_key(cell, dataset_digest=call.digests[cell.data]) for cell in trained}
-        return _print_list(call, lines, cells=len(cells), models=len(keys))
-    plan = _plan(call, _catalogues(call))
-    lines = [f"{plan.reason(planned):10} {call.labels(planned.cell)}" for planned in plan.cells]
-    code_of = {planned.model_key: planned.code["training"] for planned in plan.qualities() if planned.model_key}
-    models = sum(model_fault(call.out, key, code=code) is not None for key, code in code_of.items())
-    return _print_list(call, lines, cells=len(plan.to_do()), models=models, plan=plan)
-
-
-def _print_list(call: Call, lines: Iterable[str], *, cells: int, models: int, plan: Plan | None = None) -> int:
-    guess = call.grid.estimate
-    of_models, others, source = guess.seconds_per_model, cells * guess.seconds_per_cell, "by the grid's own estimate"
-    done = [] if plan is None else [planned.known for planned in plan.cells if planned.known and plan.reason(planned) == "done"]
-    past = _past_seconds(done)
-    if plan is not None and (past.qualities or past.costs):
-        of_models, source = past.mean(past.models, guess.seconds_per_model), "as the cells that are done took"
-        others = len(plan.qualities()) * past.mean(past.qualities, guess.seconds_per_cell)
-        others += len(plan.costs_to_measure()) * past.mean(past.costs, guess.seconds_per_cell)
-    seconds = math.ceil(models / call.workers) * of_models + others
-    summary = f"{len(call.cells)} cells, {cells} to measure, {models} models to train"
-    sys.stdout.write("\n".join([*lines, f"{summary}; about {duration(seconds)} {source}"]) + "\n")
-    return DONE
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SecondsTaken:
-    """Seconds that each model, each quality and each shape's cost took; cells share models and costs."""
-
-    models: Mapping[str, float]
-    qualities: Mapping[str, float]
-    costs: Mapping[str, float]
-
-    @staticmethod
-    def mean(seconds: Mapping[str, float], guess: float) -> float:
-        """The mean, or the guess where nothing was measured."""
-        return sum(seconds.values()) / len(seconds) if seconds else guess
-
-
-def _past_seconds(records: Sequence[Record]) -> SecondsTaken:
-    return SecondsTaken(
-        models={record.model.key: record.model.train_seconds for record in records if record.model and record.model.train_seconds},
-        qualities={record.cell_key: sum(record.quality.seconds.values()) for record in records if record.quality is not None},
-        costs={record.cost.key: sum(record.cost.seconds.values()) for record in records if record.cost is not None},
-    )

@@ -179,7 +179,8 @@ def cost(payload: Payload, report_phase: ReportPhase) -> Payload:
         "serve_energy_j": {"value": None, "method": "no NVML device", "n": 0, "low": None, "high": None},
         "train_flops": {"value": 3000, "method": "closed formula", "n": 1},
     }
-    rows = {"flops": {"phase": "serve", "part": "total"}, "training_cost": {"phase": "train", "part": "total"}}
+    agrees = {"agrees": not wanted.get("disagree", 0)}
+    rows = {"flops": {"phase": "serve", "part": "total", **agrees}, "training_cost": {"phase": "train", "part": "total", **agrees}}
     return {
         "metrics": {name: metric for name, metric in metrics.items() if MEASURES[name].kind in kinds},
         "ledger": [row for kind, row in rows.items() if kind in kinds],

@@ -94,3 +94,12 @@ def test_resume_always_measures_all(place: Path, call: Call) -> None:
     measured(place)
     assert call("--resume", "always") == 0
     assert measured(place) == ALL
+
+
+def test_counts_that_disagree_are_said_when_the_run_ends(call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call() == 0
+    assert "disagree" not in capsys.readouterr().err
+    assert call("--resume", "always", disagree=1) == 0
+    err = capsys.readouterr().err
+    assert "the counts of FLOPs of 4 of 5 cells disagree, so no frontier takes these:" in err
+    assert "Popularity" not in err.partition("disagree")[2]
