@@ -35,12 +35,12 @@ def first_lines(among: Sequence[Configuration], metric: str) -> list[str]:
     lines = []
     if single:
         share = "One seed" if len(single) == len(trained) else f"One seed for {len(single)} of {len(trained)} trained configurations"
-        lines.append(f"{share}: intervals are over users alone and know nothing of training anew: no verdict.")
+        lines.append(f"{share}: intervals cover users alone, not another training, so there is no verdict.")
     ends = endings(among)
     if ends.not_converged:
         lines.append(f"{ends.not_converged} of {ends.models} models had not converged: longer training may change their order.")
     if ends.not_recorded:
-        lines.append(f"Of {ends.not_recorded} of {ends.models} models the records do not say whether they converged.")
+        lines.append(f"The records do not say whether {ends.not_recorded} of {ends.models} models converged.")
     for above in floors_above(among, metric)[:1]:
         level = text.ratio(above.floor.quality(metric).value or 0.0)
         count = f"{len(above.below)} of {above.models}"
@@ -110,7 +110,7 @@ def _warnings(advice: Advice) -> Iterator[str]:
     if any(choice.is_fresh for choice in (*advice.fits, *advice.misses)):
         yield "Qualities are of a fresh cache where its ages were not measured: with several requests per refresh the history grows old."
     if budget.asks_quality and len(advice.fits) > 1:
-        yield "Many configurations are held against the bound on quality at once, so one that just meets it is flattered."
+        yield "Many configurations are compared with the bound on quality at once, so one that just meets it is flattered."
 
 
 def _choice_lines(place: int, choice: Candidate, labels: Labels, advice: Advice) -> Iterator[str]:

@@ -78,7 +78,7 @@ class Estimate:
 
     @property
     def half_width(self) -> float | None:
-        """Half the width of the interval: the smallest difference from 0 that could be told."""
+        """Half the width of the interval: the smallest difference from 0 that can be detected."""
         return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
 
@@ -107,8 +107,8 @@ def retention(ours: Estimate, reference: Estimate, *, of: str = "full history's"
 def recovered(ours: Estimate, no_token: Estimate, full: Estimate) -> Estimate:
     """``(ours - no token) / (full - no token)``: the share of the long history's value that the tokens keep.
 
-    Undefined where the denominator is not above five half-widths of its 95% interval: the reason then names the smallest difference
-    that could be told.
+    Undefined where the denominator is not above five half-widths of its 95% interval: the reason then names the smallest detectable
+    difference.
     """
     ours, no_token, full = _of_common_seeds(ours, no_token, full)
     gain, worth = difference(ours, no_token), difference(full, no_token)
@@ -118,7 +118,7 @@ def recovered(ours: Estimate, no_token: Estimate, full: Estimate) -> Estimate:
     if half is None:
         return Estimate(value=None, reason=f"undefined: full minus no token has no interval ({worth.reason})")
     if worth.value <= HALF_WIDTHS * half:
-        least = f"the smallest difference that could be told is {text.ratio(half)}"
+        least = f"the smallest detectable difference is {text.ratio(half)}"
         return Estimate(value=None, reason=f"undefined: full minus no token is {with_interval(worth, 'signed')}; {least}")
     return _derived(gain, worth, _ratio)
 

@@ -95,9 +95,9 @@ def unequal(one: Configuration, other: Configuration) -> tuple[str, ...]:
         return ()
     reasons = ["not converged"] if not_converged(one) or not_converged(other) else []
     if _bound(one) != _bound(other):
-        reasons.append("other bounds on steps")
+        reasons.append("different bounds on steps")
     if _taught_alone(one, other):
-        reasons.append("a teacher on one side alone")
+        reasons.append("only one side had a teacher")
     ours, theirs = steps(one), steps(other)
     if _converged(one) and _converged(other):
         return tuple(reasons)

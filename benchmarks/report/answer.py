@@ -20,7 +20,7 @@ from benchmarks.report.figures.canvas import Drawing
 from benchmarks.report.names import Names, backbone_name, family
 from benchmarks.report.peers import Peers
 from benchmarks.report.rivals import how_sure, rivals_in_words
-from benchmarks.report.texts import shares_of_time
+from benchmarks.report.texts import backbone_alone, shares_of_time
 from benchmarks.text import listed, sentence
 
 _METRIC = QUALITY_METRICS[0]
@@ -102,11 +102,13 @@ def _lead(run_answer: RunAnswer, peers: Peers) -> str:
         worth = run_answer.worths[0]
         pair = f"{_value(worth.full)} with it and {_value(worth.no_token)} without"
         others = (
-            f", and no more on {listed([backbone_name(one.full) for one in run_answer.worths[1:]])}" if len(run_answer.worths) > 1 else ""
+            f", and nothing on {listed([backbone_name(one.full) for one in run_answer.worths[1:]])} either"
+            if len(run_answer.worths) > 1
+            else ""
         )
         return (
             f"There is no frontier on this data: reading the long history gains {backbone_name(worth.full)} nothing that can be measured "
-            f"({_METRIC_NAME} {pair}){others}. {_gains_in_words(peers) or 'So nothing need be kept of it: serve the recent items alone.'}"
+            f"({_METRIC_NAME} {pair}){others}. {_gains_in_words(peers) or 'So keep nothing of it and serve the recent items alone.'}"
         )
     if run_answer.standstill is Standstill.FLOOR_ABOVE and run_answer.above is not None:
         return _no_model_above(run_answer.above, names)
@@ -115,14 +117,16 @@ def _lead(run_answer: RunAnswer, peers: Peers) -> str:
     if run_answer.full is None:
         return ""
     basis = (
-        "Chosen on validation, quoted on test" if run_answer.by_validation else "Chosen and quoted on test, which flatters the best of many"
+        "The choices were made on validation; their numbers are from test."
+        if run_answer.by_validation
+        else "The choices were made on test and their numbers are from test, too, which flatters the best of many."
     )
     quality = with_interval(run_answer.full.quality(_METRIC))
-    return f"{basis}; held against {names(run_answer.full)}, the best full attention: {_METRIC_NAME} {quality}."
+    return f"{basis} They are compared with {names(run_answer.full)}, the best full attention: {_METRIC_NAME} {quality}."
 
 
 def _no_model_above(above: AboveModels, names: Names) -> str:
-    """Says that a floor, which learns nothing, lies above every trained model of ours. It is a verdict only over seeds."""
+    """Says that a floor, which learns nothing, scores above every trained model of ours. It is a verdict only over seeds."""
     pair = f"{_METRIC_NAME} {_value(above.floor)} against {_value(above.best)} of the best on validation"
     ends = above.endings
     note = f"; {ends.not_converged} of {ends.models} models had not converged" if ends.not_converged else ""
@@ -132,8 +136,8 @@ def _no_model_above(above: AboveModels, names: Names) -> str:
     single = [gap.of_one_seed for gap in above.gaps]
     few = "one seed" if all(single) else "one seed for some models" if any(single) else "two seeds"
     return (
-        f"No model is chosen: of {few}, so without a verdict, {names(above.floor)}, which learns nothing, lies above every trained model "
-        f"of ours ({pair}{note})."
+        f"No model is chosen: {names(above.floor)}, which learns nothing, scores above every trained model of ours ({pair}{note}). "
+        f"It is no verdict, as there {'are' if few == 'two seeds' else 'is'} only {few}."
     )
 
 
@@ -154,8 +158,8 @@ def _gains_in_words(peers: Peers) -> str:
     gain, training = surest.over_no_token, unequal(surest.configuration, surest.references.no_token)
     models = {record.model.key for contrast in above for record in contrast.configuration.measured if record.model is not None}
     return (
-        f"Yet {len(above)} of {len(contrasts)} configurations that keep part of it, of {len(models)} training{'s' * (len(models) != 1)}, "
-        f"lie above no token, the surest of them, which test has chosen, {peers.names(surest.configuration)}: "
+        f"Yet {len(above)} of {len(contrasts)} configurations that keep part of it score above no token; they come from {len(models)} "
+        f"training{'s' * (len(models) != 1)}. The surest of them, chosen on test, is {peers.names(surest.configuration)}: "
         f"{with_interval(gain, 'signed')}, {how_sure(gain, training)}."
     )
 
@@ -184,6 +188,7 @@ def _costs_in_words(beside: Held) -> list[str]:
     shares = [f"{text.percent(beside.compute)} of the compute"] if beside.compute is not None else []
     shares += shares_of_time(beside.time, beside.backbone_time)
     sentences = [f"A request takes {listed(shares)} of full attention {_SERVING_IN_WORDS[one.cell.serving]}."] if shares else []
+    sentences += backbone_alone(beside.time, beside.backbone_time)
     own_bytes, full_bytes = one.cost("cache_bytes").value, None if alike is None else alike.cost("cache_bytes").value
     if own_bytes is not None and full_bytes:
         sentences.append(f"It stores {text.nbytes(own_bytes)} per user instead of {text.nbytes(full_bytes)}.")
@@ -192,7 +197,7 @@ def _costs_in_words(beside: Held) -> list[str]:
         None if other is None or other.cell.training == "elastic" else other.cost("train_flops").value for other in (one, alike)
     )
     if own_flops and full_flops:
-        sentences.append(f"A sequence in training takes {text.percent(own_flops / full_flops)} of its compute.")
+        sentences.append(f"In training, a sequence takes {text.percent(own_flops / full_flops)} of full attention's compute.")
     return sentences
 
 
@@ -211,9 +216,9 @@ def _how_sure(choice: Choice, chance: str) -> str:
     elif beside.kept.low is None:
         sentences = [f"Not sure: there is no interval ({beside.kept.reason})."] if beside.kept.value is not None else []
     elif beside.kept.of_one_seed:
-        sentences = ["One seed: the interval is over its users alone, and another training may lie outside of it."]
+        sentences = ["One seed: the interval covers its users alone. Another training may give a value outside it."]
     else:
-        sentences = [f"{seeds} seeds: the 95% interval holds users and trainings."]
+        sentences = [f"{seeds} seeds: the 95% interval covers users and trainings."]
     sentences += [chance] if chance else []
     if beside.time.value is None and beside.compute is not None:
         sentences.append(f"Time is not compared: {beside.time.reason}.")
@@ -226,12 +231,12 @@ def _cost_card(beside: Held, names: Names) -> Card:
     time = one.cost("serve_time_over_full")
     shares += [f"{with_interval(time, 'percent')} of the backbone's time"] if time.value is not None else []
     sentences = [f"{names(one)}, a window of {one.window:,} items.", *_costs_in_words(beside)]
-    sentences += [f"Of full attention that recomputes the window at each request, it takes {listed(shares)}."] if shares else []
-    sure = ["Untrained: costs alone, so nothing is known of the quality."]
+    sentences += [f"Against full attention that recomputes the window at each request, it takes {listed(shares)}."] if shares else []
+    sure = ["It was not trained: its costs are known, its quality is not."]
     if all(share.value is None for share in (time, beside.time, beside.backbone_time)):
         sure.append("Time was not compared.")
     else:
-        sure.append("Compute is counted; a share of time has the interval over processes, and none where there was one process.")
+        sure.append("Compute is counted. A share of time has an interval over processes; with one process there is none.")
     return Card(
         heading=backbone_name(one), family=family(one).key, said=" ".join(sentences), sure=" ".join(sure),
         facts=_facts(one, quality=False), rerun=_rerun(one),

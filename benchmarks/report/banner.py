@@ -24,7 +24,7 @@ from benchmarks.measures import LEDGER_TOLERANCE
 from benchmarks.records import FINDINGS, Record, Status
 from benchmarks.report.names import Names, dataset_name, name_all, peers_key, short_titles_of
 from benchmarks.report.opening import opening
-from benchmarks.report.texts import shares_of_time
+from benchmarks.report.texts import backbone_alone, shares_of_time
 from benchmarks.text import listed, some
 
 _METRIC = QUALITY_METRICS[0]
@@ -123,10 +123,10 @@ def _finding(contrast: Contrast, names: Names) -> str:
         sentences.append(f"The tokens recover {with_interval(contrast.recovered, 'percent')} of the long history's value.")
     elif worth_nothing(worth, contrast.references.full_quality, contrast.references.no_token):
         gap = with_interval(worth, "signed")
-        sentences.append(f"Full history does not beat no token here, {gap}, so there is no share to keep or to recover.")
+        sentences.append(f"Full history does not beat no token here: the difference is {gap}. So there is no share to keep or to recover.")
     elif worth.half_width is not None:
-        least = f"The smallest difference that could be told is {text.ratio(worth.half_width)}"
-        sentences.append(f"{least}; full history minus no token is {with_interval(worth, 'signed')}, too near to it for a share recovered.")
+        near = f"too near to the smallest detectable difference, {text.ratio(worth.half_width)}"
+        sentences.append(f"No share recovered is given: full history minus no token is {with_interval(worth, 'signed')}, {near}.")
     return " ".join(sentences)
 
 
@@ -141,9 +141,9 @@ def _against_recent(contrast: Contrast) -> list[str]:
     if gap.value is None or gap.value >= 0 or gap.holds_zero or reference is contrast.references.no_token:
         return []
     reasons = () if reference is None else unequal(contrast.configuration, reference)
-    lies = "does better" if gap.sign < 0 and not reasons else "lies higher"
+    scores = "does better" if gap.sign < 0 and not reasons else "scores higher"
     note = f" (training is not equal: {'; '.join(reasons)})" if reasons else _steps_note(contrast.configuration, reference)
-    return [f"A model trained on the recent items alone{note} {lies}: {with_interval(gap, 'signed')}."]
+    return [f"A model trained on the recent items alone{note} {scores}: {with_interval(gap, 'signed')}."]
 
 
 def _quality_and_cost(contrast: Contrast, token_count: str) -> str:
@@ -155,40 +155,42 @@ def _quality_and_cost(contrast: Contrast, token_count: str) -> str:
         share = with_interval(contrast.retention, "percent")
         steps = _steps_note(one, contrast.references.full_quality)
         quality = f"{token_count} {'keeps' if single else 'keep'} {share} of full history's quality on the same backbone{steps}."
-    shares = _request_shares(one, references.full_alike)
-    same = f"{listed(shares)} of full attention served the same way, {_SERVING_IN_WORDS[one.cell.serving]}"
-    costs = [f"{same}{_with_refreshes(one, references.full_alike)}"] if shares else []
+    sentences = [quality, *_beside_alike(one, references.full_alike)]
     if one.cell.serving != "recompute" and (anew := _share("serve_flops", one, references.full)):
         refresh_share = _share("compress_serve_flops", one, references.full)
-        with_refresh = f" (counting one refresh per request, {refresh_share})" if refresh_share else ""
-        costs.append(f"{anew} of the compute of recomputing the window at each request{with_refresh}")
-    return f"{quality} A request costs {'; '.join(costs)}." if costs else quality
+        with_refresh = f"; counting one refresh per request, {refresh_share}" if refresh_share else ""
+        beside_anew = "Against full attention that recomputes the window at each request"
+        sentences.append(f"{beside_anew}, a request costs {anew} of the compute{with_refresh}.")
+    return " ".join(sentences)
 
 
-def _with_refreshes(one: Configuration, other: Configuration | None) -> str:
-    """The share of compute with a refresh for each request, and for how many requests per refresh it is no dearer."""
-    share, ours, theirs = _share("compress_serve_flops", one, other), flops_price(one), None if other is None else flops_price(other)
-    if one.cell.serving == "recompute" or not share or ours is None or theirs is None:
-        return ""
-    even = break_even(ours, theirs)
-    if even.first is None:
-        from_when = "dearer however many requests share a refresh"
-    elif even.last is not None:
-        from_when = f"no dearer up to {even.last:,} request{'s' * (even.last != 1)} per refresh"
-    elif ours.compress <= theirs.compress:
-        from_when = "no dearer however few requests share a refresh"
-    else:
-        from_when = f"no dearer from {even.first:,} request{'s' * (even.first != 1)} per refresh on"
-    return f" ({share} counting one refresh per request of both; {from_when})"
-
-
-def _request_shares(one: Configuration, other: Configuration | None) -> list[str]:
-    """The shares of another configuration's compute and time that a request takes; of time only with the interval over processes."""
+def _beside_alike(one: Configuration, other: Configuration | None) -> list[str]:
+    """A request's shares of the compute and time of full attention served the same way; of time only with the interval over processes."""
     if other is None:
         return []
-    compute = _share("serve_flops", one, other)
-    shares = [f"{compute} of the compute"] if compute else []
-    return shares + shares_of_time(request_time_share(one, other), backbone_time_share(one, other))
+    compute, whole, backbone = _share("serve_flops", one, other), request_time_share(one, other), backbone_time_share(one, other)
+    shares = [*([f"{compute} of the compute"] if compute else []), *shares_of_time(whole, backbone)]
+    if not shares:
+        return []
+    same = f"A request costs {listed(shares)} of full attention served the same way, {_SERVING_IN_WORDS[one.cell.serving]}."
+    return [same, *backbone_alone(whole, backbone), *_with_refreshes(one, other)]
+
+
+def _with_refreshes(one: Configuration, other: Configuration) -> list[str]:
+    """The share of compute with a refresh for each request, and for how many requests per refresh it costs no more."""
+    share, ours, theirs = _share("compress_serve_flops", one, other), flops_price(one), flops_price(other)
+    if one.cell.serving == "recompute" or not share or ours is None or theirs is None:
+        return []
+    even = break_even(ours, theirs)
+    if even.first is None:
+        from_when = "it costs more, however many requests share a refresh"
+    elif even.last is not None:
+        from_when = f"it costs no more up to {even.last:,} request{'s' * (even.last != 1)} per refresh"
+    elif ours.compress <= theirs.compress:
+        from_when = "it costs no more, however few requests share a refresh"
+    else:
+        from_when = f"it costs no more from {even.first:,} request{'s' * (even.first != 1)} per refresh on"
+    return [f"Counting one refresh per request on both sides, it costs {share} of the compute; {from_when}."]
 
 
 def _share(cost: str, one: Configuration, other: Configuration | None) -> str:
@@ -203,7 +205,7 @@ def _sizes(contrast: Contrast) -> list[str]:
     own_bytes, full_bytes = one.cost("cache_bytes").value, cached.cost("cache_bytes").value if cached else None
     if own_bytes is None or full_bytes is None:
         return []
-    return [f"It keeps {text.nbytes(own_bytes)} of a user; full history's KV cache keeps {text.nbytes(full_bytes)}."]
+    return [f"It stores {text.nbytes(own_bytes)} per user; full history's KV cache stores {text.nbytes(full_bytes)}."]
 
 
 def _against_counts(contrast: Contrast) -> list[str]:
@@ -211,28 +213,32 @@ def _against_counts(contrast: Contrast) -> list[str]:
     gain, counts = contrast.over_counts_only, contrast.references.counts_only
     if gain.value is None or counts is None:
         return []
-    weak = ", an elastic model's own point, as none of counts alone was trained" if counts in contrast.references.weak else ""
-    comparison = f"Against counts of the same items and no token{weak}{_steps_note(contrast.configuration, counts)}"
-    return [f"{comparison}: {with_interval(gain, 'signed')}."]
+    comparison = f"Difference from counts of the same items and no token{_steps_note(contrast.configuration, counts)}"
+    return [f"{comparison}: {with_interval(gain, 'signed')}.", *_weak(contrast, counts)]
+
+
+def _weak(contrast: Contrast, reference: Configuration | None) -> list[str]:
+    """That a reference is a point of an elastic model, where no model of its own was trained."""
+    is_weak = reference is not None and reference in contrast.references.weak
+    return ["That reference is a point of an elastic model: no model was trained for it alone."] if is_weak else []
 
 
 def _against_no_token(contrast: Contrast, names: Names) -> str:
     gain, control = contrast.over_no_token, contrast.references.no_token
     one = contrast.configuration
-    comparison = "Against the same layout without tokens" + (", which counts the recent items alone" if one.cell.counts == "all" else "")
+    comparison = "Difference from the same layout without tokens"
+    if one.cell.counts == "all":
+        comparison += ", which counts the recent items alone"
     if control is not None and not (control.is_control and control.cell.history == one.cell.history):
-        comparison = f"Against {names(control)}, the best on validation without tokens"
-    if control is not None and control in contrast.references.weak:
-        comparison += ", an elastic model's own point, as none of that alone was trained"
-    comparison += _steps_note(one, control)
-    if gain.value is None:
-        return f"{comparison}: unknown, {gain.reason}."
-    unsure = ""
-    if gain.low is None:
-        unsure = f", without an interval ({gain.reason}), so that the tokens help is not established"
-    elif gain.holds_zero:
-        unsure = ", an interval that holds 0, so that the tokens help is not established"
-    return f"{comparison}: {with_interval(gain, 'signed')}{unsure}."
+        comparison = f"Difference from {names(control)}, the best on validation without tokens"
+    value = f"unknown, {gain.reason}" if gain.value is None else with_interval(gain, "signed")
+    sentences = [f"{comparison}{_steps_note(one, control)}: {value}."]
+    unsure = "so it is not established that the tokens help."
+    if gain.value is not None and gain.low is None:
+        sentences.append(f"There is no interval ({gain.reason}), {unsure}")
+    elif gain.value is not None and gain.holds_zero:
+        sentences.append(f"The interval includes 0, {unsure}")
+    return " ".join([*sentences, *_weak(contrast, control)])
 
 
 def _standing(statuses: Counter[Status]) -> tuple[str, str, str]:
@@ -311,7 +317,7 @@ def _mixed_code_warning(code: OlderCode, among: Sequence[Configuration], names: 
     kinds = listed([kind.replace("_", " ") for kind in code.kinds])
     count = f"{code.stale} of {code.total} {half}"
     versions = f"{listed(code.older)}; newest {code.newest}"
-    return f"Mixed code: {count} were measured by older code of {kinds} ({versions}): {some(cells, most=3)}. Run again."
+    return f"Mixed code: {count} were measured by older code for {kinds} ({versions}): {some(cells, most=3)}. Run these again."
 
 
 def _warnings(every: Sequence[Source], among: Sequence[Configuration], names: Names) -> list[str]:
@@ -319,8 +325,8 @@ def _warnings(every: Sequence[Source], among: Sequence[Configuration], names: Na
     machines = len({source.origin.environment.fingerprint for source in timings(every)})
     if machines > 1:
         warnings.append(
-            f"{machines} environments: timings are compared inside each alone, so what shows them stands here once for each; "
-            "quality, FLOPs and bytes are those of all."
+            f"{machines} environments: timings are compared only within one environment. So each figure and table of timings is here once "
+            "per environment. Quality, FLOPs and bytes are those of all."
         )
     digests: dict[str, set[str]] = {}
     for one in among:

@@ -28,14 +28,14 @@ def limits(records: Sequence[Record], every: Sequence[Source], among: Sequence[C
         sentences.append(f"Not measured in any cell: {listed(missing)}.")
     data = sorted({dataset_name(one) for one in among})
     if all(is_synthetic(one) for one in among):
-        sentences.append("The data are synthetic: a process with a known ceiling. What holds here need not hold on logs of people.")
+        sentences.append("The data are synthetic: a process with a known ceiling. What is true here may not be true on logs of people.")
     elif len(data) == 1:
-        sentences.append(f"One dataset, {data[0]}: what holds here need not hold elsewhere.")
+        sentences.append(f"One dataset, {data[0]}: what is true here may not be true elsewhere.")
     if {one.cell.device for one in among} == {"cpu"}:
-        sentences.append("Measured on a CPU alone: ratios of FLOPs and bytes travel to accelerators, ratios of times need not.")
+        sentences.append("Measured on a CPU alone: ratios of FLOPs and bytes also apply to accelerators, ratios of times may not.")
     untimed_names = [names(one) for one in among if one.cell.counted_only]
     if untimed_names:
-        sentences.append(f"Counted on shapes alone and never run, so that nothing of it is timed: {some(untimed_names)}.")
+        sentences.append(f"Counted on shapes alone and never run, so without times: {some(untimed_names)}.")
     return [*sentences, *ALWAYS_LIMITED]
 
 
@@ -51,7 +51,7 @@ def _seeds_and_intervals(trained: Sequence[Configuration]) -> list[str]:
             else f"{len(single)} of {len(trained)} configurations of trained models, each served as it was trained"
         )
         sentences.append(
-            f"One seed for {share}: their intervals are over users and hold nothing of training anew, so no verdict compares them."
+            f"One seed for {share}. Their intervals cover users alone, not another training, so there is no verdict between them."
         )
     reasons = sorted({quality.reason for one in trained if (quality := one.quality(_METRIC)).low is None})
     if reasons:
@@ -65,7 +65,7 @@ def _not_converged(among: Sequence[Configuration]) -> list[str]:
     if ends.not_converged:
         sentences.append(f"{ends.not_converged} of {ends.models} trained models had not converged; longer training may change their order.")
     if ends.not_recorded:
-        sentences.append(f"Of {ends.not_recorded} of {ends.models} trained models the records do not say whether they converged.")
+        sentences.append(f"The records do not say whether {ends.not_recorded} of {ends.models} trained models converged.")
     return sentences
 
 
@@ -85,7 +85,7 @@ def _not_trained(among: Sequence[Configuration]) -> list[str]:
         if parts:
             backbones.setdefault("; ".join(parts), []).append(backbone)
     return [
-        f"References are the best on validation of what was trained. Not trained for {listed(names)}: {missing}."
+        f"Each reference is the best on validation of the models that were trained. Not trained for {listed(names)}: {missing}."
         for missing, names in backbones.items()
     ]
 

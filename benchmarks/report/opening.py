@@ -42,10 +42,9 @@ def opening(among: Sequence[Configuration], names: Names) -> tuple[Caution, ...]
 def worth_in_words(worth: Worth, names: Names) -> str:
     """What the long history is worth to one backbone: a verdict over seeds, numbers side by side of one seed."""
     full, no_token = worth.full.quality(_METRIC), worth.no_token.quality(_METRIC)
-    pair = f"{names(worth.full)}, {_value(full)}, and {names(worth.no_token)}, {_value(no_token)}"
-    gap = f"{_backbone(worth)}: {METRIC_NAMES[_METRIC]} of {pair}, differ by {with_interval(worth.gap, 'signed')}"
-    gap += f"{_over(worth.gap)}{_least(worth.gap)}."
-    return f"{_unequal(worth)}{gap} {_verdict(worth)}"
+    pair = f"{_value(full)} for {names(worth.full)} and {_value(no_token)} for {names(worth.no_token)}"
+    gap = f"The difference is {with_interval(worth.gap, 'signed')}{_over(worth.gap)}.{_least(worth.gap)}"
+    return f"{_unequal(worth)}{_backbone(worth)}: {METRIC_NAMES[_METRIC]} is {pair}. {gap} {_verdict(worth)}"
 
 
 def over_what(estimate: Estimate) -> str:
@@ -76,10 +75,10 @@ def _teachers(among: Sequence[Configuration]) -> list[Caution]:
     taught_tokens = [one for one in tokens if taught(one)]
     if not taught_tokens:
         return []
-    short = f"{_whose(taught_tokens, tokens)} were taught by full attention of the same weights, and nothing else was."
+    short = f"{_whose(taught_tokens, tokens)} were taught by full attention of the same weights. Nothing else had a teacher."
     detail = (
-        "A training step of taught tokens also runs full attention over the window. So a difference from pooling or another rival is one "
-        "of the method and the teacher together. A taught model's point of 0 tokens may be lower than that of one that was not taught."
+        "A training step of taught tokens also runs full attention over the window. So a difference from pooling or another rival comes "
+        "from the method and the teacher together. At 0 tokens, a taught model may score lower than one that was not taught."
     )
     return [Caution(short=short, detail=detail)]
 
@@ -100,8 +99,8 @@ def _few_seeds(among: Sequence[Configuration]) -> list[Caution]:
     single = [one for one in trained if (quality := one.quality(_METRIC)).low is not None and quality.of_one_seed]
     two = [one for one in trained if (quality := one.quality(_METRIC)).of_few_seeds and not quality.of_one_seed]
     details = {
-        "One seed": "An interval of one seed is over its users alone: it knows nothing of training anew, so numbers stand side by side.",
-        "Two seeds": "A verdict between trained models takes three seeds; of two, numbers stand side by side.",
+        "One seed": "An interval of one seed covers its users alone, not another training. So its numbers are given without a verdict.",
+        "Two seeds": "A verdict between trained models takes three seeds. With two, the numbers are given without a verdict.",
     }
     cautions = []
     for (seeds, detail), ones in zip(details.items(), (single, two), strict=True):
@@ -127,15 +126,15 @@ def _worth_nothing(every: Sequence[Worth], data: str) -> list[Caution]:
 
 def _above(above: AboveModels, data: str, names: Names) -> Caution:
     level = f"{names(above.floor)}, which learns nothing ({METRIC_NAMES[_METRIC]} {_value(above.floor.quality(_METRIC))}),"
-    gap = f"a difference of {with_interval(above.gap, 'signed')}{_over(above.gap)}"
-    best = f"{names(above.best)}, the best on validation, reaches {_value(above.best.quality(_METRIC))}, {gap}."
+    gap = f"Its difference from the floor is {with_interval(above.gap, 'signed')}{_over(above.gap)}."
+    best = f"{names(above.best)}, the best on validation, reaches {_value(above.best.quality(_METRIC))}. {gap}"
     if above.beats_all:
         every = "the one trained model" if above.models == 1 else f"every one of {above.models} trained models"
-        return Caution(short=f"{data} {level} lies above {every}.", detail=text.sentence(best))
+        return Caution(short=f"{data} {level} scores above {every}.", detail=text.sentence(best))
     names_below = [names(one) for one in above.below]
     which = listed(names_below) if len(names_below) <= _FEW else listed([*names_below[: _FEW - 1], f"{len(names_below) - _FEW + 1} more"])
-    short = f"{data} {level} lies above {len(names_below)} of {above.models} trained models."
-    return Caution(short=short, detail=f"Below it: {which}. {text.sentence(best)}")
+    short = f"{data} {level} scores above {len(names_below)} of {above.models} trained models."
+    return Caution(short=short, detail=f"Models below it: {which}. {text.sentence(best)}")
 
 
 def _verdict(worth: Worth) -> str:
@@ -166,7 +165,7 @@ def _over(gap: Estimate) -> str:
 
 def _least(gap: Estimate) -> str:
     half = gap.half_width
-    return "" if half is None else f"; the smallest difference that could be told is {text.ratio(half)}"
+    return "" if half is None else f" The smallest detectable difference is {text.ratio(half)}."
 
 
 def _value(estimate: Estimate) -> str:

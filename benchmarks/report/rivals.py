@@ -11,13 +11,14 @@ from benchmarks.text import listed
 
 _METRIC = QUALITY_METRICS[0]
 HOW = (
-    f"PerSRec beside what keeps as many vectors of the same history: {METRIC_NAMES[_METRIC]}, PerSRec minus its rival, with the 95% "
-    "interval over the same users, and over seeds where there are several. Better and worse are said at 95% over three seeds or more of "
-    "equal training. Each side is the best on validation of its kind, at the longest window and the most tokens that both have."
+    f"PerSRec beside rivals that keep as many vectors of the same history. A number is PerSRec's {METRIC_NAMES[_METRIC]} minus its "
+    "rival's, with the 95% interval over the same users, and over seeds where there are several. Better and worse are said at 95% over "
+    "three seeds or more of equal training. Each side is the best of its kind on validation, at the longest window and the most tokens "
+    "that both have."
 )
 _NONE = (
-    "Whether PerSRec is better than pooling, memory or the like is not known here: nothing that keeps as many vectors of the same history "
-    "was measured beside it."
+    "This run does not show whether PerSRec is better than pooling, memory or the like: no rival that keeps as many vectors of the same "
+    "history was measured beside it."
 )
 
 
@@ -33,11 +34,11 @@ def rivals_in_words(among: Sequence[Configuration], names: Names) -> tuple[str, 
         return (_NONE,)
     without = sorted(backbone_name(one) for backbone, one in own.items() if backbone not in by_backbone)
     sentences = [_of_backbone(pairs, names) for pairs in by_backbone.values()]
-    return (*sentences, *([f"{listed(without)}: nothing that keeps as many vectors was measured beside PerSRec."] if without else []))
+    return (*sentences, *([f"{listed(without)}: no rival that keeps as many vectors was measured beside PerSRec."] if without else []))
 
 
 def _of_backbone(pairs: Sequence[RivalPair], names: Names) -> str:
-    """``SASRec · PerSRec, 4 tokens lies above category, +0.2069 (+0.1877 to +0.2259), one seed, no verdict; ...``."""
+    """``SASRec · PerSRec, 4 tokens scores above category: +0.2069 (+0.1877 to +0.2259), one seed, no verdict; ...``."""
     by_own: dict[Configuration, list[RivalPair]] = {}
     for pair in pairs:
         by_own.setdefault(pair.persrec, []).append(pair)
@@ -52,26 +53,26 @@ def _beside(pair: RivalPair) -> str:
     gap, rival = pair.gap, _rival(pair.rival)
     if gap.value is None:
         return f"is not compared with {rival}: {gap.reason}"
-    return f"{_lies(pair)} {rival}, {with_interval(gap, 'signed')}, {how_sure(gap, pair.unequal)}"
+    return f"{_scores(pair)} {rival}: {with_interval(gap, 'signed')}, {how_sure(gap, pair.unequal)}"
 
 
-def _lies(pair: RivalPair) -> str:
+def _scores(pair: RivalPair) -> str:
     """Better or worse where there is a verdict, above or below where there is none."""
     gap = pair.gap
     if gap.low is not None and gap.holds_zero:
-        return "cannot be told from"
+        return "cannot be distinguished from"
     if not gap.value:
         return "ranks as well as"
     is_above = gap.value > 0
     if gap.sign and not pair.unequal:
         return "is better than" if is_above else "is worse than"
-    return "lies above" if is_above else "lies below"
+    return "scores above" if is_above else "scores below"
 
 
 def how_sure(gap: Estimate, reasons: Sequence[str]) -> str:
     """How many seeds stand behind a difference, or why it is no verdict; ``reasons`` say why training was not equal."""
     if reasons:
-        return f"training is not equal, no verdict: {', '.join(reasons)}"
+        return f"no verdict, as training is not equal ({', '.join(reasons)})"
     if gap.low is None:
         return f"no interval, no verdict: {gap.reason}"
     seeds = "one seed" if gap.of_one_seed else f"{len(gap.by_seed)} seeds"

@@ -40,13 +40,13 @@ STATIC_ROWS = 25
 _A_FEW_MORE = 5  # rows beyond the static ones that are not worth a button
 RETENTION = "kept of its backbone's full history"  # not of the best of all backbones, as an answer's and a budget's share is
 RETENTION_IS = (
-    "quality as a share of full history's, same backbone and window; not quoted where the long history is worth nothing measurable"
+    "quality as a share of full history's on the same backbone and window; not quoted where the long history is worth nothing measurable"
 )
 NO_SEED = "a cost is the same for every seed"
 NOTHING = Entry(text=text.MISSING, tone="muted")
 REFERENCE = Entry(text="the reference", tone="muted")
-CHANCE = "share of the draws of users in which nothing dominates it; what training anew would change is not in it"
-PAIRED = "paired over users and seeds; coloured where the 95% interval of three seeds or more, equally trained, leaves 0 out"
+CHANCE = "share of the draws of users in which nothing dominates it; it does not cover another training"
+PAIRED = "paired over users and seeds; coloured where three seeds or more, equally trained, have a 95% interval without 0"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,7 +131,7 @@ def with_seeds(table: Table, ones: Sequence[Configuration]) -> Table:
         note = f"; {counts[0]} seed{'s' * (counts[0] != 1)} each" if counts else ""
         return replace(table, caption=table.caption + note)
     at = 1 + next((place for place, column in enumerate(table.columns) if column.name == "configuration"), 0)
-    column = Column(name="seeds", numeric=True, explanation="of how many trainings its quality is the mean")
+    column = Column(name="seeds", numeric=True, explanation="its quality is the mean of so many trainings")
     rows = tuple(
         replace(row, entries=(*row.entries[:at], of_count(count), *row.entries[at:])) for row, count in zip(table.rows, counts, strict=True)
     )

@@ -64,8 +64,8 @@ LEADS: Mapping[str, str] = MappingProxyType(
         "history": "Does a longer history pay, and who can afford it?",
         "comparisons": (
             "Differences are paired: the same users are drawn for both, so what makes a user hard cancels. Over several seeds the "
-            "interval is that of users or of seeds (Student's t), the wider. Of one seed it is over users alone: numbers side by side, no "
-            "verdict. Each reference is the best on validation of what was trained. "
+            "interval is that of users or of seeds (Student's t), the wider. With one seed it covers users alone, and the numbers are "
+            "given without a verdict. Each reference is the best on validation of the models that were trained. "
             "The share kept (retention) is quality over full history's on the same backbone and window, not quoted where the long history "
             "is worth nothing measurable. "
             "Recovered is (quality \N{MINUS SIGN} no token) / (full \N{MINUS SIGN} no token), "
@@ -127,28 +127,28 @@ NO_A_A = (
 
 ALWAYS_LIMITED = (
     (
-        "Quality is that of a fresh cache unless a section says otherwise. How it falls as a cache ages is shown beside the amortised "
-        "cost, for the models whose ages were measured."
+        "Quality is that of a fresh cache unless a section says otherwise. Where aged caches of a model were measured, the page shows "
+        "beside the amortised cost how its quality falls with age."
     ),
     (
-        "On the frontier quality is drawn anew over users, and a timed cost or a peak of memory over processes, from its interval. Counted "
-        "costs are points, and nothing is sure of what was timed in one process. Many configurations are compared at once, without a "
-        "correction for that."
+        "How sure a place on the frontier is comes from random draws. Quality is drawn anew over users; a timed cost or a peak of memory "
+        "is drawn from its interval over processes. A counted cost is one value. A cost that was timed in one process has no interval, so "
+        "nothing about it is sure. Many configurations are compared at once, without a correction for that."
     ),
     (
-        "FLOPs are of the backbone for one user; scoring the catalogue costs the same for every configuration and is kept apart, and so is "
-        "computing item vectors."
+        "FLOPs are those of the backbone for one user. Scoring the catalogue costs the same for every configuration and is counted apart. "
+        "Computing item vectors is counted apart, too."
     ),
 )
 
 WORDS = (
-    ("full attention, full history", "every item of the window is read at full cost; what all else is held against."),
+    ("full attention, full history", "every item of the window is read at full cost; what all else is compared with."),
     ("served the same way", "both sides recompute the window at each request, or both start from what they keep of the user."),
     ("PerSRec, tokens", "a user's history is compressed once into so many vectors; a request reads those and the recent items."),
     ("elastic", "one trained model serves every token count and history length; a separate model knows one of each."),
     (
         "no token (the control)",
-        "the best on validation of what reads no history: 0 tokens, or the recent items alone. What lies above it is what tokens carry.",
+        "the best on validation of what reads no history: 0 tokens, or the recent items alone. The score above it is what tokens carry.",
     ),
     ("recent only", "a model trained on the recent items alone, without tokens in its training either."),
     (
@@ -190,8 +190,14 @@ WORDS = (
 
 
 def shares_of_time(whole: Estimate, backbone: Estimate) -> list[str]:
-    """The shares of another configuration's time that a whole request and its backbone take; unknown shares are left out."""
-    beside = "" if backbone.value is None else f"{with_interval(backbone, 'percent')}"
-    if whole.value is None:
-        return [f"{beside} of the backbone's time"] if beside else []
-    return [f"{with_interval(whole, 'percent')} of the time" + (f" (the backbone alone {beside})" if beside else "")]
+    """The share of another configuration's time that a whole request takes, else that of its backbone; nothing where both are unknown."""
+    if whole.value is not None:
+        return [f"{with_interval(whole, 'percent')} of the time"]
+    return [f"{with_interval(backbone, 'percent')} of the backbone's time"] if backbone.value is not None else []
+
+
+def backbone_alone(whole: Estimate, backbone: Estimate) -> list[str]:
+    """A sentence on the backbone's share of the time, where `shares_of_time` gives that of a whole request."""
+    if whole.value is None or backbone.value is None:
+        return []
+    return [f"For the backbone alone, the share of the time is {with_interval(backbone, 'percent')}."]

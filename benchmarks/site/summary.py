@@ -96,7 +96,7 @@ def _cautions(among: Sequence[Configuration]) -> Iterator[str]:
     if not ranked:
         yield "cost alone"
     for above in floors_above(among, METRIC)[:1]:
-        yield f"{backbone_name(above.floor)}, which learns nothing, lies above {len(above.below)} of {above.models} models"
+        yield f"{backbone_name(above.floor)}, which learns nothing, scores above {len(above.below)} of {above.models} models"
 
 
 def _worth_line(name: str, worth: Worth, members: Sequence[Configuration]) -> WorthLine:

@@ -53,7 +53,7 @@ def _compared(peers: Peers) -> Group:
         peers.configurations,
         peers.names,
         key=f"rivals-{peers.key}",
-        caption="PerSRec beside what keeps as many vectors, or recent items in their place, at equal tokens",
+        caption="PerSRec beside rivals that keep as many vectors, or as many recent items in their place",
     )
     elastic = elastic_table(peers.configurations, peers.names, key=f"elastic-{peers.key}")
     varied = alone_table(peers.configurations, key=f"alone-{peers.key}")
@@ -71,7 +71,7 @@ def _compared(peers: Peers) -> Group:
 def _does_history_pay(every: Sequence[Worth], among: Sequence[Configuration], names: Names) -> list[str]:
     """What the long history is worth on each backbone, or that nothing tells."""
     if not any(one.is_control or one.cell.compression == "recent" for one in among):
-        return ["There is no no-token cell here, so what the tokens carry cannot be told from what the recent items carry."]
+        return ["No cell without tokens was measured here. So what the tokens carry cannot be separated from what the recent items carry."]
     return [worth_in_words(worth, names) for worth in every]
 
 

@@ -11,7 +11,7 @@ from benchmarks.report import tabular
 from benchmarks.report.names import Names, family, filter_name
 from benchmarks.report.tabular import Entry, Table
 
-_WEAK = "against an elastic model's own point: of this reference no model of its own was trained"
+_WEAK = "against a point of an elastic model: no model was trained for this reference alone"
 
 
 def comparison_table(contrasts: Sequence[Contrast], names: Names, *, key: str, metric: str) -> Table:
@@ -23,7 +23,7 @@ def comparison_table(contrasts: Sequence[Contrast], names: Names, *, key: str, m
     metric_name = METRIC_NAMES.get(metric, metric)
     numeric = (metric_name, "minus no token", "minus full history", "minus recent only", *counts, tabular.RETENTION, "recovered")
     explanations = {
-        "minus no token": f"the best on validation of what carries no token; {tabular.PAIRED}",
+        "minus no token": f"against the best on validation of the models without tokens; {tabular.PAIRED}",
         "minus full history": tabular.PAIRED,
         "minus recent only": "against a model trained on the recent items alone",
         "minus counts only": f"against no token with the same counts of the whole history; {tabular.PAIRED}",

@@ -29,11 +29,11 @@ _HEADINGS = {
 _METRIC = QUALITY_METRICS[0]
 _EXPLANATIONS = {
     tabular.RETENTION: tabular.RETENTION_IS,
-    "request": "FLOPs of one request, catalogue scoring apart",
-    "latency p50": "a whole request: fetch, serve, score the catalogue, take the best 100; the median",
-    "backbone p50": "the backbone's part of a request, the median",
+    "request": "FLOPs of one request without scoring the catalogue",
+    "latency p50": "median time of a whole request: fetch, serve, score the catalogue, take the best 100",
+    "backbone p50": "median time of the backbone's part of a request",
     "refresh": "FLOPs of compressing the history once",
-    "on the frontier": f"{tabular.CHANCE}: FLOPs of a request against NDCG@10",
+    "on the frontier": f"for FLOPs of a request against NDCG@10: {tabular.CHANCE}",
     "seeds": "how many were measured, and how they ended",
 }
 
@@ -79,9 +79,9 @@ def ranked_table(
     headings = tabular.columns("rank", "configuration", *numeric, "seeds", numeric=["rank", *numeric], explanations=_EXPLANATIONS)
     by = "validation" if _by_validation(order) else "test"
     caption = f"Ranked by NDCG@10 on {by}, {where}" if has_quality else f"By the FLOPs of a request, as no quality was measured, {where}"
-    by_test = " (by their quality on test, as nothing validates them)" if by == "validation" else ""
-    floors = f", floors among them{by_test}" if any(one.is_floor for one in order) else ""
-    caption += f": {len(order):,} configuration{'s' * (len(order) != 1)}{floors}, ablations and aged caches left out"
+    by_test = "; floors have no figure on validation and are ranked by their quality on test" if by == "validation" else ", with floors"
+    floors = by_test if any(one.is_floor for one in order) else ""
+    caption += f": {len(order):,} configuration{'s' * (len(order) != 1)}, without ablations and aged caches{floors}"
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True, static=_STATIC, drawn=group)
 
 

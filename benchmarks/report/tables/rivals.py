@@ -24,9 +24,11 @@ def rivals_table(among: Sequence[Configuration], names: Names, *, key: str, capt
         for metric in QUALITY_METRICS
     ]
     numeric = [name for of_metric in per_metric for name in of_metric]
-    explanations = {name: "(quality - no token) / (full - no token), both of PerSRec's layout and window" for _, name, _ in per_metric}
+    explanations = {
+        name: "(quality - no token) / (full - no token), both references at PerSRec's layout and window" for _, name, _ in per_metric
+    }
     explanations |= {name: tabular.PAIRED for _, _, name in per_metric}
-    headings = tabular.columns("configuration", "beside PerSRec with", *numeric, numeric=numeric, explanations=explanations)
+    headings = tabular.columns("configuration", "PerSRec beside it", *numeric, numeric=numeric, explanations=explanations)
     rows = tuple(_row(one, other, among, names) for one, other in pairs)
     table = Table(key=key, caption=caption, columns=headings, rows=rows, filters=True)
     return tabular.with_seeds(table, [other for _, other in pairs])

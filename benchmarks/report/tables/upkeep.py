@@ -53,8 +53,8 @@ def disturbance(every: Sequence[Source]) -> str:
     if not disturbed:
         return ""
     return (
-        f"Other processes used over {NOTICEABLE_LOAD:.0%} of the processors while {len(disturbed)} of {len(shares)} costs were timed, "
-        f"at most {max(disturbed):.0%}."
+        f"Other processes used over {NOTICEABLE_LOAD:.0%} of the processors, and at most {max(disturbed):.0%}, during the timing of "
+        f"{len(disturbed)} of {len(shares)} costs."
     )
 
 

@@ -14,7 +14,7 @@ _METRIC_NAME = METRIC_NAMES[_METRIC]
 
 
 def worth_table(every: Sequence[Worth], names: Names, *, key: str) -> Table | None:
-    """A row for each backbone: full history and no token, the best on validation, their difference, and the smallest that could be told."""
+    """A row for each backbone: full history and no token, the best on validation, their difference, and the smallest detectable one."""
     rows = [
         tabular.row(
             backbone_name(worth.full),
@@ -31,15 +31,15 @@ def worth_table(every: Sequence[Worth], names: Names, *, key: str) -> Table | No
     numeric = (f"full history: {_METRIC_NAME}", f"no token: {_METRIC_NAME}", "full minus no token", "smallest difference", "seeds")
     explanations = {
         "full minus no token": tabular.PAIRED,
-        "smallest difference": "half the width of the interval: the smallest difference from 0 that could be told",
+        "smallest difference": "half the width of the interval: the smallest difference from 0 that can be detected",
     }
     headings = tabular.columns("backbone", "full history", numeric[0], "no token", *numeric[1:], numeric=numeric, explanations=explanations)
-    caption = "What the long history is worth at the longest window; both the best on validation"
+    caption = "What the long history is worth at the longest window; each side is the best of its kind on validation"
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows)) if rows else None
 
 
 def floors_table(every: Sequence[AboveModels], names: Names, *, key: str) -> Table | None:
-    """A row for each floor that lies above trained models; ``None`` where all models rise above all floors."""
+    """A row for each floor that scores above trained models; ``None`` where all models rise above all floors."""
     rows = [
         tabular.row(
             Entry(text=names(above.floor), family=family(above.floor).key),
@@ -51,6 +51,6 @@ def floors_table(every: Sequence[AboveModels], names: Names, *, key: str) -> Tab
         )
         for above in every
     ]
-    numeric = (_METRIC_NAME, "models below it", f"{_METRIC_NAME} of that", "that minus the floor")
+    numeric = (_METRIC_NAME, "models below it", f"{_METRIC_NAME} of the best model", "best model minus floor")
     headings = tabular.columns("floor", *numeric[:2], "best model on validation", *numeric[2:], numeric=numeric)
-    return Table(key=key, caption="Floors that lie above trained models", columns=headings, rows=tuple(rows)) if rows else None
+    return Table(key=key, caption="Floors that score above trained models", columns=headings, rows=tuple(rows)) if rows else None

@@ -29,7 +29,7 @@ def run(tmp_path):
 def test_what_fits_is_said_with_what_binds_how_sure_and_how_to_serve_it(run, capsys):
     assert main([str(run), "--max-latency-ms", "500", "--max-cache-kb", "640", "--min-retention", "0.5"]) == 0
     said = capsys.readouterr().out
-    assert said.splitlines()[1].startswith("One seed: intervals are over users alone")
+    assert said.splitlines()[1].startswith("One seed: intervals cover users alone")
     assert "HSTU · PerSRec, 16 tokens" in said
     assert said.count("<- binds") == said.count(". HSTU") == 3
     assert "unfavourable end" in said

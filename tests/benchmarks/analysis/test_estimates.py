@@ -144,8 +144,8 @@ def test_recovered_is_the_share_of_the_long_historys_value():
     ("full", "said"),
     [
         (estimate(0.11, [0.09, 0.13]), "+0.0100"),
-        (estimate(0.05, [0.04, 0.06]), "the smallest difference that could be told is 0.0095"),
-        (estimate(0.14, [0.13, 0.15]), "the smallest difference that could be told is 0.0095"),  # 0.04 is below 5 x 0.0095
+        (estimate(0.05, [0.04, 0.06]), "the smallest detectable difference is 0.0095"),
+        (estimate(0.14, [0.13, 0.15]), "the smallest detectable difference is 0.0095"),  # 0.04 is below 5 x 0.0095
         (Estimate(value=0.2, reason="no replicates"), "no interval"),
         (Estimate(value=None, reason="no full-history cell"), "no full-history cell"),
     ],

@@ -133,7 +133,7 @@ def test_a_comparison_adds_up():
     full, control = got.references.full.quality("ndcg@10").value, got.references.no_token.quality("ndcg@10").value
     assert got.over_no_token.value == pytest.approx(got.quality.value - control)
     assert got.recovered.value is None  # its denominator is not above five half-widths
-    assert "the smallest difference that could be told is" in got.recovered.reason
+    assert "the smallest detectable difference is" in got.recovered.reason
     assert got.retention.value == pytest.approx(got.quality.value / full)
     wide = got.quality.high - got.quality.low
     assert got.over_no_token.high - got.over_no_token.low < wide  # what the pairing is for

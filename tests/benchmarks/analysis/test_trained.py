@@ -24,8 +24,8 @@ def test_alike_models_that_converged_are_comparable():
     [
         ({"steps": 50, "converged": None}, "half the steps: 100 against 50 steps"),
         ({"converged": False}, "not converged"),
-        ({"settings": {"epochs": 9}, "steps": 100}, "other bounds on steps"),
-        ({"settings": {"batch_size": 64}}, "other bounds on steps"),
+        ({"settings": {"epochs": 9}, "steps": 100}, "different bounds on steps"),
+        ({"settings": {"batch_size": 64}}, "different bounds on steps"),
     ],
 )
 def test_what_was_trained_otherwise_is_not(other, reason):
@@ -36,8 +36,8 @@ def test_what_was_trained_otherwise_is_not(other, reason):
 @pytest.mark.parametrize(
     ("other", "reasons"),
     [
-        ({"compression": "pooling", "tokens": 4}, ("a teacher on one side alone",)),
-        ({"compression": "recent", "recent": 20, "history": 60}, ("a teacher on one side alone",)),
+        ({"compression": "pooling", "tokens": 4}, ("only one side had a teacher",)),
+        ({"compression": "recent", "recent": 20, "history": 60}, ("only one side had a teacher",)),
         ({"compression": "recent", "recent": 16, "history": 64}, ()),  # the control
         ({"compression": "experts", "tokens": 0}, ()),
         ({"compression": "experts", "tokens": 4}, ()),  # the teacher is what the two are compared by

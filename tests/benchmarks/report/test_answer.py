@@ -16,6 +16,7 @@ from benchmarks.report.peers import peers_of
 
 BASE = {"backbone": "hstu", "dataset_size": "small", "history": 224, "recent": 32}
 FULL, CONTROL, OURS = (Cell(**BASE, compression=name, tokens=tokens) for name, tokens in (("full", 0), ("experts", 0), ("experts", 4)))
+NO_CHOICE = "No model is chosen: popularity, which learns nothing, scores above every trained model of ours ("
 
 
 def answered(*records):
@@ -43,14 +44,21 @@ def test_a_choice_is_a_sentence_with_quality_compute_time_and_bytes():
     compute = text.percent(ours["serve_flops"]["value"] / full["serve_flops"]["value"])
     assert card.said.startswith("HSTU · PerSRec, 4 tokens keeps ")
     assert f"of the best full attention's quality. A request takes {compute} of the compute and " in card.said
-    assert re.search(r"% \([0-9.]+% to [0-9.]+%\) of the time \(the backbone alone [0-9.]+% \([0-9.]+% to [0-9.]+%\)\) of full", card.said)
+    share = r"[0-9.]+% \([0-9.]+% to [0-9.]+%\)"
+    assert re.search(
+        f"{share} of the time of full attention served from its own cache\\. "
+        f"For the backbone alone, the share of the time is {share}\\. It stores ",
+        card.said,
+    )
     stored = [text.nbytes(metrics["cache_bytes"]["value"]) for metrics in (ours, full)]
     trained = text.percent(ours["train_flops"]["value"] / full["train_flops"]["value"])
     assert card.said.endswith(
-        f") of full attention served from its own cache. It stores {stored[0]} per user instead of {stored[1]}. "
-        f"A sequence in training takes {trained} of its compute."
+        f"). It stores {stored[0]} per user instead of {stored[1]}. In training, a sequence takes {trained} of full attention's compute."
     )
-    assert part.lead.startswith("Chosen on validation, quoted on test; held against HSTU · full history, KV cache, the best full attention")
+    assert part.lead.startswith(
+        "The choices were made on validation; their numbers are from test. "
+        "They are compared with HSTU · full history, KV cache, the best full attention: NDCG@10 "
+    )
     assert part.drawing is not None
     assert "balanced, smallest and best: 4 tok" in str(part.drawing.image.svg)
 
@@ -74,8 +82,8 @@ def test_a_card_names_its_percentiles_and_that_a_refresh_was_timed_in_batches():
 @pytest.mark.parametrize(
     ("seeds", "ours", "expected"),
     [
-        ((1,), {}, "One seed: the interval is over its users alone, and another training may lie outside of it."),
-        ((1, 2, 3), {}, "3 seeds: the 95% interval holds users and trainings."),
+        ((1,), {}, "One seed: the interval covers its users alone. Another training may give a value outside it."),
+        ((1, 2, 3), {}, "3 seeds: the 95% interval covers users and trainings."),
         ((1, 2, 3), {"converged": False}, "Not sure: training was not equal (not converged), so this is no verdict."),
     ],
 )
@@ -100,7 +108,7 @@ def test_a_history_that_is_worth_nothing_is_one_plain_sentence():
     line, rivals = short_answers(answered(full, control, ours))
     assert line.startswith("There is no frontier on this data: reading the long history gains HSTU nothing that can be measured")
     assert "(NDCG@10 0.2000 with it and 0.2000 without)" in line
-    assert rivals.startswith("Whether PerSRec is better than pooling, memory or the like is not known here")
+    assert rivals.startswith("This run does not show whether PerSRec is better than pooling, memory or the like: no rival ")
 
 
 @pytest.mark.parametrize(("gain", "said"), [(0.02, True), (0.0, False)])
@@ -110,36 +118,35 @@ def test_tokens_that_rank_above_no_token_are_not_sent_away_with_full_attention(g
         record["metrics"]["ndcg@10"]["value"] = quality
         record["replicates"]["means"]["ndcg@10"] = [quality + spread * (-1) ** (draw // 2) for draw in range(501)]
     line, *_ = short_answers(answered(*records))
-    surest = "the surest of them, which test has chosen, HSTU \N{MIDDLE DOT} PerSRec, 4 tokens: +0.0200 ("
-    assert (f"Yet 1 of 1 configurations that keep part of it, of 1 training, lie above no token, {surest}" in line) == said
+    several = "Yet 1 of 1 configurations that keep part of it score above no token; they come from 1 training."
+    surest = "The surest of them, chosen on test, is HSTU \N{MIDDLE DOT} PerSRec, 4 tokens: +0.0200 ("
+    assert (f"{several} {surest}" in line) == said
     assert line.endswith(", one seed, no verdict.") == said
     assert ("serve the recent items alone" in line) != said
 
 
 @pytest.mark.parametrize(
-    ("seeds", "stopped", "said"),
+    ("seeds", "stopped", "said", "end"),
     [
         (
             (1, 2, 3),
             None,
             "There is no frontier on this data: popularity, which learns nothing, ranks better than every trained model of ours",
+            "So no model here is worth its cost.",
         ),
-        (
-            (1,),
-            None,
-            "No model is chosen: of one seed, so without a verdict, popularity, which learns nothing, lies above every trained model",
-        ),
-        ((1, 2), None, "No model is chosen: of two seeds, so without a verdict, popularity"),
-        ((1,), False, "No model is chosen: of one seed"),
+        ((1,), None, NO_CHOICE, "It is no verdict, as there is only one seed."),
+        ((1, 2), None, NO_CHOICE, "It is no verdict, as there are only two seeds."),
+        ((1,), False, NO_CHOICE, "It is no verdict, as there is only one seed."),
     ],
 )
-def test_a_floor_above_all_models_is_the_answer_and_a_verdict_over_three_seeds_alone(seeds, stopped, said):
+def test_a_floor_above_all_models_is_the_answer_and_a_verdict_over_three_seeds_alone(seeds, stopped, said, end):
     floor = fabricate(Cell(**{**BASE, "backbone": "popularity"}, compression="none", training="none"))
     floor["metrics"]["ndcg@10"]["value"] = 0.9
     floor["replicates"]["means"]["ndcg@10"] = [mean**2 + 0.5 for mean in floor["replicates"]["means"]["ndcg@10"]]
     [part] = answered(*grid(seeds, **({} if stopped is None else {"converged": stopped})), floor)
     assert part.cards == ()
     assert part.lead.startswith(said), part.lead
+    assert part.lead.endswith(end), part.lead
     assert "(NDCG@10 0.9000 against " in part.lead
     assert ("So no model here is worth its cost" in part.lead) == (len(seeds) == 3)
     assert ("; 1 of 3 models had not converged)" in part.lead) == (stopped is False)
@@ -158,9 +165,9 @@ def test_costs_alone_answer_with_costs_and_a_small_share_is_not_zero():
     share = 100 * records[2]["metrics"]["serve_flops"]["value"] / records[1]["metrics"]["serve_flops"]["value"]
     assert 0 < share < 0.1
     assert card.said.startswith("HSTU · PerSRec, 4 tokens, a window of 16,160 items. A request takes ")  # served alike first
-    recomputed = "Of full attention that recomputes the window at each request, it takes"
+    recomputed = "Against full attention that recomputes the window at each request, it takes"
     assert card.said.endswith(f"{recomputed} {text.significant(share, 2)}% of the compute.")
-    assert card.sure.startswith("Untrained: costs alone, so nothing is known of the quality.")
+    assert card.sure.startswith("It was not trained: its costs are known, its quality is not.")
 
 
 def test_several_groups_of_peers_are_answered_each():

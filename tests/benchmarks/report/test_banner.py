@@ -44,12 +44,12 @@ def test_the_finding_is_about_a_configuration_with_a_control():
     cells = [cell(tokens=0), cell(tokens=1), cell(tokens=16, segments=2)]  # the best has no control of its own layout
     (found,) = findings(configured([fabricate(one) for one in cells]))
     assert found.startswith("HSTU · PerSRec, 1 token (one seed): 1 token reaches NDCG@10 0.")
-    assert "Against the same layout without tokens: +" in found
+    assert "Difference from the same layout without tokens: +" in found
 
 
 def test_without_any_control_that_is_said():
     (found,) = findings(configured([fabricate(cell())]))
-    assert "Against the same layout without tokens: unknown, no cell without tokens." in found
+    assert "Difference from the same layout without tokens: unknown, no cell without tokens." in found
 
 
 def test_the_finding_names_what_full_history_costs():
@@ -66,24 +66,25 @@ def test_the_finding_names_what_full_history_costs():
     time = f"25.0% ({25 / down:.1f}% to {25 * up:.1f}%)"
     assert re.search(r"4 tokens keep [0-9.]+% \([^)]+\) of full history's quality on the same backbone\. A request costs ", found)
     assert (
-        f"A request costs {alike} of the compute and {time} of the time (the backbone alone {time}) of full attention served the same way, "
-        "from its own cache (" in found
+        f"A request costs {alike} of the compute and {time} of the time of full attention served the same way, from its own cache. "
+        f"For the backbone alone, the share of the time is {time}. Counting one refresh per request on both sides, it costs " in found
     )
-    assert f"; {anew} of the compute of recomputing the window at each request (counting one refresh per request, " in found
+    recomputes = "Against full attention that recomputes the window at each request"
+    assert f" {recomputes}, a request costs {anew} of the compute; counting one refresh per request, " in found
     # 2 layers x (48 + 48) x 4 bytes a kept position
-    assert "It keeps 3.00 KiB of a user; full history's KV cache keeps 168 KiB." in found
+    assert "It stores 3.00 KiB per user; full history's KV cache stores 168 KiB." in found
 
 
 @pytest.mark.parametrize(
     ("refresh", "request_", "said"),
     [
-        (120, 5, "(114% counting one refresh per request of both; no dearer from 4 requests per refresh on)"),
-        (110, 5, "(105% counting one refresh per request of both; no dearer from 2 requests per refresh on)"),
-        (104, 5, "(99.1% counting one refresh per request of both; no dearer from 1 request per refresh on)"),
-        (90, 10, "(90.9% counting one refresh per request of both; no dearer however few requests share a refresh)"),
-        (90, 20, "(100% counting one refresh per request of both; no dearer up to 1 request per refresh)"),
-        (120, 10, "(118% counting one refresh per request of both; dearer however many requests share a refresh)"),
-        (90, 12, "(92.7% counting one refresh per request of both; no dearer up to 5 requests per refresh)"),
+        (120, 5, "114% of the compute; it costs no more from 4 requests per refresh on"),
+        (110, 5, "105% of the compute; it costs no more from 2 requests per refresh on"),
+        (104, 5, "99.1% of the compute; it costs no more from 1 request per refresh on"),
+        (90, 10, "90.9% of the compute; it costs no more, however few requests share a refresh"),
+        (90, 20, "100% of the compute; it costs no more up to 1 request per refresh"),
+        (120, 10, "118% of the compute; it costs more, however many requests share a refresh"),
+        (90, 12, "92.7% of the compute; it costs no more up to 5 requests per refresh"),
     ],
 )
 def test_the_finding_counts_refreshes_of_both_sides(refresh, request_, said):
@@ -92,14 +93,15 @@ def test_the_finding_counts_refreshes_of_both_sides(refresh, request_, said):
         for phase, value in zip(("compress", "serve"), costs, strict=True):
             record["metrics"][f"{phase}_flops"]["value"] = value
     [found] = findings(configured([ours, full]))
-    assert f"from its own cache {said}." in found
+    assert " of full attention served the same way, from its own cache. " in found
+    assert f" Counting one refresh per request on both sides, it costs {said}." in found
 
 
 @pytest.mark.parametrize("single", [(0,), (1,), (0, 1)])
 def test_time_is_not_quoted_where_either_side_was_timed_in_one_process(single):
     records = [fabricate(one) for one in (cell(), cell("full", serving="cache"))]
     (found,) = findings(configured(records))
-    assert re.search(r" of the time \(the backbone alone [^)]+\)\) of full attention", found)
+    assert re.search(r" of the time of full attention .*\. For the backbone alone, the share of the time is [^)]+\)\.", found)
     for place in single:
         records[place]["cost"]["processes"] = 1
     (found,) = findings(configured(records))
@@ -122,7 +124,8 @@ def test_what_is_recomputed_at_each_request_is_held_against_full_attention_that_
 
 def test_the_limits_say_which_costs_are_drawn_anew():
     _, found = said([fabricate(cell())])
-    assert any(text.startswith("On the frontier quality is drawn anew over users, and a timed cost") for text in found)
+    [line] = [text for text in found if text.startswith("How sure a place on the frontier is comes from random draws.")]
+    assert "Quality is drawn anew over users; a timed cost" in line
 
 
 def test_what_is_served_by_appending_is_held_against_full_attention_that_appends():
@@ -131,7 +134,7 @@ def test_what_is_served_by_appending_is_held_against_full_attention_that_appends
     records[2]["metrics"]["serve_flops"]["value"] = 4 * records[0]["metrics"]["serve_flops"]["value"]
     (found,) = findings(configured(records))
     assert "A request costs 25.0% of the compute and " in found
-    assert "served the same way, from its own cache, the new item alone (" in found
+    assert "served the same way, from its own cache, the new item alone. " in found
     assert "recomputing" not in found
 
 
@@ -141,7 +144,7 @@ def test_a_better_model_of_the_recent_items_alone_is_not_hidden():
         records[1]["metrics"][metric]["value"] += 0.5
         records[1]["replicates"]["means"][metric] = [value + 0.5 for value in records[1]["replicates"]["means"][metric]]
     (found,) = findings(configured(records))
-    assert "Against HSTU · recent only, the best on validation without tokens: \N{MINUS SIGN}0." in found
+    assert "Difference from HSTU · recent only, the best on validation without tokens: \N{MINUS SIGN}0." in found
 
 
 def test_a_model_of_the_recent_items_that_is_not_the_reference_is_not_hidden_either():
@@ -151,14 +154,15 @@ def test_a_model_of_the_recent_items_that_is_not_the_reference_is_not_hidden_eit
         records[1]["metrics"][metric]["value"] += 0.5
         records[1]["replicates"]["means"][metric] = [value + 0.5 for value in records[1]["replicates"]["means"][metric]]
     (found,) = findings(configured(records))
-    assert "A model trained on the recent items alone lies higher: \N{MINUS SIGN}0." in found  # one seed: numbers, no verdict
+    assert "A model trained on the recent items alone scores higher: \N{MINUS SIGN}0." in found  # one seed: numbers, no verdict
 
 
 def test_tokens_that_do_not_help_are_not_sold():
     records = [fabricate(cell()), fabricate(cell(tokens=0))]
     records[1] |= {"metrics": records[0]["metrics"], "replicates": records[0]["replicates"]}
     (found,) = findings(configured(records))
-    assert "+0.0000, without an interval (it is the same whichever users are drawn), so that the tokens help is not established." in found
+    reason = "There is no interval (it is the same whichever users are drawn)"
+    assert f": +0.0000. {reason}, so it is not established that the tokens help." in found
 
 
 def test_each_backbone_has_its_finding_the_best_first():
@@ -179,7 +183,7 @@ def test_limits_name_unfinished_training_and_noise():
 def test_what_was_not_trained_is_one_sentence_a_backbone():
     layouts = [cell(), cell(tokens=0), cell("full"), cell(history=32, tokens=4)]
     _, found = said([fabricate(one) for one in layouts])
-    [line] = [text for text in found if text.startswith("References are the best on validation")]
+    [line] = [text for text in found if text.startswith("Each reference is the best on validation")]
     assert line.endswith(
         "Not trained for HSTU: no token (elastic), full history (elastic) and recent items alone; "
         "at some layouts no token (separate) and full history (separate)."
@@ -218,7 +222,7 @@ def test_steps_that_differ_are_said_beside_each_comparison():
     (found,) = findings(configured(records))
     assert "(one seed)" not in found
     assert "of full history's quality on the same backbone (90 against 100 steps)" in found
-    assert "Against the same layout without tokens (90 against 100 steps): " in found
+    assert "Difference from the same layout without tokens (90 against 100 steps): " in found
     (alike,) = findings(configured(trio(seeds=(1, 2))))
     assert "steps" not in alike
 
@@ -238,7 +242,7 @@ def test_records_that_do_not_say_whether_they_converged_say_so_first():
     found, limited = said(records)
     assert found.first[0] == "The records do not say whether the trained models converged."
     assert (found.tone, found.word) == ("warn", "Measured, convergence not recorded")
-    assert "Of 3 of 3 trained models the records do not say whether they converged." in limited
+    assert "The records do not say whether 3 of 3 trained models converged." in limited
 
 
 def test_a_crash_is_worse_than_a_training_that_was_stopped():
@@ -257,8 +261,8 @@ def test_a_floor_above_every_model_is_said_first():
     records.append(level(fabricate(Cell(backbone="frequency", compression="none", training="none")), 0.188))
     found, _ = said(records)
     floors = [sentence for sentence in found.first if "frequency" in sentence]
-    assert floors == ["On this data frequency, which learns nothing (NDCG@10 0.1880), lies above every one of 3 trained models."]
-    assert any("0.1600, a difference of \N{MINUS SIGN}0.0280" in detail for detail in found.more)
+    assert floors == ["On this data frequency, which learns nothing (NDCG@10 0.1880), scores above every one of 3 trained models."]
+    assert any("0.1600. Its difference from the floor is \N{MINUS SIGN}0.0280" in detail for detail in found.more)
 
 
 def test_a_floor_above_some_models_names_them():
@@ -266,8 +270,8 @@ def test_a_floor_above_some_models_names_them():
     records = [level(ours, 0.2), level(control, 0.1), level(full, 0.3)]
     records.append(level(fabricate(Cell(backbone="popularity", compression="none", training="none")), 0.15))
     found, _ = said(records)
-    assert any("lies above 1 of 3 trained models." in sentence for sentence in found.first)
-    assert any(detail.startswith("Below it: HSTU · no token.") for detail in found.more)
+    assert any("scores above 1 of 3 trained models." in sentence for sentence in found.first)
+    assert any(detail.startswith("Models below it: HSTU · no token.") for detail in found.more)
 
 
 def test_a_floor_below_all_models_is_not_mentioned():
@@ -294,7 +298,7 @@ def test_a_history_worth_nothing_is_said_first_and_no_share_of_it_is_quoted():
 def test_that_tokens_were_taught_is_said_first(weights, whose):
     tokens = [fabricate(cell(tokens=4 * place, distillation=weight)) for place, weight in enumerate(weights, start=1)]
     found, _ = said([*tokens, fabricate(cell("full")), fabricate(cell(tokens=0, distillation=1.0))])
-    expected = [] if whose is None else [f"{whose} were taught by full attention of the same weights, and nothing else was."]
+    expected = [] if whose is None else [f"{whose} were taught by full attention of the same weights. Nothing else had a teacher."]
     assert [sentence for sentence in found.first if "taught" in sentence] == expected
     assert bool([detail for detail in found.more if "the method and the teacher together" in detail]) == (whose is not None)
 
@@ -307,7 +311,7 @@ def test_taught_tokens_of_one_backbone_are_named():
 def test_one_seed_gives_no_verdict():
     found, _ = said([*trio()])
     assert found.first[-1] == "One seed: no verdict."
-    assert found.more[-1].startswith("An interval of one seed is over its users alone")
+    assert found.more[-1].startswith("An interval of one seed covers its users alone")
     assert not [text for text in (*found.first, *found.findings) if "better than" in text or "at 95%" in text]
 
 

@@ -38,7 +38,7 @@ def test_a_run_without_counts_has_no_such_column():
 def test_an_elastic_point_of_counts_alone_is_marked_where_no_model_of_counts_alone_was_trained():
     elastic = [dataclasses.replace(cell, training="elastic", elastic_tokens=(0, 4)) for cell in CELLS[:2]]
     no_token = CELLS[2]
-    for trained_alone, reason in (([], "of this reference no model of its own was trained"), ([CELLS[1]], "")):
+    for trained_alone, reason in (([], "no model was trained for this reference alone"), ([CELLS[1]], "")):
         cells = [*elastic, *trained_alone, no_token]
         table = table_of(cells)
         column = [column.name for column in table.columns].index("minus counts only")

@@ -14,7 +14,7 @@ def test_each_environment_has_its_own_timings_and_all_share_quality(tmp_path):
     out = tmp_path / "reports" / "grid.html"
     render_report(write(tmp_path / "results" / "grid", records), out)
     page = Page(out.read_text())
-    assert "2 environments: timings are compared inside each alone" in page.text
+    assert "2 environments: timings are compared only within one environment." in page.text
     assert "timed on another processor (ffffffff)" in page.text
     assert "timed on AMD EPYC 7763 64-Core Processor (eeeeeeee)" in page.text
     here, there = peers_of(configured(records))

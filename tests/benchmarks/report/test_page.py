@@ -203,7 +203,7 @@ def test_a_single_cell_says_what_is_missing(tmp_path):
     page = Page(rendered(tmp_path, [slim(fabricate(Cell(backbone="hstu", compression="experts", tokens=4)))]))
     assert "the one cell on record was measured" in page.text
     assert "no cell without tokens" in page.text
-    assert "There is no no-token cell here" in page.text
+    assert "No cell without tokens was measured here." in page.text
     assert "One history length alone was measured, 224 items." in page.text
     assert "One seed for every configuration" in page.text
 
@@ -315,8 +315,8 @@ def test_full_history_that_does_not_pay_is_said_plainly(tmp_path):
     assert "On this data the long history is worth nothing that we can measure, on HSTU." in first
     assert "So the long history is worth nothing that we can measure." in page.text
     gap = "+0.0000 (\N{MINUS SIGN}0.0010 to +0.0010)"
-    assert f"Full history does not beat no token here, {gap}, so there is no share to keep or to recover." in page.text
-    assert f"undefined full minus no token is {gap}; the smallest difference that could be told is 0.0010" in page.text
+    assert f"Full history does not beat no token here: the difference is {gap}. So there is no share to keep or to recover." in page.text
+    assert f"undefined full minus no token is {gap}; the smallest detectable difference is 0.0010" in page.text
     retention = [row[5] for row in rows_of_tables(tmp_path / "reports" / "grid.html")["comparison-ndcg-1"]]
     assert set(retention) == {"the reference", "undefined"}
     assert "the long history is worth nothing that could be measured here" in page.text
@@ -331,7 +331,7 @@ def test_mixed_code_data_and_machines_are_shown(tmp_path):
     records[2]["cost"]["provenance"] |= {"commit": "fedcba9876543210"}
     text = Page(rendered(tmp_path, records)).text
     assert "Measured, of mixed code" in text
-    expected = "1 of 3 qualities were measured by older code of evaluation (0123456789ab; newest 0123456789ab): HSTU · PerSRec, 2 tokens."
+    expected = "1 of 3 qualities were measured by older code for evaluation (0123456789ab; newest 0123456789ab): HSTU · PerSRec, 2 tokens."
     assert expected in text
     assert "2 environments" in text
     assert "another processor, 2 threads" in text

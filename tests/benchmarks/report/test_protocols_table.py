@@ -12,6 +12,7 @@ from benchmarks.report.summary import summary_of
 from benchmarks.report.tables.protocols import protocol_tables
 
 CELL = Cell(backbone="hstu", compression="full", history=184, recent=16)
+WITH_TIME, WITHOUT_TIME = "with the time of the request as input", "without the time of the request"
 KNOWS = "the protocol's own rows know the time of the request, so it does not stand beside them"
 NONE = "the protocol's own rows read no times, so it does not stand beside them"
 ITS_OWN = "the protocol's own rows read no times, and it reads those of its items, so it does not stand beside them"
@@ -38,11 +39,11 @@ def shown(*records):
 @pytest.mark.parametrize(
     ("changes", "told", "table", "marks"),
     [
-        ({}, True, "the time of the request given", ["", NONE]),
-        ({"request_time": False}, False, "the time of the request not given", [KNOWS, ITS_OWN]),
-        ({"time_bias": False}, False, "the time of the request not given", [KNOWS, ""]),
+        ({}, True, WITH_TIME, ["", NONE]),
+        ({"request_time": False}, False, WITHOUT_TIME, [KNOWS, ITS_OWN]),
+        ({"time_bias": False}, False, WITHOUT_TIME, [KNOWS, ""]),
         # whose published rows read no times, whichever protocol's they are
-        ({"backbone": "sasrec"}, False, "the time of the request not given", ["", ""]),
+        ({"backbone": "sasrec"}, False, WITHOUT_TIME, ["", ""]),
     ],
 )
 def test_a_row_is_marked_where_the_published_rows_of_such_a_model_know_more_or_less(changes, told, table, marks):
@@ -59,12 +60,12 @@ def test_a_mean_says_of_how_many_seeds_and_how_far_they_lie_apart():
 def test_a_protocol_under_which_a_small_log_has_no_target_has_no_row():
     record = under(True)
     record["protocols"][1]["metrics"] = {}
-    assert shown(record) == {"the time of the request given": [("rectools", "")]}
+    assert shown(record) == {WITH_TIME: [("rectools", "")]}
     record["protocols"][0]["metrics"] = {}
     assert shown(record) == {}
 
 
 def test_the_summary_holds_these_rows():
     text = summary_of(report_of(records_of(under(True)), name="a"), beside=())
-    assert "**The same models under published protocols, the time of the request given" in text
+    assert f"**The same models under published protocols, {WITH_TIME}" in text
     assert "| rectools | 3,706 | 6,040 |" in text

@@ -99,7 +99,8 @@ def test_without_a_rival_there_is_no_table():
 
 
 SEEDS = (1, 2, 3)
-UNSURE = "+0.0101 (+0.0081 to +0.0121), training is not equal, no verdict: not converged."
+MINUS = "\N{MINUS SIGN}"
+UNSURE = "+0.0101 (+0.0081 to +0.0121), no verdict, as training is not equal (not converged)."
 
 
 def of_seeds(lift: float, seeds=SEEDS, **model):
@@ -118,12 +119,12 @@ def of_seeds(lift: float, seeds=SEEDS, **model):
 @pytest.mark.parametrize(
     ("lift", "seeds", "model", "said"),
     [
-        (0.01, SEEDS, {}, "is better than pooling, +0.0101 (+0.0081 to +0.0121), 3 seeds."),
-        (-0.01, SEEDS, {}, "is worse than pooling, \N{MINUS SIGN}0.0099 (\N{MINUS SIGN}0.0119 to \N{MINUS SIGN}0.0079), 3 seeds."),
-        (0.001, SEEDS, {}, "cannot be told from pooling, +0.0011 (\N{MINUS SIGN}0.0009 to +0.0031), 3 seeds."),
-        (0.01, (1,), {}, "lies above pooling, +0.0100 (+0.0080 to +0.0120), one seed, no verdict."),
-        (-0.01, (1,), {}, "lies below pooling, \N{MINUS SIGN}0.0100 (\N{MINUS SIGN}0.0120 to \N{MINUS SIGN}0.0080), one seed, no verdict."),
-        (0.01, SEEDS, {"converged": False}, f"lies above pooling, {UNSURE}"),
+        (0.01, SEEDS, {}, "is better than pooling: +0.0101 (+0.0081 to +0.0121), 3 seeds."),
+        (-0.01, SEEDS, {}, f"is worse than pooling: {MINUS}0.0099 ({MINUS}0.0119 to {MINUS}0.0079), 3 seeds."),
+        (0.001, SEEDS, {}, f"cannot be distinguished from pooling: +0.0011 ({MINUS}0.0009 to +0.0031), 3 seeds."),
+        (0.01, (1,), {}, "scores above pooling: +0.0100 (+0.0080 to +0.0120), one seed, no verdict."),
+        (-0.01, (1,), {}, f"scores below pooling: {MINUS}0.0100 ({MINUS}0.0120 to {MINUS}0.0080), one seed, no verdict."),
+        (0.01, SEEDS, {"converged": False}, f"scores above pooling: {UNSURE}"),
     ],
 )  # fmt: skip
 def test_a_sentence_says_whether_persrec_is_better_by_how_much_and_how_sure(lift, seeds, model, said):
@@ -160,9 +161,9 @@ def test_a_backbone_without_a_rival_is_named_and_so_is_a_run_without_any():
     found = among(PERSREC, POOLED, sasrec)
     first, last = rivals_in_words(found, name_all(found))
     assert first.startswith("HSTU · PerSRec, 4 tokens in 4 segments ")
-    assert last == "SASRec: nothing that keeps as many vectors was measured beside PerSRec."
+    assert last == "SASRec: no rival that keeps as many vectors was measured beside PerSRec."
     alone = among(PERSREC, CONTROL, FULL)
     assert rivals_in_words(alone, name_all(alone))[0].startswith(
-        "Whether PerSRec is better than pooling, memory or the like is not known here"
+        "This run does not show whether PerSRec is better than pooling, memory or the like: no rival "
     )
     assert rivals_in_words(among(CONTROL, FULL), name_all(alone)) == ()

@@ -61,7 +61,7 @@ def test_a_page_says_what_each_count_is_of_and_what_its_commands_do(tmp_path):
     assert "9, a configuration and a seed each; seeds 1 and 2" in text
     assert "One seed for 6 of 7 configurations of trained models" in text
     assert (
-        "6 configurations, floors among them (by their quality on test, as nothing validates them), ablations and aged caches left out"
+        "6 configurations, without ablations and aged caches; floors have no figure on validation and are ranked by their quality on test"
         in text
     )
     assert text.count("--resume always measures it although a good record of it is there") == 2  # in the one card, and in provenance
