@@ -64,7 +64,8 @@ def test_who_was_disturbed_is_counted():
         return RECORD | {"cost": RECORD["cost"] | {"key": str(shares), "environment": environment}}
 
     assert upkeep.disturbance(sources_of(RECORD, disturbed(0.05, 0.1, memory=0.9), disturbed(None))) == ""
-    assert "and at most 40%, during the timing of 1 of 2 costs" in upkeep.disturbance(sources_of(disturbed(0.05, 0.4), disturbed(0.0), disturbed(None)))
+    sentence = upkeep.disturbance(sources_of(disturbed(0.05, 0.4), disturbed(0.0), disturbed(None)))
+    assert "and at most 40%, during the timing of 1 of 2 costs" in sentence
 
 
 def test_the_report_shows_overhead_and_the_proof_that_lies_beside_the_runs(tmp_path):
