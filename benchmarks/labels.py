@@ -31,7 +31,7 @@ _WORDS: Mapping[str, Mapping[Any, str]] = MappingProxyType(
         "counted_only": {True: "counted only", False: "run"},
         "device": {"cpu": "CPU", "cuda": "CUDA"},
         "expert_start": {"learnt": "learnt start", "pooled": "pooled start"},
-        "request_time": {True: "request time given", False: "request time not given"},
+        "request_time": {True: "with the request's time", False: "without the request's time"},
         "negatives": {0: "full cross-entropy"},
         "divisor": {0: "divided by keys seen", None: "divided by slots"},
         "counts": {"none": "nothing counted", "recent": "recent items counted", "all": "all items counted"},

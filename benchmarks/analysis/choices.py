@@ -38,7 +38,7 @@ class Role(StrEnum):
     BEST = "best"
 
 
-LEAST = 0.01  # of full attention's cost; nobody would give up quality to save more than that
+LEAST = 0.01  # of full attention's cost: a smaller share counts as this one, since saving still more is worth no quality
 KEEPS: Mapping[Role, float] = MappingProxyType({Role.BALANCED: 0.95, Role.SMALLEST: 0.90})  # the least share of the quality on validation
 
 
@@ -219,7 +219,8 @@ def _beside(one: Configuration, alike: Configuration | None, anew: Configuration
 def _for_role(role: Role, candidates: Sequence[Held], level: Mapping[str, float], full: Configuration) -> Held:
     """Balanced has the least product of its shares of cost, smallest the fewest bytes, best the highest quality on validation.
 
-    What takes more compute or bytes than full attention served the same way is balanced only where every candidate does.
+    What takes more compute or bytes than full attention served the same way is balanced only where every candidate that keeps enough
+    quality does.
     """
     burdens = dict(zip((beside.configuration.key for beside in candidates), _burdens(candidates), strict=True))
 

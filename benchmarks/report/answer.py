@@ -102,7 +102,7 @@ def _lead(run_answer: RunAnswer, peers: Peers) -> str:
         worth = run_answer.worths[0]
         pair = f"{_value(worth.full)} with it and {_value(worth.no_token)} without"
         others = (
-            f", and nothing on {listed([backbone_name(one.full) for one in run_answer.worths[1:]])} either"
+            f", and {listed([backbone_name(one.full) for one in run_answer.worths[1:]])} nothing either"
             if len(run_answer.worths) > 1
             else ""
         )
@@ -133,11 +133,11 @@ def _no_model_above(above: AboveModels, names: Names) -> str:
     if above.is_verdict:
         statement = f"{names(above.floor)}, which learns nothing, ranks better than every trained model of ours ({pair}{note})"
         return f"There is no frontier on this data: {statement}. So no model here is worth its cost."
-    single = [gap.of_one_seed for gap in above.gaps]
-    few = "one seed" if all(single) else "one seed for some models" if any(single) else "two seeds"
+    counts = [len(gap.by_seed) for gap in above.gaps]
+    few = ("is only one seed" if min(counts) == 1 else "are only two seeds") + " for some models" * (min(counts) < max(counts))
     return (
         f"No model is chosen: {names(above.floor)}, which learns nothing, scores above every trained model of ours ({pair}{note}). "
-        f"It is no verdict, as there {'are' if few == 'two seeds' else 'is'} only {few}."
+        f"It is no verdict, as there {few}."
     )
 
 
@@ -157,11 +157,11 @@ def _gains_in_words(peers: Peers) -> str:
         return ""
     gain, training = surest.over_no_token, unequal(surest.configuration, surest.references.no_token)
     models = {record.model.key for contrast in above for record in contrast.configuration.measured if record.model is not None}
-    return (
-        f"Yet {len(above)} of {len(contrasts)} configurations that keep part of it score above no token; they come from {len(models)} "
-        f"training{'s' * (len(models) != 1)}. The surest of them, chosen on test, is {peers.names(surest.configuration)}: "
-        f"{with_interval(gain, 'signed')}, {how_sure(gain, training)}."
-    )
+    trainings = f"{len(models)} training{'s' * (len(models) != 1)}"
+    several = f"{len(above)} of {len(contrasts)} configurations that keep part of it score above no token; they come from {trainings}"
+    one = f"one of {len(contrasts)} configurations that keep part of it scores above no token"
+    best = f"{peers.names(surest.configuration)}: {with_interval(gain, 'signed')}, {how_sure(gain, training)}."
+    return f"Yet {one}: {best}" if len(above) == 1 else f"Yet {several}. The surest of them, chosen on test, is {best}"
 
 
 def _card(choice: Choice, names: Names, chance: str) -> Card:
@@ -191,7 +191,7 @@ def _costs_in_words(beside: Held) -> list[str]:
     sentences += backbone_alone(beside.time, beside.backbone_time)
     own_bytes, full_bytes = one.cost("cache_bytes").value, None if alike is None else alike.cost("cache_bytes").value
     if own_bytes is not None and full_bytes:
-        sentences.append(f"It stores {text.nbytes(own_bytes)} per user instead of {text.nbytes(full_bytes)}.")
+        sentences.append(f"The cache takes {text.nbytes(own_bytes)} per user instead of {text.nbytes(full_bytes)}.")
     # an elastic model was trained for all its counts and lengths, not for this one
     own_flops, full_flops = (
         None if other is None or other.cell.training == "elastic" else other.cost("train_flops").value for other in (one, alike)

@@ -61,7 +61,7 @@ def banner(records: Sequence[Record], every: Sequence[Source], among: Sequence[C
     tone, word, summary = _standing(statuses)
     older = older_code(every)
     if tone == "good" and older:
-        tone, word = "warn", "Measured, of mixed code"
+        tone, word = "warn", "Measured by mixed code"
     if tone != "bad":
         tone, word = _with_convergence(endings(among), tone, word)
     cautions = opening(among, names)
@@ -124,9 +124,9 @@ def _finding(contrast: Contrast, names: Names) -> str:
     elif worth_nothing(worth, contrast.references.full_quality, contrast.references.no_token):
         gap = with_interval(worth, "signed")
         sentences.append(f"Full history does not beat no token here: the difference is {gap}. So there is no share to keep or to recover.")
-    elif worth.half_width is not None:
-        near = f"too near to the smallest detectable difference, {text.ratio(worth.half_width)}"
-        sentences.append(f"No share recovered is given: full history minus no token is {with_interval(worth, 'signed')}, {near}.")
+    elif worth.value is not None and worth.half_width is not None:
+        near = f", too near to the smallest detectable difference, {text.ratio(worth.half_width)}" if worth.value > 0 else ""
+        sentences.append(f"No share recovered is given: full history minus no token is {with_interval(worth, 'signed')}{near}.")
     return " ".join(sentences)
 
 
@@ -165,7 +165,7 @@ def _quality_and_cost(contrast: Contrast, token_count: str) -> str:
 
 
 def _beside_alike(one: Configuration, other: Configuration | None) -> list[str]:
-    """A request's shares of the compute and time of full attention served the same way; of time only with the interval over processes."""
+    """A request's shares of full attention served the same way: of compute, of time with its interval, and with refreshes counted."""
     if other is None:
         return []
     compute, whole, backbone = _share("serve_flops", one, other), request_time_share(one, other), backbone_time_share(one, other)
@@ -190,7 +190,7 @@ def _with_refreshes(one: Configuration, other: Configuration) -> list[str]:
         from_when = "it costs no more, however few requests share a refresh"
     else:
         from_when = f"it costs no more from {even.first:,} request{'s' * (even.first != 1)} per refresh on"
-    return [f"Counting one refresh per request on both sides, it costs {share} of the compute; {from_when}."]
+    return [f"Counting one refresh per request on both sides, a request costs {share} of full attention's compute; {from_when}."]
 
 
 def _share(cost: str, one: Configuration, other: Configuration | None) -> str:
@@ -205,7 +205,7 @@ def _sizes(contrast: Contrast) -> list[str]:
     own_bytes, full_bytes = one.cost("cache_bytes").value, cached.cost("cache_bytes").value if cached else None
     if own_bytes is None or full_bytes is None:
         return []
-    return [f"It stores {text.nbytes(own_bytes)} per user; full history's KV cache stores {text.nbytes(full_bytes)}."]
+    return [f"The cache takes {text.nbytes(own_bytes)} per user; full history's KV cache takes {text.nbytes(full_bytes)}."]
 
 
 def _against_counts(contrast: Contrast) -> list[str]:
@@ -214,13 +214,13 @@ def _against_counts(contrast: Contrast) -> list[str]:
     if gain.value is None or counts is None:
         return []
     comparison = f"Difference from counts of the same items and no token{_steps_note(contrast.configuration, counts)}"
-    return [f"{comparison}: {with_interval(gain, 'signed')}.", *_weak(contrast, counts)]
+    return [f"{comparison}: {with_interval(gain, 'signed')}.", *_weak(contrast, counts, "The model with these counts")]
 
 
-def _weak(contrast: Contrast, reference: Configuration | None) -> list[str]:
+def _weak(contrast: Contrast, reference: Configuration | None, subject: str) -> list[str]:
     """That a reference is a point of an elastic model, where no model of its own was trained."""
     is_weak = reference is not None and reference in contrast.references.weak
-    return ["That reference is a point of an elastic model: no model was trained for it alone."] if is_weak else []
+    return [f"{subject} is a point of an elastic model: no model was trained for it alone."] if is_weak else []
 
 
 def _against_no_token(contrast: Contrast, names: Names) -> str:
@@ -238,7 +238,7 @@ def _against_no_token(contrast: Contrast, names: Names) -> str:
         sentences.append(f"There is no interval ({gain.reason}), {unsure}")
     elif gain.value is not None and gain.holds_zero:
         sentences.append(f"The interval includes 0, {unsure}")
-    return " ".join([*sentences, *_weak(contrast, control)])
+    return " ".join([*sentences, *_weak(contrast, control, "The model without tokens")])
 
 
 def _standing(statuses: Counter[Status]) -> tuple[str, str, str]:
@@ -252,7 +252,7 @@ def _standing(statuses: Counter[Status]) -> tuple[str, str, str]:
     limited_count = statuses[Status.OOM] + statuses[Status.UNSUPPORTED]
     if limited_count:
         return "warn", "Measured, with limits found", f"{limited_count} of {total} cells ran out of memory or are not supported"
-    return "good", "Measured", "the one cell on record was measured" if total == 1 else f"all {total} cells on record were measured"
+    return "good", "Measured", "the one cell on record ended well" if total == 1 else f"all {total} cells on record ended well"
 
 
 def _with_convergence(ends: Endings, tone: str, word: str) -> tuple[str, str]:
@@ -317,7 +317,8 @@ def _mixed_code_warning(code: OlderCode, among: Sequence[Configuration], names: 
     kinds = listed([kind.replace("_", " ") for kind in code.kinds])
     count = f"{code.stale} of {code.total} {half}"
     versions = f"{listed(code.older)}; newest {code.newest}"
-    return f"Mixed code: {count} were measured by older code for {kinds} ({versions}): {some(cells, most=3)}. Run these again."
+    were = "was" if code.stale == 1 else "were"
+    return f"Mixed code: {count} {were} measured by older code for {kinds} ({versions}): {some(cells, most=3)}. Run again."
 
 
 def _warnings(every: Sequence[Source], among: Sequence[Configuration], names: Names) -> list[str]:

@@ -50,9 +50,7 @@ def _seeds_and_intervals(trained: Sequence[Configuration]) -> list[str]:
             if len(single) == len(trained)
             else f"{len(single)} of {len(trained)} configurations of trained models, each served as it was trained"
         )
-        sentences.append(
-            f"One seed for {share}. Their intervals cover users alone, not another training, so there is no verdict between them."
-        )
+        sentences.append(f"One seed for {share}. Their intervals cover users alone, not another training, so no verdict rests on them.")
     reasons = sorted({quality.reason for one in trained if (quality := one.quality(_METRIC)).low is None})
     if reasons:
         sentences.append(f"Some qualities have no interval: {'; '.join(reasons)}.")
@@ -84,10 +82,8 @@ def _not_trained(among: Sequence[Configuration]) -> list[str]:
         parts += [f"at some layouts {listed(elsewhere)}"] if elsewhere else []
         if parts:
             backbones.setdefault("; ".join(parts), []).append(backbone)
-    return [
-        f"Each reference is the best on validation of the models that were trained. Not trained for {listed(names)}: {missing}."
-        for missing, names in backbones.items()
-    ]
+    sentences = [f"Not trained for {listed(names)}: {missing}." for missing, names in backbones.items()]
+    return [" ".join(["Each reference is the best on validation of the models that were trained.", *sentences])] if sentences else []
 
 
 def _noisy(among: Sequence[Configuration]) -> list[str]:

@@ -45,7 +45,7 @@ RETENTION_IS = (
 NO_SEED = "a cost is the same for every seed"
 NOTHING = Entry(text=text.MISSING, tone="muted")
 REFERENCE = Entry(text="the reference", tone="muted")
-CHANCE = "share of the draws of users in which nothing dominates it; it does not cover another training"
+CHANCE = "share of the draws of users in which nothing dominates it; the share does not cover another training"
 PAIRED = "paired over users and seeds; coloured where three seeds or more, equally trained, have a 95% interval without 0"
 
 

@@ -148,7 +148,7 @@ WORDS = (
     ("elastic", "one trained model serves every token count and history length; a separate model knows one of each."),
     (
         "no token (the control)",
-        "the best on validation of what reads no history: 0 tokens, or the recent items alone. The score above it is what tokens carry.",
+        "the best on validation of what reads no history: 0 tokens, or the recent items alone. What tokens carry lies above it.",
     ),
     ("recent only", "a model trained on the recent items alone, without tokens in its training either."),
     (

@@ -18,7 +18,7 @@ from benchmarks.store import check_out, report_path
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
-    """A validated call: nothing was created yet."""
+    """A validated call: nothing of its run was created yet."""
 
     options: argparse.Namespace
     grid: Grid

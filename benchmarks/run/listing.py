@@ -1,4 +1,4 @@
-"""What ``--list`` prints: each cell with why it would be measured, and how long all of them may take."""
+"""What ``--list`` prints: each cell with why it would be measured, and how long those still to measure may take."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

@@ -179,7 +179,7 @@ def cost(payload: Payload, report_phase: ReportPhase) -> Payload:
         "serve_energy_j": {"value": None, "method": "no NVML device", "n": 0, "low": None, "high": None},
         "train_flops": {"value": 3000, "method": "closed formula", "n": 1},
     }
-    agrees = {"agrees": not wanted.get("disagree", 0)}
+    agrees = {"agrees": False} if wanted.get("disagree", 0) else {}
     rows = {"flops": {"phase": "serve", "part": "total", **agrees}, "training_cost": {"phase": "train", "part": "total", **agrees}}
     return {
         "metrics": {name: metric for name, metric in metrics.items() if MEASURES[name].kind in kinds},

@@ -37,7 +37,7 @@ def test_what_differs_is_said():
         ({"layers": 8, "width": 256}, ("2 x 48", "8 x 256")),
         ({"moving_windows": True}, ("fixed windows", "moving windows")),
         ({"learning_rate": 0.01}, ("learning rate 0.001", "learning rate 0.01")),
-        ({"request_time": False}, ("request time given", "request time not given")),
+        ({"request_time": False}, ("with the request's time", "without the request's time")),
         ({"counts": "all"}, ("nothing counted", "all items counted")),
         ({"serving": "recompute"}, ("from cache", "recomputed")),
         ({"dropout": 0.1, "heads": 2}, ("1 head, dropout 0.2", "2 heads, dropout 0.1")),

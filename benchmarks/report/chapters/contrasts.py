@@ -71,7 +71,8 @@ def _compared(peers: Peers) -> Group:
 def _does_history_pay(every: Sequence[Worth], among: Sequence[Configuration], names: Names) -> list[str]:
     """What the long history is worth on each backbone, or that nothing tells."""
     if not any(one.is_control or one.cell.compression == "recent" for one in among):
-        return ["No cell without tokens was measured here. So what the tokens carry cannot be separated from what the recent items carry."]
+        missing = "No cell that reads no history (0 tokens, or the recent items alone) was measured here."
+        return [f"{missing} So what the tokens carry cannot be separated from what the recent items carry."]
     return [worth_in_words(worth, names) for worth in every]
 
 

@@ -147,10 +147,10 @@ def series(
 
 
 def _by_history(among: Sequence[Configuration], *, once: bool) -> list[Series]:
-    """A line for each way of keeping the history. Only the token counts measured at most lengths have lines.
+    """A line for each way of keeping the history, for the token counts that were measured at the largest number of lengths.
 
-    Of many such counts it takes the least, a middle one and the most. ``once`` leaves out full history from its cache, as it ranks like
-    full history.
+    Of PerSRec's such counts it takes the least, a middle one and the most, of another family's the most. ``once`` leaves out full history
+    from its cache, as it ranks like full history.
     """
     again = {one.key for one in among if one.cell.compression == "full" and one.cell.serving == "cache"} if once else set()
     lines = series(

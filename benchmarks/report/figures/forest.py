@@ -73,7 +73,7 @@ def _rows_that_fit(indices: Sequence[int], configurations: Sequence[Configuratio
     """The rows to draw. Of too many, each backbone has an even share; one with fewer rows leaves the rest to the others.
 
     A backbone keeps one row of each family, then others spread over its rows. A row that differs from another only in how its cache is
-    stored goes first: the two rank nearly the same.
+    stored is left out: the two rank nearly the same.
     """
     if len(indices) <= _MOST_ROWS:
         return list(indices)

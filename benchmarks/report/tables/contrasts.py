@@ -23,7 +23,7 @@ def comparison_table(contrasts: Sequence[Contrast], names: Names, *, key: str, m
     metric_name = METRIC_NAMES.get(metric, metric)
     numeric = (metric_name, "minus no token", "minus full history", "minus recent only", *counts, tabular.RETENTION, "recovered")
     explanations = {
-        "minus no token": f"against the best on validation of the models without tokens; {tabular.PAIRED}",
+        "minus no token": f"against the best on validation of what reads no history: 0 tokens or the recent items alone; {tabular.PAIRED}",
         "minus full history": tabular.PAIRED,
         "minus recent only": "against a model trained on the recent items alone",
         "minus counts only": f"against no token with the same counts of the whole history; {tabular.PAIRED}",

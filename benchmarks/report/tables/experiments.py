@@ -49,7 +49,7 @@ def staleness_table(among: Sequence[Configuration], names: Names, *, key: str, c
         names,
         key=key,
         caption=caption,
-        column=("history ends earlier by", lambda one: f"{one.cell.staleness} items"),
+        column=("history ends before the recent items by", lambda one: f"{one.cell.staleness} item{'s' * (one.cell.staleness != 1)}"),
     )
 
 

@@ -19,7 +19,7 @@ OTHERWISE = "the protocol's own rows {}, so it does not stand beside them"
 def protocol_tables(among: Sequence[Configuration], names: Names, *, key: str) -> list[Table]:
     """A table of the models that know the time of a request, and one of those that do not; a table without rows is left out."""
     tables = []
-    for knows_time, title in ((True, "with the time of the request as input"), (False, "without the time of the request")):
+    for knows_time, title in ((True, "with the request's time as input"), (False, "without the request's time")):
         every = [(one, row) for one in among for row in _rows(one, names, knows_time=knows_time)]
         if every:
             headings = tabular.columns("configuration", "protocol", "items", "users", *METRICS.values(), numeric=list(METRICS.values()))

@@ -201,9 +201,9 @@ def test_every_text_of_a_record_is_escaped(tmp_path):
 
 def test_a_single_cell_says_what_is_missing(tmp_path):
     page = Page(rendered(tmp_path, [slim(fabricate(Cell(backbone="hstu", compression="experts", tokens=4)))]))
-    assert "the one cell on record was measured" in page.text
+    assert "the one cell on record ended well" in page.text
     assert "no cell without tokens" in page.text
-    assert "No cell without tokens was measured here." in page.text
+    assert "No cell that reads no history (0 tokens, or the recent items alone) was measured here." in page.text
     assert "One history length alone was measured, 224 items." in page.text
     assert "One seed for every configuration" in page.text
 
@@ -330,8 +330,8 @@ def test_mixed_code_data_and_machines_are_shown(tmp_path):
     records[2]["cost"]["environment"] |= {"fingerprint": "another", "cpu": "another processor"}
     records[2]["cost"]["provenance"] |= {"commit": "fedcba9876543210"}
     text = Page(rendered(tmp_path, records)).text
-    assert "Measured, of mixed code" in text
-    expected = "1 of 3 qualities were measured by older code for evaluation (0123456789ab; newest 0123456789ab): HSTU · PerSRec, 2 tokens."
+    assert "Measured by mixed code" in text
+    expected = "1 of 3 qualities was measured by older code for evaluation (0123456789ab; newest 0123456789ab): HSTU · PerSRec, 2 tokens."
     assert expected in text
     assert "2 environments" in text
     assert "another processor, 2 threads" in text

@@ -12,7 +12,7 @@ from benchmarks.report.summary import summary_of
 from benchmarks.report.tables.protocols import protocol_tables
 
 CELL = Cell(backbone="hstu", compression="full", history=184, recent=16)
-WITH_TIME, WITHOUT_TIME = "with the time of the request as input", "without the time of the request"
+WITH_TIME, WITHOUT_TIME = "with the request's time as input", "without the request's time"
 KNOWS = "the protocol's own rows know the time of the request, so it does not stand beside them"
 NONE = "the protocol's own rows read no times, so it does not stand beside them"
 ITS_OWN = "the protocol's own rows read no times, and it reads those of its items, so it does not stand beside them"

@@ -101,5 +101,8 @@ def test_counts_that_disagree_are_said_when_the_run_ends(call: Call, capsys: pyt
     assert "disagree" not in capsys.readouterr().err
     assert call("--resume", "always", disagree=1) == 0
     err = capsys.readouterr().err
-    assert "the counts of FLOPs of 4 of 5 cells disagree, so no frontier takes these:" in err
+    assert "the counts of FLOPs of 4 of 5 cells disagree, so no frontier takes any of these:" in err
     assert "Popularity" not in err.partition("disagree")[2]
+    for asked in (("--only", "quality"), ("--quiet",)):
+        assert call(*asked, disagree=1) == 0
+        assert "disagree" not in capsys.readouterr().err
