@@ -52,7 +52,7 @@ def test_its_figures_stand_in_the_pages_that_it_names():
     }
     assert all(f"]({page})" in claim for page in elsewhere.values())
     figures = re.findall(r"\d[\d.]*%|0\.\d+|\d[\d.]* (?:KiB|MFLOP)", claim)
-    assert len(figures) == 16 + 14 + 3 + 3
+    assert len(figures) == 19 + 14 + 3 + 3
     pages = {figure: (PROJECT / elsewhere[figure]).read_text() if figure in elsewhere else summary for figure in figures}
     assert [figure for figure, page in pages.items() if figure not in page] == []
 
