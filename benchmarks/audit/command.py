@@ -1,7 +1,7 @@
 """What a log's older items could be worth: ``python -m benchmarks.audit ml-1m --data-dir DIR``. Nothing is trained, unless asked.
 
 It counts for how many test targets the item is among the user's last R events, only among the older ones, or new, and what counters
-rank with and without the older events. A counter's gain is a floor of what the older events are worth to a model, and no bound.
+rank with and without the older events. A counter's gain is neither an upper nor a lower bound of a model's.
 
 With ``--model`` it also trains one small model, in minutes, and asks it with the older events, without, shuffled and aged.
 """

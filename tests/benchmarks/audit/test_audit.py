@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from benchmarks.audit.command import main
 from benchmarks.audit.history import Places, audit, by_category, mean_with_interval
 from benchmarks.audit.record import gain_in_words
-from benchmarks.audit.table import table
+from benchmarks.audit.table import model_table, table
 from persrec.data.interactions import InteractionLog
 from persrec.data.protocol import Protocol
 from persrec.data.splits import leave_one_out
@@ -109,3 +109,23 @@ def test_a_bad_call_is_one_line(capsys):
 def test_the_page_holds_the_table_of_the_committed_records():
     project = Path(__file__).resolve().parents[3]
     assert table(project / "results" / "audits") in (project / "docs" / "history_audit.md").read_text()
+
+
+def test_the_page_holds_the_small_models_of_the_committed_records():
+    project = Path(__file__).resolve().parents[3]
+    models = model_table(project / "results" / "audits")
+    assert len(models.splitlines()) > 2
+    assert models in (project / "docs" / "history_audit.md").read_text()
+
+
+def test_a_row_of_a_small_model_is_its_gains_over_asking_without_the_older_items(tmp_path):
+    answer = {"ndcg": 0.25, "gain": 0.0, "low": None, "high": None}
+    asked = {"without": answer, "with": answer | {"gain": 0.02, "low": 0.01, "high": 0.03}, "shuffled": answer, "aged": answer}
+    model = {"recent": 16, "counts": True, "steps": 1234, "converged": False, "asked": asked}
+    record = {"dataset": "x", "split": "temporal", "audit": {"users": 1500, "counters": {}}}
+    (tmp_path / "a.json").write_text(json.dumps(record | {"model": model}))
+    (tmp_path / "b.json").write_text(json.dumps(record))
+    *_, row = model_table(tmp_path).splitlines()
+    gains = "+0.0200 (+0.0100 to +0.0300) | +0.0000 | +0.0000"
+    assert row == f"| x | temporal | 1,500 | 16 | yes | 1,234 (no plateau) | 0.2500 | {gains} |"
+    assert len(model_table(tmp_path).splitlines()) == 3
