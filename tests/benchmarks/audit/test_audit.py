@@ -1,6 +1,7 @@
 """Where targets were before is what a search by hand finds; what counters gain is a paired difference."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks.audit.command import main
 from benchmarks.audit.history import Places, audit, by_category, mean_with_interval
-from benchmarks.audit.record import gain_in_words
+from benchmarks.audit.record import Asked, Audit, AuditRecord, Shares, SmallModel, gain_in_words, to_json
 from benchmarks.audit.table import model_table, table
 from persrec.data.interactions import InteractionLog
 from persrec.data.protocol import Protocol
@@ -119,12 +120,17 @@ def test_the_page_holds_the_small_models_of_the_committed_records():
 
 
 def test_a_row_of_a_small_model_is_its_gains_over_asking_without_the_older_items(tmp_path):
-    answer = {"ndcg": 0.25, "gain": 0.0, "low": None, "high": None}
-    asked = {"without": answer, "with": answer | {"gain": 0.02, "low": 0.01, "high": 0.03}, "shuffled": answer, "aged": answer}
-    model = {"recent": 16, "counts": True, "steps": 1234, "converged": False, "asked": asked}
-    record = {"dataset": "x", "split": "temporal", "audit": {"users": 1500, "counters": {}}}
-    (tmp_path / "a.json").write_text(json.dumps(record | {"model": model}))
-    (tmp_path / "b.json").write_text(json.dumps(record))
+    answer = Asked(ndcg=0.25, gain=0.0, low=None, high=None)
+    asked = {"without": answer, "with": replace(answer, gain=0.02, low=0.01, high=0.03), "shuffled": answer, "aged": answer}
+    sizes = {"width": 32, "layers": 2, "history": 112, "recent": 16, "seed": 1, "seconds": 1.0}
+    model = SmallModel(counts=True, steps=1234, converged=False, asked=asked, **sizes)
+    shares = Shares(recent=0.2, older=0.3, new=0.5)
+    facts = Audit(recent=16, users=1500, targets=1500, events_before=9.0, older_events=0.0, shares=shares)
+    record = AuditRecord(
+        dataset="x", size=None, split="temporal", days=(), digest="d", seen_items="kept", statistics={}, audit=facts, argv=(), commit=None
+    )
+    (tmp_path / "a.json").write_bytes(to_json(replace(record, model=model)))
+    (tmp_path / "b.json").write_bytes(to_json(record))
     *_, row = model_table(tmp_path).splitlines()
     gains = "+0.0200 (+0.0100 to +0.0300) | +0.0000 | +0.0000"
     assert row == f"| x | temporal | 1,500 | 16 | yes | 1,234 (no plateau) | 0.2500 | {gains} |"
