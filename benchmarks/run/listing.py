@@ -19,9 +19,7 @@ def list_before_first_run(call: Call) -> str:
     lines = [f"{'missing' if cell in cells else f'no {only}':10} {call.labels(cell)}" for cell in shuffled(call.cells)]
     trained = (cell for cell in cells if cell.training != "none" and only != "cost")
     models = {model_key(cell, dataset_digest=call.digests[cell.data]) for cell in trained}
-    estimate = call.grid.estimate
-    seconds = _training_seconds(len(models), call, estimate.seconds_per_model) + len(cells) * estimate.seconds_per_cell
-    return _text(call, lines, cells=len(cells), models=len(models), time=f"{duration(seconds)} by the grid's own estimate")
+    return _text(call, lines, cells=len(cells), models=len(models), time=_by_estimate(call, cells=len(cells), models=len(models)))
 
 
 def list_of_plan(call: Call, plan: Plan) -> str:
@@ -29,17 +27,24 @@ def list_of_plan(call: Call, plan: Plan) -> str:
     lines = [f"{plan.reason(planned):10} {call.labels(planned.cell)}" for planned in plan.cells]
     code_of = {planned.model_key: planned.code["training"] for planned in plan.qualities() if planned.model_key}
     models = sum(model_fault(call.out, key, code=code) is not None for key, code in code_of.items())
-    cells, estimate = len(plan.to_do()), call.grid.estimate
+    cells = len(plan.to_do())
     past = _past_seconds([planned.known for planned in plan.cells if planned.known and plan.reason(planned) == "done"])
-    if past.qualities or past.costs:
-        seconds = _training_seconds(models, call, past.mean(past.models, estimate.seconds_per_model))
-        seconds += len(plan.qualities()) * past.mean(past.qualities, estimate.seconds_per_cell)
-        seconds += len(plan.costs_to_measure()) * past.mean(past.costs, estimate.seconds_per_cell)
-        source = "as the cells that are done took"
-    else:
-        seconds = _training_seconds(models, call, estimate.seconds_per_model) + cells * estimate.seconds_per_cell
-        source = "by the grid's own estimate"
-    return _text(call, lines, cells=cells, models=models, time=f"{duration(seconds)} {source}")
+    time = _by_past(call, plan, past, models=models) if past.qualities or past.costs else _by_estimate(call, cells=cells, models=models)
+    return _text(call, lines, cells=cells, models=models, time=time)
+
+
+def _by_estimate(call: Call, *, cells: int, models: int) -> str:
+    estimate = call.grid.estimate
+    seconds = _training_seconds(models, call, estimate.seconds_per_model) + cells * estimate.seconds_per_cell
+    return f"{duration(seconds)} by the grid's own estimate"
+
+
+def _by_past(call: Call, plan: Plan, past: "PastSeconds", *, models: int) -> str:
+    estimate = call.grid.estimate
+    seconds = _training_seconds(models, call, past.mean(past.models, estimate.seconds_per_model))
+    seconds += len(plan.qualities()) * past.mean(past.qualities, estimate.seconds_per_cell)
+    seconds += len(plan.costs_to_measure()) * past.mean(past.costs, estimate.seconds_per_cell)
+    return f"{duration(seconds)} as the cells that are done took"
 
 
 def _training_seconds(models: int, call: Call, seconds_per_model: float) -> float:
