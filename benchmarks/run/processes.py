@@ -91,10 +91,18 @@ def _pooled(name: str, part: str, processes: Sequence[Mapping[str, Metric]]) -> 
         return replace(metrics[0], low=None, high=None, method=f"{_how(1)}; each: {metrics[0].method}")
     if not all(samples):
         return replace(nothing, method="single requests were not kept in every process, so the processes cannot be pooled")
-    value, own = float(np.percentile(np.concatenate(samples), percentile)), [float(metric.value or 0.0) for metric in metrics]
-    how = f"of the requests of {len(metrics)} processes together, whose own are {min(own):.3g} to {max(own):.3g}: no interval"
+    value = float(np.percentile(np.concatenate(samples), percentile))
+    how = f"of the requests of {len(metrics)} processes together{_range_of_enough(metrics, needed)}: no interval"
     middle = _nearest(metrics, value)
     return replace(middle, value=value, low=None, high=None, n=n, method=f"{how}; each: {_with_worst_notes(middle, metrics)}")
+
+
+def _range_of_enough(metrics: Sequence[Metric], needed: int) -> str:
+    """The processes' own percentiles, where each has the requests that one takes."""
+    if any(metric.n < needed for metric in metrics):
+        return ""
+    values = [float(metric.value or 0.0) for metric in metrics]
+    return f", whose own are {min(values):.3g} to {max(values):.3g}"
 
 
 def _with_worst_notes(middle: Metric, metrics: Sequence[Metric]) -> str:

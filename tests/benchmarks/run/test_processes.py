@@ -89,7 +89,14 @@ def test_a_high_percentile_is_that_of_the_requests_of_all_processes(of):
     assert metric.value > 2
     assert np.median([np.percentile(one, 95) for one in requests]) < 1.1
     assert (metric.n, metric.low, metric.high) == (201, None, None)
-    assert metric.method.startswith("of the requests of 3 processes together, whose own are 1.03 to 2.03: no interval; each: batch 1")
+    assert metric.method.startswith("of the requests of 3 processes together: no interval; each: batch 1")
+
+
+def test_a_process_has_a_percentile_of_its_own_where_it_has_the_requests_for_one():
+    requests = [np.linspace(slowness, slowness + 0.2, 201) for slowness in (1.0, 1.0, 2.0)]
+    metrics = over_processes([process(one) for one in requests])
+    assert metrics[P95].method.startswith("of the requests of 3 processes together, whose own are 1.19 to 2.19: no interval; ")
+    assert metrics[P99].value is None
 
 
 def test_a_record_keeps_few_samples_and_a_percentile_is_hardly_another():
