@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.cell import Cell
 from benchmarks.peers.part import PEERS
-from benchmarks.text import digest
+from benchmarks.text import amount, digest
 from persrec import names
 from persrec.names import PEER, Part
 
@@ -168,7 +168,7 @@ def _kind_and_tokens(cell: Cell, titles: Titles) -> str:
     if cell.training == "elastic" and kind_of(cell) != ELASTIC:
         text += ", elastic"
     if cell.tokens:
-        text += f", {_amount(cell.tokens, 'token')}"
+        text += f", {amount(cell.tokens, 'token')}"
     return ", ".join([text + _segments(cell, "segments", " in "), *_places_and_changes(cell)])
 
 
@@ -239,13 +239,9 @@ def in_words(cell: Cell, fields: Sequence[str]) -> list[str]:
         if value in _WORDS.get(field, ()):
             words.append(_WORDS[field][value])
         elif field in _COUNTED:
-            words.append(_amount(value, _COUNTED[field]))
+            words.append(amount(value, _COUNTED[field]))
         elif field in _TRAINED_WITH:
             words.append(f"trained with {_TRAINED_WITH[field].format('+'.join(map(str, value)) or 'no')}")
         else:
             words.append(f"{field.replace('_', ' ')} {'by default' if value is None else value}")
     return words
-
-
-def _amount(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

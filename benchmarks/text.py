@@ -69,6 +69,11 @@ def count(value: float) -> str:
     return _scaled(value, _SI, "")
 
 
+def amount(number: int, noun: str) -> str:
+    """``1 token``, ``1,200 tokens``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def rate(value: float) -> str:
     """``1,230 /s``."""
     return f"{count(float(f'{value:.2e}'))}/s"

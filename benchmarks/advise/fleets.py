@@ -14,7 +14,7 @@ from benchmarks.labels import Labels
 def assumptions(demand: Demand, machine: Machine, choice: Candidate) -> list[str]:
     """Every assumption behind the numbers."""
     cell = choice.configuration.cell
-    worker = "one GPU" if cell.device == "cuda" else f"{cell.threads} core{'s' * (cell.threads > 1)}"
+    worker = "one GPU" if cell.device == "cuda" else text.amount(cell.threads, "core")
     size = f"{machine.cores} cores and {text.nbytes(machine.memory_bytes)} ({machine.name})"
     return [
         f"A machine has {size}. A request takes {worker} of it, as it was measured; requests side by side do not slow each other down.",

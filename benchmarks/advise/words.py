@@ -162,7 +162,7 @@ def _unjudged(advice: Advice, among: Sequence[Configuration]) -> Iterator[str]:
         reasons[missing] = reasons.get(missing, 0) + 1
     for reason, count in {**left_out(among), **reasons}.items():
         yield ""
-        yield f"Not judged: {count} configuration{'s' * (count > 1)}, {reason}."
+        yield f"Not judged: {text.amount(count, 'configuration')}, {reason}."
 
 
 def _latency_name(latency: str) -> str:

@@ -14,7 +14,7 @@ from benchmarks.cell import ELASTIC_FIELDS, EVALUATION_FIELDS, Cell, changed_at_
 from benchmarks.measures import LEDGER_TOLERANCE, MEASURES, counts_agree
 from benchmarks.records import LedgerRow, Metric, Parts, Record
 from benchmarks.settings import blocks_of
-from benchmarks.text import canonical
+from benchmarks.text import amount, canonical
 from persrec import names
 
 QUALITY_METRICS = ("ndcg@10", "recall@10")
@@ -224,7 +224,7 @@ def _quality(one: Configuration, metric: str) -> Estimate:
     n = min(entry.n for _, entry in entries)
     estimate = Estimate(value=value, n=n, seeds=tuple(record.cell.seed for record, _ in entries), by_seed=by_seed, fixed=one.is_floor)
     if n < FEWEST_USERS:
-        users = f"{n} user{'s' if n != 1 else ''}"
+        users = amount(n, "user")
         return dataclasses.replace(estimate, reason=f"{users}; an interval takes at least {FEWEST_USERS}")
     rows, sample, reason = _replicates(one, [record for record, _ in entries], metric)
     own_low, own_high = _bounds(entries[0][1], metric) if len(entries) == 1 else (None, None)

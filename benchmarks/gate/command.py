@@ -17,7 +17,7 @@ from benchmarks.gate.judge import Finding, judge
 from benchmarks.gate.validity import faults
 from benchmarks.records import FINDINGS, Record, load_records
 from benchmarks.store import check_file
-from benchmarks.text import change, exact
+from benchmarks.text import amount, change, exact
 from persrec.commandline import DONE, INCOMPLETE, NOT_COMPARABLE, REGRESSION, Parser, guarded
 from persrec.files import write_atomically
 
@@ -153,7 +153,7 @@ class Judgement:
         if self.baseline is None:
             return "new"
         days, commits = self.baseline.age_days(), self.baseline.source.commits
-        return f"{days} day{'s' * (days != 1)} old{f', commit {commits[0][:10]}' if commits else ''}"
+        return f"{amount(days, 'day')} old{f', commit {commits[0][:10]}' if commits else ''}"
 
     def _baseline_as_json(self) -> dict[str, Any]:
         if self.baseline is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks import store
 from benchmarks.merge.pool import Folder, Pool, View, pool
 from benchmarks.records import RunRecords, to_json
+from benchmarks.text import amount
 from persrec.commandline import DONE, Parser, guarded, one_line
 from persrec.files import atomic_folder
 
@@ -97,5 +98,5 @@ def _summary(out: Path, merged: Pool, view: View) -> Iterator[str]:
             yield f"those of environment {machine[:12]} stay apart: {_view_path(out, machine)} is the same run with its timings"
     if view.elsewhere:
         count = len(view.elsewhere)
-        yield f"{count} shape{'s' * (count > 1)} timed elsewhere alone: counts are kept, times are null and say why"
+        yield f"{amount(count, 'shape')} timed elsewhere alone: counts are kept, times are null and say why"
     yield "trained models stay where they are"

@@ -55,16 +55,16 @@ def served_alike(subject: Subject, control: Subject) -> Subject | None:
 
 
 def _shares_of_flops(subject: Subject, control: Subject, alike: Subject | None) -> Metrics:
-    own, full = executed_flops(subject), executed_flops(control)
+    flops, full = executed_flops(subject), executed_flops(control)
     shares = {
-        "serve": own["serve"] / full["serve"],
-        "compress": own["compress"] / full["serve"],
-        "compress_serve": (own["compress"] + own["serve"]) / full["serve"],
+        "serve": flops["serve"] / full["serve"],
+        "compress": flops["compress"] / full["serve"],
+        "compress_serve": (flops["compress"] + flops["serve"]) / full["serve"],
     }
     metrics = {f"{name}_flops_over_full": share_of_flops(share) for name, share in shares.items()}
     metrics["serve_flops_over_alike"] = nothing(NONE_ALIKE)
     if alike is not None:
-        share = own["serve"] / executed_flops(alike)["serve"]
+        share = flops["serve"] / executed_flops(alike)["serve"]
         method = "executed FLOPs over those of full attention served in the same way, by the closed formula of both layouts"
         metrics["serve_flops_over_alike"] = share_of_flops(share) | {"method": method}
     return metrics

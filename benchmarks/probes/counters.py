@@ -151,7 +151,7 @@ def count_by_fvcore(
     parts = dict.fromkeys(PARTS, 0)
     everything, of_backbone = counts[""], counts.get("model.backbone", Counter())
     parts[ATTENTION] = int(of_backbone[ATTENTION])
-    parts[FEED_FORWARD] = int(sum(found[LINEAR] for name, found in counts.items() if _is_feed_forward(name, model)))
+    parts[FEED_FORWARD] = int(sum(operations[LINEAR] for name, operations in counts.items() if _is_feed_forward(name, model)))
     parts[PROJECTIONS] = int(of_backbone[LINEAR]) - parts[FEED_FORWARD]
     parts[outside] += int(sum(everything[kind] - of_backbone[kind] for kind in (ATTENTION, LINEAR)))
     return Count(parts=parts, uncounted={name: int(times) for name, times in sorted(uncounted.items())})

@@ -96,12 +96,12 @@ def passes_of(subject: Subject) -> dict[str, Passed]:
     layout, backbone = subject.layout, subject.model.backbone
     window = subject.cell.history + subject.cell.recent
     segments = [_passed(subject, call) for call in single_calls(layout)]
-    kept = [passed for passed, part in zip(segments, layout.segments, strict=False) if part.kept]
+    compressed = [passed for passed, part in zip(segments, layout.segments, strict=False) if part.kept]
     return {
         "full": Passed(
             positions=window, executed_pairs=backbone.executed_pairs(queries=window, prefix=0), visible_pairs=window * (window + 1) // 2
         ),
-        "compress": _sum(kept) if subject.compresses else Passed(positions=0, executed_pairs=0, visible_pairs=0),
+        "compress": _sum(compressed) if subject.compresses else Passed(positions=0, executed_pairs=0, visible_pairs=0),
         "serve": _at_request(subject, single_calls(layout)[-1]) if subject.from_cache else joint_pass(subject),
     }
 
@@ -111,11 +111,11 @@ def _at_request(subject: Subject, call: AttentionCall) -> Passed:
     if subject.cell.serving == "cache":
         return _passed(subject, call)
     backbone = subject.model.backbone
-    seen, recent = call.prefix + call.queries, subject.layout.recent
+    keys, recent = call.prefix + call.queries, subject.layout.recent
     # before the only recent item nothing was appended, so that a memory's states are run with it
     new = call.queries if recent == 1 else min(recent, 1 + (subject.cell.time_bias and backbone.reads_next_times))
-    pairs = new * (seen - new) + new * (new + 1) // 2
-    executed = backbone.executed_pairs(queries=new, prefix=seen - new)
+    pairs = new * (keys - new) + new * (new + 1) // 2
+    executed = backbone.executed_pairs(queries=new, prefix=keys - new)
     return Passed(positions=new, executed_pairs=executed, visible_pairs=pairs)
 
 
@@ -177,8 +177,8 @@ def _forward(subject: Subject, phase: str) -> tuple[Callable[[torch.Tensor], tor
         return lambda items: model.user_states(items, request.times, request.query_times), request.items
     with torch.no_grad():
         if subject.cell.serving == "append":
-            kept, new, new_times = subject.appended(request)
-            return lambda items: model.append(items, new_times, request.query_times, cache=kept)[0], new
+            cache, new, new_times = subject.appended(request)
+            return lambda items: model.append(items, new_times, request.query_times, cache=cache)[0], new
         cache = subject.compress(request)
     recent, times = request.columns(split, subject.layout.window)
     return lambda items: model.user_states(items, times, request.query_times, cache=cache), recent
@@ -231,7 +231,7 @@ def ledger_rows(
     """Ledger rows of a phase: the parts that are computed or counted in it, and their total; per sequence of ``sequences``."""
     rows = []
     for part in (*PARTS, "total"):
-        formula, seen = (sum(macs.values()) if part == "total" else macs.get(part, 0) for macs in (executed, visible))
+        formula, needed = (sum(macs.values()) if part == "total" else macs.get(part, 0) for macs in (executed, visible))
         counts = [by_torch.of(part), None if by_fvcore is None else by_fvcore.of(part)]
         if part != "total" and not any((formula, *counts)):
             continue
@@ -243,7 +243,7 @@ def ledger_rows(
                 "torch_flops": share(2 * by_torch.of(part), sequences),
                 "fvcore_flops": None if counts[1] is None else share(2 * counts[1], sequences),
                 "executed_flops": share(2 * formula, sequences),
-                "visible_flops": share(2 * seen, sequences),
+                "visible_flops": share(2 * needed, sequences),
                 "uncounted": by_fvcore.uncounted if by_fvcore is not None and part == "total" else {},
                 "agrees": all(abs(count - formula) <= LEDGER_TOLERANCE * max(formula, 1) for count in counts if count is not None),
             }
@@ -317,8 +317,8 @@ def _appended_bytes(subject: Subject) -> dict[str, Any]:
     with torch.no_grad():
         cache, _, _ = subject.appended(subject.request(1))
     # a memory's states have keys from the first append on
-    kept = cache.recent + (layout.kept if cache.keyed or not layout.recurrent else 0)
-    formula = kept * backbone.cache_width() + (layout.kept * backbone.width if layout.recurrent else 0)
+    positions = cache.recent + (layout.kept if cache.keyed or not layout.recurrent else 0)
+    formula = positions * backbone.cache_width() + (layout.kept * backbone.width if layout.recurrent else 0)
     formula *= cache.tensors[0].element_size() if cache.tensors else 0
     formula += _counted_bytes(cache)
     if cache.nbytes_per_user != formula:

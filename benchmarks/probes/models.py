@@ -52,7 +52,7 @@ def build_model(
     torch.manual_seed(cell.seed)
     with _weights(cell):
         compression = _compression_of(cell, categories)
-        of_items = ItemSettings(
+        item_settings = ItemSettings(
             count=num_items,
             width=cell.width,
             layers=cell.item_layers,
@@ -62,7 +62,7 @@ def build_model(
             feed_forward=cell.feed_forward,
             copying_start=cell.copying_start,
         )
-        backbone, items = _backbone_of(cell, compression), build_items(cell.backbone, of_items)
+        backbone, items = _backbone_of(cell, compression), build_items(cell.backbone, item_settings)
         model = SequentialRecommender(items=items, backbone=backbone, compression=compression, counting=_counting_of(cell))
     return _placed(model, cell)
 
@@ -125,15 +125,16 @@ def _check_layout(cell: Cell, compression: Compression) -> None:
         InvalidMeasurementError: it reads other items, or keeps more or fewer positions than tokens.
     """
     layout, part = compression.layout, names.find(names.compressions(), cell.compression)
-    asked = {"recent": (layout.recent, cell.recent)}
+    sizes = {"recent": (layout.recent, cell.recent)}
     if part.needs_history:
-        asked["history"] = (layout.history, cell.model_history)
+        sizes["history"] = (layout.history, cell.model_history)
     as_tokens = part.spreads_tokens or layout.recurrent  # and not so many of each segment, or segments as they are
-    if part.tokens != "none" and as_tokens and not part.chooses_at_request and not any(one.stays_visible for one in layout.segments):
-        asked["kept"] = (layout.kept, cell.model_tokens)
-    for name, (there, expected) in asked.items():
-        if there != expected:
-            raise InvalidMeasurementError(f"compression {cell.compression}: its layout has {name} {there}; the cell asks for {expected}")
+    keeps_segments = any(segment.stays_visible for segment in layout.segments)
+    if part.tokens != "none" and as_tokens and not part.chooses_at_request and not keeps_segments:
+        sizes["kept"] = (layout.kept, cell.model_tokens)
+    for name, (size, expected) in sizes.items():
+        if size != expected:
+            raise InvalidMeasurementError(f"compression {cell.compression}: its layout has {name} {size}; the cell asks for {expected}")
 
 
 def _counting_of(cell: Cell) -> CountingOutput | None:

@@ -53,8 +53,8 @@ def measure_quality(subject: Subject, data: Split) -> tuple[dict[str, Any], NDAr
     states = states_before_target(subject.cell, model, data)
     with torch.no_grad():  # so that a text model's vectors are those kept
         features = model.item_features()
-    added = repeats(model, states, data, "test", history=subject.cell.history, gap=subject.cell.staleness)
-    ranks = target_ranks(states, features, data.targets("test"), data.seen("test"), added=added)
+    count_scores = repeats(model, states, data, "test", history=subject.cell.history, gap=subject.cell.staleness)
+    ranks = target_ranks(states, features, data.targets("test"), data.seen("test"), added=count_scores)
     quality = quality_of_ranks(ranks, data)
     if not changed_at_evaluation(subject.cell):
         request_time = subject.model.backbone.reads_next_times and subject.cell.time_bias
@@ -76,21 +76,21 @@ def under_protocols(
     """
     if not data.exclude_seen or data.name != names.LEAVE_ONE_OUT:
         return []
-    among = [one for one in PUBLISHED_PROTOCOLS if trained_under in (names.OWN_PROTOCOL, one.name)]
-    found = [_under(protocol, states, features, data, request_time=request_time) for protocol in among]
-    return [one for one in found if one["metrics"]]  # a small log may have no target under a protocol
+    protocols = [protocol for protocol in PUBLISHED_PROTOCOLS if trained_under in (names.OWN_PROTOCOL, protocol.name)]
+    results = [_under(protocol, states, features, data, request_time=request_time) for protocol in protocols]
+    return [result for result in results if result["metrics"]]  # a small log may have no target under a protocol
 
 
 def _under(protocol: PublishedProtocol, states: torch.Tensor, features: torch.Tensor, data: Split, *, request_time: bool) -> dict[str, Any]:
-    found = ranks_under(protocol, states, features, data)
-    means = {name: float(values.mean()) for name, values in metric_values(found.ranks).items() if len(values)}
-    method = f"full catalogue of {found.items} items, protocol {protocol.name}"
+    result = ranks_under(protocol, states, features, data)
+    means = {name: float(values.mean()) for name, values in metric_values(result.ranks).items() if len(values)}
+    method = f"full catalogue of {result.items} items, protocol {protocol.name}"
     return {
         "name": protocol.name,
-        "items": found.items,
+        "items": result.items,
         "asks_request_time": protocol.request_time,
         "request_time": request_time,
-        "metrics": {name: {"value": value, "n": len(found.ranks), "method": method} for name, value in means.items()},
+        "metrics": {name: {"value": value, "n": len(result.ranks), "method": method} for name, value in means.items()},
     }
 
 
@@ -170,7 +170,7 @@ def quality_of_ranks(ranks: np.ndarray, data: Split) -> dict[str, Any]:
 
     A user's several targets count as their mean, so that every user counts alike.
     """
-    seen = "seen items left out" if data.exclude_seen else "seen items kept"
+    filtering = _filtering(data)
     per_target = metric_values(ranks)
     per_user = {name: user_means(values, data.test.users) for name, values in per_target.items()}
     names, single = list(per_user), is_single(data.test.users)
@@ -178,7 +178,7 @@ def quality_of_ranks(ranks: np.ndarray, data: Split) -> dict[str, Any]:
     metrics = {}
     for column, name in enumerate(names):
         summary = summarise(per_user[name], share=is_share(name) and single, replicates=means[:, column])
-        metrics[name] = _metric(summary, seen)
+        metrics[name] = _metric(summary, filtering)
     if not data.exclude_seen:
         metrics.update(_by_novelty(per_target, data))
     replicates = {name: [round(float(value), DIGITS) for value in means[:, names.index(name)]] for name in RESAMPLED}
@@ -205,7 +205,7 @@ def _by_novelty(per_target: dict[str, np.ndarray], data: Split) -> dict[str, Any
     repeats = repeat_mask(data.targets("test"), (past.offsets, past.items))
     metrics: dict[str, Any] = {}
     for kind, rows in (("repeat", repeats), ("novel", ~repeats)):
-        of_kind = _of_rows(per_target, rows, data, seen="seen items kept", nobody=f"no user's target is {kind}")
+        of_kind = _of_rows(per_target, rows, data, if_empty=f"no user's target is {kind}")
         metrics |= {f"{name}_{kind}": metric for name, metric in of_kind.items()}
     return metrics
 
@@ -213,26 +213,30 @@ def _by_novelty(per_target: dict[str, np.ndarray], data: Split) -> dict[str, Any
 def _by_history(per_target: dict[str, np.ndarray], data: Split) -> list[dict[str, Any]]:
     """Recall and NDCG at 10 by how many events come before the target, in the protocol's groups; empty ones are left out."""
     edges = (1, *(edge for edge in data.protocol.groups if edge > 1))
-    seen = "seen items left out" if data.exclude_seen else "seen items kept"
     groups = []
     for least, below in itertools.zip_longest(edges, edges[1:]):
         rows = (data.test.positions >= least) & (data.test.positions < (below or np.inf))
         if rows.any():
-            groups.append({"least": least, "below": below, "metrics": _of_rows(per_target, rows, data, seen=seen, nobody="")})
+            groups.append({"least": least, "below": below, "metrics": _of_rows(per_target, rows, data, if_empty="")})
     return groups
 
 
-def _of_rows(per_target: dict[str, np.ndarray], rows: np.ndarray, data: Split, *, seen: str, nobody: str) -> dict[str, Any]:
-    """Recall and NDCG at 10 over some of the targets, a user's several as their mean."""
-    users = data.test.users[rows]
+def _of_rows(per_target: dict[str, np.ndarray], rows: np.ndarray, data: Split, *, if_empty: str) -> dict[str, Any]:
+    """Recall and NDCG at 10 over some of the targets, a user's several as their mean; ``if_empty`` says why there are none."""
+    users, filtering = data.test.users[rows], _filtering(data)
     metrics = {}
     for name in ("recall@10", "ndcg@10"):
         summary = summarise(user_means(per_target[name][rows], users), share=is_share(name) and is_single(users))
-        metrics[name] = _metric(summary, seen) if summary.n else _metric(summary, seen) | {"method": nobody}
+        metrics[name] = _metric(summary, filtering) if summary.n else _metric(summary, filtering) | {"method": if_empty}
     return metrics
 
 
-def _metric(summary: Summary, seen: str) -> dict[str, Any]:
+def _filtering(data: Split) -> str:
+    """Whether items that the user had before are ranked."""
+    return "seen items left out" if data.exclude_seen else "seen items kept"
+
+
+def _metric(summary: Summary, filtering: str) -> dict[str, Any]:
     """A mean over users as a record holds it."""
-    method = f"full catalogue, {seen}" + (f"; {summary.note}" if summary.note else "")
+    method = f"full catalogue, {filtering}" + (f"; {summary.note}" if summary.note else "")
     return {"value": summary.value, "low": summary.low, "high": summary.high, "n": summary.n, "method": method}

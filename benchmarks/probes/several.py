@@ -34,16 +34,16 @@ def train_on_several(payload: Mapping[str, Any], report: Callable[[str], None]) 
     cell = Cell.from_dict(payload["cell"])
     if cell.device == "cuda" and torch.cuda.device_count() < cell.world_size:
         raise UnsupportedError(f"world_size: {cell.world_size} with {torch.cuda.device_count()} GPUs here; expected one a process")
-    most = max(2, os.cpu_count() or 1)  # each holds a model: too many would take all memory of the machine before they compute
-    if cell.device == "cpu" and cell.world_size > most:
-        raise UnsupportedError(f"world_size: {cell.world_size} on a machine of {os.cpu_count()} processors; expected {most} at most")
+    limit = max(2, os.cpu_count() or 1)  # each holds a model: too many would take all memory of the machine before they compute
+    if cell.device == "cpu" and cell.world_size > limit:
+        raise UnsupportedError(f"world_size: {cell.world_size} on a machine of {os.cpu_count()} processors; expected {limit} at most")
     failure = ""
     with tempfile.TemporaryDirectory() as folder:
         task = Path(folder) / "task.json"
         task.write_text(json.dumps(dict(payload)))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(cell.world_size), "-m", __name__]
-        surroundings = os.environ | {"OMP_NUM_THREADS": str(cell.threads)}
-        with subprocess.Popen([*command, str(task)], stdout=subprocess.PIPE, text=True, env=surroundings) as processes:
+        variables = os.environ | {"OMP_NUM_THREADS": str(cell.threads)}
+        with subprocess.Popen([*command, str(task)], stdout=subprocess.PIPE, text=True, env=variables) as processes:
             assert processes.stdout is not None  # noqa: S101 - a pipe, as asked for
             for line in processes.stdout:
                 if line.startswith(PHASE):
@@ -79,8 +79,8 @@ def _train(cell: Cell, payload: Mapping[str, Any], team: SeveralProcesses) -> No
             sys.stdout.write(f"{PHASE}{phase}\n")
             sys.stdout.flush()
 
-    given, where = payload.get("dataset_file") or cell.dataset, {name: payload[name] for name in ("data_dir", "cache_dir")}
-    log = load_dataset(given, size=cell.dataset_size, protocol=cell.protocol, digest=payload.get("dataset_digest"), **where)
+    dataset, folders = payload.get("dataset_file") or cell.dataset, {name: payload[name] for name in ("data_dir", "cache_dir")}
+    log = load_dataset(dataset, size=cell.dataset_size, protocol=cell.protocol, digest=payload.get("dataset_digest"), **folders)
     folder = Path(payload["model_dir"])
     model, result = train(cell, log, folder / "shards", code_digest=payload["code_digest"], report=report, team=team)
     weights = whole_state(model)

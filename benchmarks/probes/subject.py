@@ -72,9 +72,9 @@ class Subject:
         """Whether item vectors are computed, from texts or by a map, and not parameters."""
         return any(self.model.items.lookup_macs(self.some_items(1)).values())
 
-    def some_items(self, most: int) -> torch.Tensor:
-        """Evenly spaced items of the catalogue, ``most`` of them where there are as many."""
-        count = min(most, self.model.items.count - 1)
+    def some_items(self, limit: int) -> torch.Tensor:
+        """Evenly spaced items of the catalogue: ``limit`` of them, or all where there are fewer."""
+        count = min(limit, self.model.items.count - 1)
         return torch.linspace(1, self.model.items.count - 1, count, device=self.device).long()
 
     @torch.no_grad()
@@ -104,8 +104,8 @@ class Subject:
         if not self.from_cache:
             return lambda: self.model.user_states(request.items, request.times, request.query_times)
         if self.cell.serving == "append":
-            kept, items, times = self.appended(request)
-            return lambda: self.model.append(items, times, request.query_times, cache=kept)[0]
+            appended, items, times = self.appended(request)
+            return lambda: self.model.append(items, times, request.query_times, cache=appended)[0]
         cache = self.compress(request)
         recent, times = request.columns(self.layout.history, self.layout.window)
         if self.cell.cache_dtype != "float32":
@@ -118,7 +118,7 @@ class Subject:
         """The cache before the last request that the recent items have room for, and the items and times that it brings."""
         cache = self.model.with_room(self.compress(request))
         recent, times = request.columns(self.layout.history, self.layout.window)
-        before = recent.shape[1] - 1
-        if before:
-            _, cache = self.model.append(recent[:, :before], None if times is None else times[:, :before], cache=cache)
+        earlier = recent.shape[1] - 1
+        if earlier:
+            _, cache = self.model.append(recent[:, :earlier], None if times is None else times[:, :earlier], cache=cache)
         return cache, recent[:, cache.recent :], None if times is None else times[:, cache.recent :]

@@ -172,8 +172,8 @@ def _executed_flops(subject: TrainingSubject) -> float:
 def _reading(subject: TrainingSubject, lookups: Sequence[Sequence[torch.Tensor]], *, visible: bool = False) -> Macs:
     """Of the items that the parts of a step look up, each part by itself: what several of them need is read in each."""
     total: Counter[str] = Counter()
-    for of_part in lookups:
-        total.update(subject.model.items.lookup_macs(*of_part, visible=visible) if of_part else {})
+    for ids in lookups:
+        total.update(subject.model.items.lookup_macs(*ids, visible=visible) if ids else {})
     return dict(total)
 
 
@@ -186,15 +186,15 @@ def _training(subject: TrainingSubject, sequences: int, reading: Macs, *, which:
         reading: of the items that it looks up.
         which: 0 counts what is executed, 1 what is needed.
     """
-    own = _of_one_model(subject, sequences, reading, which=which)
+    student = _of_one_model(subject, sequences, reading, which=which)
     if not subject.cell.distillation:
-        return own
+        return student
     alone = replace(subject.cell, expert_weight=0.0, distillation=0.0)
-    taught = _of_one_model(replace(subject, cell=alone, model=teacher_of(subject.model)), sequences, {}, which=which)
+    teacher = _of_one_model(replace(subject, cell=alone, model=teacher_of(subject.model)), sequences, {}, which=which)
     # the scores of recent positions once more: the teacher's forward, the student's forward and backward
     again = sequences * subject.layout.recent * _negatives(subject) * subject.model.backbone.width
-    return {part: own.get(part, 0) + taught.get(part, 0) for part in {**own, **taught}} | {
-        SCORING: own[SCORING] + taught[SCORING] + TRAINING_PRODUCTS * again
+    return {part: student.get(part, 0) + teacher.get(part, 0) for part in {**student, **teacher}} | {
+        SCORING: student[SCORING] + teacher[SCORING] + TRAINING_PRODUCTS * again
     }
 
 
@@ -253,24 +253,24 @@ def _in_parts(subject: TrainingSubject, run: Callable[[Callable[[], torch.Tensor
     """Of each part of a training step the ids of every lookup that it makes, and what comes of running its loss."""
     trainer, batch = subject.trainer(), subject.training_batch(_sequences(subject))
     trainer.progress.steps = 1  # the first step: before it nothing weighs the recent items
-    drawn, every = trainer.draw(), []
+    draw, results = trainer.draw(), []
     for rows in np.array_split(np.arange(len(batch.items)), min(subject.cell.accumulation, len(batch.items))):
         with _lookups(subject.model.items) as lookups:
-            every.append((lookups, run(partial(trainer.loss, rows_of(batch, rows), drawn))))
-    return every
+            results.append((lookups, run(partial(trainer.loss, rows_of(batch, rows), draw))))
+    return results
 
 
 @contextmanager
 def _lookups(items: ItemEncoder) -> Iterator[list[torch.Tensor]]:
     """The ids of every lookup inside."""
-    seen: list[torch.Tensor] = []
+    ids_of_each: list[torch.Tensor] = []
 
-    def telling(lookup: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
-        def tell(ids: torch.Tensor) -> torch.Tensor:
-            seen.append(ids)
+    def recording(lookup: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
+        def record(ids: torch.Tensor) -> torch.Tensor:
+            ids_of_each.append(ids)
             return lookup(ids)
 
-        return tell
+        return record
 
-    with replaced(items, "lookup", telling):
-        yield seen
+    with replaced(items, "lookup", recording):
+        yield ids_of_each

@@ -34,18 +34,18 @@ def validation_figure(
 
     def validate() -> float:
         with evaluating(model):
-            figures = [figure(one) for one in served]
+            figures = [figure(setting) for setting in served]
         return sum(figures) / len(figures)
 
-    def figure(one: Served) -> float:
-        if one.tokens is not None:
-            use_tokens(model, one.tokens)
-        states = user_states(model, data, "validation", time_bias=time_bias, history=one.history)
+    def figure(setting: Served) -> float:
+        if setting.tokens is not None:
+            use_tokens(model, setting.tokens)
+        states = user_states(model, data, "validation", time_bias=time_bias, history=setting.history)
         features = model.item_features()
         if not bool(states.isfinite().all() and features.isfinite().all()):
             return math.nan
-        added = repeats(model, states, data, "validation", history=one.history)
-        ranks = target_ranks(states, features, data.targets("validation"), data.seen("validation"), added=added)
+        count_scores = repeats(model, states, data, "validation", history=setting.history)
+        ranks = target_ranks(states, features, data.targets("validation"), data.seen("validation"), added=count_scores)
         return float(user_means(metric_values(ranks)["ndcg@10"], data.validation.users).mean())
 
     return validate

@@ -20,16 +20,11 @@ from benchmarks.report.figures.canvas import Drawing
 from benchmarks.report.names import Names, backbone_name, family
 from benchmarks.report.peers import Peers
 from benchmarks.report.rivals import how_sure, rivals_in_words
-from benchmarks.report.texts import backbone_alone, shares_of_time
+from benchmarks.report.texts import backbone_alone, request_beside_alike, shares_of_time
 from benchmarks.text import listed, sentence
 
 _METRIC = QUALITY_METRICS[0]
 _METRIC_NAME = METRIC_NAMES[_METRIC]
-_SERVING_IN_WORDS = {
-    "recompute": "recomputed at each request",
-    "cache": "served from its own cache",
-    "append": "served from its own cache, the new item alone",
-}
 _REQUEST_COSTS = (
     ("compute of a request", "serve_flops"),
     ("time of a whole request, median", "request_latency_p50_ms"),
@@ -157,7 +152,7 @@ def _gains_in_words(peers: Peers) -> str:
         return ""
     gain, training = surest.over_no_token, unequal(surest.configuration, surest.references.no_token)
     models = {record.model.key for contrast in above for record in contrast.configuration.measured if record.model is not None}
-    trainings = f"{len(models)} training{'s' * (len(models) != 1)}"
+    trainings = text.amount(len(models), "training")
     several = f"{len(above)} of {len(contrasts)} configurations that keep part of it score above no token; they come from {trainings}"
     one = f"one of {len(contrasts)} configurations that keep part of it scores above no token"
     best = f"{peers.names(surest.configuration)}: {with_interval(gain, 'signed')}, {how_sure(gain, training)}."
@@ -187,7 +182,7 @@ def _costs_in_words(beside: Held) -> list[str]:
     one, alike = beside.configuration, beside.alike
     shares = [f"{text.percent(beside.compute)} of the compute"] if beside.compute is not None else []
     shares += shares_of_time(beside.time, beside.backbone_time)
-    sentences = [f"A request takes {listed(shares)} of full attention {_SERVING_IN_WORDS[one.cell.serving]}."] if shares else []
+    sentences = request_beside_alike(shares, one.cell.serving)
     sentences += backbone_alone(beside.time, beside.backbone_time)
     own_bytes, full_bytes = one.cost("cache_bytes").value, None if alike is None else alike.cost("cache_bytes").value
     if own_bytes is not None and full_bytes:

@@ -24,16 +24,11 @@ from benchmarks.measures import LEDGER_TOLERANCE
 from benchmarks.records import FINDINGS, Record, Status
 from benchmarks.report.names import Names, dataset_name, name_all, peers_key, short_titles_of
 from benchmarks.report.opening import opening
-from benchmarks.report.texts import backbone_alone, shares_of_time
+from benchmarks.report.texts import backbone_alone, request_beside_alike, shares_of_time
 from benchmarks.text import listed, some
 
 _METRIC = QUALITY_METRICS[0]
 _STATUS_ORDER = (Status.OK, Status.OOM, Status.UNSUPPORTED, Status.TIMEOUT, Status.CRASH, Status.INVALID)
-_SERVING_IN_WORDS = {
-    "recompute": "recomputing the window at each request",
-    "cache": "from its own cache",
-    "append": "from its own cache, the new item alone",
-}
 _HALVES = {"quality": "qualities", "cost": "costs"}
 
 
@@ -110,7 +105,7 @@ def _subject_of(members: Sequence[Configuration]) -> Configuration | None:
 
 def _finding(contrast: Contrast, names: Names) -> str:
     tokens = contrast.configuration.cell.tokens
-    token_count = f"{tokens} token{'s' if tokens != 1 else ''}"
+    token_count = text.amount(tokens, "token")
     reasons = contrast.all_unequal
     sentences = [f"Training is not equal ({'; '.join(reasons)}), so this is no verdict."] if reasons else []
     seed = " (one seed)" if contrast.quality.of_one_seed else ""
@@ -172,8 +167,7 @@ def _beside_alike(one: Configuration, other: Configuration | None) -> list[str]:
     shares = [*([f"{compute} of the compute"] if compute else []), *shares_of_time(whole, backbone)]
     if not shares:
         return []
-    same = f"A request costs {listed(shares)} of full attention served the same way, {_SERVING_IN_WORDS[one.cell.serving]}."
-    return [same, *backbone_alone(whole, backbone), *_with_refreshes(one, other)]
+    return [*request_beside_alike(shares, one.cell.serving), *backbone_alone(whole, backbone), *_with_refreshes(one, other)]
 
 
 def _with_refreshes(one: Configuration, other: Configuration) -> list[str]:
@@ -185,11 +179,11 @@ def _with_refreshes(one: Configuration, other: Configuration) -> list[str]:
     if even.first is None:
         from_when = "it costs more, however many requests share a refresh"
     elif even.last is not None:
-        from_when = f"it costs no more up to {even.last:,} request{'s' * (even.last != 1)} per refresh"
+        from_when = f"it costs no more up to {text.amount(even.last, 'request')} per refresh"
     elif ours.compress <= theirs.compress:
         from_when = "it costs no more, however few requests share a refresh"
     else:
-        from_when = f"it costs no more from {even.first:,} request{'s' * (even.first != 1)} per refresh on"
+        from_when = f"it costs no more from {text.amount(even.first, 'request')} per refresh on"
     return [f"Counting one refresh per request on both sides, a request costs {share} of full attention's compute; {from_when}."]
 
 

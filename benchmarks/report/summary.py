@@ -7,7 +7,7 @@ from benchmarks.report.answer import short_answers
 from benchmarks.report.content import Report
 from benchmarks.report.tables.protocols import PROTOCOLS
 from benchmarks.report.tabular import Table, markdown
-from benchmarks.text import literal
+from benchmarks.text import amount, literal
 
 MOST_BYTES = 60_000  # a comment of a pull request takes 65,536 characters
 _TABLE_ROWS = (60, 40, 30, 20, 12, 6, 2)  # of a table at most; the first number that makes the summary short enough is used
@@ -54,7 +54,7 @@ def _points(texts: Sequence[str]) -> list[str]:
 
 def _cut(table: Table, rows: int) -> str:
     rest = len(table.rows) - rows
-    return markdown(table, most=rows) + (f"\n{rest} more row{'s' if rest != 1 else ''}, on the page\n" if rest > 0 else "")
+    return markdown(table, most=rows) + (f"\n{amount(rest, 'more row')}, on the page\n" if rest > 0 else "")
 
 
 def _first_of_each_kind(tables: Iterable[Table]) -> Iterator[Table]:

@@ -128,7 +128,7 @@ def with_seeds(table: Table, ones: Sequence[Configuration]) -> Table:
     """
     counts = [len(one.measured) for one in ones]
     if len(set(counts)) < 2:
-        note = f"; {counts[0]} seed{'s' * (counts[0] != 1)} each" if counts else ""
+        note = f"; {text.amount(counts[0], 'seed')} each" if counts else ""
         return replace(table, caption=table.caption + note)
     at = 1 + next((place for place, column in enumerate(table.columns) if column.name == "configuration"), 0)
     column = Column(name="seeds", numeric=True, explanation="its quality is the mean of so many trainings")

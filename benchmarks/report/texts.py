@@ -1,10 +1,18 @@
 """The standing texts of the report: what each section shows and how it is to be read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from benchmarks.analysis.estimates import Estimate, with_interval
+from benchmarks.text import listed
 
+_SERVING_IN_WORDS: Mapping[str, str] = MappingProxyType(
+    {
+        "recompute": "recomputing the window at each request",
+        "cache": "from its own cache",
+        "append": "from its own cache, the new item alone",
+    }
+)
 RESUME_ALWAYS = (
     "A command that measures again names its one cell after --select; --resume always measures it although a good record of it is there, "
     "which the new one replaces."
@@ -194,6 +202,11 @@ def shares_of_time(whole: Estimate, backbone: Estimate) -> list[str]:
     if whole.value is not None:
         return [f"{with_interval(whole, 'percent')} of the time"]
     return [f"{with_interval(backbone, 'percent')} of the backbone's time"] if backbone.value is not None else []
+
+
+def request_beside_alike(shares: Sequence[str], serving: str) -> list[str]:
+    """A sentence on a request's shares of what full attention served the same way costs; none without a share."""
+    return [f"A request costs {listed(shares)} of full attention served the same way, {_SERVING_IN_WORDS[serving]}."] if shares else []
 
 
 def backbone_alone(whole: Estimate, backbone: Estimate) -> list[str]:

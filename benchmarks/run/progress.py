@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 from rich.table import Column
 
 from benchmarks.records import Record, Status
-from benchmarks.text import flops
+from benchmarks.text import amount, flops
 from persrec.commandline import duration
 
 EVERY = 30.0  # seconds between two lines on the progress of a sweep
@@ -114,7 +114,7 @@ class PlainDisplay(QuietDisplay):
         """A line, unless there was one a moment ago."""
         if count and time.monotonic() - self._last_line >= EVERY:
             self._last_line = time.monotonic()
-            self._write(f"{count} task{'s' * (count > 1)} to go  {duration(seconds_left)} left")
+            self._write(f"{amount(count, 'task')} to go  {duration(seconds_left)} left")
 
     def _write(self, text: str) -> None:
         self._stream.write(text + "\n")

@@ -52,6 +52,7 @@ from benchmarks.run.local import Executor
 from benchmarks.run.plan import Plan, Planned, PlannedCost, model_fault, other_records
 from benchmarks.run.progress import CellDone, Display, Pace, shown_metrics
 from benchmarks.store import copy_raw, model_dir, raw_path, remove_records, write_cost, write_raw, write_record
+from benchmarks.text import amount
 from persrec.commandline import duration, one_line
 from persrec.files import WriteError
 
@@ -132,7 +133,7 @@ class Sweep:
         faults = [fault for fault in self._faults.values() if fault != "missing"]
         for fault in dict.fromkeys(faults):
             count = faults.count(fault)
-            self._display.note(f"{count} model{'s' * (count > 1)} here {'were' if count > 1 else 'was'} {fault}: trained anew")
+            self._display.note(f"{amount(count, 'model')} here {'were' if count > 1 else 'was'} {fault}: trained anew")
 
     def _give_work(self, worker: Worker) -> None:
         """Starts the first task that may start: a training, then a quality whose model is there, then, alone, a cost."""

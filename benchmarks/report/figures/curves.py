@@ -309,7 +309,7 @@ def _line_name(head: Configuration) -> str:
     kind, cell = family(head), head.cell
     if not head.cell.tokens:
         return kind.name
-    name = f"{cell.tokens} token{'s' if cell.tokens > 1 else ''}" if kind.key.startswith("experts") else f"{kind.name} {cell.tokens}"
+    name = text.amount(cell.tokens, "token") if kind.key.startswith("experts") else f"{kind.name} {cell.tokens}"
     kind_of_plan = "growing " if head.cell.plan == "growing" else ""
     return f"{name}, {cell.segments} {kind_of_plan}segments" if head.cell.segments > 1 else name
 

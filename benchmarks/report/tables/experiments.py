@@ -49,7 +49,7 @@ def staleness_table(among: Sequence[Configuration], names: Names, *, key: str, c
         names,
         key=key,
         caption=caption,
-        column=("history ends before the recent items by", lambda one: f"{one.cell.staleness} item{'s' * (one.cell.staleness != 1)}"),
+        column=("history ends before the recent items by", lambda one: text.amount(one.cell.staleness, "item")),
     )
 
 

@@ -95,7 +95,7 @@ def _uncounted(operations: Sequence[tuple[str, int]]) -> Entry:
     if not operations:
         return Entry(text="nothing", order=0, tone="muted")
     listing = ", ".join(f"{name} \N{MULTIPLICATION SIGN} {times}" for name, times in operations)
-    kinds = f"{len(operations)} kind{'s' if len(operations) != 1 else ''}"
+    kinds = text.amount(len(operations), "kind")
     return Entry(text=kinds, order=len(operations), tone="long", folded=listing)
 
 

@@ -81,7 +81,7 @@ def ranked_table(
     caption = f"Ranked by NDCG@10 on {by}, {where}" if has_quality else f"By the FLOPs of a request, as no quality was measured, {where}"
     by_test = "; floors have no figure on validation and are ranked by their quality on test" if by == "validation" else ", with floors"
     floors = by_test if any(one.is_floor for one in order) else ""
-    caption += f": {len(order):,} configuration{'s' * (len(order) != 1)}, without ablations and aged caches{floors}"
+    caption += f": {text.amount(len(order), 'configuration')}, without ablations and aged caches{floors}"
     return Table(key=key, caption=caption, columns=headings, rows=tuple(rows), filters=True, static=_STATIC, drawn=group)
 
 

@@ -43,10 +43,10 @@ def test_a_choice_is_a_sentence_with_quality_compute_time_and_bytes():
     full, _, ours = (record["metrics"] for record in records)
     compute = text.percent(ours["serve_flops"]["value"] / full["serve_flops"]["value"])
     assert card.said.startswith("HSTU · PerSRec, 4 tokens keeps ")
-    assert f"of the best full attention's quality. A request takes {compute} of the compute and " in card.said
+    assert f"of the best full attention's quality. A request costs {compute} of the compute and " in card.said
     share = r"[0-9.]+% \([0-9.]+% to [0-9.]+%\)"
     assert re.search(
-        f"{share} of the time of full attention served from its own cache\\. "
+        f"{share} of the time of full attention served the same way, from its own cache\\. "
         f"For the backbone alone, the share of the time is {share}\\. The cache takes ",
         card.said,
     )
@@ -164,7 +164,7 @@ def test_costs_alone_answer_with_costs_and_a_small_share_is_not_zero():
     [card] = part.cards
     share = 100 * records[2]["metrics"]["serve_flops"]["value"] / records[1]["metrics"]["serve_flops"]["value"]
     assert 0 < share < 0.1
-    assert card.said.startswith("HSTU · PerSRec, 4 tokens, a window of 16,160 items. A request takes ")  # served alike first
+    assert card.said.startswith("HSTU · PerSRec, 4 tokens, a window of 16,160 items. A request costs ")  # served alike first
     recomputed = "Against full attention that recomputes the window at each request, it takes"
     assert card.said.endswith(f"{recomputed} {text.significant(share, 2)}% of the compute.")
     assert card.sure.startswith("It was not trained: its costs are known, its quality is not.")
