@@ -35,15 +35,15 @@ class Parser(argparse.ArgumentParser):
 
 def whole(least: int = 0, most: int | None = None) -> Callable[[str], int]:
     """The type of an option that takes a whole number, in digits alone, from ``least`` to ``most``."""
-    wanted = f"a whole number from {least}" + (f" to {most:,}" if most is not None else "")
+    expected = f"a whole number from {least}" + (f" to {most:,}" if most is not None else "")
 
-    def parsed(text: str) -> int:
+    def parse(text: str) -> int:
         number = int(text) if text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS else -1
         if number < least or (most is not None and number > most):
-            raise argparse.ArgumentTypeError(f"{text!r}; expected {wanted}")
+            raise argparse.ArgumentTypeError(f"{text!r}; expected {expected}")
         return number
 
-    return parsed
+    return parse
 
 
 def guarded(program: str, function: Callable[[], int]) -> int:
@@ -63,14 +63,14 @@ def guarded(program: str, function: Callable[[], int]) -> int:
     code = None
     try:
         with _deaf_streams():
-            code = _ended(program, function)
+            code = _run(program, function)
     except OSError as error:  # a standard stream that takes nothing, as on a full disk, says so when it is closed
         if code in (None, DONE):
             return refuse(program, f"the standard output cannot be written: {error.strerror or error}")
     return BAD_INPUT if code is None else code
 
 
-def _ended(program: str, function: Callable[[], int]) -> int:
+def _run(program: str, function: Callable[[], int]) -> int:
     try:
         return function()
     except KeyboardInterrupt:
@@ -95,20 +95,20 @@ def duration(seconds: float) -> str:
     """``4.2 s``, ``3 min 20 s``, ``1 h 05 min``."""
     if seconds < 10:
         return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    total = round(seconds)
+    if total < 60:
+        return f"{total} s"
+    minutes, remainder = divmod(total, 60)
+    return f"{minutes} min {remainder:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _exit_code(program: str, error: Exception) -> int:
     if isinstance(error, RecursionError):
         return refuse(program, "the input is nested too deep to be read")
-    # a connection is one to another process of ours: no file that the user named
+    # a ConnectionError is about another process of ours, not about a file that the user named
     if isinstance(error, (ValueError, OSError)) and not isinstance(error, ConnectionError):
         return refuse(program, error)
-    return _unforeseen(program, error)
+    return _report_unforeseen(program, error)
 
 
 def _message(error: Exception | str) -> str:
@@ -118,7 +118,7 @@ def _message(error: Exception | str) -> str:
     return str(error) or type(error).__name__
 
 
-def _unforeseen(program: str, error: Exception) -> int:
+def _report_unforeseen(program: str, error: Exception) -> int:
     text = "".join(traceback.format_exception(error))
     message = f"an unforeseen error, {type(error).__name__}: {_message(error)}"
     try:
@@ -139,7 +139,7 @@ def _write_line(program: str, message: str) -> None:
 
 def _write(text: str) -> None:
     if sys.stderr is not None:  # Python has none where the descriptor is closed
-        with contextlib.suppress(OSError):  # nor can a full disk be told of itself
+        with contextlib.suppress(OSError):  # a full disk takes no message about itself
             sys.stderr.write(text)
             sys.stderr.flush()
 
@@ -152,9 +152,9 @@ class _DeafFile(io.FileIO):
         try:
             return super().write(data)
         except BrokenPipeError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.fileno())
-            os.close(nowhere)
+            null_device = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null_device, self.fileno())
+            os.close(null_device)
             return memoryview(data).nbytes
 
 
@@ -163,13 +163,13 @@ def _deaf_streams() -> Iterator[None]:
     """The standard streams, which no absent reader and no character without an encoding can break; those of a test stay."""
     with contextlib.ExitStack() as stack:
         if sys.__stdout__ is not None and sys.stdout is sys.__stdout__:
-            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(_deaf(sys.__stdout__))))
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(_deaf_stream(sys.__stdout__))))
         if sys.__stderr__ is not None and sys.stderr is sys.__stderr__:
-            stack.enter_context(contextlib.redirect_stderr(stack.enter_context(_deaf(sys.__stderr__))))
+            stack.enter_context(contextlib.redirect_stderr(stack.enter_context(_deaf_stream(sys.__stderr__))))
         yield
 
 
-def _deaf(stream: TextIO) -> TextIO:
+def _deaf_stream(stream: TextIO) -> TextIO:
     """The same descriptor under a `_DeafFile`; it is closed, and so flushed, while the descriptor stays open."""
     with contextlib.suppress(BrokenPipeError):
         stream.flush()

@@ -6,7 +6,7 @@ the user's state gives. It is a part of the output, alike for every backbone and
 
 The counts of item ``v`` after ``n`` items are ``sum over k with i_k = v of 2^(-(n - k) / h)``, one for each half-life ``h``, in items;
 an infinite one counts occurrences. They depend on ids alone, so what is kept of a history for them is its ids, 4 bytes each, and serving
-from a cache gives the joint pass's numbers. They are no tokens: what they are worth is told by a model that has them and no token.
+from a cache gives the joint pass's numbers. They are no tokens: what they are worth is measured by a model that has counts and no token.
 
 Differs: not in the paper (arXiv 2601.03479). RepeatNet (arXiv 1812.02646) mixes two distributions, one over the user's own items; here a
 score has two terms.
@@ -58,13 +58,16 @@ class CountingOutput(nn.Module):
             Ids ``[B, n]``, each of a user's items once and 0 elsewhere, and what is added to their scores ``[B, n]``, 0 where the id is.
         """
         ids, order = items.sort(dim=1, stable=True)
-        real = items != 0
-        since = (real.sum(1, keepdim=True) - real.cumsum(1)).gather(1, order)  # real items behind each
+        is_item = items != 0
+        items_since = (is_item.sum(1, keepdim=True) - is_item.cumsum(1)).gather(1, order)  # after each, padding apart
         group = F.pad(ids[:, 1:] != ids[:, :-1], (1, 0)).cumsum(1)
-        counts = [torch.zeros_like(since, dtype=users.dtype).scatter_add(1, group, _left_of_one(since, h, users.dtype)) for h in HALF_LIVES]
+        counts = [
+            torch.zeros_like(items_since, dtype=users.dtype).scatter_add(1, group, _decayed(items_since, h, users.dtype))
+            for h in HALF_LIVES
+        ]
         distinct = torch.zeros_like(ids).scatter(1, group, ids)
-        added = _weighted(self.weights(users), [_read(count) for count in counts])
-        return distinct, added.masked_fill(distinct == 0, 0.0)
+        added_scores = _weighted(self.weights(users), [_log_count(count) for count in counts])
+        return distinct, added_scores.masked_fill(distinct == 0, 0.0)
 
     def at_positions(
         self, states: torch.Tensor, items: torch.Tensor, columns: torch.Tensor, segments: torch.Tensor
@@ -78,31 +81,33 @@ class CountingOutput(nn.Module):
             segments: ``[n]``, the segment of each column: where the history is not counted, a position counts its own segment's items.
 
         Returns:
-            Which items a position counts, ``[B, c, n]``: of several of one id the newest stands for all. And what is added to the scores of
-            these, ``[B, c, n]``.
+            Which items a position counts, ``[B, c, n]``: of several of one id the newest stands for all. And what is added to their
+            scores, ``[B, c, n]``.
         """
-        real, place = items != 0, torch.arange(items.shape[1], device=items.device)
-        earlier = place[:, None] >= place[None, :]  # and itself
+        is_item, index = items != 0, torch.arange(items.shape[1], device=items.device)
+        is_earlier = index[:, None] >= index[None, :]  # and itself
         if not self.counts_history:
-            earlier &= segments[:, None] == segments[None, :]
-        same = (items[:, :, None] == items[:, None, :]) & real[:, None, :] & earlier  # [B, n, n]: an item, and itself until then
-        rank = real.cumsum(1)
-        between = (rank[:, :, None] - rank[:, None, :]).clamp_min(0)
-        until = [(_left_of_one(between, h, states.dtype) * same).sum(2) for h in HALF_LIVES]  # [B, n]: the counts at each item itself
-        later = same.transpose(1, 2) & (place[:, None] < place[None, :])
-        again = torch.where(later, place, len(place)).amin(2)  # [B, n]: where the item comes next
-        stands = earlier[columns] & real[:, None, :] & (again[:, None, :] > columns[:, None])
-        since = between[:, columns]
-        counts = [_left_of_one(since, h, states.dtype) * count[:, None, :] for h, count in zip(HALF_LIVES, until, strict=True)]
-        return stands, _weighted(self.weights(states), [_read(count) for count in counts])
+            is_earlier &= segments[:, None] == segments[None, :]
+        # [B, n, n]: the same item, there or earlier
+        is_occurrence = (items[:, :, None] == items[:, None, :]) & is_item[:, None, :] & is_earlier
+        rank = is_item.cumsum(1)
+        items_between = (rank[:, :, None] - rank[:, None, :]).clamp_min(0)
+        # [B, n]: the counts of each item at its own place
+        counts_at_items = [(_decayed(items_between, h, states.dtype) * is_occurrence).sum(2) for h in HALF_LIVES]
+        is_later = is_occurrence.transpose(1, 2) & (index[:, None] < index[None, :])
+        next_index = torch.where(is_later, index, len(index)).amin(2)  # [B, n]: the item's next place
+        is_counted = is_earlier[columns] & is_item[:, None, :] & (next_index[:, None, :] > columns[:, None])
+        items_since = items_between[:, columns]
+        counts = [_decayed(items_since, h, states.dtype) * count[:, None, :] for h, count in zip(HALF_LIVES, counts_at_items, strict=True)]
+        return is_counted, _weighted(self.weights(states), [_log_count(count) for count in counts])
 
 
-def _left_of_one(since: torch.Tensor, half_life: float, dtype: torch.dtype) -> torch.Tensor:
-    """What is left of one occurrence after ``since`` items."""
-    return torch.exp2(since.to(dtype) * (-1 / half_life))
+def _decayed(items_since: torch.Tensor, half_life: float, dtype: torch.dtype) -> torch.Tensor:
+    """What is left of one occurrence after ``items_since`` items."""
+    return torch.exp2(items_since.to(dtype) * (-1 / half_life))
 
 
-def _read(count: torch.Tensor) -> torch.Tensor:
+def _log_count(count: torch.Tensor) -> torch.Tensor:
     """A count as the output reads it: 0 of none, 1 of one just now."""
     return torch.log1p(SCALE * count) / math.log1p(SCALE)
 
@@ -110,6 +115,6 @@ def _read(count: torch.Tensor) -> torch.Tensor:
 def _weighted(weights: torch.Tensor, counts: list[torch.Tensor]) -> torch.Tensor:
     """The sum of counts ``[..., n]``, each by its weight of ``[..., J]``; one by one, since together they would fill memory J times."""
     total = weights[..., :1] * counts[0]
-    for place, count in enumerate(counts[1:], start=1):
-        total = total + weights[..., place : place + 1] * count
+    for index, count in enumerate(counts[1:], start=1):
+        total = total + weights[..., index : index + 1] * count
     return total

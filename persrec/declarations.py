@@ -1,6 +1,6 @@
 """What a declaration of a part says: the traits of backbones, floors, compressions and datasets. Imports no torch.
 
-`persrec.names` holds the declarations of this package's own parts, finds those of others, and is where all of this is imported from.
+`persrec.names` holds the declarations of this package's own parts and finds those of others. Import all of this from there.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ ITEM_ENCODERS: Mapping[str, str] = MappingProxyType(
 )
 TOKENS, KEEPS = ("none", "some", "any"), ("nothing", "keys_values", "vectors")
 
-LATER_TRAITS: Mapping[str, Any] = MappingProxyType({"takes_elastic_history": False})  # what a record that does not name them had
+LATER_TRAITS: Mapping[str, Any] = MappingProxyType({"takes_elastic_history": False})  # their values where a record does not name them
 LOOKS = ("title", "explanation", "colour", "dark", "marker", "glyph")  # how a part is shown; no number depends on them
 
 
@@ -69,9 +69,9 @@ class Part:
         """
         if values.get("kind", cls.kind) != cls.kind:
             raise ValueError(f"kind: {values.get('kind')!r}; expected {cls.kind!r}")
-        known = {field.name for field in dataclasses.fields(cls)}
+        field_names = {field.name for field in dataclasses.fields(cls)}
         settings: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in known
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in field_names
         }
         try:
             return cls(**settings)
@@ -87,10 +87,10 @@ class Part:
         package = "" if self.package == PACKAGE else f" of {self.package}"
         return load(self.target, f"{self.kind} {self.name!r}{package}")
 
-    def _check(self, field: str, values: Iterable[str], known: Iterable[str]) -> None:
+    def _check(self, field: str, values: Iterable[str], allowed: Iterable[str]) -> None:
         for value in values:
-            if value not in known:
-                raise ValueError(f"{self.kind} {self.name!r}: {field}: {value!r}; expected {', '.join(known)}")
+            if value not in allowed:
+                raise ValueError(f"{self.kind} {self.name!r}: {field}: {value!r}; expected {', '.join(allowed)}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

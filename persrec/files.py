@@ -1,6 +1,6 @@
 """The one atomic writer: a file or a folder is written beside its place, synced and renamed.
 
-So a place holds the old content or the new one, never a part, however the process ends. What a killed process leaves beside
+So a place holds the old content or the new one, never a part, however the process ends. What a killed process leaves beside it
 is named ``.NAME.<16 hexadecimal digits>.tmp``; `is_leftover` tells it from what others wrote.
 """
 
@@ -25,24 +25,24 @@ class WriteError(ValueError):
 def atomic(path: Path) -> Iterator[IO[bytes]]:
     """A file to write to, which takes ``path``'s place when the block ends well; folders that are missing are made.
 
-    Its ``name`` is where it lies meanwhile, for a library that writes by path. Such a library may put another file there, so the
-    path is synced and not what was opened, and that file gets the rights of an ordinary one.
+    Its ``name`` is its path meanwhile, for a library that writes by path. Such a library may put another file there. So the path is
+    synced, not the file that was opened, and that other file gets the rights of an ordinary one.
 
     Raises:
         WriteError: the disk is full or may not be written; the old content is still there.
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = _beside(path)
+        temporary = _temporary_path(path)
         try:
-            with beside.open("xb") as file:
+            with temporary.open("xb") as file:
                 mode = os.fstat(file.fileno()).st_mode
                 yield file
-            beside.chmod(mode)
-            _sync(beside)
-            beside.replace(path)
+            temporary.chmod(mode)
+            _sync(temporary)
+            temporary.replace(path)
         except BaseException:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         _sync(path.parent)
 
@@ -66,7 +66,7 @@ def atomic_folder(path: Path, *, replace: bool = True, new: bool = False) -> Ite
 
     Args:
         path: the folder's place.
-        replace: whether an earlier folder there is replaced; else it stays, and what was written is dropped.
+        replace: whether an earlier folder there is replaced; else it stays, and the new content is dropped.
         new: whether an earlier folder there is an error.
 
     Raises:
@@ -74,27 +74,27 @@ def atomic_folder(path: Path, *, replace: bool = True, new: bool = False) -> Ite
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = _beside(path)
+        temporary = _temporary_path(path)
         try:
-            beside.mkdir()
-            yield beside
-            for file in beside.rglob("*"):
+            temporary.mkdir()
+            yield temporary
+            for file in temporary.rglob("*"):
                 _sync(file)
-            _sync(beside)
-            _move(beside, path, replace=replace, new=new)
+            _sync(temporary)
+            _move(temporary, path, replace=replace, new=new)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
         _sync(path.parent)
 
 
 def unwritable(folder: Path) -> Path | None:
-    """What keeps a folder from being made or written: the nearest place on its way that is there, if that is no folder, or protected."""
-    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
-    return None if there.is_dir() and os.access(there, os.W_OK | os.X_OK) else there
+    """What keeps a folder from being made or written: the nearest place on its path that exists, if that is no folder or is protected."""
+    nearest = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    return None if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK) else nearest
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether a name is one that a killed writer of this file leaves beside."""
+    """Whether a name is one that a killed writer leaves beside its place."""
     return _LEFTOVER.fullmatch(path.name) is not None
 
 
@@ -103,19 +103,19 @@ def name_while_written(path: Path) -> str:
     return f".{path.name}.{secrets.token_hex(8)}.tmp"
 
 
-def _beside(path: Path) -> Path:
+def _temporary_path(path: Path) -> Path:
     return path.with_name(name_while_written(path))
 
 
 def _move(folder: Path, path: Path, *, replace: bool, new: bool) -> None:
     try:
         folder.rename(path)
-    except OSError:  # there is one already; a check before would miss one that comes in between
+    except OSError:  # there is one already; a check before could miss one that is made in between
         if new or not path.is_dir():
             raise
         if not replace:
             return
-        earlier = _beside(path)
+        earlier = _temporary_path(path)
         path.rename(earlier)
         try:
             folder.rename(path)

@@ -1,4 +1,4 @@
-"""What a model is asked with: refusals in one line each, and where in a window things stand."""
+"""The inputs of a model: checks that refuse in one line each, and the places of items in a window."""
 
 import torch
 

@@ -115,8 +115,8 @@ class SegmentLayout:
         if not 0 <= self.query_items <= self.recent:
             raise ValueError(f"query_items: {self.query_items} of {self.recent} recent items; expected none to all of them")
         if self.recurrent:
-            handed_on = {(s.experts, s.slots_for_experts, s.kept) for s in self.segments}
-            if len(handed_on) != 1 or len(set(*handed_on)) != 1 or not self.segments[0].experts or not self.hide_empty_experts:
+            counts = {(s.experts, s.slots_for_experts, s.kept) for s in self.segments}
+            if len(counts) != 1 or len(set(*counts)) != 1 or not self.segments[0].experts or not self.hide_empty_experts:
                 raise ValueError(
                     "segments: recurrent ones hand on the same number of experts, at least 1, and nothing else, hidden where empty"
                 )
@@ -143,10 +143,10 @@ class SegmentLayout:
         for name, count in (("tokens", tokens), ("expert_slots", expert_slots or 0)):
             if count % segments:
                 raise ValueError(f"{name}: {count} cannot be spread evenly over {segments} segments")
-        base, longer = divmod(history, segments)
+        base, remainder = divmod(history, segments)
         if base < 1:
             raise ValueError(f"history: {history} items do not fill {segments} segments")
-        parts = (base + (j < longer) for j in range(segments))
+        parts = (base + (j < remainder) for j in range(segments))
         slots = None if expert_slots is None else expert_slots // segments
         return cls(segments=tuple(Segment(items=s, experts=tokens // segments, expert_slots=slots) for s in parts), recent=recent)
 
@@ -246,19 +246,19 @@ class SegmentLayout:
     def predicting_columns(self) -> np.ndarray:
         """Window columns whose item has a position and so predicts the next item.
 
-        All of them but where summaries stand, and but recent ones in front of the last that is asked with.
+        All but those of summarised segments, and but the recent ones before the last item that chooses from the history.
         """
-        summarised = np.repeat([*(s.summaries is not None for s in self.segments), False], [*(s.items for s in self.segments), self.recent])
-        summarised[self.history : self.history + max(0, self.query_items - 1)] = True
-        return np.flatnonzero(~summarised)
+        silent = np.repeat([*(s.summaries is not None for s in self.segments), False], [*(s.items for s in self.segments), self.recent])
+        silent[self.history : self.history + max(0, self.query_items - 1)] = True
+        return np.flatnonzero(~silent)
 
     def visibility(self) -> np.ndarray:
         """Which joint position (row) sees which (column), padding apart."""
-        stays = np.array([*(s.kept == s.length for s in self.segments), False])[self.joint_segment]
-        same = self.joint_segment[:, None] == self.joint_segment[None, :]
+        stays_visible = np.array([*(s.kept == s.length for s in self.segments), False])[self.joint_segment]
+        same_segment = self.joint_segment[:, None] == self.joint_segment[None, :]
         index = np.arange(len(self.joint_segment))
-        kept = np.zeros_like(stays) if self.recurrent else self.joint_is_expert | stays
-        visible: np.ndarray = (index[None, :] <= index[:, None]) & (same | kept[None, :])
+        is_kept = np.zeros_like(stays_visible) if self.recurrent else self.joint_is_expert | stays_visible
+        visible: np.ndarray = (index[None, :] <= index[:, None]) & (same_segment | is_kept[None, :])
         return visible
 
     def visible_pairs(self, segment: int) -> int:

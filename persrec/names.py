@@ -122,7 +122,7 @@ _COMPRESSIONS = (
 )  # fmt: skip
 _DATASETS = (
     DatasetPart(name="synthetic", title="synthetic", target="persrec.data.synthetic:build", synthetic=True),
-    *(DatasetPart(name=name, title=title, target=f"persrec.data.sources.{at}", needs_files=True) for name, title, at in PUBLISHED),
+    *(DatasetPart(name=name, title=title, target=f"persrec.data.sources.{build}", needs_files=True) for name, title, build in PUBLISHED),
 )
 NO_COMPRESSION, PEER = "none", "peer"  # what the cells of a floor and of another library's model say of their compression
 
@@ -134,22 +134,22 @@ AnyPart = TypeVar("AnyPart", bound=Part)
 
 def backbones() -> Mapping[str, BackbonePart]:
     """All backbones by name, those of this package first."""
-    return _declared(BackbonePart, _BACKBONES)
+    return _parts_by_name(BackbonePart, _BACKBONES)
 
 
 def floors() -> Mapping[str, FloorPart]:
     """All baselines that learn nothing, by name."""
-    return _declared(FloorPart, _FLOORS)
+    return _parts_by_name(FloorPart, _FLOORS)
 
 
 def compressions() -> Mapping[str, CompressionPart]:
     """All compressions by name, those of this package first."""
-    return _declared(CompressionPart, _COMPRESSIONS)
+    return _parts_by_name(CompressionPart, _COMPRESSIONS)
 
 
 def datasets() -> Mapping[str, DatasetPart]:
     """All datasets by name, those of this package first."""
-    return _declared(DatasetPart, _DATASETS)
+    return _parts_by_name(DatasetPart, _DATASETS)
 
 
 def dataset_part(name: str) -> DatasetPart:
@@ -186,27 +186,27 @@ def installed_parts() -> tuple[Part, ...]:
         except Exception as error:
             raise ValueError(f"entry point {entry.name!r} of {package}: {entry.value} cannot be loaded: {one_line_of(error)}") from error
         if not isinstance(part, Part):
-            came = f"{entry.value} is {type(part).__name__}"
-            raise ValueError(f"entry point {entry.name!r} of {package}: {came}; expected a part's declaration")  # noqa: TRY004 - input
-        wrong = _wrong_in(part)
-        if wrong:
-            raise ValueError(f"entry point {entry.name!r} of {package}: {wrong}")
+            actual = f"{entry.value} is {type(part).__name__}"
+            raise ValueError(f"entry point {entry.name!r} of {package}: {actual}; expected a part's declaration")  # noqa: TRY004 - input
+        fault = _fault_in(part)
+        if fault:
+            raise ValueError(f"entry point {entry.name!r} of {package}: {fault}")
         version = entry.dist.version if entry.dist is not None else ""
         parts.append(dataclasses.replace(part, package=package, version=version))
     return tuple(parts)
 
 
-def _wrong_in(part: Part) -> str:
-    """What of a declaration no command could ask for and no report could show; empty where nothing is wrong."""
-    unwritten = next((name for name in ("name", "title", "target", "explanation") if not isinstance(getattr(part, name), str)), None)
-    if unwritten is not None:
-        return f"{unwritten}: {getattr(part, unwritten)!r}; expected text"
-    own: Iterable[Part] = {"compression": _COMPRESSIONS, "dataset": _DATASETS}.get(part.kind, (*_BACKBONES, *_FLOORS))
+def _fault_in(part: Part) -> str:
+    """What in a declaration no command could ask for or no report could show; empty where nothing is wrong."""
+    bad_field = next((name for name in ("name", "title", "target", "explanation") if not isinstance(getattr(part, name), str)), None)
+    if bad_field is not None:
+        return f"{bad_field}: {getattr(part, bad_field)!r}; expected text"
+    own_parts: Iterable[Part] = {"compression": _COMPRESSIONS, "dataset": _DATASETS}.get(part.kind, (*_BACKBONES, *_FLOORS))
     if not _NAME.fullmatch(part.name):
         return f"name: {part.name!r}; expected letters, digits, '-', '_' and '.', the first a letter or a digit"
-    if part.name in ([NO_COMPRESSION, PEER] if part.kind == "compression" else [one.name for one in own]):
+    if part.name in ([NO_COMPRESSION, PEER] if part.kind == "compression" else [own_part.name for own_part in own_parts]):
         return f"{part.kind} {part.name!r}: the name is taken by {PACKAGE}"
-    if part.title in [one.title for one in own if one.name != part.name] or not part.title.strip():
+    if part.title in [own_part.title for own_part in own_parts if own_part.name != part.name] or not part.title.strip():
         return f"title: {part.title!r}; expected one that tells it from the parts of {PACKAGE}"
     if isinstance(part, CompressionPart):
         for name in ("colour", "dark"):
@@ -224,8 +224,8 @@ def _own_version() -> str:
 
 
 @functools.cache
-def _declared(kind: type[AnyPart], own: tuple[AnyPart, ...]) -> Mapping[str, AnyPart]:
-    parts = {part.name: dataclasses.replace(part, version=_own_version()) for part in own}
+def _parts_by_name(kind: type[AnyPart], own_parts: tuple[AnyPart, ...]) -> Mapping[str, AnyPart]:
+    parts = {part.name: dataclasses.replace(part, version=_own_version()) for part in own_parts}
     for part in installed_parts():
         if isinstance(part, kind):
             if part.name in parts:

@@ -49,8 +49,8 @@ class SequentialRecommender(SegmentedModel):
             ValueError: the model reads ids, or a shape, a token or a length does not fit.
         """
         if not isinstance(self.items, TextEncoder):
-            reads = type(self.items).__name__
-            raise ValueError(f"token_ids: given to a model of {reads}; expected one that reads texts")  # noqa: TRY004 - bad input is one kind of error
+            encoder = type(self.items).__name__
+            raise ValueError(f"token_ids: given to a model of {encoder}; expected one that reads texts")  # noqa: TRY004 - bad input is one kind of error
         return self.items.encode(token_ids, lengths)
 
     def score(
@@ -99,10 +99,10 @@ class SequentialRecommender(SegmentedModel):
         if self.counting is None:
             return None
         if cache is None:
-            own = items if self.counting.counts_history else items[:, -self.layout.recent :]
+            own_items = items if self.counting.counts_history else items[:, -self.layout.recent :]
         else:
-            own = items if cache.items is None else torch.cat([cache.items.long(), items], dim=1)
-        return self.counting(users, own)  # type: ignore[no-any-return] # a module's call has no type
+            own_items = items if cache.items is None else torch.cat([cache.items.long(), items], dim=1)
+        return self.counting(users, own_items)  # type: ignore[no-any-return] # a module's call has no type
 
     def repeats_in_window(self, states: torch.Tensor, items: torch.Tensor, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """As `CountingOutput.at_positions`, for ``items`` ``[B, n]`` as `hidden_states` took them.
@@ -222,9 +222,9 @@ class SequentialRecommender(SegmentedModel):
     ) -> tuple[torch.Tensor, KVCache]:
         """Serves a request from what is kept of the history and of the recent items before, and keeps what is settled.
 
-        Between two refreshes a server keeps recent items too, and computes the new one alone. A backbone that reads times tells an item
-        when the next one came, which the last item does not know yet: so with times HSTU's last is not kept, and is given again with the
-        item behind it.
+        Between two refreshes a server keeps recent items too, and computes the new one alone. A backbone that reads times reads at each
+        item when the next one came, which is not known of the last item yet. So with times HSTU's last item is not kept, and is given
+        again with the item behind it.
 
         Args:
             items: ``[B, m]`` int64, the recent items that are not kept yet, the newest last; every user has as many, none is padding.
@@ -257,26 +257,26 @@ class SequentialRecommender(SegmentedModel):
         base = cache
         if cache.states is not None and not cache.keyed:  # a memory's states are run with the first recent items, and kept as keys
             start = self.layout.starts[last]
-            behind = chunk.behind(cache, torch.arange(start - cache.length, start, device=items.device))
-            chunk, base = replace(behind, kept=behind.width), replace(cache.without_positions(), states=cache.states)
+            with_states = chunk.behind(cache, torch.arange(start - cache.length, start, device=items.device))
+            chunk, base = replace(with_states, kept=with_states.width), replace(cache.without_positions(), states=cache.states)
         hidden, layers = self.backbone(chunk, base)
-        settled = chunk.width - (1 if times is not None and self.backbone.reads_next_times else 0)
-        kept = base.with_recent(chunk, layers, count=settled)
+        kept_count = chunk.width - (1 if times is not None and self.backbone.reads_next_times else 0)
+        next_cache = base.with_recent(chunk, layers, count=kept_count)
         if self.counting is not None:
-            kept = kept.with_items(items[:, : kept.recent - cache.recent])
-        return F.normalize(hidden[:, -1], dim=-1), kept
+            next_cache = next_cache.with_items(items[:, : next_cache.recent - cache.recent])
+        return F.normalize(hidden[:, -1], dim=-1), next_cache
 
     def with_room(self, cache: KVCache) -> KVCache:
         """The cache with room for the recent items: requests without gradients then copy nothing of the history.
 
-        They write their keys and values behind the history's, so one request at a time uses it, and one chain of `append`. What is made
-        in torch's inference mode is used in it alone.
+        They write their keys and values behind the history's, so one request at a time uses it, and one chain of `append`. A cache made
+        in torch's inference mode is used in that mode alone.
         """
         heads, width = self.backbone.cache_heads()
         states = cache.length - cache.keyed
-        like = cache.states if cache.states is not None else next(iter(cache.tensors), next(self.backbone.parameters()))
+        template = cache.states if cache.states is not None else next(iter(cache.tensors), next(self.backbone.parameters()))
         positions = self.layout.recent - cache.recent + states
-        return cache.with_room(positions, layers=len(self.backbone.layers), heads=heads, width=width, like=like)
+        return cache.with_room(positions, layers=len(self.backbone.layers), heads=heads, width=width, like=template)
 
     def _run_history(self, cache: KVCache, items: torch.Tensor, times: torch.Tensor | None, item_features: torch.Tensor | None) -> KVCache:
         """Runs the segments that ``items`` fill, from the cache's next one on; room is for recent items, and ends here."""

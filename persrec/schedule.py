@@ -56,19 +56,19 @@ def joint_runs(layout: SegmentLayout, kernel: Kernel, *, left_out: int = 0, empt
     Args:
         layout: says which segments are alike and which are seen whole.
         kernel: how attention is computed.
-        left_out: items that the batch leaves out of the first segment. To run side by side it would be padded with them.
+        left_out: items that the batch leaves out of the first segment. To run side by side, the segment would be padded with as many.
         empty: history segments that need not run, as no row has an item there.
     """
     last = len(layout.segments)
-    whole = _first_seen_whole(layout)
-    beside = 0 if kernel == "naive" else _alike(layout, whole)
-    filled = [segment for segment in range(whole) if segment not in empty]
-    together = [segment for place, segment in enumerate(filled) if segment == filled[0] + place and segment < beside]
-    if together[:1] == [0] and left_out > MOST_IN_VAIN * layout.segments[0].items:
-        together = []
-    alone = [(segment,) for segment in filled[len(together) :]]
-    with_recent = (*(segment for segment in range(whole, last) if segment not in empty), last)
-    return (*([tuple(together)] if together else []), *alone, with_recent)
+    first_whole = _first_seen_whole(layout)
+    count = 0 if kernel == "naive" else _side_by_side_count(layout, first_whole)
+    segments = [segment for segment in range(first_whole) if segment not in empty]
+    first_run = [segment for place, segment in enumerate(segments) if segment == segments[0] + place and segment < count]
+    if first_run[:1] == [0] and left_out > MOST_IN_VAIN * layout.segments[0].items:
+        first_run = []
+    single_runs = [(segment,) for segment in segments[len(first_run) :]]
+    last_run = (*(segment for segment in range(first_whole, last) if segment not in empty), last)
+    return (*([tuple(first_run)] if first_run else []), *single_runs, last_run)
 
 
 def is_side_by_side(layout: SegmentLayout, segments: tuple[int, ...]) -> bool:
@@ -84,7 +84,7 @@ def _first_seen_whole(layout: SegmentLayout) -> int:
     return first
 
 
-def _alike(layout: SegmentLayout, before: int) -> int:
+def _side_by_side_count(layout: SegmentLayout, before: int) -> int:
     """How many of the ``before`` first segments run side by side; below 2, none do.
 
     ``S`` segments of ``n`` positions, ``k`` of them kept, have room for ``p = (S - 1) k`` keys before each row. They compute
@@ -94,11 +94,11 @@ def _alike(layout: SegmentLayout, before: int) -> int:
     if layout.recurrent or not before:
         return 0
     first = layout.segments[0]
-    alike = next((segment for segment in range(before) if layout.segments[segment] != first), before)
+    equal_count = next((segment for segment in range(before) if layout.segments[segment] != first), before)
     if not first.kept:
-        return alike
+        return equal_count
     most_room = (first.length + 1) * MOST_IN_VAIN / (1 - MOST_IN_VAIN)
-    return min(alike, 1 + most_room // first.kept)
+    return min(equal_count, 1 + most_room // first.kept)
 
 
 def _call(layout: SegmentLayout, segments: tuple[int, ...]) -> AttentionCall:

@@ -67,11 +67,11 @@ class SegmentedModel(nn.Module):
 
         Returns:
             Hidden states ``[B, C, D]`` of the positions that predict, and their columns in ``items``, ``[C]``: column ``c`` predicts
-            the item at ``c + 1``. With ``experts``, those of expert tokens behind them, in the column of their segment's last item.
+            the item at ``c + 1``. With ``experts``, those of expert tokens come after, each in the column of its segment's last item.
         """
         hidden, columns = self._joint_pass(items, times, query_time, item_features, experts=experts)
-        silent = max(0, self.layout.query_items - 1)  # recent positions that are not told of all items that choose for them
-        return (hidden[:, silent:], columns[silent:]) if silent else (hidden, columns)
+        silent_count = max(0, self.layout.query_items - 1)  # recent positions before the last item that chooses for them
+        return (hidden[:, silent_count:], columns[silent_count:]) if silent_count else (hidden, columns)
 
     def _joint_pass(
         self,
@@ -91,30 +91,30 @@ class SegmentedModel(nn.Module):
         edges = [*(max(0, edge - missing) for edge in (0, *layout.offsets)), int(items.shape[1])]
         parts = [columns_of(slots, start, stop) for start, stop in itertools.pairwise(edges)]
         cache = self._empty_cache(items, times)
-        states, columns, of_experts, behind = [], [], [], []
+        item_states, item_columns, expert_states, expert_columns = [], [], [], []
         empty = [segment for segment in range(last) if layout.hide_empty_experts and known_empty(parts[segment])]
         for run in joint_runs(layout, self.backbone.kernel, left_out=missing, empty=empty):
             chunks = [self._joint_chunk(segment, parts, query_time) for segment in run]
-            at_once = Chunk.side_by_side(chunks) if is_side_by_side(layout, run) else Chunk.joined(chunks)
-            hidden, cache = self._run(run[-1], at_once, cache.skip(run[0] - cache.segments))
+            run_chunk = Chunk.side_by_side(chunks) if is_side_by_side(layout, run) else Chunk.joined(chunks)
+            hidden, cache = self._run(run[-1], run_chunk, cache.skip(run[0] - cache.segments))
             widths = [chunk.width for chunk in chunks]
-            of_each = torch.split(hidden, widths if at_once.segments == 1 else widths[-1], dim=1)
-            for segment, chunk, padded in zip(run, chunks, of_each, strict=True):
-                own = padded[:, padded.shape[1] - chunk.width :]
-                columns.append(torch.arange(edges[segment], edges[segment] + chunk.items, device=items.device))
-                states.append(own[:, : chunk.items])
+            chunk_states = torch.split(hidden, widths if run_chunk.segments == 1 else widths[-1], dim=1)
+            for segment, chunk, padded in zip(run, chunks, chunk_states, strict=True):
+                own_states = padded[:, padded.shape[1] - chunk.width :]
+                item_columns.append(torch.arange(edges[segment], edges[segment] + chunk.items, device=items.device))
+                item_states.append(own_states[:, : chunk.items])
                 if experts:
-                    of_experts.append(own[:, chunk.items :])
-                    behind.append(columns[-1][-1:].expand(chunk.width - chunk.items))
-        return torch.cat([*states, *of_experts], dim=1), torch.cat([*columns, *behind])
+                    expert_states.append(own_states[:, chunk.items :])
+                    expert_columns.append(item_columns[-1][-1:].expand(chunk.width - chunk.items))
+        return torch.cat([*item_states, *expert_states], dim=1), torch.cat([*item_columns, *expert_columns])
 
     def _joint_chunk(self, segment: int, parts: Sequence[ItemSlots], query_time: torch.Tensor | None) -> Chunk:
         recent = len(self.layout.segments)
         if segment == recent:
             return self._recent_chunk(parts[recent], query_time)
         if isinstance(self.compression, Searching):
-            asking = columns_of(parts[recent], 0, self.layout.query_items)
-            return self.compression.history_chunk(segment, self.compression.chosen(parts[segment], asking))
+            query_slots = columns_of(parts[recent], 0, self.layout.query_items)
+            return self.compression.history_chunk(segment, self.compression.chosen(parts[segment], query_slots))
         return self.compression.history_chunk(segment, parts[segment])
 
     def _run(self, segment: int, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, KVCache]:
@@ -125,8 +125,8 @@ class SegmentedModel(nn.Module):
         start = self.layout.starts[segment]
         positions = torch.arange(start - cache.length, start, device=chunk.positions.device)
         hidden, _ = self.backbone(chunk.behind(cache, positions), cache.without_positions())
-        own = hidden[:, cache.length :]
-        return own, cache.remember(chunk, own) if chunk.kept else cache
+        own_states = hidden[:, cache.length :]
+        return own_states, cache.remember(chunk, own_states) if chunk.kept else cache
 
     def _recent_chunk(self, slots: ItemSlots, query_time: torch.Tensor | None) -> Chunk:
         return item_chunk(self.layout, len(self.layout.segments), slots, kept=0, query_time=query_time)

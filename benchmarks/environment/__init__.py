@@ -26,7 +26,8 @@ from benchmarks.environment.portable import portable_argv
 PROJECT = Path(__file__).resolve().parent.parent.parent
 CPU_INFO = Path("/proc/cpuinfo")
 VECTORS = ("amx_tile", "avx512f", "avx2", "avx")  # the widest first
-ROUNDING_VARIABLES = (  # of the environment, by which torch and the libraries below it choose instructions: one processor then rounds apart
+# environment variables by which torch and the libraries below it choose instructions, so that one processor may round in several ways
+ROUNDING_VARIABLES = (
     "ATEN_CPU_CAPABILITY",
     "DNNL_CPU_ISA_HINTS",
     "DNNL_DEFAULT_FPMATH_MODE",
@@ -113,12 +114,12 @@ def package_versions() -> dict[str, str | None]:
 
 
 def readings(*, device: str) -> dict[str, Any]:
-    """What the machine shows right now: clocks and load, on CUDA also temperature and throttling; ``None`` for what it does not."""
-    now: dict[str, Any] = {"cpu_mhz": _cpu_mhz(), "load_average": _load_average()}
+    """What the machine shows right now: clocks and load, on CUDA also temperature and throttling; ``None`` for what it does not show."""
+    values: dict[str, Any] = {"cpu_mhz": _cpu_mhz(), "load_average": _load_average()}
     if device == "cuda":
         gpu, reason = ask(lambda nvml: clocks(nvml, first_visible(nvml)))
-        now["gpu"] = {"reason": reason} if gpu is None else gpu
-    return now
+        values["gpu"] = {"reason": reason} if gpu is None else gpu
+    return values
 
 
 def cuda_device_count() -> tuple[int, str]:
@@ -128,29 +129,29 @@ def cuda_device_count() -> tuple[int, str]:
         return 0, "torch is not installed"
     if torch_version.endswith("+cpu"):
         return 0, f"torch {torch_version} is built without CUDA"
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None and named.strip() in ("", "-1"):
-        return 0, f"CUDA_VISIBLE_DEVICES={named!r} hides every device"
+    setting = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if setting is not None and setting.strip() in ("", "-1"):
+        return 0, f"CUDA_VISIBLE_DEVICES={setting!r} hides every device"
     count, reason = ask(lambda nvml: len(visible_devices(nvml)))
     if count is None:
         return 0, reason or "NVML gave no answer"
     if count:
         return count, ""
-    return 0, "NVML lists no device" if named is None else f"CUDA_VISIBLE_DEVICES={named!r} names no device here"
+    return 0, "NVML lists no device" if setting is None else f"CUDA_VISIBLE_DEVICES={setting!r} names no device here"
 
 
-def chosen_device(wanted: str) -> str:
+def chosen_device(device: str) -> str:
     """``cpu`` or ``cuda`` for what ``--device`` says.
 
     Raises:
         ValueError: ``cuda`` where there is none.
     """
-    if wanted == "cpu":
+    if device == "cpu":
         return "cpu"
     count, reason = cuda_device_count()
     if count:
         return "cuda"
-    if wanted == "cuda":
+    if device == "cuda":
         raise ValueError(f"--device: no CUDA device here: {reason}")
     return "cpu"
 
@@ -172,8 +173,8 @@ def processors(slot: int, threads: int) -> tuple[int, ...]:
 
 def gpus() -> tuple[str, ...]:
     """The GPUs that this run may use, in the words of ``CUDA_VISIBLE_DEVICES``."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return tuple(part.strip() for part in named.split(",")) if named else tuple(str(number) for number in range(cuda_device_count()[0]))
+    setting = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return tuple(part.strip() for part in setting.split(",")) if setting else tuple(str(number) for number in range(cuda_device_count()[0]))
 
 
 def provenance(*, argv: Sequence[str]) -> dict[str, Any]:
@@ -187,17 +188,17 @@ def utc_now() -> str:
 
 
 def _cpu_model() -> str | None:
-    """The processor, with its generation and its widest vectors where the system tells: one name may stand for several that round apart.
+    """The processor, with its generation and its widest vectors where the system tells: two of one name may round differently.
 
-    So may one processor: the variables that choose its instructions (`ROUNDING_VARIABLES`) stand behind, where any is set.
+    So may one processor by itself: the variables that choose its instructions (`ROUNDING_VARIABLES`) follow, where any is set.
     """
     name = _first_match(CPU_INFO, r"^model name\s*:\s*(.+)$") or platform.processor() or None
     family, model = (_first_match(CPU_INFO, rf"^{field}\s*:\s*(\d+)$") for field in ("cpu family", "model"))
     flags = (_first_match(CPU_INFO, r"^flags\s*:\s*(.+)$") or "").split()
-    told = [f"family {family}, model {model}"] if family and model else []
-    told += [next((vectors for vectors in VECTORS if vectors in flags), "no wide vectors")] if flags else []
-    told += [f"{variable}={os.environ[variable]}" for variable in ROUNDING_VARIABLES if os.environ.get(variable)]
-    return f"{name or 'unknown processor'} ({', '.join(told)})" if told else name
+    details = [f"family {family}, model {model}"] if family and model else []
+    details += [next((vectors for vectors in VECTORS if vectors in flags), "no wide vectors")] if flags else []
+    details += [f"{variable}={os.environ[variable]}" for variable in ROUNDING_VARIABLES if os.environ.get(variable)]
+    return f"{name or 'unknown processor'} ({', '.join(details)})" if details else name
 
 
 def _cpu_mhz() -> float | None:
@@ -241,4 +242,4 @@ def _gpu_facts() -> tuple[dict[str, Any] | None, str | None]:
     if gpu is None:
         return None, reason
     reasons = gpu.pop("reasons", {})
-    return gpu, "; ".join(f"{name}: {why}" for name, why in reasons.items()) or None
+    return gpu, "; ".join(f"{name}: {text}" for name, text in reasons.items()) or None

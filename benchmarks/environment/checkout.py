@@ -36,8 +36,8 @@ def repository_state(root: Path) -> dict[str, Any]:
 
 
 def _commit(root: Path) -> str:
-    top = _git(root, "rev-parse", "--show-toplevel").removesuffix("\n")
-    if Path(top).resolve() != root.resolve():
+    top_level = _git(root, "rev-parse", "--show-toplevel").removesuffix("\n")
+    if Path(top_level).resolve() != root.resolve():
         raise _GitError("the program is no checkout of its own: it lies inside another git repository")
     return _git(root, "rev-parse", "--verify", "HEAD").strip()
 
@@ -60,11 +60,11 @@ def _uncommitted_digest(root: Path) -> str | None:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    """What git prints of the repository around ``root``, whatever a hook that runs us says of another one."""
+    """What git prints of the repository around ``root``, also where a hook of another one runs us with variables that point there."""
     surroundings = {name: value for name, value in os.environ.items() if name not in POINTERS} | {"LC_ALL": "C"}
     command = ["git", "-C", str(root), *arguments]
     try:
-        finished = subprocess.run(command, capture_output=True, check=True, timeout=30, env=surroundings)
+        process = subprocess.run(command, capture_output=True, check=True, timeout=30, env=surroundings)
     except FileNotFoundError as error:
         raise _GitError("git is not installed") from error
     except subprocess.CalledProcessError as error:
@@ -72,4 +72,4 @@ def _git(root: Path, *arguments: str) -> str:
         raise _GitError(f"git {arguments[0]}: {lines[0] if lines else f'exit code {error.returncode}'}") from error
     except (OSError, subprocess.SubprocessError) as error:
         raise _GitError(f"git {arguments[0]}: {type(error).__name__}") from error
-    return finished.stdout.decode(errors="surrogateescape")
+    return process.stdout.decode(errors="surrogateescape")

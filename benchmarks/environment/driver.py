@@ -46,7 +46,7 @@ def field(nvml: Any, question: Callable[[], Answer]) -> tuple[Answer | None, str
 
 
 def fields(nvml: Any, questions: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
-    """The answer to each question, ``None`` where there is none; ``reasons`` says why, and is absent where there are all."""
+    """The answer to each question, ``None`` where there is none; ``reasons`` says why, and is absent where no answer is missing."""
     answers = {name: field(nvml, question) for name, question in questions.items()}
     values: dict[str, Any] = {name: value for name, (value, _) in answers.items()}
     reasons = {name: reason for name, (_, reason) in answers.items() if reason is not None}
@@ -90,28 +90,28 @@ def first_visible(nvml: Any) -> Any:
     """
     visible = visible_devices(nvml)
     if not visible:
-        named = os.environ.get("CUDA_VISIBLE_DEVICES")
-        raise NoDeviceError("NVML lists no device" if named is None else f"CUDA_VISIBLE_DEVICES={named!r} names no device here")
+        setting = os.environ.get("CUDA_VISIBLE_DEVICES")
+        raise NoDeviceError("NVML lists no device" if setting is None else f"CUDA_VISIBLE_DEVICES={setting!r} names no device here")
     return visible[0]
 
 
 def visible_devices(nvml: Any) -> list[Any]:
     """The devices that CUDA sees, in its order: those of ``CUDA_VISIBLE_DEVICES`` up to the first entry that names none, else all."""
     count = int(nvml.nvmlDeviceGetCount())
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is None:
+    setting = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if setting is None:
         return [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
     devices: list[Any] = []
-    entries = [entry.strip() for entry in named.split(",")]
+    entries = [entry.strip() for entry in setting.split(",")]
     for entry in entries:
-        device = _named(nvml, entry, count)
+        device = _device_of_entry(nvml, entry, count)
         if device is None:
             break
         devices.append(device)
     return devices if len(set(entries)) == len(entries) else []  # CUDA shows none where one is named twice
 
 
-def _named(nvml: Any, entry: str, count: int) -> Any:
+def _device_of_entry(nvml: Any, entry: str, count: int) -> Any:
     """The device that an entry of ``CUDA_VISIBLE_DEVICES`` names, by index or by (the start of) its UUID; ``None`` for no device."""
     if entry.isdecimal():
         return nvml.nvmlDeviceGetHandleByIndex(int(entry)) if int(entry) < count else None
@@ -121,8 +121,8 @@ def _named(nvml: Any, entry: str, count: int) -> Any:
     if device is not None:
         return device
     handles = [nvml.nvmlDeviceGetHandleByIndex(index) for index in range(count)]
-    starting = [handle for handle in handles if (_uuid(nvml, handle) or "").startswith(entry)]
-    return starting[0] if len(starting) == 1 else None
+    matches = [handle for handle in handles if (_uuid(nvml, handle) or "").startswith(entry)]
+    return matches[0] if len(matches) == 1 else None
 
 
 def _uuid(nvml: Any, device: Any) -> str | None:

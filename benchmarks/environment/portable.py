@@ -16,18 +16,18 @@ _VARIABLES = {"--data-dir": DATA, "--cache-dir": CACHE}
 def portable_argv(argv: Sequence[str]) -> list[str]:
     """A command line as records keep it.
 
-    A relative path stays as it was given. An absolute one becomes ``$PERSREC_DATA`` behind ``--data-dir``, ``$PERSREC_CACHE`` behind
+    A relative path stays as it was given. An absolute one becomes ``$PERSREC_DATA`` after ``--data-dir``, ``$PERSREC_CACHE`` after
     ``--cache-dir``, and elsewhere its last name; also in ``--option=value``, and where an option was shortened as argparse allows.
     """
     portable: list[str] = []
-    before = ""
+    previous_word = ""
     for word in argv:
         option, equals, value = word.partition("=")
         if option.startswith("--") and equals:
             portable.append(f"{option}={_portable(value, option)}")
         else:
-            portable.append(_portable(word, before))
-        before = word
+            portable.append(_portable(word, previous_word))
+        previous_word = word
     return portable
 
 
@@ -47,17 +47,17 @@ def without_paths(
         for spelling in (str(Path(folder).absolute()), str(Path(folder).resolve())):
             if spelling != "/":
                 names.setdefault(spelling, name)
-    longest_first = "|".join(re.escape(folder) for folder in sorted(names, key=len, reverse=True))
-    # the folder or what lies in it, and not another whose name only starts alike: of /data/a, "/data/a/b" and not "/data/ab"
-    pattern = re.compile(rf"(?<![\w.-])({longest_first})(/|(?![\w-]|\.\w))")
+    alternatives = "|".join(re.escape(folder) for folder in sorted(names, key=len, reverse=True))
+    # longest first; the folder or what lies in it, and not another whose name only starts alike: of /data/a, "/data/a/b" and not "/data/ab"
+    pattern = re.compile(rf"(?<![\w.-])({alternatives})(/|(?![\w-]|\.\w))")
     return pattern.sub(lambda match: names[match[1]] + match[2] if names[match[1]] else "" if match[2] else ".", text)
 
 
 def _portable(value: str, option: str) -> str:
     if not value.startswith("/"):
         return value
-    named = [variable for name, variable in _VARIABLES.items() if len(option) > 2 and name.startswith(option)]
-    return named[0] if len(named) == 1 else Path(value).name or value
+    variables = [variable for name, variable in _VARIABLES.items() if len(option) > 2 and name.startswith(option)]
+    return variables[0] if len(variables) == 1 else Path(value).name or value
 
 
 def _folders(out: Path | str | None, data_dir: Path | str | None, cache_dir: Path | str | None) -> Iterator[tuple[Path | str, str]]:

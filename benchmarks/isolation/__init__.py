@@ -104,12 +104,12 @@ def nothing(payload: dict[str, Any], report_phase: ReportPhase) -> None:
 
 def run_isolated(job: Job) -> Outcome:
     """Runs one job and waits for its end, without spinning and without a second try."""
-    running = Isolated(job)
+    isolated = Isolated(job)
     try:
-        while (outcome := running.poll()) is None:
-            multiprocessing.connection.wait(running.waitables(), timeout=running.remaining_s())
+        while (outcome := isolated.poll()) is None:
+            multiprocessing.connection.wait(isolated.waitables(), timeout=isolated.remaining_s())
     finally:
-        running.kill()
+        isolated.kill()
     return outcome
 
 
@@ -124,7 +124,7 @@ class Isolated:
         self.job = job
         self.phase = START
         self._new_phases: list[str] = []
-        self._started = time.monotonic()
+        self._start_time = time.monotonic()
         self._oom_kills = _kernel_oom_kills()
         self._outcome: Outcome | None = None
         self._process: multiprocessing.process.BaseProcess | None = None
@@ -135,7 +135,9 @@ class Isolated:
             with _surroundings(job.threads):
                 process.start()
         except (OSError, EOFError) as error:
-            self._outcome = self._ended(Status.CRASH, type_=type(error).__name__, message=f"the process did not start: {error}", retry=True)
+            self._outcome = self._outcome_of(
+                Status.CRASH, type_=type(error).__name__, message=f"the process did not start: {error}", retry=True
+            )
         else:
             self._process = process
         finally:
@@ -143,14 +145,14 @@ class Isolated:
 
     def waitables(self) -> list[Any]:
         """What becomes ready when ``poll`` may have news."""
-        ready: list[Any] = [self._answers] if self._listening else []
-        return ready + ([self._process.sentinel] if self._process is not None else [])
+        pipes: list[Any] = [self._answers] if self._listening else []
+        return pipes + ([self._process.sentinel] if self._process is not None else [])
 
     def remaining_s(self) -> float | None:
         """Seconds to wait for the job at most, 0 once its time is over; ``None`` where it has no limit."""
         if self.job.timeout_s is None or math.isinf(self.job.timeout_s):
             return None
-        return min(LONGEST_WAIT_S, max(0.0, self._started + self.job.timeout_s - time.monotonic()))
+        return min(LONGEST_WAIT_S, max(0.0, self._start_time + self.job.timeout_s - time.monotonic()))
 
     def poll(self) -> Outcome | None:
         """The outcome once there is one, ``None`` while the job runs."""
@@ -158,9 +160,11 @@ class Isolated:
             exit_code = self._process.exitcode if self._process is not None else None
             self._outcome = self._answer()  # after the exit code: what it sent before its end is in the pipe
             if self._outcome is None and exit_code is not None:
-                self._outcome = self._crashed(exit_code)
+                self._outcome = self._crash_outcome(exit_code)
             if self._outcome is None and self.remaining_s() == 0.0:
-                self._outcome = self._ended(Status.TIMEOUT, type_="TimeoutError", message=f"not finished after {self.job.timeout_s:g} s")
+                self._outcome = self._outcome_of(
+                    Status.TIMEOUT, type_="TimeoutError", message=f"not finished after {self.job.timeout_s:g} s"
+                )
             if self._outcome is not None:
                 self._end_process(self._outcome.status)
         return self._outcome
@@ -201,7 +205,7 @@ class Isolated:
             while self._listening and self._answers.poll():
                 kind, content = self._answers.recv()
                 if kind == "outcome":
-                    return self._ended(
+                    return self._outcome_of(
                         content["status"], type_=content["type"], message=content["message"], value=content["value"], retry=content["retry"]
                     )
                 self.phase = content
@@ -209,19 +213,19 @@ class Isolated:
         except (EOFError, OSError):
             self._listening = False
         except Exception as error:  # noqa: BLE001 - a value of a type that only the other process knows fails in any way
-            return self._ended(Status.CRASH, type_=type(error).__name__, message=f"the answer cannot be read: {error}")
+            return self._outcome_of(Status.CRASH, type_=type(error).__name__, message=f"the answer cannot be read: {error}")
         return None
 
-    def _crashed(self, exit_code: int) -> Outcome:
+    def _crash_outcome(self, exit_code: int) -> Outcome:
         if exit_code == -signal.SIGKILL and _kernel_oom_kills() > self._oom_kills:
-            return self._ended(Status.OOM, type_="SIGKILL", message="ended by the kernel's out-of-memory killer")
+            return self._outcome_of(Status.OOM, type_="SIGKILL", message="ended by the kernel's out-of-memory killer")
         if exit_code < 0:
             name = _signal_name(-exit_code)
-            return self._ended(Status.CRASH, type_=name, message=f"ended by signal {name}", retry=True)
+            return self._outcome_of(Status.CRASH, type_=name, message=f"ended by signal {name}", retry=True)
         message = f"ended with exit code {exit_code} and without an answer"
-        return self._ended(Status.CRASH, type_="SystemExit", message=message, retry=True)
+        return self._outcome_of(Status.CRASH, type_="SystemExit", message=message, retry=True)
 
-    def _ended(self, status: Status, *, type_: str | None, message: str | None, value: Any = None, retry: bool = False) -> Outcome:
+    def _outcome_of(self, status: Status, *, type_: str | None, message: str | None, value: Any = None, retry: bool = False) -> Outcome:
         failed = status != Status.OK
         return Outcome(
             status=status,
@@ -230,7 +234,7 @@ class Isolated:
             type=type_,
             message=message,
             log_tail=_log_tail(self.job.log_path) if failed else None,
-            seconds=time.monotonic() - self._started,
+            seconds=time.monotonic() - self._start_time,
             retry=retry,
         )
 
@@ -274,8 +278,8 @@ def _apply_limits(job: Job) -> None:
 
 def _limit_address_space(size: int) -> None:
     """Limits what this process may map; a stricter limit that it came with stays."""
-    _, most = resource.getrlimit(resource.RLIMIT_AS)
-    size = size if most == resource.RLIM_INFINITY else min(size, most)
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_AS)
+    size = size if hard_limit == resource.RLIM_INFINITY else min(size, hard_limit)
     try:
         resource.setrlimit(resource.RLIMIT_AS, (size, size))
     except (ValueError, OSError) as error:
@@ -284,8 +288,8 @@ def _limit_address_space(size: int) -> None:
 
 def _resolve(function: str) -> Callable[[dict[str, Any], ReportPhase], Any]:
     module, _, name = function.partition(":")
-    resolved: Callable[[dict[str, Any], ReportPhase], Any] = getattr(importlib.import_module(module), name)
-    return resolved
+    target: Callable[[dict[str, Any], ReportPhase], Any] = getattr(importlib.import_module(module), name)
+    return target
 
 
 def _signal_name(number: int) -> str:
@@ -352,14 +356,14 @@ def _surroundings(threads: int) -> Iterator[None]:
     a job answers a cluster's warnings. The server and the cells get these signals too, so they have them blocked.
     """
     resource_tracker.ensure_running()  # before the signals are blocked, as it unblocks them once it has started
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    previous_values = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ANSWERED_BY_PARENT)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for name, value in before.items():
+        for name, value in previous_values.items():
             if value is None:
                 del os.environ[name]
             else:

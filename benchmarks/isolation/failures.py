@@ -15,7 +15,7 @@ OUT_OF_MEMORY_TEXTS = (
     "std::bad_alloc",
     "Storage size calculation overflowed",  # more than can be counted
 )
-# what input or code does again however often it is tried: a value that does not hold up, a file that is not there or not ours
+# errors that come back however often a job is tried: a value that does not hold up, a file that is not there or not ours
 SURE_TO_FAIL_AGAIN = (
     ValueError, TypeError, LookupError, AttributeError, ImportError, NotImplementedError, AssertionError, ArithmeticError,
     pickle.PicklingError, FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError,

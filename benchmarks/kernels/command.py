@@ -1,11 +1,11 @@
 """Attention that costs what it sees: ``python -m benchmarks.kernels`` times it against plain forms and itself.
 
-Before any row is timed, the outputs of what each times are compared with those of the plain form; where a training step is timed, so
-are the gradients. A row that differs ends the run without a record. Then all rows are measured in one round after another, each
-row in a process of its own each time, so that a row's processes are spread over the run. In a process the two sides are measured in
+Before any row is timed, the outputs of the computations that the rows time are compared with those of the plain form; where a training
+step is timed, so are the gradients. A row that differs ends the run without a record. Then every row is measured once, each in a fresh
+process, then every row once more, and so on: a row's processes are spread over the run. In a process the two sides are measured in
 turn; its ratio is the median of the ratios of pairs or, where memory is compared, the ratio of two peaks. A row is the median over its
 processes, with an interval over them. Absolute times stand beside the ratios and do not travel between machines. What a run has measured
-is kept beside its record until that is written: the same command goes on from it.
+is kept in a file beside its record until the record is written: the same command goes on from it.
 """
 
 import argparse
@@ -67,10 +67,10 @@ def _measure(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     settings = KernelSettings(device=options.device, threads=options.threads, rounds=options.rounds, layers=options.layers)
     from benchmarks.kernels import rows as probe  # noqa: PLC0415 - torch takes seconds, and a refused call needs none
 
-    known = probe.names(options.device)
-    names = [name for name in known if options.only in name]
+    all_names = probe.names(options.device)
+    names = [name for name in all_names if options.only in name]
     if not names:
-        raise ValueError(f"--only: no row's name holds {options.only!r}; known: {', '.join(known)}")
+        raise ValueError(f"--only: no row's name holds {options.only!r}; known: {', '.join(all_names)}")
     machine = environment(device=options.device, threads=options.threads, affinity=processors(0, options.threads))
     run = RunIdentity(
         settings=settings,
@@ -80,7 +80,7 @@ def _measure(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     )
     keeper = Keeper(None if options.only else path.with_suffix(".parts.json"), run)
     try:
-        rows = _measured(keeper, names)
+        rows = _measure_rows(keeper, names)
     except RowError as error:
         sys.stderr.write(f"{PROGRAM}: {one_line(str(error))}; no record was written\n")
         return INCOMPLETE
@@ -101,7 +101,7 @@ def _measure(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 
 def _check(options: argparse.Namespace, path: Path) -> None:
-    """Refuses, before the long measuring, what would fail behind it.
+    """Refuses what would fail after the long measuring, before that begins.
 
     Raises:
         ValueError: more processes than rounds, a device that is not there, or a place that cannot hold the record.
@@ -116,42 +116,43 @@ def _check(options: argparse.Namespace, path: Path) -> None:
         raise ValueError(f"--out: {path} is a folder; expected room for a file")
 
 
-def _measured(keeper: Keeper, names: Sequence[str]) -> tuple[KernelRow, ...]:
-    """Rows, each compared in one fresh process and measured in several: what one allocates makes the next one's memory cheap, or dear.
+def _measure_rows(keeper: Keeper, names: Sequence[str]) -> tuple[KernelRow, ...]:
+    """Compares each row in one fresh process and measures it in several, and returns the rows; what ``keeper`` has is not done again.
 
-    What ``keeper`` has is not measured again.
+    The processes are fresh since what one row allocates makes the next one's memory cheap, or dear.
 
     Raises:
         RowError: a row was not measured, or its outputs differ; the end of its log is printed.
     """
-    run, kept = keeper.parts.run, keeper.parts.count
+    run, kept_count = keeper.parts.run, keeper.parts.count
     preload([ROWS], threads=run.settings.threads)
-    part = dataclasses.replace(run.settings, rounds=-(-run.settings.rounds // run.processes))
+    process_settings = dataclasses.replace(run.settings, rounds=-(-run.settings.rounds // run.processes))
     total = len(names) * (1 + run.processes)
-    left = functools.partial(_left, began=time.monotonic(), before=kept, total=total)
-    if kept:
-        print(f"{kept} of {total} processes are kept from a run that was stopped", flush=True)
+    time_left = functools.partial(_time_left, start=time.monotonic(), kept_count=kept_count, total=total)
+    if kept_count:
+        print(f"{kept_count} of {total} processes are kept from a run that was stopped", flush=True)
     comparisons, rows = keeper.parts.comparisons, keeper.parts.rows
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        for place, name in enumerate(names, start=1):
+        for position, name in enumerate(names, start=1):
             if name not in comparisons:
-                keeper.compared(name, OutputCheck(**_in_a_process("check_row", part, name, log)))
-                print(f"{name}: agrees ({place} of {len(names)}){left(done=keeper.parts.count)}", flush=True)
+                keeper.compared(name, OutputCheck(**_run_in_process("check_row", process_settings, name, log)))
+                print(f"{name}: agrees ({position} of {len(names)}){time_left(count=keeper.parts.count)}", flush=True)
         for number, name in itertools.product(range(1, run.processes + 1), names):
             if len(rows.get(name, ())) < number:
-                keeper.measured(name, _in_a_process("measure_row", part, name, log))
-                print(_line(over_processes(rows[name]), f"process {number} of {run.processes}") + left(done=keeper.parts.count), flush=True)
+                keeper.measured(name, _run_in_process("measure_row", process_settings, name, log))
+                line = _progress_line(over_processes(rows[name]), f"process {number} of {run.processes}")
+                print(line + time_left(count=keeper.parts.count), flush=True)
     return tuple(dataclasses.replace(over_processes(rows[name]), **dataclasses.asdict(comparisons[name])) for name in names)
 
 
-def _left(*, began: float, before: int, done: int, total: int) -> str:
+def _time_left(*, start: float, kept_count: int, count: int, total: int) -> str:
     """``, about 12 min 5 s left``, by the processes since the command began."""
-    return f", about {duration((time.monotonic() - began) / (done - before) * (total - done))} left" if done < total else ""
+    return f", about {duration((time.monotonic() - start) / (count - kept_count) * (total - count))} left" if count < total else ""
 
 
 def over_processes(parts: Sequence[KernelRow]) -> KernelRow:
-    """One row of what its processes gave: the median of their ratios, an interval over them, and all samples."""
+    """One row from its processes' rows: the median of their ratios, an interval over them, and all samples."""
     ratios = [row.ratio for row in parts]
     low, high = interval(ratios)
     return dataclasses.replace(
@@ -166,11 +167,11 @@ def over_processes(parts: Sequence[KernelRow]) -> KernelRow:
 
 
 def interval(ratios: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
-    """The 95% interval over processes; none of one process, or of a ratio of 0."""
+    """The 95% interval over processes; none for one process, or where a ratio is 0."""
     return interval_over_processes(ratios) if len(ratios) > 1 and min(ratios) > 0 else (None, None)
 
 
-def _in_a_process(function: str, settings: KernelSettings, name: str, log: Path) -> Any:
+def _run_in_process(function: str, settings: KernelSettings, name: str, log: Path) -> Any:
     job = Job(
         function=f"{ROWS}:{function}",
         payload={"settings": settings, "name": name},
@@ -185,6 +186,6 @@ def _in_a_process(function: str, settings: KernelSettings, name: str, log: Path)
     return outcome.value
 
 
-def _line(row: KernelRow, when: str) -> str:
-    asked = "" if row.bound is None else f", asked {'at least' if row.higher_is_better else 'at most'} {significant(row.bound)}"
-    return f"{row.name}: {significant(row.ratio)}{asked} ({when})"
+def _progress_line(row: KernelRow, progress: str) -> str:
+    bound = "" if row.bound is None else f", asked {'at least' if row.higher_is_better else 'at most'} {significant(row.bound)}"
+    return f"{row.name}: {significant(row.ratio)}{bound} ({progress})"

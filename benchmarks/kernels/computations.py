@@ -41,14 +41,14 @@ def build_model(
 
     Parameters that start at 0 are drawn: layers that start as the identity would give the same output whatever attention gives.
     """
-    items = settings.history if history is None else history
-    chosen = build_compression(
+    history_items = settings.history if history is None else history
+    built_compression = build_compression(
         compression,
-        CompressionSettings(history=items, recent=settings.recent, segments=segments, tokens=tokens, width=settings.width),
+        CompressionSettings(history=history_items, recent=settings.recent, segments=segments, tokens=tokens, width=settings.width),
     )
-    sizes = BackboneSettings(width=settings.width, layers=settings.layers, heads=settings.heads, length=chosen.layout.length)
+    sizes = BackboneSettings(width=settings.width, layers=settings.layers, heads=settings.heads, length=built_compression.layout.length)
     vectors = ItemEmbedding(count=ITEMS, width=settings.width)
-    model = SequentialRecommender(items=vectors, backbone=build_backbone(backbone, sizes), compression=chosen)
+    model = SequentialRecommender(items=vectors, backbone=build_backbone(backbone, sizes), compression=built_compression)
     for parameter in model.parameters():
         if not parameter.any():
             nn.init.normal_(parameter, std=settings.width**-0.5)
@@ -109,21 +109,21 @@ def serving(settings: KernelSettings, model: SequentialRecommender) -> Computati
 
 
 def requests(settings: KernelSettings, model: SequentialRecommender, *, compiled: bool) -> Computation:
-    """`REQUESTS` of one user behind each other, each by one compiled graph or operation by operation; the plain form is the latter."""
+    """`REQUESTS` requests of one user in a row, each by one compiled graph or operation by operation; the plain form is the latter."""
     history, recent = (torch.randint(1, ITEMS, (1, count), device=settings.device) for count in (model.layout.history, model.layout.recent))
     with torch.no_grad():
         cache = model.compress(history)
-        room = model.with_room(cache)
-    by_graph = CompiledRequests(model)
+        cache_with_room = model.with_room(cache)
+    compiled_requests = CompiledRequests(model)
 
     def compute(kernel: Kernel) -> tuple[Group, ...]:
         model.use_kernel(kernel)
         with torch.no_grad():
             for _ in range(REQUESTS):
                 if compiled and kernel != "naive":
-                    states = by_graph.user_states(recent, cache=cache)
+                    states = compiled_requests.user_states(recent, cache=cache)
                 else:
-                    states = model.user_states(recent, cache=room)
+                    states = model.user_states(recent, cache=cache_with_room)
         return ((states,),)
 
     return compute
@@ -140,7 +140,7 @@ def fused_causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Ten
 
 
 def flex_causal(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """The same by FlexAttention, compiled; its mask's blocks are found once."""
+    """The same by FlexAttention, compiled; its mask's blocks are computed once."""
     flex, blocks = _flex(q.shape[2], q.device)
     out: torch.Tensor = flex(q, k, v, block_mask=blocks)
     return out
@@ -153,8 +153,8 @@ def _flex(length: int, device: torch.device) -> tuple[Callable[..., torch.Tensor
 
 
 def causal_silu(settings: KernelSettings) -> Computation:
-    """HSTU's attention without any bias: what it takes of softmax attention over as many pairs is what no bias can go below."""
-    (q, k, v), valid = _heads(settings)
+    """HSTU's attention without any bias. The time it takes, as a share of softmax attention's over as many pairs, no bias can go below."""
+    (q, k, v), valid = _head_inputs(settings)
 
     def compute(kernel: Kernel) -> tuple[Group, ...]:
         with torch.inference_mode():
@@ -163,16 +163,16 @@ def causal_silu(settings: KernelSettings) -> Computation:
     return compute
 
 
-def _heads(settings: KernelSettings, *, backward: bool = False) -> tuple[list[torch.Tensor], torch.Tensor]:
+def _head_inputs(settings: KernelSettings, *, backward: bool = False) -> tuple[list[torch.Tensor], torch.Tensor]:
     """Queries, keys and values ``[B, H, n, d]``, and that all of them are valid, ``[B, n]``."""
     shape = (settings.users, settings.window, settings.heads, settings.width // settings.heads)
-    drawn = [torch.randn(shape, device=settings.device).transpose(1, 2).requires_grad_(backward) for _ in range(3)]
-    return drawn, torch.ones(settings.users, settings.window, dtype=torch.bool, device=settings.device)
+    tensors = [torch.randn(shape, device=settings.device).transpose(1, 2).requires_grad_(backward) for _ in range(3)]
+    return tensors, torch.ones(settings.users, settings.window, dtype=torch.bool, device=settings.device)
 
 
 def causal_softmax(settings: KernelSettings, *, backward: bool, plain: Attend = fused_causal) -> Computation:
     """Causal softmax attention and, where ``backward``, the gradients of its inputs; the plain form is one of the framework's."""
-    (q, k, v), valid = _heads(settings, backward=backward)
+    (q, k, v), valid = _head_inputs(settings, backward=backward)
 
     def compute(kernel: Kernel) -> tuple[Group, ...]:
         with torch.inference_mode(mode=not backward):
@@ -191,8 +191,8 @@ def ranking(settings: KernelSettings, width: int) -> Computation:
     def compute(kernel: Kernel) -> tuple[Group, ...]:
         if kernel != "naive":
             return ((torch.from_numpy(target_ranks(states, vectors, targets)),),)
-        own = (states * vectors[torch.from_numpy(targets).to(states.device)]).sum(1, keepdim=True)
-        blocks = zip(torch.split(states, USERS_AT_ONCE), torch.split(own, USERS_AT_ONCE), strict=True)
+        target_scores = (states * vectors[torch.from_numpy(targets).to(states.device)]).sum(1, keepdim=True)
+        blocks = zip(torch.split(states, USERS_AT_ONCE), torch.split(target_scores, USERS_AT_ONCE), strict=True)
         higher = [(block @ vectors[1:].T > score + SAME).sum(1) for block, score in blocks]  # item 0 is padding
         return ((1 + torch.cat(higher).cpu(),),)
 
@@ -202,16 +202,18 @@ def ranking(settings: KernelSettings, width: int) -> Computation:
 def largest_difference(ours: tuple[Group, ...], plain: tuple[Group, ...]) -> float:
     """The largest distance of any tensor from its plain form, as a share of that one's norm; infinite where a number is not finite.
 
-    The share is of `SMALL` of the largest norm of its group at least. Some gradients are 0 but for rounding (those of a bias on
+    The norm counts as at least `SMALL` of the largest norm of its group. Some gradients are 0 but for rounding (those of a bias on
     the keys under a softmax): on a scale of their own they would always differ.
     """
-    return max(_difference(group, other) for group, other in zip(ours, plain, strict=True))
+    return max(_difference(group, plain_group) for group, plain_group in zip(ours, plain, strict=True))
 
 
 def _difference(ours: Group, plain: Group) -> float:
     largest = max(_norm(tensor) for tensor in plain)
-    apart = [_norm(tensor.double() - other.double()) for tensor, other in zip(ours, plain, strict=True)]
-    shares = [distance / max(_norm(other), SMALL * largest) if distance else 0.0 for distance, other in zip(apart, plain, strict=True)]
+    distances = [_norm(tensor.double() - expected.double()) for tensor, expected in zip(ours, plain, strict=True)]
+    shares = [
+        distance / max(_norm(expected), SMALL * largest) if distance else 0.0 for distance, expected in zip(distances, plain, strict=True)
+    ]
     return max(shares) if all(math.isfinite(number) for number in (*shares, largest)) else math.inf
 
 

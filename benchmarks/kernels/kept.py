@@ -56,7 +56,7 @@ class Keeper:
 
     Args:
         path: the file's place; None keeps nothing.
-        run: what is run now. Parts of another run are not read, and the next part takes their place.
+        run: what is run now. Parts of another run are not used, and the next part takes their place.
 
     Attributes:
         parts: of this run, so far.
@@ -67,10 +67,10 @@ class Keeper:
 
     def __init__(self, path: Path | None, run: RunIdentity) -> None:
         self._path = path
-        kept = None
+        stored = None
         if path is not None and path.exists():
-            kept = read_typed(path, KernelParts, version=SCHEMA_VERSION, what=WHAT, again="run benchmarks.kernels")
-        self.parts = kept if kept is not None and kept.run == run else KernelParts(run=run)
+            stored = read_typed(path, KernelParts, version=SCHEMA_VERSION, what=WHAT, again="run benchmarks.kernels")
+        self.parts = stored if stored is not None and stored.run == run else KernelParts(run=run)
 
     def compared(self, name: str, comparison: OutputCheck) -> None:
         """Keeps a row's comparison.

@@ -1,9 +1,9 @@
 """Plain forms of HSTU's attention, as a reader would write them: what the kernels have to beat, not our own reference alone.
 
 Each takes what `persrec.nn.attention.naive.naive_pointwise` takes and gives the same. Without gradients they work in place and use
-their buffers again; with them, as autograd needs it. The loops over row blocks take from the mask which keys are valid alone: that
-the rest of it is causal they know. What is the same in every layer, the mask among it, is made once a pass. The bias comes from a view of
-its table (`Banded`), not by a look-up of each pair, and a loop makes that of its own block alone.
+their buffers again; with them, as autograd needs it. The loops over row blocks read from the mask only which keys are valid; they know
+that the rest of it is causal. What is the same in every layer, such as the mask, is made once a pass. The bias comes from a view of
+its table (`Banded`), not from a look-up of each pair, and a loop makes only the bias of the block at hand.
 
 Axis legend:  B users   H heads   n queries   m keys   d width of a head   G = B * H   r rows of a block   c keys of a block
 """
@@ -39,8 +39,8 @@ class BiasOf(Protocol):
     def table(self) -> torch.Tensor:
         """What has the gradients."""
 
-    def rows_of(self, table: torch.Tensor, rows: slice, seen: slice) -> torch.Tensor:
-        """Those of some rows and of the first keys, of which the last is the last row's own."""
+    def rows_of(self, table: torch.Tensor, rows: slice, visible: slice) -> torch.Tensor:
+        """The bias of some rows and of the keys that they see: the first keys, up to the last row's own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,9 +49,9 @@ class Whole:
 
     table: torch.Tensor
 
-    def rows_of(self, table: torch.Tensor, rows: slice, seen: slice) -> torch.Tensor:
+    def rows_of(self, table: torch.Tensor, rows: slice, visible: slice) -> torch.Tensor:
         """A view."""
-        return table[:, :, rows, seen]
+        return table[:, :, rows, visible]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,11 +66,11 @@ class Banded:
     table: torch.Tensor
     ahead: torch.Tensor
 
-    def rows_of(self, table: torch.Tensor, rows: slice, seen: slice) -> torch.Tensor:
+    def rows_of(self, table: torch.Tensor, rows: slice, visible: slice) -> torch.Tensor:
         """The last row's entries are those of the distances ``c - 1``, ..., 0, and a row above has them one key earlier."""
-        gap = min(self.ahead.shape[1], seen.stop)
+        gap = min(self.ahead.shape[1], visible.stop)
         parts = [table[self.ahead[rows, :gap]]] if gap else []
-        if width := seen.stop - gap:
+        if width := visible.stop - gap:
             count = rows.stop - rows.start
             upwards = torch.arange(count - 1, -1, -1, device=table.device)  # a flip would lay the columns one behind the other
             parts.append(F.pad(table[:width].flip(0), (0, count - 1)).unfold(0, width, 1).index_select(0, upwards))
@@ -81,31 +81,31 @@ Form = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, BiasOf 
 
 
 def einsum(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: BiasOf | None, divisor: float) -> torch.Tensor:
-    """The public code's form: dense products by einsum, masked behind the activation."""
-    scores, dense = torch.einsum("bhnd,bhmd->bhnm", q, k), _everything(bias, mask)
-    weights = F.silu(scores if dense is None else scores + dense) / divisor * mask
+    """The public code's form: dense products by einsum, masked after the activation."""
+    scores, full_bias = torch.einsum("bhnd,bhmd->bhnm", q, k), _full_bias(bias, mask)
+    weights = F.silu(scores if full_bias is None else scores + full_bias) / divisor * mask
     return torch.einsum("bhnm,bhmd->bhnd", weights, v)
 
 
 def batched(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: BiasOf | None, divisor: float) -> torch.Tensor:
     """All heads at once, in place."""
-    return _weighted(q @ k.transpose(-1, -2), mask, _everything(bias, mask)) @ (v / divisor)
+    return _weighted(q @ k.transpose(-1, -2), mask, _full_bias(bias, mask)) @ (v / divisor)
 
 
 def head_by_head(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: BiasOf | None, divisor: float
 ) -> torch.Tensor:
     """A loop over heads, in place: a head's scores are small enough to stay near the processor."""
-    return _by_head(q, k, v, mask, _everything(bias, mask), divisor)
+    return _by_head(q, k, v, mask, _full_bias(bias, mask), divisor)
 
 
 def _by_head(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: torch.Tensor | None, divisor: float
 ) -> torch.Tensor:
     scaled, heads = v / divisor, range(q.shape[1])
-    of_heads = [None if bias is None else bias[:, min(head, bias.shape[1] - 1)] for head in heads]
-    masked = mask.expand(-1, 1, -1, -1)[:, 0]
-    return torch.stack([_weighted(q[:, head] @ k[:, head].mT, masked, of_heads[head]) @ scaled[:, head] for head in heads], dim=1)
+    head_biases = [None if bias is None else bias[:, min(head, bias.shape[1] - 1)] for head in heads]
+    head_mask = mask.expand(-1, 1, -1, -1)[:, 0]
+    return torch.stack([_weighted(q[:, head] @ k[:, head].mT, head_mask, head_biases[head]) @ scaled[:, head] for head in heads], dim=1)
 
 
 def causal_half(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: BiasOf | None, divisor: float) -> torch.Tensor:
@@ -114,20 +114,20 @@ def causal_half(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.T
     edges = [round(queries * part / ROWS) for part in range(ROWS + 1)]
     blocks = []
     for start, stop in itertools.pairwise(edges):
-        seen = keys - queries + stop
-        own = None if bias is None else bias.rows_of(bias.table, slice(start, stop), slice(0, seen))
-        blocks.append(_by_head(q[:, :, start:stop], k[:, :, :seen], v[:, :, :seen], mask[:, :, start:stop, :seen], own, divisor))
+        end = keys - queries + stop
+        block_bias = None if bias is None else bias.rows_of(bias.table, slice(start, stop), slice(0, end))
+        blocks.append(_by_head(q[:, :, start:stop], k[:, :, :end], v[:, :, :end], mask[:, :, start:stop, :end], block_bias, divisor))
     return torch.cat(blocks, dim=2)
 
 
 def reference(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: BiasOf | None, divisor: float) -> torch.Tensor:
     """Our own dense form."""
-    return naive_pointwise(q, k, v, mask, _everything(bias, mask), divisor)
+    return naive_pointwise(q, k, v, mask, _full_bias(bias, mask), divisor)
 
 
 def compiled(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: BiasOf | None, divisor: float) -> torch.Tensor:
-    """The dense form by `torch.compile`, which joins what lies between the products."""
-    out: torch.Tensor = _compiled()(q, k, v, mask, _everything(bias, mask), divisor)
+    """The dense form by `torch.compile`, which fuses what lies between the products."""
+    out: torch.Tensor = _compiled()(q, k, v, mask, _full_bias(bias, mask), divisor)
     return out
 
 
@@ -146,10 +146,10 @@ def autograd_loop(
     """The same loop, with a buffer for each block, which autograd keeps: it computes nothing again."""
     queries, keys, values = _grouped(q, k, v, mask, divisor)
     out = []
-    for rows, seen, own in _row_blocks(queries, keys):
-        part = None if bias is None else bias.rows_of(bias.table, rows, seen)
-        scores = _scores(queries[:, rows], keys[:, seen], _of_groups(part, q.shape[1], len(queries)))
-        out.append(F.silu(scores).tril(own.start) @ values[:, seen])
+    for rows, visible, own_keys in _row_blocks(queries, keys):
+        block_bias = None if bias is None else bias.rows_of(bias.table, rows, visible)
+        scores = _scores(queries[:, rows], keys[:, visible], _grouped_bias(block_bias, q.shape[1], len(queries)))
+        out.append(F.silu(scores).tril(own_keys.start) @ values[:, visible])
     return torch.cat(out, dim=1).view(*q.shape[:3], -1)
 
 
@@ -186,7 +186,7 @@ class _Attention:
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, prefix: int, valid: torch.Tensor, bias: Bias | None,
         divisor: float, kernel: Kernel,
     ) -> torch.Tensor:  # fmt: skip
-        """As that one, for a kernel that is ``naive``."""
+        """As `pointwise_attention`, for the kernel ``naive`` alone."""
         if kernel != "naive":
             raise ValueError(f"kernel: {kernel!r}; expected 'naive', in whose place plain forms attend")
         return self.form(q, k, v, self._mask(q.shape[2], prefix, valid), None if bias is None else self._bias(bias), divisor)
@@ -204,7 +204,7 @@ class _Attention:
         return Banded(table=bias.distance, ahead=self._ahead[1])
 
 
-def _everything(bias: BiasOf | None, mask: torch.Tensor) -> torch.Tensor | None:
+def _full_bias(bias: BiasOf | None, mask: torch.Tensor) -> torch.Tensor | None:
     """``[B or 1, H or 1, n, m]``."""
     return None if bias is None else bias.rows_of(bias.table, slice(0, mask.shape[2]), slice(0, mask.shape[3]))
 
@@ -224,7 +224,7 @@ def _compiled() -> Callable[..., Any]:
 
 
 class _InPlaceLoop(torch.autograd.Function):
-    """``silu(q k^T + bias) v`` of ``[G, n, d]``, causal. A buffer holds any block's scores, a second one, backward, their gradients."""
+    """``silu(q k^T + bias) v`` of ``[G, n, d]``, causal. One buffer holds a block's scores; backward, another holds their gradients."""
 
     @staticmethod
     def forward(
@@ -232,12 +232,12 @@ class _InPlaceLoop(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.save_for_backward(q, k, v, table)
         ctx.bias, ctx.heads = bias, heads
-        room, out = _room(q, k), q.new_empty(*q.shape[:2], v.shape[2])
-        for rows, seen, own in _row_blocks(q, k):
-            part = None if bias is None or table is None else bias.rows_of(table, rows, seen)
-            scores = _scores(q[:, rows], k[:, seen], _of_groups(part, heads, len(q)), room)
-            F.silu(scores, inplace=True)[:, :, own].tril_()
-            out[:, rows] = scores @ v[:, seen]
+        buffer, out = _score_buffer(q, k), q.new_empty(*q.shape[:2], v.shape[2])
+        for rows, visible, own_keys in _row_blocks(q, k):
+            block_bias = None if bias is None or table is None else bias.rows_of(table, rows, visible)
+            scores = _scores(q[:, rows], k[:, visible], _grouped_bias(block_bias, heads, len(q)), buffer)
+            F.silu(scores, inplace=True)[:, :, own_keys].tril_()
+            out[:, rows] = scores @ v[:, visible]
         return out
 
     @staticmethod
@@ -245,24 +245,24 @@ class _InPlaceLoop(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         q, k, v, table = ctx.saved_tensors
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        of_table = None if table is None else table.detach().requires_grad_()
+        table_leaf = None if table is None else table.detach().requires_grad_()
         grad_table = None if table is None else torch.zeros_like(table)
-        room, room_of_slopes, grad = _room(q, k), _room(q, k), grad.contiguous()
-        for rows, seen, own in _row_blocks(q, k):
+        buffer, slope_buffer, grad = _score_buffer(q, k), _score_buffer(q, k), grad.contiguous()
+        for rows, visible, own_keys in _row_blocks(q, k):
             with torch.enable_grad():
-                part = None if of_table is None else ctx.bias.rows_of(of_table, rows, seen)
-            fixed = None if part is None else part.detach()
-            scores = _scores(q[:, rows], k[:, seen], _of_groups(fixed, ctx.heads, len(q)), room)
-            slope = _scores(grad[:, rows], v[:, seen], None, room_of_slopes)
+                block_bias = None if table_leaf is None else ctx.bias.rows_of(table_leaf, rows, visible)
+            bias_values = None if block_bias is None else block_bias.detach()
+            scores = _scores(q[:, rows], k[:, visible], _grouped_bias(bias_values, ctx.heads, len(q)), buffer)
+            slope = _scores(grad[:, rows], v[:, visible], None, slope_buffer)
             torch.ops.aten.silu_backward.grad_input(slope, scores, grad_input=slope)
-            for values in (slope, F.silu(scores, inplace=True)):
-                values[:, :, own].tril_()
-            grad_v[:, seen] += scores.mT @ grad[:, rows]
-            grad_k[:, seen] += slope.mT @ q[:, rows]
-            grad_q[:, rows] = slope @ k[:, seen]
-            if part is not None and of_table is not None:
-                summed = slope.view(-1, ctx.heads, *slope.shape[1:]).sum_to_size(part.shape)
-                grad_table += torch.autograd.grad(part, of_table, summed)[0]
+            for block in (slope, F.silu(scores, inplace=True)):
+                block[:, :, own_keys].tril_()
+            grad_v[:, visible] += scores.mT @ grad[:, rows]
+            grad_k[:, visible] += slope.mT @ q[:, rows]
+            grad_q[:, rows] = slope @ k[:, visible]
+            if block_bias is not None and table_leaf is not None:
+                grad_bias = slope.view(-1, ctx.heads, *slope.shape[1:]).sum_to_size(block_bias.shape)
+                grad_table += torch.autograd.grad(block_bias, table_leaf, grad_bias)[0]
         return grad_q, grad_k, grad_v, grad_table, None, None
 
 
@@ -279,18 +279,18 @@ def _row_blocks(q: torch.Tensor, k: torch.Tensor) -> Iterator[tuple[slice, slice
         yield slice(start, stop), slice(0, prefix + stop), slice(prefix + start, prefix + stop)
 
 
-def _room(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+def _score_buffer(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
     """Memory for the scores of any block."""
     return q.new_empty(len(q) * min(BLOCK_ROWS, q.shape[1]) * k.shape[1])
 
 
-def _of_groups(bias: torch.Tensor | None, heads: int, groups: int) -> torch.Tensor | None:
+def _grouped_bias(bias: torch.Tensor | None, heads: int, groups: int) -> torch.Tensor | None:
     """``[G, r, c]`` of a block's bias; a view where users and heads share it."""
     return None if bias is None else bias.expand(groups // heads, heads, -1, -1).flatten(0, 1)
 
 
-def _scores(rows: torch.Tensor, keys: torch.Tensor, bias: torch.Tensor | None, room: torch.Tensor | None = None) -> torch.Tensor:
-    """``[G, r, c]``, written to ``room`` where there is one."""
+def _scores(rows: torch.Tensor, keys: torch.Tensor, bias: torch.Tensor | None, buffer: torch.Tensor | None = None) -> torch.Tensor:
+    """``[G, r, c]``, written to ``buffer`` where there is one."""
     shape = len(rows), rows.shape[1], keys.shape[1]
-    out = None if room is None else room[: math.prod(shape)].view(shape)
+    out = None if buffer is None else buffer[: math.prod(shape)].view(shape)
     return torch.bmm(rows, keys.mT, out=out) if bias is None else torch.baddbmm(bias, rows, keys.mT, out=out)

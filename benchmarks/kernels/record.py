@@ -11,7 +11,7 @@ from benchmarks.records import Environment, Provenance, read_typed
 
 SCHEMA_VERSION = 1
 WHAT = "a record of benchmarks.kernels"
-# what rows of requests are measured at, whatever the settings say: a user's, many behind each other, as one is too short to be timed
+# what rows of requests are measured at, whatever the settings say: one user's requests, many in a row, as one is too short to be timed
 REQUESTS, REQUEST_LAYERS, REQUEST_HEADS, FEW_RECENT = 100, 2, 2, 16
 BY_GRAPHS = "a compiled request from 4 tokens over one from the keys"  # of two graphs: nothing is asked of it, whatever older records say
 CALL_BY_CALL = "from 4 tokens over it call by call"  # of few recent items; other rows of requests have the settings'
@@ -58,8 +58,8 @@ def request_sizes(name: str, settings: KernelSettings) -> str:
     if "request from" not in name:
         return ""
     recent = FEW_RECENT if CALL_BY_CALL in name else settings.recent
-    slower = "; full attention, dense in its graph, is quicker call by call" if BY_GRAPHS in name else ""
-    return f"{REQUEST_LAYERS} layers, {REQUEST_HEADS} heads, one user, {recent} recent items; {REQUESTS} requests in a row{slower}"
+    note = "; full attention, dense in its graph, is quicker call by call" if BY_GRAPHS in name else ""
+    return f"{REQUEST_LAYERS} layers, {REQUEST_HEADS} heads, one user, {recent} recent items; {REQUESTS} requests in a row{note}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +68,7 @@ class KernelRow:
 
     Attributes:
         name: what is compared.
-        ratio: of a process, the median over pairs of samples that were taken one behind the other, or the ratio of two peaks; of several
+        ratio: of a process, the median over pairs of samples that were taken one after the other, or the ratio of two peaks; of several
             processes, the median of theirs.
         low: the lower end of its 95% interval over processes; ``None`` of one process, where how far it would differ is not known.
         high: the upper end.

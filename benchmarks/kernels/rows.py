@@ -105,7 +105,7 @@ def names(device: str) -> list[str]:
 def check_row(payload: Mapping[str, Any], report_phase: Callable[[str], None]) -> dict[str, float]:
     """Compares what a row times with its plain form, as a job of `benchmarks.isolation`; ``payload`` as of `measure_row`.
 
-    It has a process of its own: what the plain form allocates and frees would change the timings behind it.
+    It has a process of its own: what the plain form allocates and frees would change the timings after it.
 
     Returns:
         ``largest_difference`` and ``tolerance``, as the record has them.
@@ -165,8 +165,8 @@ def _times(sides: Sides, settings: KernelSettings) -> tuple[float, tuple[float, 
 
 
 def _ratios(ours: Sequence[float], other: Sequence[float], sides: Sides) -> list[float]:
-    """Of the two samples of each round, which were taken one behind the other."""
-    ratios = [theirs / own for own, theirs in zip(ours, other, strict=True)]
+    """The ratio of the two samples of each round, which were taken one after the other."""
+    ratios = [other_sample / our_sample for our_sample, other_sample in zip(ours, other, strict=True)]
     return [(1 / ratio if sides.inverse else ratio) / sides.share for ratio in ratios]
 
 
@@ -193,29 +193,29 @@ def _full(
     return Sides.fast_beside_plain(make(settings, build_model(settings, "full")), form=form, bound=bound, memory=memory, inverse=memory)
 
 
-def _served(settings: KernelSettings, form: str) -> Sides:
+def _serve_by_form(settings: KernelSettings, form: str) -> Sides:
     """Serving with tokens, by the fast kernels and by a plain form."""
     model = build_model(settings, "experts", tokens=settings.tokens)
     return Sides.fast_beside_plain(serving(settings, model), form=form, bound=3.0)
 
 
-def _of_forms() -> Iterator[tuple[str, Callable[[KernelSettings], Sides]]]:
-    """Rows of each plain form: a forward pass, a training step and serving, each as memory comes and with freed memory kept."""
+def _rows_of_forms() -> Iterator[tuple[str, Callable[[KernelSettings], Sides]]]:
+    """Rows of each plain form: a forward pass, a training step and serving, each with memory as it comes and with freed memory kept."""
     for form in FORMS:
         kinds: dict[str, Callable[[KernelSettings], Sides]] = {
             "hstu, full forward": partial(_full, make=forward, bound=2.5, form=form),
             "hstu, full training step": partial(_full, make=training, bound=2.5, form=form),
-            "hstu, serving": partial(_served, form=form),
+            "hstu, serving": partial(_serve_by_form, form=form),
         }
-        for kind, sides in kinds.items():
+        for kind, make_sides in kinds.items():
             if form == AUTOGRAD_LOOP and "training" not in kind:
-                continue  # without gradients it is the loop in place, but for the place
-            yield f"{kind}, {form} over segmented", sides
-            yield f"{kind}, {form} over segmented, {KEPT}", partial(_kept, sides)
+                continue  # without gradients it differs from the in-place loop only in not being in place
+            yield f"{kind}, {form} over segmented", make_sides
+            yield f"{kind}, {form} over segmented, {KEPT}", partial(_make_with_freed_memory_kept, make_sides)
 
 
-def _kept(sides: Callable[[KernelSettings], Sides], settings: KernelSettings) -> Sides:
-    return _with_freed_memory_kept(sides(settings))
+def _make_with_freed_memory_kept(make_sides: Callable[[KernelSettings], Sides], settings: KernelSettings) -> Sides:
+    return _with_freed_memory_kept(make_sides(settings))
 
 
 def _long_training(settings: KernelSettings, *, timed: bool = False, memory: bool = False) -> Sides:
@@ -234,15 +234,16 @@ def _share(settings: KernelSettings, phase: str, *, backbone: str = "hstu", segm
     """Time over full attention's time, divided by FLOPs over full attention's FLOPs."""
     full = build_model(settings, "full", backbone=backbone)
     model = build_model(settings, "experts", backbone=backbone, segments=segments, tokens=settings.tokens)
-    every, trains = range(segments + 1), phase == "train"
-    whole = _macs(full, range(2), backward=trains)
-    if trains:
-        share = _macs(model, every, backward=True) / whole
+    all_segments, is_training = range(segments + 1), phase == "train"
+    full_macs = _macs(full, range(2), backward=is_training)
+    if is_training:
+        share = _macs(model, all_segments, backward=True) / full_macs
         return Sides.one_beside_another(training(settings, model), training(settings, full), share=share, bound=1.15)
-    serve, other = serving(settings, model), forward(settings, full)
+    serve, full_forward = serving(settings, model), forward(settings, full)
     if phase == "serve":
-        return Sides.one_beside_another(serve, other, share=_macs(model, every[-1:]) / whole, bound=1.15)
-    return Sides.one_beside_another(both(compressing(settings, model), serve), other, share=_macs(model, every) / whole, bound=1.15)
+        return Sides.one_beside_another(serve, full_forward, share=_macs(model, all_segments[-1:]) / full_macs, bound=1.15)
+    compress_and_serve = both(compressing(settings, model), serve)
+    return Sides.one_beside_another(compress_and_serve, full_forward, share=_macs(model, all_segments) / full_macs, bound=1.15)
 
 
 def _macs(model: SequentialRecommender, segments: range, *, backward: bool = False) -> int:
@@ -256,18 +257,18 @@ def _macs(model: SequentialRecommender, segments: range, *, backward: bool = Fal
 
 
 def _serve_at(settings: KernelSettings, history: int) -> Sides:
-    """Serving behind a long history over serving behind a short one."""
+    """Serving after a long history over serving after a short one."""
     long, short = (build_model(settings, "experts", history=count, tokens=settings.tokens) for count in (history, settings.recent))
     return Sides.one_beside_another(serving(settings, long), serving(settings, short))
 
 
 def _compress_segments(settings: KernelSettings, segments: int) -> Sides:
     """Compressing so many segments over compressing one of the same size, divided by the number: 1 is linear."""
-    many, one = (
+    many_segments, one_segment = (
         build_model(settings, "experts", history=settings.recent * count, segments=count, tokens=settings.tokens * count)
         for count in (segments, 1)
     )
-    return Sides.one_beside_another(compressing(settings, many), compressing(settings, one), share=float(segments))
+    return Sides.one_beside_another(compressing(settings, many_segments), compressing(settings, one_segment), share=float(segments))
 
 
 def _compiled(settings: KernelSettings, backbone: str) -> Sides:
@@ -283,16 +284,16 @@ def _request_share(settings: KernelSettings, backbone: str, *, graph: bool, full
     Each by a compiled graph or call by call. Of two graphs nothing is asked: full attention's is dense, and quicker without one.
     """
     sizes = replace(settings, layers=REQUEST_LAYERS, heads=REQUEST_HEADS, history=LONG)
-    tokens = build_model(sizes, "experts", backbone=backbone, tokens=settings.tokens)
+    model = build_model(sizes, "experts", backbone=backbone, tokens=settings.tokens)
     full = build_model(sizes, "full", backbone=backbone)
-    share = _macs(tokens, range(1, 2)) / _macs(full, range(1, 2))
-    ours, other = requests(settings, tokens, compiled=graph), requests(settings, full, compiled=full_graph)
+    share = _macs(model, range(1, 2)) / _macs(full, range(1, 2))
+    ours, other = requests(settings, model, compiled=graph), requests(settings, full, compiled=full_graph)
     return Sides.one_beside_another(ours, other, share=share, bound=None if full_graph else 2.0)
 
 
-def _softmax(settings: KernelSettings, beside: Attend, *, backward: bool = False) -> Sides:
+def _softmax(settings: KernelSettings, framework_attention: Attend, *, backward: bool = False) -> Sides:
     """Our softmax kernel over a causal attention of the framework's."""
-    return Sides.fast_beside_plain(causal_softmax(settings, backward=backward, plain=beside), inverse=True, bound=1.0)
+    return Sides.fast_beside_plain(causal_softmax(settings, backward=backward, plain=framework_attention), inverse=True, bound=1.0)
 
 
 def _ranking(settings: KernelSettings, width: int, bound: float) -> Sides:
@@ -308,7 +309,7 @@ def _ranking(settings: KernelSettings, width: int, bound: float) -> Sides:
 
 
 _ROWS: tuple[tuple[str, Callable[[KernelSettings], Sides]], ...] = (
-    *_of_forms(),
+    *_rows_of_forms(),
     ("hstu, peak bytes of a forward, segmented over naive", lambda s: _full(s, forward, bound=1 / 8, memory=True)),
     ("hstu, peak bytes of a training step, segmented over naive", lambda s: _full(s, training, bound=1 / 8, memory=True)),
     ("hstu, serve over full, time over FLOPs", lambda s: _share(s, "serve")),
@@ -331,11 +332,11 @@ _ROWS: tuple[tuple[str, Callable[[KernelSettings], Sides]], ...] = (
     *((f"{kind}, {GRAPH} {CALL_BY_CALL}", partial(_compiled, backbone=kind)) for kind in ("hstu", "sasrec", "llama")),
     *(
         (
-            f"{kind}, {what} the keys of 4096 items, time over FLOPs",
+            f"{kind}, {comparison} the keys of 4096 items, time over FLOPs",
             partial(_request_share, backbone=kind, graph=graph, full_graph=full_graph),
         )
         for kind in ("hstu", "sasrec")
-        for what, graph, full_graph in (
+        for comparison, graph, full_graph in (
             (f"{GRAPH} from 4 tokens over one call by call from", True, False),
             (f"{GRAPH} from 4 tokens over one from", True, True),
             ("a request from 4 tokens over one from", False, False),
@@ -355,6 +356,6 @@ _GPU_ROWS: tuple[tuple[str, Callable[[KernelSettings], Sides]], ...] = (
 
 def _rows(device: str) -> tuple[tuple[str, Callable[[KernelSettings], Sides]], ...]:
     rows = _ROWS + _GPU_ROWS if device == "cuda" else _ROWS
-    lacking = [] if device == "cuda" or any(map(shutil.which, COMPILERS)) else [COMPILED, FLEX, GRAPH]
-    lacking += [] if device == "cpu" and hasattr(ctypes.CDLL(None), "mallopt") else [KEPT]  # torch keeps a GPU's freed memory anyway
-    return tuple(row for row in rows if not any(part in row[0] for part in lacking))
+    missing = [] if device == "cuda" or any(map(shutil.which, COMPILERS)) else [COMPILED, FLEX, GRAPH]
+    missing += [] if device == "cpu" and hasattr(ctypes.CDLL(None), "mallopt") else [KEPT]  # torch keeps a GPU's freed memory anyway
+    return tuple(row for row in rows if not any(part in row[0] for part in missing))

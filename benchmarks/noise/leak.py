@@ -75,19 +75,19 @@ def small_model(backbone: str, kernel: Kernel) -> SequentialRecommender:
 def _leaking() -> Iterator[None]:
     """While it lasts, each query also sees the key behind its own, whichever kernel computes."""
     attention = "persrec.nn.attention"
-    start = pkgutil.resolve_name(f"{attention}.softmax:_Hidden").write
+    start = pkgutil.resolve_name(f"{attention}.softmax:_AdditiveMask").write
 
     def show_next(block: Any, values: torch.Tensor) -> torch.Tensor:
         values[..., block.own].tril_(1)
         return values
 
-    def start_with_next(hidden: Any, block: Any, scores: torch.Tensor) -> torch.Tensor:
-        start(hidden, block, scores)[..., block.own].diagonal(offset=1, dim1=1, dim2=2).zero_()
+    def start_with_next(mask: Any, block: Any, scores: torch.Tensor) -> torch.Tensor:
+        start(mask, block, scores)[..., block.own].diagonal(offset=1, dim1=1, dim2=2).zero_()
         return scores
 
     with (
         patch(f"{attention}.naive.keys_seen", lambda query, prefix: keys_seen(query, prefix) + 1),
         patch(f"{attention}.blocks.Block.hide_later", show_next),
-        patch(f"{attention}.softmax._Hidden.write", start_with_next),
+        patch(f"{attention}.softmax._AdditiveMask.write", start_with_next),
     ):
         yield

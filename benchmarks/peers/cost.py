@@ -24,7 +24,7 @@ def measure_peer_cost(cell: Cell, items: int, *, cache_dir: str | None) -> tuple
     """Metrics by kind, and raw samples.
 
     Args:
-        cell: a shape's.
+        cell: the cell of a shape.
         items: ``V``, padding included.
         cache_dir: where the peers' environment is; None is the default place.
 
@@ -36,9 +36,9 @@ def measure_peer_cost(cell: Cell, items: int, *, cache_dir: str | None) -> tuple
     with tempfile.TemporaryDirectory(prefix="persrec-peer-") as folder:
         facts, seconds = run_task(python, task, {"none": np.zeros(0)}, Path(folder), lambda _: None)
     metrics: dict[Kind, dict[str, Any]] = {
-        "flops": _counted(facts["parameters"]),
-        "latency": _timed(latency.percentiles("serve_latency", seconds["serve"])),
-        "request": _timed(
+        "flops": _count_metrics(facts["parameters"]),
+        "latency": _with_python_note(latency.percentiles("serve_latency", seconds["serve"])),
+        "request": _with_python_note(
             latency.percentiles("request_latency", seconds["request"]) | {"requests_per_second": rate(seconds["batch"], cell.batch_size)}
         ),
     }
@@ -46,7 +46,7 @@ def measure_peer_cost(cell: Cell, items: int, *, cache_dir: str | None) -> tuple
     return metrics, raw | {"request/request_batch_seconds": seconds["batch"]}
 
 
-def _counted(parameters: int) -> dict[str, Any]:
+def _count_metrics(parameters: int) -> dict[str, Any]:
     counts = {name: _count(None, NOT_COUNTED) for name in sorted(of_kinds(["flops"]))}
     return counts | {"parameters": _count(parameters, "as its library holds them"), "cache_bytes": _count(0, NOTHING_KEPT)}
 
@@ -55,5 +55,5 @@ def _count(value: int | None, method: str) -> dict[str, Any]:
     return {"value": value, "low": None, "high": None, "n": 0 if value is None else 1, "method": method}
 
 
-def _timed(metrics: dict[str, Any]) -> dict[str, Any]:
+def _with_python_note(metrics: dict[str, Any]) -> dict[str, Any]:
     return {name: {**metric, "method": f"{metric['method']}, {IN_ITS_PYTHON}"} for name, metric in metrics.items()}

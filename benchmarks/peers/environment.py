@@ -1,7 +1,7 @@
 """The environment that peers run in: a folder of its own in the cache, made once by ``python -m benchmarks.peers setup``.
 
-It is none of ours: RecTools wants an older numpy. Its name holds a digest of the pins and the version of Python, so that other pins are
-another environment. A mark is written last; without it a folder is the rest of a setup that was stopped, and is made anew.
+It is not ours: RecTools needs an older numpy. Its name holds a digest of the pins and the version of Python, so that other pins are
+another environment. A mark is written last; without it a folder is what a stopped setup left, and is made anew.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from persrec.files import write_atomically, writing
 MARK = "whole.json"
 SETUP = "python -m benchmarks.peers setup"
 PYTHON = Path("bin", "python")
-_LINES = 3  # of what pip says last, for the message
+_LINES = 3  # the last ones of pip's errors, for the message
 # what would lead the peers' Python to our packages, and pip to our versions
 _NOT_PASSED_ON = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "PIP_CONSTRAINT", "PIP_REQUIRE_VIRTUALENV", "PIP_TARGET")
 _STDERR = 2
@@ -73,8 +73,10 @@ def set_up(cache_dir: Path | str | None) -> Path:
     if (folder / MARK).is_file():
         return folder
     if sys.version_info[:2] > NEWEST_PYTHON:
-        came = f"{sys.version_info.major}.{sys.version_info.minor}"
-        raise PeerEnvironmentError(f"peers: Python {came}; expected at most {'.'.join(map(str, NEWEST_PYTHON))}, which numpy below 2 takes")
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise PeerEnvironmentError(
+            f"peers: Python {version}; expected at most {'.'.join(map(str, NEWEST_PYTHON))}, which numpy below 2 takes"
+        )
     with writing(folder):
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -98,11 +100,11 @@ def _run(command: list[str]) -> None:
     """Runs a step of the setup.
 
     Raises:
-        PeerEnvironmentError: it failed; the message ends with the last lines that it said.
+        PeerEnvironmentError: it failed; the message ends with the last lines of its errors.
     """
-    done = subprocess.run(
+    process = subprocess.run(
         command, env=surroundings(), stdin=subprocess.DEVNULL, stdout=_STDERR, stderr=subprocess.PIPE, text=True, check=False
     )
-    if done.returncode:
-        said = " ".join(" ".join(done.stderr.splitlines()[-_LINES:]).split())
-        raise PeerEnvironmentError(f"peers: {' '.join(command[1:4])} failed: {said or f'exit code {done.returncode}'}")
+    if process.returncode:
+        errors = " ".join(" ".join(process.stderr.splitlines()[-_LINES:]).split())
+        raise PeerEnvironmentError(f"peers: {' '.join(command[1:4])} failed: {errors or f'exit code {process.returncode}'}")

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-TASK, ARRAYS, ANSWER, ANSWERED = "task.json", "arrays.npz", "answer.json", "answered.npz"
+TASK, ARRAYS, ANSWER, ANSWER_ARRAYS = "task.json", "arrays.npz", "answer.json", "answered.npz"
 PeerWork = Literal["train", "cost"]
 PARTS: tuple[Literal["validation", "test"], ...] = ("validation", "test")
 Arrays = Mapping[str, NDArray[Any]]
@@ -30,9 +30,9 @@ class PeerTask:
         window: items that a user is known by, ``L``.
         time_bias: whether the times of the items, and that of the request, are given.
         patience: epochs without a gain on validation that end the training.
-        seconds: that requests are timed for at least.
-        least: requests that are timed at least.
-        best: items of a request's answer.
+        seconds: requests are timed for at least so many seconds.
+        least: at least so many requests are timed.
+        best: number of items in a request's answer.
     """
 
     work: PeerWork
@@ -68,14 +68,14 @@ class PeerTask:
 
 
 def write_answer(folder: Path, facts: Mapping[str, Any], arrays: Arrays) -> None:
-    """Puts an answer into ``folder``, its facts last: where they are, it is whole."""
-    _write_arrays(folder / ANSWERED, arrays)
+    """Puts an answer into ``folder``; its facts come last, so an answer that has them is whole."""
+    _write_arrays(folder / ANSWER_ARRAYS, arrays)
     (folder / ANSWER).write_text(json.dumps(dict(facts)))
 
 
 def read_answer(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """The facts and the arrays of the answer in ``folder``."""
-    return json.loads((folder / ANSWER).read_text()), read_arrays(folder / ANSWERED)
+    return json.loads((folder / ANSWER).read_text()), read_arrays(folder / ANSWER_ARRAYS)
 
 
 def _write_arrays(path: Path, arrays: Arrays) -> None:

@@ -1,7 +1,7 @@
 """Peers: models of another library, trained by its own code, that a run measures beside ours.
 
 A peer is a cell's backbone and its compression at once: it has no layout of ours, nothing of it is compressed, and each request computes
-its whole window. It is never a reference of our configurations. What is declared here imports nothing of the library; that lies in an
+its whole window. It is never a reference of our configurations. The declarations here import nothing of the library, which lies in an
 environment of its own (`benchmarks.peers`).
 """
 
@@ -63,12 +63,13 @@ _RECIPE: Mapping[str, Any] = MappingProxyType(
 
 
 def check_peer(settings: Mapping[str, Any]) -> None:
-    """Refuses settings of a cell that a peer does not have, so that its key says nothing that is not so.
+    """Refuses settings of a cell that a peer does not have, so that the cell's key says nothing untrue.
 
-    The name of a peer that is not declared here is taken, so that a record of it can be read.
+    The name of a peer that is not declared here is accepted, so that a record of it can be read.
 
     Args:
-        settings: all of a cell whose backbone or compression is a peer's. Of cost alone (``training`` none) the recipe says nothing.
+        settings: all of a cell whose backbone or compression is a peer's. Where only cost is measured
+            (``training`` none), the recipe is not checked.
 
     Raises:
         ValueError: a setting is not as a peer has it, or a peer's name stands without its compression or the other way round.
@@ -79,11 +80,11 @@ def check_peer(settings: Mapping[str, Any]) -> None:
     if backbone in (*backbones(), *floors()):
         raise ValueError(f"compression: {PEER!r} with backbone {backbone!r}; expected one of the peers {', '.join(PEERS)}")
     part = PEERS.get(backbone)
-    wanted = dict(_SHAPE) if settings["training"] == "none" else {**_SHAPE, **_RECIPE}
+    expected = dict(_SHAPE) if settings["training"] == "none" else {**_SHAPE, **_RECIPE}
     if part is not None and not part.reads_times:
-        wanted["time_bias"] = False
+        expected["time_bias"] = False
     if not settings["negatives"]:
         raise ValueError(f"negatives: 0 with the peer {backbone!r}, whose losses draw some; expected 1 or more")
-    for name, value in wanted.items():
+    for name, value in expected.items():
         if settings[name] != value:
             raise ValueError(f"{name}: {settings[name]!r} with the peer {backbone!r}, which has no such thing; expected {value!r}")

@@ -1,4 +1,4 @@
-"""What the peers' environment holds, to the last package: another pin is another environment, and ages every number of a peer."""
+"""All packages of the peers' environment: another pin is another environment, and ages every number of a peer."""
 
 from benchmarks.peers.part import RECTOOLS
 
@@ -13,7 +13,7 @@ PINS = (
     "numpy==1.26.4",
     "pandas==2.3.3",
     "scipy==1.17.1",
-    # what these want
+    # what these need
     "aiohappyeyeballs==2.7.1",
     "aiohttp==3.14.5",
     "aiosignal==1.4.0",

@@ -20,18 +20,18 @@ from persrec import names
 from persrec.commandline import duration
 from persrec.data.splits import Part, Sequences, Split
 
-EXCHANGE = "exchange"  # the folder beside a model that is not there yet
+EXCHANGE = "exchange"  # a folder in the model's, for as long as the training runs
 
 
 class PeerVectors(nn.Module):
-    """What is kept of a trained peer: item vectors, and vectors of the users before each target. Its weights are not."""
+    """What is kept of a trained peer: item vectors, and vectors of the users before each target. Its weights are not kept."""
 
     items: torch.Tensor
     validation: torch.Tensor
     test: torch.Tensor
 
     def __init__(self, arrays: Mapping[str, NDArray[np.float32]]) -> None:
-        """Of the arrays ``items`` ``[V, D]``, ``validation`` and ``test`` ``[E, D]``."""
+        """Takes the arrays ``items`` ``[V, D]``, ``validation`` and ``test`` ``[E, D]``."""
         super().__init__()
         for name in ("items", *PARTS):
             self.register_buffer(name, torch.from_numpy(arrays[name]))
@@ -47,9 +47,9 @@ def train_peer(
     Args:
         cell: the cell.
         data: its split; the peer gets no test target.
-        folder: the model's, where files are exchanged meanwhile.
+        folder: the model's, where files are exchanged during the training.
         cache_dir: where the peers' environment is; None is the default place.
-        report: told how far the training is.
+        report: called with a line on how far the training is.
 
     Raises:
         PeerEnvironmentError: there is no such environment.
@@ -58,22 +58,24 @@ def train_peer(
     python = interpreter(cache_dir)
     data.check_evaluated()
     data.check_trained()
-    exchanged = folder / EXCHANGE
-    shutil.rmtree(exchanged, ignore_errors=True)
-    exchanged.mkdir(parents=True)
+    exchange_folder = folder / EXCHANGE
+    shutil.rmtree(exchange_folder, ignore_errors=True)
+    exchange_folder.mkdir(parents=True)
     report("training")
     task = peer_task(cell, data.num_items, "train")
     try:
-        facts, vectors = run_task(python, task, exchanged_arrays(data), exchanged, _teller(cell, report))
+        facts, vectors = run_task(python, task, exchanged_arrays(data), exchange_folder, _epoch_reporter(cell, report))
     finally:
-        shutil.rmtree(exchanged, ignore_errors=True)
+        shutil.rmtree(exchange_folder, ignore_errors=True)
     return PeerVectors(vectors), facts
 
 
 def peer_task(cell: Cell, items: int, work: PeerWork, **timing: Any) -> PeerTask:
     """What a cell asks of its peer."""
     part = names.find(PEERS, cell.backbone)
-    same = ("layers", "heads", "width", "dropout", "negatives", "temperature", "learning_rate", "batch_size", "epochs", "patience", "seed")
+    cell_settings = (
+        "layers", "heads", "width", "dropout", "negatives", "temperature", "learning_rate", "batch_size", "epochs", "patience", "seed",
+    )  # fmt: skip
     return PeerTask(
         work=work,
         target=part.target,
@@ -81,15 +83,16 @@ def peer_task(cell: Cell, items: int, work: PeerWork, **timing: Any) -> PeerTask
         window=cell.history + cell.recent,
         threads=cell.threads,
         time_bias=cell.time_bias,
-        **{name: getattr(cell, name) for name in same},
+        **{name: getattr(cell, name) for name in cell_settings},
         **timing,
     )
 
 
 def exchanged_arrays(data: Split) -> dict[str, NDArray[Any]]:
-    """The training part, and what is known before each target; of the validation its targets too, by which the training is stopped.
+    """The training part, and the past of each target; of the validation its targets too, which say when the training stops.
 
-    An event of unknown time has that of the event before it, or else of the first behind it: RecTools orders by times, and each is known.
+    An event of unknown time gets the time of the event before it, or else of the first known one after it: RecTools orders events by
+    their times, and takes each time as known.
     """
     data = replace(data, sequences=replace(data.sequences, times=_known_times(data.sequences)))
     sequences, ends = data.sequences, data.train_ends
@@ -111,22 +114,22 @@ def exchanged_arrays(data: Split) -> dict[str, NDArray[Any]]:
 def _known_times(sequences: Sequences) -> NDArray[np.int64]:
     import pandas as pd  # noqa: PLC0415 - takes a moment, and no other training needs it
 
-    known = pd.Series(sequences.times).where(lambda times: times != 0)
+    known_times = pd.Series(sequences.times).where(lambda times: times != 0)
     users = np.repeat(np.arange(len(sequences)), np.diff(sequences.offsets))
-    earlier = known.groupby(users).ffill()
-    return earlier.groupby(users).bfill().fillna(0).to_numpy().astype(np.int64)
+    forward_filled = known_times.groupby(users).ffill()
+    return forward_filled.groupby(users).bfill().fillna(0).to_numpy().astype(np.int64)
 
 
 def _before_targets(data: Split, part: Part) -> dict[str, NDArray[Any]]:
     """The past of each target of a part, and the time of its request, which is known when it comes."""
-    past, wanted = data.past(part), data.of(part)
-    times = data.sequences.times[data.sequences.offsets[wanted.users] + wanted.positions]
+    past, targets = data.past(part), data.of(part)
+    times = data.sequences.times[data.sequences.offsets[targets.users] + targets.positions]
     return {"offsets": past.offsets, "items": past.items, "times": past.times, "query_times": np.asarray(times, dtype=np.int64)}
 
 
-def _teller(cell: Cell, report: Callable[[str], None]) -> Callable[[Mapping[str, Any]], None]:
-    def say(epoch: Mapping[str, Any]) -> None:
-        left = duration(epoch["seconds"] * (cell.epochs - epoch["epoch"]))
-        report(f"epoch {epoch['epoch']} of at most {cell.epochs}, validation ndcg@10 {epoch['validation']:.4f}, at most {left} left")
+def _epoch_reporter(cell: Cell, report: Callable[[str], None]) -> Callable[[Mapping[str, Any]], None]:
+    def report_epoch(epoch: Mapping[str, Any]) -> None:
+        time_left = duration(epoch["seconds"] * (cell.epochs - epoch["epoch"]))
+        report(f"epoch {epoch['epoch']} of at most {cell.epochs}, validation ndcg@10 {epoch['validation']:.4f}, at most {time_left} left")
 
-    return say
+    return report_epoch

@@ -26,22 +26,22 @@ def windows_of(past: Mapping[str, NDArray[Any]], ids: NDArray[np.int64], length:
 
     Args:
         past: ``offsets`` ``[E + 1]``, ``items`` and ``times`` of all targets end to end, and ``query_times`` ``[E]``.
-        ids: ``[V]``, the peer's number of each of our items, 0 of those that it does not know: it leaves these out before it counts.
+        ids: ``[V]``, the peer's number of each of our items, 0 for those that it does not know: they are left out before items are counted.
         length: ``L``.
     """
     rows = np.repeat(np.arange(len(past["offsets"]) - 1), np.diff(past["offsets"]))
-    found = ids[past["items"]]
-    is_known = found > 0
-    rows, found, times = rows[is_known], found[is_known], past["times"][is_known]
+    peer_ids = ids[past["items"]]
+    is_known = peer_ids > 0
+    rows, peer_ids, times = rows[is_known], peer_ids[is_known], past["times"][is_known]
     counts = np.bincount(rows, minlength=len(past["query_times"]))
     columns = length - (np.cumsum(counts)[rows] - np.arange(len(rows)))
     fits = columns >= 0
     rows, columns = rows[fits], columns[fits]
     items = np.zeros((len(counts), length), dtype=np.int64)
-    items[rows, columns] = found[fits]
-    filled = np.zeros((len(counts), length + 1), dtype=np.int64)
-    filled[rows, columns] = times[fits]
-    filled[:, length] = past["query_times"]
+    items[rows, columns] = peer_ids[fits]
+    window_times = np.zeros((len(counts), length + 1), dtype=np.int64)
+    window_times[rows, columns] = times[fits]
+    window_times[:, length] = past["query_times"]
     padding = length - np.minimum(counts, length)
-    first = filled[np.arange(len(counts)), padding]
-    return PeerWindows(items=items, times=np.where(np.arange(length + 1) < padding[:, None], first[:, None], filled))
+    first_times = window_times[np.arange(len(counts)), padding]
+    return PeerWindows(items=items, times=np.where(np.arange(length + 1) < padding[:, None], first_times[:, None], window_times))

@@ -1,7 +1,7 @@
 """Trains a peer, or times its requests, in the peers' own Python: ``python -m benchmarks.peers.worker FOLDER``.
 
-RecTools is imported here and nowhere else. Of ours it takes the rank code and the clock, which need torch and numpy alone. It says a line
-of JSON on the standard output at the end of every epoch; what the libraries print goes to the standard error.
+RecTools is imported here and nowhere else. Of ours it takes the rank code and the clock, which need torch and numpy alone. It writes a
+line of JSON to the standard output at the end of every epoch; what the libraries print goes to the standard error.
 """
 
 import copy
@@ -42,13 +42,13 @@ def main(folder: Path, say: Say) -> None:
     """Does the task in ``folder`` and writes the answer there."""
     task, arrays = PeerTask.read(folder)
     torch.set_num_threads(task.threads)
-    facts, answered = train(task, arrays, say) if task.work == "train" else time_requests(task)
+    facts, answer_arrays = train(task, arrays, say) if task.work == "train" else time_requests(task)
     versions = {name: importlib.import_module(name).__version__ for name in ("rectools", "torch", "numpy")}
-    write_answer(folder, {**facts, "versions": versions}, answered)
+    write_answer(folder, {**facts, "versions": versions}, answer_arrays)
 
 
 def train(task: PeerTask, arrays: Arrays, say: Say) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """How the training went, and unit vectors of users before each target and of items, those of the best epoch on validation."""
+    """How the training went, and unit vectors of items and of users before each target, all of the best epoch on validation."""
     watch = Watch(task, arrays, say)
     model = build(task, watch)
     watch.model = model
@@ -70,30 +70,30 @@ class Watch:
     """
 
     def __init__(self, task: PeerTask, arrays: Arrays, say: Say) -> None:
-        """Of a training of ``task`` on ``arrays``."""
+        """Watches a training of ``task`` on ``arrays``."""
         self.model: Any = None
         self.best_weights: dict[str, torch.Tensor] | None = None
         self._task, self._arrays, self._say = task, arrays, say
         self._windows: dict[str, PeerWindows] = {}
         self._curve: list[dict[str, Any]] = []
-        self._best = self._lap = 0.0
+        self._best_validation = self._epoch_start = 0.0
         self._best_epoch = 0
-        self._ended = "bound"
+        self._end_reason = "bound"
         lengths = np.minimum(np.bincount(arrays["train_users"]), task.window + 1)
-        trained = lengths[lengths > 1]  # RecTools trains on a user's last events, and on nobody with one
-        self._targets = int((trained - 1).sum())
-        self._padding = 1 - self._targets / (len(trained) * task.window)
+        trained_lengths = lengths[lengths > 1]  # RecTools trains on a user's last events, and on nobody with one
+        self._targets = int((trained_lengths - 1).sum())
+        self._padding = 1 - self._targets / (len(trained_lengths) * task.window)
 
     def begin(self) -> None:
         """An epoch begins."""
-        self._lap = time.perf_counter()
+        self._epoch_start = time.perf_counter()
 
     def end(self, trainer: Any) -> None:
         """An epoch has ended."""
-        seconds, epoch = time.perf_counter() - self._lap, len(self._curve) + 1
+        seconds, epoch = time.perf_counter() - self._epoch_start, len(self._curve) + 1
         figure = self.validate()
         if not math.isfinite(figure):
-            self._ended, trainer.should_stop = "diverged", True
+            self._end_reason, trainer.should_stop = "diverged", True
             return
         loss = float(trainer.callback_metrics.get("train_loss", math.nan))
         report = {
@@ -102,11 +102,11 @@ class Watch:
         }  # fmt: skip
         self._curve.append(report)
         self._say(report)
-        if self.best_weights is None or figure > self._best:
-            self._best, self._best_epoch = figure, epoch
+        if self.best_weights is None or figure > self._best_validation:
+            self._best_validation, self._best_epoch = figure, epoch
             self.best_weights = copy.deepcopy(self.model.torch_model.state_dict())
         elif epoch - self._best_epoch >= self._task.patience:
-            self._ended, trainer.should_stop = "plateau", True
+            self._end_reason, trainer.should_stop = "plateau", True
 
     def validate(self) -> float:
         """NDCG@10 on the validation targets by our rank code; NaN where a vector is not finite."""
@@ -125,14 +125,14 @@ class Watch:
         if part not in self._windows:
             past = {name: self._arrays[f"{part}_{name}"] for name in ("offsets", "items", "times", "query_times")}
             self._windows[part] = windows_of(past, self._peer_ids(), self._task.window)
-        windows, found = self._windows[part], []
+        windows, batches = self._windows[part], []
         net = self.model.torch_model.eval()
         with torch.no_grad():
             vectors = net.item_model.get_all_embeddings()
             for start in range(0, len(windows.items), USERS_AT_ONCE):
                 rows = slice(start, start + USERS_AT_ONCE)
-                found.append(_encoded(net, _batch(windows.items[rows], windows.times[rows]), vectors))
-        states = torch.cat(found)
+                batches.append(_user_vectors(net, _batch(windows.items[rows], windows.times[rows]), vectors))
+        states = torch.cat(batches)
         return torch.cat([states, states.new_ones(len(states), 1)], dim=1)
 
     @torch.no_grad()
@@ -140,32 +140,33 @@ class Watch:
         """Unit rows ``[V, D + 1]`` by our ids; an item that the peer does not know has `UNKNOWN` in the last column and 0 elsewhere."""
         ids = torch.from_numpy(self._peer_ids())
         vectors = F.normalize(self.model.torch_model.item_model.get_all_embeddings(), dim=-1)[ids]
-        known = (ids > 0)[:, None]
-        return torch.cat([vectors * known, torch.where(known, 0.0, UNKNOWN)], dim=1)
+        is_known = (ids > 0)[:, None]
+        return torch.cat([vectors * is_known, torch.where(is_known, 0.0, UNKNOWN)], dim=1)
 
     def facts(self) -> dict[str, Any]:
         """How the training went, in the names of `persrec.training.TrainingResult`."""
         steps, epochs = self._curve[-1]["steps"], len(self._curve)
-        targets, seconds = self._targets * epochs, sum(one["seconds"] for one in self._curve)
+        targets, seconds = self._targets * epochs, sum(report["seconds"] for report in self._curve)
         return {
-            "best_epoch": self._best_epoch, "best_step": self._curve[self._best_epoch - 1]["steps"], "best_validation": self._best,
-            "learning_rate_at_best": self._task.learning_rate, "converged": self._ended == "plateau", "steps": steps, "decay_steps": 0,
-            "targets": targets, "curve": self._curve, "seconds_per_million_targets": seconds / targets * 1e6 if targets else None,
-            "resumes": 0, "diverged_at": epochs + 1 if self._ended == "diverged" else None,
+            "best_epoch": self._best_epoch, "best_step": self._curve[self._best_epoch - 1]["steps"],
+            "best_validation": self._best_validation, "learning_rate_at_best": self._task.learning_rate,
+            "converged": self._end_reason == "plateau", "steps": steps, "decay_steps": 0, "targets": targets, "curve": self._curve,
+            "seconds_per_million_targets": seconds / targets * 1e6 if targets else None, "resumes": 0,
+            "diverged_at": epochs + 1 if self._end_reason == "diverged" else None,
         }  # fmt: skip
 
     def _peer_ids(self) -> NDArray[np.int64]:
         """The peer's number of each of our items, ``[V]``; 0, its padding, of those that it does not know."""
-        ours = self.model.data_preparator.item_id_map.get_external_sorted_by_internal()[1:].astype(np.int64)
+        our_ids = self.model.data_preparator.item_id_map.get_external_sorted_by_internal()[1:].astype(np.int64)
         ids = np.zeros(self._task.items, dtype=np.int64)
-        ids[ours] = np.arange(1, len(ours) + 1)
+        ids[our_ids] = np.arange(1, len(our_ids) + 1)
         return ids
 
 
 def time_requests(task: PeerTask) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Seconds of requests to an untrained model whose catalogue has all items, one user at a time, and of whole batches.
 
-    A request finds tensors and the catalogue's unit vectors: what RecTools does with tables of a caller before that is left out.
+    A request starts from tensors and the catalogue's unit vectors: what RecTools does before that with a caller's tables is left out.
     """
     model = build(dataclasses.replace(task, epochs=0), None)
     model.fit(_dataset(*_whole_catalogue(task)))
@@ -180,15 +181,15 @@ def time_requests(task: PeerTask) -> tuple[dict[str, Any], dict[str, NDArray[Any
             return _batch(random.integers(1, len(vectors), (users, task.window)), times)
 
         def ask(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-            scores = _encoded(net, batch, vectors) @ features.T
+            scores = _user_vectors(net, batch, vectors) @ features.T
             scores.scatter_(1, batch["x"], -torch.inf)
             best = scores[:, 1:].topk(min(task.best, len(features) - 1), dim=1)
             return best.indices + 1, best.values
 
-        alone, batch = requests(1), requests(task.batch_size)
+        one_user, batch = requests(1), requests(task.batch_size)
         seconds = {
-            "serve": repeat(lambda: _encoded(net, alone, vectors), device="cpu", seconds=task.seconds, least=task.least),
-            "request": repeat(lambda: ask(alone), device="cpu", seconds=task.seconds, least=task.least),
+            "serve": repeat(lambda: _user_vectors(net, one_user, vectors), device="cpu", seconds=task.seconds, least=task.least),
+            "request": repeat(lambda: ask(one_user), device="cpu", seconds=task.seconds, least=task.least),
             "batch": repeat(lambda: ask(batch), device="cpu", seconds=task.seconds / 2, least=5),
         }
     return {"parameters": _parameters(model)}, seconds
@@ -227,7 +228,7 @@ def build(task: PeerTask, watch: Watch | None) -> Any:
         lightning_module_kwargs={"logits_t": task.temperature},
         get_trainer_func=lambda: Trainer(
             max_epochs=task.epochs,
-            plugins=[LightningEnvironment()],  # a cluster's job about it is none of its own
+            plugins=[LightningEnvironment()],  # the cluster's job that it may run in is not its own
             accelerator="cpu",
             devices=1,
             deterministic=True,
@@ -250,14 +251,14 @@ def _dataset(users: NDArray[Any], items: NDArray[Any], times: NDArray[Any]) -> A
 
 
 def _whole_catalogue(task: PeerTask) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Users, items and times that hold every item once at least, in sequences as long as a window."""
+    """Users, items and times that hold every item at least once, in sequences as long as a window."""
     items = np.arange(1, task.items)
     users = (items - 1) // task.window
-    everyone = np.unique(users)  # each once more, so that nobody has one event alone
-    return np.concatenate([users, everyone]), np.concatenate([items, np.ones_like(everyone)]), np.zeros(len(items) + len(everyone))
+    all_users = np.unique(users)  # each once more, so that nobody has one event alone
+    return np.concatenate([users, all_users]), np.concatenate([items, np.ones_like(all_users)]), np.zeros(len(items) + len(all_users))
 
 
-def _encoded(net: Any, batch: dict[str, torch.Tensor], vectors: torch.Tensor) -> torch.Tensor:
+def _user_vectors(net: Any, batch: dict[str, torch.Tensor], vectors: torch.Tensor) -> torch.Tensor:
     """Unit vectors ``[B, D]`` of users."""
     return F.normalize(net.encode_sessions(batch, vectors)[:, -1, :], dim=-1)
 
@@ -272,13 +273,13 @@ def _parameters(model: Any) -> int:
 
 
 if __name__ == "__main__":
-    runpy.run_path(str(TETHER))["end_with_parent"]()  # by its path: the package about it needs what is not here
+    runpy.run_path(str(TETHER))["end_with_parent"]()  # by its path: the package around it needs what is not here
     lines = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
 
-    def tell(said: Mapping[str, Any]) -> None:
+    def tell(message: Mapping[str, Any]) -> None:
         """A line to the process that started this one."""
-        lines.write(json.dumps(dict(said)) + "\n")
+        lines.write(json.dumps(dict(message)) + "\n")
 
     try:
         main(Path(sys.argv[1]), tell)

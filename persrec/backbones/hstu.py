@@ -83,7 +83,7 @@ class HSTULayer(nn.Module):
         self, x: torch.Tensor, past: Past | None, context: Context, pairs: Pairs | None, kernel: Kernel
     ) -> tuple[torch.Tensor, KeysValues]:
         """``x`` ``[B, n, D]``; returns the output and all of the chunk's own keys and values."""
-        normed = self._norm(x)  # a product each: activations of a wide product's columns, and their gradients, would not lie together
+        normed = self._norm(x)  # four products: activations of a wide one's columns, and their gradients, would not lie together
         u, v, q, k = (F.silu(normed @ weight, inplace=not torch.is_grad_enabled()) for weight in self.uvqk.chunk(4, dim=1))
         q, k, v = (self._heads(part) for part in (q, k, v))
         queries, keys, values = context.rows(q, (k, v), past)
@@ -136,11 +136,11 @@ class HSTU(Backbone):
         x = F.dropout(chunk.inputs + self.positions(chunk.positions), self.config.dropout, self.training)
         context = Context(chunk, cache)
         pairs = pairs_of(context) if self.config.relative_bias else None
-        own = []
+        keys_values = []
         for index, layer in enumerate(self.layers):
             x, (k, v) = layer(x, cache.past(index), context, pairs, self.kernel)
-            own.append(kept_keys_values(k, v, chunk))
-        return x, tuple(own)
+            keys_values.append(kept_keys_values(k, v, chunk))
+        return x, tuple(keys_values)
 
     def macs(self, *, positions: int, pairs: int) -> dict[str, int]:
         """As `Backbone` says: 5 D^2 a position (u, v, q, k and the output map), 2 D a pair."""
@@ -160,5 +160,5 @@ class HSTU(Backbone):
 def build(settings: BackboneSettings) -> HSTU:
     """An HSTU of these sizes."""
     s = settings
-    start = {"copying_start": s.copying_start, "request_time": s.request_time}
-    return HSTU(HSTUConfig(width=s.width, layers=s.layers, heads=s.heads, length=s.length, divisor=s.divisor, dropout=s.dropout, **start))
+    flags = {"copying_start": s.copying_start, "request_time": s.request_time}
+    return HSTU(HSTUConfig(width=s.width, layers=s.layers, heads=s.heads, length=s.length, divisor=s.divisor, dropout=s.dropout, **flags))

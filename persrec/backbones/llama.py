@@ -105,20 +105,20 @@ def llama_config(values: dict[str, Any]) -> LlamaConfig:
 
 
 def check_shape(config: LlamaConfig, *, folder: Path, asked: AskedSizes) -> None:
-    """Sees that a folder's model has the sizes that were asked for; None asks for none.
+    """Checks that a folder's model has the sizes that were asked for; a size of None is not checked.
 
     Raises:
         ValueError: it has others.
     """
-    has = {
+    folder_sizes = {
         "width": config.hidden_size, "layers": config.num_hidden_layers, "heads": config.num_attention_heads,
         "key_value_heads": config.num_key_value_heads, "feed_forward": config.intermediate_size,
     }  # fmt: skip
-    wanted = {name: size for name in has if (size := getattr(asked, name)) is not None}
-    sizes = {name: has[name] for name in wanted}
-    if sizes != wanted:
-        came, expected = (", ".join(f"{name} {size}" for name, size in values.items()) for values in (sizes, wanted))
-        raise ValueError(f"weights: {folder} holds a Llama of {came}; expected {expected}")
+    expected = {name: size for name in folder_sizes if (size := getattr(asked, name)) is not None}
+    sizes = {name: folder_sizes[name] for name in expected}
+    if sizes != expected:
+        sizes_text, expected_text = (", ".join(f"{name} {size}" for name, size in values.items()) for values in (sizes, expected))
+        raise ValueError(f"weights: {folder} holds a Llama of {sizes_text}; expected {expected_text}")
 
 
 class Llama(Backbone):
@@ -178,13 +178,13 @@ class Llama(Backbone):
             raise ValueError(f"folder: {folder} holds no config.json; expected a model of Hugging Face transformers")
         try:
             _check_is_llama(folder / "config.json")
-            model, told = LlamaModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32, output_loading_info=True)
+            model, loading_info = LlamaModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32, output_loading_info=True)
         except (OSError, ValueError, AttributeError, RuntimeError, SafetensorError) as error:
             raise ValueError(f"folder: {folder} cannot be read as a Llama: {' '.join(str(error).split())}") from error
-        others = [name for name in told["unexpected_keys"] if not name.startswith("lm_head.")]
-        for what, wrong in (("lacks", told["missing_keys"]), ("also holds", others)):
-            if wrong:
-                raise ValueError(f"folder: {folder} is no whole Llama: it {what} {sorted(wrong)[0]}, and {len(wrong) - 1} more")
+        unexpected = [name for name in loading_info["unexpected_keys"] if not name.startswith("lm_head.")]
+        for verb, weights in (("lacks", loading_info["missing_keys"]), ("also holds", unexpected)):
+            if weights:
+                raise ValueError(f"folder: {folder} is no whole Llama: it {verb} {sorted(weights)[0]}, and {len(weights) - 1} more")
         decoder = cls(model.config, length=length, dropout=dropout)
         decoder.layers, decoder.norm = model.layers, model.norm
         return decoder, model.embed_tokens
@@ -192,16 +192,16 @@ class Llama(Backbone):
     def forward(self, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, tuple[KeysValues, ...]]:
         """As `Backbone` says; keys are kept rotated, and as many as there are key-value heads."""
         context = Context(chunk, cache)
-        own: list[KeysValues] = []
+        keys_values: list[KeysValues] = []
 
         def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            past = cache.past(len(own))
-            own.append(kept_keys_values(k, v, chunk))
+            past = cache.past(len(keys_values))
+            keys_values.append(kept_keys_values(k, v, chunk))
             q, k, v = context.rows(q, (k, v), past)
             k, v = self._repeated(k), self._repeated(v)
             return context.merged(softmax_attention(q, k, v, prefix=context.prefix, valid=context.valid, kernel=self.kernel))
 
-        return self._decode(chunk.inputs, chunk.positions[None], attend), tuple(own)
+        return self._decode(chunk.inputs, chunk.positions[None], attend), tuple(keys_values)
 
     def masked(self, inputs: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Hidden states ``[R, S, D]`` of rows under a mask of their own, without a cache.
@@ -251,8 +251,8 @@ class Llama(Backbone):
         q, k, v = (self._heads(part(normed)) for part in (attention.q_proj, attention.k_proj, attention.v_proj))
         q, k = apply_rotary_pos_emb(q, k, *rotation)
         x = x + self._drop(attention.o_proj(attend(q, k, v)))
-        added: torch.Tensor = self._drop(layer.mlp(layer.post_attention_layernorm(x)))
-        return x + added
+        mlp_output: torch.Tensor = self._drop(layer.mlp(layer.post_attention_layernorm(x)))
+        return x + mlp_output
 
     def _repeated(self, x: torch.Tensor) -> torch.Tensor:
         """``[B, G, n, d]`` as ``[B, H, n, d]``."""

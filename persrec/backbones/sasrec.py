@@ -91,11 +91,11 @@ class SASRec(Backbone):
     def forward(self, chunk: Chunk, cache: KVCache) -> tuple[torch.Tensor, tuple[KeysValues, ...]]:
         """As `Backbone` says."""
         x = F.dropout(self.input_norm(chunk.inputs + self.positions(chunk.positions)), self.config.dropout, self.training)
-        context, own = Context(chunk, cache), []
+        context, keys_values = Context(chunk, cache), []
         for index, layer in enumerate(self.layers):
             x, (k, v) = layer(x, cache.past(index), context, self.kernel)
-            own.append(kept_keys_values(k, v, chunk))
-        return x, tuple(own)
+            keys_values.append(kept_keys_values(k, v, chunk))
+        return x, tuple(keys_values)
 
     def macs(self, *, positions: int, pairs: int) -> dict[str, int]:
         """As `Backbone` says: 4 D^2 a position for projections, 2 D x inner for the feed-forward, 2 D a pair."""

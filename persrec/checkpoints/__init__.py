@@ -30,7 +30,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What reads the public code's models; it builds backbones of every kind, and our own folders need none of them."""
+    """Imports what reads the public code's models on demand: it builds backbones of every kind, and our own folders need none."""
     if name in ("import_reference", "load_imported"):
         return getattr(importlib.import_module("persrec.checkpoints.reference"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -58,20 +58,22 @@ def _read_state(file: Path) -> dict[str, torch.Tensor]:
     if not file.is_file():
         raise ValueError(f"file: {file} is not there")
     try:
-        loaded = torch.load(file, map_location="cpu", weights_only=True)
+        content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(f"file: {file} holds more than tensors and plain values, which is not loaded; expected a state_dict") from error
     except Exception as error:  # a damaged file fails in any way
         raise ValueError(f"file: {file} cannot be read ({type(error).__name__}); expected what torch.save wrote of a state_dict") from error
-    parts = [loaded, *(loaded.get(name) for name in WEIGHT_PARTS)] if isinstance(loaded, Mapping) else []
+    parts = [content, *(content.get(name) for name in WEIGHT_PARTS)] if isinstance(content, Mapping) else []
     for part in parts:
         if isinstance(part, Mapping) and part and all(isinstance(value, torch.Tensor) for value in part.values()):
-            return _unwrapped(part)
-    holds = ", ".join(map(str, list(loaded)[:8])) if isinstance(loaded, Mapping) else type(loaded).__name__
-    raise ValueError(f"file: {file} holds {holds or 'nothing'}; expected tensors by name, or a table with them under {WEIGHT_PARTS[0]!r}")
+            return _without_wrapper(part)
+    description = ", ".join(map(str, list(content)[:8])) if isinstance(content, Mapping) else type(content).__name__
+    raise ValueError(
+        f"file: {file} holds {description or 'nothing'}; expected tensors by name, or a table with them under {WEIGHT_PARTS[0]!r}"
+    )
 
 
-def _unwrapped(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _without_wrapper(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Without the prefix of a wrapper around the model, where every name has it."""
     for prefix in WRAPPERS:
         if all(str(name).startswith(prefix) for name in state):

@@ -18,11 +18,11 @@ SHA256 = "weights_sha256"  # among the facts
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is missing, damaged or of another model; whoever can may train it anew."""
+    """A checkpoint is missing, damaged or of another model; the model may be trained anew."""
 
 
 def save_checkpoint(folder: Path, model: nn.Module, facts: Mapping[str, Any]) -> None:
-    """Writes a model's weights and what is known of it; an earlier checkpoint there is replaced.
+    """Writes a model's weights and facts; an earlier checkpoint there is replaced.
 
     Args:
         folder: where to; made, with its parents. A kill leaves the old one, or none.
@@ -31,8 +31,8 @@ def save_checkpoint(folder: Path, model: nn.Module, facts: Mapping[str, Any]) ->
     """
     with atomic_folder(folder) as part:
         save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, part / WEIGHTS)
-        every_fact = {**facts, SHA256: _sha256(part / WEIGHTS)}
-        (part / FACTS).write_text(json.dumps(every_fact, indent=1, sort_keys=True, allow_nan=False) + "\n")
+        all_facts = {**facts, SHA256: _sha256(part / WEIGHTS)}
+        (part / FACTS).write_text(json.dumps(all_facts, indent=1, sort_keys=True, allow_nan=False) + "\n")
 
 
 def check_checkpoint(folder: Path) -> None:
@@ -48,7 +48,7 @@ def check_checkpoint(folder: Path) -> None:
         digest = _sha256(weights)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"checkpoint: {weights} cannot be read: {error}") from error
-    if facts.get(SHA256, digest) != digest:  # there is none in a checkpoint of before
+    if facts.get(SHA256, digest) != digest:  # an old checkpoint has none
         raise CheckpointError(f"checkpoint: {weights} has the SHA-256 {digest}; expected {facts[SHA256]}, as it was written")
 
 
@@ -62,7 +62,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def load_facts(folder: Path) -> dict[str, Any]:
-    """What is known of the model in ``folder``.
+    """The facts of the model in ``folder``.
 
     Raises:
         CheckpointError: there is none, or it cannot be read.
@@ -116,7 +116,7 @@ def check_shapes(state: Mapping[str, torch.Tensor], expected: Mapping[str, tuple
         for name in sorted(expected.keys() & state.keys())
         if tuple(state[name].shape) != tuple(expected[name])
     ]
-    faults = [f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("extra", extra), ("misshapen", misshapen)) if names]
+    faults = [f"{kind}: {', '.join(names)}" for kind, names in (("missing", missing), ("extra", extra), ("misshapen", misshapen)) if names]
     if faults:
         raise ValueError(f"state: {'; '.join(faults)}")
 

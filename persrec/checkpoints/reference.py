@@ -74,12 +74,12 @@ def import_reference(config: dict[str, Any], state: dict[str, torch.Tensor]) -> 
         ValueError: a setting is missing or not supported, or tensors are missing, extra or misshapen; the message names them.
     """
     kind = _kind(config)
-    own = _without_storage(config).state_dict()
-    needed = _needed(state, kind)
-    theirs = {name: _their_name(name, kind) for name in own}
-    check_shapes(needed, _their_shapes(own, theirs, kind))
+    our_state = _meta_model(config).state_dict()
+    their_state = _scoring_tensors(state, kind)
+    their_names = {name: _their_name(name, kind) for name in our_state}
+    check_shapes(their_state, _their_shapes(our_state, their_names, kind))
     model = _build(config)
-    model.load_state_dict({name: _take(name, theirs[name], needed, own) for name in own})
+    model.load_state_dict({name: _our_part(name, their_names[name], their_state, our_state) for name in our_state})
     return model.eval()
 
 
@@ -93,7 +93,7 @@ def load_imported(folder: Path) -> SequentialRecommender:
     if config is None:
         raise ValueError(f"folder: {folder} is not a converted model; expected {REFERENCE!r} among its facts")
     weights = read_weights(folder)
-    check_state(weights, _without_storage(config))
+    check_state(weights, _meta_model(config))
     model = _build(config)
     model.load_state_dict(weights)
     return model.eval()
@@ -115,13 +115,13 @@ def _build(config: Config) -> SequentialRecommender:
         raise ValueError(f"config: {part} is not one of a {config['model']} ({type(error).__name__}: {error})") from error
 
 
-def _without_storage(config: Config) -> SequentialRecommender:
+def _meta_model(config: Config) -> SequentialRecommender:
     """The model's shapes alone, so that absurd sizes take no memory before they are compared with the tensors."""
     with torch.device("meta"):
         return _build(config)
 
 
-def _needed(state: Mapping[str, torch.Tensor], kind: _Kind) -> dict[str, torch.Tensor]:
+def _scoring_tensors(state: Mapping[str, torch.Tensor], kind: _Kind) -> dict[str, torch.Tensor]:
     """The tensors that play a part in a score.
 
     Raises:
@@ -129,15 +129,15 @@ def _needed(state: Mapping[str, torch.Tensor], kind: _Kind) -> dict[str, torch.T
     """
     if not isinstance(state, Mapping):
         raise ValueError(f"state: {type(state).__name__}; expected tensors by name")  # noqa: TRY004 - one kind of error for bad input
-    wrong = sorted(str(name) for name, value in state.items() if not (isinstance(name, str) and isinstance(value, torch.Tensor)))
-    if wrong:
-        raise ValueError(f"state: not tensors: {', '.join(wrong)}")
-    needed = {name: value for name, value in state.items() if not any(re.fullmatch(pattern, name) for pattern in kind.unused)}
-    for name, value in sorted(needed.items()):
+    not_tensors = sorted(str(name) for name, value in state.items() if not (isinstance(name, str) and isinstance(value, torch.Tensor)))
+    if not_tensors:
+        raise ValueError(f"state: not tensors: {', '.join(not_tensors)}")
+    tensors = {name: value for name, value in state.items() if not any(re.fullmatch(pattern, name) for pattern in kind.unused)}
+    for name, value in sorted(tensors.items()):
         if not value.is_floating_point() or value.is_meta or value.layout != torch.strided:
             form = f"{value.dtype}, {value.layout}, on {value.device.type}"
             raise ValueError(f"state: {name} is {form}; expected dense floating-point numbers")
-    return needed
+    return tensors
 
 
 def _kind(config: Config) -> _Kind:
@@ -213,10 +213,10 @@ def _hllm(config: Config, plan: Plan) -> SequentialRecommender:
 
     only_supported(config, "item_emb_token_n", 1)
     shape = llama_shape(config)
-    longest = shape.max_position_embeddings if config.get("MAX_TEXT_LENGTH") is None else whole(config, "MAX_TEXT_LENGTH") + 1
+    text_length = shape.max_position_embeddings if config.get("MAX_TEXT_LENGTH") is None else whole(config, "MAX_TEXT_LENGTH") + 1
     backbone, compression = _llama(config, plan)
     items = TextItems(
-        decoder=Llama(shape, length=longest),
+        decoder=Llama(shape, length=text_length),
         vocabulary=shape.vocab_size,
         count=whole(config, "item_num"),
         causal=flag(config, "use_ft_flash_attn"),  # without it the public code gives the item Llama no mask
@@ -236,37 +236,37 @@ def _llama(config: Config, plan: Plan) -> tuple[Backbone, Experts | Recent]:
 # Tensors
 
 
-def _their_name(own: str, kind: _Kind) -> str:
-    if own.startswith("compression.tokens."):
+def _their_name(our_name: str, kind: _Kind) -> str:
+    if our_name.startswith("compression.tokens."):
         return EXPERTS
-    name = own
+    name = our_name
     for ours, theirs in kind.names:
         name = name.replace(ours, theirs)
     return name
 
 
-def _their_shapes(own: Mapping[str, torch.Tensor], theirs: Mapping[str, str], kind: _Kind) -> dict[str, tuple[int, ...]]:
-    shapes = {theirs[name]: tuple(tensor.shape) for name, tensor in own.items()}
+def _their_shapes(our_state: Mapping[str, torch.Tensor], their_names: Mapping[str, str], kind: _Kind) -> dict[str, tuple[int, ...]]:
+    shapes = {their_names[name]: tuple(tensor.shape) for name, tensor in our_state.items()}
     if "position_embedding.weight" in shapes:
         rows, width = shapes["position_embedding.weight"]
         shapes["position_embedding.weight"] = (rows + kind.spare_positions, width)
     if "item_emb_tokens" in shapes:
         shapes["item_emb_tokens"] = (1, 1, *shapes["item_emb_tokens"])
-    blocks = [own[name] for name in own if theirs[name] == EXPERTS]
+    blocks = [our_state[name] for name in our_state if their_names[name] == EXPERTS]
     if blocks:
         shapes[EXPERTS] = (1, sum(len(block) for block in blocks), blocks[0].shape[1])
     return shapes
 
 
-def _take(name: str, their_name: str, state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def _our_part(name: str, their_name: str, their_state: Mapping[str, torch.Tensor], our_state: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """The part of a tensor of theirs that is ours."""
-    tensor = state[their_name]
+    tensor = their_state[their_name]
     if their_name == EXPERTS:
-        before = sum(len(own[f"compression.tokens.{index}"]) for index in range(int(name.rsplit(".", 1)[1])))
-        return tensor[0, before : before + len(own[name])]
+        start = sum(len(our_state[f"compression.tokens.{index}"]) for index in range(int(name.rsplit(".", 1)[1])))
+        return tensor[0, start : start + len(our_state[name])]
     if their_name == "position_embedding.weight":
-        return tensor[: len(own[name])]
-    return tensor.view(own[name].shape)
+        return tensor[: len(our_state[name])]
+    return tensor.view(our_state[name].shape)
 
 
 _LOSS = ("logit_scale",)

@@ -1,4 +1,4 @@
-"""Settings under the public code's names: each is what it must be, or a ValueError names it."""
+"""Settings under the public code's names: each is checked, and a ValueError names a wrong one."""
 
 import reprlib
 from collections.abc import Mapping
@@ -41,10 +41,10 @@ def setting(config: Config, name: str) -> Any:
 
 def whole(config: Config, name: str, *, most: int = MOST) -> int:
     """A whole number from 1 to ``most``."""
-    return _checked(name, setting(config, name), most=most)
+    return _checked_size(name, setting(config, name), most=most)
 
 
-def _checked(name: str, value: object, *, most: int = MOST) -> int:
+def _checked_size(name: str, value: object, *, most: int = MOST) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
         raise ValueError(f"config: {name} is {shown(value)}; expected a whole number from 1 to {most}")
     return value
@@ -63,26 +63,26 @@ def plan_of(config: Config) -> Plan:
     plan = config.get("insert_method")
     if plan is None:
         plan = [(whole(config, "pretrain_item_num"), whole(config, "number_of_user_tokens"))]
-    wrong = f"config: insert_method is {shown(plan)}; expected a list of (offset, count)"
+    message = f"config: insert_method is {shown(plan)}; expected a list of (offset, count)"
     if not isinstance(plan, list | tuple) or not plan or any(not isinstance(pair, list | tuple) or len(pair) != 2 for pair in plan):
-        raise ValueError(wrong)
+        raise ValueError(message)
     pairs = [(offset, count) for offset, count in plan]
     for pair in pairs:
         for value in pair:
             if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST_POSITIONS:
-                raise ValueError(wrong)
+                raise ValueError(message)
     tokens = sum(count for _, count in pairs)
-    stated = config.get("number_of_user_tokens")
-    if stated is not None and tokens != stated:
-        raise ValueError(f"config: insert_method {shown(plan)} holds {tokens} tokens; number_of_user_tokens says {shown(stated)}")
+    expected_tokens = config.get("number_of_user_tokens")
+    if expected_tokens is not None and tokens != expected_tokens:
+        raise ValueError(f"config: insert_method {shown(plan)} holds {tokens} tokens; number_of_user_tokens says {shown(expected_tokens)}")
     return pairs
 
 
 def only_supported(config: Config, name: str, value: object) -> None:
     """Raises a ValueError where a setting is there and is not the one value that is supported."""
-    given = config.get(name)
-    if given is not None and (isinstance(given, bool) or given != value):
-        raise ValueError(f"config: {name} is {shown(given)}; expected {value!r}, the one that is supported")
+    actual = config.get(name)
+    if actual is not None and (isinstance(actual, bool) or actual != value):
+        raise ValueError(f"config: {name} is {shown(actual)}; expected {value!r}, the one that is supported")
 
 
 def flag(config: Config, name: str) -> bool:
@@ -103,7 +103,7 @@ def llama_shape(config: Config) -> "LlamaConfig":
         raise ValueError(f"config: llama is {shown(values)}; expected a table of the decoder's shape")
     for name in LLAMA_SIZES:
         if values.get(name) is not None:
-            _checked(f"llama.{name}", values[name], most=MOST_LAYERS if name == "num_hidden_layers" else MOST)
+            _checked_size(f"llama.{name}", values[name], most=MOST_LAYERS if name == "num_hidden_layers" else MOST)
     shape = llama_config(values)
     heads, groups = shape.num_attention_heads, shape.num_key_value_heads
     if heads % groups or (values.get("head_dim") is None and shape.hidden_size % heads):

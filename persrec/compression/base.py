@@ -83,16 +83,16 @@ class Cuttable(Protocol):
     """A compression of which one model serves segments that end anywhere."""
 
     def cut(self, items: Sequence[int] | None) -> None:
-        """Gives the segments so many items each from now on, and None those of the plan."""
+        """From now on the segments have ``items`` items, a count for each segment; None gives back the plan's."""
         ...
 
 
 @runtime_checkable
 class Searching(Protocol):
-    """A compression that looks at the recent items of a request; nothing of it can be kept before one comes."""
+    """A compression that looks at the recent items of a request, so that nothing of it can be kept before one comes."""
 
     def chosen(self, items: ItemSlots, asking: ItemSlots) -> ItemSlots:
-        """What is taken of a history, for the items of the first ``layout.query_items`` recent slots."""
+        """The items taken of a history for ``asking``, the items of the first ``layout.query_items`` recent slots."""
         ...
 
 
@@ -107,9 +107,9 @@ def next_times(items: ItemSlots, query_time: torch.Tensor | None = None) -> torc
         return None
     width = items.ids.shape[1]
     places = torch.arange(width, device=items.ids.device).masked_fill(~items.valid, width)
-    following = F.pad(places.flip(1).cummin(1).values.flip(1)[:, 1:], (0, 1), value=width)  # place of the next item
-    own = items.times if query_time is None else query_time[:, None]
-    return torch.where(following < width, items.times.gather(1, following.clamp(max=width - 1)), own)
+    next_places = F.pad(places.flip(1).cummin(1).values.flip(1)[:, 1:], (0, 1), value=width)
+    end_times = items.times if query_time is None else query_time[:, None]
+    return torch.where(next_places < width, items.times.gather(1, next_places.clamp(max=width - 1)), end_times)
 
 
 def item_chunk(

@@ -13,7 +13,7 @@ from persrec.nn.cache import Chunk
 class Category(nn.Module):
     """The ``tokens`` categories of which the history holds most items, each as the mean of its items' vectors.
 
-    Of categories alike in number the one taken later goes first. Summaries stand in the order of their latest items and
+    Of categories with equally many items the one with the latest item goes first. Summaries stand in the order of their latest items and
     take these items' times. Items without a category are one category of their own. Fewer categories than ``tokens``
     leave the first summaries empty and hidden.
 
@@ -52,12 +52,12 @@ class Category(nn.Module):
         category = self.categories[items.ids].masked_fill(~items.valid, self.count)
         counts = category.new_zeros(users, self.count + 1).scatter_add(1, category, torch.ones_like(category))[:, : self.count]
         columns = torch.arange(1, width + 1, device=category.device).expand_as(category)
-        latest = category.new_zeros(users, self.count + 1).scatter_reduce(1, category, columns, "amax")[:, : self.count]
+        latest_columns = category.new_zeros(users, self.count + 1).scatter_reduce(1, category, columns, "amax")[:, : self.count]
         # most items first; the column of the latest settles ties, since no two categories share it
-        chosen = (counts * (width + 1) + latest).topk(min(groups, self.count), dim=1).indices
-        chosen = chosen.gather(1, latest.gather(1, chosen).sort(dim=1).indices)
-        summaries = torch.arange(groups - chosen.shape[1], groups, device=chosen.device).expand_as(chosen)
-        group_of = category.new_full((users, self.count + 1), groups).scatter(1, chosen, summaries)
+        largest = (counts * (width + 1) + latest_columns).topk(min(groups, self.count), dim=1).indices
+        largest = largest.gather(1, latest_columns.gather(1, largest).sort(dim=1).indices)
+        summaries = torch.arange(groups - largest.shape[1], groups, device=largest.device).expand_as(largest)
+        group_of = category.new_full((users, self.count + 1), groups).scatter(1, largest, summaries)
         return group_of.gather(1, category)
 
 

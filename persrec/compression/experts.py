@@ -49,24 +49,26 @@ class Experts(nn.Module):
         Raises:
             ValueError: the count does not spread evenly, or is above what was reserved.
         """
-        each, rest = divmod(tokens, len(self._largest.segments))
-        most = min(segment.slots_for_experts for segment in self._largest.segments)
-        if rest or each > most:
-            raise ValueError(f"tokens: {tokens} on {len(self._largest.segments)} segments; expected the same number, up to {most}, on each")
-        reserved = (s.slots_for_experts for s in self._largest.segments)
-        segments = (replace(s, experts=each, expert_slots=slots) for s, slots in zip(self.layout.segments, reserved, strict=True))
+        experts, remainder = divmod(tokens, len(self._largest.segments))
+        limit = min(segment.slots_for_experts for segment in self._largest.segments)
+        if remainder or experts > limit:
+            raise ValueError(
+                f"tokens: {tokens} on {len(self._largest.segments)} segments; expected the same number, up to {limit}, on each"
+            )
+        slot_counts = (s.slots_for_experts for s in self._largest.segments)
+        segments = (replace(s, experts=experts, expert_slots=slots) for s, slots in zip(self.layout.segments, slot_counts, strict=True))
         self.layout = replace(self.layout, segments=tuple(segments))
 
     def cut(self, items: Sequence[int] | None) -> None:
-        """Gives the segments so many items each from now on, and None those of the plan; their tokens stand behind them as before.
+        """From now on the segments have ``items`` items, a count for each, and their tokens behind as before; None gives back the plan's.
 
         Raises:
             ValueError: the items are not as many segments as the plan has, or not as many together.
         """
-        planned = [segment.items for segment in self._largest.segments]
-        items = planned if items is None else items
-        if len(items) != len(planned) or sum(items) != sum(planned):
-            raise ValueError(f"items: {list(items)}; expected {len(planned)} segments of {sum(planned)} items together")
+        planned_items = [segment.items for segment in self._largest.segments]
+        items = planned_items if items is None else items
+        if len(items) != len(planned_items) or sum(items) != sum(planned_items):
+            raise ValueError(f"items: {list(items)}; expected {len(planned_items)} segments of {sum(planned_items)} items together")
         segments = tuple(replace(segment, items=count) for segment, count in zip(self.layout.segments, items, strict=True))
         self.layout = replace(self.layout, segments=segments)
 
@@ -88,10 +90,10 @@ def build(settings: CompressionSettings) -> Experts:
     Raises:
         ValueError: the plan is unknown, or does not fit the history.
     """
-    return Experts(layout=_planned(settings), width=settings.width, expert_start=settings.expert_start)
+    return Experts(layout=_layout(settings), width=settings.width, expert_start=settings.expert_start)
 
 
-def _planned(settings: CompressionSettings) -> SegmentLayout:
+def _layout(settings: CompressionSettings) -> SegmentLayout:
     if not isinstance(settings.plan, str):
         layout = SegmentLayout.from_plan(settings.plan, window=settings.history + settings.recent)
         if layout.history != settings.history:

@@ -24,8 +24,8 @@ class Random:
     def history_chunk(self, segment: int, items: ItemSlots) -> Chunk:
         """The sample, all of it kept."""
         tokens = self.layout.segments[segment].item_positions
-        drawn = highest(draw(items.ids, back_from_latest(items.valid)), items.valid, tokens)
-        return sample_chunk(self.layout, segment, take(items, drawn, tokens))
+        sample = highest(draw(items.ids, back_from_latest(items.valid)), items.valid, tokens)
+        return sample_chunk(self.layout, segment, take(items, sample, tokens))
 
 
 def build(settings: CompressionSettings) -> Random:

@@ -14,9 +14,9 @@ class Retrieval:
     They stand before the recent items. Of equally near ones the later goes first. The choice follows the item vectors as
     they are learnt and carries no gradient itself.
 
-    The recent items are those of the first half of the recent slots, or what is there of them. Positions from the last of
-    these slots on predict, and no earlier one: so a model is trained on every position it may be trained on, and none is
-    told of an item that comes after it.
+    The recent items are those of the first half of the recent slots, or what is there of them. Only positions from the
+    last of these slots on predict: so a model is trained on every position it may be trained on, and none is told of an
+    item that comes after it.
 
     Nothing can be compressed before a request: `SequentialRecommender.compress` refuses it, and a request costs the search
     and the pass over sample and recent items.
@@ -36,12 +36,12 @@ class Retrieval:
         """
         question = (F.normalize(asking.vectors, dim=-1) * asking.valid[..., None]).sum(1)
         cosines = (F.normalize(items.vectors, dim=-1)[:, None] @ question[:, None, :, None])[:, 0, :, 0]
-        ordered, order = cosines.sort(dim=1, descending=True)
+        sorted_cosines, order = cosines.sort(dim=1, descending=True)
         ids = items.ids.gather(1, order)
         places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-        # of neighbours with one id the first speaks for all
-        first = places.masked_fill(F.pad(ids[:, 1:] == ids[:, :-1], (1, 0)), 0).cummax(1).values
-        return torch.zeros_like(cosines).scatter(1, order, ordered.gather(1, first))
+        # neighbours with one id all have the cosine of the first of them
+        first_places = places.masked_fill(F.pad(ids[:, 1:] == ids[:, :-1], (1, 0)), 0).cummax(1).values
+        return torch.zeros_like(cosines).scatter(1, order, sorted_cosines.gather(1, first_places))
 
     def chosen(self, items: ItemSlots, asking: ItemSlots) -> ItemSlots:
         """The items nearest to ``asking``."""

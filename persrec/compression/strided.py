@@ -19,8 +19,8 @@ class Strided:
         tokens, back = self.layout.segments[segment].item_positions, back_from_latest(items.valid)
         size = items.valid.sum(1, keepdim=True).clamp(min=tokens)
         # a chunk's latest item is the one behind which another chunk begins
-        begins = (back == 0) | (back * tokens // size != (back - 1) * tokens // size)
-        return sample_chunk(self.layout, segment, take(items, begins & items.valid, tokens))
+        is_latest = (back == 0) | (back * tokens // size != (back - 1) * tokens // size)
+        return sample_chunk(self.layout, segment, take(items, is_latest & items.valid, tokens))
 
 
 def build(settings: CompressionSettings) -> Strided:

@@ -66,12 +66,12 @@ def take(items: ItemSlots, chosen: torch.Tensor, count: int) -> ItemSlots:
     columns = torch.arange(chosen.shape[1], device=chosen.device).expand_as(chosen)
     places = columns.masked_fill(~chosen, -1).sort(dim=1).values[:, -count:]
     places = F.pad(places, (count - places.shape[1], 0), value=-1)
-    filled, places = places >= 0, places.clamp(min=0)
+    has_item, places = places >= 0, places.clamp(min=0)
     vectors = items.vectors.gather(1, places[..., None].expand(-1, -1, items.vectors.shape[2]))
     return ItemSlots(
-        ids=items.ids.gather(1, places) * filled,
-        vectors=vectors.masked_fill(~filled[..., None], 0.0),
-        times=None if items.times is None else items.times.gather(1, places) * filled,
+        ids=items.ids.gather(1, places) * has_item,
+        vectors=vectors.masked_fill(~has_item[..., None], 0.0),
+        times=None if items.times is None else items.times.gather(1, places) * has_item,
     )
 
 
@@ -83,10 +83,10 @@ def highest(scores: torch.Tensor, valid: torch.Tensor, count: int) -> torch.Tens
         valid: ``[B, s]``.
         count: how many.
     """
-    least = torch.finfo(scores.dtype).min if scores.is_floating_point() else torch.iinfo(scores.dtype).min
-    latest_first = scores.masked_fill(~valid, least).flip(1).sort(dim=1, descending=True, stable=True).indices[:, :count]
-    first = torch.zeros_like(valid).scatter(1, scores.shape[1] - 1 - latest_first, torch.ones_like(latest_first, dtype=torch.bool))
-    return first & valid
+    lowest = torch.finfo(scores.dtype).min if scores.is_floating_point() else torch.iinfo(scores.dtype).min
+    flipped_columns = scores.masked_fill(~valid, lowest).flip(1).sort(dim=1, descending=True, stable=True).indices[:, :count]
+    top = torch.zeros_like(valid).scatter(1, scores.shape[1] - 1 - flipped_columns, torch.ones_like(flipped_columns, dtype=torch.bool))
+    return top & valid
 
 
 def back_from_latest(valid: torch.Tensor) -> torch.Tensor:

@@ -25,20 +25,20 @@ def dataset(name: str) -> Dataset:
         SourceError: the TOML cannot be read, or describes no table.
         ValueError: the name is unknown; the message lists the known.
     """
-    if name.endswith(".toml"):  # found by its name as parts are: what reads tables makes no number of data that need none
-        own: Dataset = names.load(names.OWN_TABLES, name)(Path(name))
-        return own
+    if name.endswith(".toml"):  # loaded by name, as parts are: code that reads tables then stays out of the code digests of other data
+        table: Dataset = names.load(names.OWN_TABLES, name)(Path(name))
+        return table
     source: Dataset = names.find(names.datasets(), name).load()()
     return source
 
 
-def dataset_name(given: str) -> str:
-    """What records call the dataset that ``--dataset`` names: of a TOML, the name that it gives.
+def dataset_name(name: str) -> str:
+    """The name in records of the dataset that ``--dataset`` names; of a TOML, the name that the TOML gives.
 
     Raises:
         SourceError: the TOML cannot be read, or describes no table.
     """
-    return dataset(given).name if given.endswith(".toml") else given
+    return dataset(name).name if name.endswith(".toml") else name
 
 
 def dataset_digest(name: str, *, size: str | None = None, data_dir: str | Path | None = None) -> str:
@@ -53,12 +53,12 @@ def dataset_digest(name: str, *, size: str | None = None, data_dir: str | Path |
         SourceError: a folder or a file is missing or cannot be read; one line that names it.
         ValueError: unknown dataset or size.
     """
-    with _one_line(name):
+    with _source_errors(name):
         return dataset(name).digest(size, _data_dir(data_dir))
 
 
 def check_sources(name: str, size: str | None, data_dir: str | Path | None, cache_dir: str | Path | None) -> None:
-    """Whether `load_dataset` can find its files and keep what it prepares: for a command to ask before it starts anything.
+    """Checks that `load_dataset` can find its files and keep what it prepares; a command calls it before it starts anything.
 
     Arguments as `load_dataset`. Makes nothing.
 
@@ -67,7 +67,7 @@ def check_sources(name: str, size: str | None, data_dir: str | Path | None, cach
             that names it.
         ValueError: unknown dataset or size.
     """
-    with _one_line(name):
+    with _source_errors(name):
         source = dataset(name)
         check_cache_dir(_cache_dir(cache_dir), source.folder(size), source.digest(size, _data_dir(data_dir)))
 
@@ -89,22 +89,22 @@ def load_dataset(
         size: a named size, where the dataset has sizes; None is its default.
         data_dir: the folder that holds publishers' folders, only read; None is ``$PERSREC_DATA``.
         cache_dir: where prepared data are kept; None is ``$PERSREC_CACHE``, then ``~/.cache/persrec``.
-        digest: as `dataset_digest`, where it is known: where its data are kept, the sources are not read again.
-        bounds: what the preparation may take.
+        digest: the result of `dataset_digest`, where it is known: if data of this digest are kept, the sources are not read again.
+        bounds: the memory and threads of the preparation.
         protocol: of `persrec.names.PROTOCOLS`: all events, or those that a published protocol keeps.
 
     Raises:
         SourceError: a folder or a file is missing or cannot be read, or the cache cannot be written; one line that names it.
         ValueError: unknown dataset or size, or a protocol that the data do not carry.
     """
-    with _one_line(name):
-        source, given, kept = dataset(name), _data_dir(data_dir), _cache_dir(cache_dir)
-        known = digest if digest is not None and is_kept(kept, source.folder(size), digest) else source.digest(size, given)
+    with _source_errors(name):
+        source, data_path, cache_path = dataset(name), _data_dir(data_dir), _cache_dir(cache_dir)
+        key = digest if digest is not None and is_kept(cache_path, source.folder(size), digest) else source.digest(size, data_path)
 
         def write(folder: Path) -> None:
-            source.prepare(size, given, folder, bounds or Bounds())
+            source.prepare(size, data_path, folder, bounds or Bounds())
 
-        return log_under(open_prepared(kept, source.folder(size), known, write), protocol)
+        return log_under(open_prepared(cache_path, source.folder(size), key, write), protocol)
 
 
 def size_of(name: str, size: str | None, *, data_dir: str | Path | None = None, cache_dir: str | Path | None = None) -> tuple[int, bool]:
@@ -114,8 +114,8 @@ def size_of(name: str, size: str | None, *, data_dir: str | Path | None = None, 
 
 
 @contextmanager
-def _one_line(name: str) -> Iterator[None]:
-    """Whatever fails in reading or writing a dataset is a `SourceError` that names the file."""
+def _source_errors(name: str) -> Iterator[None]:
+    """Turns an OSError while a dataset is read or written into a `SourceError`: one line that names the file."""
     try:
         yield
     except OSError as error:
@@ -124,11 +124,11 @@ def _one_line(name: str) -> Iterator[None]:
         ) from error
 
 
-def _cache_dir(given: str | Path | None) -> Path:
-    return default_cache_dir() if given is None else Path(given)
+def _cache_dir(path: str | Path | None) -> Path:
+    return default_cache_dir() if path is None else Path(path)
 
 
-def _data_dir(given: str | Path | None) -> Path | None:
-    if given is None:
-        given = os.environ.get("PERSREC_DATA") or None
-    return None if given is None else Path(given)
+def _data_dir(path: str | Path | None) -> Path | None:
+    if path is None:
+        path = os.environ.get("PERSREC_DATA") or None
+    return None if path is None else Path(path)

@@ -57,17 +57,17 @@ def _prepare(arguments: argparse.Namespace) -> list[str]:
         _download(source, Path(data_dir or "."))
     bounds = Bounds(memory=arguments.memory, threads=arguments.threads)
     log = load_dataset(arguments.name, size=arguments.size, data_dir=data_dir, cache_dir=arguments.cache_dir, bounds=bounds)
-    written = [] if arguments.parquet is None else [f"{'parquet':<18} {_exported(arguments, source, log)}"]
-    return [*_description(log), f"{'cache':<18} {_cache_dir(arguments)}", *written]
+    parquet_lines = [] if arguments.parquet is None else [f"{'parquet':<18} {_export(arguments, source, log)}"]
+    return [*_description(log), f"{'cache':<18} {_cache_dir(arguments)}", *parquet_lines]
 
 
-def _exported(arguments: argparse.Namespace, source: Dataset, log: InteractionLog) -> str:
-    """Writes what was prepared as partitioned Parquet, too."""
+def _export(arguments: argparse.Namespace, source: Dataset, log: InteractionLog) -> str:
+    """Writes the prepared data as partitioned Parquet, too; returns where and how much."""
     from persrec.data.export import write_partitions  # noqa: PLC0415 - no other command needs it
 
     prepared = prepared_folder(_cache_dir(arguments), source.folder(arguments.size), log.digest)
-    parts = write_partitions(log, prepared, arguments.parquet)
-    return f"{arguments.parquet}, {parts:,} folder{'s' * (parts != 1)} of {len(log):,} rows"
+    num_folders = write_partitions(log, prepared, arguments.parquet)
+    return f"{arguments.parquet}, {num_folders:,} folder{'s' * (num_folders != 1)} of {len(log):,} rows"
 
 
 def _download(source: Dataset, data_dir: Path) -> None:
@@ -76,8 +76,8 @@ def _download(source: Dataset, data_dir: Path) -> None:
     from persrec.data.tables.source import PublishedDataset  # noqa: PLC0415 - as above
 
     if not isinstance(source, PublishedDataset) or source.download is None:
-        where = f"; put {source.needs} into {data_dir / source.name}/" if source.needs else ""
-        raise ValueError(f"prepare {source.name}: --download: there is no archive with a digest beside it{where}")
+        advice = f"; put {source.needs} into {data_dir / source.name}/" if source.needs else ""
+        raise ValueError(f"prepare {source.name}: --download: there is no archive with a digest beside it{advice}")
     if not any((data_dir / folder).is_dir() for folder in source.folders or (source.name,)):
         print(f"{source.name}: {source.licence}", file=sys.stderr)
         fetch(source.name, source.download, data_dir, lambda text: print(text, file=sys.stderr))
@@ -122,7 +122,7 @@ def _description(log: InteractionLog) -> list[str]:
     figures = log.notes["statistics"]
     length, popularity = figures["length"], figures["popularity"]
     items = figures["items"]
-    tied = figures["tied_last_share"]
+    ties = figures["tied_last_share"]
     facts: dict[str, Any] = {
         "name": log.name,
         "digest": log.digest,
@@ -130,17 +130,17 @@ def _description(log: InteractionLog) -> list[str]:
         "users": f"{log.num_users:,}",
         "items": f"{items:,}",
         "events a user": f"median {length['median']:.0f}, p90 {length['p90']:.0f}, max {length['most']:,}",
-        "users with": ", ".join(f"{count:,} from {least}" for least, count in figures["users_by_length"].items()),
+        "users with": ", ".join(f"{count:,} from {minimum}" for minimum, count in figures["users_by_length"].items()),
         "events of items": f"top 1%: {popularity['1%']:.1%}, top 10%: {popularity['10%']:.1%}; median {popularity['median']:.0f}",
         "repeats": f"{figures['repeat_share']:.1%} of the events are of an item that the user had before",
         "from, to": "unknown" if figures["last_time"] is None else f"{_day(figures['first_time'])}, {_day(figures['last_time'])}",
         "times unknown": f"{figures['unknown_time_share']:.1%}",
-        "last two tied": "unknown" if tied is None else f"{tied:.1%} of the users: the files' order decides which one is the test's",
+        "last two tied": "unknown" if ties is None else f"{ties:.1%} of the users: the files' order decides which one is the test's",
         "seen items": "excluded" if log.exclude_seen else "kept",
         "texts": "no" if log.item_texts is None else f"{sum(map(bool, map(str.strip, log.item_texts))):,} of {items:,} items",
         "categories": "no" if log.item_categories is None else _categories(log),
     }
-    facts |= {f"{column} from": how for column, how in log.notes.get("converted", {}).items()}
+    facts |= {f"{column} from": conversion for column, conversion in log.notes.get("converted", {}).items()}
     return [f"{name:<18} {value}" for name, value in (facts | _ledger(log.notes)).items()]
 
 
@@ -159,8 +159,8 @@ def _day(seconds: int) -> str:
 
 def _categories(log: InteractionLog) -> str:
     assert log.item_categories is not None  # noqa: S101 - asked before
-    known = log.item_categories[log.item_categories > 0]
-    return f"{len(set(known.tolist())):,}, of {len(known):,} of {log.num_items - 1:,} items"
+    categories = log.item_categories[log.item_categories > 0]
+    return f"{len(set(categories.tolist())):,}, of {len(categories):,} of {log.num_items - 1:,} items"
 
 
 def _cache_dir(arguments: argparse.Namespace) -> Path:

@@ -13,11 +13,11 @@ MOST_THREADS = 1024
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bounds:
-    """What a preparation may take; neither changes what it makes.
+    """The memory and threads that a preparation may use; neither changes its result.
 
     Attributes:
         memory: of the engine's buffers, such as ``"2GB"``.
-        threads: of the engine; None is one a processor.
+        threads: of the engine; None is one per processor.
     """
 
     memory: str = MEMORY
@@ -53,7 +53,7 @@ class Dataset(Protocol):
         """What the names of its prepared folders begin with."""
 
     def digest(self, size: str | None, data_dir: Path | None) -> str:
-        """What the data are keyed by: nothing is prepared."""
+        """The key of the data; nothing is prepared for it."""
 
     def prepare(self, size: str | None, data_dir: Path | None, folder: Path, bounds: Bounds) -> None:
         """Writes the prepared data into an empty folder."""
@@ -72,9 +72,9 @@ def publisher_folder(data_dir: Path | None, folders: tuple[str, ...], files: tup
         raise SourceError(f"dataset {name!r}: no data folder; name the folder that holds {name}/ with --data-dir or $PERSREC_DATA")
     if not data_dir.is_dir():
         raise SourceError(f"dataset {name!r}: {data_dir} is not a folder (--data-dir, $PERSREC_DATA); expected one that holds {name}/")
-    found = next((data_dir / folder for folder in folders if (data_dir / folder).is_dir()), None)
-    if found is not None:
-        return found
+    publisher = next((data_dir / folder for folder in folders if (data_dir / folder).is_dir()), None)
+    if publisher is not None:
+        return publisher
     if any((data_dir / file).exists() for file in files):
         return data_dir
     raise SourceError(f"dataset {name!r}: no folder {data_dir / name}; --data-dir or $PERSREC_DATA names the folder that holds {name}/")

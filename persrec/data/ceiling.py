@@ -8,29 +8,29 @@ from persrec.data.interactions import InteractionLog
 from persrec.data.splits import Part, Sequences, Split
 from persrec.data.synthetic import DrawnCatalogue, SyntheticSettings, catalogue, category_probabilities, item_weights, kernel, settings_of
 
-CUTOFFS = names.CUTOFFS[:3]  # of 200 items and fewer the last says nothing
+CUTOFFS = names.CUTOFFS[:3]  # without 200: it says nothing of a catalogue of 200 items or fewer
 USERS_AT_ONCE = 512  # bounds memory; changes no number
 
 
-def next_item_probabilities(settings: SyntheticSettings, items_of: DrawnCatalogue, past: Sequences) -> NDArray[np.float64]:
+def next_item_probabilities(settings: SyntheticSettings, item_catalogue: DrawnCatalogue, past: Sequences) -> NDArray[np.float64]:
     """Exact distribution ``[n, V]`` of each user's next item given ``past``; column 0, padding, is 0."""
     n, lengths = len(past), past.lengths
     users = np.repeat(np.arange(n), lengths)
-    internal = items_of.internal[past.items]
+    internal = item_catalogue.internal[past.items]
     category = internal // settings.items_per_category
     ages = np.repeat(past.offsets[1:], lengths) - np.arange(len(internal))  # 1 for the newest event
     C, items = settings.categories, settings.num_items - 1
-    by_age = kernel(np.arange(1, max(int(lengths.max(initial=0)), 1) + 1), settings.fade)
-    memory = np.bincount(users * C + category, weights=by_age[ages - 1], minlength=n * C).reshape(n, C).astype(np.float64)
+    age_weights = kernel(np.arange(1, max(int(lengths.max(initial=0)), 1) + 1), settings.fade)
+    memory = np.bincount(users * C + category, weights=age_weights[ages - 1], minlength=n * C).reshape(n, C).astype(np.float64)
     last = np.full(n, -1, dtype=np.int64)
-    some = lengths > 0
-    last[some] = category[past.offsets[1:][some] - 1]
-    taken = np.bincount(users * items + internal, minlength=n * items).reshape(n, C, settings.items_per_category)
-    weights = item_weights(settings, items_of.popularity, taken)
+    has_past = lengths > 0
+    last[has_past] = category[past.offsets[1:][has_past] - 1]
+    take_counts = np.bincount(users * items + internal, minlength=n * items).reshape(n, C, settings.items_per_category)
+    weights = item_weights(settings, item_catalogue.popularity, take_counts)
     weights /= weights.sum(axis=2, keepdims=True)
-    weights *= category_probabilities(settings, items_of.rates, memory, last)[:, :, None]
+    weights *= category_probabilities(settings, item_catalogue.rates, memory, last)[:, :, None]
     probabilities = np.zeros((n, items + 1))
-    probabilities[:, items_of.ids] = weights.reshape(n, items)
+    probabilities[:, item_catalogue.ids] = weights.reshape(n, items)
     return probabilities
 
 
@@ -58,14 +58,14 @@ def ceiling(log: InteractionLog, data: Split, *, recent: int, part: Part = "test
     if recent < 1:
         raise ValueError(f"recent: {recent} is less than 1")
     settings = settings_of(log.notes)
-    items_of = catalogue(settings)
+    item_catalogue = catalogue(settings)
     past = data.past(part)
     sums: dict[str, dict[str, float]] = {"whole_past": {}, "last_recent": {}}
     for start in range(0, len(past), USERS_AT_ONCE):
         block = past.newest(np.arange(start, min(start + USERS_AT_ONCE, len(past))), None)
-        truth = next_item_probabilities(settings, items_of, block)
-        narrow = next_item_probabilities(settings, items_of, block.newest(np.arange(len(block)), recent))
-        for name, scores in (("whole_past", truth), ("last_recent", narrow)):
+        truth = next_item_probabilities(settings, item_catalogue, block)
+        from_recent = next_item_probabilities(settings, item_catalogue, block.newest(np.arange(len(block)), recent))
+        for name, scores in (("whole_past", truth), ("last_recent", from_recent)):
             for metric, values in expected_metrics(truth, scores).items():
                 sums[name][metric] = sums[name].get(metric, 0.0) + float(values.sum())
     return {name: {metric: total / len(past) for metric, total in metrics.items()} for name, metrics in sums.items()}

@@ -1,8 +1,8 @@
 """Prepared data as partitioned Parquet, for engines of a cluster: ``OUT/users=00000000/part-0.parquet``, ``OUT/users=00010000/...``.
 
-A row an event: user and item as their source calls them, and the time in whole seconds, null where it is unknown. Read in the order of
-the folders' names, rows come as they were prepared: users one after the other, each in order of time, ties as they were kept. The
-number in a folder's name is of its first user.
+A row is an event: user and item as their source calls them, and the time in whole seconds, null where it is unknown. Read in the order of
+the folders' names, rows come as they were prepared: users one after the other, each in order of time, ties in the prepared order. The
+number in a folder's name is that of its first user.
 """
 
 from pathlib import Path
@@ -33,7 +33,7 @@ def write_partitions(log: InteractionLog, prepared: Path, out: Path) -> int:
     """
     if out.exists():
         raise SourceError(f"{out}: is there already; expected a place where nothing is")
-    users, items = (pa.array(_ids(prepared, of, count)) for of, count in ((USERS, log.num_users), (ITEMS, log.num_items - 1)))
+    users, items = (pa.array(_ids(prepared, file_name, count)) for file_name, count in ((USERS, log.num_users), (ITEMS, log.num_items - 1)))
     starts = range(0, log.num_users, USERS_A_FILE)
     with atomic_folder(out, new=True) as folder:
         for start in starts:
@@ -48,15 +48,15 @@ def write_partitions(log: InteractionLog, prepared: Path, out: Path) -> int:
                     "time": pa.array(times, mask=times == 0),
                 }
             )
-            place = folder / f"users={start:08d}"
-            place.mkdir()
-            pyarrow.parquet.write_table(table, place / "part-0.parquet")
+            partition = folder / f"users={start:08d}"
+            partition.mkdir()
+            pyarrow.parquet.write_table(table, partition / "part-0.parquet")
     return len(starts)
 
 
-def _ids(prepared: Path, of: str, count: int) -> list[object]:
-    """What the source calls each; a generated dataset has numbers alone."""
+def _ids(prepared: Path, file_name: str, count: int) -> list[object]:
+    """The source's id of each user or item; a generated dataset has none, and its numbers are given instead."""
     try:
-        return raw_ids(prepared, of)
+        return raw_ids(prepared, file_name)
     except SourceError:
         return list(range(1, count + 1))

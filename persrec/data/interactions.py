@@ -1,4 +1,4 @@
-"""The interaction log: what every source is turned into, and all that later parts read."""
+"""The interaction log: every source becomes one, and it is all that later parts read."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -48,23 +48,23 @@ class InteractionLog:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        wanted = {"offsets": ("int64",), "items": ("int32", "int64"), "times": ("int64",)}
-        for name, kinds in wanted.items():
+        expected_types = {"offsets": ("int64",), "items": ("int32", "int64"), "times": ("int64",)}
+        for name, types in expected_types.items():
             values = getattr(self, name)
-            if values.dtype.name not in kinds or values.ndim != 1 or (name == "times" and len(values) != len(self.items)):
+            if values.dtype.name not in types or values.ndim != 1 or (name == "times" and len(values) != len(self.items)):
                 shape = f" of shape ({len(self.items)},)" if name == "times" else " of one dimension"
-                raise ValueError(f"{name}: {values.dtype} of shape {values.shape}; expected {' or '.join(kinds)}{shape}")
+                raise ValueError(f"{name}: {values.dtype} of shape {values.shape}; expected {' or '.join(types)}{shape}")
         if not len(self.offsets) or self.offsets[0] != 0 or self.offsets[-1] != len(self.items) or np.any(np.diff(self.offsets) < 0):
             raise ValueError(
                 f"offsets: {len(self.offsets)} numbers; expected them ascending from 0 to {len(self.items)}, the number of rows"
             )
-        _within("items", self.items, 1, self.num_items)
+        _check_range("items", self.items, 1, self.num_items)
         check_seconds("times", self.times)
         if self.item_texts is not None and (len(self.item_texts) != self.num_items or self.item_texts[PADDING] != ""):
             raise ValueError(f"item_texts: {len(self.item_texts)} texts; expected {self.num_items}, the first one empty")
-        other = next((text for text in self.item_texts or () if not isinstance(text, str)), None)
-        if other is not None:
-            raise ValueError(f"item_texts: {other!r} is {type(other).__name__}; expected text")
+        non_text = next((text for text in self.item_texts or () if not isinstance(text, str)), None)
+        if non_text is not None:
+            raise ValueError(f"item_texts: {non_text!r} is {type(non_text).__name__}; expected text")
         if self.item_categories is not None and (self.item_categories.shape != (self.num_items,) or self.item_categories[PADDING] != 0):
             raise ValueError(f"item_categories: shape {self.item_categories.shape}; expected ({self.num_items},), the first one 0")
 
@@ -84,7 +84,7 @@ class InteractionLog:
 
     @property
     def users(self) -> NDArray[np.int64]:
-        """The user of each row, int64 ``[n]``: as large as the log itself, so nothing that must stay small asks for it."""
+        """The user of each row, int64 ``[n]``: as large as the log itself, so code with bounded memory does not use it."""
         return np.repeat(np.arange(self.num_users), self.lengths)
 
     @property
@@ -121,8 +121,8 @@ class InteractionLog:
             digest: as the attribute.
             exclude_seen: as the property; the protocol is else the usual one.
             order: ``[n]`` numbers or ``datetime64`` to sort by.
-            texts: by raw item id; an item that they miss gets ``""``. ``notes["items_with_text"]`` counts the others.
-            categories: names by raw item id; an item that they miss gets category 0. They are numbered from 1 in ascending
+            texts: by raw item id; an item without one gets ``""``. ``notes["items_with_text"]`` counts the others.
+            categories: names by raw item id; an item without one gets category 0. They are numbered from 1 in ascending
                 order, which ``notes["category_names"]`` keeps; ``notes["items_with_category"]`` counts the items.
             notes: as the attribute; what is counted here is added.
 
@@ -138,24 +138,24 @@ class InteractionLog:
                 raise ValueError(f"{name}: {len(values)} {column} for {len(users)} users; expected one of each a row")
         if len(users) == 0:
             raise ValueError(f"{name}: no interactions")
-        (users, items, times), converted = _converted(users=users, items=items, times=times)
+        (users, items, times), conversions = _convert(users=users, items=items, times=times)
         keys = sort_keys("order", columns.get("order", columns["times"]))
         raw_users, dense_users = np.unique(users, return_inverse=True)
         raw_items, dense_items = np.unique(items, return_inverse=True)
         rows = np.lexsort((keys, dense_users))
         facts = dict(notes or {}) | {"rows": len(users), "users": len(raw_users), "items": len(raw_items)}
-        if converted:
-            facts["converted"] = converted
+        if conversions:
+            facts["converted"] = conversions
         item_texts, item_categories = None, None
         if texts is not None:
             item_texts = ("", *of_items("texts", texts, raw_items.tolist()))
             facts["items_with_text"] = _count(item_texts)
         if categories is not None:
-            of_each = of_items("categories", categories, raw_items.tolist())
-            names = sorted({category for category in of_each if category})
+            names_of_items = of_items("categories", categories, raw_items.tolist())
+            names = sorted({category for category in names_of_items if category})
             number = {"": 0} | {category: place for place, category in enumerate(names, start=1)}
-            item_categories = np.array([0, *(number[category] for category in of_each)], dtype=np.int64)
-            facts |= {"category_names": ["", *names], "items_with_category": _count(of_each)}
+            item_categories = np.array([0, *(number[category] for category in names_of_items)], dtype=np.int64)
+            facts |= {"category_names": ["", *names], "items_with_category": _count(names_of_items)}
         return cls(
             name=name,
             offsets=np.concatenate([[0], np.cumsum(np.bincount(dense_users))]).astype(np.int64),
@@ -170,16 +170,16 @@ class InteractionLog:
         )
 
 
-def _converted(**columns: Any) -> tuple[list[NDArray[Any]], dict[str, str]]:
-    """The columns as they are kept, and what was converted, by column."""
-    taken = {name: (seconds if name == "times" else ids)(name, values) for name, values in columns.items()}
-    return [values for values, _ in taken.values()], {name: how for name, (_, how) in taken.items() if how is not None}
+def _convert(**columns: Any) -> tuple[list[NDArray[Any]], dict[str, str]]:
+    """The columns of a log, and what was converted in them, by column."""
+    results = {name: (seconds if name == "times" else ids)(name, values) for name, values in columns.items()}
+    return [values for values, _ in results.values()], {name: note for name, (_, note) in results.items() if note is not None}
 
 
 def _count(texts: Iterable[str]) -> int:
     return sum(bool(text.strip()) for text in texts)
 
 
-def _within(name: str, values: NDArray[Any], low: int, stop: int) -> None:
+def _check_range(name: str, values: NDArray[Any], low: int, stop: int) -> None:
     if len(values) and (values.min() < low or values.max() >= stop):
         raise ValueError(f"{name}: {int(values.min())}..{int(values.max())} leaves {low}..{stop - 1}")

@@ -59,17 +59,17 @@ def core(offsets: NDArray[np.int64], items: NDArray[Any], *, num_items: int, lea
     kept_items, kept_users = np.ones(num_items, dtype=bool), np.ones(len(offsets) - 1, dtype=bool)
     kept_items[0] = False
     while least > 1:
-        inside = kept_items[items] & kept_users[users]
-        of_items = np.bincount(items[inside], minlength=num_items) >= least
-        of_users = np.bincount(users[inside], minlength=len(kept_users)) >= least
-        if np.array_equal(of_items & kept_items, kept_items) and np.array_equal(of_users & kept_users, kept_users):
+        is_kept = kept_items[items] & kept_users[users]
+        frequent_items = np.bincount(items[is_kept], minlength=num_items) >= least
+        frequent_users = np.bincount(users[is_kept], minlength=len(kept_users)) >= least
+        if np.array_equal(frequent_items & kept_items, kept_items) and np.array_equal(frequent_users & kept_users, kept_users):
             break
-        kept_items, kept_users = kept_items & of_items, kept_users & of_users
+        kept_items, kept_users = kept_items & frequent_items, kept_users & frequent_users
     return kept_items, kept_users
 
 
 def log_under(log: InteractionLog, protocol: str) -> InteractionLog:
-    """The log as a protocol has it: its items and users alone, numbered anew in the order that they had; the digest stays the source's.
+    """The log under a protocol: only its items and users, numbered anew in their old order; the digest stays the source's.
 
     Args:
         log: all events.
@@ -80,30 +80,30 @@ def log_under(log: InteractionLog, protocol: str) -> InteractionLog:
     """
     if protocol == names.OWN_PROTOCOL:
         return log
-    chosen = next((one for one in PUBLISHED_PROTOCOLS if one.name == protocol), None)
-    if chosen is None:
+    published = next((candidate for candidate in PUBLISHED_PROTOCOLS if candidate.name == protocol), None)
+    if published is None:
         raise ValueError(f"protocol: unknown {protocol!r}{names.nearest(protocol, names.PROTOCOLS)}; known: {', '.join(names.PROTOCOLS)}")
     if not log.exclude_seen:
         raise ValueError(f"protocol: {protocol!r} on dataset {log.name}, whose seen items stay in the ranking; it leaves them out")
-    if chosen.core <= 1:
+    if published.core <= 1:
         return log
-    return _only(log, *core(log.offsets, log.items, num_items=log.num_items, least=chosen.core), protocol=protocol)
+    return _sub_log(log, *core(log.offsets, log.items, num_items=log.num_items, least=published.core), protocol=protocol)
 
 
-def _only(log: InteractionLog, kept_items: NDArray[np.bool_], kept_users: NDArray[np.bool_], *, protocol: str) -> InteractionLog:
+def _sub_log(log: InteractionLog, kept_items: NDArray[np.bool_], kept_users: NDArray[np.bool_], *, protocol: str) -> InteractionLog:
     items, users = np.asarray(log.items), log.users
-    kept = kept_items[items] & kept_users[users]
-    if not kept.any():
+    is_kept = kept_items[items] & kept_users[users]
+    if not is_kept.any():
         raise ValueError(f"protocol: {protocol!r} leaves nothing of the {len(items)} events of dataset {log.name}")
-    per_user = np.bincount(users[kept], minlength=log.num_users)[kept_users]
-    number = np.cumsum(kept_items)  # padding, which is not kept, stays 0
+    per_user = np.bincount(users[is_kept], minlength=log.num_users)[kept_users]
+    new_ids = np.cumsum(kept_items)  # padding, which is not kept, stays 0
     rows = np.flatnonzero(kept_items)
-    facts = {"rows": int(kept.sum()), "users": int(kept_users.sum()), "items": len(rows), "protocol": protocol}
+    facts = {"rows": int(is_kept.sum()), "users": int(kept_users.sum()), "items": len(rows), "protocol": protocol}
     return dataclasses.replace(
         log,
         offsets=np.concatenate([[0], np.cumsum(per_user)]).astype(np.int64),
-        items=number[items[kept]],
-        times=np.asarray(log.times)[kept],
+        items=new_ids[items[is_kept]],
+        times=np.asarray(log.times)[is_kept],
         num_items=len(rows) + 1,
         item_texts=None if log.item_texts is None else ("", *(log.item_texts[row] for row in rows)),
         item_categories=None if log.item_categories is None else np.concatenate([[0], log.item_categories[rows]]),

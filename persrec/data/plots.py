@@ -19,10 +19,10 @@ def plot(log: InteractionLog, path: Path) -> None:
         ValueError: the ending is of no format that can be drawn.
     """
     figure = Figure(figsize=(12, 3.4), layout="constrained")
-    known = figure.canvas.get_supported_filetypes()
-    kind = path.suffix.removeprefix(".")
-    if kind not in known:
-        raise ValueError(f"plot: {path}; expected an ending of {', '.join(sorted(known))}")
+    formats = figure.canvas.get_supported_filetypes()
+    file_format = path.suffix.removeprefix(".")
+    if file_format not in formats:
+        raise ValueError(f"plot: {path}; expected an ending of {', '.join(sorted(formats))}")
     lengths, popularity, times = figure.subplots(1, 3)
     lengths.hist(log.lengths, bins=np.geomspace(1, log.lengths.max() + 1, BINS))
     lengths.set(xscale="log", xlabel="events of a user", ylabel="users", title=f"{log.num_users:,} users")
@@ -35,4 +35,4 @@ def plot(log: InteractionLog, path: Path) -> None:
         times.tick_params(axis="x", labelrotation=30)
     times.set(xlabel="day", ylabel="events", title=f"{len(log):,} events")
     with mpl.rc_context({"svg.hashsalt": "persrec"}), atomic(path) as file:
-        figure.savefig(file, format=kind, metadata={"Date": None} if kind == "svg" else None)
+        figure.savefig(file, format=file_format, metadata={"Date": None} if file_format == "svg" else None)

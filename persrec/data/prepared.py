@@ -1,4 +1,7 @@
-"""Prepared data on disk: one folder a digest, plain columns that are mapped and not read, written aside and renamed."""
+"""Prepared data on disk: one folder per digest, with plain columns that are memory-mapped.
+
+A folder is written under another name and renamed when it is complete.
+"""
 
 import contextlib
 import errno
@@ -26,7 +29,7 @@ from persrec.files import WriteError, atomic_folder, is_leftover, unwritable
 
 MANIFEST = "manifest.json"
 COLUMNS = ("offsets", "items", "times")
-USERS, ITEMS = "users.parquet", "items.parquet"  # what a source calls each user and item, and its text and category, by our numbers
+USERS, ITEMS = "users.parquet", "items.parquet"  # the source's ids of users and items, and items' texts and categories, by our numbers
 ABANDONED_S = 24 * 3600.0
 _FORMAT = 3  # of the files below and of what is checked first; part of the folder's name, so another format is prepared anew
 
@@ -44,7 +47,7 @@ def default_cache_dir() -> Path:
 
 
 def check_cache_dir(cache_dir: Path, name: str, digest: str) -> None:
-    """Whether data can be kept in ``cache_dir``, or are there already; makes nothing.
+    """Checks that data can be kept in ``cache_dir``, or are there already; makes nothing.
 
     Raises:
         SourceError: it is no folder, or cannot be written; the message names it.
@@ -52,12 +55,12 @@ def check_cache_dir(cache_dir: Path, name: str, digest: str) -> None:
     if prepared_folder(cache_dir, name, digest).is_dir():
         return
     if (place := unwritable(cache_dir)) is not None:
-        why = "protected" if place.is_dir() else "no folder"
-        raise SourceError(f"cache: {cache_dir} cannot be written, {place} is {why}; name another with --cache-dir or $PERSREC_CACHE")
+        problem = "protected" if place.is_dir() else "no folder"
+        raise SourceError(f"cache: {cache_dir} cannot be written, {place} is {problem}; name another with --cache-dir or $PERSREC_CACHE")
 
 
 def open_prepared(cache_dir: Path, name: str, digest: str, write: Callable[[Path], None]) -> InteractionLog:
-    """The log kept for this digest, which ``write`` first writes into the folder that it is given, where there is none yet.
+    """The log that is kept for this digest; if there is none yet, ``write`` first writes it into the folder that it is called with.
 
     Raises:
         SourceError: the folder cannot be read or written; the message names it.
@@ -66,14 +69,14 @@ def open_prepared(cache_dir: Path, name: str, digest: str, write: Callable[[Path
     _remove_abandoned(folder)
     if not folder.is_dir():
         check_cache_dir(cache_dir, name, digest)
-        made = [place for place in (cache_dir, *cache_dir.parents) if not place.exists()]
+        new_folders = [place for place in (cache_dir, *cache_dir.parents) if not place.exists()]
         try:
             with atomic_folder(folder, replace=False) as part:  # when another process was first, its copy of the same data stays
                 write(part)
                 _add_statistics(part)
         except BaseException as error:
             with contextlib.suppress(OSError):  # data that are refused leave no folder behind
-                for place in made:
+                for place in new_folders:
                     place.rmdir()
             if isinstance(error, WriteError):
                 raise SourceError(f"{error}; name another place with --cache-dir or $PERSREC_CACHE") from error
@@ -100,11 +103,11 @@ def prepared_folders(cache_dir: Path, name: str, *, dataset: str) -> list[Path]:
     Args:
         cache_dir: where prepared data lie.
         name: what their names begin with; without a size, those of all sizes.
-        dataset: its name: another's may begin alike.
+        dataset: the dataset's name: folders of another one may begin alike.
     """
-    found = (path for path in cache_dir.glob(f"{name}-*-v{_FORMAT}") if (path / MANIFEST).is_file())
-    own = re.compile(rf"{re.escape(name)}-[0-9a-f]{{32}}-v{_FORMAT}")
-    return sorted(path for path in found if own.fullmatch(path.name) or _holds(path, dataset))
+    folders = (path for path in cache_dir.glob(f"{name}-*-v{_FORMAT}") if (path / MANIFEST).is_file())
+    name_pattern = re.compile(rf"{re.escape(name)}-[0-9a-f]{{32}}-v{_FORMAT}")
+    return sorted(path for path in folders if name_pattern.fullmatch(path.name) or _holds(path, dataset))
 
 
 def _holds(folder: Path, dataset: str) -> bool:
@@ -172,8 +175,8 @@ def write_columns(
         }
         files = {name: stack.enter_context(_ColumnFile(folder / f"{name}.npy", *shape)) for name, shape in shapes.items()}
         files["offsets"].append(offsets)
-        for items_of, times in rows:
-            files["items"].append(items_of)
+        for block_items, times in rows:
+            files["items"].append(block_items)
             files["times"].append(times)
         content |= {f"{name}.npy": file.digest() for name, file in files.items()}
     for name, batches in ((USERS, users), (ITEMS, items)):
@@ -192,7 +195,7 @@ def write_columns(
 
 
 def _add_statistics(folder: Path) -> None:
-    """Adds to a manifest's notes what the log is like: read once, when it is prepared, and carried by every record."""
+    """Adds a log's statistics to its manifest's notes: they are taken once, when it is prepared, and every record carries them."""
     figures = statistics(read_prepared(folder))
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     manifest["notes"]["statistics"] = figures
@@ -203,13 +206,13 @@ class _ColumnFile:
     """A file of numpy's own form that is written a block at a time, with its SHA-256."""
 
     def __init__(self, path: Path, dtype: type[np.generic], length: int) -> None:
-        self._path, self._dtype, self._left = path, np.dtype(dtype), length
-        self._sum = hashlib.sha256()
+        self._path, self._dtype, self._remaining = path, np.dtype(dtype), length
+        self._sha256 = hashlib.sha256()
 
     def __enter__(self) -> "_ColumnFile":
         self._file = self._path.open("wb")
-        form = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": (self._left,)}
-        np.lib.format.write_array_header_1_0(self._file, form)
+        header = {"descr": np.lib.format.dtype_to_descr(self._dtype), "fortran_order": False, "shape": (self._remaining,)}
+        np.lib.format.write_array_header_1_0(self._file, header)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -217,19 +220,19 @@ class _ColumnFile:
 
     def append(self, values: NDArray[Any]) -> None:
         """Writes the next numbers."""
-        self._left -= len(values)
+        self._remaining -= len(values)
         block = np.ascontiguousarray(values, dtype=self._dtype).data.cast("B")
-        self._sum.update(block)
+        self._sha256.update(block)
         self._file.write(block)
 
     def digest(self) -> str:
         """SHA-256 of the numbers, once all are there."""
-        assert self._left == 0, f"{self._path}: {self._left} numbers are missing"  # noqa: S101 - an invariant
-        return self._sum.hexdigest()
+        assert self._remaining == 0, f"{self._path}: {self._remaining} numbers are missing"  # noqa: S101 - an invariant
+        return self._sha256.hexdigest()
 
 
 def _write_parquet(path: Path, batches: Iterable[pa.RecordBatch]) -> bool:
-    """Writes a table in blocks; whether there is one."""
+    """Writes a table in blocks, if there are any; returns whether there are."""
     with contextlib.ExitStack() as stack:
         writer = None
         for batch in batches:
@@ -239,24 +242,24 @@ def _write_parquet(path: Path, batches: Iterable[pa.RecordBatch]) -> bool:
 
 
 def read_prepared(folder: Path) -> InteractionLog:
-    """A log that `open_prepared` kept: its columns are mapped, nothing is unpickled.
+    """A log that `open_prepared` wrote: its columns are mapped, nothing is unpickled.
 
     Raises:
         SourceError: the folder holds something else, or is damaged.
     """
     try:
-        facts = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         columns = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in COLUMNS}
         columns["offsets"] = np.array(columns["offsets"])
-        texts, categories = _of_items(folder, facts["num_items"])
+        texts, categories = _item_texts_and_categories(folder, manifest["num_items"])
         return InteractionLog(
-            name=facts["name"],
-            num_items=facts["num_items"],
-            protocol=Protocol.from_dict(facts["protocol"]),
+            name=manifest["name"],
+            num_items=manifest["num_items"],
+            protocol=Protocol.from_dict(manifest["protocol"]),
             item_texts=texts,
             item_categories=categories,
-            digest=facts["digest"],
-            notes=facts["notes"],
+            digest=manifest["digest"],
+            notes=manifest["notes"],
             **columns,
         )
     except Exception as error:  # a damaged file fails in any way
@@ -265,7 +268,7 @@ def read_prepared(folder: Path) -> InteractionLog:
         raise SourceError(f"{folder}: cannot be read as prepared data ({error}); delete it to have it prepared again") from error
 
 
-def _of_items(folder: Path, num_items: int) -> tuple[tuple[str, ...] | None, NDArray[np.int64] | None]:
+def _item_texts_and_categories(folder: Path, num_items: int) -> tuple[tuple[str, ...] | None, NDArray[np.int64] | None]:
     """Texts and categories, with those of the padding."""
     if not (folder / ITEMS).is_file():
         return None, None
@@ -278,14 +281,14 @@ def _of_items(folder: Path, num_items: int) -> tuple[tuple[str, ...] | None, NDA
 
 
 def raw_ids(folder: Path, of: str) -> list[Any]:
-    """What the source calls each user, or each item from item 1 on, by our numbers.
+    """The source's id of each user, or of each item from item 1 on, by our numbers.
 
     Args:
         folder: of prepared data.
         of: `USERS` or `ITEMS`.
 
     Raises:
-        SourceError: the dataset keeps no names of its source, as a generated one.
+        SourceError: the folder holds no ids of its source; a generated dataset has none.
     """
     path = folder / of
     if not path.is_file() or "raw" not in pyarrow.parquet.read_schema(path).names:
@@ -295,8 +298,8 @@ def raw_ids(folder: Path, of: str) -> list[Any]:
 
 
 def _remove_abandoned(folder: Path) -> None:
-    """Removes what a process that was killed while it wrote has left aside; no writing takes so long."""
-    for aside in folder.parent.glob(f".{folder.name}.*"):
+    """Removes what killed processes left while they wrote this folder, once it is older than any writing takes."""
+    for path in folder.parent.glob(f".{folder.name}.*"):
         with contextlib.suppress(OSError):
-            if is_leftover(aside) and time.time() - aside.stat().st_mtime > ABANDONED_S:
-                shutil.rmtree(aside)
+            if is_leftover(path) and time.time() - path.stat().st_mtime > ABANDONED_S:
+                shutil.rmtree(path)

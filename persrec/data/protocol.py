@@ -14,10 +14,10 @@ class Protocol:
     Attributes:
         seen_items: whether a user's known items are left out of the ranking (``"excluded"``) or stay (``"kept"``).
         minimum_history: fewest events before a target; a target with fewer is not evaluated.
-        groups: users are also reported apart by the events before the target: below the first number, from it to the next, and so on.
-        most_users: users who are evaluated at most; of more, so many are drawn once for all.
-        validation_from: of the temporal split, the first day that is not trained on; None leaves it to the split.
-        test_from: of the temporal split, the first day of the test; None leaves it to the split.
+        groups: users are also reported in groups by the events before the target: below the first number, from it to the next, and so on.
+        most_users: the largest number of users who are evaluated; if there are more, this many are drawn, once for all.
+        validation_from: the first day that the temporal split does not train on; None leaves it to the split.
+        test_from: the first day of the temporal split's test; None leaves it to the split.
     """
 
     seen_items: Literal["excluded", "kept"] = "kept"

@@ -1,7 +1,7 @@
 """Splits by name: what may be trained on, and which targets validate and test.
 
-``leave-one-out`` takes the last event of each user as the test and the one before as the validation; so it trains on what others did
-later than a user's target. ``temporal`` cuts all users at the same two days, and nothing behind the first is trained on.
+``leave-one-out`` tests on the last event of each user and validates on the one before; so it trains on what others did later than a
+user's target. ``temporal`` cuts all users at the same two days, and nothing from the first day on is trained on.
 """
 
 import datetime
@@ -21,7 +21,7 @@ TARGETS_PER_USER = 8  # of the temporal split, the first ones of a period
 TRAINED_SHARE, VALIDATED_SHARE = (
     0.8,
     0.9,
-)  # of all events lie before the validation's, and before the test's first day, where no day is given
+)  # of all events lie before the first day of the validation, and of the test, unless the protocol gives the days
 DAY = 86_400
 ROWS_AT_ONCE = 1 << 22
 _CHOICE_SEED = 20261128  # of the users who are evaluated where there are more than the protocol asks for
@@ -68,7 +68,7 @@ class Sequences:
         return Sequences(offsets=offsets, items=self.items[rows], times=self.times[rows])
 
     def blocks(self) -> Iterator[tuple[int, int]]:
-        """Ranges of users, first and behind the last, that own about `ROWS_AT_ONCE` rows each: what is read at once of a large log."""
+        """Ranges ``(start, stop)`` of users that own about `ROWS_AT_ONCE` rows each: as much as is read at once of a large log."""
         start = 0
         while start < len(self):
             stop = max(start + 1, int(np.searchsorted(self.offsets, self.offsets[start] + ROWS_AT_ONCE, side="right")) - 1)
@@ -81,7 +81,7 @@ class Targets:
     """What is predicted in one part of a split.
 
     Attributes:
-        users: int64 ``[E]``, ascending; a user with several targets occurs as often.
+        users: int64 ``[E]``, ascending; a user occurs once for each target.
         positions: int64 ``[E]``, each target's place in the user's own sequence, at least 1. Everything before is the input.
     """
 
@@ -105,7 +105,7 @@ class Split:
         train_ends: int64 ``[U]``, how many of each user's first events may be trained on.
         validation: the targets that a training is stopped by.
         test: the targets that are reported.
-        days: of the temporal split, the first day of the validation and that of the test, as ISO 8601; empty of the other.
+        days: of the temporal split, the first day of the validation and that of the test, as ISO 8601; empty for leave-one-out.
     """
 
     name: str
@@ -133,37 +133,37 @@ class Split:
         return self.validation if part == "validation" else self.test
 
     def check_trained(self) -> None:
-        """Raises a ValueError where no user has an item to train on that an earlier one predicts."""
+        """Raises a ValueError if no user has two items to train on, of which the first predicts the second."""
         if int(self.train_ends.max(initial=0)) < 2:
             raise ValueError("data: no user has the 2 training items that predicting the second from the first needs")
 
     def check_evaluated(self) -> None:
-        """Raises a ValueError where there is nobody to evaluate."""
+        """Raises a ValueError if a part has nobody to evaluate."""
         for part in ("validation", "test"):
             if len(self.of(part)):
                 continue
-            most = int(self.sequences.lengths.max(initial=0))
+            longest = int(self.sequences.lengths.max(initial=0))
             if self.name == LEAVE_ONE_OUT:
                 raise ValueError(
                     f"data: no user has the {MIN_EVALUATED_EVENTS} events that leave-one-out needs, one each to train on, to validate and "
-                    f"to test, or the protocol's minimum history; the longest of {len(self.sequences)} users has {most}"
+                    f"to test, or the protocol's minimum history; the longest of {len(self.sequences)} users has {longest}"
                 )
-            first = self.days[0 if part == "validation" else 1]
-            raise ValueError(f"data: no target of the {part} from {first} on has the protocol's minimum history; expected some")
+            first_day = self.days[0 if part == "validation" else 1]
+            raise ValueError(f"data: no target of the {part} from {first_day} on has the protocol's minimum history; expected some")
 
     def targets(self, part: Part) -> Ints:
         """Target items, int64 ``[E]``."""
-        wanted = self.of(part)
-        return np.asarray(self.sequences.items[self.sequences.offsets[wanted.users] + wanted.positions], dtype=np.int64)
+        targets = self.of(part)
+        return np.asarray(self.sequences.items[self.sequences.offsets[targets.users] + targets.positions], dtype=np.int64)
 
     def past(self, part: Part) -> Sequences:
         """All events before each target, in the order of the targets: the input, and what a user knows already."""
-        wanted = self.of(part)
-        rows, offsets = _rows(self.sequences.offsets[wanted.users], wanted.positions)
+        targets = self.of(part)
+        rows, offsets = _rows(self.sequences.offsets[targets.users], targets.positions)
         return Sequences(offsets=offsets, items=self.sequences.items[rows].astype(np.int64), times=self.sequences.times[rows])
 
     def seen(self, part: Part) -> tuple[Ints, Ints] | None:
-        """What ranking leaves out, (offsets ``[E + 1]``, items), beyond the window too; None where seen items are kept."""
+        """What ranking leaves out, items before the window too, as (offsets ``[E + 1]``, items); None where seen items are kept."""
         if not self.exclude_seen:
             return None
         past = self.past(part)
@@ -197,7 +197,7 @@ def leave_one_out(log: InteractionLog) -> Split:
     Users with fewer than 3 events are trained on whole; they, and those with less history than the protocol asks for, are not evaluated.
     """
     lengths = log.lengths
-    evaluated = _chosen(log, lengths >= max(MIN_EVALUATED_EVENTS, log.protocol.minimum_history + 2))
+    users = _evaluated_users(log, lengths >= max(MIN_EVALUATED_EVENTS, log.protocol.minimum_history + 2))
     train_ends = np.where(lengths >= MIN_EVALUATED_EVENTS, lengths - 2, lengths)
     return Split(
         name=LEAVE_ONE_OUT,
@@ -205,8 +205,8 @@ def leave_one_out(log: InteractionLog) -> Split:
         num_items=log.num_items,
         protocol=log.protocol,
         train_ends=train_ends,
-        validation=Targets(users=evaluated, positions=lengths[evaluated] - 2),
-        test=Targets(users=evaluated, positions=lengths[evaluated] - 1),
+        validation=Targets(users=users, positions=lengths[users] - 2),
+        test=Targets(users=users, positions=lengths[users] - 1),
     )
 
 
@@ -222,8 +222,8 @@ def temporal(log: InteractionLog) -> Split:
     sequences = sequences_of(log)
     days = _days(log, sequences)
     ends = [_events_before(sequences, day * DAY) for day in days]
-    after = sequences.lengths
-    parts = [_first_targets(log, start, stop) for start, stop in ((ends[0], ends[1]), (ends[1], after))]
+    lengths = sequences.lengths
+    parts = [_first_targets(log, start, stop) for start, stop in ((ends[0], ends[1]), (ends[1], lengths))]
     return Split(
         name=TEMPORAL,
         sequences=sequences,
@@ -242,53 +242,53 @@ def sequences_of(log: InteractionLog) -> Sequences:
 
 
 def _days(log: InteractionLog, sequences: Sequences) -> tuple[int, int]:
-    """The first days of validation and test, counted from 1970: the protocol's, else those that leave its shares of events before."""
-    first, second = log.protocol.validation_from, log.protocol.test_from
-    if first is not None and second is not None:
-        return (first - datetime.date(1970, 1, 1)).days, (second - datetime.date(1970, 1, 1)).days
+    """The first days of validation and test, counted from 1970: the protocol's, else those before which the shares of events lie."""
+    validation_from, test_from = log.protocol.validation_from, log.protocol.test_from
+    if validation_from is not None and test_from is not None:
+        return (validation_from - datetime.date(1970, 1, 1)).days, (test_from - datetime.date(1970, 1, 1)).days
     counts = np.zeros(0, dtype=np.int64)
     for start, stop in sequences.blocks():
         times = np.asarray(sequences.times[sequences.offsets[start] : sequences.offsets[stop]])
-        of_block = np.bincount(times[times != UNKNOWN_TIME] // DAY)
-        counts = np.pad(counts, (0, max(0, len(of_block) - len(counts))))
-        counts[: len(of_block)] += of_block
+        block_counts = np.bincount(times[times != UNKNOWN_TIME] // DAY)
+        counts = np.pad(counts, (0, max(0, len(block_counts) - len(counts))))
+        counts[: len(block_counts)] += block_counts
     if np.count_nonzero(counts) < 3:
         raise ValueError(
             f"split: temporal, yet the known times lie in {np.count_nonzero(counts)} days; expected three at least, one each to train, "
             "to validate and to test"
         )
-    taken = np.flatnonzero(counts)
-    before = np.cumsum(counts[taken]) - counts[taken]  # events before each day that has any
-    at = int(np.clip(np.searchsorted(before, TRAINED_SHARE * counts.sum()), 1, len(taken) - 2))
-    later = int(np.clip(np.searchsorted(before, VALIDATED_SHARE * counts.sum()), at + 1, len(taken) - 1))
-    return int(taken[at]), int(taken[later])
+    event_days = np.flatnonzero(counts)
+    earlier_events = np.cumsum(counts[event_days]) - counts[event_days]  # events before each day that has any
+    validation_index = int(np.clip(np.searchsorted(earlier_events, TRAINED_SHARE * counts.sum()), 1, len(event_days) - 2))
+    test_index = int(np.clip(np.searchsorted(earlier_events, VALIDATED_SHARE * counts.sum()), validation_index + 1, len(event_days) - 1))
+    return int(event_days[validation_index]), int(event_days[test_index])
 
 
 def _events_before(sequences: Sequences, seconds: int) -> Ints:
     """How many of each user's events come before the first one at ``seconds`` or later, int64 ``[U]``."""
     ends = sequences.lengths.copy()
     for start, stop in sequences.blocks():
-        first = int(sequences.offsets[start])
-        later = np.flatnonzero(np.asarray(sequences.times[first : sequences.offsets[stop]]) >= seconds) + first
-        users, at = np.unique(np.searchsorted(sequences.offsets, later, side="right") - 1, return_index=True)
-        ends[users] = later[at] - sequences.offsets[users]
+        first_row = int(sequences.offsets[start])
+        late_rows = np.flatnonzero(np.asarray(sequences.times[first_row : sequences.offsets[stop]]) >= seconds) + first_row
+        users, first_indices = np.unique(np.searchsorted(sequences.offsets, late_rows, side="right") - 1, return_index=True)
+        ends[users] = late_rows[first_indices] - sequences.offsets[users]
     return ends
 
 
 def _first_targets(log: InteractionLog, start: Ints, stop: Ints) -> Targets:
     """The first targets between two places of each user's sequence that have the protocol's history before them."""
     start = np.maximum(start, log.protocol.minimum_history)
-    users = _chosen(log, stop > start)
+    users = _evaluated_users(log, stop > start)
     counts = np.minimum(stop - start, TARGETS_PER_USER)[users]
     rows, _ = _rows(start[users], counts)
     return Targets(users=np.repeat(users, counts), positions=rows)
 
 
-def _chosen(log: InteractionLog, can_be: NDArray[np.bool_]) -> Ints:
-    """The users who are evaluated, int64, ascending: all that can be, or as many of them as the protocol asks for, drawn once for all."""
-    users = np.flatnonzero(can_be).astype(np.int64)
-    most = log.protocol.most_users
-    return users if len(users) <= most else np.sort(np.random.default_rng(_CHOICE_SEED).choice(users, most, replace=False))
+def _evaluated_users(log: InteractionLog, eligible: NDArray[np.bool_]) -> Ints:
+    """The users who are evaluated, int64, ascending: all eligible ones, or the protocol's number of them, drawn once for all."""
+    users = np.flatnonzero(eligible).astype(np.int64)
+    limit = log.protocol.most_users
+    return users if len(users) <= limit else np.sort(np.random.default_rng(_CHOICE_SEED).choice(users, limit, replace=False))
 
 
 def _rows(starts: Ints, counts: Ints) -> tuple[Ints, Ints]:

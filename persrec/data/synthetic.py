@@ -36,7 +36,7 @@ from persrec.data.protocol import Protocol
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-TIME_CONSTANTS = np.append(4.0 ** np.arange(9), np.inf)  # events; what outlives the longest user is kept whole
+TIME_CONSTANTS = np.append(4.0 ** np.arange(9), np.inf)  # events; what would outlive the longest user is kept whole, by an infinite one
 USERS_AT_ONCE = 512  # each block of users has a random stream of its own: changing this changes the data
 FIRST_SECOND = 1_600_000_000
 SYLLABLES = tuple(consonant + vowel for consonant in "bdfgklmnprstv" for vowel in "aeiou")
@@ -178,40 +178,44 @@ def catalogue(settings: SyntheticSettings) -> DrawnCatalogue:
 
 def kernel(age: NDArray[Any], fade: float) -> Floats:
     """Weight in memory of an event that is ``age >= 1`` events back: 1 at age 1, then close to ``age ** -fade``."""
-    faded: Floats = np.exp(-(np.asarray(age, dtype=np.float64)[..., None] - 1) / TIME_CONSTANTS) @ _kernel_weights(fade)
-    return faded
+    weights: Floats = np.exp(-(np.asarray(age, dtype=np.float64)[..., None] - 1) / TIME_CONSTANTS) @ _kernel_weights(fade)
+    return weights
 
 
 def category_probabilities(settings: SyntheticSettings, rates: Floats, memory: Floats, last: Ints) -> Floats:
     """``[n, C]`` probabilities of the next category, from the memory ``[n, C]`` and the last category ``[n]``, -1 for none."""
     weights = settings.base * rates + memory
     probabilities: Floats = weights / weights.sum(axis=1, keepdims=True)
-    stays = np.where(last >= 0, settings.stay + settings.follow, 0.0)[:, None]
-    probabilities *= 1 - stays
+    transition_share = np.where(last >= 0, settings.stay + settings.follow, 0.0)[:, None]
+    probabilities *= 1 - transition_share
     rows = np.flatnonzero(last >= 0)
     probabilities[rows, last[rows]] += settings.stay
     probabilities[rows, (last[rows] + 1) % settings.categories] += settings.follow
     return probabilities
 
 
-def item_weights(settings: SyntheticSettings, popularity: Floats, taken: NDArray[Any]) -> Floats:
+def item_weights(settings: SyntheticSettings, popularity: Floats, take_counts: NDArray[Any]) -> Floats:
     """Weights ``[..., items_per_category]`` of a category's items, from how often the user took each."""
-    weights: Floats = popularity + settings.repeat * taken
+    weights: Floats = popularity + settings.repeat * take_counts
     return weights
 
 
 def generate(settings: SyntheticSettings, *, name: str = "synthetic", digest: str | None = None) -> InteractionLog:
     """The log of the settings; the same settings give the same log."""
-    items_of = catalogue(settings)
+    item_catalogue = catalogue(settings)
     lengths = _random(settings, _LENGTHS).integers(settings.shortest, settings.longest + 1, size=settings.users)
     items, times = [], []
     for block, start in enumerate(range(0, settings.users, USERS_AT_ONCE)):
-        kept = lengths[start : start + USERS_AT_ONCE]
-        inside = np.arange(kept.max())[None, :] < kept[:, None]
-        items.append(items_of.ids[_draw_items(settings, items_of, _random(settings, _EVENTS, block), len(kept), int(kept.max()))[inside]])
-        times.append(_draw_times(_random(settings, _TIMES, block), len(kept), int(kept.max()))[inside])
+        counts = lengths[start : start + USERS_AT_ONCE]
+        is_event = np.arange(counts.max())[None, :] < counts[:, None]
+        items.append(
+            item_catalogue.ids[
+                _draw_items(settings, item_catalogue, _random(settings, _EVENTS, block), len(counts), int(counts.max()))[is_event]
+            ]
+        )
+        times.append(_draw_times(_random(settings, _TIMES, block), len(counts), int(counts.max()))[is_event])
     categories = np.zeros(settings.num_items, dtype=np.int64)
-    categories[1:] = items_of.internal[1:] // settings.items_per_category + 1
+    categories[1:] = item_catalogue.internal[1:] // settings.items_per_category + 1
     return InteractionLog(
         name=name,
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
@@ -219,7 +223,7 @@ def generate(settings: SyntheticSettings, *, name: str = "synthetic", digest: st
         times=np.concatenate(times),
         num_items=settings.num_items,
         protocol=Protocol(),
-        item_texts=_texts(settings, items_of),
+        item_texts=_texts(settings, item_catalogue),
         item_categories=categories,
         digest=settings_digest(settings) if digest is None else digest,
         notes={
@@ -232,7 +236,7 @@ def generate(settings: SyntheticSettings, *, name: str = "synthetic", digest: st
 
 
 def settings_digest(settings: SyntheticSettings) -> str:
-    """SHA-256 of the settings' canonical JSON, without what came later and is off, so that earlier sizes keep theirs."""
+    """SHA-256 of the settings' canonical JSON, without later settings that are off, so that earlier sizes keep their digests."""
     values = {name: value for name, value in dataclasses.asdict(settings).items() if value or name not in ("follow", "titled")}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
@@ -280,48 +284,48 @@ class SyntheticDataset:
         write_log(generate(self.settings(size), name=self.name), folder)
 
 
-def _draw_items(settings: SyntheticSettings, items_of: DrawnCatalogue, random: np.random.Generator, users: int, events: int) -> Ints:
-    """Internal items ``[users, events]``; the memory is followed one event at a time, all users at once."""
+def _draw_items(settings: SyntheticSettings, item_catalogue: DrawnCatalogue, random: np.random.Generator, users: int, events: int) -> Ints:
+    """Internal items ``[users, events]``; the memory is updated one event at a time, for all users at once."""
     C, per_category = settings.categories, settings.items_per_category
-    everyone = np.arange(users)
-    fading = np.zeros((users, C, len(TIME_CONSTANTS)))
+    user_rows = np.arange(users)
+    traces = np.zeros((users, C, len(TIME_CONSTANTS)))
     weights, decay = _kernel_weights(settings.fade), np.exp(-1 / TIME_CONSTANTS)
-    taken = np.zeros((users, C, per_category))
+    take_counts = np.zeros((users, C, per_category))
     last = np.full(users, -1)
-    drawn = np.empty((users, events), dtype=np.int64)
+    items = np.empty((users, events), dtype=np.int64)
     for event in range(events):
         chances = random.random((2, users))
-        category = _choose(category_probabilities(settings, items_of.rates, fading @ np.ones(len(TIME_CONSTANTS)), last), chances[0])
-        place = _choose(item_weights(settings, items_of.popularity[category], taken[everyone, category]), chances[1])
-        drawn[:, event] = category * per_category + place
-        fading *= decay
-        fading[everyone, category] += weights
-        taken[everyone, category, place] += 1
+        category = _choose(category_probabilities(settings, item_catalogue.rates, traces @ np.ones(len(TIME_CONSTANTS)), last), chances[0])
+        place = _choose(item_weights(settings, item_catalogue.popularity[category], take_counts[user_rows, category]), chances[1])
+        items[:, event] = category * per_category + place
+        traces *= decay
+        traces[user_rows, category] += weights
+        take_counts[user_rows, category, place] += 1
         last = category
-    return drawn
+    return items
 
 
 def _draw_times(random: np.random.Generator, users: int, events: int) -> Ints:
     """Seconds ``[users, events]``: sessions of about 8 events a minute apart, about a day between sessions."""
-    goes_on = random.random((users, events)) < 7 / 8
-    short = random.lognormal(np.log(60), 0.8, size=(users, events))
-    far = random.lognormal(np.log(86_400), 1.0, size=(users, events))
-    gaps = np.maximum(1, np.where(goes_on, short, far)).astype(np.int64)
-    first = FIRST_SECOND + random.integers(0, 30 * 86_400, size=(users, 1))
-    times: Ints = first + np.cumsum(gaps, axis=1)
+    same_session = random.random((users, events)) < 7 / 8
+    inner_gaps = random.lognormal(np.log(60), 0.8, size=(users, events))
+    session_gaps = random.lognormal(np.log(86_400), 1.0, size=(users, events))
+    gaps = np.maximum(1, np.where(same_session, inner_gaps, session_gaps)).astype(np.int64)
+    first_seconds = FIRST_SECOND + random.integers(0, 30 * 86_400, size=(users, 1))
+    times: Ints = first_seconds + np.cumsum(gaps, axis=1)
     return times
 
 
-def _texts(settings: SyntheticSettings, items_of: DrawnCatalogue) -> tuple[str, ...]:
-    """``category kind detail`` in words made up of syllables, behind a title where there are titles.
+def _texts(settings: SyntheticSettings, item_catalogue: DrawnCatalogue) -> tuple[str, ...]:
+    """``category kind detail`` in words made up of syllables, after a title where there are titles.
 
-    Kinds and details are shared by all categories; a title is no other item's and tells nothing else.
+    Kinds and details are shared by all categories; a title belongs to one item alone and tells nothing else.
     """
-    category, place = np.divmod(items_of.internal[1:], settings.items_per_category)
+    category, place = np.divmod(item_catalogue.internal[1:], settings.items_per_category)
     kind, detail = np.divmod(place, 4)
     titles = [(np.arange(1, settings.num_items), "s")] if settings.titled else []
     words = (_words(number, last) for number, last in (*titles, (category, "n"), (kind, "r"), (detail, "l")))
-    return ("", *(" ".join(words_of) for words_of in zip(*words, strict=True)))
+    return ("", *(" ".join(item_words) for item_words in zip(*words, strict=True)))
 
 
 def _words(numbers: Ints, last: str) -> list[str]:
@@ -331,10 +335,10 @@ def _words(numbers: Ints, last: str) -> list[str]:
 
 
 def _choose(weights: Floats, chances: Floats) -> Ints:
-    """Per row of ``[n, m]`` weights, not normalised, the entry that a uniform chance in [0, 1) falls on."""
+    """The entry of each row of ``[n, m]`` weights, not normalised, that a uniform chance in [0, 1) falls on."""
     cumulative = np.cumsum(weights, axis=1)
-    chosen: Ints = np.minimum((cumulative <= (chances * cumulative[:, -1])[:, None]).sum(axis=1), weights.shape[1] - 1)
-    return chosen
+    entries: Ints = np.minimum((cumulative <= (chances * cumulative[:, -1])[:, None]).sum(axis=1), weights.shape[1] - 1)
+    return entries
 
 
 def _kernel_weights(fade: float) -> Floats:

@@ -64,8 +64,8 @@ def build_windows(
 ) -> WindowBatch:
     """The windows of the items before ``ends[i]`` in the sequence of ``users[i]``; the item at ``ends[i]`` is the last target.
 
-    The last ``recent`` items take the recent slots, right-aligned. What is older fills the history's segments from the
-    first on, as few as hold it, so that the first is padded on its left and later ones stay empty.
+    The last ``recent`` items take the recent slots, right-aligned. Older items fill the history's segments from the first on,
+    and no more segments than they need: the first is padded on its left, and later ones stay empty.
 
     Args:
         sequences: the users' interactions.
@@ -74,23 +74,23 @@ def build_windows(
         shape: the slots.
         trim: leave out leading columns that are padding in every row, down to one item of the first segment.
         gap: how many items before the recent ones are in neither part: the history ends that much earlier.
-        history: items of the history at most, as if the users' older ones had never been; None is all that have a slot.
+        history: the most items of the history, as if the users had no older ones; None is all that have a slot.
     """
-    recent, older, history_end = _filled(ends, shape, gap=gap, history=history)
+    recent, older, history_end = _slot_occupancy(ends, shape, gap=gap, history=history)
     columns = np.arange(shape.width)
     if trim and shape.segments:
-        lead = int(np.where(older > 0, history_end - older, shape.history).min())
-        columns = columns[min(lead, shape.segments[0] - 1) :]
+        leading_padding = int(np.where(older > 0, history_end - older, shape.history).min())
+        columns = columns[min(leading_padding, shape.segments[0] - 1) :]
     is_recent = columns >= shape.history
-    back = np.where(is_recent, shape.width - columns, (recent + gap + history_end)[:, None] - columns)
-    held = np.where(is_recent, back <= recent[:, None], (columns < history_end[:, None]) & (back <= (recent + gap + older)[:, None]))
+    ages = np.where(is_recent, shape.width - columns, (recent + gap + history_end)[:, None] - columns)
+    has_item = np.where(is_recent, ages <= recent[:, None], (columns < history_end[:, None]) & (ages <= (recent + gap + older)[:, None]))
     start = sequences.offsets[users]
-    index = np.where(held, (start + ends)[:, None] - back, 0)
-    following = np.where(held, index + 1, 0)
+    index = np.where(has_item, (start + ends)[:, None] - ages, 0)
+    next_index = np.where(has_item, index + 1, 0)
     return WindowBatch(
-        items=np.where(held, sequences.items[index], 0).astype(np.int64),
-        times=np.where(held, sequences.times[index], 0),
-        targets=np.where(held, sequences.items[following], 0).astype(np.int64),
+        items=np.where(has_item, sequences.items[index], 0).astype(np.int64),
+        times=np.where(has_item, sequences.times[index], 0),
+        targets=np.where(has_item, sequences.items[next_index], 0).astype(np.int64),
         query_times=sequences.times[start + ends],
     )
 
@@ -104,15 +104,15 @@ def target_counts(ends: np.ndarray, shape: WindowShape, predicting: np.ndarray, 
         predicting: the window's columns whose item predicts the next one, ascending.
         history: as in `build_windows`.
     """
-    recent, older, history_end = _filled(ends, shape, gap=0, history=history)
-    before = np.searchsorted(predicting, np.arange(shape.width + 1))  # predicting columns before each column
-    in_history = before[history_end] - before[history_end - older]
-    counts: np.ndarray = before[shape.width] - before[shape.width - recent] + in_history
+    recent, older, history_end = _slot_occupancy(ends, shape, gap=0, history=history)
+    predicting_before = np.searchsorted(predicting, np.arange(shape.width + 1))  # predicting columns before each column
+    in_history = predicting_before[history_end] - predicting_before[history_end - older]
+    counts: np.ndarray = predicting_before[shape.width] - predicting_before[shape.width - recent] + in_history
     return counts
 
 
-def _filled(ends: np.ndarray, shape: WindowShape, *, gap: int, history: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Recent items of each window, items of its history, and the column behind the history's last item."""
+def _slot_occupancy(ends: np.ndarray, shape: WindowShape, *, gap: int, history: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Per window: the number of recent items, the number of history items, and the column after the history's last item."""
     recent = np.minimum(ends, shape.recent)
     older = np.clip(ends - recent - gap, 0, shape.history if history is None else min(history, shape.history))
     offsets = np.concatenate([[0], np.cumsum(shape.segments)]).astype(np.int64)
@@ -152,23 +152,23 @@ class StepWindows:
                 raise ValueError(f"history_lengths: {history}; expected 0 to {self.shape.history}, the items of the layout's history")
 
     def after(self, steps: int) -> Iterator[tuple[np.ndarray, np.ndarray, int | None]]:
-        """Users and ends of every step behind the first ``steps``, alike long, and the length of the step's history.
+        """Of every step after the first ``steps``: users and ends, of equal length, and the length of the step's history.
 
         Raises:
             ValueError: no user has an item that could be predicted.
         """
         if not (self.lengths > 1).any():
             raise ValueError("data: no user has the 2 training items that predicting the second from the first needs")
-        return itertools.islice(self._drawn_steps(), steps, None)
+        return itertools.islice(self._interleaved_steps(), steps, None)
 
-    def _drawn_steps(self) -> Iterator[tuple[np.ndarray, np.ndarray, int | None]]:
+    def _interleaved_steps(self) -> Iterator[tuple[np.ndarray, np.ndarray, int | None]]:
         choices: Sequence[int | None] = self.histories or (None,)
         chances = rank_chances(self.histories or (0,))
-        rounds = [self._steps(history) for history in choices]
-        drawn = np.random.default_rng([self.seed, _LENGTHS])
+        steps_by_choice = [self._steps(history) for history in choices]
+        rng = np.random.default_rng([self.seed, _LENGTHS])
         while True:
-            choice = int(drawn.choice(len(choices), p=chances))
-            users, ends = next(rounds[choice])
+            choice = int(rng.choice(len(choices), p=chances))
+            users, ends = next(steps_by_choice[choice])
             yield users, ends, choices[choice]
 
     def _steps(self, history: int | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -181,30 +181,30 @@ class StepWindows:
         surplus = 0  # targets that the steps so far had beyond their number times ``targets_per_step``
         while True:
             new_users, new_ends = window_plan(self.lengths, shortest=shortest, stride=stride, rng=rng)
-            shuffled = rng.permutation(len(new_users))
-            users, ends = np.concatenate([users, new_users[shuffled]]), np.concatenate([ends, new_ends[shuffled]])
+            permutation = rng.permutation(len(new_users))
+            users, ends = np.concatenate([users, new_users[permutation]]), np.concatenate([ends, new_ends[permutation]])
             counts = self._counts(ends, history)
             full_steps = (surplus + int(counts.sum())) // self.targets_per_step
             starts = surplus + np.cumsum(counts) - counts
-            taken = int(np.searchsorted(starts, full_steps * self.targets_per_step))
-            pool = starts[:taken] // (POOL_STEPS * self.targets_per_step)
-            order = np.lexsort((np.minimum(ends[:taken], width), pool))
-            sizes = counts[:taken][order]
-            step = (surplus + np.cumsum(sizes) - sizes) // self.targets_per_step  # a window is of the step that its first target is of
-            members = np.split(order, np.flatnonzero(np.diff(step)) + 1) if taken else []
+            num_windows = int(np.searchsorted(starts, full_steps * self.targets_per_step))
+            pool = starts[:num_windows] // (POOL_STEPS * self.targets_per_step)
+            order = np.lexsort((np.minimum(ends[:num_windows], width), pool))
+            sizes = counts[:num_windows][order]
+            step = (surplus + np.cumsum(sizes) - sizes) // self.targets_per_step  # a window belongs to the step of its first target
+            members = np.split(order, np.flatnonzero(np.diff(step)) + 1) if num_windows else []
             for index in rng.permutation(len(members)):
                 yield users[members[index]], ends[members[index]]
             surplus += int(sizes.sum()) - full_steps * self.targets_per_step
-            users, ends = users[taken:], ends[taken:]
+            users, ends = users[num_windows:], ends[num_windows:]
 
     def _counts(self, ends: np.ndarray, history: int | None) -> np.ndarray:
         return target_counts(ends, self.shape, self.predicting, history=history)
 
 
 def rank_chances(sizes: Sequence[int]) -> np.ndarray:
-    """With which chance a step of an elastic model draws each of ``sizes``: in proportion to its rank from the smallest.
+    """The chance of each of ``sizes`` to be drawn for a step of an elastic model: proportional to its rank, from the smallest.
 
-    What is larger is learnt later and sees more, so it gets more of the steps: of `0, 1, 2, 4, 8, 16` tokens the last two get half
+    A larger size is learnt later and sees more, so it gets more of the steps: of `0, 1, 2, 4, 8, 16` tokens the last two get half
     of them, and the model without tokens a twenty-first.
 
     Args:
@@ -215,7 +215,7 @@ def rank_chances(sizes: Sequence[int]) -> np.ndarray:
 
 
 def random_segments(shape: WindowShape, rng: np.random.Generator) -> tuple[int, ...]:
-    """As many segments as ``shape`` has, of its history cut at random places, all equally likely; each has one item at least."""
+    """The history of ``shape`` cut at random places into as many segments as it has; all cuts are equally likely, no segment is empty."""
     ends = np.sort(rng.choice(np.arange(1, shape.history), len(shape.segments) - 1, replace=False))
     return tuple(int(items) for items in np.diff([0, *ends, shape.history]))
 
@@ -223,10 +223,10 @@ def random_segments(shape: WindowShape, rng: np.random.Generator) -> tuple[int, 
 def window_plan(lengths: np.ndarray, *, shortest: int, stride: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Which windows a round trains on: no position of a user more than once.
 
-    A user's newest window ends at a random one of the last ``stride`` places of those that leave it ``shortest`` items, or at the
-    last where none does. The others lie back to back before it, ``stride`` targets apart. With ``shortest`` a window's width, a
-    round leaves out some of the newest targets of sequences that are longer than a window. With less, ends move in shorter ones
-    too: recent slots then hold other targets every round, and the newest are left out more often.
+    A user's newest window ends at a random one of the last ``stride`` places that leave it ``shortest`` items; if no place does, it
+    ends at the last one. The others lie back to back before it, ``stride`` targets apart. If ``shortest`` is a window's width, a
+    round leaves out some of the newest targets of sequences that are longer than a window. If it is less, ends move in shorter
+    sequences too: recent slots then hold other targets every round, and the newest targets are left out more often.
 
     Args:
         lengths: ``[U]`` items of each user that may be trained on.
@@ -235,7 +235,7 @@ def window_plan(lengths: np.ndarray, *, shortest: int, stride: int, rng: np.rand
         rng: moves the ends.
 
     Returns:
-        Users and ends, alike long.
+        Users and ends, of equal length.
     """
     last = lengths - 1
     slack = np.clip(np.minimum(stride - 1, last - shortest), 0, None)

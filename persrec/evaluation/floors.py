@@ -42,8 +42,8 @@ def frequency(train_counts: Ints, past: tuple[Ints, Ints]) -> Floats:
     offsets, items = past
     n, V = len(offsets) - 1, len(train_counts)
     rows = np.repeat(np.arange(n), np.diff(offsets))
-    own = np.bincount(rows * V + items, minlength=n * V).reshape(n, V)
-    return own + popularity(train_counts, past)
+    own_counts = np.bincount(rows * V + items, minlength=n * V).reshape(n, V)
+    return own_counts + popularity(train_counts, past)
 
 
 def floor_ranks(
@@ -85,12 +85,12 @@ def ranks_by(
     ranks = [np.empty(0, dtype=np.int64)]
     for first in range(0, len(targets), block):
         last = min(first + block, len(targets))
-        scores = scores_of(train_counts, _users(past, first, last))
-        left_out = None if seen is None else _users(seen, first, last)
-        ranks.append(target_ranks_from_scores(scores, targets[first:last], left_out))
+        scores = scores_of(train_counts, _slice_users(past, first, last))
+        block_seen = None if seen is None else _slice_users(seen, first, last)
+        ranks.append(target_ranks_from_scores(scores, targets[first:last], block_seen))
     return np.concatenate(ranks)
 
 
-def _users(flat: Seen, first: int, last: int) -> tuple[Ints, Ints]:
+def _slice_users(flat: Seen, first: int, last: int) -> tuple[Ints, Ints]:
     offsets, items = np.asarray(flat[0]), np.asarray(flat[1])
     return offsets[first : last + 1] - offsets[first], items[offsets[first] : offsets[last]]

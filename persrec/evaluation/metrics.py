@@ -10,7 +10,7 @@ from persrec.names import CONFIDENCE, CUTOFFS, INTERVAL, REPLICATES
 
 Floats = NDArray[np.float64]
 
-LEAST_USERS = 10  # for the interval of a mean that is no share: of fewer, drawing again and again tells nothing
+LEAST_USERS = 10  # for the interval of a mean that is no share: drawing again and again from fewer tells nothing
 _DRAWS_AT_ONCE = 1 << 22  # bounds memory; a chunk's size changes no draw
 
 
@@ -75,8 +75,8 @@ def user_means(values: Floats, users: NDArray[np.int64]) -> Floats:
 def bootstrap_means(values: Floats, replicates: int = REPLICATES, seed: int = 0) -> Floats:
     """Means over users drawn with replacement.
 
-    Who is drawn depends on ``seed`` and the number of users alone: replicates of two cells over the same users are paired,
-    and their difference is one replicate of the difference.
+    The draws depend on ``seed`` and the number of users alone. So replicates of two cells over the same users are paired: the
+    difference of two replicates is a replicate of the difference.
 
     Args:
         values: ``[n]``, or ``[n, m]`` for m metrics of the same users at once.
@@ -98,9 +98,9 @@ def bootstrap_means(values: Floats, replicates: int = REPLICATES, seed: int = 0)
     chunk = max(1, _DRAWS_AT_ONCE // n)
     for start in range(0, replicates, chunk):
         rows = min(chunk, replicates - start)
-        drawn = random.integers(0, n, size=(rows, n))
-        drawn += np.arange(rows)[:, None] * n
-        counts = np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
+        draws = random.integers(0, n, size=(rows, n))
+        draws += np.arange(rows)[:, None] * n
+        counts = np.bincount(draws.ravel(), minlength=rows * n).reshape(rows, n)
         means.append(counts.astype(np.float64) @ values / n)
     return np.concatenate(means)
 
@@ -113,8 +113,8 @@ def is_share(metric: str) -> bool:
 def summarise(values: Floats, *, share: bool, replicates: Floats | None = None, seed: int = 0) -> Summary:
     """Mean over users ``[n]`` with its 95% interval.
 
-    The bounds are the 2.5 and 97.5 percentiles of the bootstrap. Drawing from the users there are knows nothing of those who
-    are not among them, so few users, or users who are all alike, would seem certain. Hence:
+    The bounds are the 2.5 and 97.5 percentiles of the bootstrap. It draws from these users and knows nothing of others, so a mean
+    over few users, or over users who are all alike, would seem certain. Hence:
 
     * A share is bounded by the wider of the bootstrap and Wilson's interval (J. Am. Stat. Assoc. 22, 1927) on either side.
     * Where all users have one value, others may still differ; of 0 such users among n, Wilson's interval says how large their
@@ -135,14 +135,14 @@ def summarise(values: Floats, *, share: bool, replicates: Floats | None = None, 
     if not share and n < LEAST_USERS:
         return Summary(value=value, low=None, high=None, n=n, note=f"no interval, {n} users are fewer than {LEAST_USERS}")
     if values.min() == values.max():
-        _, unlike = wilson(0, n)
-        low, high = value * (1 - unlike), value + (1 - value) * unlike
+        _, other_share = wilson(0, n)
+        low, high = value * (1 - other_share), value + (1 - value) * other_share
         return Summary(value=value, low=low, high=high, n=n, note=f"interval for {n} users who are all alike, by Wilson")
     means = bootstrap_means(values, seed=seed) if replicates is None else replicates
     low, high = (float(bound) for bound in np.percentile(means, INTERVAL))
     if share:
-        least, most = wilson(int(np.count_nonzero(values)), n)
-        low, high = min(low, least), max(high, most)
+        wilson_low, wilson_high = wilson(int(np.count_nonzero(values)), n)
+        low, high = min(low, wilson_low), max(high, wilson_high)
     return Summary(value=value, low=low, high=high, n=n)
 
 

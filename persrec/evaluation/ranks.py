@@ -6,7 +6,7 @@ closer than `SAME` tie: far below what tells two items apart, well above what te
 bijection of the item id, so the order of ties is total, the same for every model and run, and not the order of ids.
 
 A block of scores is written once, into a buffer that all blocks share, and read twice, to compare it with the target's
-score at either side of `SAME`: where both counts agree nothing ties, and the hashes are not asked.
+score at either side of `SAME`: where both counts agree nothing ties, and no hash is compared.
 """
 
 import itertools
@@ -50,7 +50,7 @@ def target_ranks(
             items and padding among them do no harm.
         block: users at once.
         item_block: items at once, `ITEMS_AT_ONCE` by default; scores in memory are ``block * item_block`` numbers.
-        added: of some users' rows, ids ``[b, m]`` and what is added to the scores of these items ``[b, m]``; 0 of what is padding.
+        added: gives for some users' rows ids ``[b, m]`` and what is added to the scores of these items ``[b, m]``, 0 for padding.
 
     Returns:
         int64 ``[n]``, on the CPU.
@@ -65,25 +65,25 @@ def target_ranks(
             raise ValueError(f"{name}: holds NaN or infinity; expected finite vectors")
     users, items = users.float(), items.float()
 
-    def own(rows: slice, of: Tensor) -> Tensor:
-        cosines = (users[rows] * items[of]).sum(1)
+    def target_scores(rows: slice, target_ids: Tensor) -> Tensor:
+        cosines = (users[rows] * items[target_ids]).sum(1)
         if added is None:
             return cosines
-        ids, more = added(rows)
-        return cosines + (more.float() * (ids == of[:, None])).sum(1)
+        ids, added_scores = added(rows)
+        return cosines + (added_scores.float() * (ids == target_ids[:, None])).sum(1)
 
     def write(rows: slice, columns: slice, out: Tensor) -> None:
         with torch.autocast(users.device.type, enabled=False):
             torch.mm(users[rows], items[columns].T, out=out)
         if added is not None:
-            ids, more = added(rows)
+            ids, added_scores = added(rows)
             inside = (ids >= columns.start) & (ids < columns.stop)
-            out.scatter_add_(1, torch.where(inside, ids - columns.start, 0), torch.where(inside, more.float(), 0.0))
+            out.scatter_add_(1, torch.where(inside, ids - columns.start, 0), torch.where(inside, added_scores.float(), 0.0))
 
     if len(users) != len(targets):
         raise ValueError(f"users: {len(users)} for {len(targets)} targets; expected one each")
-    scores = _Scores(own=own, write=write, items=len(items), same=SAME, dtype=torch.float32, device=users.device)
-    return _ranks(scores, targets=targets, seen=seen, block=block, item_block=item_block)
+    source = _Scores(of_targets=target_scores, write=write, items=len(items), tolerance=SAME, dtype=torch.float32, device=users.device)
+    return _ranks(source, targets=targets, seen=seen, block=block, item_block=item_block)
 
 
 @torch.no_grad()
@@ -100,22 +100,22 @@ def target_ranks_from_scores(
     Raises:
         ValueError: as `target_ranks`; scores must be finite.
     """
-    whole = torch.as_tensor(scores)
-    whole = whole if whole.dtype in {torch.float32, torch.float64} else whole.double()
-    if whole.ndim != 2 or len(whole) not in {1, len(targets)}:
-        raise ValueError(f"scores: shape {tuple(whole.shape)}; expected ({len(targets)}, V) or (1, V)")
-    if not _all_finite(whole):
+    matrix = torch.as_tensor(scores)
+    matrix = matrix if matrix.dtype in {torch.float32, torch.float64} else matrix.double()
+    if matrix.ndim != 2 or len(matrix) not in {1, len(targets)}:
+        raise ValueError(f"scores: shape {tuple(matrix.shape)}; expected ({len(targets)}, V) or (1, V)")
+    if not _all_finite(matrix):
         raise ValueError("scores: hold NaN or infinity; expected finite numbers")
-    whole = whole.expand(len(targets), -1)
+    matrix = matrix.expand(len(targets), -1)
 
-    def own(rows: slice, of: Tensor) -> Tensor:
-        return whole[rows].gather(1, of[:, None]).squeeze(1)
+    def target_scores(rows: slice, target_ids: Tensor) -> Tensor:
+        return matrix[rows].gather(1, target_ids[:, None]).squeeze(1)
 
     def write(rows: slice, columns: slice, out: Tensor) -> None:
-        out.copy_(whole[rows, columns])
+        out.copy_(matrix[rows, columns])
 
-    given = _Scores(own=own, write=write, items=whole.shape[1], same=0.0, dtype=whole.dtype, device=whole.device)
-    return _ranks(given, targets=targets, seen=seen, block=block, item_block=item_block)
+    source = _Scores(of_targets=target_scores, write=write, items=matrix.shape[1], tolerance=0.0, dtype=matrix.dtype, device=matrix.device)
+    return _ranks(source, targets=targets, seen=seen, block=block, item_block=item_block)
 
 
 def repeat_mask(targets: NDArray[np.int64], past: tuple[NDArray[np.int64], NDArray[np.int64]]) -> NDArray[np.bool_]:
@@ -139,56 +139,62 @@ def tie_order(num_items: int) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Scores:
-    """Scores of users by items: each target's ``own``, and blocks that are written where they are wanted."""
+    """Where the scores of users by items come from: ``of_targets`` gives each target's, ``write`` puts a block into a buffer."""
 
-    own: Callable[[slice, Tensor], Tensor]
+    of_targets: Callable[[slice, Tensor], Tensor]
     write: Callable[[slice, slice, Tensor], None]
     items: int
-    same: float
+    tolerance: float
     dtype: torch.dtype
     device: torch.device
 
 
 def _ranks(
-    scores: _Scores, *, targets: NDArray[np.int64] | Tensor, seen: Seen | None, block: int, item_block: int | None
+    source: _Scores, *, targets: NDArray[np.int64] | Tensor, seen: Seen | None, block: int, item_block: int | None
 ) -> NDArray[np.int64]:
-    n, V, device = len(targets), scores.items, scores.device
+    n, V, device = len(targets), source.items, source.device
     item_block = ITEMS_AT_ONCE.get(device.type, ITEMS_AT_ONCE["cpu"]) if item_block is None else item_block
     if min(block, item_block) < 1:
         raise ValueError(f"block: {block} users, {item_block} items; expected at least 1 of each")
-    wanted = torch.as_tensor(targets, dtype=torch.int64, device=device)
-    if wanted.ndim != 1 or (n and (int(wanted.min()) < 1 or int(wanted.max()) >= V)):
-        raise ValueError(f"targets: shape {tuple(wanted.shape)}, ids {wanted.flatten()[:3].tolist()}...; expected item ids in 1..{V - 1}")
-    offsets, known = _checked_seen(seen, n, V, device)
+    target_ids = torch.as_tensor(targets, dtype=torch.int64, device=device)
+    if target_ids.ndim != 1 or (n and (int(target_ids.min()) < 1 or int(target_ids.max()) >= V)):
+        raise ValueError(
+            f"targets: shape {tuple(target_ids.shape)}, ids {target_ids.flatten()[:3].tolist()}...; expected item ids in 1..{V - 1}"
+        )
+    offsets, seen_items = _checked_seen(seen, n, V, device)
     order = torch.from_numpy(tie_order(V)).to(device)
     starts = range(0, V, item_block)
-    room, flags = torch.empty(2, min(block, n) * min(item_block, V), dtype=scores.dtype, device=device)
+    buffer, flags = torch.empty(2, min(block, n) * min(item_block, V), dtype=source.dtype, device=device)
     ranks = np.empty(n, dtype=np.int64)
     for first in range(0, n, block):
         rows = slice(first, min(first + block, n))
-        of = wanted[rows]
-        own = scores.own(rows, of)
-        before = torch.zeros_like(of)
-        for start, (left_out, which) in zip(starts, _left_out(offsets, known, rows, of, starts), strict=True):
+        block_targets = target_ids[rows]
+        target_scores = source.of_targets(rows, block_targets)
+        items_before = torch.zeros_like(block_targets)
+        for start, (excluded_rows, excluded_columns) in zip(
+            starts, _excluded_places(offsets, seen_items, rows, block_targets, starts), strict=True
+        ):
             columns = slice(start, min(start + item_block, V))
-            values = room[: len(of) * (columns.stop - start)].view(len(of), -1)
-            scores.write(rows, columns, values)
-            values[left_out, which] = -torch.inf
+            values = buffer[: len(block_targets) * (columns.stop - start)].view(len(block_targets), -1)
+            source.write(rows, columns, values)
+            values[excluded_rows, excluded_columns] = -torch.inf
             if start == 0:
                 values[:, 0] = -torch.inf  # padding
-            above = _count(torch.gt, values, own + scores.same, flags)
-            not_below = _count(torch.ge, values, own - scores.same, flags)
-            before += above
-            tied = torch.nonzero(above != not_below).squeeze(1)
-            if len(tied):
-                before[tied] += _earlier_ties(values[tied], own[tied], order[columns], order[of[tied]], scores.same)
-        ranks[rows] = (before + 1).cpu().numpy()
+            above_count = _count(torch.gt, values, target_scores + source.tolerance, flags)
+            not_below_count = _count(torch.ge, values, target_scores - source.tolerance, flags)
+            items_before += above_count
+            tied_rows = torch.nonzero(above_count != not_below_count).squeeze(1)
+            if len(tied_rows):
+                items_before[tied_rows] += _earlier_ties(
+                    values[tied_rows], target_scores[tied_rows], order[columns], order[block_targets[tied_rows]], source.tolerance
+                )
+        ranks[rows] = (items_before + 1).cpu().numpy()
     return ranks
 
 
-def _earlier_ties(values: Tensor, own: Tensor, hashes: Tensor, hash_of_target: Tensor, same: float) -> Tensor:
+def _earlier_ties(values: Tensor, target_scores: Tensor, hashes: Tensor, hash_of_target: Tensor, tolerance: float) -> Tensor:
     """How many items of a block tie with each target and have the smaller hash."""
-    tied = (values >= (own - same)[:, None]) & (values <= (own + same)[:, None])
+    tied = (values >= (target_scores - tolerance)[:, None]) & (values <= (target_scores + tolerance)[:, None])
     return (tied & (hashes[None, :] < hash_of_target[:, None])).sum(dim=1)
 
 
@@ -199,35 +205,35 @@ def _count(compare: Callable[..., Tensor], values: Tensor, bounds: Tensor, flags
     return flags.sum(dim=1).long()
 
 
-def _left_out(offsets: Tensor, known: Tensor, users: slice, targets: Tensor, starts: range) -> Iterator[tuple[Tensor, Tensor]]:
-    """For each block of items, the rows, from 0, and columns of what is not counted: items that users have seen, and targets."""
+def _excluded_places(offsets: Tensor, seen_items: Tensor, users: slice, targets: Tensor, starts: range) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each block of items, the rows, from 0, and columns of the scores that are not counted: of seen items and of targets."""
     counts = offsets[users.start + 1 : users.stop + 1] - offsets[users]
-    each = torch.arange(len(targets), device=known.device)
-    rows = torch.cat([each, torch.repeat_interleave(each, counts)])
-    items = torch.cat([targets, known[int(offsets[users.start]) : int(offsets[users.stop])]])
+    target_rows = torch.arange(len(targets), device=seen_items.device)
+    rows = torch.cat([target_rows, torch.repeat_interleave(target_rows, counts)])
+    items = torch.cat([targets, seen_items[int(offsets[users.start]) : int(offsets[users.stop])]])
     if len(starts) == 1:
         yield rows, items
         return
-    items, by_item = items.sort()
-    rows = rows[by_item]
+    items, order = items.sort()
+    rows = rows[order]
     edges = torch.searchsorted(items, torch.tensor([*starts, starts.stop], device=items.device)).tolist()
     for start, (first, last) in zip(starts, itertools.pairwise(edges), strict=True):
         yield rows[first:last], items[first:last] - start
 
 
 def _all_finite(values: Tensor) -> bool:
-    """Whether no value is NaN or infinite; their sum tells at one reading, unless it overflows."""
+    """Whether no value is NaN or infinite: their sum shows it in one pass, unless it overflows."""
     return bool(values.sum().isfinite()) or bool(values.isfinite().all())
 
 
 def _checked_seen(seen: Seen | None, n: int, V: int, device: torch.device) -> tuple[Tensor, Tensor]:
     if seen is None:
         return torch.zeros(n + 1, dtype=torch.int64, device=device), torch.zeros(0, dtype=torch.int64, device=device)
-    offsets, known = (torch.as_tensor(part, dtype=torch.int64, device=device) for part in seen)
-    if offsets.shape != (n + 1,) or int(offsets[0]) != 0 or int(offsets[-1]) != len(known) or bool((offsets.diff() < 0).any()):
+    offsets, items = (torch.as_tensor(part, dtype=torch.int64, device=device) for part in seen)
+    if offsets.shape != (n + 1,) or int(offsets[0]) != 0 or int(offsets[-1]) != len(items) or bool((offsets.diff() < 0).any()):
         raise ValueError(
-            f"seen: offsets of shape {tuple(offsets.shape)}; expected {n + 1}, ascending from 0 to {len(known)}, the items' number"
+            f"seen: offsets of shape {tuple(offsets.shape)}; expected {n + 1}, ascending from 0 to {len(items)}, the items' number"
         )
-    if len(known) and (int(known.min()) < 0 or int(known.max()) >= V):
-        raise ValueError(f"seen: item ids {int(known.min())}..{int(known.max())} leave 0..{V - 1}")
-    return offsets, known
+    if len(items) and (int(items.min()) < 0 or int(items.max()) >= V):
+        raise ValueError(f"seen: item ids {int(items.min())}..{int(items.max())} leave 0..{V - 1}")
+    return offsets, items

@@ -80,17 +80,17 @@ def served_states(
     generator = torch.Generator().manual_seed(serving.seed)
     states = torch.empty(len(targets), model.backbone.width, dtype=next(model.parameters()).dtype, device=batches.device)
     with evaluating(model):
-        noise = _Noise.like(batches.cache(rows) for rows in blocks) if serving.ablation == "random_tokens" else None
+        noise = _Noise.from_caches(batches.cache(rows) for rows in blocks) if serving.ablation == "random_tokens" else None
         for rows in blocks:
             cache = batches.cache(owner[rows])
             if noise is not None:
-                cache = noise.in_place_of(cache, generator)
-            states[torch.from_numpy(rows).to(batches.device)] = batches.served(rows, cache)
+                cache = noise.replacement(cache, generator)
+            states[torch.from_numpy(rows).to(batches.device)] = batches.user_states(rows, cache)
     return states
 
 
 def another(users: Ints, seed: int) -> Ints:
-    """The first row of another user for each row, ``[E]``: one random ring through all users, so that nobody gets the own.
+    """The first row of another user for each row, ``[E]``: the next in one random ring of all users, so nobody gets their own.
 
     Args:
         users: ``[E]``, the user of each row, ascending.
@@ -99,13 +99,13 @@ def another(users: Ints, seed: int) -> Ints:
     Raises:
         ValueError: there are fewer than two users.
     """
-    _, first, of = np.unique(users, return_index=True, return_inverse=True)
+    _, first, user_index = np.unique(users, return_index=True, return_inverse=True)
     if len(first) < 2:
         raise ValueError(f"users: {len(first)}; expected at least 2, for another user's cache")
     ring = np.random.default_rng(seed).permutation(len(first))
-    others = np.empty(len(first), dtype=np.int64)
-    others[ring] = np.roll(ring, 1)
-    return first[others[of]]
+    next_user = np.empty(len(first), dtype=np.int64)
+    next_user[ring] = np.roll(ring, 1)
+    return first[next_user[user_index]]
 
 
 def shuffled(items: Ints, users: Ints, seed: int) -> Ints:
@@ -113,16 +113,16 @@ def shuffled(items: Ints, users: Ints, seed: int) -> Ints:
 
     The order is drawn from the seed and the row's user, so it does not depend on who shares a batch.
     """
-    mixed = items.copy()
+    shuffled_items = items.copy()
     for row, user in enumerate(users):
-        held = np.flatnonzero(items[row])
-        mixed[row, held] = items[row, np.random.default_rng([seed, int(user)]).permutation(held)]
-    return mixed
+        columns = np.flatnonzero(items[row])
+        shuffled_items[row, columns] = items[row, np.random.default_rng([seed, int(user)]).permutation(columns)]
+    return shuffled_items
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Batches:
-    """Caches and answers of some of a part's targets."""
+    """Caches and user vectors of some of a part's targets."""
 
     model: SequentialRecommender
     data: Split
@@ -143,8 +143,8 @@ class _Batches:
         return self.data.of(self.part)
 
     def cache(self, rows: Ints) -> KVCache:
-        """The rows' caches, each of as many segments as the history fills, out of the store; rows may repeat."""
-        wanted, rows = rows, np.unique(rows)
+        """The rows' caches out of the store, each of as many segments as the history fills; rows may repeat."""
+        all_rows, rows = rows, np.unique(rows)
         history, windows = self.model.layout.history, self._windows(rows)
         items, times = windows.items[:, :history], windows.times[:, :history]
         if self.serving.ablation == "shuffled_history":
@@ -153,21 +153,21 @@ class _Batches:
         lengths = history - (items[:, ::-1] != 0).argmax(axis=1)  # to the last item
         lengths[~items.any(axis=1)] = 0
         offsets = np.array(self.model.layout.offsets)
-        filled = offsets[np.searchsorted(offsets, lengths)]  # without an item: an empty first segment
+        ends = offsets[np.searchsorted(offsets, lengths)]  # without an item: an empty first segment
         if not self.model.layout.hide_empty_experts:
-            filled[:] = offsets[-1]  # the experts of empty segments are seen, so they are made
-        for offset in np.unique(filled):
-            alike = np.flatnonzero(filled == offset)
-            past, seconds = (self._on_device(part[alike, :offset]) for part in (items, times))
-            store.put_each(rows[alike].tolist(), self.model.compress(past, seconds if self.time_bias else None))
-        return _on(store.get(wanted.tolist()), self.device)
+            ends[:] = offsets[-1]  # the experts of empty segments are seen, so they are made
+        for offset in np.unique(ends):
+            group = np.flatnonzero(ends == offset)
+            group_items, group_times = (self._on_device(part[group, :offset]) for part in (items, times))
+            store.put_each(rows[group].tolist(), self.model.compress(group_items, group_times if self.time_bias else None))
+        return _to_device(store.get(all_rows.tolist()), self.device)
 
-    def served(self, rows: Ints, cache: KVCache) -> torch.Tensor:
+    def user_states(self, rows: Ints, cache: KVCache) -> torch.Tensor:
         """The rows' vectors, from their own recent items."""
         history, windows = self.model.layout.history, self._windows(rows)
         recent, times = (self._on_device(part[:, history:]) for part in (windows.items, windows.times))
-        given = (times, self._on_device(windows.query_times)) if self.time_bias else (None, None)
-        return self.model.user_states(recent, *given, cache=cache)
+        time_arguments = (times, self._on_device(windows.query_times)) if self.time_bias else (None, None)
+        return self.model.user_states(recent, *time_arguments, cache=cache)
 
     def _windows(self, rows: Ints) -> WindowBatch:
         users, ends = self.targets.users[rows], self.targets.positions[rows]
@@ -184,31 +184,31 @@ class _Noise:
     moments: tuple[tuple[float, float], ...]
 
     @classmethod
-    def like(cls, caches: Iterable[KVCache]) -> Self:
+    def from_caches(cls, caches: Iterable[KVCache]) -> Self:
         sums: list[torch.Tensor] = []
         for cache in caches:
-            kept = [tensor.transpose(1, 2)[cache.valid].double() for pair in cache.layers for tensor in pair]
-            found = [torch.stack([part.new_tensor(part.numel()), part.sum(), part.square().sum()]) for part in kept]
-            sums = [before + more for before, more in zip(sums, found, strict=True)] if sums else found
+            tensors = [tensor.transpose(1, 2)[cache.valid].double() for pair in cache.layers for tensor in pair]
+            cache_sums = [torch.stack([part.new_tensor(part.numel()), part.sum(), part.square().sum()]) for part in tensors]
+            sums = [old + new for old, new in zip(sums, cache_sums, strict=True)] if sums else cache_sums
         moments = []
-        for count, total, squares in (one.tolist() for one in sums):
+        for count, total, squares in (layer_sums.tolist() for layer_sums in sums):
             mean = total / max(count, 1)
             moments.append((mean, max(squares / max(count, 1) - mean**2, 0.0) ** 0.5))
         return cls(moments=tuple(moments))
 
-    def in_place_of(self, cache: KVCache, generator: torch.Generator) -> KVCache:
+    def replacement(self, cache: KVCache, generator: torch.Generator) -> KVCache:
         """The cache with normal numbers for its keys and values; what is valid, positions and times stay."""
         moments = iter(self.moments)
 
-        def drawn(tensor: torch.Tensor) -> torch.Tensor:
+        def normal_like(tensor: torch.Tensor) -> torch.Tensor:
             mean, deviation = next(moments)
             return (mean + deviation * torch.randn(tensor.shape, generator=generator)).to(tensor)
 
-        layers: tuple[KeysValues, ...] = tuple((drawn(keys), drawn(values)) for keys, values in cache.layers)
+        layers: tuple[KeysValues, ...] = tuple((normal_like(keys), normal_like(values)) for keys, values in cache.layers)
         return replace(cache, layers=layers)
 
 
-def _on(cache: KVCache, device: torch.device) -> KVCache:
+def _to_device(cache: KVCache, device: torch.device) -> KVCache:
     return replace(
         cache,
         layers=tuple((keys.to(device), values.to(device)) for keys, values in cache.layers),

@@ -39,22 +39,24 @@ def user_states(
         data: the split.
         part: which targets.
         time_bias: whether times are given.
-        history: items before the recent ones that are seen at most, as of a model that is elastic in history; None is all.
+        history: items before the recent ones at most, as of a model that is elastic in history; None is all.
         batch_size: users at once.
     """
     weights = next(model.parameters())
     shape = shape_of(model.layout)
-    wanted = data.of(part)
-    ends = wanted.positions
+    targets = data.of(part)
+    ends = targets.positions
     states = torch.empty(len(ends), model.backbone.width, dtype=weights.dtype, device=weights.device)
     order = np.argsort(np.minimum(ends, shape.width), kind="stable")
     with evaluating(model):
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
-            batch = build_windows(data.sequences, wanted.users[rows], ends[rows], shape, trim=True, history=history)
-            items, times, query_times = (torch.from_numpy(a).to(weights.device) for a in (batch.items, batch.times, batch.query_times))
-            given = (times, query_times) if time_bias else (None, None)
-            states[torch.from_numpy(rows).to(weights.device)] = model.user_states(items, *given)
+            batch = build_windows(data.sequences, targets.users[rows], ends[rows], shape, trim=True, history=history)
+            items, times, query_times = (
+                torch.from_numpy(array).to(weights.device) for array in (batch.items, batch.times, batch.query_times)
+            )
+            time_arguments = (times, query_times) if time_bias else (None, None)
+            states[torch.from_numpy(rows).to(weights.device)] = model.user_states(items, *time_arguments)
     return states
 
 
@@ -63,7 +65,7 @@ def repeats(
 ) -> Added | None:
     """What a model that counts adds to the scores of the users' own items, as `target_ranks` takes it; None of one that does not.
 
-    The items are the users' own whatever a cache holds: an ablation that puts other tokens in their place leaves the counts true.
+    The items are the users' own whatever a cache holds: an ablation that puts other tokens there leaves the counts true.
 
     Args:
         model: the model.
@@ -71,19 +73,19 @@ def repeats(
         data: the split.
         part: which targets.
         history: as in `user_states`.
-        gap: items before the recent ones that are counted by nothing, as of a cache of that age.
+        gap: items right before the recent ones that are not counted, as of a cache of that age.
     """
     if model.counting is None:
         return None
     shape = shape_of(model.layout)
-    wanted = data.of(part)
+    targets = data.of(part)
 
     @functools.lru_cache(maxsize=1)  # a block of users is asked for once per block of items
-    def added(start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def added_scores(start: int, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
         rows = slice(start, stop)
-        batch = build_windows(data.sequences, wanted.users[rows], wanted.positions[rows], shape, history=history, gap=gap)
-        found = model.repeats(states[rows], torch.from_numpy(batch.items).to(states.device))
-        assert found is not None  # noqa: S101 - the model counts
-        return found
+        batch = build_windows(data.sequences, targets.users[rows], targets.positions[rows], shape, history=history, gap=gap)
+        block_repeats = model.repeats(states[rows], torch.from_numpy(batch.items).to(states.device))
+        assert block_repeats is not None  # noqa: S101 - the model counts
+        return block_repeats
 
-    return lambda rows: added(rows.start, rows.stop)
+    return lambda rows: added_scores(rows.start, rows.stop)

@@ -59,7 +59,7 @@ class ItemEncoder(Protocol):
     def vectors(self) -> torch.Tensor:
         """``[V, D]`` raw vectors of all items, the padding item's row included.
 
-        Computed anew at each call, but inside `KeptVectors.scope`.
+        Computed anew at each call, except inside `KeptVectors.scope`.
         """
         ...
 
@@ -97,8 +97,8 @@ class ReadsBatches(Protocol):
     """An item encoder that reads a step's items in batches.
 
     Attributes:
-        most: the largest of a number that each process of a training has. Where they share the encoder's shards, every pass through it
-            gathers these, so all of them read as many batches in a step.
+        most: the largest of a number that each process of a training has. Where processes share the encoder's shards, every pass
+            through it gathers the shards, so all processes read equally many batches in a step.
     """
 
     most: Callable[[int], int]
@@ -109,7 +109,7 @@ class KeptVectors:
 
     By default nothing is kept, so that vectors are always those of the weights as they are. Torch counts the changes of a
     tensor by optimisers, by ``load_state_dict`` and in place; it does not count those through ``.data`` or through a numpy
-    view. So what is kept would be stale after these, and only who keeps it can know that they do not happen.
+    view. Kept vectors would be stale after such a change, and only the caller that asks to keep them can know that none happens.
 
     Attributes:
         on: whether vectors are kept, out of training and without gradients, until torch has counted a change of a weight.
@@ -124,20 +124,20 @@ class KeptVectors:
     @contextmanager
     def scope(self) -> Iterator[None]:
         """Inside, vectors are computed once and kept; no weight may be changed there through ``.data``."""
-        before, self.on = self.on, True
+        was_on, self.on = self.on, True
         try:
             yield
         finally:
-            self.on = before
-            if not before:
+            self.on = was_on
+            if not was_on:
                 self.forget()
 
     def get(self, module: nn.Module, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
         """What ``compute`` gives for the weights of ``module``; kept where it may be."""
         weights = list(module.parameters())
-        if not self.used_by(module) or any(weight.is_inference() for weight in weights):  # whose changes nothing counts
+        if not self.used_by(module) or any(weight.is_inference() for weight in weights):  # nothing counts such weights' changes
             return compute()
-        if self._vectors is None or not self._same(weights):
+        if self._vectors is None or not self._unchanged(weights):
             self._weights, self._versions = [weight.detach() for weight in weights], [weight._version for weight in weights]
             self._vectors = compute()
         return self._vectors
@@ -150,8 +150,8 @@ class KeptVectors:
         """Drops what is kept."""
         self._weights, self._versions, self._vectors = [], [], None
 
-    def _same(self, weights: list[nn.Parameter]) -> bool:
+    def _unchanged(self, weights: list[nn.Parameter]) -> bool:
         return len(weights) == len(self._weights) and all(
-            weight.data_ptr() == kept.data_ptr() and weight._version == version
-            for weight, kept, version in zip(weights, self._weights, self._versions, strict=True)
+            weight.data_ptr() == cached_weight.data_ptr() and weight._version == version
+            for weight, cached_weight, version in zip(weights, self._weights, self._versions, strict=True)
         )

@@ -46,8 +46,8 @@ class ItemEmbedding(nn.Module):
 
     def lookup_macs(self, *lookups: torch.Tensor, visible: bool = False) -> dict[str, int]:  # noqa: ARG002 - all of it is needed
         """As `ItemEncoder` says: the map, for every id looked up."""
-        each = 0 if self.projection is None else self.projection.weight.numel()
-        return {"attention": 0, "maps": each * sum(ids.numel() for ids in lookups)}
+        macs_per_id = 0 if self.projection is None else self.projection.weight.numel()
+        return {"attention": 0, "maps": macs_per_id * sum(ids.numel() for ids in lookups)}
 
     def _map(self, rows: torch.Tensor) -> torch.Tensor:
         return rows if self.projection is None else self.projection(rows)

@@ -106,10 +106,10 @@ class TextItems(nn.Module):
         if packed_row is not None:
             return self._encode_rows(token_ids, lengths, *_pack(lengths.cpu().numpy(), packed_row), packed_row)
         batches = [torch.from_numpy(batch).to(token_ids.device) for batch in _batches(lengths.cpu().numpy())]
-        of_others = self.most(len(batches)) - len(batches) if self.training else 0  # asked before any shard is gathered
+        extra_batches = self.most(len(batches)) - len(batches) if self.training else 0  # asked before any shard is gathered
         parts = [self._encode_batch(token_ids[texts], lengths[texts]) for texts in batches]
-        for _ in range(of_others):
-            parts[0] = parts[0] + 0 * self._encode_batch(token_ids[:1], lengths[:1])  # read for the others' sake alone
+        for _ in range(extra_batches):
+            parts[0] = parts[0] + 0 * self._encode_batch(token_ids[:1], lengths[:1])  # read for the other processes alone
         return torch.cat(parts)[torch.cat(batches).argsort()]
 
     def vectors(self) -> torch.Tensor:
@@ -126,19 +126,19 @@ class TextItems(nn.Module):
         if self.kept.used_by(self):
             return F.embedding(ids, self.vectors())
         if self._shared is None:
-            known, rows = torch.unique(ids, return_inverse=True)
-            return F.embedding(rows, self.compute(known))
-        known, vectors = self._shared
-        rows = torch.searchsorted(known, ids.contiguous()).clamp_(max=len(known) - 1)
-        if not torch.equal(known[rows], ids):
+            unique_ids, rows = torch.unique(ids, return_inverse=True)
+            return F.embedding(rows, self.compute(unique_ids))
+        unique_ids, vectors = self._shared
+        rows = torch.searchsorted(unique_ids, ids.contiguous()).clamp_(max=len(unique_ids) - 1)
+        if not torch.equal(unique_ids[rows], ids):
             raise ValueError("ids: an item that is not among those given to read_once")
         return F.embedding(rows, vectors)
 
     @contextmanager
     def read_once(self, ids: torch.Tensor) -> Iterator[None]:
         """As `ItemEncoder` says."""
-        known = torch.unique(ids)
-        self._shared = (known, self.compute(known))
+        unique_ids = torch.unique(ids)
+        self._shared = (unique_ids, self.compute(unique_ids))
         try:
             yield
         finally:
@@ -151,8 +151,8 @@ class TextItems(nn.Module):
 
     def lookup_macs(self, *lookups: torch.Tensor, visible: bool = False) -> dict[str, int]:
         """As `ItemEncoder` says: every item among them is read once, in rows as long as the longest of its batch."""
-        known = torch.unique(torch.cat([ids.flatten() for ids in lookups]))
-        lengths = self._catalogue()[1][known].cpu().numpy()
+        unique_ids = torch.unique(torch.cat([ids.flatten() for ids in lookups]))
+        lengths = self._catalogue()[1][unique_ids].cpu().numpy()
         if visible:
             positions, pairs = int(lengths.sum()), int((lengths * (lengths + 1) // 2 if self.causal else lengths**2).sum())
         else:
@@ -179,7 +179,7 @@ class TextItems(nn.Module):
         position = torch.arange(len(text), device=device) - (lengths.cumsum(0) - lengths)[text]
         row, column = torch.from_numpy(rows).to(device)[text], torch.from_numpy(starts).to(device)[text] + position
         shape = (int(rows.max()) + 1, row_tokens)
-        # what no text fills is a text of its own, -1, so that its attention stays finite
+        # positions that no text fills are a text of their own, -1, so that their attention stays finite
         ids, positions, owner = (torch.full(shape, fill, device=device) for fill in (0, 0, -1))
         ids[row, column], positions[row, column], owner[row, column] = token_ids[text, position], position, text
         ends = position == lengths[text] - 1
@@ -256,10 +256,10 @@ def _pack(lengths: np.ndarray, row_tokens: int) -> tuple[np.ndarray, np.ndarray]
     if lengths.max() > row_tokens:
         raise ValueError(f"packed_row: {row_tokens} tokens; expected at least {lengths.max()}, the longest text")
     rows, starts = np.empty(len(lengths), dtype=np.int64), np.empty(len(lengths), dtype=np.int64)
-    row = used = 0
+    row = used_tokens = 0
     for index, length in enumerate(lengths):
-        if used + length > row_tokens:
-            row, used = row + 1, 0
-        rows[index], starts[index] = row, used
-        used += length
+        if used_tokens + length > row_tokens:
+            row, used_tokens = row + 1, 0
+        rows[index], starts[index] = row, used_tokens
+        used_tokens += length
     return rows, starts

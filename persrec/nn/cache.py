@@ -23,8 +23,8 @@ class Chunk:
         query_times: ``[B, n]`` seconds, 0 unknown.
         kept: how many of the last positions later segments see.
         items: how many of the first positions are items of the window; 0 where several segments run, of which each knows its own.
-        segments: how many segments stand one behind the other that are alike, of ``n / segments`` positions, ``kept`` of them kept;
-            each sees its own positions and the kept ones of those before it.
+        segments: how many segments follow each other in it, all alike: each has ``n / segments`` positions, the last ``kept`` of them
+            kept, and sees its own positions and the kept ones of the segments before it.
     """
 
     inputs: torch.Tensor
@@ -43,36 +43,36 @@ class Chunk:
 
     @classmethod
     def joined(cls, chunks: Sequence[Self]) -> Self:
-        """Chunks one behind the other, each of which sees the earlier ones whole, and of which nothing is kept."""
-        return chunks[0] if len(chunks) == 1 else cls._behind_each_other(chunks, kept=0, segments=1)
+        """Chunks one behind the other; each sees the earlier ones whole, and nothing of them is kept."""
+        return chunks[0] if len(chunks) == 1 else cls._concatenated(chunks, kept=0, segments=1)
 
     @classmethod
     def side_by_side(cls, chunks: Sequence[Self]) -> Self:
-        """Chunks of segments that are alike and follow each other, each of which sees what is kept of the earlier ones.
+        """Chunks of segments that are alike and follow each other; each sees what is kept of the earlier ones.
 
         The first may be narrower, for items that were left out.
         """
         if len(chunks) == 1:
             return chunks[0]
         first, last = chunks[0], chunks[-1]
-        whole = [first.padded(last.width - first.width), *chunks[1:]]
-        return cls._behind_each_other(whole, kept=last.kept, segments=len(chunks))
+        padded = [first.padded(last.width - first.width), *chunks[1:]]
+        return cls._concatenated(padded, kept=last.kept, segments=len(chunks))
 
     @classmethod
-    def _behind_each_other(cls, chunks: Sequence[Self], *, kept: int, segments: int) -> Self:
+    def _concatenated(cls, chunks: Sequence[Self], *, kept: int, segments: int) -> Self:
         return cls(
             inputs=torch.cat([chunk.inputs for chunk in chunks], dim=1),
             positions=torch.cat([chunk.positions for chunk in chunks]),
             valid=torch.cat([chunk.valid for chunk in chunks], dim=1),
-            key_times=functools.reduce(_behind, (chunk.key_times for chunk in chunks)),
-            query_times=functools.reduce(_behind, (chunk.query_times for chunk in chunks)),
+            key_times=functools.reduce(_concatenate_times, (chunk.key_times for chunk in chunks)),
+            query_times=functools.reduce(_concatenate_times, (chunk.query_times for chunk in chunks)),
             kept=kept,
             items=0,
             segments=segments,
         )
 
     def padded(self, count: int) -> Self:
-        """The chunk of a segment whose first ``count`` items were left out, with padding in front; ``items`` counts on without it."""
+        """The chunk with padding in front, for the segment's first ``count`` items, which were left out; ``items`` does not count them."""
         if count == 0:
             return self
         return replace(
@@ -85,9 +85,9 @@ class Chunk:
         )
 
     def of_kept(self, values: torch.Tensor, dim: int) -> torch.Tensor:
-        """Of what there is of each position along ``dim``, that of the positions that later segments see."""
-        each = self.width // self.segments
-        return torch.unflatten(values, dim, (self.segments, each)).narrow(dim + 1, each - self.kept, self.kept).flatten(dim, dim + 1)
+        """The part of ``values``, whose dimension ``dim`` is the positions, that belongs to the positions that later segments see."""
+        width = self.width // self.segments
+        return torch.unflatten(values, dim, (self.segments, width)).narrow(dim + 1, width - self.kept, self.kept).flatten(dim, dim + 1)
 
     def behind(self, cache: "KVCache", positions: torch.Tensor) -> Self:
         """The chunk with a memory's states as its first inputs, at ``positions`` ``[p]``; nothing of it is kept as keys."""
@@ -98,8 +98,8 @@ class Chunk:
             inputs=torch.cat([cache.states, self.inputs], dim=1),
             positions=torch.cat([positions, self.positions]),
             valid=torch.cat([cache.valid, self.valid], dim=1),
-            key_times=_behind(cache.times, self.key_times),
-            query_times=_behind(cache.times, self.query_times),
+            key_times=_concatenate_times(cache.times, self.key_times),
+            query_times=_concatenate_times(cache.times, self.query_times),
             kept=0,
         )
 
@@ -119,8 +119,8 @@ class KVCache:
         states: ``[B, p, D]``, or None: what a recurrent memory keeps; ``layers`` is empty then, until recent items are kept too.
         backbone: the kind that it was computed by, "" where that is not known.
         recent: how many of its last positions are recent items, kept between two refreshes.
-        rooms: per layer, tensors of which ``layers`` are the first positions, with free ones behind, or empty: a pass without
-            gradients writes its own keys and values there and copies nothing else. One pass at a time uses them.
+        rooms: per layer, tensors whose first positions are those of ``layers`` and whose other positions are free; or empty. A pass
+            without gradients writes its own keys and values there and copies nothing else. One pass at a time uses them.
         items: ``[B, m]`` int32, the ids that a counting output reads, oldest first, 0 pads; None where nothing is counted.
     """
 
@@ -148,8 +148,8 @@ class KVCache:
         Of a memory's states: width x positions x element size. Of items that are counted: 4 each.
         """
         users = max(1, self.valid.shape[0])
-        kept = self.tensors if self.items is None else (*self.tensors, self.items)
-        return sum(tensor.numel() * tensor.element_size() for tensor in kept) // users
+        tensors = self.tensors if self.items is None else (*self.tensors, self.items)
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors) // users
 
     @property
     def tensors(self) -> tuple[torch.Tensor, ...]:
@@ -158,17 +158,17 @@ class KVCache:
         return (*(tensor for pair in self.layers for tensor in pair), *states)
 
     def append(self, chunk: Chunk, layers: tuple[KeysValues, ...]) -> Self:
-        """The cache with the kept positions of ``chunk`` behind; ``layers`` are their keys and values."""
-        times = _behind(self.times, None if chunk.key_times is None else chunk.of_kept(chunk.key_times, 1))
-        joined = layers
+        """The cache with the kept positions of ``chunk`` at its end; ``layers`` are their keys and values."""
+        times = _concatenate_times(self.times, None if chunk.key_times is None else chunk.of_kept(chunk.key_times, 1))
+        all_layers = layers
         if self.layers:
-            joined = tuple(
+            all_layers = tuple(
                 (torch.cat([old_k, new_k], dim=2), torch.cat([old_v, new_v], dim=2))
                 for (old_k, old_v), (new_k, new_v) in zip(self.layers, layers, strict=True)
             )
         return replace(
             self,
-            layers=joined,
+            layers=all_layers,
             positions=torch.cat([self.positions, chunk.of_kept(chunk.positions, 0)]),
             valid=torch.cat([self.valid, chunk.of_kept(chunk.valid, 1)], dim=1),
             times=times,
@@ -189,14 +189,14 @@ class KVCache:
 
     @property
     def keyed(self) -> int:
-        """Positions that there are keys of: all, but of a memory whose states no segment has run yet."""
+        """Positions that have keys: all, except in a memory whose states no segment has run yet."""
         return sum(keys.shape[2] for keys, _ in self.layers[:1])
 
     def with_room(self, positions: int, *, layers: int, heads: int, width: int, like: torch.Tensor) -> Self:
         """The cache with free positions behind.
 
         Args:
-            positions: so many.
+            positions: how many of them.
             layers: of the backbone, each with keys and values of ``heads`` x ``width``.
             heads: see ``layers``.
             width: of a head.
@@ -204,33 +204,33 @@ class KVCache:
         """
         shape = (self.valid.shape[0], heads, self.keyed + positions, width)
         rooms = tuple((like.new_empty(shape), like.new_empty(shape)) for _ in range(layers))
-        for room, own in zip(rooms, self.layers, strict=False):
-            for into, kept in zip(room, own, strict=True):
-                into[:, :, : self.keyed] = kept
-        return replace(self, layers=_first(rooms, self.keyed), rooms=rooms)
+        for room, keys_values in zip(rooms, self.layers, strict=False):
+            for target, source in zip(room, keys_values, strict=True):
+                target[:, :, : self.keyed] = source
+        return replace(self, layers=_first_positions(rooms, self.keyed), rooms=rooms)
 
     def with_recent(self, chunk: Chunk, layers: tuple[KeysValues, ...], *, count: int) -> Self:
-        """The cache with the first ``count`` positions of a chunk behind, of whose positions ``layers`` are all keys and values.
+        """The cache with the first ``count`` positions of a chunk at its end; ``layers`` are the keys and values of the whole chunk.
 
-        Those of recent items count as such: of a chunk that begins with a memory's states, the positions behind these.
+        Recent items alone count as recent: where a chunk begins with a memory's states, these do not.
         """
-        ahead = chunk.width - chunk.items
+        state_count = chunk.width - chunk.items
         rooms = () if torch.is_grad_enabled() else self.rooms  # with gradients nothing was written there
-        joined = (
-            _first(rooms, self.length + count)
+        all_layers = (
+            _first_positions(rooms, self.length + count)
             if rooms
             else tuple(
-                (_joined(old_k, new_k[:, :, :count]), _joined(old_v, new_v[:, :, :count]))
+                (_concatenate_keys(old_k, new_k[:, :, :count]), _concatenate_keys(old_v, new_v[:, :, :count]))
                 for (old_k, old_v), (new_k, new_v) in zip(self.layers or ((None, None),) * len(layers), layers, strict=True)
             )
         )
         return replace(
             self,
-            layers=joined,
+            layers=all_layers,
             positions=torch.cat([self.positions, chunk.positions[:count]]),
             valid=torch.cat([self.valid, chunk.valid[:, :count]], dim=1),
-            times=_behind(self.times, None if chunk.key_times is None else chunk.key_times[:, :count]),
-            recent=self.recent + count - ahead,
+            times=_concatenate_times(self.times, None if chunk.key_times is None else chunk.key_times[:, :count]),
+            recent=self.recent + count - state_count,
             rooms=rooms,
         )
 
@@ -250,19 +250,24 @@ class KVCache:
         )
 
     def with_items(self, items: torch.Tensor) -> Self:
-        """The cache with more ids ``[B, m]`` that are counted behind those it has."""
+        """The cache with more counted ids, ``[B, m]``, behind those that it has."""
         ids = items.int()
         return replace(self, items=ids if self.items is None else torch.cat([self.items, ids], dim=1))
 
     def without_positions(self) -> Self:
-        """The cache of which a segment sees no key."""
+        """The cache without its positions, so that a segment sees no key of it."""
         times = None if self.times is None else self.times[:, :0]
         return replace(self, states=None, positions=self.positions[:0], valid=self.valid[:, :0], times=times)
 
     def detached_from_segments(self) -> Self:
         """The cache with tensors that hold nothing but themselves: a view would keep all positions of a segment in memory."""
-        states = None if self.states is None else _own(self.states)
-        return replace(self, layers=tuple((_own(keys), _own(values)) for keys, values in self.layers), states=states, rooms=())
+        states = None if self.states is None else _with_own_storage(self.states)
+        return replace(
+            self,
+            layers=tuple((_with_own_storage(keys), _with_own_storage(values)) for keys, values in self.layers),
+            states=states,
+            rooms=(),
+        )
 
     def of_users(self, rows: torch.Tensor) -> Self:
         """The caches of some users alone, ``rows`` ``[b]`` int64, with tensors of their own."""
@@ -277,7 +282,7 @@ class KVCache:
         )
 
     def skip(self, segments: int) -> Self:
-        """The cache after so many segments of which nothing is kept."""
+        """The cache after so many more segments, of which nothing is kept."""
         return replace(self, segments=self.segments + segments)
 
 
@@ -288,40 +293,40 @@ class Past:
     own: KeysValues
     room: KeysValues | None
 
-    def followed_by(self, own: KeysValues) -> KeysValues:
+    def followed_by(self, keys_values: KeysValues) -> KeysValues:
         """Keys and values ``[B, H, p + n, d]`` with those of the segment's own positions ``[B, H, n, d]`` behind."""
         if self.room is None:
-            return torch.cat([self.own[0], own[0]], dim=2), torch.cat([self.own[1], own[1]], dim=2)
-        length, stop = self.own[0].shape[2], self.own[0].shape[2] + own[0].shape[2]
-        for room, behind in zip(self.room, own, strict=True):
-            room[:, :, length:stop] = behind
+            return torch.cat([self.own[0], keys_values[0]], dim=2), torch.cat([self.own[1], keys_values[1]], dim=2)
+        length, stop = self.own[0].shape[2], self.own[0].shape[2] + keys_values[0].shape[2]
+        for room, tensor in zip(self.room, keys_values, strict=True):
+            room[:, :, length:stop] = tensor
         return self.room[0][:, :, :stop], self.room[1][:, :, :stop]
 
 
-def _first(rooms: tuple[KeysValues, ...], positions: int) -> tuple[KeysValues, ...]:
+def _first_positions(rooms: tuple[KeysValues, ...], positions: int) -> tuple[KeysValues, ...]:
     return tuple((keys[:, :, :positions], values[:, :, :positions]) for keys, values in rooms)
 
 
-def _joined(earlier: torch.Tensor | None, own: torch.Tensor) -> torch.Tensor:
-    return own if earlier is None else torch.cat([earlier, own], dim=2)
+def _concatenate_keys(earlier: torch.Tensor | None, later: torch.Tensor) -> torch.Tensor:
+    return later if earlier is None else torch.cat([earlier, later], dim=2)
 
 
 def kept_keys_values(keys: torch.Tensor, values: torch.Tensor, chunk: Chunk) -> KeysValues:
     """Of a layer's keys and values ``[B, H, n, d]``, those of the positions that later segments see.
 
-    Without gradients they are tensors of their own: views would hold all that every layer computed until the last is through.
+    Without gradients they are tensors of their own: views would hold all that every layer computed, until the last layer has run.
     """
     if not chunk.kept:
         return keys[:, :, :0].clone(), values[:, :, :0].clone()
     keys, values = chunk.of_kept(keys, 2), chunk.of_kept(values, 2)
-    return (keys, values) if torch.is_grad_enabled() else (_own(keys), _own(values))
+    return (keys, values) if torch.is_grad_enabled() else (_with_own_storage(keys), _with_own_storage(values))
 
 
-def _behind(earlier: torch.Tensor | None, own: torch.Tensor | None) -> torch.Tensor | None:
-    return None if earlier is None or own is None else torch.cat([earlier, own], dim=1)
+def _concatenate_times(earlier: torch.Tensor | None, later: torch.Tensor | None) -> torch.Tensor | None:
+    return None if earlier is None or later is None else torch.cat([earlier, later], dim=1)
 
 
-def _own(tensor: torch.Tensor) -> torch.Tensor:
+def _with_own_storage(tensor: torch.Tensor) -> torch.Tensor:
     nbytes = tensor.numel() * tensor.element_size()
     return tensor if tensor.untyped_storage().nbytes() == nbytes else tensor.clone(memory_format=torch.contiguous_format)
 

@@ -8,7 +8,7 @@ from persrec.nn.cache import KVCache
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KeptSizes:
-    """What a model keeps of a position: in ``layers``, of ``heads`` of a ``width`` each; of a memory, states of width ``states``."""
+    """What a model keeps of a position: ``layers`` of ``heads``, each of ``width``; of a memory, states of width ``states``."""
 
     layers: int
     heads: int
@@ -45,6 +45,6 @@ def check_kept(cache: KVCache, *, kind: str, sizes: KeptSizes) -> None:
     if cache.states is not None and cache.states.shape[2] != sizes.states:
         raise ValueError(f"cache: states of width {cache.states.shape[2]}; expected {sizes.states}, as the model's")
     for tensor in itertools.chain.from_iterable(cache.layers):
-        came = KeptSizes(layers=len(cache.layers), heads=tensor.shape[1], width=tensor.shape[3], states=sizes.states)
-        if came != sizes:
-            raise ValueError(f"cache: {came}; expected {sizes}, as the model keeps")
+        cache_sizes = KeptSizes(layers=len(cache.layers), heads=tensor.shape[1], width=tensor.shape[3], states=sizes.states)
+        if cache_sizes != sizes:
+            raise ValueError(f"cache: {cache_sizes}; expected {sizes}, as the model keeps")

@@ -15,8 +15,8 @@ from persrec.nn.cache import Chunk, KeysValues, KVCache, Past
 class Context:
     """The keys that a chunk's queries see: what earlier segments left, then, causally, those of their own segment.
 
-    Where segments run side by side, each has room for what all the others leave: ``p = (S - 1) k``, the nearest segment last, and
-    nothing where there is none that far back.
+    Where segments run side by side, each has room for what all the others leave: ``p = (S - 1) k``, the nearest segment last. Where
+    no segment lies that far back, the room is padding.
 
     Attributes:
         prefix: ``p``.
@@ -35,49 +35,49 @@ class Context:
             raise ValueError(f"cache: {cache.length} positions before {chunk.segments} segments side by side; expected none")
         self._chunk = chunk
         self.prefix = cache.length + (chunk.segments - 1) * chunk.kept
-        self.valid = self._fact(chunk.valid, cache.valid)
+        self.valid = self._per_key(chunk.valid, cache.valid)
         self.query_times, self.key_times = None, None
         if chunk.key_times is not None and chunk.query_times is not None and cache.times is not None:
             self.query_times = chunk.query_times.reshape(-1, chunk.width // chunk.segments)
-            self.key_times = self._fact(chunk.key_times, cache.times)
-        own = chunk.positions.view(chunk.segments, -1)
-        self.query_positions = own[-1]
-        self.key_positions = torch.cat([cache.positions, own[:-1, own.shape[1] - chunk.kept :].flatten(), own[-1]])
+            self.key_times = self._per_key(chunk.key_times, cache.times)
+        positions = chunk.positions.view(chunk.segments, -1)
+        self.query_positions = positions[-1]
+        self.key_positions = torch.cat([cache.positions, positions[:-1, positions.shape[1] - chunk.kept :].flatten(), positions[-1]])
 
     @cached_property
     def keys_seen(self) -> torch.Tensor:
         """``[R, n]`` keys that each query sees; 1 where it is padding and sees none."""
         return self.valid.cumsum(1)[:, self.prefix :].clamp(min=1)
 
-    def rows(self, q: torch.Tensor, own: KeysValues, past: Past | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def rows(self, q: torch.Tensor, keys_values: KeysValues, past: Past | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Queries ``[R, H, n, d]``, keys and values ``[R, H, p + n, d]`` from the chunk's ``[B, H, S n, d]`` and the cache's, if any."""
         if self._chunk.segments == 1:
-            return q, *(own if past is None else past.followed_by(own))
-        return self._apart(q).flatten(0, 1), self._keyed(own[0], None), self._keyed(own[1], None)
+            return q, *(keys_values if past is None else past.followed_by(keys_values))
+        return self._by_segment(q).flatten(0, 1), self._key_rows(keys_values[0], None), self._key_rows(keys_values[1], None)
 
     def merged(self, attended: torch.Tensor) -> torch.Tensor:
         """``[R, H, n, d]`` as ``[B, S n, H d]``, the form of what layers pass on."""
-        joined = attended.transpose(1, 2).flatten(2)
-        return joined.reshape(-1, self._chunk.segments * joined.shape[1], joined.shape[2])
+        rows = attended.transpose(1, 2).flatten(2)
+        return rows.reshape(-1, self._chunk.segments * rows.shape[1], rows.shape[2])
 
-    def _keyed(self, own: torch.Tensor, past: torch.Tensor | None) -> torch.Tensor:
+    def _key_rows(self, tensor: torch.Tensor, cached: torch.Tensor | None) -> torch.Tensor:
         """``[R, H, p + n, d]`` from the chunk's ``[B, H, S n, d]`` and the cache's ``[B, H, p, d]``, if any."""
         if self._chunk.segments == 1:
-            return own if past is None else torch.cat([past, own], dim=2)
-        rows = self._apart(own)
-        return torch.cat([self._earlier(rows), rows], dim=3).flatten(0, 1) if self.prefix else rows.flatten(0, 1)
+            return tensor if cached is None else torch.cat([cached, tensor], dim=2)
+        rows = self._by_segment(tensor)
+        return torch.cat([self._earlier_kept(rows), rows], dim=3).flatten(0, 1) if self.prefix else rows.flatten(0, 1)
 
-    def _fact(self, own: torch.Tensor, past: torch.Tensor) -> torch.Tensor:
-        """``[R, p + n]`` from what is known of each of the chunk's positions, ``[B, S n]``, and of the cache's, ``[B, p]``."""
-        return self._keyed(own[:, None, :, None], past[:, None, :, None])[:, 0, :, 0]
+    def _per_key(self, values: torch.Tensor, cached: torch.Tensor) -> torch.Tensor:
+        """``[R, p + n]`` from a value for each of the chunk's positions, ``[B, S n]``, and for each of the cache's, ``[B, p]``."""
+        return self._key_rows(values[:, None, :, None], cached[:, None, :, None])[:, 0, :, 0]
 
-    def _apart(self, own: torch.Tensor) -> torch.Tensor:
+    def _by_segment(self, tensor: torch.Tensor) -> torch.Tensor:
         """``[B, H, S n, d]`` as ``[B, S, H, n, d]``."""
-        return torch.unflatten(own, 2, (self._chunk.segments, -1)).transpose(1, 2)
+        return torch.unflatten(tensor, 2, (self._chunk.segments, -1)).transpose(1, 2)
 
-    def _earlier(self, rows: torch.Tensor) -> torch.Tensor:
+    def _earlier_kept(self, rows: torch.Tensor) -> torch.Tensor:
         """``[B, S, H, p, d]``: of each segment, the kept positions of those before it."""
-        others = self._chunk.segments - 1
+        count = self._chunk.segments - 1
         kept = rows[:, :-1, :, rows.shape[3] - self._chunk.kept :]
-        nearest = F.pad(kept, (0, 0, 0, 0, 0, 0, others, 0)).unfold(1, others, 1)  # [B, S, H, k, d, S - 1]
-        return nearest.permute(0, 1, 2, 5, 3, 4).flatten(3, 4)
+        earlier = F.pad(kept, (0, 0, 0, 0, 0, 0, count, 0)).unfold(1, count, 1)  # [B, S, H, k, d, S - 1]
+        return earlier.permute(0, 1, 2, 5, 3, 4).flatten(3, 4)

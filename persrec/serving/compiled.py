@@ -1,4 +1,4 @@
-"""Requests from a cache as one compiled graph: of a small request, calling operation after operation is most of the time."""
+"""Requests from a cache as one compiled graph: a small request spends most of its time on calling one operation after the other."""
 
 import copy
 from dataclasses import replace
@@ -10,17 +10,17 @@ from persrec.items import TextEncoder
 from persrec.nn.cache import KVCache
 from persrec.recommender import SequentialRecommender
 
-MOST_GRAPHS = 32  # of one model, a kind of request each
+MOST_GRAPHS = 32  # of one model, one for each kind of request
 
 
 class CompiledRequests:
     """Answers requests as `SequentialRecommender.user_states` does from a cache, to rounding, by graphs of `torch.compile`.
 
-    The first request of each kind makes a graph, which takes seconds and, on a CPU, a C++ compiler. A kind is of so many users and kept
-    positions, of a cache with room or without, with times or the request's time or without. Recent items are padded to the layout's number,
-    so fewer are the same kind. Behind `MOST_GRAPHS` kinds others are answered by the model, call by call. A request is checked before,
-    outside the graph. In the graph attention is dense: cheap for few recent items, and dearer than the model's own for hundreds
-    of them behind thousands of kept positions (docs/costs.md).
+    The first request of each kind makes a graph, which takes seconds and, on a CPU, a C++ compiler. A kind is a number of users and of kept
+    positions, a cache with room or without, with times or without, and a request's time or none. Recent items are padded to the layout's
+    number, so a request of fewer is of the same kind. After `MOST_GRAPHS` kinds, the model answers requests of others, call by call. A
+    request is checked before, outside the graph. In the graph attention is dense: cheap for few recent items, and dearer than the model's
+    own for hundreds of them behind thousands of kept positions (docs/costs.md).
 
     Args:
         model: in evaluation mode; its weights are read at each request, and nothing of it is changed.
@@ -40,7 +40,12 @@ class CompiledRequests:
         self.model = model
         self._kinds: set[object] = set()
         self._answer = torch.compile(  # type: ignore[call-overload] # torch declares the last two for the compiler it returns alone
-            _dense(model).answer, fullgraph=True, dynamic=False, backend=backend, isolate_recompiles=True, recompile_limit=2 * MOST_GRAPHS
+            _dense_copy(model).answer,
+            fullgraph=True,
+            dynamic=False,
+            backend=backend,
+            isolate_recompiles=True,
+            recompile_limit=2 * MOST_GRAPHS,
         )
 
     @torch.no_grad()
@@ -62,28 +67,28 @@ class CompiledRequests:
         if item_features is None and isinstance(model.items, TextEncoder):
             raise ValueError("item_features: missing; expected the vectors of all items, since a graph encodes no texts")
         cache = model.checked_cache(items, times, query_time, cache=cache, item_features=item_features)
-        if not self._is_known(items, query_time, cache, item_features):
+        if not self._has_graph(items, query_time, cache, item_features):
             return model.answer(items, times, query_time, cache=cache, item_features=item_features)
         missing = model.layout.recent - items.shape[1]
         items, times = F.pad(items, (0, missing)), None if times is None else F.pad(times, (0, missing))
         # room and counted ids are of no use to the graph, and their widths would make other kinds
-        kept = replace(cache, rooms=(), items=None)
-        states: torch.Tensor = self._answer(items, times, query_time, cache=kept, item_features=item_features)
+        graph_cache = replace(cache, rooms=(), items=None)
+        states: torch.Tensor = self._answer(items, times, query_time, cache=graph_cache, item_features=item_features)
         return states
 
-    def _is_known(self, items: torch.Tensor, query_time: torch.Tensor | None, cache: KVCache, item_features: torch.Tensor | None) -> bool:
+    def _has_graph(self, items: torch.Tensor, query_time: torch.Tensor | None, cache: KVCache, item_features: torch.Tensor | None) -> bool:
         """Whether there is, or may be, a graph for requests of this kind."""
-        kept = tuple((tensor.shape, tensor.stride(), tensor.dtype) for tensor in cache.tensors)
-        features = None if item_features is None else item_features.shape
-        kind = items.shape[0], cache.length, cache.times is None, query_time is None, kept, features
+        tensor_forms = tuple((tensor.shape, tensor.stride(), tensor.dtype) for tensor in cache.tensors)
+        features_shape = None if item_features is None else item_features.shape
+        kind = items.shape[0], cache.length, cache.times is None, query_time is None, tensor_forms, features_shape
         if kind not in self._kinds and len(self._kinds) < MOST_GRAPHS:
             self._kinds.add(kind)
         return kind in self._kinds
 
 
-def _dense(model: SequentialRecommender) -> SequentialRecommender:
+def _dense_copy(model: SequentialRecommender) -> SequentialRecommender:
     """The model by the same weights, with dense attention: a copy of two modules' shells, so that nothing of the model is changed."""
-    served, backbone = copy.copy(model), copy.copy(model.backbone)
+    dense, backbone = copy.copy(model), copy.copy(model.backbone)
     backbone.kernel = "naive"
-    served._modules = {**model._modules, "backbone": backbone}
-    return served
+    dense._modules = {**model._modules, "backbone": backbone}
+    return dense

@@ -103,9 +103,9 @@ class PackedCache:
             room: free positions behind them, where a pass without gradients writes its own; `KVCache.rooms` says how.
         """
         rooms = () if self.form is None else _rooms(self.values, self.scales, self.form, free=room)
-        kept = len(self.positions)
+        count = len(self.positions)
         return KVCache(
-            layers=tuple((keys[:, :, :kept], values[:, :, :kept]) for keys, values in rooms),
+            layers=tuple((keys[:, :, :count], values[:, :, :count]) for keys, values in rooms),
             positions=self.positions,
             valid=self.valid,
             times=self.times,
@@ -163,8 +163,8 @@ def _quantised(values: torch.Tensor, form: CacheForm | None) -> tuple[torch.Tens
         return values.to(torch.int8), values
     vectors = torch.split(values, form.widths(), dim=2)
     scales = torch.stack([vector.abs().amax(2) / STEPS for vector in vectors], dim=2)
-    spread = _per_number(torch.where(scales > 0, scales, 1.0), form)
-    return (values / spread).round().clamp(-STEPS, STEPS).to(torch.int8), scales
+    number_scales = _per_number(torch.where(scales > 0, scales, 1.0), form)
+    return (values / number_scales).round().clamp(-STEPS, STEPS).to(torch.int8), scales
 
 
 def _per_number(scales: torch.Tensor, form: CacheForm) -> torch.Tensor:
@@ -183,10 +183,10 @@ def _rooms(values: torch.Tensor, scales: torch.Tensor | None, form: CacheForm, *
     tensors = []
     for part, step, (heads, width) in zip(parts, steps, form.vectors, strict=True):
         room = part.new_empty(users, heads, positions + free, width, dtype=MODEL_DTYPES[form.dtype])
-        numbers, filled = part.reshape(users, positions, heads, width).transpose(1, 2), room[:, :, :positions]
+        numbers, destination = part.reshape(users, positions, heads, width).transpose(1, 2), room[:, :, :positions]
         if step is None:
-            filled.copy_(numbers)
+            destination.copy_(numbers)
         else:
-            torch.mul(numbers, step.transpose(1, 2)[..., None], out=filled)
+            torch.mul(numbers, step.transpose(1, 2)[..., None], out=destination)
         tensors.append(room)
     return tuple(zip(tensors[::2], tensors[1::2], strict=True))

@@ -23,7 +23,7 @@ def recommend(
         repeats: what is added to the scores of the users' own items, as `SequentialRecommender.repeats` gives it.
 
     Returns:
-        Ids and scores, ``[B, count]`` each. Where a user has seen so many that fewer are left, the rest have the score -inf.
+        Ids and scores, ``[B, count]`` each. Where a user has seen so many that fewer remain, the rest have the score -inf.
 
     Raises:
         ValueError: ``count`` is below 1, or ``seen`` is not shaped as the users are, or on a CPU holds an id that is no item of
@@ -34,10 +34,10 @@ def recommend(
     if seen is not None and (seen.dim() != 2 or seen.dtype != torch.int64 or len(seen) != len(states)):
         raise ValueError(f"seen: {seen.dtype} of shape {list(seen.shape)}; expected int64 [{len(states)}, items]")
     if seen is not None and seen.numel():
-        none = (seen < 0) | (seen >= len(features))
+        is_no_item = (seen < 0) | (seen >= len(features))
         if seen.device.type != "cpu":
-            seen = seen.masked_fill(none, 0)
-        elif bool(none.any()):
+            seen = seen.masked_fill(is_no_item, 0)
+        elif bool(is_no_item.any()):
             raise ValueError(f"seen: ids from {seen.amin()} to {seen.amax()}; expected 0 to {len(features) - 1}")
     scores = states @ features.T
     if repeats is not None:

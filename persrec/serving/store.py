@@ -49,7 +49,7 @@ class CacheStore:
     Args:
         layout: of the model whose caches are kept.
         dtype: how keys and values are kept, one of `persrec.names.CACHE_PRECISIONS`; `persrec.serving.pack` says what each loses.
-        budget_bytes: what `nbytes` never exceeds: the least recently put or got are evicted first. None has no end.
+        budget_bytes: what `nbytes` never exceeds: the least recently put or got are evicted first. None is no bound.
 
     Raises:
         ValueError: the precision is unknown, or the budget is negative.
@@ -87,7 +87,7 @@ class CacheStore:
         return user in self._entries
 
     def put(self, user: User, cache: KVCache) -> tuple[User, ...]:
-        """Keeps the cache of one user in the stead of an earlier one.
+        """Keeps the cache of one user in place of an earlier one.
 
         Returns:
             Who was evicted to make room.
@@ -104,7 +104,7 @@ class CacheStore:
         self._check(names, cache)
         packed = pack(cache, self.dtype)
         form = self._form or packed.form
-        entries = [_row(packed, row) for row in range(len(names))]
+        entries = [_user_row(packed, row) for row in range(len(names))]
         for user, entry in zip(names, entries, strict=True):
             if self.budget_bytes is not None and entry.nbytes > self.budget_bytes:
                 raise ValueError(f"cache: {entry.nbytes} bytes of user {user!r}; expected at most the budget, {self.budget_bytes}")
@@ -121,7 +121,7 @@ class CacheStore:
     def get(self, users: Sequence[User], *, device: torch.device | str = "cpu", room: int = 0) -> KVCache:
         """The caches of some users as one batch, in their order; they are the most recently used from now on.
 
-        With ``room`` for as many positions as the layout has recent items, a request copies nothing of the caches once more: see
+        With ``room`` for as many positions as the layout has recent items, a request does not copy the caches again: see
         `KVCache.rooms`.
 
         A history of fewer segments is followed by hidden positions, as if its later segments were empty. So each user is
@@ -147,7 +147,7 @@ class CacheStore:
             )
         for user in names:
             self._entries[user] = self._entries.pop(user)
-        return _joined(entries, self, torch.device(device)).unpack(room=room)
+        return _batch_of(entries, self, torch.device(device)).unpack(room=room)
 
     def evict(self, budget_bytes: int) -> tuple[User, ...]:
         """Forgets the least recently used until what is left takes ``budget_bytes`` at most; returns who was forgotten."""
@@ -212,8 +212,8 @@ class CacheStore:
         """
         facts, tensors = _read(path)
         if facts.get("version") != VERSION or facts.get("layout") != layout_id(layout):
-            came = f"of version {facts.get('version')!r} and layout {facts.get('layout')!r}"
-            raise ValueError(f"store: {path} is {came}; expected {VERSION} and {layout_id(layout)!r}")
+            actual = f"of version {facts.get('version')!r} and layout {facts.get('layout')!r}"
+            raise ValueError(f"store: {path} is {actual}; expected {VERSION} and {layout_id(layout)!r}")
         try:
             store = cls(layout=layout, dtype=facts["dtype"], budget_bytes=budget_bytes)
             store._fill(facts, tensors)
@@ -235,13 +235,13 @@ class CacheStore:
         start = first = 0
         for (user, segments), count, width in zip(users, counts, widths, strict=True):
             rows = {name: slice(first, first + width) if name == "items" else slice(start, start + count) for name in tensors}
-            part = {name: tensor[rows[name]].clone() for name, tensor in tensors.items()}  # a view would keep the whole file in memory
+            copies = {name: tensor[rows[name]].clone() for name, tensor in tensors.items()}  # a view would keep the whole file in memory
             entry = _StoredUser(
-                values=part.get("values", torch.zeros(count, 0, dtype=torch.float32)),
-                scales=part.get("scales"),
-                valid=part["valid"],
-                times=part.get("times"),
-                items=part.get("items"),
+                values=copies.get("values", torch.zeros(count, 0, dtype=torch.float32)),
+                scales=copies.get("scales"),
+                valid=copies["valid"],
+                times=copies.get("times"),
+                items=copies.get("items"),
                 segments=segments,
             )
             self._entries[user] = entry
@@ -260,10 +260,10 @@ class CacheStore:
             expected["times"] = ((positions,), torch.int64)
         if self._counted:
             expected["items"] = ((items,), torch.int32)
-        came = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
-        for name in sorted(expected.keys() | came.keys()):
-            if came.get(name) != expected.get(name):
-                raise ValueError(f"{name}: {came.get(name, 'missing')}; expected {expected.get(name, 'no such tensor')}")
+        actual = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+        for name in sorted(expected.keys() | actual.keys()):
+            if actual.get(name) != expected.get(name):
+                raise ValueError(f"{name}: {actual.get(name, 'missing')}; expected {expected.get(name, 'no such tensor')}")
 
     def _no_values(self) -> torch.Tensor:
         """``[0, W]`` of the type that values are kept in."""
@@ -276,19 +276,19 @@ class CacheStore:
     def _check(self, users: Sequence[User], cache: KVCache) -> None:
         if cache.layout != layout_id(self.layout):
             raise ValueError(f"cache: of layout {cache.layout}; expected {layout_id(self.layout)}, the store's")
-        rows, different = cache.valid.shape[0], len(set(users))
-        if not rows == len(users) == different:
-            raise ValueError(f"users: {len(users)}, {different} of them different, for a cache of {rows}; expected one each")
+        rows, distinct = cache.valid.shape[0], len(set(users))
+        if not rows == len(users) == distinct:
+            raise ValueError(f"users: {len(users)}, {distinct} of them different, for a cache of {rows}; expected one each")
         positions = torch.from_numpy(self.layout.kept_positions(cache.segments))
         if not torch.equal(cache.positions.cpu(), positions):
             raise ValueError(f"cache: positions {cache.positions.tolist()}; expected {positions.tolist()}, those that the layout keeps")
         form, timed = CacheForm.of(cache), cache.times is not None
         if form is not None and self._form is not None and form != self._form:
             raise ValueError(f"cache: of {form}; expected {self._form}, as the others")
-        for what, has, others_have in (("times", timed, self._timed), ("ids that are counted", cache.items is not None, self._counted)):
-            if others_have is not None and has != others_have:
-                came, wanted = ("with" if one else "without" for one in (has, others_have))
-                raise ValueError(f"cache: {came} {what}; expected it {wanted}, as the others")
+        for field, is_there, in_others in (("times", timed, self._timed), ("ids that are counted", cache.items is not None, self._counted)):
+            if in_others is not None and is_there != in_others:
+                actual, expected = ("with" if flag else "without" for flag in (is_there, in_others))
+                raise ValueError(f"cache: {actual} {field}; expected it {expected}, as the others")
         width = (0, *self.layout.offsets)[cache.segments]
         if cache.items is not None and cache.items.shape[1] != width:
             raise ValueError(f"cache: ids of {cache.items.shape[1]} items; expected {width}, those of its {cache.segments} segments")
@@ -298,59 +298,59 @@ class CacheStore:
         self._nbytes -= 0 if entry is None else entry.nbytes
 
 
-def _row(packed: PackedCache, row: int) -> _StoredUser:
+def _user_row(packed: PackedCache, row: int) -> _StoredUser:
     """One user's part of a batch, with tensors of its own on the CPU: a view would keep the batch in memory."""
 
-    def own(tensor: torch.Tensor | None) -> torch.Tensor | None:
+    def row_copy(tensor: torch.Tensor | None) -> torch.Tensor | None:
         return None if tensor is None else tensor[row].detach().to("cpu", copy=True)
 
-    values, valid = own(packed.values), own(packed.valid)
+    values, valid = row_copy(packed.values), row_copy(packed.valid)
     assert values is not None  # noqa: S101 - always there
     assert valid is not None  # noqa: S101
     return _StoredUser(
         values=values,
-        scales=own(packed.scales),
+        scales=row_copy(packed.scales),
         valid=valid,
-        times=own(packed.times),
-        items=own(packed.items),
+        times=row_copy(packed.times),
+        items=row_copy(packed.items),
         segments=packed.segments,
     )
 
 
-def _joined(entries: Sequence[_StoredUser], store: CacheStore, device: torch.device) -> PackedCache:
+def _batch_of(entries: Sequence[_StoredUser], store: CacheStore, device: torch.device) -> PackedCache:
     """The entries side by side, the shorter ones with hidden positions behind."""
     segments = max((entry.segments for entry in entries), default=0)
     positions = torch.from_numpy(store.layout.kept_positions(segments))
     counts = torch.tensor([len(entry.valid) for entry in entries], dtype=torch.int64)
-    filled = torch.arange(len(positions)) < counts[:, None]
-    kept = [entry for entry in entries if len(entry.valid)]
-    alike = bool(filled.all())
+    is_filled = torch.arange(len(positions)) < counts[:, None]
+    nonempty = [entry for entry in entries if len(entry.valid)]
+    same_length = bool(is_filled.all())
 
-    def spread(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
+    def side_by_side(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
         """``[p, ...]`` of each entry to ``[B, P, ...]``."""
-        present = [part for part in parts if part is not None]
-        if not present:
+        tensors = [part for part in parts if part is not None]
+        if not tensors:
             return None
-        if alike:
-            return torch.stack(present).to(device)
-        rows = torch.cat(present)
-        whole = rows.new_zeros(*filled.shape, *rows.shape[1:])
-        whole[filled] = rows
-        return whole.to(device)
+        if same_length:
+            return torch.stack(tensors).to(device)
+        rows = torch.cat(tensors)
+        batch = rows.new_zeros(*is_filled.shape, *rows.shape[1:])
+        batch[is_filled] = rows
+        return batch.to(device)
 
-    times = spread([entry.times for entry in kept])
+    times = side_by_side([entry.times for entry in nonempty])
     if times is None and store._timed:
-        times = torch.zeros(filled.shape, dtype=torch.int64)
-    valid = spread([entry.valid for entry in kept])
-    one = alike and len(kept) == 1  # its numbers are copied as they are unpacked
-    values = kept[0].values[None].to(device) if one else spread([entry.values for entry in kept])
+        times = torch.zeros(is_filled.shape, dtype=torch.int64)
+    valid = side_by_side([entry.valid for entry in nonempty])
+    is_single = same_length and len(nonempty) == 1  # its numbers are copied as they are unpacked
+    values = nonempty[0].values[None].to(device) if is_single else side_by_side([entry.values for entry in nonempty])
     return PackedCache(
-        values=torch.zeros(*filled.shape, 0, dtype=torch.float32) if values is None else values,
-        scales=spread([entry.scales for entry in kept]),
+        values=torch.zeros(*is_filled.shape, 0, dtype=torch.float32) if values is None else values,
+        scales=side_by_side([entry.scales for entry in nonempty]),
         dtype=store.dtype,
-        form=store._form if kept else None,
+        form=store._form if nonempty else None,
         positions=positions.to(device),
-        valid=(filled if valid is None else valid).to(device),
+        valid=(is_filled if valid is None else valid).to(device),
         times=None if times is None else times.to(device),
         segments=segments,
         layout=layout_id(store.layout),
@@ -368,7 +368,7 @@ def _ids_of(entries: Sequence[_StoredUser], width: int, device: torch.device) ->
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """What a file says of itself, and its tensors; nothing is unpickled."""
+    """The facts in a file's header, and its tensors; nothing is unpickled."""
     try:
         with safe_open(str(path), framework="pt") as file:
             facts = json.loads((file.metadata() or {})[METADATA])

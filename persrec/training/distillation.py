@@ -1,8 +1,8 @@
-"""Distillation in place: the model's own weights, run over the whole window, teach what reads only what is kept of the history.
+"""Distillation in place: full attention over the whole window teaches the pass that reads only what is kept of the history.
 
-Teacher and student share every weight. The teacher learns from the targets as full attention does, and the recent positions of the student
-also from the teacher's: from its states and from its scores. Not in the paper. The widest of the networks that share weights teaching the
-narrower ones is the rule of universally slimmable networks (arXiv 1903.05134, section 3.3); there it is scores alone.
+Teacher and student share every weight, and both learn from the targets. The student's recent positions learn from the teacher's too:
+from its states and from its scores. Not in the paper. Universally slimmable networks (arXiv 1903.05134, section 3.3) have this rule:
+of networks that share weights, the widest teaches the narrower ones; there by scores alone.
 """
 
 import torch
@@ -19,8 +19,8 @@ def teacher_of(model: SequentialRecommender) -> SequentialRecommender:
         ValueError: the model has no expert tokens: it has no positions for every item of its history, keeps all, or is recurrent.
     """
     layout = model.layout
-    others = any(segment.stays_visible or segment.summaries is not None for segment in layout.segments)
-    if others or layout.recurrent or not layout.segments:
+    more_than_experts = any(segment.stays_visible or segment.summaries is not None for segment in layout.segments)
+    if more_than_experts or layout.recurrent or not layout.segments:
         raise ValueError(f"distillation: no teacher for {type(model.compression).__name__}; expected expert tokens")
     width = model.backbone.width
     settings = CompressionSettings(history=layout.history, recent=layout.recent, segments=1, tokens=0, width=width)
@@ -38,10 +38,10 @@ def distillation(
     *,
     temperature: float,
 ) -> torch.Tensor:
-    """What the student's positions are away from the teacher's, the mean over them; gradients reach ``states`` alone.
+    """How far the student's positions are from the teacher's, the mean over them; gradients reach ``states`` alone.
 
     The sum of ``(1 - cosine) / temperature`` of the two states and of the Kullback-Leibler divergence of the softmax over each position's
-    target and the negatives; what counts of own items add is left out.
+    target and the negatives. What counts of own items add to scores is left out.
 
     Args:
         states: ``[n, D]``, the student's.
@@ -54,10 +54,10 @@ def distillation(
     """
     states, teacher = F.normalize(states, dim=-1), F.normalize(teacher.detach(), dim=-1)
     positives, negatives = F.normalize(positives.detach(), dim=-1), F.normalize(negatives.detach(), dim=-1)
-    own = target_ids[:, None] == negative_ids[None, :]
+    is_target = target_ids[:, None] == negative_ids[None, :]
 
-    def log_shares(of: torch.Tensor) -> torch.Tensor:
-        logits = torch.cat([(of * positives).sum(-1, keepdim=True), (of @ negatives.T).masked_fill(own, -1e4)], dim=1)
+    def log_shares(vectors: torch.Tensor) -> torch.Tensor:
+        logits = torch.cat([(vectors * positives).sum(-1, keepdim=True), (vectors @ negatives.T).masked_fill(is_target, -1e4)], dim=1)
         return (logits / temperature).log_softmax(1)
 
     divergence = F.kl_div(log_shares(states), log_shares(teacher), reduction="batchmean", log_target=True)

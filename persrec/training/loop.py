@@ -64,7 +64,7 @@ class TrainingResult:
 
 
 class DivergedError(FloatingPointError):
-    """The loss, the weights or the validation figure are no finite numbers any more."""
+    """The loss, a weight or the validation figure is no longer finite."""
 
 
 class Trainer:
@@ -77,14 +77,14 @@ class Trainer:
         data: the split.
         recipe: the settings.
         validate: gives the validation figure, higher is better, of the model as it stands.
-        on_epoch: told of every epoch.
-        on_step: told how far the training is, after every step.
+        on_epoch: called with the report of every epoch.
+        on_step: called after every step, with how far the training is.
         keeper: keeps the state, and puts back the one that it holds; without one, a run that is stopped begins anew.
-        team: the processes that train it together, each of which runs all of this; each step's windows are shared among them.
+        team: the processes that train the model together. Each runs all of this, and they share each step's windows.
 
     Raises:
-        ValueError: the recipe cuts the history at random, and the model's has one segment or cannot be cut; or it draws token counts, and
-            the model's compression is not elastic.
+        ValueError: the recipe cuts the history at random, and the model's history has one segment or cannot be cut; or the recipe draws
+            token counts, and the model's compression is not elastic.
     """
 
     def __init__(
@@ -126,19 +126,19 @@ class Trainer:
             betas=BETAS,
             fused=True,
         )
-        self._computed = self._predicted = 0
+        self._slots = self._targets = 0
         self.progress = Progress()
 
     def run(self) -> TrainingResult:
         """Trains through both phases, or until it diverges, then puts the best weights back.
 
         Raises:
-            ValueError: no user can be evaluated, so that no epoch could be told from another, or trained on; nothing was trained.
-            DivergedError: it diverged in the first epoch, so that there is none to go back to.
+            ValueError: no user can be trained on, or none evaluated, so that no epoch could be called the best; nothing was trained.
+            DivergedError: it diverged in the first epoch, so there is no earlier one to go back to.
             StateError: the keeper's state cannot be read or is of another training run; nothing was trained.
         """
         self.data.check_evaluated()
-        torch.manual_seed(self.recipe.seed + self._team.rank)  # of dropout: windows of two processes lose other values
+        torch.manual_seed(self.recipe.seed + self._team.rank)  # for dropout, which differs from process to process
         progress, phases = self.progress, self.phases
         if self._keeper is not None:
             self._keeper.restore(self._training())
@@ -159,7 +159,7 @@ class Trainer:
                 on_plateau = phases.on_plateau(progress.steps, progress.gained_step)
                 if on_plateau or progress.steps >= phases.bound:
                     progress.close_constant_phase(self._training(), converged=on_plateau)
-            self._keep(epoch_ended=True)
+            self._keep_state(epoch_ended=True)
         assert progress.best_weights is not None  # noqa: S101 - every epoch of the curve has a figure, and there is one epoch at least
         self.model.load_state_dict(progress.best_weights)
         self.model.eval()
@@ -184,23 +184,23 @@ class Trainer:
         )
 
     def _epoch(self, epoch: int, steps: Iterator[tuple[np.ndarray, np.ndarray, int | None]]) -> EpochReport:
-        """Takes the steps that are left of an epoch, and validates."""
+        """Takes the remaining steps of an epoch, and validates."""
         progress, totals = self.progress, self.progress.totals
         end = self.phases.epoch_end(progress.epoch_start, progress.constant_steps)
         lap = time.perf_counter()
         self.model.train()
         for users, ends, history in itertools.islice(steps, end - progress.steps):
-            with self._cut() as shape:
+            with self._step_shape() as shape:
                 loss = float(self.step(build_windows(self.data.sequences, users, ends, shape, trim=True, history=history)))
             _check_finite(epoch, "loss", loss)
-            totals.loss += loss * self._predicted
-            totals.targets += self._predicted
-            totals.slots += self._computed
-            progress.targets += self._predicted
+            totals.loss += loss * self._targets
+            totals.targets += self._targets
+            totals.slots += self._slots
+            progress.targets += self._targets
             lap = self._count_seconds(since=lap, of_steps=True)
             if self._on_step is not None:
                 self._on_step(progress)
-            self._keep(epoch_ended=False)
+            self._keep_state(epoch_ended=False)
         self.model.eval()
         for name, weight in self.model.named_parameters():
             if not self._is_finite(weight):
@@ -230,13 +230,13 @@ class Trainer:
     def _training(self) -> Training:
         return Training(model=self.model, optimizer=self._optimizer, rng=self._rng, recipe=self.recipe, progress=self.progress)
 
-    def _keep(self, *, epoch_ended: bool) -> None:
+    def _keep_state(self, *, epoch_ended: bool) -> None:
         if self._keeper is not None:
             self._keeper.keep(self._training(), epoch_ended=epoch_ended)
 
     @contextmanager
-    def _cut(self) -> Iterator[WindowShape]:
-        """The slots of a step's windows: those of the plan, or of segments that end somewhere else for this step alone."""
+    def _step_shape(self) -> Iterator[WindowShape]:
+        """The slots of a step's windows: the plan's, or for this step alone those of segments that end at random."""
         if self._cuttable is None:
             yield self.shape
             return
@@ -248,40 +248,40 @@ class Trainer:
 
     def step(self, batch: WindowBatch) -> torch.Tensor:
         """One optimiser step; returns the loss."""
-        with self._drawn_tokens():
+        with self._random_tokens():
             self._set_learning_rates()
             self._optimizer.zero_grad(set_to_none=True)
             if self._team.size == self.recipe.accumulation == 1:
                 loss = self.loss(batch)
                 loss.backward()  # type: ignore[no-untyped-call]
             else:
-                loss = self._taken_note_of(
+                loss = self._record_loss(
                     backward_in_parts(self._wrapped, self._objective, self._team, batch, *self.draw(), parts=self.recipe.accumulation)
                 )
             self._optimizer.step()
         return loss.detach()
 
     @contextmanager
-    def _drawn_tokens(self) -> Iterator[None]:
-        """Inside, an elastic model has a token count that is drawn for this step alone."""
+    def _random_tokens(self) -> Iterator[None]:
+        """Inside, an elastic model has a random token count, for this step alone."""
         if self._elastic is None:
             yield
             return
-        kept, counts = self.model.layout.tokens, self.recipe.token_counts
+        original_count, counts = self.model.layout.tokens, self.recipe.token_counts
         self._elastic.use(int(self._rng.choice(counts, p=rank_chances(counts))))
         try:
             yield
         finally:
-            self._elastic.use(kept)
+            self._elastic.use(original_count)
 
     def _set_learning_rates(self) -> None:
         """Of item vectors, and of tokens and of everything else, which warm up."""
         self.progress.steps += 1
         recipe, step = self.recipe, self.progress.steps
-        of_items = recipe.learning_rate if recipe.item_learning_rate is None else recipe.item_learning_rate
-        of_experts = recipe.learning_rate if recipe.expert_learning_rate is None else recipe.expert_learning_rate
-        warmth, falling = self.phases.warmth(step), self.phases.rate(step, self.progress.constant_steps)
-        rates = (of_items * falling, of_experts * warmth * falling, recipe.learning_rate * warmth * falling)
+        item_rate = recipe.learning_rate if recipe.item_learning_rate is None else recipe.item_learning_rate
+        expert_rate = recipe.learning_rate if recipe.expert_learning_rate is None else recipe.expert_learning_rate
+        warmth, decay = self.phases.warmth(step), self.phases.rate(step, self.progress.constant_steps)
+        rates = (item_rate * decay, expert_rate * warmth * decay, recipe.learning_rate * warmth * decay)
         for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
             group["lr"] = rate
 
@@ -291,16 +291,16 @@ class Trainer:
 
     def loss(self, batch: WindowBatch, drawn: tuple[torch.Tensor, float] | None = None) -> torch.Tensor:
         """The loss of a batch of windows, over all positions that have a next item; with what `draw` gave, where several share it."""
-        return self._taken_note_of(self._objective(batch, *(drawn or self.draw())))
+        return self._record_loss(self._objective(batch, *(drawn or self.draw())))
 
     def draw(self) -> tuple[torch.Tensor, float]:
         """A step's negatives, the same in every process, and the weight of its recent items."""
-        count, drawn = self.model.items.count, self.recipe.negatives
-        ids = self._rng.integers(1, count, drawn) if drawn else np.arange(1, count)
+        count, negatives = self.model.items.count, self.recipe.negatives
+        ids = self._rng.integers(1, count, negatives) if negatives else np.arange(1, count)
         return torch.from_numpy(ids).to(self._objective.device), self.phases.recent_weight(self.progress.steps)
 
-    def _taken_note_of(self, loss: Loss) -> torch.Tensor:
-        self._computed, self._predicted = loss.computed, loss.predicted
+    def _record_loss(self, loss: Loss) -> torch.Tensor:
+        self._slots, self._targets = loss.computed, loss.predicted
         return loss.value
 
     def _is_finite(self, weight: torch.Tensor) -> bool:
@@ -320,7 +320,7 @@ def _cuttable(model: SequentialRecommender) -> Cuttable:
 
 
 def _elastic(model: SequentialRecommender, counts: Sequence[int]) -> Elastic:
-    """The model's compression, which keeps each of these counts of tokens, and its own again at last.
+    """The model's compression, which can keep each of these counts of tokens, and at the end its own again.
 
     Raises:
         ValueError: it keeps one count alone, or none of these; nothing was trained.
@@ -328,22 +328,22 @@ def _elastic(model: SequentialRecommender, counts: Sequence[int]) -> Elastic:
     if not isinstance(model.compression, Elastic):
         name = type(model.compression).__name__
         raise ValueError(f"token_counts: drawn for {name}; expected a compression that serves several")  # noqa: TRY004 - a recipe's value
-    kept = model.layout.tokens
-    model.compression.use(kept)  # of an uneven plan it is no count that could be taken again
+    original_count = model.layout.tokens
+    model.compression.use(original_count)  # the count of an uneven plan cannot be set again: refused here
     try:
         for count in counts:
             model.compression.use(count)
     finally:
-        model.compression.use(kept)
+        model.compression.use(original_count)
     return model.compression
 
 
 def _groups(model: SequentialRecommender) -> tuple[list[torch.nn.Parameter], ...]:
-    """The weights of item vectors, of what a compression learns, and the rest."""
-    of_items = list(model.items.parameters())
-    of_experts = list(model.compression.parameters()) if isinstance(model.compression, torch.nn.Module) else []
-    apart = {id(parameter) for parameter in (*of_items, *of_experts)}
-    return of_items, of_experts, [parameter for parameter in model.parameters() if id(parameter) not in apart]
+    """The weights of item vectors, those of the compression, and the rest."""
+    item_weights = list(model.items.parameters())
+    expert_weights = list(model.compression.parameters()) if isinstance(model.compression, torch.nn.Module) else []
+    grouped_ids = {id(parameter) for parameter in (*item_weights, *expert_weights)}
+    return item_weights, expert_weights, [parameter for parameter in model.parameters() if id(parameter) not in grouped_ids]
 
 
 def _check_finite(epoch: int, name: str, value: float) -> None:

@@ -1,4 +1,4 @@
-"""The loss of a batch of windows as one module, so that what trains on several processes can wrap it; and a step that is taken in parts."""
+"""The loss of a batch of windows as one module, which training on several processes wraps; and the backward of a step in parts."""
 
 import contextlib
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Objective(nn.Module):
         """Of a model as the recipe trains it.
 
         Raises:
-            ValueError: a model of this compression has no teacher, and the recipe asks for one.
+            ValueError: the recipe asks for a teacher, and a model of this compression has none.
         """
         super().__init__()
         self.model = model
@@ -50,77 +50,85 @@ class Objective(nn.Module):
         device = next(model.parameters()).device
         self.device = torch.device("cpu") if device.type == "meta" else device  # ids have values, also where weights have none
 
-    def forward(self, batch: WindowBatch, negative_ids: torch.Tensor, weight: float, of: Counts | None = None) -> Loss:
+    def forward(self, batch: WindowBatch, negative_ids: torch.Tensor, weight: float, whole_counts: Counts | None = None) -> Loss:
         """The loss of a batch.
 
         Args:
             batch: windows.
             negative_ids: ``[M]``, shared by the batch.
             weight: of the recent items' loss beside that of all positions.
-            of: counts of the batch that this one is a part of: the losses of its parts add up to its own.
+            whole_counts: counts of the batch that this one is a part of: the losses of its parts add up to its own.
         """
         windows = Windows.of(batch, self.device, times=self._recipe.time_bias)
-        half = self._recipe.autocast
-        lower = torch.autocast(self.device.type, dtype=torch.bfloat16) if half else contextlib.nullcontext()
+        half_precision = self._recipe.autocast
+        autocast = torch.autocast(self.device.type, dtype=torch.bfloat16) if half_precision else contextlib.nullcontext()
         items = self.model.items
-        with contextlib.ExitStack() as reading:
-            with lower:  # texts are read as the block is entered
-                reading.enter_context(items.read_once(torch.cat([windows.items.flatten(), windows.targets.flatten(), negative_ids])))
-                student, *taught = (self._passed(one, windows) for one in (self.model, *self._teachers))
+        with contextlib.ExitStack() as stack:
+            with autocast:  # texts are read as the block is entered
+                stack.enter_context(items.read_once(torch.cat([windows.items.flatten(), windows.targets.flatten(), negative_ids])))
+                student, *teacher_passes = (self._joint_pass(model, windows) for model in (self.model, *self._teachers))
                 negatives = items.lookup(negative_ids)
-            if half:  # a softmax over cosines takes all their digits
-                negatives, student, taught = negatives.float(), student.float(), [one.float() for one in taught]
+            if half_precision:  # a softmax over cosines takes all their digits
+                negatives, student, teacher_passes = negatives.float(), student.float(), [teacher.float() for teacher in teacher_passes]
             if self.model.counting is not None:
-                student, *taught = (one.counting(windows) for one in (student, *taught))
-        value, recent = self._own_loss(student, negatives, negative_ids, weight, of)
-        for teacher in taught:
-            of_teacher, recent_of_teacher = self._own_loss(teacher, negatives, negative_ids, weight, of)
-            learnt = distillation(
+                student, *teacher_passes = (joint.counting(windows) for joint in (student, *teacher_passes))
+        value, recent = self._target_loss(student, negatives, negative_ids, weight, whole_counts)
+        for teacher in teacher_passes:
+            teacher_value, teacher_recent = self._target_loss(teacher, negatives, negative_ids, weight, whole_counts)
+            distillation_loss = distillation(
                 recent.states,
-                recent_of_teacher.states,
+                teacher_recent.states,
                 recent.positives,
                 negatives,
                 recent.ids,
                 negative_ids,
                 temperature=self._recipe.temperature,
             )
-            if of is not None:
-                learnt = learnt * (len(recent.ids) / of.recent)
+            if whole_counts is not None:
+                distillation_loss = distillation_loss * (len(recent.ids) / whole_counts.recent)
             share = self._recipe.distillation
-            value = (value + of_teacher + share * learnt) / (2 + share)
+            value = (value + teacher_value + share * distillation_loss) / (2 + share)
         return Loss(value=value, computed=student.items.predicts.numel(), predicted=len(student.items.ids))
 
-    def _passed(self, model: SequentialRecommender, windows: Windows) -> JointPass:
-        """A joint pass, and what its positions are to predict."""
-        asks = self._recipe.expert_weight > 0 and model is self.model
-        hidden, columns = model.hidden_states(windows.items, windows.times, windows.query_times, experts=asks)
+    def _joint_pass(self, model: SequentialRecommender, windows: Windows) -> JointPass:
+        """A joint pass, and the targets of its positions."""
+        with_experts = self._recipe.expert_weight > 0 and model is self.model
+        hidden, columns = model.hidden_states(windows.items, windows.times, windows.query_times, experts=with_experts)
         count = len(set(columns.tolist()))  # items have a column each, and experts stand in that of one of them
-        parts = [slice(count), *([slice(count, None)] if asks else [])]
-        of_items, *of_experts = (Predicting.of(model, hidden, windows.targets, columns, part) for part in parts)
-        return JointPass(model=model, hidden=hidden[:, :count], columns=columns[:count], items=of_items, experts=tuple(of_experts))
+        parts = [slice(count), *([slice(count, None)] if with_experts else [])]
+        items, *experts = (Predicting.of(model, hidden, windows.targets, columns, part) for part in parts)
+        return JointPass(model=model, hidden=hidden[:, :count], columns=columns[:count], items=items, experts=tuple(experts))
 
-    def _own_loss(
-        self, passed: JointPass, negatives: torch.Tensor, negative_ids: torch.Tensor, weight: float, of: Counts | None
+    def _target_loss(
+        self, joint: JointPass, negatives: torch.Tensor, negative_ids: torch.Tensor, recent_weight: float, whole_counts: Counts | None
     ) -> tuple[torch.Tensor, Predicting]:
-        """What a pass loses on its own targets, and its recent positions; every window ends with an item, so there is one at least."""
-        of_items, whole = passed.items, (None, None, None) if of is None else (of.all, of.recent, of.experts)
-        count = len(passed.columns)
-        late = torch.arange(count, device=self.device) >= count - self._recent
-        recent = of_items.only(late.expand_as(of_items.predicts)[of_items.predicts]) if weight or self._teachers else of_items
-        terms = [(1.0, of_items, whole[0]), *([(weight, recent, whole[1])] if weight else [])]
-        terms += [(self._recipe.expert_weight, one, whole[2]) for one in passed.experts]
-        means = [each * self._mean(one, negatives, negative_ids, among=among) for each, one, among in terms]
-        counted = sum(each for each, one, among in terms if (len(one.ids) if among is None else among))  # no target in the batch: no weight
-        return sum(means[1:], means[0]) / counted, recent
+        """The loss of a pass on its targets, and its recent positions: at least one, since every window ends with an item."""
+        items = joint.items
+        totals = (None, None, None) if whole_counts is None else (whole_counts.all, whole_counts.recent, whole_counts.experts)
+        count = len(joint.columns)
+        is_recent = torch.arange(count, device=self.device) >= count - self._recent
+        recent = items.only(is_recent.expand_as(items.predicts)[items.predicts]) if recent_weight or self._teachers else items
+        terms = [(1.0, items, totals[0]), *([(recent_weight, recent, totals[1])] if recent_weight else [])]
+        terms += [(self._recipe.expert_weight, positions, totals[2]) for positions in joint.experts]
+        means = [weight * self._mean(positions, negatives, negative_ids, total=total) for weight, positions, total in terms]
+        # a term without a target in the batch has no weight
+        total_weight = sum(weight for weight, positions, total in terms if (len(positions.ids) if total is None else total))
+        return sum(means[1:], means[0]) / total_weight, recent
 
-    def _mean(self, one: Predicting, negatives: torch.Tensor, negative_ids: torch.Tensor, *, among: int | None) -> torch.Tensor:
-        """The mean loss of some positions, or where they are a part of ``among``, their share of the mean over these."""
-        if not len(one.ids):
-            return one.states.sum() * 0
+    def _mean(self, positions: Predicting, negatives: torch.Tensor, negative_ids: torch.Tensor, *, total: int | None) -> torch.Tensor:
+        """The mean loss of some positions; with ``total``, their share of the mean over so many positions, of which they are a part."""
+        if not len(positions.ids):
+            return positions.states.sum() * 0
         loss = sampled_softmax(
-            one.states, one.positives, negatives, one.ids, negative_ids, temperature=self._recipe.temperature, own_items=one.own
+            positions.states,
+            positions.positives,
+            negatives,
+            positions.ids,
+            negative_ids,
+            temperature=self._recipe.temperature,
+            own_items=positions.own,
         )
-        return loss if among is None else loss * (len(one.ids) / among)
+        return loss if total is None else loss * (len(positions.ids) / total)
 
     def counts(self, batch: WindowBatch) -> Counts:
         """The targets of a batch, without computing anything."""
@@ -145,9 +153,9 @@ def backward_in_parts(
     which then counts nothing.
     """
     counts = objective.counts(batch)
-    own = np.arange(team.rank, len(batch.items), team.size)
-    most = -(-len(batch.items) // team.size)  # windows of a process; all take as many parts, since shards are gathered in each
-    shares = np.array_split(own, min(parts, most))
+    process_rows = np.arange(team.rank, len(batch.items), team.size)
+    windows_per_process = -(-len(batch.items) // team.size)  # at most; all take as many parts, since shards are gathered in each
+    shares = np.array_split(process_rows, min(parts, windows_per_process))
     total, computed = 0.0, 0
     for number, rows in enumerate(shares):
         with team.syncing(wrapped, on=number == len(shares) - 1):

@@ -11,7 +11,7 @@ from persrec.training.recipe import Recipe
 
 LEAST_PATIENCE_EPOCHS = 2  # one figure that is no better may be chance
 PATIENCE_SHARE = Fraction(1, 5)  # of the steps so far: gains come ever slower, and a fixed patience would call slow ones none
-LEAST_GAIN = 0.01  # of the figure: less, over all the steps of the patience, is what validations of one model differ by, and no gain
+LEAST_GAIN = 0.01  # of the figure: less, over all the steps of the patience, is no gain, since validations of one model differ by as much
 # Of the constant phase's steps: a third of all. Hägele et al., 2024 (arXiv:2405.18392) find that a fall over 20% of the steps comes as
 # far as a cosine schedule of the whole length. This is longer, so that no comparison rests on a fall that was too short: here the
 # fall is where a model gains last, and a constant phase that goes on gains next to nothing.
@@ -91,8 +91,8 @@ def last_gain(figures: Sequence[float], steps: Sequence[int]) -> int:
         figures: of each epoch so far, at least one.
         steps: at the end of each.
     """
-    gained = 0
+    gain_epoch = 0
     for epoch, figure in enumerate(figures):
-        if figure - figures[gained] > LEAST_GAIN * abs(figures[gained]):
-            gained = epoch
-    return steps[gained]
+        if figure - figures[gain_epoch] > LEAST_GAIN * abs(figures[gain_epoch]):
+            gain_epoch = epoch
+    return steps[gain_epoch]

@@ -1,4 +1,4 @@
-"""The positions of a batch that predict: their states, what each is to rank first, and in a model that counts what its own items add."""
+"""The positions of a batch that predict: their states, their targets, and in a model that counts what the user's own items add."""
 
 from typing import NamedTuple, Self
 
@@ -11,7 +11,7 @@ from persrec.recommender import SequentialRecommender
 
 
 class Windows(NamedTuple):
-    """A batch as tensors ``[B, n]``; ``query_times`` is ``[B]``, and there are times where the model is given them."""
+    """A batch as tensors ``[B, n]``; ``query_times`` is ``[B]``. Times are None where the model is given none."""
 
     items: torch.Tensor
     targets: torch.Tensor
@@ -21,21 +21,21 @@ class Windows(NamedTuple):
     @classmethod
     def of(cls, batch: WindowBatch, device: torch.device, *, times: bool) -> Self:
         """A batch on a device."""
-        items, targets, *more = (
+        items, targets, *time_tensors = (
             torch.from_numpy(part).to(device) for part in (batch.items, batch.targets, *((batch.times, batch.query_times) if times else ()))
         )
-        return cls(items, targets, *(more or (None, None)))
+        return cls(items, targets, *(time_tensors or (None, None)))
 
 
 class Predicting(NamedTuple):
-    """Positions of a batch, ``predicts`` ``[B, c]`` those of ``c`` columns that have a next item, ``n`` of them; what each is ranked by.
+    """The ``n`` positions of a batch that have a next item, in ``c`` columns; and what each is ranked by.
 
     Attributes:
-        predicts: ``[B, c]``.
+        predicts: ``[B, c]``, which positions have a next item.
         states: ``[n, D]``.
         positives: ``[n, D]`` vectors of their next items.
         ids: ``[n]`` of these.
-        own: of a model that counts.
+        own: the user's own items, of a model that counts.
     """
 
     predicts: torch.Tensor
@@ -45,15 +45,15 @@ class Predicting(NamedTuple):
     own: OwnItems | None = None
 
     @classmethod
-    def of(cls, model: SequentialRecommender, hidden: torch.Tensor, targets: torch.Tensor, columns: torch.Tensor, which: slice) -> Self:
-        """Those of some of the columns, of ``targets`` ``[B, L]``."""
-        of_columns = targets[:, columns[which]]
-        predicts = of_columns > 0
-        ids = of_columns[predicts]
-        return cls(predicts=predicts, states=hidden[:, which][predicts], positives=model.items.lookup(ids), ids=ids)
+    def of(cls, model: SequentialRecommender, hidden: torch.Tensor, targets: torch.Tensor, columns: torch.Tensor, part: slice) -> Self:
+        """Those in ``part`` of the columns; ``targets`` is ``[B, L]``."""
+        next_items = targets[:, columns[part]]
+        predicts = next_items > 0
+        ids = next_items[predicts]
+        return cls(predicts=predicts, states=hidden[:, part][predicts], positives=model.items.lookup(ids), ids=ids)
 
     def only(self, rows: torch.Tensor) -> Self:
-        """Some of them, ``rows`` ``[n]`` booleans."""
+        """Some of the positions, ``rows`` ``[n]`` booleans."""
         own = None if self.own is None else self.own.of(rows)
         return self._replace(states=self.states[rows], positives=self.positives[rows], ids=self.ids[rows], own=own)
 
@@ -73,7 +73,7 @@ class JointPass(NamedTuple):
 
     def float(self) -> Self:
         """In float32."""
-        return self._replace(hidden=self.hidden.float(), items=self.items.float(), experts=tuple(one.float() for one in self.experts))
+        return self._replace(hidden=self.hidden.float(), items=self.items.float(), experts=tuple(expert.float() for expert in self.experts))
 
     def counting(self, windows: Windows) -> Self:
         """With what the user's own items add at each position."""
@@ -94,10 +94,10 @@ def own_items(
         columns: ``[c]``, as it gave them.
     """
     states, vectors = F.normalize(hidden, dim=-1), F.normalize(model.items.lookup(items).to(hidden.dtype), dim=-1)
-    counted, added = model.repeats_in_window(states, items, columns)
+    is_counted, added_scores = model.repeats_in_window(states, items, columns)
     is_target, predicts = items[:, None, :] == targets[:, :, None], targets > 0
     return OwnItems(
-        scores=(states @ vectors.transpose(1, 2) + added)[predicts],
-        others=(counted & ~is_target)[predicts],
-        added=(added * (counted & is_target)).sum(2)[predicts],
+        scores=(states @ vectors.transpose(1, 2) + added_scores)[predicts],
+        others=(is_counted & ~is_target)[predicts],
+        added=(added_scores * (is_counted & is_target)).sum(2)[predicts],
     )

@@ -31,13 +31,13 @@ class Recipe:
             every layout has as many targets a step and as many steps an epoch. A step holds one window at least.
         time_bias: whether times are given.
         recent_weight: weight that the recent items' mean loss, beside that of all positions, which weighs 1, reaches after
-            ``recent_weight_steps``; it rises from 0 with the square of the steps. A request is answered from the recent items, and
-            they alone read the tokens behind a history of one segment, of which few of a window's positions would tell otherwise.
+            ``recent_weight_steps``; it rises from 0 with the square of the steps. A request is answered from the recent items. Behind
+            a history of one segment they alone read the tokens, so without this weight few of a window's positions would teach them.
         expert_weight: weight of the expert tokens' mean loss beside that of all positions, which weighs 1: each predicts the item that
             follows its segment, as the segment's last item does. 0 leaves the tokens to what later items read from them. Not in the
             paper.
-        distillation: weight of what the recent positions learn from full attention by the same weights, beside their own loss and its,
-            which weigh 1 each (`persrec.training.distillation`); 0 runs no such pass.
+        distillation: weight of what the recent positions learn from full attention by the same weights, beside the losses of both
+            passes, which weigh 1 each (`persrec.training.distillation`); 0 runs no such pass.
         recent_weight_steps: steps until that weight is reached; no bound on the training moves it.
         moving_windows: whether a user's newest window may end at any of as many last places as a window has targets, with one item
             of history at least; the others lie back to back before it. Else ends move only where a sequence is longer than a

@@ -58,9 +58,9 @@ class ShardedKeeper(StateKeeper):
 
 def save_shards(folder: Path, training: Training, team: Team) -> None:
     """Writes the shards of all processes; the state before stays until the new one is whole."""
-    name = f"shards-{int(team.first(time.time() * 1000))}"  # a name of its own, as of one step there may be two states
+    name = f"shards-{int(team.first(time.time() * 1000))}"  # a new name, as there may be two states of one step
     tensors = state_tensors(training)
-    with _alone_is_no_news():
+    with _no_single_process_warning():
         save(tensors, checkpoint_id=folder / name, no_dist=team.size == 1)
     if team.rank == 0:
         facts = state_facts(training) | {"shards": name, "moments": sorted(key for key in tensors if _MOMENT.fullmatch(key))}
@@ -81,8 +81,8 @@ def load_shards(folder: Path, training: Training) -> None:
     try:
         facts: dict[str, Any] = json.loads(path.read_text())
         check_recipe(path, facts, training.recipe)
-        tensors = _empty(training, facts)
-        with _alone_is_no_news():
+        tensors = _empty_tensors(training, facts)
+        with _no_single_process_warning():
             load(tensors, checkpoint_id=folder / facts["shards"], no_dist=not dist.is_initialized())
     except (OSError, KeyError, ValueError, RuntimeError, CheckpointException) as error:
         if isinstance(error, StateError):
@@ -91,7 +91,7 @@ def load_shards(folder: Path, training: Training) -> None:
     take_state(training, tensors, facts)
 
 
-def _empty(training: Training, facts: dict[str, Any]) -> dict[str, torch.Tensor]:
+def _empty_tensors(training: Training, facts: dict[str, Any]) -> dict[str, torch.Tensor]:
     """Tensors to load into, sharded as the weights of this process are."""
     weights = training.model.state_dict()
     parameters = [parameter for group in training.optimizer.param_groups for parameter in group["params"]]
@@ -106,8 +106,8 @@ def _empty(training: Training, facts: dict[str, Any]) -> dict[str, torch.Tensor]
 
 
 @contextmanager
-def _alone_is_no_news() -> Iterator[None]:
-    """Torch warns where there is one process, which is asked for."""
+def _no_single_process_warning() -> Iterator[None]:
+    """Silences torch's warning that there is one process alone, which is meant here."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
         yield

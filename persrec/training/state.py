@@ -179,7 +179,7 @@ class StateKeeper:
 
     def __init__(self, path: Path, *, every_s: float = EVERY_S, clock: Callable[[], float] = time.monotonic) -> None:
         self.path, self._every_s, self._clock = path, every_s, clock
-        self._kept_at, self._took = clock(), 0.0
+        self._saved_at, self._save_seconds = clock(), 0.0
 
     def restore(self, training: Training) -> bool:
         """Puts ``training`` back to the state that was kept; False, and nothing changed, where there is none.
@@ -191,7 +191,7 @@ class StateKeeper:
             return False
         load_state(self.path, training)
         training.progress.resumes += 1
-        self._kept_at = self._clock()
+        self._saved_at = self._clock()
         return True
 
     def keep(self, training: Training, *, epoch_ended: bool) -> None:
@@ -204,13 +204,13 @@ class StateKeeper:
         if not self._is_due(start, epoch_ended=epoch_ended):
             return
         self._save(training)
-        self._kept_at = self._clock()
-        self._took = self._kept_at - start
+        self._saved_at = self._clock()
+        self._save_seconds = self._saved_at - start
 
     def _is_due(self, now: float, *, epoch_ended: bool) -> bool:
         """Whether it is time to keep the state."""
-        since = now - self._kept_at
-        return since * MOST_SHARE >= self._took and (epoch_ended or since >= self._every_s)
+        elapsed = now - self._saved_at
+        return elapsed * MOST_SHARE >= self._save_seconds and (epoch_ended or elapsed >= self._every_s)
 
     def _save(self, training: Training) -> None:
         save_state(self.path, training)
@@ -261,23 +261,23 @@ def load_state(path: Path, training: Training) -> None:
     """Puts ``training`` into the state that ``path`` holds.
 
     Raises:
-        StateError: the file cannot be read, or its recipe or its tensors are those of another training run; ``training`` is
-            as it was then.
+        StateError: the file cannot be read, or its recipe or its tensors are those of another training run; ``training`` then
+            stays as it was.
     """
     facts, tensors = _read(path)
     check_recipe(path, facts, training.recipe)
-    weights, best = _under(_MODEL, tensors), _under(_BEST, tensors)
+    weights, best = _tensors_under(_MODEL, tensors), _tensors_under(_BEST, tensors)
     for state in (weights, best) if best else (weights,):
         _check_tensors(path, state, training.model)
     take_state(training, tensors, facts)
-    _set_generators(_under(_GENERATOR, tensors), training.device)
+    _set_generators(_tensors_under(_GENERATOR, tensors), training.device)
 
 
 def check_recipe(path: Path, facts: Mapping[str, Any], expected: Recipe) -> None:
     """Refuses the state of another recipe.
 
     Raises:
-        StateError: it is.
+        StateError: the recipe is another one.
     """
     recipe = json.loads(json.dumps(dataclasses.asdict(expected)))
     for name in recipe:
@@ -287,9 +287,9 @@ def check_recipe(path: Path, facts: Mapping[str, Any], expected: Recipe) -> None
 
 def take_state(training: Training, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
     """Puts ``training`` into a state, as `state_tensors` and `state_facts` gave it."""
-    best = _under(_BEST, tensors)
-    training.model.load_state_dict(_under(_MODEL, tensors))
-    _load_moments(training.optimizer, _moments(_under(_OPTIMISER, tensors)))
+    best = _tensors_under(_BEST, tensors)
+    training.model.load_state_dict(_tensors_under(_MODEL, tensors))
+    _load_moments(training.optimizer, _moments(_tensors_under(_OPTIMISER, tensors)))
     training.rng.bit_generator.state = facts["rng"]
     progress = training.progress
     for name in _plain_fields():
@@ -297,7 +297,7 @@ def take_state(training: Training, tensors: Mapping[str, torch.Tensor], facts: M
     progress.curve = [EpochReport(**report) for report in facts["progress"]["curve"]]
     progress.totals = Totals(**facts["totals"])
     progress.best_weights = {name: tensor.to(training.device) for name, tensor in best.items()} or None
-    progress.best_moments = _moments(_under(_BEST_OPTIMISER, tensors)) or None
+    progress.best_moments = _moments(_tensors_under(_BEST_OPTIMISER, tensors)) or None
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -320,17 +320,18 @@ def _plain_fields() -> list[str]:
     return [part.name for part in dataclasses.fields(Progress) if part.name not in _NOT_PLAIN]
 
 
-def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _tensors_under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _check_tensors(path: Path, weights: Mapping[str, torch.Tensor], model: nn.Module) -> None:
-    """Shapes and types of numbers are the model's: weights of another type would be rounded without a word."""
-    expected, held = ({name: _form(tensor) for name, tensor in state.items()} for state in (model.state_dict(), weights))
-    for name in sorted(expected.keys() | held.keys()):
-        if held.get(name) != expected.get(name):
+    """Refuses tensors whose shapes or types are not the model's: weights of another type would be rounded silently."""
+    expected, actual = ({name: _form(tensor) for name, tensor in state.items()} for state in (model.state_dict(), weights))
+    for name in sorted(expected.keys() | actual.keys()):
+        if actual.get(name) != expected.get(name):
             raise StateError(
-                f"state: {path} holds {name} {held.get(name, 'not at all')}; expected {expected.get(name, 'no such tensor')}, as the model"
+                f"state: {path} holds {name} {actual.get(name, 'not at all')}; "
+                f"expected {expected.get(name, 'no such tensor')}, as the model"
             )
 
 

@@ -33,7 +33,7 @@ class Team:
 
     @contextlib.contextmanager
     def syncing(self, objective: nn.Module, *, on: bool) -> Iterator[None]:  # noqa: ARG002 - as above
-        """Inside, a backward adds the gradients of all processes, or leaves them for a later one."""
+        """Inside, a backward adds up the gradients of all processes; with ``on`` False it leaves that to a later backward."""
         yield
 
     @contextlib.contextmanager
@@ -76,7 +76,7 @@ class SeveralProcesses(Team):
         return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
     def leave(self) -> None:
-        """Lets go of the others; what was sharded here is trained no further."""
+        """Leaves the other processes; a model that was sharded here cannot be trained further."""
         for reader in self._readers:
             reader.most = int
         dist.destroy_process_group()
@@ -92,7 +92,7 @@ class SeveralProcesses(Team):
                     fully_shard(part, mesh=mesh)
         fully_shard(objective, mesh=mesh)
         if isinstance(model.items, ReadsBatches):
-            model.items.most = self._most
+            model.items.most = self._largest
             self._readers.append(model.items)
         return objective
 
@@ -124,17 +124,17 @@ class SeveralProcesses(Team):
         dist.all_reduce(values)
         return values
 
-    def _most(self, value: int) -> int:
+    def _largest(self, value: int) -> int:
         """The largest of the processes' numbers."""
-        told = torch.tensor([value], device=self._device)
-        dist.all_reduce(told, op=dist.ReduceOp.MAX)
-        return int(told)
+        number = torch.tensor([value], device=self._device)
+        dist.all_reduce(number, op=dist.ReduceOp.MAX)
+        return int(number)
 
     def first(self, value: float) -> float:
         """As `Team` says."""
-        told = torch.tensor([value], dtype=torch.float64, device=self._device)
-        dist.broadcast(told, src=0)
-        return float(told)
+        number = torch.tensor([value], dtype=torch.float64, device=self._device)
+        dist.broadcast(number, src=0)
+        return float(number)
 
     def wait(self) -> None:
         """As `Team` says."""

@@ -16,40 +16,40 @@ from persrec.data.tables.sql import joined
 from persrec.data.tables.table import EVENTS, EventTable, ItemTable, Time
 
 ASIN = 10  # characters of a product's id; a reviewer's has more
-_LINES = 200  # that tell the form
+_FORM_LINES = 200  # of a CSV, by which its form is told
 _MAIN = "coalesce(nullif(regexp_extract(main_cat, 'alt=\"([^\"]*)\"', 1), ''), main_cat)"  # of some categories it is an image
 
 
 def _read(folder: Path) -> EventTable:
-    given = [path for path in sorted(folder.iterdir()) if path.is_file() and _ending(path)]
-    metadata = [path for path in given if path.name.startswith("meta_")]
-    reviews = [path for path in given if path not in metadata]
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and _has_known_ending(path)]
+    metadata = [path for path in files if path.name.startswith("meta_")]
+    reviews = [path for path in files if path not in metadata]
     if len(reviews) != 1 or len(metadata) > 1:
-        found = ", ".join(path.name for path in (metadata if len(reviews) == 1 else reviews)) or "none"
-        raise SourceError(f"{folder}: {found}; 'amazon' is read from one file of reviews, with its meta_ file beside it for texts")
+        names = ", ".join(path.name for path in (metadata if len(reviews) == 1 else reviews)) or "none"
+        raise SourceError(f"{folder}: {names}; 'amazon' is read from one file of reviews, with its meta_ file beside it for texts")
     table = _json_table(reviews[0]) if ".json" in reviews[0].name else _csv_table(reviews[0])
     return table if not metadata else dataclasses.replace(table, catalogue=_catalogue(metadata[0]))
 
 
-def _ending(path: Path) -> bool:
+def _has_known_ending(path: Path) -> bool:
     return path.name.removesuffix(".gz").endswith((".csv", ".json", ".jsonl"))
 
 
 def _json_table(path: Path) -> EventTable:
-    first = _first_object(path)
-    if "reviewerID" in first:  # 2014 and 2018
+    record = _first_object(path)
+    if "reviewerID" in record:  # 2014 and 2018
         columns, unit = ("reviewerID", "asin", "unixReviewTime"), "s"
-    elif "parent_asin" in first:  # 2023
+    elif "parent_asin" in record:  # 2023
         columns, unit = ("user_id", "parent_asin", "timestamp"), "ms"
     else:
         raise SourceError(
-            f"{path}: line 1 has the fields {', '.join(first)}; expected reviewerID (2014, 2018) or parent_asin (2023) among them"
+            f"{path}: line 1 has the fields {', '.join(record)}; expected reviewerID (2014, 2018) or parent_asin (2023) among them"
         )
     return _table(Scan(files=(path,), format="jsonl", columns=columns), columns, unit)
 
 
 def _csv_table(path: Path) -> EventTable:
-    lines = [line.decode("utf-8", "replace").strip() for line in first_lines(path, _LINES)]
+    lines = [line.decode("utf-8", "replace").strip() for line in first_lines(path, _FORM_LINES)]
     rows = [line.split(",") for line in lines if line]
     if rows and rows[0][:2] == ["user_id", "parent_asin"]:
         return _table(Scan(files=(path,), format="csv"), ("user_id", "parent_asin", "timestamp"), "ms")
@@ -57,12 +57,12 @@ def _csv_table(path: Path) -> EventTable:
         raise SourceError(
             f"{path}: expected four columns a line: user,item,rating,time (2014), item,user,rating,time (2018) or a header (2023)"
         )
-    asins = [place for place in (0, 1) if all(len(row[place]) == ASIN for row in rows)]
-    if len(asins) != 1:
+    asin_columns = [column for column in (0, 1) if all(len(row[column]) == ASIN for row in rows)]
+    if len(asin_columns) != 1:
         raise SourceError(
             f"{path}: neither its first nor its second column alone holds ids of {ASIN} characters, as products have; describe it in a TOML"
         )
-    columns = ("item", "user", "rating", "time") if asins == [0] else ("user", "item", "rating", "time")
+    columns = ("item", "user", "rating", "time") if asin_columns == [0] else ("user", "item", "rating", "time")
     return _table(Scan(files=(path,), format="csv", header=False, columns=columns), ("user", "item", "time"), "s")
 
 
@@ -72,8 +72,8 @@ def _table(events: Scan, columns: tuple[str, str, str], unit: str) -> EventTable
 
 
 def _catalogue(path: Path) -> ItemTable:
-    first = _first_object(path)
-    if "parent_asin" in first:
+    record = _first_object(path)
+    if "parent_asin" in record:
         scan = Scan(files=(path,), format="jsonl", columns=("parent_asin", "title", "main_category", "store"))
         return ItemTable(scan=scan, item="parent_asin", text=joined(("title", "store")), category="main_category")
     fields = ("asin", "title", "brand", "category", "main_cat")
@@ -83,12 +83,12 @@ def _catalogue(path: Path) -> ItemTable:
 
 def _first_object(path: Path) -> dict[str, Any]:
     try:
-        first = json.loads(b"".join(first_lines(path, 1)))
+        record = json.loads(b"".join(first_lines(path, 1)))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise SourceError(f"{path}: line 1 is no JSON ({error})") from error
-    if not isinstance(first, dict):
+    if not isinstance(record, dict):
         raise SourceError(f"{path}: line 1 is no JSON object")
-    return first
+    return record
 
 
 def build() -> PublishedDataset:

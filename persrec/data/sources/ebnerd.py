@@ -45,12 +45,12 @@ def _read(folder: Path) -> EventTable:
             relation = EVENTS if (part, name) == ("train", "behaviors") else f"{part}_{name}"
             scans[relation] = with_columns(Scan(files=(path,), format="parquet"), columns, "ebnerd")
     unions = " UNION ALL ".join(
-        form.format(part=part, number=number, behaviors=EVENTS if part == "train" else f"{part}_behaviors")
+        template.format(part=part, number=number, behaviors=EVENTS if part == "train" else f"{part}_behaviors")
         for number, part in enumerate(PARTS)
-        for form in (_HISTORY, _CLICKS)
+        for template in (_HISTORY, _CLICKS)
     )
-    later = "EXISTS (SELECT 1 FROM validation_history v WHERE v.user_id = r.user)"
-    rows = f'SELECT *, part = 0 AND {later} AS replaced FROM ({unions}) r ORDER BY "user", part, click, impression, place, item'
+    has_later_history = "EXISTS (SELECT 1 FROM validation_history v WHERE v.user_id = r.user)"
+    rows = f'SELECT *, part = 0 AND {has_later_history} AS replaced FROM ({unions}) r ORDER BY "user", part, click, impression, place, item'
     articles = optional_file(folder, ("articles.parquet",))
     return EventTable(
         name="ebnerd",

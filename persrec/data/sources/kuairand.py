@@ -12,11 +12,11 @@ from persrec.data.tables.table import EVENTS, EventTable, ItemTable, Time
 
 
 def _read(folder: Path) -> EventTable:
-    inside = folder / "data" if (folder / "data").is_dir() else folder
-    logs = tuple(sorted(inside.glob("log_standard_*.csv")))
+    log_folder = folder / "data" if (folder / "data").is_dir() else folder
+    logs = tuple(sorted(log_folder.glob("log_standard_*.csv")))
     if not logs:
-        raise SourceError(f"{inside}: no file log_standard_*.csv")
-    features = sorted(inside.glob("video_features_basic_*.csv"))
+        raise SourceError(f"{log_folder}: no file log_standard_*.csv")
+    features = sorted(log_folder.glob("video_features_basic_*.csv"))
     catalogue = None
     if features:
         scan = with_columns(Scan(files=tuple(features), format="csv"), ("video_id", "tag"), "kuairand")

@@ -15,7 +15,7 @@ from persrec.data.tables.table import EVENTS, EventTable, Time
 def _read(folder: Path) -> EventTable:
     shards = Scan(files=files_of(folder, "parquet"), format="parquet")
     events = with_columns(shards, ("user_id", "product_id", "event_id", "stime"), "merrec")
-    described = tuple(name for name in ("brand_name", "c0_name", "c1_name", "c2_name") if name in events.names)
+    text_columns = tuple(name for name in ("brand_name", "c0_name", "c1_name", "c2_name") if name in events.names)
     return EventTable(
         name="merrec",
         scans={EVENTS: events},
@@ -24,8 +24,8 @@ def _read(folder: Path) -> EventTable:
         time="stime",
         event="event_id",
         times=Time(format="iso") if events.types["stime"] == "VARCHAR" else Time(),
-        text=joined(described, ", ") if described else None,
-        category="c0_name" if "c0_name" in described else None,
+        text=joined(text_columns, ", ") if text_columns else None,
+        category="c0_name" if "c0_name" in text_columns else None,
     )
 
 

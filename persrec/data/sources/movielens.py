@@ -45,7 +45,7 @@ def _table(name: str, events: Scan, movies: ItemTable | None) -> EventTable:
     )
 
 
-def _hundred_thousand(folder: Path) -> EventTable:
+def _read_100k(folder: Path) -> EventTable:
     """``u.data``, separated by tabs, and ``u.item``, whose genres are 19 flags."""
     events = Scan(
         files=(first_file(folder, ("u.data",)),),
@@ -65,8 +65,8 @@ def _hundred_thousand(folder: Path) -> EventTable:
     return _table("ml-100k", events, ItemTable(scan=movies, item="item", text=text, category=f"coalesce({flags})"))
 
 
-def _doubly_separated(name: str, encoding: str) -> Callable[[Path], EventTable]:
-    """``ratings.dat`` and ``movies.dat``, separated by ``::``."""
+def _dat_reader(name: str, encoding: str) -> Callable[[Path], EventTable]:
+    """A reader of ``ratings.dat`` and ``movies.dat``, separated by ``::``."""
 
     def read(folder: Path) -> EventTable:
         events = _scan(first_file(folder, (RATINGS,)), ("user", "item", "rating", "time"), encoding)
@@ -86,7 +86,7 @@ def _movies(folder: Path, encoding: str) -> ItemTable | None:
     return ItemTable(scan=_scan(path, ("item", "title", "genres"), encoding), item="item", text=_TEXT, category=_CATEGORY)
 
 
-def _million(folder: Path) -> EventTable:
+def _read_1m(folder: Path) -> EventTable:
     """A complete ``ratings.dat`` if there is one, else ``sequences.parquet``, which holds the same rows.
 
     Times in ``sequences.parquet`` that are interpolated keep their order and are unknown otherwise.
@@ -94,16 +94,16 @@ def _million(folder: Path) -> EventTable:
     ratings, sequences = (optional_file(folder, (name,)) for name in (RATINGS, SEQUENCES))
     if sequences is not None and (ratings is None or count_lines(ratings) != ROWS["ml-1m"]):
         events = with_columns(Scan(files=(sequences,), format="parquet"), ("user", "item", "ts_est", "ts_src"), "ml-1m")
-        whole = _table("ml-1m", events, _movies(folder, "latin-1"))
-        exact = ", ".join(map(str, EXACT_TIME_SOURCES))
-        return dataclasses.replace(whole, time="ts_est", unknown_time=f"ts_src NOT IN ({exact})")
+        table = _table("ml-1m", events, _movies(folder, "latin-1"))
+        exact_sources = ", ".join(map(str, EXACT_TIME_SOURCES))
+        return dataclasses.replace(table, time="ts_est", unknown_time=f"ts_src NOT IN ({exact_sources})")
     if ratings is None:
         raise SourceError(f"{folder}: neither {RATINGS} nor {SEQUENCES} is there; 'ml-1m' is read from one (--data-dir, $PERSREC_DATA)")
-    return _doubly_separated("ml-1m", "latin-1")(folder)
+    return _dat_reader("ml-1m", "latin-1")(folder)
 
 
-def _separated(name: str) -> Callable[[Path], EventTable]:
-    """``ratings.csv`` and ``movies.csv``."""
+def _csv_reader(name: str) -> Callable[[Path], EventTable]:
+    """A reader of ``ratings.csv`` and ``movies.csv``."""
 
     def read(folder: Path) -> EventTable:
         events = Scan(files=(first_file(folder, ("ratings.csv",)),), format="csv")
@@ -119,12 +119,12 @@ def _separated(name: str) -> Callable[[Path], EventTable]:
 
 def count_lines(path: Path) -> int:
     """Lines of a text file, a last one without an end included; counted, not parsed."""
-    lines, last = 0, b"\n"
+    lines, last_byte = 0, b"\n"
     with path.open("rb") as file:
         while chunk := file.read(1 << 22):
             lines += int(np.count_nonzero(np.frombuffer(chunk, dtype=np.uint8) == ord("\n")))
-            last = chunk[-1:]
-    return lines + (last != b"\n")
+            last_byte = chunk[-1:]
+    return lines + (last_byte != b"\n")
 
 
 def _source(
@@ -136,13 +136,11 @@ def _source(
 
 
 _CSV = (("ratings.csv",), "ratings.csv, and movies.csv for texts")
-build_100k = _source("ml-100k", _hundred_thousand, ("u.data",), "u.data, and u.item for texts")
-build_1m = _source("ml-1m", _million, (RATINGS, SEQUENCES), "ratings.dat or sequences.parquet, and movies.dat for texts")
-build_10m = _source(
-    "ml-10m", _doubly_separated("ml-10m", "utf-8"), (RATINGS,), "ratings.dat, and movies.dat for texts", ("ml-10m", "ml-10M100K")
-)
-build_20m = _source("ml-20m", _separated("ml-20m"), *_CSV)
-build_25m = _source("ml-25m", _separated("ml-25m"), *_CSV)
-build_32m = _source("ml-32m", _separated("ml-32m"), *_CSV)
-build_latest_small = _source("ml-latest-small", _separated("ml-latest-small"), *_CSV)
-build_latest = _source("ml-latest", _separated("ml-latest"), *_CSV)
+build_100k = _source("ml-100k", _read_100k, ("u.data",), "u.data, and u.item for texts")
+build_1m = _source("ml-1m", _read_1m, (RATINGS, SEQUENCES), "ratings.dat or sequences.parquet, and movies.dat for texts")
+build_10m = _source("ml-10m", _dat_reader("ml-10m", "utf-8"), (RATINGS,), "ratings.dat, and movies.dat for texts", ("ml-10m", "ml-10M100K"))
+build_20m = _source("ml-20m", _csv_reader("ml-20m"), *_CSV)
+build_25m = _source("ml-25m", _csv_reader("ml-25m"), *_CSV)
+build_32m = _source("ml-32m", _csv_reader("ml-32m"), *_CSV)
+build_latest_small = _source("ml-latest-small", _csv_reader("ml-latest-small"), *_CSV)
+build_latest = _source("ml-latest", _csv_reader("ml-latest"), *_CSV)

@@ -15,8 +15,8 @@ def _read(folder: Path) -> EventTable:
     catalogue = None
     if items is not None:
         scan = Scan(files=(items,), format="csv")
-        described = tuple(name for name in ("title", "tag", "description") if name in scan.names)
-        catalogue = ItemTable(scan=scan, item="item_id", text=joined(described), category="tag" if "tag" in described else None)
+        text_columns = tuple(name for name in ("title", "tag", "description") if name in scan.names)
+        catalogue = ItemTable(scan=scan, item="item_id", text=joined(text_columns), category="tag" if "tag" in text_columns else None)
     return EventTable(
         name="pixelrec",
         scans={EVENTS: Scan(files=(events,), format="csv")},

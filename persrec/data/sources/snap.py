@@ -14,8 +14,8 @@ EARLIEST = 631_152_000  # 1990: less is no time since 1970 but one since the net
 def _read(folder: Path) -> EventTable:
     files = sorted(path for path in folder.iterdir() if path.name.endswith((".txt", ".txt.gz")))
     if len(files) != 1:
-        found = ", ".join(path.name for path in files) or "none"
-        raise SourceError(f"{folder}: {found}; 'snap' is read from one file of edges, .txt or .txt.gz")
+        names = ", ".join(path.name for path in files) or "none"
+        raise SourceError(f"{folder}: {names}; 'snap' is read from one file of edges, .txt or .txt.gz")
     events = Scan(files=(files[0],), format="csv", delimiter=" ", header=False, columns=("sender", "recipient", "seconds"), quote="")
     return EventTable(
         name="snap",
@@ -29,9 +29,9 @@ def _read(folder: Path) -> EventTable:
 
 def _counts_from_its_start(path: Path) -> bool:
     """Whether the first line's time is too small to be one since 1970."""
-    first = b"".join(first_lines(path, 1))
+    line = b"".join(first_lines(path, 1))
     try:
-        return int(first.split()[2]) < EARLIEST
+        return int(line.split()[2]) < EARLIEST
     except (ValueError, IndexError) as error:
         raise SourceError(f"{path}: line 1 is not 'SENDER RECIPIENT SECONDS' ({error})") from error
 

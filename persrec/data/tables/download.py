@@ -1,4 +1,4 @@
-"""Downloads of publishers' archives: only when asked, gone on with after a stop, checked by the publisher's own digest, unpacked safely."""
+"""Downloads of publishers' archives: only on request, resumed after a stop, checked by the publisher's own digest, unpacked safely."""
 
 import hashlib
 import http.client
@@ -38,13 +38,13 @@ class Download:
 def fetch(name: str, download: Download, data_dir: Path, tell: Tell) -> Path:
     """The folder ``data_dir/name``, downloaded, checked and unpacked.
 
-    What was loaded before a stop lies in ``data_dir/.NAME.zip.part`` and is gone on with.
+    A download that was stopped lies in ``data_dir/.NAME.zip.part`` and is resumed.
 
     Args:
         name: of the dataset, and so of its folder.
         download: what to load.
         data_dir: the folder that is to hold it.
-        tell: told how far it is.
+        tell: called with a line that says how far the download is.
 
     Raises:
         SourceError: there is no network, the digest is another, or the archive is damaged or climbs out of its folder; one line that says
@@ -54,51 +54,51 @@ def fetch(name: str, download: Download, data_dir: Path, tell: Tell) -> Path:
     by_hand = f"without it, put the content of {download.url} into {data_dir / name}/"
     try:
         data_dir.mkdir(parents=True, exist_ok=True)
-        expected = _expected(download)
+        expected_md5 = _published_md5(download)
         _load(download.url, part, tell)
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
         raise SourceError(f"{download.url}: cannot be loaded ({getattr(error, 'reason', error)}); {by_hand}") from error
     with part.open("rb") as file:
-        found = hashlib.file_digest(file, "md5").hexdigest()
-    if found != expected:
+        md5 = hashlib.file_digest(file, "md5").hexdigest()
+    if md5 != expected_md5:
         part.unlink()
-        raise SourceError(f"{download.url}: has MD5 {found}, and {download.checksum} says {expected}; what was loaded is deleted")
+        raise SourceError(f"{download.url}: has MD5 {md5}, and {download.checksum} says {expected_md5}; what was loaded is deleted")
     _unpack(part, data_dir / name)
     part.unlink()
     return data_dir / name
 
 
-def _expected(download: Download) -> str:
+def _published_md5(download: Download) -> str:
     """The MD5 that the publisher states."""
-    with _opened(download.checksum) as answer:
-        found = _MD5.search(answer.read(1 << 12))
-    if found is None:
+    with _open(download.checksum) as answer:
+        match = _MD5.search(answer.read(1 << 12))
+    if match is None:
         raise SourceError(f"{download.checksum}: holds no MD5")
-    return found.group().decode().lower()
+    return match.group().decode().lower()
 
 
 def _load(url: str, part: Path, tell: Tell) -> None:
-    """Loads what of a file is not there yet."""
-    have = part.stat().st_size if part.is_file() else 0
+    """Loads the part of a file that is not there yet."""
+    offset = part.stat().st_size if part.is_file() else 0
     try:
-        answer = _opened(url, have)
+        answer = _open(url, offset)
     except urllib.error.HTTPError as error:
-        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and have:  # all of it is there
+        if error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE and offset:  # all of it is there
             return
         raise
     with answer:
-        if have and answer.status != http.client.PARTIAL_CONTENT:  # the server begins anew
-            have = 0
-        whole = have + int(answer.headers.get("Content-Length") or 0)
-        with part.open("ab" if have else "wb") as file:
+        if offset and answer.status != http.client.PARTIAL_CONTENT:  # the server begins anew
+            offset = 0
+        total = offset + int(answer.headers.get("Content-Length") or 0)
+        with part.open("ab" if offset else "wb") as file:
             while block := answer.read(BYTES_AT_ONCE):
                 file.write(block)
-                tell(f"{url}: {file.tell():,} of {whole:,} bytes" if whole > have else f"{url}: {file.tell():,} bytes")
-        if whole > have and part.stat().st_size < whole:
-            raise http.client.IncompleteRead(b"", whole - part.stat().st_size)
+                tell(f"{url}: {file.tell():,} of {total:,} bytes" if total > offset else f"{url}: {file.tell():,} bytes")
+        if total > offset and part.stat().st_size < total:
+            raise http.client.IncompleteRead(b"", total - part.stat().st_size)
 
 
-def _opened(url: str, start: int = 0) -> http.client.HTTPResponse:
+def _open(url: str, start: int = 0) -> http.client.HTTPResponse:
     headers = {"Range": f"bytes={start}-"} if start else {}
     answer: http.client.HTTPResponse = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S)  # noqa: S310 - declared
     return answer
@@ -107,17 +107,17 @@ def _opened(url: str, start: int = 0) -> http.client.HTTPResponse:
 def _unpack(archive: Path, folder: Path) -> None:
     """Unpacks the one folder of a zip as ``folder``, whole or not at all."""
     try:
-        with zipfile.ZipFile(archive) as packed, atomic_folder(folder, replace=False) as part:
-            members = [member for member in packed.infolist() if not member.is_dir()]
+        with zipfile.ZipFile(archive) as zip_file, atomic_folder(folder, replace=False) as part:
+            members = [member for member in zip_file.infolist() if not member.is_dir()]
             if sum(member.file_size for member in members) > MOST_UNPACKED * max(archive.stat().st_size, 1 << 20):
                 raise SourceError(f"{archive}: would unpack to more than {MOST_UNPACKED} times its size")
             for member in members:
-                inside = PurePosixPath(member.filename)
-                if inside.is_absolute() or ".." in inside.parts or "\\" in member.filename or len(inside.parts) < 2:
+                member_path = PurePosixPath(member.filename)
+                if member_path.is_absolute() or ".." in member_path.parts or "\\" in member.filename or len(member_path.parts) < 2:
                     raise SourceError(f"{archive}: {member.filename!r} does not lie in a folder of the archive")
-                target = part.joinpath(*inside.parts[1:])
+                target = part.joinpath(*member_path.parts[1:])
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with packed.open(member) as source, target.open("wb") as file:
+                with zip_file.open(member) as source, target.open("wb") as file:
                     shutil.copyfileobj(source, file, BYTES_AT_ONCE)
     except zipfile.BadZipFile as error:
         raise SourceError(f"{archive}: is no zip ({error})") from error

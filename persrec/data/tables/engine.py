@@ -13,12 +13,12 @@ from persrec.data.errors import SourceError
 from persrec.data.tables.scan import Scan, one_line
 
 ROWS_AT_ONCE = 1 << 20
-FAULTS = (duckdb.BinderException, duckdb.ParserException, duckdb.CatalogException)  # SQL of ours that is wrong, whatever the files hold
+FAULTS = (duckdb.BinderException, duckdb.ParserException, duckdb.CatalogException)  # faults of our own SQL, whatever the files hold
 _LOCAL = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
 
 
 class Engine:
-    """A connection, each of whose statements is read to its end before the next."""
+    """A connection; each statement's rows are read to their end before the next statement."""
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self._connection = connection
@@ -38,8 +38,8 @@ class Engine:
         except FAULTS:
             raise
         except duckdb.Error as error:
-            blamed = next((scan for scan in scans if any(str(file) in str(error) for file in scan.files)), scans[0])
-            raise blamed.refusal(error) from error
+            faulty_scan = next((scan for scan in scans if any(str(file) in str(error) for file in scan.files)), scans[0])
+            raise faulty_scan.refusal(error) from error
 
     def count(self, relation: str) -> int:
         """Rows of a table, or of ``(SELECT ...)``."""
@@ -56,7 +56,7 @@ class Engine:
 
 @contextmanager
 def engine(folder: Path, bounds: Bounds) -> Iterator[Engine]:
-    """An engine whose tables and whatever spills lie in ``folder``; it reads local files only and loads nothing.
+    """An engine that keeps its tables, and what does not fit in memory, in ``folder``; it reads local files only and loads no extension.
 
     Raises:
         SourceError: the engine cannot go on, as on a full disk; one line.
@@ -71,10 +71,10 @@ def engine(folder: Path, bounds: Bounds) -> Iterator[Engine]:
         settings["threads"] = bounds.threads
     try:
         with duckdb.connect(str(folder / "tables.duckdb"), config=settings) as connection:
-            opened = Engine(connection)
-            opened.run("SET TimeZone = 'UTC'")
-            opened.run("SET enable_progress_bar = false")
-            yield opened
+            duckdb_engine = Engine(connection)
+            duckdb_engine.run("SET TimeZone = 'UTC'")
+            duckdb_engine.run("SET enable_progress_bar = false")
+            yield duckdb_engine
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
         raise SourceError(one_line(error)) from error
 
@@ -86,9 +86,9 @@ def types_of(scan: Scan) -> dict[str, str]:
         SourceError: a file is not of the scan's format.
     """
     with duckdb.connect(config=dict(_LOCAL)) as connection:
-        opened = Engine(connection)
-        opened.read(f"CREATE VIEW scanned AS {scan.sql()}", scan)
-        return opened.types("scanned")
+        duckdb_engine = Engine(connection)
+        duckdb_engine.read(f"CREATE VIEW scanned AS {scan.sql()}", scan)
+        return duckdb_engine.types("scanned")
 
 
 def first_rows(scan: Scan, count: int) -> list[dict[str, Any]]:
@@ -98,6 +98,6 @@ def first_rows(scan: Scan, count: int) -> list[dict[str, Any]]:
         SourceError: a file is not of the scan's format.
     """
     with duckdb.connect(config=dict(_LOCAL)) as connection:
-        opened = Engine(connection)
-        opened.read(f"CREATE TABLE scanned AS {scan.sql()} LIMIT {count}", scan)
-        return [dict(zip(opened.types("scanned"), row, strict=True)) for row in opened.run("FROM scanned")]
+        duckdb_engine = Engine(connection)
+        duckdb_engine.read(f"CREATE TABLE scanned AS {scan.sql()} LIMIT {count}", scan)
+        return [dict(zip(duckdb_engine.types("scanned"), row, strict=True)) for row in duckdb_engine.run("FROM scanned")]

@@ -1,4 +1,4 @@
-"""``init``: looks at the first rows of a file and writes what it takes each column to be, for a person to correct."""
+"""``init``: looks at the first rows of a file and writes a guess of what each column is, for a person to correct."""
 
 import csv
 import datetime
@@ -47,9 +47,9 @@ def guess(path: Path) -> dict[str, Any]:
         SourceError: the file cannot be read, or no column could be a user's, an item's or a time.
     """
     kind = format_of(path)
-    csv_of: dict[str, Any] = {}
+    csv_settings: dict[str, Any] = {}
     if kind == "csv":
-        csv_of, rows = _csv_rows(path)
+        csv_settings, rows = _csv_rows(path)
     elif kind == "jsonl":
         rows = _json_rows(path)
     else:
@@ -67,38 +67,38 @@ def guess(path: Path) -> dict[str, Any]:
         "name": re.sub(r"[^a-z0-9._-]+", "-", stem(path).lower())[:MOST_LETTERS].strip("-._") or "table",
         "file": path.name,
     }
-    values |= {"csv": csv_of} if csv_of else {}
+    values |= {"csv": csv_settings} if csv_settings else {}
     values["columns"] = {name: [column] if name == "text" else column for name, column in columns.items()}
     return values | ({"time": times} if times else {})
 
 
 def _columns(rows: Rows) -> dict[str, str]:
-    """What each column seems to be: by its name; where no name tells, users, items and times by what they hold, in this order."""
-    known = list(rows[0])
-    plain = {re.sub(r"[^a-z0-9_]", "", name.lower()): name for name in reversed(known)}
-    found: dict[str, str] = {}
+    """The column of each meaning: by its name; else times by their values, then users and items by the order of the columns."""
+    header = list(rows[0])
+    plain_names = {re.sub(r"[^a-z0-9_]", "", name.lower()): name for name in reversed(header)}
+    columns: dict[str, str] = {}
     for meaning, names in _NAMES.items():
-        column = next((plain[name] for name in names if name in plain and plain[name] not in found.values()), None)
+        column = next((plain_names[name] for name in names if name in plain_names and plain_names[name] not in columns.values()), None)
         if column is not None:
-            found[meaning] = column
-    if "time" not in found:
-        time = next((name for name in known if name not in found.values() and _looks_like_times([row[name] for row in rows])), None)
-        found |= {} if time is None else {"time": time}
+            columns[meaning] = column
+    if "time" not in columns:
+        time = next((name for name in header if name not in columns.values() and _looks_like_times([row[name] for row in rows])), None)
+        columns |= {} if time is None else {"time": time}
     for meaning in ("user", "item"):
-        left = next((name for name in known if name not in found.values()), None)
-        if meaning not in found and left is not None:
-            found[meaning] = left
-    return {meaning: found[meaning] for meaning in _NAMES if meaning in found}
+        unused = next((name for name in header if name not in columns.values()), None)
+        if meaning not in columns and unused is not None:
+            columns[meaning] = unused
+    return {meaning: columns[meaning] for meaning in _NAMES if meaning in columns}
 
 
 def _time(values: Sequence[Any]) -> dict[str, Any] | None:
     """How times are written, ``{}`` for dates of Parquet; None where they seem to be none."""
-    given = [value for value in values if value not in (None, "")]
-    if not given:
+    present = [value for value in values if value not in (None, "")]
+    if not present:
         return None
-    if all(isinstance(value, datetime.date) for value in given):
+    if all(isinstance(value, datetime.date) for value in present):
         return {}
-    texts = [str(value) for value in given]
+    texts = [str(value) for value in present]
     numbers = [float(text) for text in texts if re.fullmatch(r"\d+(\.\d+)?", text)]
     if len(numbers) == len(texts):
         unit = next(
@@ -120,7 +120,7 @@ def _time(values: Sequence[Any]) -> dict[str, Any] | None:
 
 
 def _looks_like_times(values: Sequence[Any]) -> bool:
-    """Whether a column whose name does not say so seems to hold times; any numbers may count from a start of their own."""
+    """Whether a column seems to hold times though its name does not say so; relative times do not count, since any numbers may be such."""
     times = _time(values)
     return times is not None and "relative" not in times
 
@@ -155,23 +155,23 @@ def _csv_rows(path: Path) -> tuple[dict[str, Any], Rows]:
         raise SourceError(f"{path}: is empty")
     delimiter = max(
         DELIMITERS,
-        key=lambda one: (
-            lines[0].count(one) > 0 and all(line.count(one) >= lines[0].count(one) for line in lines[:20]),
-            lines[0].count(one),
+        key=lambda candidate: (
+            lines[0].count(candidate) > 0 and all(line.count(candidate) >= lines[0].count(candidate) for line in lines[:20]),
+            lines[0].count(candidate),
         ),
     )
     try:
-        split = [line.split(delimiter) for line in lines] if len(delimiter) > 1 else list(csv.reader(lines, delimiter=delimiter))
+        records = [line.split(delimiter) for line in lines] if len(delimiter) > 1 else list(csv.reader(lines, delimiter=delimiter))
     except csv.Error as error:
         raise SourceError(f"{path}: cannot be read as CSV ({error})") from error
-    header = not any(re.fullmatch(r"-?\d+(\.\d+)?", field) for field in split[0])
-    names = list(named(split[0] if header else [""] * len(split[0])))
+    header = not any(re.fullmatch(r"-?\d+(\.\d+)?", field) for field in records[0])
+    names = list(named(records[0] if header else [""] * len(records[0])))
     if not header and len(names) >= 3:
         names[:3] = ["user", "item", "time"]
-    said: dict[str, Any] = {} if delimiter == "," else {"delimiter": delimiter}
-    said |= {} if encoding == "utf-8" else {"encoding": encoding}
-    said |= {} if header else {"header": False, "columns": names}
-    return said, [dict(zip(names, row, strict=False)) for row in split[header:] if len(row) == len(names)]
+    settings: dict[str, Any] = {} if delimiter == "," else {"delimiter": delimiter}
+    settings |= {} if encoding == "utf-8" else {"encoding": encoding}
+    settings |= {} if header else {"header": False, "columns": names}
+    return settings, [dict(zip(names, row, strict=False)) for row in records[header:] if len(row) == len(names)]
 
 
 def _json_rows(path: Path) -> Rows:

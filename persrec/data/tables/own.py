@@ -19,12 +19,12 @@ from persrec.data.tables.source import PublishedDataset
 from persrec.data.tables.sql import joined
 from persrec.data.tables.table import EVENTS, EventTable, Filters, ItemTable, Time
 
-OF_FILES = ("format", "csv", "columns", "time", "items")  # what a TOML says of files of one's own
+OF_FILES = ("format", "csv", "columns", "time", "items")  # parts of a TOML that describe files of one's own
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 class _Strict(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """A part of the TOML; a name that is not known is an error."""
+    """A part of the TOML; an unknown name is an error."""
 
 
 class _Columns(_Strict, kw_only=True, frozen=True):
@@ -74,7 +74,7 @@ class OwnTable:
     """The dataset that a TOML describes.
 
     Attributes:
-        path: the TOML; the files that it names lie beside it, or where it says.
+        path: the TOML; paths in it are relative to its folder.
         name: of the dataset.
         description: what it says.
     """
@@ -110,19 +110,19 @@ class OwnTable:
         Raises:
             SourceError: a file or a column is missing.
         """
-        given = self.description
-        if given.source is not None:
-            return self._of_source(given.source, data_dir)
-        assert given.file is not None  # noqa: S101 - checked when it was read
-        assert given.columns is not None  # noqa: S101 - as above
-        columns = given.columns
-        wanted = {
+        description = self.description
+        if description.source is not None:
+            return self._publisher_table(description.source, data_dir)
+        assert description.file is not None  # noqa: S101 - checked when it was read
+        assert description.columns is not None  # noqa: S101 - as above
+        columns = description.columns
+        purposes = {
             **{getattr(columns, name): f"columns.{name}" for name in ("user", "item", "time", "event", "rating", "category")},
             **dict.fromkeys(columns.text, "columns.text"),
         }
-        wanted.pop(None, None)
-        events = self._scan(given.file, given.format, given.csv, tuple(wanted))
-        events.check(wanted)
+        purposes.pop(None, None)
+        events = self._scan(description.file, description.format, description.csv, tuple(purposes))
+        events.check(purposes)
         return EventTable(
             name=self.name,
             scans={EVENTS: events},
@@ -131,41 +131,41 @@ class OwnTable:
             time=columns.time,
             event=columns.event,
             rating=columns.rating,
-            times=given.time,
+            times=description.time,
             text=joined(columns.text) if columns.text else None,
             category=joined((columns.category,)) if columns.category else None,
-            catalogue=self._catalogue(given.items),
-            filters=given.filters,
-            protocol=given.protocol or Protocol(),
+            catalogue=self._catalogue(description.items),
+            filters=description.filters,
+            protocol=description.protocol or Protocol(),
         )
 
-    def _of_source(self, name: str, data_dir: Path | None) -> EventTable:
+    def _publisher_table(self, name: str, data_dir: Path | None) -> EventTable:
         """A publisher's table, with the filters and the protocol of the TOML."""
         source = names.find(names.datasets(), name).load()()
         if not isinstance(source, PublishedDataset):
             raise SourceError(f"{self.path}: source: {name!r} is read from no publisher's files; expected one that is")
         table, filters = source.table(None, data_dir), self.description.filters
-        for what, asked, column in (("events", filters.events, table.event), ("minimum_rating", filters.minimum_rating, table.rating)):
-            if asked not in (None, ()) and column is None:
-                raise SourceError(f"{self.path}: filters.{what}: {name} is read without a column that it could look at")
+        for rule, setting, column in (("events", filters.events, table.event), ("minimum_rating", filters.minimum_rating, table.rating)):
+            if setting not in (None, ()) and column is None:
+                raise SourceError(f"{self.path}: filters.{rule}: {name} is read without a column that it could look at")
         return dataclasses.replace(table, name=self.name, filters=filters, protocol=self.description.protocol or table.protocol)
 
-    def _catalogue(self, given: _Items | None) -> ItemTable | None:
-        if given is None:
+    def _catalogue(self, items: _Items | None) -> ItemTable | None:
+        if items is None:
             return None
-        wanted = {given.item: "items.item", **dict.fromkeys(given.text, "items.text")}
-        if given.category is not None:
-            wanted[given.category] = "items.category"
-        scan = self._scan(given.file, given.format, given.csv, tuple(wanted))
-        scan.check(wanted)
+        purposes = {items.item: "items.item", **dict.fromkeys(items.text, "items.text")}
+        if items.category is not None:
+            purposes[items.category] = "items.category"
+        scan = self._scan(items.file, items.format, items.csv, tuple(purposes))
+        scan.check(purposes)
         return ItemTable(
             scan=scan,
-            item=given.item,
-            text=joined(given.text) if given.text else None,
-            category=joined((given.category,)) if given.category else None,
+            item=items.item,
+            text=joined(items.text) if items.text else None,
+            category=joined((items.category,)) if items.category else None,
         )
 
-    def _scan(self, file: str, kind: Format | None, csv: _Csv, wanted: tuple[str, ...]) -> Scan:
+    def _scan(self, file: str, kind: Format | None, csv: _Csv, fields: tuple[str, ...]) -> Scan:
         path = self.path.parent / file
         kind = kind or format_of(path)
         delimiter = csv.delimiter or ("\t" if ".tsv" in path.name else ",")
@@ -174,7 +174,7 @@ class OwnTable:
             format=kind,
             delimiter=delimiter,
             header=csv.header,
-            columns=wanted if kind == "jsonl" else csv.columns,
+            columns=fields if kind == "jsonl" else csv.columns,
             quote=csv.quote,
             encoding=csv.encoding,
         )
@@ -184,7 +184,7 @@ def own_table(path: Path) -> OwnTable:
     """The dataset that a TOML describes.
 
     Raises:
-        SourceError: it cannot be read, has a name that is not known, misses one, or a value is not of its kind; one line.
+        SourceError: it cannot be read, has an unknown name, misses one, or a value is of another kind; one line.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -192,7 +192,7 @@ def own_table(path: Path) -> OwnTable:
     except RecursionError as error:
         raise SourceError(f"{path}: nested too deep to be read") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError, ValueError) as error:
-        raise SourceError(f"{path}: {_says(error)}") from error
+        raise SourceError(f"{path}: {_message(error)}") from error
     name = description.name or path.stem.lower()
     if NAME.fullmatch(name) is None:
         raise SourceError(f"{path}: name: {name!r}; expected small letters, digits, '.', '_' and '-', 64 at most")
@@ -200,45 +200,45 @@ def own_table(path: Path) -> OwnTable:
         raise SourceError(f"{path}: name: {name!r} is that of a publisher's data set; expected one of your own")
     if (description.source is None) == (description.file is None):
         raise SourceError(f"{path}: expected either file, a table of your own, or source, a publisher's data set")
-    beside = [part for part in OF_FILES if part in values]
-    if description.source is not None and beside:
-        raise SourceError(f"{path}: {beside[0]}: beside source, whose files have their own form; expected filters and protocol alone")
+    conflicts = [part for part in OF_FILES if part in values]
+    if description.source is not None and conflicts:
+        raise SourceError(f"{path}: {conflicts[0]}: beside source, whose files have their own form; expected filters and protocol alone")
     if description.file is not None and description.columns is None:
         raise SourceError(f"{path}: no table [columns]; expected the names of the user, item and time columns")
-    _check_whole(path, description)
+    _check_parts(path, description)
     return OwnTable(path=path, name=name, description=description)
 
 
-def _check_whole(path: Path, given: _Description) -> None:
-    """What one part says of another."""
-    columns, filters = given.columns, given.filters
+def _check_parts(path: Path, description: _Description) -> None:
+    """Checks parts against each other, and the CSV's settings."""
+    columns, filters = description.columns, description.filters
     if columns is not None and filters.events and columns.event is None:
         raise SourceError(f"{path}: filters.events: no column of events; name it in columns.event")
     if columns is not None and filters.minimum_rating is not None and columns.rating is None:
         raise SourceError(f"{path}: filters.minimum_rating: no column of ratings; name it in columns.rating")
-    for csv, where in ((given.csv, "csv"), (given.items.csv if given.items else _Csv(), "items.csv")):
+    for csv, section in ((description.csv, "csv"), (description.items.csv if description.items else _Csv(), "items.csv")):
         if not csv.header and not csv.columns:
-            raise SourceError(f"{path}: {where}.columns: none, and no header; expected the names of all columns in the order of the file")
+            raise SourceError(f"{path}: {section}.columns: none, and no header; expected the names of all columns in the order of the file")
         if csv.delimiter == "":
-            raise SourceError(f"{path}: {where}.delimiter: ''; expected a character")
+            raise SourceError(f"{path}: {section}.delimiter: ''; expected a character")
         if csv.quote and csv.delimiter == csv.quote:
-            raise SourceError(f"{path}: {where}.delimiter: {csv.delimiter!r} is the quote, too; expected another character")
+            raise SourceError(f"{path}: {section}.delimiter: {csv.delimiter!r} is the quote, too; expected another character")
         if len(csv.quote) > 1:
-            raise SourceError(f"{path}: {where}.quote: {csv.quote!r}; expected a character, or '' for none")
+            raise SourceError(f"{path}: {section}.quote: {csv.quote!r}; expected a character, or '' for none")
 
 
-def _says(error: Exception) -> str:
+def _message(error: Exception) -> str:
     text = str(error)
-    found = re.fullmatch(r"(.*) - at `\$\.?(.*)`", text)
-    return text if found is None or not found.group(2) else f"{found.group(2)}: {found.group(1)}"
+    match = re.fullmatch(r"(.*) - at `\$\.?(.*)`", text)
+    return text if match is None or not match.group(2) else f"{match.group(2)}: {match.group(1)}"
 
 
 def described(values: Mapping[str, Any]) -> str:
     """A TOML of plain values and one level of tables."""
     lines = [f"{name} = {_toml(value)}" for name, value in values.items() if not isinstance(value, Mapping)]
-    for table, inside in values.items():
-        if isinstance(inside, Mapping):
-            lines += ["", f"[{table}]", *(f"{name} = {_toml(value)}" for name, value in inside.items())]
+    for table, section in values.items():
+        if isinstance(section, Mapping):
+            lines += ["", f"[{table}]", *(f"{name} = {_toml(value)}" for name, value in section.items())]
     return "\n".join(lines) + "\n"
 
 

@@ -25,7 +25,7 @@ from persrec.data.tables.table import EVENTS, EventTable
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """What a table became, for one who writes it down.
+    """A table's prepared rows, in the engine.
 
     Attributes:
         engine: holds the tables.
@@ -57,10 +57,10 @@ class Prepared:
         """The names of the items' categories, by number from 1 on, ascending."""
         if "category" not in self.engine.types("items"):
             return []
-        found = self.engine.run(
+        rows = self.engine.run(
             "SELECT DISTINCT category FROM items JOIN final_items ON items.id = old WHERE category <> '' ORDER BY category"
         )
-        return [name for (name,) in found]
+        return [name for (name,) in rows]
 
     def described(self, of: str) -> Iterator[pa.RecordBatch]:
         """``raw``, and of items ``text`` and ``category`` (its number, 0 unknown) where the table has them, in the order of the ids.
@@ -68,17 +68,17 @@ class Prepared:
         Args:
             of: ``users`` or ``items``.
         """
-        columns, numbered = "raw", ""
-        given = self.engine.types(of)
-        if "text" in given:
+        columns, number_join = "raw", ""
+        types = self.engine.types(of)
+        if "text" in types:
             columns += ", text"
-        if "category" in given:
+        if "category" in types:
             columns += ", coalesce(number, 0) AS category"
-            numbered = (
+            number_join = (
                 "LEFT JOIN (SELECT category AS named, row_number() OVER (ORDER BY category) AS number FROM (SELECT DISTINCT category "
                 "FROM items JOIN final_items ON items.id = old WHERE category <> '')) ON category = named "
             )
-        yield from self.engine.batches(f"SELECT {columns} FROM final_{of} f JOIN {of} ON f.old = {of}.id {numbered}ORDER BY f.id")
+        yield from self.engine.batches(f"SELECT {columns} FROM final_{of} f JOIN {of} ON f.old = {of}.id {number_join}ORDER BY f.id")
 
 
 @contextmanager
@@ -93,35 +93,35 @@ def preparing(table: EventTable, folder: Path, bounds: Bounds) -> Iterator[Prepa
     Raises:
         SourceError: a file cannot be read, a value is wrong, or no row is left; one line that names it.
     """
-    with engine(folder, bounds) as opened:
-        ledger = Staging(opened, table).run()
-        opened.run(
+    with engine(folder, bounds) as duckdb_engine:
+        ledger = Staging(duckdb_engine, table).run()
+        duckdb_engine.run(
             "CREATE TABLE interactions AS "
             "SELECT r.rowid AS row, CAST(u.id AS UINTEGER) AS user, CAST(i.id AS UINTEGER) AS item, moment, unknown "
             "FROM raw r JOIN users u ON r.user = u.raw JOIN items i ON r.item = i.raw WHERE reason IS NULL"
         )
-        opened.run("DROP TABLE raw")
-        _filter(opened, table, ledger)
-        for of in ("user", "item"):
-            first = 0 if of == "user" else 1
-            opened.run(
-                f"CREATE TABLE final_{of}s AS SELECT {of} AS old, row_number() OVER (ORDER BY {of}) - 1 + {first} AS id, "
-                f"count(*) AS events FROM interactions GROUP BY {of}"
+        duckdb_engine.run("DROP TABLE raw")
+        _filter(duckdb_engine, table, ledger)
+        for column in ("user", "item"):
+            first_id = 0 if column == "user" else 1
+            duckdb_engine.run(
+                f"CREATE TABLE final_{column}s AS SELECT {column} AS old, row_number() OVER (ORDER BY {column}) - 1 + {first_id} AS id, "
+                f"count(*) AS events FROM interactions GROUP BY {column}"
             )
-        users, items, rows = (opened.count(name) for name in ("final_users", "final_items", "interactions"))
+        users, items, rows = (duckdb_engine.count(name) for name in ("final_users", "final_items", "interactions"))
         ledger.check_kept(rows)
-        yield Prepared(engine=opened, ledger=ledger, users=users, items=items)
+        yield Prepared(engine=duckdb_engine, ledger=ledger, users=users, items=items)
 
 
 def _filter(engine: Engine, table: EventTable, ledger: Ledger) -> None:
-    """Drops what `Filters` drops behind the single rows: duplicates, long users, then the core."""
+    """Applies the rules of `Filters` that look at more than one row: duplicates, long users, then short users and the core."""
     filters = table.filters
     if filters.duplicates == "drop":
-        first = "SELECT min(row) AS row, user, item, moment, bool_and(unknown) AS unknown FROM interactions GROUP BY user, item, moment"
-        _keep(engine, ledger, first, "the same user, item and time as an earlier row")
+        unique = "SELECT min(row) AS row, user, item, moment, bool_and(unknown) AS unknown FROM interactions GROUP BY user, item, moment"
+        _keep(engine, ledger, unique, "the same user, item and time as an earlier row")
     if filters.maximum_length is not None:
-        most = filters.maximum_length
-        _keep_of(engine, ledger, "user", f"count(*) <= {most}", f"a user with more than {most} events")
+        maximum = filters.maximum_length
+        _keep_of(engine, ledger, "user", f"count(*) <= {maximum}", f"a user with more than {maximum} events")
     dropped = True
     while dropped:
         dropped = _keep_of(engine, ledger, "item", f"count(*) >= {filters.core}", f"an item with fewer than {filters.core} events")
@@ -131,25 +131,25 @@ def _filter(engine: Engine, table: EventTable, ledger: Ledger) -> None:
         )
     if not engine.count("interactions"):
         place = table.scans[EVENTS].place
-        why = "; ".join(f"{rows:,}: {reason}" for reason, rows in ledger.dropped.items())
-        raise SourceError(f"{place}: no row of {ledger.rows_in:,} is left ({why})")
+        reasons = "; ".join(f"{rows:,}: {reason}" for reason, rows in ledger.dropped.items())
+        raise SourceError(f"{place}: no row of {ledger.rows_in:,} is left ({reasons})")
 
 
 def _keep_of(engine: Engine, ledger: Ledger, column: str, having: str, reason: str) -> bool:
     """Keeps the events of those users or items for which ``having`` holds; whether any were dropped."""
-    kept = f"SELECT {column} FROM interactions GROUP BY {column} HAVING {having}"
+    kept_ids = f"SELECT {column} FROM interactions GROUP BY {column} HAVING {having}"
     if not engine.count(f"(SELECT 1 FROM interactions GROUP BY {column} HAVING NOT ({having}))"):
         return False
-    _keep(engine, ledger, f"SELECT interactions.* FROM interactions SEMI JOIN ({kept}) USING ({column})", reason)
+    _keep(engine, ledger, f"SELECT interactions.* FROM interactions SEMI JOIN ({kept_ids}) USING ({column})", reason)
     return True
 
 
 def _keep(engine: Engine, ledger: Ledger, rows: str, reason: str) -> None:
-    before = engine.count("interactions")
+    rows_before = engine.count("interactions")
     engine.run(f"CREATE TABLE kept AS {rows}")
     engine.run("DROP TABLE interactions")
     engine.run("ALTER TABLE kept RENAME TO interactions")
-    ledger.drop(reason, before - engine.count("interactions"))
+    ledger.drop(reason, rows_before - engine.count("interactions"))
 
 
 def write_table(table: EventTable, folder: Path, bounds: Bounds) -> None:
@@ -160,27 +160,27 @@ def write_table(table: EventTable, folder: Path, bounds: Bounds) -> None:
     """
     working = folder / "working"
     working.mkdir()
-    with preparing(table, working, bounds) as ready:
-        categories = ready.categories()
+    with preparing(table, working, bounds) as prepared:
+        categories = prepared.categories()
         notes: dict[str, Any] = {
-            "rows": ready.ledger.kept,
-            "users": ready.users,
-            "items": ready.items,
-            "ledger": ready.ledger.to_dict(),
+            "rows": prepared.ledger.kept,
+            "users": prepared.users,
+            "items": prepared.items,
+            "ledger": prepared.ledger.to_dict(),
             "files": {name: path.stat().st_size for name, path in table.files.items()},
         }
-        described = ready.engine.types("items")
+        item_columns = prepared.engine.types("items")
         for column, note in (("text", "items_with_text"), ("category", "items_with_category")):
-            if column in described:
-                notes[note] = ready.engine.count(f"(SELECT 1 FROM items JOIN final_items ON items.id = old WHERE {column} <> '')")
+            if column in item_columns:
+                notes[note] = prepared.engine.count(f"(SELECT 1 FROM items JOIN final_items ON items.id = old WHERE {column} <> '')")
         if categories:
             notes["category_names"] = ["", *categories]
         write_columns(
             folder,
-            facts=Facts(name=table.name, num_items=ready.items + 1, protocol=table.protocol, digest=table.digest(), notes=notes),
-            offsets=np.concatenate([[0], np.cumsum(ready.lengths())]).astype(np.int64),
-            rows=ready.events(),
-            users=ready.described("users"),
-            items=ready.described("items"),
+            facts=Facts(name=table.name, num_items=prepared.items + 1, protocol=table.protocol, digest=table.digest(), notes=notes),
+            offsets=np.concatenate([[0], np.cumsum(prepared.lengths())]).astype(np.int64),
+            rows=prepared.events(),
+            users=prepared.described("users"),
+            items=prepared.described("items"),
         )
     shutil.rmtree(working)

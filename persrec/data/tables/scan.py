@@ -24,7 +24,7 @@ ENDINGS: Mapping[str, Format] = {
     ".jsonl": "jsonl", ".jsonl.gz": "jsonl", ".ndjson": "jsonl", ".ndjson.gz": "jsonl", ".json": "jsonl", ".json.gz": "jsonl",
     ".parquet": "parquet",
 }  # fmt: skip
-_SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+_TO_SMALL_LETTERS = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 ENCODINGS = {"utf-8": "utf-8-sig", "latin-1": "latin-1"}  # the engine's names, and Python's
 LONGEST_OBJECT = 1 << 26  # bytes of one JSON line
 
@@ -64,7 +64,7 @@ class Scan:
 
     @property
     def place(self) -> Path:
-        """What an error names where it names no file: the file, or the folder that holds them all."""
+        """The path in errors that concern no single file: the only file, or the first file's folder."""
         return self.files[0] if len(self.files) == 1 else self.files[0].parent
 
     @cached_property
@@ -79,10 +79,10 @@ class Scan:
                 raise SourceError(f"{file}: no such file")
         if self.format == "csv":
             names = self._header() if self.header else self.columns
-            folded = [name.translate(_SMALL) for name in names]  # as the engine compares them
-            twice = next((name for name, one in zip(names, folded, strict=True) if folded.count(one) > 1), None)
-            if twice is not None:
-                raise SourceError(f"{self.files[0]}: two columns are named {twice!r}, in small letters or large; expected each name once")
+            small_names = [name.translate(_TO_SMALL_LETTERS) for name in names]  # as the engine compares them
+            clash = next((name for name, small_name in zip(names, small_names, strict=True) if small_names.count(small_name) > 1), None)
+            if clash is not None:
+                raise SourceError(f"{self.files[0]}: two columns are named {clash!r}, in small letters or large; expected each name once")
             return names
         if self.format == "jsonl":
             return self.columns
@@ -90,11 +90,11 @@ class Scan:
 
     def _header(self) -> tuple[str, ...]:
         """The columns that every file's first line names, in one order."""
-        first, *others = (_header(file, self.delimiter, self.quote, self.encoding) for file in self.files)
-        for file, names in zip(self.files[1:], others, strict=True):
-            if names != first:
-                raise SourceError(f"{file}: its columns are {', '.join(names)}; expected {', '.join(first)}, as in {self.files[0].name}")
-        return first
+        header, *other_headers = (_header(file, self.delimiter, self.quote, self.encoding) for file in self.files)
+        for file, names in zip(self.files[1:], other_headers, strict=True):
+            if names != header:
+                raise SourceError(f"{file}: its columns are {', '.join(names)}; expected {', '.join(header)}, as in {self.files[0].name}")
+        return header
 
     @cached_property
     def types(self) -> dict[str, str]:
@@ -112,63 +112,63 @@ class Scan:
         names = ("format", "delimiter", "header", "columns", "quote", "encoding")
         return {name: getattr(self, name) for name in names} | {"lists": sorted(self.lists)}
 
-    def check(self, wanted: Mapping[str, str]) -> None:
+    def check(self, purposes: Mapping[str, str]) -> None:
         """Raises a SourceError where a column is missing.
 
         Args:
-            wanted: what each column is for, by its name.
+            purposes: what each column is for, by its name.
         """
-        for name, purpose in wanted.items():
+        for name, purpose in purposes.items():
             if name not in self.names:
                 raise SourceError(f"{self.place}: no column {name!r}, which {purpose} names; it has {', '.join(self.names)}")
 
     def sql(self) -> str:
         """The relation, with a column ``filename`` where it is of several files."""
         files = "[" + ", ".join(literal(file) for file in self.files) + "]"
-        several = f"filename = {str(len(self.files) > 1).lower()}"
+        filename = f"filename = {str(len(self.files) > 1).lower()}"
         match self.format:
             case "csv":
                 columns = ", ".join(f"{literal(name)}: 'VARCHAR'" for name in self.names)
                 settings = (
                     f"auto_detect = false, all_varchar = true, store_rejects = true, header = {str(self.header).lower()}, "
                     f"delim = {literal(self.delimiter)}, quote = {literal(self.quote)}, escape = {literal(self.quote)}, "
-                    f"encoding = {literal(self.encoding)}, nullstr = '', columns = {{{columns}}}, {several}"
+                    f"encoding = {literal(self.encoding)}, nullstr = '', columns = {{{columns}}}, {filename}"
                 )
                 return f"SELECT * FROM read_csv({files}, {settings})"
             case "jsonl":
                 types = {name: "VARCHAR[]" if name in self.lists else "VARCHAR" for name in self.columns}
                 columns = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in types.items())
-                settings = f"format = 'newline_delimited', maximum_object_size = {LONGEST_OBJECT}, columns = {{{columns}}}, {several}"
+                settings = f"format = 'newline_delimited', maximum_object_size = {LONGEST_OBJECT}, columns = {{{columns}}}, {filename}"
                 return f"SELECT * FROM read_json({files}, {settings})"
             case "parquet":
                 partitioned = any("=" in part for file in self.files for part in file.parent.parts)
-                hive = f"hive_partitioning = {str(partitioned).lower()}, hive_types_autocast = false"
-                return f"SELECT * FROM read_parquet({files}, {hive}, {several})"
+                hive_options = f"hive_partitioning = {str(partitioned).lower()}, hive_types_autocast = false"
+                return f"SELECT * FROM read_parquet({files}, {hive_options}, {filename})"
 
     def check_rejects(self, engine: "Engine") -> None:
         """Raises a SourceError that names the first line which the engine could not read as the CSV's columns."""
         if self.format != "csv":
             return
-        found = engine.run(
+        rows = engine.run(
             "SELECT file_path, line, column_name, error_type, error_message, csv_line FROM reject_errors "
             "JOIN reject_scans USING (scan_id, file_id) ORDER BY scan_id, file_id, line, column_idx LIMIT 1"
         )
-        if found:
-            file, line, column, kind, says, text = found[0]
-            what = _REJECTS.get(kind, " ".join(str(says).split()))
-            shown = " ".join(str(text).split())
-            where = f"line {line}" if column is None else f"line {line}, column {column!r}"
-            raise SourceError(f"{file}: {where}: {what}: {shown[:80]!r}")
+        if rows:
+            file, line, column, kind, message, text = rows[0]
+            problem = _REJECTS.get(kind, " ".join(str(message).split()))
+            line_text = " ".join(str(text).split())
+            place = f"line {line}" if column is None else f"line {line}, column {column!r}"
+            raise SourceError(f"{file}: {place}: {problem}: {line_text[:80]!r}")
 
     def refusal(self, error: Exception) -> SourceError:
-        """What is wrong with the files, as the engine says it."""
+        """The error for files that the engine could not read, with the engine's reason."""
         text = one_line(error)
         file = next((file for file in self.files if str(file) in text), self.place)
         if self.format == "parquet" and ("magic bytes" in text or "too small" in text):
             return SourceError(f"{file}: is no Parquet file")
         line = _first_bad_line(file) if self.format == "jsonl" and file.is_file() else None
-        where = f"{file}: " if line is None else f"{file}: line {line}: "
-        return SourceError(f"{where}cannot be read as {self.format} ({text})")
+        prefix = f"{file}: " if line is None else f"{file}: line {line}: "
+        return SourceError(f"{prefix}cannot be read as {self.format} ({text})")
 
 
 _REJECTS = {
@@ -207,8 +207,8 @@ def files_of(path: Path, kind: Format) -> tuple[Path, ...]:
         raise SourceError(f"{path}: no such file or folder")
     if kind != "parquet":
         raise SourceError(f"{path}: is a folder; expected a file, or a folder of Parquet")
-    inside = (file for file in path.rglob("*.parquet") if not any(part[0] in "._" for part in file.relative_to(path).parts))
-    files = tuple(sorted(file for file in inside if file.is_file()))
+    visible = (file for file in path.rglob("*.parquet") if not any(part[0] in "._" for part in file.relative_to(path).parts))
+    files = tuple(sorted(file for file in visible if file.is_file()))
     if not files:
         raise SourceError(f"{path}: holds no file of Parquet")
     return files
@@ -252,10 +252,10 @@ def _first_bad_line(path: Path) -> int | None:
         with opened(path) as file:
             for number, line in enumerate(file, start=1):
                 try:
-                    good = not line.strip() or isinstance(json.loads(line), dict)
+                    is_valid = not line.strip() or isinstance(json.loads(line), dict)
                 except ValueError:
-                    good = False
-                if not good:
+                    is_valid = False
+                if not is_valid:
                     return number
     except (OSError, EOFError, zlib.error):
         pass

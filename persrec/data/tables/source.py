@@ -1,4 +1,4 @@
-"""A dataset that is read from a publisher's files: what every file in ``sources/`` is made of."""
+"""A dataset that is read from a publisher's files: every file in ``sources/`` builds on it."""
 
 import zlib
 from collections.abc import Callable
@@ -20,12 +20,12 @@ class PublishedDataset:
     Attributes:
         name: the name that ``--dataset`` takes.
         read: the table of the files in a folder; raises a SourceError where one is missing.
-        files: names of files, or of folders of them, of which one at least tells that a folder is the publisher's.
+        files: names of files or subfolders; a folder that holds one of them is taken for the publisher's.
         needs: those files in words.
         licence: on what terms the data may be used.
         folders: names of the publisher's folder below the data folder, the first is the usual one; empty is ``name``.
         download: the publisher's archive, where there is one with a digest beside it.
-        sizes: named sizes; ``read`` is then given a folder of ``NAME_SIZE``, or the one of ``folders`` that is so called.
+        sizes: named sizes; for one, ``read`` is called with the folder ``NAME_SIZE``, or the one of ``folders`` that has this name.
     """
 
     name: str
@@ -61,17 +61,17 @@ class PublishedDataset:
         self._check_size(size)
         folders, files = self.folders or (self.name,), self.files
         if size is not None:
-            usual = f"{self.name}_{size}"
-            publishers = (folder for folder in folders if folder.lower().replace("-", "_") == usual)
-            folders = (usual, f"{self.name}-{size}", *publishers)
+            usual_name = f"{self.name}_{size}"
+            publisher_folders = (folder for folder in folders if folder.lower().replace("-", "_") == usual_name)
+            folders = (usual_name, f"{self.name}-{size}", *publisher_folders)
             if data_dir is not None and {data_dir.absolute().name, data_dir.resolve().name}.isdisjoint(folders):
                 files = ()  # it may hold those of another size
         return self.read(publisher_folder(data_dir, folders, files))
 
     def _check_size(self, size: str | None) -> None:
         if size is not None and size not in self.sizes:
-            known = f"known: {', '.join(self.sizes)}" if self.sizes else "which has no sizes"
-            raise ValueError(f"size: {size!r} of dataset {self.name!r}, {known}")
+            hint = f"known: {', '.join(self.sizes)}" if self.sizes else "which has no sizes"
+            raise ValueError(f"size: {size!r} of dataset {self.name!r}, {hint}")
 
 
 def first_file(folder: Path, names: tuple[str, ...]) -> Path:
@@ -80,10 +80,10 @@ def first_file(folder: Path, names: tuple[str, ...]) -> Path:
     Raises:
         SourceError: none is.
     """
-    found = next((folder / name for name in names if (folder / name).is_file()), None)
-    if found is None:
+    path = next((folder / name for name in names if (folder / name).is_file()), None)
+    if path is None:
         raise SourceError(f"{folder}: no file {' or '.join(names)}")
-    return found
+    return path
 
 
 def optional_file(folder: Path, names: tuple[str, ...]) -> Path | None:
@@ -92,7 +92,7 @@ def optional_file(folder: Path, names: tuple[str, ...]) -> Path | None:
 
 
 def with_columns(scan: Scan, columns: tuple[str, ...], dataset: str) -> Scan:
-    """``scan``, which has ``columns``: those that SQL of ``dataset`` names.
+    """``scan``, once it is checked that it has ``columns``, which the SQL of ``dataset`` names.
 
     Raises:
         SourceError: one is missing.
@@ -120,8 +120,8 @@ def file_with_columns(folder: Path, pattern: str, columns: tuple[str, ...], *, o
     Raises:
         SourceError: several have, or none, unless that is allowed.
     """
-    found = [path for path in sorted(folder.glob(pattern)) if set(columns) <= set(Scan(files=(path,), format="csv").names)]
-    if len(found) > 1 or (not found and not optional):
-        names = ", ".join(path.name for path in found) or "none"
+    paths = [path for path in sorted(folder.glob(pattern)) if set(columns) <= set(Scan(files=(path,), format="csv").names)]
+    if len(paths) > 1 or (not paths and not optional):
+        names = ", ".join(path.name for path in paths) or "none"
         raise SourceError(f"{folder}: {names} with the columns {', '.join(columns)}; expected one such file")
-    return found[0] if found else None
+    return paths[0] if paths else None

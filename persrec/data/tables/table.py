@@ -16,7 +16,7 @@ from persrec.data.protocol import Protocol
 from persrec.data.tables.scan import Scan
 
 UNITS: Mapping[str, int] = MappingProxyType({"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9})  # parts of a second
-PREPARATION = 1  # raised with every change of what is made of the same files
+PREPARATION = 1  # raised with every change of the dataset that the same files give
 EVENTS = "events"  # the relation that a table's rows are read from
 MISSING = ("", "NaN", "nan", "NULL", "null", "None", "<NA>")
 
@@ -75,9 +75,9 @@ class Filters:
     def __post_init__(self) -> None:
         if self.duplicates not in ("keep", "drop"):
             raise ValueError(f"filters.duplicates: {self.duplicates!r}; expected keep or drop")
-        for name, least in (("minimum_length", self.minimum_length), ("core", self.core), ("maximum_length", self.maximum_length or 1)):
-            if least < 1:
-                raise ValueError(f"filters.{name}: {least}; expected at least 1")
+        for name, value in (("minimum_length", self.minimum_length), ("core", self.core), ("maximum_length", self.maximum_length or 1)):
+            if value < 1:
+                raise ValueError(f"filters.{name}: {value}; expected at least 1")
         if self.minimum_rating is not None and not math.isfinite(self.minimum_rating):
             raise ValueError(f"filters.minimum_rating: {self.minimum_rating}; expected a finite number")
         if self.maximum_length is not None and self.maximum_length < self.fewest:
@@ -108,7 +108,7 @@ class ItemTable:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EventTable:
-    """A dataset's rows as its files hold them, and all that decides what is made of them.
+    """A dataset's rows as its files hold them, and all settings that decide what the dataset becomes.
 
     Attributes:
         name: of the dataset.
@@ -150,27 +150,27 @@ class EventTable:
 
     @property
     def is_made(self) -> bool:
-        """Whether its rows are those of no one relation, so that no file has a row's number."""
+        """Whether its rows are made from several relations, so that a row has no number in a file."""
         return len(self.scans) > 1
 
     @property
     def files(self) -> dict[str, Path]:
-        """All files that are read, by names that tell nothing of where they lie: those below the folder that holds them all."""
+        """All files that are read, by their paths below the folder that holds them all, which tell nothing of where it lies."""
         scans = [*self.scans.values(), *((self.catalogue.scan,) if self.catalogue else ())]
         files = sorted({file for scan in scans for file in scan.files})
-        above = Path(os.path.commonpath([file.parent for file in files]))
-        return {file.relative_to(above).as_posix(): file for file in files}
+        folder = Path(os.path.commonpath([file.parent for file in files]))
+        return {file.relative_to(folder).as_posix(): file for file in files}
 
     def digest(self) -> str:
-        """SHA-256 of the files' contents and of all that decides what is made of them."""
-        whole = hashlib.sha256(json.dumps(self._settings(), sort_keys=True, default=_plain).encode())
+        """SHA-256 of the files' contents and of all settings that decide what the dataset becomes."""
+        sha256 = hashlib.sha256(json.dumps(self._settings(), sort_keys=True, default=_plain).encode())
         for name, path in self.files.items():
             with path.open("rb") as file:
-                whole.update(f"{name}:{hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
-        return whole.hexdigest()
+                sha256.update(f"{name}:{hashlib.file_digest(file, 'sha256').hexdigest()}".encode())
+        return sha256.hexdigest()
 
     def _settings(self) -> dict[str, Any]:
-        """What decides a dataset beside its files' contents, without the files' places."""
+        """The settings that decide a dataset, besides its files' contents; without the files' places."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         scans = dict(self.scans) | ({"catalogue": self.catalogue.scan} if self.catalogue else {})
         values["scans"] = {name: scan.settings() for name, scan in scans.items()}
@@ -180,7 +180,7 @@ class EventTable:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON does not know of a table's settings."""
+    """A value of a table's settings that JSON does not know, as one that it does."""
     if isinstance(value, datetime.date):
         return value.isoformat()
     return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else dict(value)

@@ -39,8 +39,8 @@ def pointwise_attention(
     """Pointwise attention of a segment's queries ``[B, H, n, d]`` over ``m = prefix + n`` keys, ``valid`` ``[B, m]``."""
     if kernel == "naive":
         mask = causal_mask(q.shape[2], prefix, q.device) & valid[:, None, None, :]
-        everything = None if bias is None else bias.dense()[:, None]
-        return naive_pointwise(q, k, v, mask, everything, divisor)
+        dense_bias = None if bias is None else bias.dense()[:, None]
+        return naive_pointwise(q, k, v, mask, dense_bias, divisor)
     v = v * (valid[:, None, :, None].to(v.dtype) / divisor)  # an unseen key weighs nothing, so no mask is needed on the scores
     tables = (None, None) if bias is None else (bias.distance, bias.interval)
     attention = _pointwise(q, prefix, bias) if kernel == "segmented" else PointwiseBlocks(prefix=prefix, bias=bias)
@@ -55,8 +55,8 @@ def softmax_attention(
     A padded query sees itself, so that its row stays finite; nothing else sees it.
     """
     if kernel == "naive":
-        own = torch.eye(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).roll(prefix, 1)
-        mask = (causal_mask(q.shape[2], prefix, q.device) & valid[:, None, :]) | own
+        self_pairs = torch.eye(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).roll(prefix, 1)
+        mask = (causal_mask(q.shape[2], prefix, q.device) & valid[:, None, :]) | self_pairs
         return naive_softmax(q, k, v, mask[:, None])
     if kernel == "segmented" and on_gpu(q):
         return fused_softmax(q, k, v, prefix, valid)

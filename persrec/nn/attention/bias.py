@@ -1,9 +1,9 @@
 """HSTU's relative attention bias (arXiv 2402.17152), block by block: by slot distance and by bucketed time difference.
 
-Nothing is kept per pair, but of few pairs their buckets. A table's entries by distance lie in a row of it, one further for each query,
-so a block is read as one view. Times ascend along a window, so along a query's keys its buckets come in runs: where each run ends is
-found once for all layers, and a block's buckets are counted from these ends. Where times do not ascend, buckets are computed pair by
-pair, as the definition says.
+Nothing is kept per pair, except the buckets where pairs are few. A query's entries by distance lie side by side in the table, those of
+the next query one further, so a block is read as one view. Times ascend along a window, so the buckets along a query's keys come in
+runs: the end of each run is found once for all layers, and a block's buckets are counted from these ends. Where times do not ascend,
+buckets are computed pair by pair, as the definition says.
 
 Axis legend:  B users or `Context` rows   H heads   n queries   p prefix keys, seen by every query   m = p + n keys
               r rows of a block   c keys of a block   b users of a block
@@ -45,12 +45,12 @@ def _bucket(difference: torch.Tensor) -> torch.Tensor:
 @functools.cache
 def bucket_starts() -> tuple[int, ...]:
     """The smallest difference of each bucket, in seconds, by the very function above; found by bisection."""
-    wanted = torch.arange(TIME_BUCKETS)
+    buckets = torch.arange(TIME_BUCKETS)
     low, high = torch.zeros(TIME_BUCKETS, dtype=torch.int64), torch.full((TIME_BUCKETS,), LONGEST)
     while bool((high - low > 1).any()):
         middle = (low + high) // 2
-        reached = _bucket(middle).long() >= wanted
-        low, high = torch.where(reached, low, middle), torch.where(reached, middle, high)
+        large_enough = _bucket(middle).long() >= buckets
+        low, high = torch.where(large_enough, low, middle), torch.where(large_enough, middle, high)
     return (0, *high[1:].tolist())
 
 
@@ -70,22 +70,22 @@ class TimeRuns:
     @classmethod
     def of(cls, query_times: torch.Tensor, key_times: torch.Tensor, *, prefix: int) -> "TimeRuns | None":
         """The runs; None where a key's time lies before an earlier key's, or behind that of a query that sees it, or before 1970."""
-        known = key_times != 0
+        key_timed = key_times != 0
         latest = key_times.cummax(dim=1).values
         queries = query_times.shape[1]
-        asked = query_times != 0
-        ascend = ((latest == key_times) | ~known).all() & ((latest[:, prefix : prefix + queries] <= query_times) | ~asked).all()
+        query_timed = query_times != 0
+        ascend = ((latest == key_times) | ~key_timed).all() & ((latest[:, prefix : prefix + queries] <= query_times) | ~query_timed).all()
         if not bool(ascend & (query_times >= 0).all() & (key_times >= 0).all()):
             return None
-        first = (latest == 0).sum(dim=1)[:, None, None]
-        oldest = torch.where(known, key_times, LONGEST).amin(dim=1) if key_times.shape[1] else query_times.amax(dim=1)
+        leading_unknown = (latest == 0).sum(dim=1)[:, None, None]
+        oldest = torch.where(key_timed, key_times, LONGEST).amin(dim=1) if key_times.shape[1] else query_times.amax(dim=1)
         count = 1 + int(_bucket((query_times.amax(dim=1) - oldest).clamp(min=0).amax()[None]))
         starts = torch.tensor(bucket_starts()[1:count][::-1], device=key_times.device, dtype=torch.int64)
-        before = (query_times[:, :, None] - starts).flatten(1)
-        ends = torch.searchsorted(latest.contiguous(), before, right=True).view(*query_times.shape, len(starts))
-        ends = torch.cat([first.expand(-1, queries, 1), torch.maximum(ends, first)], dim=2)
-        ends = ends.masked_fill(~asked[:, :, None], key_times.shape[1])  # of an unknown query every pair is unknown
-        holes = ~known & (latest > 0)
+        time_limits = (query_times[:, :, None] - starts).flatten(1)
+        ends = torch.searchsorted(latest.contiguous(), time_limits, right=True).view(*query_times.shape, len(starts))
+        ends = torch.cat([leading_unknown.expand(-1, queries, 1), torch.maximum(ends, leading_unknown)], dim=2)
+        ends = ends.masked_fill(~query_timed[:, :, None], key_times.shape[1])  # of an unknown query every pair is unknown
+        holes = ~key_timed & (latest > 0)
         return cls(ends=ends, unknown=holes if bool(holes.any()) else None)
 
     @property
@@ -99,20 +99,20 @@ class TimeRuns:
         NumPy copies an entry along its run at the speed of memory; torch would look up every pair.
         """
         lengths = self._lengths(users, rows, keys)
-        entries = _wide(torch.cat([interval.new_zeros(1), interval[: self.count].flip(0)])).expand(lengths.shape)
-        spread = torch.from_numpy(np.repeat(entries.flatten().numpy(), lengths.flatten().numpy())).to(interval.dtype)
-        spread = spread.view(*lengths.shape[:2], keys.stop)
-        return spread if self.unknown is None else spread.masked_fill_(self.unknown[users, None, keys], 0)
+        entries = _at_least_float32(torch.cat([interval.new_zeros(1), interval[: self.count].flip(0)])).expand(lengths.shape)
+        bias = torch.from_numpy(np.repeat(entries.flatten().numpy(), lengths.flatten().numpy())).to(interval.dtype)
+        bias = bias.view(*lengths.shape[:2], keys.stop)
+        return bias if self.unknown is None else bias.masked_fill_(self.unknown[users, None, keys], 0)
 
     def summed(self, slope: torch.Tensor, users: slice, rows: slice, keys: slice) -> torch.Tensor:
         """``[K]`` sums of ``[b, r, c]`` by bucket, from bucket 0 on; what is of an unknown time is left out."""
         lengths = self._lengths(users, rows, keys).flatten()
         if self.unknown is not None:
             slope = slope.masked_fill(self.unknown[users, None, keys], 0)
-        filled = torch.nonzero(lengths).flatten()
-        starts = (lengths.cumsum(0) - lengths)[filled]
-        sums = torch.from_numpy(np.add.reduceat(_wide(slope).flatten().numpy(), starts.numpy()))
-        return torch.bincount(filled % (self.count + 1), weights=sums, minlength=self.count + 1)[1:].flip(0)
+        nonempty_runs = torch.nonzero(lengths).flatten()
+        starts = (lengths.cumsum(0) - lengths)[nonempty_runs]
+        sums = torch.from_numpy(np.add.reduceat(_at_least_float32(slope).flatten().numpy(), starts.numpy()))
+        return torch.bincount(nonempty_runs % (self.count + 1), weights=sums, minlength=self.count + 1)[1:].flip(0)
 
     def _lengths(self, users: slice, rows: slice, keys: slice) -> torch.Tensor:
         """``[b, r, K + 1]`` how many of the block's keys are of each run: of unknown time, then of the buckets ``K - 1``, ..., 0."""
@@ -120,7 +120,7 @@ class TimeRuns:
         return torch.diff(ends, dim=2, prepend=ends.new_zeros(*ends.shape[:2], 1), append=ends.new_full((*ends.shape[:2], 1), keys.stop))
 
 
-def _wide(tensor: torch.Tensor) -> torch.Tensor:
+def _at_least_float32(tensor: torch.Tensor) -> torch.Tensor:
     """In a precision that NumPy has, and that sums may be taken in."""
     return tensor.float() if tensor.element_size() < 4 else tensor
 
@@ -129,14 +129,15 @@ def _wide(tensor: torch.Tensor) -> torch.Tensor:
 class Pairs:
     """What a bias depends on: facts of queries and of keys, which are the prefix and, behind it, the queries' own.
 
-    What follows from the facts is found once for all layers; what only blocks ask for, when they do.
+    What follows from the facts is computed once for all layers; what only blocks need, when the first of them needs it.
 
     Attributes:
         query_positions: ``[n]`` slot indices.
         key_positions: ``[m]`` slot indices.
         query_times: ``[B, n]`` seconds, 0 unknown, or None without times.
         key_times: ``[B, m]`` seconds, or None.
-        few: of few pairs, their buckets ``[B, n, m]``; None without times and on a GPU, whose kernel computes them where it needs them.
+        few: buckets ``[B, n, m]`` where pairs are few, else None; also None without times and on a GPU, whose kernel computes them
+            where it needs them.
     """
 
     query_positions: torch.Tensor
@@ -153,7 +154,7 @@ class Pairs:
         query_times: torch.Tensor | None = None,
         key_times: torch.Tensor | None = None,
     ) -> "Pairs":
-        """Of these facts; without the times of either side there are none."""
+        """The pairs of these facts; without the times of either side they have no times."""
         few = None
         if query_times is None or key_times is None:
             query_times = key_times = None
@@ -163,7 +164,7 @@ class Pairs:
 
     @functools.cached_property
     def strided(self) -> int:
-        """From which key on positions follow each other by 1, as those of the queries do; ``m`` where they do not."""
+        """The key from which on positions follow each other by 1, as the queries' positions do; ``m`` where the queries' do not."""
         if len(self.query_positions) > 1 and not bool((self.query_positions.diff() == 1).all()):
             return len(self.key_positions)
         gaps = torch.nonzero(self.key_positions.diff() != 1).flatten()
@@ -171,7 +172,7 @@ class Pairs:
 
     @functools.cached_property
     def runs(self) -> TimeRuns | None:
-        """Of time buckets; None without times, where these do not ascend, of few pairs, and on a GPU."""
+        """The runs of time buckets; None without times, where times do not ascend, where pairs are few, and on a GPU."""
         if self.query_times is None or self.key_times is None or self.key_times.device.type != "cpu" or self.few is not None:
             return None
         return TimeRuns.of(self.query_times, self.key_times, prefix=len(self.key_positions) - len(self.query_positions))
@@ -204,51 +205,51 @@ class Bias:
     pairs: Pairs
 
     def dense(self) -> torch.Tensor:
-        """``[B or 1, n, m]`` by the definition, pair by pair: what blocks are held against."""
-        everything = slice(None)
-        by_distance = self.distance[self.pairs.distances(everything, everything).long()][None]
-        buckets = self.pairs.buckets(everything, everything, everything)
+        """``[B or 1, n, m]`` by the definition, pair by pair: the reference for blocks."""
+        whole = slice(None)
+        distance_bias = self.distance[self.pairs.distances(whole, whole).long()][None]
+        buckets = self.pairs.buckets(whole, whole, whole)
         if self.interval is None or buckets is None:
-            return by_distance
-        return self.interval[buckets.long()] + by_distance
+            return distance_bias
+        return self.interval[buckets.long()] + distance_bias
 
     def block(self, users: slice, rows: slice, keys: slice) -> torch.Tensor:
         """The bias of some users' query rows against the first keys, ``[b or 1, r, c]``; gradients are `TableGradients`' to sum."""
-        by_distance = self._by_distance(rows, keys)[None]
+        distance_bias = self._distance_bias(rows, keys)[None]
         if self.interval is None or self.pairs.key_times is None:
-            return by_distance
-        return self._by_time(self.interval, users, rows, keys).add_(by_distance)
+            return distance_bias
+        return self._time_bias(self.interval, users, rows, keys).add_(distance_bias)
 
-    def _by_distance(self, rows: slice, keys: slice) -> torch.Tensor:
-        strided = min(self.pairs.strided, keys.stop)
-        far = _taken(self.distance, self.pairs.distances(rows, slice(0, strided)))
-        if strided == keys.stop:
-            return far
-        own = _band(self.distance, self._offset(rows, strided), rows.stop - rows.start, keys.stop - strided)
-        return torch.cat([far, own], dim=1) if strided else own
+    def _distance_bias(self, rows: slice, keys: slice) -> torch.Tensor:
+        first_strided = min(self.pairs.strided, keys.stop)
+        irregular = _entries(self.distance, self.pairs.distances(rows, slice(0, first_strided)))
+        if first_strided == keys.stop:
+            return irregular
+        band = _band(self.distance, self._offset(rows, first_strided), rows.stop - rows.start, keys.stop - first_strided)
+        return torch.cat([irregular, band], dim=1) if first_strided else band
 
-    def _offset(self, rows: slice, strided: int) -> int:
+    def _offset(self, rows: slice, first_strided: int) -> int:
         """Distance of the block's last row from its first key whose positions follow each other."""
-        return int(self.pairs.query_positions[rows.stop - 1] - self.pairs.key_positions[strided])
+        return int(self.pairs.query_positions[rows.stop - 1] - self.pairs.key_positions[first_strided])
 
-    def _by_time(self, interval: torch.Tensor, users: slice, rows: slice, keys: slice) -> torch.Tensor:
+    def _time_bias(self, interval: torch.Tensor, users: slice, rows: slice, keys: slice) -> torch.Tensor:
         runs = self.pairs.runs
         if runs is None:
             buckets = self.pairs.buckets(users, rows, keys)
             assert buckets is not None  # noqa: S101 - there are times
-            return _taken(interval, buckets.int())
+            return _entries(interval, buckets.int())
         return runs.spread(interval, users, rows, keys)
 
 
 def _band(distance: torch.Tensor, offset: int, rows: int, keys: int) -> torch.Tensor:
     """``[rows, keys]`` of a table, where the last row's first key is ``offset`` slots away and a key further or a row up is one nearer."""
-    ahead = max(0, keys - 1 - offset + rows)  # keys behind their query, whose entry nobody looks at
-    backwards = F.pad(distance[: offset + 1].flip(0), (0, ahead))
-    upwards = torch.arange(rows - 1, -1, -1, device=distance.device)
-    return backwards.as_strided((rows, keys), (1, 1)).index_select(0, upwards)  # a flip would lay columns side by side
+    padding = max(0, keys - 1 - offset + rows)  # for keys behind their query, whose entry nobody looks at
+    flipped = F.pad(distance[: offset + 1].flip(0), (0, padding))
+    row_order = torch.arange(rows - 1, -1, -1, device=distance.device)
+    return flipped.as_strided((rows, keys), (1, 1)).index_select(0, row_order)  # a flip would lay columns side by side
 
 
-def _taken(table: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+def _entries(table: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
     """Entries of a table ``[n]``, shaped as ``indices``; on a CPU several times faster than indexing."""
     return table.index_select(0, indices.flatten()).view(indices.shape)
 
@@ -271,25 +272,25 @@ class TableGradients:
             self._add_by_time(self.interval, per_user, users, rows, keys)
         self._add_by_distance(self.distance, per_user.sum(0), rows, keys)
 
-    def _add_by_time(self, into: torch.Tensor, slope: torch.Tensor, users: slice, rows: slice, keys: slice) -> None:
+    def _add_by_time(self, grad: torch.Tensor, slope: torch.Tensor, users: slice, rows: slice, keys: slice) -> None:
         assert self._bias is not None  # noqa: S101 - there is one where there are tables
         runs = self._bias.pairs.runs
         if runs is None:
             buckets = self._bias.pairs.buckets(users, rows, keys)
             assert buckets is not None  # noqa: S101 - there are times
-            into += torch.bincount(buckets.flatten(), weights=slope.flatten(), minlength=len(into)).to(into.dtype)
+            grad += torch.bincount(buckets.flatten(), weights=slope.flatten(), minlength=len(grad)).to(grad.dtype)
             return
-        into[: runs.count] += runs.summed(slope, users, rows, keys).to(into.dtype)
+        grad[: runs.count] += runs.summed(slope, users, rows, keys).to(grad.dtype)
 
-    def _add_by_distance(self, into: torch.Tensor, slope: torch.Tensor, rows: slice, keys: slice) -> None:
+    def _add_by_distance(self, grad: torch.Tensor, slope: torch.Tensor, rows: slice, keys: slice) -> None:
         assert self._bias is not None  # noqa: S101 - as above
-        pairs, strided = self._bias.pairs, min(self._bias.pairs.strided, keys.stop)
-        if strided:
-            into.index_add_(0, pairs.distances(rows, slice(0, strided)).flatten(), slope[:, :strided].flatten().to(into.dtype))
-        if strided < keys.stop:
-            offset = self._bias._offset(rows, strided)
-            sums = _band_sums(slope[:, strided:])[: offset + 1]
-            into[offset + 1 - len(sums) : offset + 1] += sums.flip(0).to(into.dtype)
+        pairs, first_strided = self._bias.pairs, min(self._bias.pairs.strided, keys.stop)
+        if first_strided:
+            grad.index_add_(0, pairs.distances(rows, slice(0, first_strided)).flatten(), slope[:, :first_strided].flatten().to(grad.dtype))
+        if first_strided < keys.stop:
+            offset = self._bias._offset(rows, first_strided)
+            sums = _band_sums(slope[:, first_strided:])[: offset + 1]
+            grad[offset + 1 - len(sums) : offset + 1] += sums.flip(0).to(grad.dtype)
 
 
 def _band_sums(slope: torch.Tensor) -> torch.Tensor:

@@ -15,20 +15,20 @@ import torch
 from persrec.nn.attention.visible import keys_seen
 
 QUERY_ROWS = 48
-# scores of a block: on a GPU bounded in memory alone; on a CPU few enough for the caches of its cores, and of several threads
-# twice as many each, since these wait for one another at the end of every product
+# scores of a block: on a GPU memory alone bounds them; on a CPU they are few enough for the caches of its cores. Of several threads
+# each takes twice as many, since threads wait for one another at the end of every product
 GPU_SCORES, CPU_SCORES = 1 << 26, 1 << 19
 
 
 def row_blocks(queries: int) -> Iterator[tuple[int, int]]:
-    """First and last query row of every block."""
-    return _cut(queries, QUERY_ROWS)
+    """Start and stop of the query rows of every block."""
+    return _row_ranges(queries, QUERY_ROWS)
 
 
-def _cut(queries: int, rows: int) -> Iterator[tuple[int, int]]:
+def _row_ranges(queries: int, rows: int) -> Iterator[tuple[int, int]]:
     """Blocks of about ``rows`` rows, all alike but the last: a narrow rest would cost as much time as a whole block."""
-    each = -(-queries // max(1, round(queries / rows)))
-    return ((start, min(start + each, queries)) for start in range(0, queries, max(1, each)))
+    block_rows = -(-queries // max(1, round(queries / rows)))
+    return ((start, min(start + block_rows, queries)) for start in range(0, queries, max(1, block_rows)))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,21 +84,21 @@ def most_scores(device: str) -> int:
 
 
 @lru_cache(maxsize=256)  # every layer of a model asks for the same ones, forward and backward
-def _blocks(users: int, heads: int, queries: int, prefix: int, query_rows: int, room: int) -> tuple[Block, ...]:
+def _blocks(users: int, heads: int, queries: int, prefix: int, query_rows: int, max_scores: int) -> tuple[Block, ...]:
     parts = []
-    for start, stop in _cut(queries, query_rows):
+    for start, stop in _row_ranges(queries, query_rows):
         keys = keys_seen(stop - 1, prefix)
         scores = (stop - start) * keys
-        step = max(1, room // (scores * heads))
-        head_step = heads if room >= scores * heads else max(1, room // scores)
-        for user in range(0, users, step):
-            last = min(user + step, users)
+        user_step = max(1, max_scores // (scores * heads))
+        head_step = heads if max_scores >= scores * heads else max(1, max_scores // scores)
+        for user in range(0, users, user_step):
+            user_stop = min(user + user_step, users)
             for head in range(0, heads, head_step):
-                upto = min(head + head_step, heads)
-                groups = slice(user * heads + head, (last - 1) * heads + upto)
+                head_stop = min(head + head_step, heads)
+                groups = slice(user * heads + head, (user_stop - 1) * heads + head_stop)
                 shape = (groups.stop - groups.start, stop - start, keys)
                 block = Block(
-                    users=slice(user, last), groups=groups, heads=slice(head, upto), rows=slice(start, stop),
+                    users=slice(user, user_stop), groups=groups, heads=slice(head, head_stop), rows=slice(start, stop),
                     keys=slice(0, keys), own=slice(keys - (stop - start), keys), shape=shape, scores=shape[0] * scores,
                 )  # fmt: skip
                 parts.append(block)

@@ -31,21 +31,21 @@ def fused_softmax(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, prefix: int
     """
     if torch.is_autocast_enabled(q.device.type):  # autocast does not reach past the mask's class, and rotated keys are wider than values
         q, k, v = (tensor.to(torch.get_autocast_dtype(q.device.type)) for tensor in (q, k, v))
-    queries, width, values = q.shape[2], q.shape[3], v.shape[3]
-    wide = WIDTH_MULTIPLE * -(-max(width + 1, values) // WIDTH_MULTIPLE)
+    queries, width, value_width = q.shape[2], q.shape[3], v.shape[3]
+    padded_width = WIDTH_MULTIPLE * -(-max(width + 1, value_width) // WIDTH_MULTIPLE)
     hidden = torch.zeros(valid.shape, dtype=k.dtype, device=k.device).masked_fill_(~valid, HIDDEN)[:, None]
     out = F.scaled_dot_product_attention(
-        _widened(q, torch.ones_like(hidden[..., prefix:]), wide),
-        _widened(k, hidden, wide),
-        F.pad(v, (0, wide - values)),
+        _with_column(q, torch.ones_like(hidden[..., prefix:]), padded_width),
+        _with_column(k, hidden, padded_width),
+        F.pad(v, (0, padded_width - value_width)),
         attn_mask=causal_lower_right(queries, keys_seen(queries - 1, prefix)),
         scale=width**-0.5,
     )
-    return torch.where(valid[:, None, prefix:, None], out[..., :values], v[:, :, prefix:])
+    return torch.where(valid[:, None, prefix:, None], out[..., :value_width], v[:, :, prefix:])
 
 
-def _widened(x: torch.Tensor, column: torch.Tensor, width: int) -> torch.Tensor:
+def _with_column(x: torch.Tensor, column: torch.Tensor, width: int) -> torch.Tensor:
     """``x`` ``[B, H, n, d]`` with ``column`` ``[B, 1, n]`` behind, then zeros up to ``width``."""
-    behind = x.new_zeros(*x.shape[:3], width - x.shape[3])
-    behind[..., 0] = column
-    return torch.cat([x, behind], dim=3)
+    columns = x.new_zeros(*x.shape[:3], width - x.shape[3])
+    columns[..., 0] = column
+    return torch.cat([x, columns], dim=3)

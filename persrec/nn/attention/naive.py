@@ -1,4 +1,4 @@
-"""Attention of one segment with a dense mask: the reference that every other way is held against.
+"""Attention of one segment with a dense mask: the reference for every other way.
 
 Axis legend:  B users or `Context` rows   H heads   n queries   p prefix keys, seen by every query   m = p + n keys   d width of a head
 """
@@ -11,8 +11,8 @@ from persrec.nn.attention.visible import keys_seen
 
 def causal_mask(queries: int, prefix: int, device: torch.device) -> torch.Tensor:
     """``[n, p + n]``, True where a query sees a key of the prefix or of its own past."""
-    seen_by_first = keys_seen(0, prefix)
-    return torch.ones(queries, prefix + queries, dtype=torch.bool, device=device).tril(seen_by_first - 1)
+    first_query_keys = keys_seen(0, prefix)
+    return torch.ones(queries, prefix + queries, dtype=torch.bool, device=device).tril(first_query_keys - 1)
 
 
 def naive_pointwise(
@@ -39,5 +39,5 @@ def naive_softmax(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch
     """Scaled dot-product attention with a dense mask; a query that sees nothing gives 0."""
     scores = (q @ k.transpose(-1, -2)) / q.shape[-1] ** 0.5
     weights: torch.Tensor = scores.masked_fill(~mask, -torch.inf).softmax(-1)
-    visible: torch.Tensor = weights.masked_fill(~mask, 0.0)
-    return visible @ v
+    visible_weights: torch.Tensor = weights.masked_fill(~mask, 0.0)
+    return visible_weights @ v

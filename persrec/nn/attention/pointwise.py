@@ -58,13 +58,13 @@ class PointwiseBlocks:
         one = q.new_ones(())
         for block in parts:
             groups, rows, keys = block.groups, block.rows, block.keys
-            scores, out = _scores(q, k, block, self.bias, room), grad_out[groups, rows]
+            scores, grad_rows = _scores(q, k, block, self.bias, room), grad_out[groups, rows]
             # d silu(s) / ds = sigmoid(s) + silu(s) (1 - sigmoid(s))
             gate = torch.sigmoid(scores, out=block.within(room_of_gates))
             weights = block.hide_later(scores.mul_(gate))
-            slope = torch.bmm(out, v[groups, keys].transpose(1, 2), out=block.within(room_of_slopes))
+            slope = torch.bmm(grad_rows, v[groups, keys].transpose(1, 2), out=block.within(room_of_slopes))
             block.hide_later(slope.mul_(gate.lerp_(one, weights)))
-            grad_v[groups, keys].add_(torch.bmm(weights.transpose(1, 2), out))
+            grad_v[groups, keys].add_(torch.bmm(weights.transpose(1, 2), grad_rows))
             grad_q[groups, rows] = torch.bmm(slope, k[groups, keys])
             grad_k[groups, keys].add_(torch.bmm(slope.transpose(1, 2), q[groups, rows]))
             tables.add(block.per_user(slope), block.users, block.rows, block.keys)

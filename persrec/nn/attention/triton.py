@@ -1,7 +1,7 @@
 """HSTU's pointwise attention of one segment as Triton kernels, over tiles that hold a visible pair alone.
 
-Forward, and a backward pass that computes the scores again: one kernel a tile of queries (gradients of q), one a tile of
-keys (of k and v), one a pair of tiles (of the bias tables: summed over heads and users before anything is written). The distance and
+Forward, and a backward pass that computes the scores again: a kernel by tiles of queries (gradients of q), one by tiles of keys
+(of k and v), one by pairs of tiles (of the bias tables: summed over heads and users before anything is written). The distance and
 the bucket of a pair are computed where they are used; nothing per pair is in memory. Sums are float32 whatever the inputs are. Under
 ``TRITON_INTERPRET=1`` the same kernels run on a CPU, slowly.
 
@@ -58,20 +58,20 @@ def _visible(rows, keys, n, m, p):
 @triton.jit
 def _distances(query_positions, key_positions, rows, keys, n, m):
     """Slots from key to query of a tile, 0 where the key lies later."""
-    own, seen = tl.load(query_positions + rows, mask=rows < n, other=0), tl.load(key_positions + keys, mask=keys < m, other=0)
-    return tl.maximum(own[:, None] - seen[None, :], 0)
+    query_slots, key_slots = tl.load(query_positions + rows, mask=rows < n, other=0), tl.load(key_positions + keys, mask=keys < m, other=0)
+    return tl.maximum(query_slots[:, None] - key_slots[None, :], 0)
 
 
 @triton.jit
 def _buckets(query_times, key_times, starts, user, rows, keys, n, m):
     """Buckets of a tile's time differences: a logarithm's guess, made exact by where the buckets start."""
-    own = tl.load(query_times + user * n + rows, mask=rows < n, other=0)
-    seen = tl.load(key_times + user * m + keys, mask=keys < m, other=0)
-    gap = tl.abs(own[:, None] - seen[None, :])
+    query_seconds = tl.load(query_times + user * n + rows, mask=rows < n, other=0)
+    key_seconds = tl.load(key_times + user * m + keys, mask=keys < m, other=0)
+    gap = tl.abs(query_seconds[:, None] - key_seconds[None, :])
     guess = tl.minimum((tl.log(tl.maximum(gap, 1).to(tl.float32)) / WIDTH).to(tl.int32), LAST)
     guess -= (gap < tl.load(starts + guess)).to(tl.int32)
     guess += (gap >= tl.load(starts + guess + 1)).to(tl.int32)
-    return tl.where((own == 0)[:, None] | (seen == 0)[None, :], UNKNOWN, guess)
+    return tl.where((query_seconds == 0)[:, None] | (key_seconds == 0)[None, :], UNKNOWN, guess)
 
 
 @triton.jit
@@ -105,14 +105,14 @@ def _forward(
     q, k, v, out, distance, query_positions, key_positions, interval, query_times, key_times, starts, heads, n, m, p, d, e,
     ROWS: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, E: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """A program a user's head and tile of queries."""
+    """One program for each tile of queries of a user's head."""
     group, first_row = tl.program_id(0).to(tl.int64), tl.program_id(1) * ROWS
-    rows, wide, deep = first_row + tl.arange(0, ROWS), tl.arange(0, D), tl.arange(0, E)
-    queries = _tile(q + group * n * d, rows, wide, n, d)
+    rows, d_columns, e_columns = first_row + tl.arange(0, ROWS), tl.arange(0, D), tl.arange(0, E)
+    queries = _tile(q + group * n * d, rows, d_columns, n, d)
     total = tl.zeros([ROWS, E], dtype=tl.float32)
     for first_key in range(0, tl.minimum(_keys_seen(first_row + ROWS - 1, p), m), KEYS):
         keys = first_key + tl.arange(0, KEYS)
-        key_tile, values = _tile(k + group * m * d, keys, wide, m, d), _tile(v + group * m * e, keys, deep, m, e)
+        key_tile, values = _tile(k + group * m * d, keys, d_columns, m, d), _tile(v + group * m * e, keys, e_columns, m, e)
         visible = _visible(rows, keys, n, m, p)
         scores = _scores(
             queries, key_tile, visible, group // heads, rows, keys,
@@ -120,7 +120,7 @@ def _forward(
         )  # fmt: skip
         weights = tl.where(visible, scores * tl.sigmoid(scores), 0.0)
         total += tl.dot(weights.to(values.dtype), values, input_precision=PRECISION)
-    _put(out + group * n * e, rows, deep, n, e, total)
+    _put(out + group * n * e, rows, e_columns, n, e, total)
 
 
 @triton.jit
@@ -128,14 +128,14 @@ def _backward_queries(
     q, k, v, grad, grad_q, distance, query_positions, key_positions, interval, query_times, key_times, starts, heads, n, m, p, d, e,
     ROWS: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, E: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """A program a user's head and tile of queries."""
+    """One program for each tile of queries of a user's head."""
     group, first_row = tl.program_id(0).to(tl.int64), tl.program_id(1) * ROWS
-    rows, wide, deep = first_row + tl.arange(0, ROWS), tl.arange(0, D), tl.arange(0, E)
-    queries, grad_tile = _tile(q + group * n * d, rows, wide, n, d), _tile(grad + group * n * e, rows, deep, n, e)
+    rows, d_columns, e_columns = first_row + tl.arange(0, ROWS), tl.arange(0, D), tl.arange(0, E)
+    queries, grad_tile = _tile(q + group * n * d, rows, d_columns, n, d), _tile(grad + group * n * e, rows, e_columns, n, e)
     total = tl.zeros([ROWS, D], dtype=tl.float32)
     for first_key in range(0, tl.minimum(_keys_seen(first_row + ROWS - 1, p), m), KEYS):
         keys = first_key + tl.arange(0, KEYS)
-        key_tile, values = _tile(k + group * m * d, keys, wide, m, d), _tile(v + group * m * e, keys, deep, m, e)
+        key_tile, values = _tile(k + group * m * d, keys, d_columns, m, d), _tile(v + group * m * e, keys, e_columns, m, e)
         visible = _visible(rows, keys, n, m, p)
         scores = _scores(
             queries, key_tile, visible, group // heads, rows, keys,
@@ -143,7 +143,7 @@ def _backward_queries(
         )  # fmt: skip
         _, slope = _slope(scores, visible, grad_tile, values, PRECISION)
         total += tl.dot(slope.to(key_tile.dtype), key_tile, input_precision=PRECISION)
-    _put(grad_q + group * n * d, rows, wide, n, d, total)
+    _put(grad_q + group * n * d, rows, d_columns, n, d, total)
 
 
 @triton.jit
@@ -151,14 +151,14 @@ def _backward_keys(
     q, k, v, grad, grad_k, grad_v, distance, query_positions, key_positions, interval, query_times, key_times, starts, heads, n, m, p, d, e,
     ROWS: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, E: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """A program a user's head and tile of keys; rows before the first that sees one of them are left out."""
+    """One program for each tile of keys of a user's head; rows before the first that sees one of them are left out."""
     group, first_key = tl.program_id(0).to(tl.int64), tl.program_id(1) * KEYS
-    keys, wide, deep = first_key + tl.arange(0, KEYS), tl.arange(0, D), tl.arange(0, E)
-    key_tile, values = _tile(k + group * m * d, keys, wide, m, d), _tile(v + group * m * e, keys, deep, m, e)
+    keys, d_columns, e_columns = first_key + tl.arange(0, KEYS), tl.arange(0, D), tl.arange(0, E)
+    key_tile, values = _tile(k + group * m * d, keys, d_columns, m, d), _tile(v + group * m * e, keys, e_columns, m, e)
     total_k, total_v = tl.zeros([KEYS, D], dtype=tl.float32), tl.zeros([KEYS, E], dtype=tl.float32)
     for first_row in range(tl.maximum(_first_query(first_key, p), 0) // ROWS * ROWS, n, ROWS):
         rows = first_row + tl.arange(0, ROWS)
-        queries, grad_tile = _tile(q + group * n * d, rows, wide, n, d), _tile(grad + group * n * e, rows, deep, n, e)
+        queries, grad_tile = _tile(q + group * n * d, rows, d_columns, n, d), _tile(grad + group * n * e, rows, e_columns, n, e)
         visible = _visible(rows, keys, n, m, p)
         scores = _scores(
             queries, key_tile, visible, group // heads, rows, keys,
@@ -167,8 +167,8 @@ def _backward_keys(
         weights, slope = _slope(scores, visible, grad_tile, values, PRECISION)
         total_v += tl.dot(tl.trans(weights).to(grad_tile.dtype), grad_tile, input_precision=PRECISION)
         total_k += tl.dot(tl.trans(slope).to(queries.dtype), queries, input_precision=PRECISION)
-    _put(grad_k + group * m * d, keys, wide, m, d, total_k)
-    _put(grad_v + group * m * e, keys, deep, m, e, total_v)
+    _put(grad_k + group * m * d, keys, d_columns, m, d, total_k)
+    _put(grad_v + group * m * e, keys, e_columns, m, e, total_v)
 
 
 @triton.jit
@@ -177,32 +177,32 @@ def _backward_tables(
     users, heads, n, m, p, d, e, entries,
     ROWS: tl.constexpr, KEYS: tl.constexpr, D: tl.constexpr, E: tl.constexpr, PRECISION: tl.constexpr, ENTRIES: tl.constexpr,
 ):  # fmt: skip
-    """A program a tile and share of the users."""
+    """One program for each tile and each share of the users."""
     first_row, first_key = tl.program_id(0) * ROWS, tl.program_id(1) * KEYS
     rows, keys = first_row + tl.arange(0, ROWS), first_key + tl.arange(0, KEYS)
-    wide, deep, table = tl.arange(0, D), tl.arange(0, E), tl.arange(0, ENTRIES)
+    d_columns, e_columns, table = tl.arange(0, D), tl.arange(0, E), tl.arange(0, ENTRIES)
     visible = _visible(rows, keys, n, m, p)
     total, by_entry = tl.zeros([ROWS, KEYS], dtype=tl.float32), tl.zeros([ENTRIES], dtype=tl.float32)
     share, shares = tl.program_id(2).to(tl.int64), tl.num_programs(2)
     turns = tl.where(_sees(first_row + ROWS - 1, first_key, p), tl.cdiv(users - share, shares), 0)  # else nothing of it is visible
     for turn in range(turns):
-        user, own = share + turn * shares, tl.zeros([ROWS, KEYS], dtype=tl.float32)
+        user, user_total = share + turn * shares, tl.zeros([ROWS, KEYS], dtype=tl.float32)
         for head in range(heads):
             group = user * heads + head
-            queries, grad_tile = _tile(q + group * n * d, rows, wide, n, d), _tile(grad + group * n * e, rows, deep, n, e)
-            key_tile, values = _tile(k + group * m * d, keys, wide, m, d), _tile(v + group * m * e, keys, deep, m, e)
+            queries, grad_tile = _tile(q + group * n * d, rows, d_columns, n, d), _tile(grad + group * n * e, rows, e_columns, n, e)
+            key_tile, values = _tile(k + group * m * d, keys, d_columns, m, d), _tile(v + group * m * e, keys, e_columns, m, e)
             scores = _scores(
                 queries, key_tile, visible, user, rows, keys,
                 distance, query_positions, key_positions, interval, query_times, key_times, starts, n, m, PRECISION,
             )  # fmt: skip
             _, slope = _slope(scores, visible, grad_tile, values, PRECISION)
-            own += slope
-        total += own
+            user_total += slope
+        total += user_total
         if interval is not None:
             bucket_tile = tl.where(visible, _buckets(query_times, key_times, starts, user, rows, keys, n, m), ENTRIES)
             entry = tl.min(bucket_tile)
             while entry < ENTRIES:  # as often as there are buckets in the tile: few, away from the diagonal
-                by_entry += tl.where(table == entry, tl.sum(tl.where(bucket_tile == entry, own, 0.0)), 0.0)
+                by_entry += tl.where(table == entry, tl.sum(tl.where(bucket_tile == entry, user_total, 0.0)), 0.0)
                 entry = tl.min(tl.where(bucket_tile > entry, bucket_tile, ENTRIES))
     tl.atomic_add(grad_distance + _distances(query_positions, key_positions, rows, keys, n, m), total, mask=visible)
     if interval is not None:
@@ -239,7 +239,7 @@ class TritonPointwise:
             _backward_queries[groups, triton.cdiv(q.shape[2], tiles["ROWS"])](*flat, grad_q, *sizes, **tiles)
             _backward_keys[groups, triton.cdiv(k.shape[2], tiles["KEYS"])](*flat, grad_k, grad_v, *sizes, **tiles)
             tables = self._table_gradients(q, v, flat)
-        return *(part.view(whole.shape) for part, whole in zip((grad_q, grad_k, grad_v), (q, k, v), strict=True)), *tables
+        return *(part.view(source.shape) for part, source in zip((grad_q, grad_k, grad_v), (q, k, v), strict=True)), *tables
 
     def _table_gradients(self, q: torch.Tensor, v: torch.Tensor, flat: list[torch.Tensor]) -> tuple[torch.Tensor | None, ...]:
         if self.bias is None:
@@ -287,7 +287,7 @@ def _flat(*tensors: torch.Tensor) -> list[torch.Tensor]:
 
 def _tiles(q: torch.Tensor, v: torch.Tensor) -> dict[str, Any]:
     """Sizes of the tiles; float32 products as exact as the framework's own are set to be."""
-    wide, deep = (max(LEAST_WIDTH, triton.next_power_of_2(tensor.shape[3])) for tensor in (q, v))
-    parts = 1 if max(wide, deep) * q.element_size() <= NARROW_BYTES else 2
+    key_width, value_width = (max(LEAST_WIDTH, triton.next_power_of_2(tensor.shape[3])) for tensor in (q, v))
+    parts = 1 if max(key_width, value_width) * q.element_size() <= NARROW_BYTES else 2
     precision = "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
-    return {"ROWS": ROWS // parts, "KEYS": KEYS // parts, "D": wide, "E": deep, "PRECISION": precision, **LAUNCH}
+    return {"ROWS": ROWS // parts, "KEYS": KEYS // parts, "D": key_width, "E": value_width, "PRECISION": precision, **LAUNCH}

@@ -167,7 +167,7 @@ def test_every_row_of_a_plain_form_names_it_and_has_what_is_asked():
     for form in FORMS:
         kinds = ["full training step"] if form == AUTOGRAD_LOOP else ["full forward", "full training step", "serving"]
         names = [f"hstu, {kind}, {form} over segmented{kept}" for kind in kinds for kept in ("", f", {rows.KEPT}")]
-        assert [name for name, _ in rows._of_forms() if f", {form} over" in name] == names
+        assert [name for name, _ in rows._rows_of_forms() if f", {form} over" in name] == names
         if form == COMPILED:
             continue  # without a compiler it has no rows here
         assert set(names) <= set(known)

@@ -138,10 +138,10 @@ def test_random_vectors_have_the_moments_of_each_layers_keys_and_of_its_values()
 
     layers = tuple((drawn(keys, 2 * layer), drawn(values, 2 * layer + 1)) for layer, (keys, values) in enumerate(cache.layers))
     wide = replace(cache, layers=layers, valid=torch.ones(users, cache.valid.shape[1], dtype=torch.bool))
-    noise = _Noise.like([wide])
+    noise = _Noise.from_caches([wide])
     for (mean, deviation), moments in zip(known, noise.moments, strict=True):
         assert moments == pytest.approx((mean, deviation), rel=0.05, abs=0.05)
-    numbers = [tensor for pair in noise.in_place_of(wide, generator).layers for tensor in pair]
+    numbers = [tensor for pair in noise.replacement(wide, generator).layers for tensor in pair]
     for (mean, deviation), tensor in zip(known, numbers, strict=True):
         assert (float(tensor.mean()), float(tensor.std())) == pytest.approx((mean, deviation), rel=0.05, abs=0.05)
 

@@ -187,7 +187,7 @@ def test_larger_counts_are_drawn_more_often():
     trainer = Trainer(model=model, data=small_split(), recipe=small_recipe(token_counts=(0, 2, 6)), validate=lambda: 1.0)
     drawn = []
     for _ in range(600):
-        with trainer._drawn_tokens():
+        with trainer._random_tokens():
             drawn.append(model.layout.tokens)
     assert [drawn.count(count) / 600 for count in (0, 2, 6)] == pytest.approx([1 / 6, 2 / 6, 3 / 6], abs=0.06)
 
