@@ -88,7 +88,7 @@ class CountingOutput(nn.Module):
         is_earlier = index[:, None] >= index[None, :]  # and itself
         if not self.counts_history:
             is_earlier &= segments[:, None] == segments[None, :]
-        # [B, n, n]: the same item, there or earlier
+        # [B, n, n]: whether a column holds the row's item, at the row's place or earlier
         is_occurrence = (items[:, :, None] == items[:, None, :]) & is_item[:, None, :] & is_earlier
         rank = is_item.cumsum(1)
         items_between = (rank[:, :, None] - rank[:, None, :]).clamp_min(0)

@@ -211,8 +211,12 @@ class SegmentLayout:
         return self.segments[segment - 1].experts if self.recurrent and segment else 0
 
     def kept_positions(self, segments: int) -> np.ndarray:
-        """Slot indices that a cache of the first ``segments`` segments holds, ``[p]``: the last computed ones of each."""
-        parts = [self.positions(j)[self.size(j) - self.segments[j].kept :] for j in range(segments)]
+        """Slot indices that a cache of the first ``segments`` segments holds, ``[p]``: the last computed ones of each.
+
+        A recurrent memory holds those of the last segment alone.
+        """
+        first = max(0, segments - 1) if self.recurrent else 0
+        parts = [self.positions(j)[self.size(j) - self.segments[j].kept :] for j in range(first, segments)]
         return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
 
     def size(self, segment: int) -> int:

@@ -41,10 +41,10 @@ def build_model(
 
     Parameters that start at 0 are drawn: layers that start as the identity would give the same output whatever attention gives.
     """
-    history_items = settings.history if history is None else history
+    history_length = settings.history if history is None else history
     built_compression = build_compression(
         compression,
-        CompressionSettings(history=history_items, recent=settings.recent, segments=segments, tokens=tokens, width=settings.width),
+        CompressionSettings(history=history_length, recent=settings.recent, segments=segments, tokens=tokens, width=settings.width),
     )
     sizes = BackboneSettings(width=settings.width, layers=settings.layers, heads=settings.heads, length=built_compression.layout.length)
     vectors = ItemEmbedding(count=ITEMS, width=settings.width)
@@ -153,7 +153,7 @@ def _flex(length: int, device: torch.device) -> tuple[Callable[..., torch.Tensor
 
 
 def causal_silu(settings: KernelSettings) -> Computation:
-    """HSTU's attention without any bias. The time it takes, as a share of softmax attention's over as many pairs, no bias can go below."""
+    """HSTU's attention without any bias: its time, as a share of softmax attention's over as many pairs, is the least for any bias."""
     (q, k, v), valid = _head_inputs(settings)
 
     def compute(kernel: Kernel) -> tuple[Group, ...]:

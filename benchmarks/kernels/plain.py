@@ -40,7 +40,7 @@ class BiasOf(Protocol):
         """What has the gradients."""
 
     def rows_of(self, table: torch.Tensor, rows: slice, visible: slice) -> torch.Tensor:
-        """The bias of some rows and of the keys that they see: the first keys, up to the last row's own."""
+        """The bias of some rows and of the first keys, up to the last row's own."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,7 +20,7 @@ from persrec.files import write_atomically, writing
 MARK = "whole.json"
 SETUP = "python -m benchmarks.peers setup"
 PYTHON = Path("bin", "python")
-_LINES = 3  # the last ones of pip's errors, for the message
+_LINES = 3  # of the end of a step's standard error, for the message
 # what would lead the peers' Python to our packages, and pip to our versions
 _NOT_PASSED_ON = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV", "PIP_CONSTRAINT", "PIP_REQUIRE_VIRTUALENV", "PIP_TARGET")
 _STDERR = 2
@@ -100,7 +100,7 @@ def _run(command: list[str]) -> None:
     """Runs a step of the setup.
 
     Raises:
-        PeerEnvironmentError: it failed; the message ends with the last lines of its errors.
+        PeerEnvironmentError: it failed; the message ends with the last lines of its standard error.
     """
     process = subprocess.run(
         command, env=surroundings(), stdin=subprocess.DEVNULL, stdout=_STDERR, stderr=subprocess.PIPE, text=True, check=False

@@ -89,7 +89,7 @@ def peer_task(cell: Cell, items: int, work: PeerWork, **timing: Any) -> PeerTask
 
 
 def exchanged_arrays(data: Split) -> dict[str, NDArray[Any]]:
-    """The training part, and the past of each target; of the validation its targets too, which say when the training stops.
+    """The training part, and for each target its past and the time of its request; of the validation its targets too, to stop the training.
 
     An event of unknown time gets the time of the event before it, or else of the first known one after it: RecTools orders events by
     their times, and takes each time as known.

@@ -15,19 +15,19 @@ Served = tuple[torch.Tensor, torch.Tensor, KVCache | None]  # unit vectors, the 
 def fetching_server(subject: Subject, request: Request) -> Callable[[], Served]:
     """Fetches what is kept of a batch of users, and serves them.
 
-    What is kept lies in the CPU's memory, at the cell's precision, and each request fetches it, with room for what it brings: on a GPU the
-    way there is part of a request. The store takes caches of the history alone. A memory's states, and a cache of recent items as well,
-    are kept beside it.
+    What is kept lies in a store in the CPU's memory, at the cell's precision, and each request fetches it, with room for what it brings:
+    on a GPU the way there is part of a request. The store does not take a memory's states with recent items behind them: these are
+    copied instead.
     """
-    model, device = subject.model, subject.cell.device
+    model = subject.model
     if not subject.from_cache:
         return lambda: (model.user_states(request.items, request.times, request.query_times), request.items, None)
     if subject.cell.serving == "append":
         appended, new, new_times = subject.appended(request)
-        kept = copied(appended, "cpu")
+        fetch = _fetching(subject, appended)
 
         def append() -> Served:
-            cache = copied(kept, device)
+            cache = fetch()
             return model.append(new, new_times, request.query_times, cache=cache)[0], new, cache
 
         return append
@@ -42,14 +42,14 @@ def fetching_server(subject: Subject, request: Request) -> Callable[[], Served]:
 
 
 def _fetching(subject: Subject, cache: KVCache) -> Callable[[], KVCache]:
-    """What a request fetches of a batch of users; the store does not take a memory's states, which are copied."""
+    """What a request fetches of a batch of users, out of a store that holds their ``cache``."""
     device = subject.cell.device
-    if subject.layout.recurrent:
+    if cache.states is not None and cache.of_requests:
         states = copied(cache, "cpu")
         return lambda: copied(states, device)
     store, everyone = CacheStore(layout=subject.layout, dtype=subject.cell.cache_dtype), list(range(len(cache.valid)))
     store.put_each(everyone, cache)
-    return lambda: store.get(everyone, device=device, room=subject.layout.recent)
+    return lambda: store.get(everyone, device=device, room=subject.layout.recent - cache.recent)
 
 
 def copied(cache: KVCache, device: str) -> KVCache:

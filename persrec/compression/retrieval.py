@@ -39,7 +39,7 @@ class Retrieval:
         sorted_cosines, order = cosines.sort(dim=1, descending=True)
         ids = items.ids.gather(1, order)
         places = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-        # neighbours with one id all have the cosine of the first of them
+        # neighbours with one id all get the cosine of the first of them
         first_places = places.masked_fill(F.pad(ids[:, 1:] == ids[:, :-1], (1, 0)), 0).cummax(1).values
         return torch.zeros_like(cosines).scatter(1, order, sorted_cosines.gather(1, first_places))
 

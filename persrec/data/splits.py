@@ -18,10 +18,8 @@ from persrec.names import LEAVE_ONE_OUT, TEMPORAL
 
 MIN_EVALUATED_EVENTS = 3  # one to train on, one to validate, one to test
 TARGETS_PER_USER = 8  # of the temporal split, the first ones of a period
-TRAINED_SHARE, VALIDATED_SHARE = (
-    0.8,
-    0.9,
-)  # of all events lie before the first day of the validation, and of the test, unless the protocol gives the days
+# shares of the events that lie before the first day of the validation, and of the test, unless the protocol gives the days
+TRAINED_SHARE, VALIDATED_SHARE = 0.8, 0.9
 DAY = 86_400
 ROWS_AT_ONCE = 1 << 22
 _CHOICE_SEED = 20261128  # of the users who are evaluated where there are more than the protocol asks for

@@ -39,7 +39,7 @@ def user_states(
         data: the split.
         part: which targets.
         time_bias: whether times are given.
-        history: items before the recent ones at most, as of a model that is elastic in history; None is all.
+        history: how many items before the recent ones are seen at most, as of a model that is elastic in history; None is all.
         batch_size: users at once.
     """
     weights = next(model.parameters())

@@ -45,7 +45,7 @@ class Tokens:
 def train_tokeniser(texts: Sequence[str], *, size: int = 2048) -> Tokeniser:
     """A byte-level BPE tokeniser (arXiv 1508.07909) of at most ``size`` ids, or of the 256 bytes where that is more.
 
-    The same texts give the same tokeniser; no text is out of its vocabulary. No text has id 0.
+    The same texts give the same tokeniser; no text is out of its vocabulary. No text holds the id 0.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)

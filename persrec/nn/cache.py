@@ -189,7 +189,7 @@ class KVCache:
 
     @property
     def keyed(self) -> int:
-        """Positions that have keys: all, except in a memory whose states no segment has run yet."""
+        """Positions that have keys: all, except in a memory whose states have not been run with recent items yet."""
         return sum(keys.shape[2] for keys, _ in self.layers[:1])
 
     def with_room(self, positions: int, *, layers: int, heads: int, width: int, like: torch.Tensor) -> Self:

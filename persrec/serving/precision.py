@@ -25,25 +25,31 @@ class CacheForm:
         dtype: the numbers' type as the model computes them, ``float32`` or ``bfloat16``.
         vectors: per layer and per keys and values: heads and width of a head, ``((H, d_k), (H, d_v)), ...`` flattened.
         backbone: the kind that computed them, "" where that is not known.
+        states: whether a position has no keys and values but a memory's state, one vector: ``vectors`` is ``((1, D),)``.
     """
 
     dtype: str
     vectors: tuple[tuple[int, int], ...]
     backbone: str = ""
+    states: bool = False
 
     @classmethod
     def of(cls, cache: KVCache) -> Self | None:
         """The form of a cache; None where it holds no position.
 
         Raises:
-            ValueError: its numbers are of another type than a model's.
+            ValueError: its numbers are of another type than a model's, or a memory's states have keys of a request's items beside them.
         """
-        if not cache.layers:
+        tensors = cache.tensors
+        if not tensors:
             return None
-        tensors = [tensor for pair in cache.layers for tensor in pair]
+        if cache.states is not None and cache.layers:
+            raise ValueError("cache: of a memory, with keys of a request's items; expected its states of the history alone")
         dtype = str(tensors[0].dtype).removeprefix("torch.")
         if dtype not in MODEL_DTYPES:
             raise ValueError(f"cache: of {dtype}; expected {' or '.join(MODEL_DTYPES)}")
+        if cache.states is not None:
+            return cls(dtype=dtype, vectors=((1, cache.states.shape[2]),), backbone=cache.backbone, states=True)
         vectors = tuple((tensor.shape[1], tensor.shape[3]) for tensor in tensors)
         return cls(dtype=dtype, vectors=vectors, backbone=cache.backbone)
 
@@ -77,6 +83,7 @@ class PackedCache:
         segments: how many segments of the layout it holds.
         layout: identity of the layout.
         items: ``[B, m]`` int32, the ids that a counting output reads, or None.
+        recent: how many of the last positions are recent items.
     """
 
     values: torch.Tensor
@@ -89,10 +96,11 @@ class PackedCache:
     segments: int
     layout: str
     items: torch.Tensor | None = None
+    recent: int = 0
 
     @property
     def nbytes_per_user(self) -> int:
-        """Bytes of keys, values, scales and counted ids per user; the counterpart of `KVCache.nbytes_per_user`."""
+        """Bytes of keys, values or states, scales and counted ids per user; the counterpart of `KVCache.nbytes_per_user`."""
         tensors = [tensor for tensor in (self.values, self.scales, self.items) if tensor is not None]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors) // max(1, len(self.values))
 
@@ -100,12 +108,15 @@ class PackedCache:
         """The cache as the recommender reads it, in the model's own type of numbers: keys and values are copied once.
 
         Args:
-            room: free positions behind them, where a pass without gradients writes its own; `KVCache.rooms` says how.
+            room: free positions behind them, where a pass without gradients writes its own; `KVCache.rooms` says how. A memory's
+                states have none.
         """
-        rooms = () if self.form is None else _rooms(self.values, self.scales, self.form, free=room)
+        states = None if self.form is None or not self.form.states else _states(self.values, self.scales, self.form)
+        rooms = () if self.form is None or self.form.states else _rooms(self.values, self.scales, self.form, free=room)
         count = len(self.positions)
         return KVCache(
             layers=tuple((keys[:, :, :count], values[:, :, :count]) for keys, values in rooms),
+            states=states,
             positions=self.positions,
             valid=self.valid,
             times=self.times,
@@ -114,6 +125,7 @@ class PackedCache:
             backbone="" if self.form is None else self.form.backbone,
             rooms=rooms if room else (),
             items=self.items,
+            recent=self.recent,
         )
 
 
@@ -122,20 +134,19 @@ def pack(cache: KVCache, dtype: str) -> PackedCache:
 
     ``float32`` gives back what was put, bit for bit. ``bfloat16`` rounds to 8 significant bits. ``int8`` keeps of every key
     and value of a head its largest magnitude over 127 as a float32 scale, and the nearest whole multiples of it: no number
-    is further off than half a scale.
+    is further off than half a scale. A memory's state is kept as a key is.
 
     Raises:
-        ValueError: the precision is unknown, or the cache holds a number that is not finite, or a memory's states.
+        ValueError: the precision is unknown, the cache holds a number that is not finite, or it is one that `CacheForm.of` refuses.
     """
     if dtype not in CACHE_PRECISIONS:
         raise ValueError(f"dtype: unknown {dtype!r}; known: {', '.join(CACHE_PRECISIONS)}")
-    if cache.states is not None:
-        raise ValueError("cache: holds a memory's states; expected keys and values")
     form = CacheForm.of(cache)
     users, positions = cache.valid.shape
     values = torch.zeros(users, positions, 0, dtype=torch.float32, device=cache.valid.device)
     if form is not None:
-        values = torch.cat([tensor.transpose(1, 2).flatten(2) for pair in cache.layers for tensor in pair], dim=2)
+        by_position = [tensor.transpose(1, 2).flatten(2) for pair in cache.layers for tensor in pair]
+        values = torch.cat(by_position, dim=2) if cache.states is None else cache.states
         if not bool(torch.isfinite(values).all()):
             raise ValueError("cache: holds NaN or infinity; expected finite keys and values")
     scales = None
@@ -154,6 +165,7 @@ def pack(cache: KVCache, dtype: str) -> PackedCache:
         segments=cache.segments,
         layout=cache.layout,
         items=cache.items,
+        recent=cache.recent,
     )
 
 
@@ -173,6 +185,12 @@ def _per_number(scales: torch.Tensor, form: CacheForm) -> torch.Tensor:
     if len(set(widths)) == 1:
         return scales.repeat_interleave(widths[0], dim=2)
     return scales.repeat_interleave(torch.tensor(widths, device=scales.device), dim=2, output_size=form.width)
+
+
+def _states(values: torch.Tensor, scales: torch.Tensor | None, form: CacheForm) -> torch.Tensor:
+    """A memory's states ``[B, p, D]``, in numbers of their own."""
+    numbers = values.to(MODEL_DTYPES[form.dtype], copy=True)
+    return numbers if scales is None else numbers * scales
 
 
 def _rooms(values: torch.Tensor, scales: torch.Tensor | None, form: CacheForm, *, free: int) -> tuple[KeysValues, ...]:

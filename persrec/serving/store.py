@@ -4,7 +4,7 @@ import dataclasses
 import json
 import numbers
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,33 +16,19 @@ from persrec.files import WriteError, atomic
 from persrec.layout import SegmentLayout, layout_id
 from persrec.names import CACHE_PRECISIONS
 from persrec.nn.cache import KVCache
-from persrec.serving.precision import STORED_DTYPES, CacheForm, PackedCache, pack
+from persrec.serving.entries import StoredUser, StoreFacts, batch_of, user_row
+from persrec.serving.precision import STORED_DTYPES, CacheForm, pack
 
 User = int | str
-VERSION = 3  # 2: says by which kind of backbone the caches were computed; 3: holds the ids that a counting output reads
+VERSION = 4  # 2: the kind of backbone that computed the caches; 3: the ids that a counting output reads; 4: recent items, a memory's states
 METADATA = "store"  # of the file: what is not a tensor, as JSON
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _StoredUser:
-    """One user's cache, packed: ``values`` ``[p, W]``, ``scales`` ``[p, S]``, ``valid`` and ``times`` ``[p]``, ``items`` ``[m]``."""
-
-    values: torch.Tensor
-    scales: torch.Tensor | None
-    valid: torch.Tensor
-    times: torch.Tensor | None
-    items: torch.Tensor | None
-    segments: int
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all its tensors."""
-        tensors = [tensor for tensor in (self.values, self.scales, self.valid, self.times, self.items) if tensor is not None]
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 class CacheStore:
     """Caches by user, in the CPU's memory. All are of one model: of one layout, with or without times throughout.
+
+    It takes a compressed history, and what `SequentialRecommender.append` keeps of it with the recent items. Of a memory it takes the
+    states of the history alone.
 
     A cache says of which layout it is and not of which weights: a model that is trained anew needs a new store.
 
@@ -58,17 +44,13 @@ class CacheStore:
     def __init__(self, *, layout: SegmentLayout, dtype: str = "float32", budget_bytes: int | None = None) -> None:
         if dtype not in CACHE_PRECISIONS:
             raise ValueError(f"dtype: unknown {dtype!r}; known: {', '.join(CACHE_PRECISIONS)}")
-        if layout.recurrent:
-            raise ValueError("layout: of a recurrent memory, which keeps states; expected one that keeps keys and values")
         _check_budget(budget_bytes)
         self.layout = layout
         self.dtype = dtype
         self.budget_bytes = budget_bytes
-        self._entries: dict[User, _StoredUser] = {}  # the least recently used first
+        self._entries: dict[User, StoredUser] = {}  # the least recently used first
         self._nbytes = 0
-        self._form: CacheForm | None = None
-        self._timed: bool | None = None
-        self._counted: bool | None = None
+        self._facts = StoreFacts(layout=layout, dtype=dtype)
 
     @property
     def users(self) -> tuple[User, ...]:
@@ -94,21 +76,21 @@ class CacheStore:
 
         Raises:
             ValueError: the cache is of another layout, of several users, not like those in the store (times, backbone, type
-                and sizes of its numbers), not finite, or larger than the whole budget. The store is then as it was.
+                and sizes of its numbers), not finite, of a memory with recent items, or larger than the whole budget. The store is
+                then as it was.
         """
         return self.put_each([user], cache)
 
     def put_each(self, users: Sequence[User], cache: KVCache) -> tuple[User, ...]:
         """As `put`, for the users of a batch, one a row."""
         names = [_checked_user(user) for user in users]
-        self._check(names, cache)
+        facts = self._facts_with(names, cache)
         packed = pack(cache, self.dtype)
-        form = self._form or packed.form
-        entries = [_user_row(packed, row) for row in range(len(names))]
+        entries = [user_row(packed, row) for row in range(len(names))]
         for user, entry in zip(names, entries, strict=True):
             if self.budget_bytes is not None and entry.nbytes > self.budget_bytes:
                 raise ValueError(f"cache: {entry.nbytes} bytes of user {user!r}; expected at most the budget, {self.budget_bytes}")
-        self._form, self._timed, self._counted = form, cache.times is not None, cache.items is not None
+        self._facts = facts
         evicted: list[User] = []
         for user, entry in zip(names, entries, strict=True):
             self._remove(user)
@@ -121,16 +103,17 @@ class CacheStore:
     def get(self, users: Sequence[User], *, device: torch.device | str = "cpu", room: int = 0) -> KVCache:
         """The caches of some users as one batch, in their order; they are the most recently used from now on.
 
-        With ``room`` for as many positions as the layout has recent items, a request does not copy the caches again: see
-        `KVCache.rooms`.
+        With ``room`` for the recent items that are still to come, a request does not copy the caches again: see `KVCache.rooms`. A
+        memory's states have no keys yet, and so no room.
 
         A history of fewer segments is followed by hidden positions, as if its later segments were empty. So each user is
-        served as from the own cache alone. Extend users of as many segments together: the next segment of a batch is the
+        served as from the user's own cache alone. Extend users of as many segments together: the next segment of a batch is the
         one behind its longest history.
 
         Raises:
-            ValueError: a user is not in the store, the room is below 0, or the layout shows the experts of empty segments and the
-                histories are of different lengths (extend the shorter ones by segments of padding before they are put).
+            ValueError: a user is not in the store, the room is below 0, the caches hold different numbers of recent items, or the layout
+                shows the experts of empty segments and the histories are of different lengths (extend the shorter ones by segments
+                of padding before they are put).
         """
         if room < 0:
             raise ValueError(f"room: {room}; expected 0 or more")
@@ -139,7 +122,9 @@ class CacheStore:
             if user not in self._entries:
                 raise ValueError(f"users: {user!r} is not in the store of {len(self)} users")
         entries = [self._entries[user] for user in names]
-        lengths = {entry.segments for entry in entries}
+        lengths, recent = {entry.segments for entry in entries}, {entry.recent for entry in entries}
+        if len(recent) > 1:
+            raise ValueError(f"users: their caches hold {sorted(recent)} recent items; expected as many of each")
         if len(lengths) > 1 and not self.layout.hide_empty_experts:
             raise ValueError(
                 f"users: their caches hold {sorted(lengths)} segments, and the layout shows the experts of empty ones; "
@@ -147,7 +132,7 @@ class CacheStore:
             )
         for user in names:
             self._entries[user] = self._entries.pop(user)
-        return _batch_of(entries, self, torch.device(device)).unpack(room=room)
+        return batch_of(entries, self._facts, torch.device(device)).unpack(room=room)
 
     def evict(self, budget_bytes: int) -> tuple[User, ...]:
         """Forgets the least recently used until what is left takes ``budget_bytes`` at most; returns who was forgotten."""
@@ -175,26 +160,27 @@ class CacheStore:
         Raises:
             WriteError: the disk is full or may not be written; the old file is still there.
         """
-        entries = list(self._entries.values())
+        entries, common = list(self._entries.values()), self._facts
         facts = {
             "version": VERSION,
             "layout": layout_id(self.layout),
             "dtype": self.dtype,
-            "form": None if self._form is None else dataclasses.asdict(self._form),
-            "timed": self._timed,
-            "counted": self._counted,
-            "users": [[user, entry.segments] for user, entry in self._entries.items()],
+            "form": None if common.form is None else dataclasses.asdict(common.form),
+            "timed": common.timed,
+            "counts_history": common.counts_history,
+            "counts_recent": common.counts_recent,
+            "users": [[user, entry.segments, entry.recent] for user, entry in self._entries.items()],
         }
         tensors = {"valid": torch.cat([torch.zeros(0, dtype=torch.bool), *(entry.valid for entry in entries)])}
-        if self._form is not None:
-            tensors["values"] = torch.cat([self._no_values(), *(entry.values for entry in entries if len(entry.valid))])
+        if common.form is not None:
+            tensors["values"] = torch.cat([self._no_values(common.form), *(entry.values for entry in entries if len(entry.valid))])
             if self.dtype == "int8":
                 scales = [entry.scales for entry in entries if entry.scales is not None and len(entry.valid)]
-                tensors["scales"] = torch.cat([torch.zeros(0, self._form.heads, dtype=torch.float32), *scales])
-        if self._timed:
+                tensors["scales"] = torch.cat([torch.zeros(0, common.form.heads, dtype=torch.float32), *scales])
+        if common.timed:
             times = [entry.times for entry in entries if entry.times is not None]
             tensors["times"] = torch.cat([torch.zeros(0, dtype=torch.int64), *times])
-        if self._counted:
+        if common.counts_history or common.counts_recent:
             ids = [entry.items for entry in entries if entry.items is not None]
             tensors["items"] = torch.cat([torch.zeros(0, dtype=torch.int32), *ids])
         try:
@@ -224,25 +210,29 @@ class CacheStore:
     def _fill(self, facts: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
         """Takes the users of a file; see `save` for what it holds."""
         form = facts["form"]
-        self._timed, self._counted = facts["timed"], facts["counted"]
         if form is not None:
             vectors = tuple((int(heads), int(width)) for heads, width in form["vectors"])
-            self._form = CacheForm(dtype=form["dtype"], vectors=vectors, backbone=str(form["backbone"]))
-        users = [(_checked_user(user), int(segments)) for user, segments in facts["users"]]
-        counts = [len(self.layout.kept_positions(segments)) for _, segments in users]
-        widths = [(0, *self.layout.offsets)[segments] for _, segments in users]
+            form = CacheForm(dtype=form["dtype"], vectors=vectors, backbone=str(form["backbone"]), states=bool(form["states"]))
+        flags = {name: facts[name] for name in ("timed", "counts_history", "counts_recent")}
+        self._facts = common = replace(self._facts, form=form, **flags)
+        users = [(_checked_user(user), int(segments), int(recent)) for user, segments, recent in facts["users"]]
+        if not all(0 <= recent <= self.layout.recent for _, _, recent in users):
+            raise ValueError(f"users: some with less than 0 or more than {self.layout.recent} recent items")
+        counts = [len(common.positions(segments, recent)) for _, segments, recent in users]
+        widths = [common.count_of_ids(segments, recent) for _, segments, recent in users]
         self._check_tensors(tensors, sum(counts), sum(widths))
         start = first = 0
-        for (user, segments), count, width in zip(users, counts, widths, strict=True):
+        for (user, segments, recent), count, width in zip(users, counts, widths, strict=True):
             rows = {name: slice(first, first + width) if name == "items" else slice(start, start + count) for name in tensors}
             copies = {name: tensor[rows[name]].clone() for name, tensor in tensors.items()}  # a view would keep the whole file in memory
-            entry = _StoredUser(
+            entry = StoredUser(
                 values=copies.get("values", torch.zeros(count, 0, dtype=torch.float32)),
                 scales=copies.get("scales"),
                 valid=copies["valid"],
                 times=copies.get("times"),
                 items=copies.get("items"),
                 segments=segments,
+                recent=recent,
             )
             self._entries[user] = entry
             self._nbytes += entry.nbytes
@@ -251,120 +241,75 @@ class CacheStore:
             self.evict(self.budget_bytes)
 
     def _check_tensors(self, tensors: Mapping[str, torch.Tensor], positions: int, items: int) -> None:
+        form = self._facts.form
         expected: dict[str, tuple[tuple[int, ...], torch.dtype]] = {"valid": ((positions,), torch.bool)}
-        if self._form is not None:
-            expected["values"] = ((positions, self._form.width), self._no_values().dtype)
+        if form is not None:
+            expected["values"] = ((positions, form.width), self._no_values(form).dtype)
             if self.dtype == "int8":
-                expected["scales"] = ((positions, self._form.heads), torch.float32)
-        if self._timed:
+                expected["scales"] = ((positions, form.heads), torch.float32)
+        if self._facts.timed:
             expected["times"] = ((positions,), torch.int64)
-        if self._counted:
+        if self._facts.counts_history or self._facts.counts_recent:
             expected["items"] = ((items,), torch.int32)
         actual = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
         for name in sorted(expected.keys() | actual.keys()):
             if actual.get(name) != expected.get(name):
                 raise ValueError(f"{name}: {actual.get(name, 'missing')}; expected {expected.get(name, 'no such tensor')}")
 
-    def _no_values(self) -> torch.Tensor:
+    def _no_values(self, form: CacheForm) -> torch.Tensor:
         """``[0, W]`` of the type that values are kept in."""
-        assert self._form is not None  # noqa: S101 - asked for where there are values
         dtype = STORED_DTYPES[self.dtype]
         if self.dtype != "int8":
-            dtype = min(dtype, STORED_DTYPES[self._form.dtype], key=lambda kind: kind.itemsize)
-        return torch.zeros(0, self._form.width, dtype=dtype)
+            dtype = min(dtype, STORED_DTYPES[form.dtype], key=lambda kind: kind.itemsize)
+        return torch.zeros(0, form.width, dtype=dtype)
 
-    def _check(self, users: Sequence[User], cache: KVCache) -> None:
+    def _facts_with(self, users: Sequence[User], cache: KVCache) -> StoreFacts:
+        """What the entries have in common with the cache of these users among them.
+
+        Raises:
+            ValueError: the cache does not fit.
+        """
         if cache.layout != layout_id(self.layout):
             raise ValueError(f"cache: of layout {cache.layout}; expected {layout_id(self.layout)}, the store's")
         rows, distinct = cache.valid.shape[0], len(set(users))
         if not rows == len(users) == distinct:
             raise ValueError(f"users: {len(users)}, {distinct} of them different, for a cache of {rows}; expected one each")
-        positions = torch.from_numpy(self.layout.kept_positions(cache.segments))
+        positions = torch.from_numpy(self._facts.positions(cache.segments, cache.recent))
         if not torch.equal(cache.positions.cpu(), positions):
             raise ValueError(f"cache: positions {cache.positions.tolist()}; expected {positions.tolist()}, those that the layout keeps")
-        form, timed = CacheForm.of(cache), cache.times is not None
-        if form is not None and self._form is not None and form != self._form:
-            raise ValueError(f"cache: of {form}; expected {self._form}, as the others")
-        for field, is_there, in_others in (("times", timed, self._timed), ("ids that are counted", cache.items is not None, self._counted)):
-            if in_others is not None and is_there != in_others:
-                actual, expected = ("with" if flag else "without" for flag in (is_there, in_others))
-                raise ValueError(f"cache: {actual} {field}; expected it {expected}, as the others")
-        width = (0, *self.layout.offsets)[cache.segments]
-        if cache.items is not None and cache.items.shape[1] != width:
-            raise ValueError(f"cache: ids of {cache.items.shape[1]} items; expected {width}, those of its {cache.segments} segments")
+        form, common = CacheForm.of(cache), self._facts
+        if form is not None and common.form is not None and form != common.form:
+            raise ValueError(f"cache: of {form}; expected {common.form}, as the others")
+        counts_history, counts_recent = self._counts_of(cache)
+        flags = {
+            "times": (cache.times is not None, common.timed),
+            "ids that are counted": (counts_history, common.counts_history),
+            "ids of recent items": (counts_recent, common.counts_recent),
+        }
+        for what, (flag, in_others) in flags.items():
+            if flag is not None and in_others is not None and flag != in_others:
+                actual, expected = ("with" if present else "without" for present in (flag, in_others))
+                raise ValueError(f"cache: {actual} {what}; expected it {expected}, as the others")
+        return replace(
+            common,
+            form=common.form or form,
+            timed=cache.times is not None,
+            counts_history=common.counts_history if counts_history is None else counts_history,
+            counts_recent=common.counts_recent if counts_recent is None else counts_recent,
+        )
+
+    def _counts_of(self, cache: KVCache) -> tuple[bool | None, bool | None]:
+        """Whether a cache holds the ids of its history, and those of its recent items; None where it has none of which it could."""
+        history, recent = (0, *self.layout.offsets)[cache.segments], cache.recent
+        count = 0 if cache.items is None else cache.items.shape[1]
+        if count not in {0, recent, history + recent}:
+            of_recent = f" and {recent} recent items" if recent else ""
+            raise ValueError(f"cache: ids of {count} items; expected {history + recent}, those of its {cache.segments} segments{of_recent}")
+        return (count == history + recent if history else None), (count > 0 if recent else None)
 
     def _remove(self, user: User) -> None:
         entry = self._entries.pop(user, None)
         self._nbytes -= 0 if entry is None else entry.nbytes
-
-
-def _user_row(packed: PackedCache, row: int) -> _StoredUser:
-    """One user's part of a batch, with tensors of its own on the CPU: a view would keep the batch in memory."""
-
-    def row_copy(tensor: torch.Tensor | None) -> torch.Tensor | None:
-        return None if tensor is None else tensor[row].detach().to("cpu", copy=True)
-
-    values, valid = row_copy(packed.values), row_copy(packed.valid)
-    assert values is not None  # noqa: S101 - always there
-    assert valid is not None  # noqa: S101
-    return _StoredUser(
-        values=values,
-        scales=row_copy(packed.scales),
-        valid=valid,
-        times=row_copy(packed.times),
-        items=row_copy(packed.items),
-        segments=packed.segments,
-    )
-
-
-def _batch_of(entries: Sequence[_StoredUser], store: CacheStore, device: torch.device) -> PackedCache:
-    """The entries side by side, the shorter ones with hidden positions behind."""
-    segments = max((entry.segments for entry in entries), default=0)
-    positions = torch.from_numpy(store.layout.kept_positions(segments))
-    counts = torch.tensor([len(entry.valid) for entry in entries], dtype=torch.int64)
-    is_filled = torch.arange(len(positions)) < counts[:, None]
-    nonempty = [entry for entry in entries if len(entry.valid)]
-    same_length = bool(is_filled.all())
-
-    def side_by_side(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
-        """``[p, ...]`` of each entry to ``[B, P, ...]``."""
-        tensors = [part for part in parts if part is not None]
-        if not tensors:
-            return None
-        if same_length:
-            return torch.stack(tensors).to(device)
-        rows = torch.cat(tensors)
-        batch = rows.new_zeros(*is_filled.shape, *rows.shape[1:])
-        batch[is_filled] = rows
-        return batch.to(device)
-
-    times = side_by_side([entry.times for entry in nonempty])
-    if times is None and store._timed:
-        times = torch.zeros(is_filled.shape, dtype=torch.int64)
-    valid = side_by_side([entry.valid for entry in nonempty])
-    is_single = same_length and len(nonempty) == 1  # its numbers are copied as they are unpacked
-    values = nonempty[0].values[None].to(device) if is_single else side_by_side([entry.values for entry in nonempty])
-    return PackedCache(
-        values=torch.zeros(*is_filled.shape, 0, dtype=torch.float32) if values is None else values,
-        scales=side_by_side([entry.scales for entry in nonempty]),
-        dtype=store.dtype,
-        form=store._form if nonempty else None,
-        positions=positions.to(device),
-        valid=(is_filled if valid is None else valid).to(device),
-        times=None if times is None else times.to(device),
-        segments=segments,
-        layout=layout_id(store.layout),
-        items=_ids_of(entries, (0, *store.layout.offsets)[segments], device) if store._counted else None,
-    )
-
-
-def _ids_of(entries: Sequence[_StoredUser], width: int, device: torch.device) -> torch.Tensor:
-    """The entries' counted ids ``[B, width]``, those of shorter histories with padding behind."""
-    ids = torch.zeros(len(entries), width, dtype=torch.int32)
-    for row, entry in zip(ids, entries, strict=True):
-        if entry.items is not None:
-            row[: len(entry.items)] = entry.items
-    return ids.to(device)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

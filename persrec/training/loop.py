@@ -133,7 +133,7 @@ class Trainer:
         """Trains through both phases, or until it diverges, then puts the best weights back.
 
         Raises:
-            ValueError: no user can be trained on, or none evaluated, so that no epoch could be called the best; nothing was trained.
+            ValueError: no user can be trained on; or none can be evaluated, so no epoch could be called the best. Nothing was trained.
             DivergedError: it diverged in the first epoch, so there is no earlier one to go back to.
             StateError: the keeper's state cannot be read or is of another training run; nothing was trained.
         """

@@ -35,7 +35,7 @@ class Predicting(NamedTuple):
         states: ``[n, D]``.
         positives: ``[n, D]`` vectors of their next items.
         ids: ``[n]`` of these.
-        own: the user's own items, of a model that counts.
+        own: the scores of the user's own items, in a model that counts; else None.
     """
 
     predicts: torch.Tensor

@@ -74,7 +74,7 @@ class OwnTable:
     """The dataset that a TOML describes.
 
     Attributes:
-        path: the TOML; paths in it are relative to its folder.
+        path: the TOML; relative paths in it start from its folder.
         name: of the dataset.
         description: what it says.
     """

@@ -147,7 +147,7 @@ class Staging:
         return str(getattr(self.table, name))
 
     def _raw_value(self, name: str) -> str:
-        """SQL of a column's value, NULL where there is none, or one of the texts that stand for a missing value."""
+        """SQL of a column's value, NULL where there is none, or where its text is one of those that stand for a missing value."""
         column = identifier(name)
         missing = ", ".join(literal(text) for text in self.table.filters.missing)
         return f"CASE WHEN CAST({column} AS VARCHAR) NOT IN ({missing}) THEN {column} END" if missing else column
@@ -258,7 +258,7 @@ _UNIT_NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns":
 def _microseconds(raw_value: str, unit: str, *, is_integer: bool) -> str:
     """SQL of a number of ``unit`` since 1970 as whole microseconds, NULL where it is no number.
 
-    A column of ``whole`` numbers of 64 bits or less goes without exact decimals, which take thirty times as long.
+    A column of integers of 64 bits or less (``is_integer``) goes without exact decimals, which take thirty times as long.
     """
     parts = UNITS[unit]
     if is_integer:

@@ -357,7 +357,7 @@ def test_a_file_that_is_no_store_of_this_layout_is_refused(model, caches, tmp_pa
     store.put_each("abcd", caches[3])
     store.save(path)
     for other in (experts([(9, 1)], window=13).layout, elastic(use=4).layout):
-        with pytest.raises(ValueError, match=rf"^store: {path} is of version 3 and layout '{layout_id(model.layout)}'; expected 3 and "):
+        with pytest.raises(ValueError, match=rf"^store: {path} is of version 4 and layout '{layout_id(model.layout)}'; expected 4 and "):
             CacheStore.load(path, layout=other)
     with safe_open(path, framework="pt") as file:
         facts, tensors = file.metadata()["store"], {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

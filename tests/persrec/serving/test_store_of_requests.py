@@ -1,0 +1,168 @@
+"""The store takes what `append` keeps between two refreshes, and a memory's states, and gives both back as they were."""
+
+import dataclasses
+
+import pytest
+import torch
+from small_models import BACKBONE_NAMES, CASES, TOLERANCE, build, random_windows
+
+from persrec.names import CACHE_PRECISIONS
+from persrec.serving import CacheStore
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+KEYS = ["3 segments", "unequal plan", "full in 2 segments", "pooling", "no expert"]
+MEMORIES = ["memory", "memory of 3 segments"]
+
+
+def windows(model, *, timed=True, seed=0):
+    items, times, query_time = random_windows(model.layout, seed=seed, holes=False)
+    return (items, times, query_time) if timed else (items, None, None)
+
+
+def part(tensor, columns):
+    return None if tensor is None else tensor[:, columns]
+
+
+def appended(model, items, times, *, offset, count):
+    """The cache of a history up to an offset, with some recent items appended."""
+    cache, recent = model.compress(items[:, :offset], part(times, slice(0, offset))), model.layout.history
+    columns = slice(recent, recent + count)
+    return model.append(items[:, columns], part(times, columns), cache=cache)[1] if count else cache
+
+
+def assert_equal(found, expected):
+    assert (found.segments, found.layout, found.recent, found.backbone) == tuple(
+        getattr(expected, name) for name in ("segments", "layout", "recent", "backbone")
+    )
+    for name in ("positions", "valid", "times", "states", "items"):
+        ours, theirs = getattr(found, name), getattr(expected, name)
+        assert (ours is None) == (theirs is None), name
+        assert ours is None or torch.equal(ours, theirs), name
+    of_positions = expected.tensors if len(expected.positions) else ()  # keys of no position are not kept
+    for ours, theirs in zip(found.tensors, of_positions, strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
+@pytest.mark.parametrize("case", KEYS)
+@pytest.mark.parametrize("timed", [False, True])
+@torch.no_grad()
+def test_a_chain_of_appends_goes_on_from_the_store_as_without_it(backbone, case, timed):
+    """Each request fetches what the one before it put, with room and without, and answers as a request of all its items."""
+    model = build(backbone, CASES[case]())
+    items, times, query_time = windows(model, timed=timed)
+    history, store = model.layout.history, CacheStore(layout=model.layout)
+    store.put_each("abcd", model.compress(items[:, :history], part(times, slice(0, history))))
+    for width in range(1, model.layout.recent + 1):
+        for room in (0, model.layout.recent - store.get("a").recent):
+            cache = store.get("abcd", room=room)
+            columns = slice(history + cache.recent, history + width)
+            given = items[:, columns], part(times, columns), query_time
+            states, kept = model.append(*given, cache=cache)
+            recent = slice(history, history + width)
+            whole = model.compress(items[:, :history], part(times, slice(0, history)))
+            expected = model.user_states(items[:, recent], part(times, recent), query_time, cache=whole)
+            torch.testing.assert_close(states, expected, **TOLERANCE)
+        assert store.put_each("abcd", kept) == ()
+        assert_equal(store.get("abcd"), dataclasses.replace(kept, rooms=()))
+        assert_equal(store.get("c"), kept.of_users(torch.tensor([2])))
+        assert store.nbytes == sum(store.get(user).nbytes_per_user + facts_bytes(store.get(user)) for user in "abcd")
+
+
+def facts_bytes(cache):
+    """Of one user: which positions are valid, and their times."""
+    return cache.valid.numel() + (0 if cache.times is None else 8 * cache.times.numel())
+
+
+@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
+@torch.no_grad()
+def test_histories_of_any_length_with_recent_items_are_served_together(backbone):
+    model = build(backbone, CASES["unequal plan"]())
+    items, times, query_time = windows(model, seed=3)
+    store, alone = CacheStore(layout=model.layout), []
+    offsets, new = [*model.layout.offsets, model.layout.offsets[0]], slice(model.layout.history + 2, model.layout.history + 3)
+    for user, offset in enumerate(offsets):
+        one = slice(user, user + 1)
+        store.put(user, appended(model, items[one], None, offset=offset, count=2))
+        alone.append(model.append(items[one, new], None, None, cache=store.get([user]))[0])
+    order = [2, 0, 3, 1, 0]
+    together, _ = model.append(items[order, new], None, None, cache=store.get(order))
+    torch.testing.assert_close(together, torch.cat(alone)[order], **TOLERANCE)
+    assert len(set(offsets)) > 1
+    store.put(9, appended(model, items[:1], None, offset=offsets[0], count=1))
+    with pytest.raises(ValueError, match=r"^users: their caches hold \[1, 2\] recent items; expected as many of each$"):
+        store.get([0, 9])
+
+
+@pytest.mark.parametrize("counts", ["recent", "all"])
+@torch.no_grad()
+def test_counted_ids_of_recent_items_are_kept_behind_those_of_the_history(counts, tmp_path):
+    """A store may hold users with recent items beside users without: the ids of a history, or of recent items, are not missing there."""
+    model = build("sasrec", CASES["3 segments"](), counts=counts)
+    items, _, _ = windows(model, timed=False)
+    first, last = model.layout.offsets[0], model.layout.history
+    store = CacheStore(layout=model.layout)
+    store.put_each("ab", appended(model, items[:2], None, offset=first, count=0))
+    store.put_each("cd", appended(model, items[2:], None, offset=last, count=3))
+    store.put("e", appended(model, items[:1], None, offset=first, count=3))
+    path = tmp_path / "store.safetensors"
+    store.save(path)
+    for one in (store, CacheStore.load(path, layout=model.layout)):
+        history, recent = items[2:, :last], items[2:, last : last + 3]
+        expected = torch.cat([history, recent], dim=1) if counts == "all" else recent
+        assert torch.equal(one.get("cd").items, expected.int())
+        shorter = torch.cat([items[:1, :first], torch.zeros(1, last - first), items[:1, last : last + 3]], dim=1)
+        joined = one.get("ec").items
+        assert torch.equal(joined[0], shorter[0].int() if counts == "all" else items[0, last : last + 3].int())
+        assert torch.equal(joined[1], expected[0].int())
+        assert (one.get("ab").items is None) == (counts == "recent")
+
+
+@pytest.mark.parametrize("dtype", CACHE_PRECISIONS)
+@pytest.mark.parametrize("case", MEMORIES)
+@torch.no_grad()
+def test_a_memory_is_got_as_it_was_put(case, dtype, tmp_path):
+    """Bit for bit in float32, and by half a step of the largest number of a state in int8; saved and loaded, too."""
+    model = build("hstu", CASES[case]())
+    items, times, query_time = windows(model)
+    cache = model.compress(items[:, : model.layout.history], times[:, : model.layout.history])
+    store, path = CacheStore(layout=model.layout, dtype=dtype), tmp_path / "store.safetensors"
+    store.put_each("abcd", cache)
+    store.save(path)
+    for one in (store, CacheStore.load(path, layout=model.layout)):
+        found = one.get("abcd", room=model.layout.recent)
+        assert found.rooms == ()
+        step = {"float32": 0.0, "bfloat16": 2**-8, "int8": 1 / 254}[dtype]
+        assert bool(((found.states - cache.states).abs() <= step * cache.states.abs().amax(2, keepdim=True) * (1 + 1e-6)).all())
+        if dtype == "float32":
+            assert_equal(found, cache)
+            recent = slice(model.layout.history, None)
+            expected = model.user_states(items[:, recent], times[:, recent], query_time, cache=cache)
+            assert torch.equal(model.user_states(items[:, recent], times[:, recent], query_time, cache=found), expected)
+
+
+@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
+@torch.no_grad()
+def test_memories_of_histories_of_any_length_are_served_together(backbone):
+    model = build(backbone, CASES["memory of 3 segments"]())
+    items, times, query_time = windows(model, seed=3)
+    store, alone, recent = CacheStore(layout=model.layout), [], slice(model.layout.history, None)
+    offsets = [*model.layout.offsets, model.layout.offsets[0]]
+    for user, offset in enumerate(offsets):
+        one = slice(user, user + 1)
+        cache = model.compress(items[one, :offset], times[one, :offset])
+        store.put(user, cache)
+        alone.append(model.user_states(items[one, recent], times[one, recent], query_time[one], cache=cache))
+    order = [2, 0, 3, 1]
+    together = model.user_states(items[order, recent], times[order, recent], query_time[order], cache=store.get(order))
+    torch.testing.assert_close(together, torch.cat(alone)[order], **TOLERANCE)
+
+
+@torch.no_grad()
+def test_a_memory_with_recent_items_is_refused():
+    model = build("sasrec", CASES["memory"]())
+    items, times, _ = windows(model)
+    cache = appended(model, items, times, offset=model.layout.history, count=2)
+    with pytest.raises(ValueError, match=r"^cache: of a memory, with keys of a request's items; expected its states of the history alone$"):
+        CacheStore(layout=model.layout).put_each("abcd", cache)
