@@ -8,13 +8,15 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
+from typing import Any
 
+from benchmarks.cell import Cell
 from benchmarks.environment import HASHED_FACTS, fingerprint
 from benchmarks.gate.baseline import as_finite
 from benchmarks.gate.faults import SLACK, Fault, out_of_range
 from benchmarks.gate.qualities import faults_of_quality
-from benchmarks.keys import cell_key, model_key, quality_key
-from benchmarks.measures import QUALITY_KINDS, counts_agree, versions_of
+from benchmarks.keys import Catalogue, cell_key, cost_key, cost_shape, model_key, quality_key
+from benchmarks.measures import COST_KINDS, QUALITY_KINDS, counts_agree, versions_of
 from benchmarks.records import WORST_FIRST, Environment, LedgerRow, Record
 from persrec.names import CUTOFFS
 
@@ -54,11 +56,27 @@ def _of_keys(record: Record) -> Iterator[Fault]:
         yield Fault(reason="its key is not that of its settings, its data and its measures' versions: one of them was changed under it")
     if record.model is not None and model_key(cell, dataset_digest=digest) != record.model.key:
         yield Fault(reason="its model is of another key than its settings and its data make")
-    of_quality = versions_of(QUALITY_KINDS)
-    if any(record.measure_versions.get(name) != version for name, version in of_quality.items()):
-        return  # a quality measured in another way has another key
-    if record.quality is not None and quality_key(cell, dataset_digest=digest) != record.quality.key:
+    # a quality or a cost that was measured in another way has another key
+    quality, cost, shape = record.quality, record.cost, _shape_of(cell, items=data.items)
+    of_now = _measured_as_now(record, versions_of(QUALITY_KINDS))
+    if quality is not None and of_now and quality_key(cell, dataset_digest=digest) != quality.key:
         yield Fault(reason="its quality is of another key than its settings and its data make")
+    of_now = _measured_as_now(record, versions_of(COST_KINDS, control=cell.control))
+    if cost is not None and of_now and shape is not None and cost_key(shape) != cost.key:
+        yield Fault(reason="its cost is of another key than its settings and its data's number of items make")
+
+
+def _measured_as_now(record: Record, versions: Mapping[str, int]) -> bool:
+    return all(record.measure_versions.get(name) == version for name, version in versions.items())
+
+
+def _shape_of(cell: Cell, *, items: int | None) -> dict[str, Any] | None:
+    """What a cell's cost depends on; None where that are texts or categories too, of which a record has no digest."""
+    if items is None:
+        return None
+    catalogue = Catalogue(items=items + 1, texts="some", categories="some")  # padding is one more
+    shape = cost_shape(cell, catalogue)
+    return None if "some" in shape["catalogue"].values() else shape
 
 
 def _of_statuses(record: Record) -> Iterator[Fault]:

@@ -218,7 +218,7 @@ def test_data_are_those_of_the_cell(sweep: Sweep, name: str, value: str) -> None
 def test_a_models_key_is_made_anew_also_where_qualities_are_measured_in_another_way_now(
     sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(validity, "versions_of", lambda kinds: {"ndcg@10": 7})
+    monkeypatch.setattr(validity, "versions_of", lambda kinds, **_: {"ndcg@10": 7})
     assert sweep.gate() == PASS
     sweep.change(kept_under_its_key("model", "key", "another"), "persrec")
     assert sweep.gate() == INCOMPLETE

@@ -1,8 +1,47 @@
 """Numbers of one record that contradict each other, each pair by itself."""
 
-import pytest
+import dataclasses
 
+import pytest
+from fabricated_records import DIGEST, fabricate
+
+from benchmarks.cell import Cell
 from benchmarks.gate import validity
+from benchmarks.keys import cell_key
+from benchmarks.measures import versions
+from benchmarks.records import Record, record_of
+
+OTHER_COST = "its cost is of another key than its settings and its data's number of items make"
+
+
+def costly(*, measured: dict[str, int], items: int | None = 3001, **settings: object) -> Record:
+    """A record of 3,001 items whose measures have these versions, and whose own keys are right."""
+    cell = Cell(history=24, recent=8, **settings)
+    key = cell_key(cell, dataset_digest=DIGEST, versions=measured)
+    values = fabricate(cell, cell_key=key, measure_versions=measured, model=None)
+    return record_of(values | {"dataset": values["dataset"] | {"items": items}})
+
+
+def other_cost(record: Record) -> list[str]:
+    assert record.cost is not None
+    swapped = dataclasses.replace(record, cost=dataclasses.replace(record.cost, key="f" * 64))
+    assert list(validity._of_keys(record)) == []
+    return [fault.reason for fault in validity._of_keys(swapped)]
+
+
+def test_a_costs_key_is_made_anew_from_the_cells_shape() -> None:
+    tokens = {"backbone": "hstu", "compression": "experts", "tokens": 4}
+    assert other_cost(costly(measured=versions(), **tokens)) == [OTHER_COST]
+    assert other_cost(costly(measured=versions(control=True), control=True, **tokens)) == [OTHER_COST]
+
+
+def test_a_costs_key_is_left_where_its_record_cannot_tell_it() -> None:
+    """Of an older measure, of texts and of categories, whose digests are in the cost's file alone, and of data of unknown size."""
+    tokens = {"backbone": "hstu", "compression": "experts", "tokens": 4}
+    assert other_cost(costly(measured=versions() | {"serve_peak_bytes": 1}, **tokens)) == []
+    assert other_cost(costly(measured=versions(), **tokens | {"backbone": "hllm"})) == []
+    assert other_cost(costly(measured=versions(), **tokens | {"compression": "category"})) == []
+    assert other_cost(costly(measured=versions(), items=None, **tokens)) == []
 
 
 @pytest.mark.parametrize(
