@@ -294,7 +294,7 @@ def _cache_bytes(subject: Subject) -> dict[str, Any]:
         stored, formula = packed.nbytes_per_user, numbers * packed.values.element_size() + _counted_bytes(cache)
         method = "keys and values as stored; layers x (K + V width) x positions x element size agrees"
         if packed.scales is not None and packed.form is not None:
-            formula += subject.layout.kept * packed.form.heads * packed.scales.element_size()
+            formula += subject.layout.kept * packed.form.vectors * packed.scales.element_size()
             method = f"{method}, with a scale for each key and value of a head"
     if cache.items is not None:
         method = f"{method}, and 4 bytes for each of {cache.items.shape[1]} items that are counted"

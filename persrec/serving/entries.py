@@ -92,11 +92,10 @@ def batch_of(entries: Sequence[StoredUser], facts: StoreFacts, device: torch.dev
     """The entries side by side, all with as many recent items; shorter histories have hidden positions behind them."""
     segments, recent = max((entry.segments for entry in entries), default=0), entries[0].recent if entries else 0
     positions = torch.from_numpy(facts.positions(segments, recent))
-    lengths = torch.tensor([len(entry.valid) - recent for entry in entries], dtype=torch.int64)
-    index, width = torch.arange(len(positions)), len(positions) - recent
-    is_filled = (index < lengths[:, None]) | (index >= width)
+    shape = len(entries), len(positions)
     nonempty = [entry for entry in entries if len(entry.valid)]
-    same_length = bool(is_filled.all())
+    same_length = all(len(entry.valid) == len(positions) for entry in entries)
+    is_filled = torch.ones(shape, dtype=torch.bool) if same_length else _is_filled(entries, len(positions), recent)
 
     def side_by_side(parts: Sequence[torch.Tensor | None]) -> torch.Tensor | None:
         """``[p, ...]`` of each entry to ``[B, P, ...]``."""
@@ -106,19 +105,19 @@ def batch_of(entries: Sequence[StoredUser], facts: StoreFacts, device: torch.dev
         if same_length:
             return torch.stack(tensors).to(device)
         rows = torch.cat(tensors)
-        batch = rows.new_zeros(*is_filled.shape, *rows.shape[1:])
+        batch = rows.new_zeros(*shape, *rows.shape[1:])
         batch[is_filled] = rows
         return batch.to(device)
 
     times = side_by_side([entry.times for entry in nonempty])
     if times is None and facts.timed:
-        times = torch.zeros(is_filled.shape, dtype=torch.int64)
+        times = torch.zeros(shape, dtype=torch.int64)
     valid = side_by_side([entry.valid for entry in nonempty])
     is_single = same_length and len(nonempty) == 1  # its numbers are copied as they are unpacked
     values = nonempty[0].values[None].to(device) if is_single else side_by_side([entry.values for entry in nonempty])
     has_ids = facts.counts_history or (recent and facts.counts_recent)
     return PackedCache(
-        values=torch.zeros(*is_filled.shape, 0, dtype=torch.float32) if values is None else values,
+        values=torch.zeros(*shape, 0, dtype=torch.float32) if values is None else values,
         scales=side_by_side([entry.scales for entry in nonempty]),
         dtype=facts.dtype,
         form=facts.form if nonempty else None,
@@ -130,6 +129,12 @@ def batch_of(entries: Sequence[StoredUser], facts: StoreFacts, device: torch.dev
         items=_ids_of(entries, facts.count_of_ids(segments, recent), recent).to(device) if has_ids else None,
         recent=recent,
     )
+
+
+def _is_filled(entries: Sequence[StoredUser], width: int, recent: int) -> torch.Tensor:
+    """``[B, width]``: where an entry has positions, its history first and its recent items last."""
+    lengths, index = torch.tensor([len(entry.valid) - recent for entry in entries]), torch.arange(width)
+    return (index < lengths[:, None]) | (index >= width - recent)
 
 
 def _ids_of(entries: Sequence[StoredUser], count: int, recent: int) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Caches at a precision: float32 as it is, bfloat16 by rounding, int8 with a scale per token, head and layer.
 
 Axis legend:  B users   p kept positions   W numbers kept per position, all layers' keys and values side by side
-              S vectors per position: layers x 2 x heads, each with a scale of its own
+              S vectors per position, each with a scale of its own: T tensors (2 a layer) x H heads, of width d
 """
 
 from dataclasses import dataclass
@@ -23,13 +23,17 @@ class CacheForm:
 
     Attributes:
         dtype: the numbers' type as the model computes them, ``float32`` or ``bfloat16``.
-        vectors: per layer and per keys and values: heads and width of a head, ``((H, d_k), (H, d_v)), ...`` flattened.
+        tensors: ``T``, keys and values of each layer; 1 of a memory's states.
+        heads: ``H`` of each tensor; 1 of states.
+        head_width: ``d``, width of a head; of states the model's.
         backbone: the kind that computed them, "" where that is not known.
-        states: whether a position has no keys and values but a memory's state, one vector: ``vectors`` is ``((1, D),)``.
+        states: whether they are a memory's states.
     """
 
     dtype: str
-    vectors: tuple[tuple[int, int], ...]
+    tensors: int
+    heads: int
+    head_width: int
     backbone: str = ""
     states: bool = False
 
@@ -38,34 +42,36 @@ class CacheForm:
         """The form of a cache; None where it holds no position.
 
         Raises:
-            ValueError: its numbers are of another type than a model's, or a memory's states have keys of a request's items beside them.
+            ValueError: its numbers are of another type than a model's, its tensors are not alike, or a memory's states have keys of a
+                request's items beside them.
         """
-        tensors = cache.tensors
-        if not tensors:
+        if not cache.tensors:
             return None
         if cache.states is not None and cache.layers:
             raise ValueError("cache: of a memory, with keys of a request's items; expected its states of the history alone")
-        dtype = str(tensors[0].dtype).removeprefix("torch.")
+        first = cache.tensors[0]
+        dtype = str(first.dtype).removeprefix("torch.")
         if dtype not in MODEL_DTYPES:
             raise ValueError(f"cache: of {dtype}; expected {' or '.join(MODEL_DTYPES)}")
         if cache.states is not None:
-            return cls(dtype=dtype, vectors=((1, cache.states.shape[2]),), backbone=cache.backbone, states=True)
-        vectors = tuple((tensor.shape[1], tensor.shape[3]) for tensor in tensors)
-        return cls(dtype=dtype, vectors=vectors, backbone=cache.backbone)
+            return cls(dtype=dtype, tensors=1, heads=1, head_width=first.shape[2], backbone=cache.backbone, states=True)
+        if len({(tensor.shape[1], tensor.shape[3]) for tensor in cache.tensors}) > 1:
+            raise ValueError("cache: keys and values of different heads or widths; expected all alike")
+        return cls(dtype=dtype, tensors=len(cache.tensors), heads=first.shape[1], head_width=first.shape[3], backbone=cache.backbone)
 
     @property
     def width(self) -> int:
         """``W``."""
-        return sum(heads * width for heads, width in self.vectors)
+        return self.vectors * self.head_width
 
     @property
-    def heads(self) -> int:
+    def vectors(self) -> int:
         """``S``."""
-        return sum(heads for heads, _ in self.vectors)
+        return self.tensors * self.heads
 
-    def widths(self) -> list[int]:
-        """Width of each of the ``S`` vectors of a position."""
-        return [width for heads, width in self.vectors for _ in range(heads)]
+    def by_vector(self, values: torch.Tensor) -> torch.Tensor:
+        """``[B, p, W]`` as a view ``[B, p, T, H, d]``."""
+        return values.unflatten(2, (self.tensors, self.heads, self.head_width))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,19 +117,25 @@ class PackedCache:
             room: free positions behind them, where a pass without gradients writes its own; `KVCache.rooms` says how. A memory's
                 states have none.
         """
-        states = None if self.form is None or not self.form.states else _states(self.values, self.scales, self.form)
-        rooms = () if self.form is None or self.form.states else _rooms(self.values, self.scales, self.form, free=room)
-        count = len(self.positions)
+        form, states = self.form, None
+        layers: tuple[KeysValues, ...] = ()
+        rooms: tuple[KeysValues, ...] = ()
+        if form is not None and form.states:
+            states = _rooms(self.values, self.scales, form, free=0)[0, :, 0]
+        elif form is not None:
+            tensors = _rooms(self.values, self.scales, form, free=room)
+            layers = _by_layer(tensors[..., : len(self.positions), :])
+            rooms = _by_layer(tensors) if room else ()
         return KVCache(
-            layers=tuple((keys[:, :, :count], values[:, :, :count]) for keys, values in rooms),
+            layers=layers,
             states=states,
             positions=self.positions,
             valid=self.valid,
             times=self.times,
             segments=self.segments,
             layout=self.layout,
-            backbone="" if self.form is None else self.form.backbone,
-            rooms=rooms if room else (),
+            backbone="" if form is None else form.backbone,
+            rooms=rooms,
             items=self.items,
             recent=self.recent,
         )
@@ -145,8 +157,8 @@ def pack(cache: KVCache, dtype: str) -> PackedCache:
     users, positions = cache.valid.shape
     values = torch.zeros(users, positions, 0, dtype=torch.float32, device=cache.valid.device)
     if form is not None:
-        by_position = [tensor.transpose(1, 2).flatten(2) for pair in cache.layers for tensor in pair]
-        values = torch.cat(by_position, dim=2) if cache.states is None else cache.states
+        tensors = torch.stack(cache.tensors) if cache.states is None else cache.states[None, :, None]
+        values = tensors.permute(1, 3, 0, 2, 4).flatten(2)
         if not bool(torch.isfinite(values).all()):
             raise ValueError("cache: holds NaN or infinity; expected finite keys and values")
     scales = None
@@ -173,38 +185,26 @@ def _quantised(values: torch.Tensor, form: CacheForm | None) -> tuple[torch.Tens
     """Whole numbers ``[B, p, W]`` from -127 to 127, and scales ``[B, p, S]``; a vector of zeros has the scale 0."""
     if form is None:
         return values.to(torch.int8), values
-    vectors = torch.split(values, form.widths(), dim=2)
-    scales = torch.stack([vector.abs().amax(2) / STEPS for vector in vectors], dim=2)
-    number_scales = _per_number(torch.where(scales > 0, scales, 1.0), form)
-    return (values / number_scales).round().clamp(-STEPS, STEPS).to(torch.int8), scales
+    vectors = form.by_vector(values)
+    scales = vectors.abs().amax(-1, keepdim=True) / STEPS
+    numbers = (vectors / torch.where(scales > 0, scales, 1.0)).round().clamp(-STEPS, STEPS)
+    return numbers.to(torch.int8).flatten(2), scales.flatten(2)
 
 
-def _per_number(scales: torch.Tensor, form: CacheForm) -> torch.Tensor:
-    """``[B, p, S]`` to ``[B, p, W]``: the scale of each number."""
-    widths = form.widths()
-    if len(set(widths)) == 1:
-        return scales.repeat_interleave(widths[0], dim=2)
-    return scales.repeat_interleave(torch.tensor(widths, device=scales.device), dim=2, output_size=form.width)
-
-
-def _states(values: torch.Tensor, scales: torch.Tensor | None, form: CacheForm) -> torch.Tensor:
-    """A memory's states ``[B, p, D]``, in numbers of their own."""
-    numbers = values.to(MODEL_DTYPES[form.dtype], copy=True)
-    return numbers if scales is None else numbers * scales
-
-
-def _rooms(values: torch.Tensor, scales: torch.Tensor | None, form: CacheForm, *, free: int) -> tuple[KeysValues, ...]:
-    """Keys and values ``[B, H, p + free, d]`` by layer, of which the first ``p`` positions are filled."""
+def _rooms(values: torch.Tensor, scales: torch.Tensor | None, form: CacheForm, *, free: int) -> torch.Tensor:
+    """``[T, B, H, p + free, d]``, of which the first ``p`` positions are filled: one copy for all layers."""
     users, positions = values.shape[:2]
-    parts = torch.split(values, [heads * width for heads, width in form.vectors], dim=2)
-    steps = [None] * len(parts) if scales is None else torch.split(scales, [heads for heads, _ in form.vectors], dim=2)
-    tensors = []
-    for part, step, (heads, width) in zip(parts, steps, form.vectors, strict=True):
-        room = part.new_empty(users, heads, positions + free, width, dtype=MODEL_DTYPES[form.dtype])
-        numbers, destination = part.reshape(users, positions, heads, width).transpose(1, 2), room[:, :, :positions]
-        if step is None:
-            destination.copy_(numbers)
-        else:
-            torch.mul(numbers, step.transpose(1, 2)[..., None], out=destination)
-        tensors.append(room)
-    return tuple(zip(tensors[::2], tensors[1::2], strict=True))
+    shape = form.tensors, users, form.heads, positions + free, form.head_width
+    rooms = values.new_empty(shape, dtype=MODEL_DTYPES[form.dtype])
+    numbers, filled = form.by_vector(values).permute(2, 0, 3, 1, 4), rooms[..., :positions, :]
+    if scales is None:
+        filled.copy_(numbers)
+    else:
+        torch.mul(numbers, scales.unflatten(2, (form.tensors, form.heads, 1)).permute(2, 0, 3, 1, 4), out=filled)
+    return rooms
+
+
+def _by_layer(tensors: torch.Tensor) -> tuple[KeysValues, ...]:
+    """``[T, ...]`` as pairs of keys and values."""
+    each = tensors.unbind(0)
+    return tuple(zip(each[::2], each[1::2], strict=True))

@@ -176,7 +176,7 @@ class CacheStore:
             tensors["values"] = torch.cat([self._no_values(common.form), *(entry.values for entry in entries if len(entry.valid))])
             if self.dtype == "int8":
                 scales = [entry.scales for entry in entries if entry.scales is not None and len(entry.valid)]
-                tensors["scales"] = torch.cat([torch.zeros(0, common.form.heads, dtype=torch.float32), *scales])
+                tensors["scales"] = torch.cat([torch.zeros(0, common.form.vectors, dtype=torch.float32), *scales])
         if common.timed:
             times = [entry.times for entry in entries if entry.times is not None]
             tensors["times"] = torch.cat([torch.zeros(0, dtype=torch.int64), *times])
@@ -211,8 +211,7 @@ class CacheStore:
         """Takes the users of a file; see `save` for what it holds."""
         form = facts["form"]
         if form is not None:
-            vectors = tuple((int(heads), int(width)) for heads, width in form["vectors"])
-            form = CacheForm(dtype=form["dtype"], vectors=vectors, backbone=str(form["backbone"]), states=bool(form["states"]))
+            form = CacheForm(**form)
         flags = {name: facts[name] for name in ("timed", "counts_history", "counts_recent")}
         self._facts = common = replace(self._facts, form=form, **flags)
         users = [(_checked_user(user), int(segments), int(recent)) for user, segments, recent in facts["users"]]
@@ -246,7 +245,7 @@ class CacheStore:
         if form is not None:
             expected["values"] = ((positions, form.width), self._no_values(form).dtype)
             if self.dtype == "int8":
-                expected["scales"] = ((positions, form.heads), torch.float32)
+                expected["scales"] = ((positions, form.vectors), torch.float32)
         if self._facts.timed:
             expected["times"] = ((positions,), torch.int64)
         if self._facts.counts_history or self._facts.counts_recent:
