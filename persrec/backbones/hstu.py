@@ -1,5 +1,6 @@
 """HSTU (arXiv 2402.17152, section 3): pointwise attention with a gate, and a relative bias by distance and time."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -9,7 +10,6 @@ from torch import nn
 
 from persrec.backbones.base import Backbone, BackboneSettings, start_copying
 from persrec.names import Kernel
-from persrec.nn.attention import pointwise_attention
 from persrec.nn.attention.bias import Bias, Pairs
 from persrec.nn.cache import Chunk, KeysValues, KVCache, Past, kept_keys_values
 from persrec.nn.context import Context
@@ -83,25 +83,22 @@ class HSTULayer(nn.Module):
         self, x: torch.Tensor, past: Past | None, context: Context, pairs: Pairs | None, kernel: Kernel
     ) -> tuple[torch.Tensor, KeysValues]:
         """``x`` ``[B, n, D]``; returns the output and all of the chunk's own keys and values."""
-        normed = self._norm(x)  # four products: activations of a wide one's columns, and their gradients, would not lie together
-        u, v, q, k = (F.silu(normed @ weight, inplace=not torch.is_grad_enabled()) for weight in self.uvqk.chunk(4, dim=1))
+        u, v, q, k = self._projected(self._norm(x), in_one=kernel != "naive" and context.is_few_for_pointwise)
         q, k, v = (self._heads(part) for part in (q, k, v))
         queries, keys, values = context.rows(q, (k, v), past)
         bias: Bias | None = self.bias(pairs) if self.bias is not None and pairs is not None else None
-        attended = pointwise_attention(
-            queries,
-            keys,
-            values,
-            prefix=context.prefix,
-            valid=context.valid,
-            bias=bias,
-            divisor=self.constant_divisor,
-            kernel=kernel,
-        )
+        attended = context.pointwise(queries, keys, values, bias=bias, divisor=self.constant_divisor, kernel=kernel)
         if self.config.divisor == 0:
             attended = attended / context.keys_seen[:, None, :, None]
         gated = u * self._norm(context.merged(attended))
         return x + self.output(F.dropout(gated, self.config.dropout, self.training)), (k, v)
+
+    def _projected(self, normed: torch.Tensor, *, in_one: bool) -> Sequence[torch.Tensor]:
+        """``u, v, q, k``, each ``[B, n, D]``; ``in_one`` product where calls cost more than numbers."""
+        if in_one:
+            return F.silu(normed @ self.uvqk, inplace=True).chunk(4, dim=2)
+        # four products: activations of a wide one's columns, and their gradients, would not lie together
+        return [F.silu(normed @ weight, inplace=not torch.is_grad_enabled()) for weight in self.uvqk.chunk(4, dim=1)]
 
     def _norm(self, x: torch.Tensor) -> torch.Tensor:
         return F.layer_norm(x, (self.config.width,), eps=self.config.norm_eps)

@@ -27,7 +27,6 @@ from transformers.models.llama.modeling_llama import (
 
 from persrec.backbones.base import Backbone, BackboneSettings, start_copying
 from persrec.names import Kernel
-from persrec.nn.attention import softmax_attention
 from persrec.nn.attention.naive import naive_softmax
 from persrec.nn.cache import Chunk, KeysValues, KVCache, kept_keys_values
 from persrec.nn.context import Context
@@ -199,7 +198,7 @@ class Llama(Backbone):
             keys_values.append(kept_keys_values(k, v, chunk))
             q, k, v = context.rows(q, (k, v), past)
             k, v = self._repeated(k), self._repeated(v)
-            return context.merged(softmax_attention(q, k, v, prefix=context.prefix, valid=context.valid, kernel=self.kernel))
+            return context.merged(context.softmax(q, k, v, kernel=self.kernel))
 
         return self._decode(chunk.inputs, chunk.positions[None], attend), tuple(keys_values)
 

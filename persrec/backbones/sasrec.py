@@ -8,7 +8,6 @@ from torch import nn
 
 from persrec.backbones.base import Backbone, BackboneSettings, start_copying
 from persrec.names import Kernel
-from persrec.nn.attention import softmax_attention
 from persrec.nn.cache import Chunk, KeysValues, KVCache, Past, kept_keys_values
 from persrec.nn.context import Context
 
@@ -53,7 +52,7 @@ class SASRecLayer(nn.Module):
         """``x`` ``[B, n, D]``; returns the output and all of the chunk's own keys and values."""
         q, k, v = (self._heads(part(x)) for part in (self.query, self.key, self.value))
         queries, keys, values = context.rows(q, (k, v), past)
-        attended = softmax_attention(queries, keys, values, prefix=context.prefix, valid=context.valid, kernel=kernel)
+        attended = context.softmax(queries, keys, values, kernel=kernel)
         x = self.attention_norm(x + self._drop(self.output(context.merged(attended))))
         return self.feed_forward_norm(x + self._drop(self.shrink(F.gelu(self.expand(x))))), (k, v)
 

@@ -299,8 +299,8 @@ class Past:
             return torch.cat([self.own[0], keys_values[0]], dim=2), torch.cat([self.own[1], keys_values[1]], dim=2)
         length, stop = self.own[0].shape[2], self.own[0].shape[2] + keys_values[0].shape[2]
         for room, tensor in zip(self.room, keys_values, strict=True):
-            room[:, :, length:stop] = tensor
-        return self.room[0][:, :, :stop], self.room[1][:, :, :stop]
+            room.narrow(2, length, stop - length).copy_(tensor)
+        return self.room[0].narrow(2, 0, stop), self.room[1].narrow(2, 0, stop)
 
 
 def _first_positions(rooms: tuple[KeysValues, ...], positions: int) -> tuple[KeysValues, ...]:
@@ -317,7 +317,7 @@ def kept_keys_values(keys: torch.Tensor, values: torch.Tensor, chunk: Chunk) -> 
     Without gradients they are tensors of their own: views would hold all that every layer computed, until the last layer has run.
     """
     if not chunk.kept:
-        return keys[:, :, :0].clone(), values[:, :, :0].clone()
+        return keys.new_empty(*keys.shape[:2], 0, keys.shape[3]), values.new_empty(*values.shape[:2], 0, values.shape[3])
     keys, values = chunk.of_kept(keys, 2), chunk.of_kept(values, 2)
     return (keys, values) if torch.is_grad_enabled() else (_with_own_storage(keys), _with_own_storage(values))
 

@@ -9,6 +9,10 @@ from functools import cached_property
 import torch
 import torch.nn.functional as F
 
+from persrec.names import Kernel
+from persrec.nn.attention import pointwise_attention, softmax_attention
+from persrec.nn.attention.bias import Bias
+from persrec.nn.attention.few import POINTWISE_PAIRS, SOFTMAX_PAIRS, are_few, few_mask, few_pointwise, few_softmax, few_weights
 from persrec.nn.cache import Chunk, KeysValues, KVCache, Past
 
 
@@ -34,6 +38,7 @@ class Context:
         if chunk.segments > 1 and cache.length:
             raise ValueError(f"cache: {cache.length} positions before {chunk.segments} segments side by side; expected none")
         self._chunk = chunk
+        self._few: torch.Tensor | None = None
         self.prefix = cache.length + (chunk.segments - 1) * chunk.kept
         self.valid = self._per_key(chunk.valid, cache.valid)
         self.query_times, self.key_times = None, None
@@ -43,6 +48,29 @@ class Context:
         positions = chunk.positions.view(chunk.segments, -1)
         self.query_positions = positions[-1]
         self.key_positions = torch.cat([cache.positions, positions[:-1, positions.shape[1] - chunk.kept :].flatten(), positions[-1]])
+
+    @cached_property
+    def is_few_for_pointwise(self) -> bool:
+        """Whether the chunk has so few pairs that `few_pointwise` computes its attention."""
+        return are_few(self.valid, len(self.query_positions), self._chunk.inputs.device, pairs=POINTWISE_PAIRS)
+
+    def pointwise(
+        self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, bias: Bias | None, divisor: float, kernel: Kernel
+    ) -> torch.Tensor:
+        """HSTU's attention of what `rows` gave, ``[R, H, n, d]``."""
+        if kernel == "naive" or not self.is_few_for_pointwise:
+            return pointwise_attention(q, k, v, prefix=self.prefix, valid=self.valid, bias=bias, divisor=divisor, kernel=kernel)
+        if self._few is None:  # the same for every layer, as the mask below is
+            self._few = few_weights(self.valid, q.shape[2], divisor, q.dtype)
+        return few_pointwise(q, k, v, self._few, bias)
+
+    def softmax(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, kernel: Kernel) -> torch.Tensor:
+        """Softmax attention of what `rows` gave, ``[R, H, n, d]``."""
+        if kernel == "naive" or not are_few(self.valid, q.shape[2], q.device, pairs=SOFTMAX_PAIRS):
+            return softmax_attention(q, k, v, prefix=self.prefix, valid=self.valid, kernel=kernel)
+        if self._few is None:
+            self._few = few_mask(self.valid, q.shape[2], q.dtype)
+        return few_softmax(q, k, v, self._few)
 
     @cached_property
     def keys_seen(self) -> torch.Tensor:

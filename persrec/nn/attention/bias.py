@@ -20,6 +20,7 @@ TIME_BUCKETS = 128
 UNKNOWN_TIME = TIME_BUCKETS
 BUCKET_WIDTH = 0.301
 FEW = 1 << 20  # pairs whose buckets are kept, a byte each: runs are too short there to be worth finding
+FEW_DISTANCES = 1 << 17  # pairs whose distances are kept, four bytes each
 LONGEST = 2**61  # seconds; a longer difference is in the last bucket, as this is
 
 
@@ -34,8 +35,10 @@ def time_buckets(query_times: torch.Tensor, key_times: torch.Tensor) -> torch.Te
         ``[B, n, m]`` uint8.
     """
     buckets = _bucket((query_times[:, :, None] - key_times[:, None, :]).abs_())
-    unknown = (query_times == 0)[:, :, None] | (key_times == 0)[:, None, :]
-    return buckets.masked_fill_(unknown, UNKNOWN_TIME)
+    for unknown in ((query_times == 0)[:, :, None], (key_times == 0)[:, None, :]):
+        if unknown.device.type != "cpu" or bool(unknown.any()):  # asked on the CPU alone, for a GPU would have to wait for the answer
+            buckets.masked_fill_(unknown, UNKNOWN_TIME)
+    return buckets
 
 
 def _bucket(difference: torch.Tensor) -> torch.Tensor:
@@ -177,8 +180,26 @@ class Pairs:
             return None
         return TimeRuns.of(self.query_times, self.key_times, prefix=len(self.key_positions) - len(self.query_positions))
 
+    @property
+    def has_few_distances(self) -> bool:
+        """Whether the distances of all pairs are kept, and looked up pair by pair: fewer calls than a view of the table takes."""
+        return len(self.query_positions) * len(self.key_positions) <= FEW_DISTANCES
+
+    @functools.cached_property
+    def all_distances(self) -> torch.Tensor:
+        """``[n, m]`` `distances` of every pair."""
+        return (self.query_positions[:, None] - self.key_positions).clamp_(min=0).int()
+
+    @functools.cached_property
+    def flat_buckets(self) -> torch.Tensor | None:
+        """``[B n m]`` the bucket of every pair, or None without times."""
+        buckets = self.buckets(slice(None), slice(None), slice(None))
+        return None if buckets is None else buckets.int().flatten()
+
     def distances(self, rows: slice, keys: slice) -> torch.Tensor:
         """``[r, c]`` int32 slots from key to query, 0 where the key lies later."""
+        if self.has_few_distances:
+            return self.all_distances[rows, keys]
         return (self.query_positions[rows, None] - self.key_positions[keys]).clamp_(min=0).int()
 
     def buckets(self, users: slice, rows: slice, keys: slice) -> torch.Tensor | None:
@@ -213,6 +234,15 @@ class Bias:
             return distance_bias
         return self.interval[buckets.long()] + distance_bias
 
+    def few(self) -> torch.Tensor:
+        """As `dense`, for few pairs: where their entries lie is found once for all layers."""
+        pairs = self.pairs
+        shape = len(pairs.query_positions), len(pairs.key_positions)
+        distance_bias = self.distance.index_select(0, pairs.all_distances.flatten()).view(1, *shape)
+        if self.interval is None or pairs.flat_buckets is None:
+            return distance_bias
+        return self.interval.index_select(0, pairs.flat_buckets).view(-1, *shape).add_(distance_bias)
+
     def block(self, users: slice, rows: slice, keys: slice) -> torch.Tensor:
         """The bias of some users' query rows against the first keys, ``[b or 1, r, c]``; gradients are `TableGradients`' to sum."""
         distance_bias = self._distance_bias(rows, keys)[None]
@@ -221,6 +251,8 @@ class Bias:
         return self._time_bias(self.interval, users, rows, keys).add_(distance_bias)
 
     def _distance_bias(self, rows: slice, keys: slice) -> torch.Tensor:
+        if self.pairs.has_few_distances:
+            return _entries(self.distance, self.pairs.distances(rows, keys))
         first_strided = min(self.pairs.strided, keys.stop)
         irregular = _entries(self.distance, self.pairs.distances(rows, slice(0, first_strided)))
         if first_strided == keys.stop:
