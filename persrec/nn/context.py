@@ -61,7 +61,7 @@ class Context:
         if kernel == "naive" or not self.is_few_for_pointwise:
             return pointwise_attention(q, k, v, prefix=self.prefix, valid=self.valid, bias=bias, divisor=divisor, kernel=kernel)
         if self._few is None:  # the same for every layer, as the mask below is
-            self._few = few_weights(self.valid, q.shape[2], divisor, q.dtype)
+            self._few = few_weights(self.valid, divisor, q)
         return few_pointwise(q, k, v, self._few, bias)
 
     def softmax(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, kernel: Kernel) -> torch.Tensor:
@@ -69,7 +69,7 @@ class Context:
         if kernel == "naive" or not are_few(self.valid, q.shape[2], q.device, pairs=SOFTMAX_PAIRS):
             return softmax_attention(q, k, v, prefix=self.prefix, valid=self.valid, kernel=kernel)
         if self._few is None:
-            self._few = few_mask(self.valid, q.shape[2], q.dtype)
+            self._few = few_mask(self.valid, q)
         return few_softmax(q, k, v, self._few)
 
     @cached_property

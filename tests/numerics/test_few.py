@@ -30,7 +30,7 @@ def in_room(tensor):
 @torch.no_grad()
 def test_pointwise_attention_of_few_queries_is_the_references(shape, bias):
     (q, k, v, *_), valid, tables = attention_inputs(shape, bias=bias)
-    found = few_pointwise(q, in_room(k), in_room(v), few_weights(valid, shape[2], 11.0, q.dtype), tables)
+    found = few_pointwise(q, in_room(k), in_room(v), few_weights(valid, 11.0, q), tables)
     mask = causal_mask(shape[2], shape[3], q.device) & valid[:, None, None, :]
     expected = naive_pointwise(q, k, v, mask, None if tables is None else tables.dense()[:, None], 11.0)
     torch.testing.assert_close(found, expected, **CLOSE)
@@ -41,7 +41,7 @@ def test_pointwise_attention_of_few_queries_is_the_references(shape, bias):
 def test_softmax_attention_of_few_queries_is_the_references(shape):
     """A query that is padding sees itself beside what it would see, and stays finite."""
     (q, k, v, *_), valid, _ = attention_inputs(shape, bias="none")
-    found = few_softmax(q, in_room(k), in_room(v), few_mask(valid, shape[2], q.dtype))
+    found = few_softmax(q, in_room(k), in_room(v), few_mask(valid, q))
     queries, prefix = shape[2], shape[3]
     self_pairs = torch.eye(queries, prefix + queries, dtype=torch.bool).roll(prefix, 1)
     mask = (causal_mask(queries, prefix, q.device) & valid[:, None]) | self_pairs
@@ -57,7 +57,8 @@ def test_few_are_few_pairs_of_few_queries_without_gradients():
         assert not are_few(valid, 8, cpu, pairs=15_999)
         assert are_few(valid, 48, cpu, pairs=POINTWISE_PAIRS)
         assert not are_few(valid, 49, cpu, pairs=POINTWISE_PAIRS)  # blocks would leave out hidden pairs, and FLOPs are counted so
-        assert not are_few(valid, 8, torch.device("meta"), pairs=16_000)
+        assert are_few(valid, 8, torch.device("meta"), pairs=16_000)  # what is counted without storage is what would run
+        assert not are_few(valid, 8, torch.device("cuda"), pairs=16_000)
 
 
 @pytest.mark.parametrize("backbone", BACKBONE_NAMES)

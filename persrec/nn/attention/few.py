@@ -22,24 +22,26 @@ SOFTMAX_PAIRS, POINTWISE_PAIRS = 1 << 18, 1 << 20
 def are_few(valid: torch.Tensor, queries: int, device: torch.device, *, pairs: int) -> bool:
     """Whether a pass of ``queries`` a row over keys ``valid`` ``[R, m]`` has at most so many pairs, and is one of these.
 
-    ``device`` is that of the numbers; facts such as ``valid`` lie on the CPU where numbers have no storage.
+    ``device`` is that of the numbers: ``meta`` where they have no storage, while facts such as ``valid`` lie on the CPU.
     """
-    is_plain = not torch.is_grad_enabled() and device.type == "cpu"
+    is_plain = not torch.is_grad_enabled() and device.type in ("cpu", "meta")
     return is_plain and queries <= FEW_QUERIES and valid.shape[0] * queries * valid.shape[1] <= pairs
 
 
-def few_weights(valid: torch.Tensor, queries: int, divisor: float, dtype: torch.dtype) -> torch.Tensor:
-    """What `few_pointwise` multiplies by: of ``valid`` ``[R, m]``, for the last ``queries`` keys' own queries."""
+def few_weights(valid: torch.Tensor, divisor: float, like: torch.Tensor) -> torch.Tensor:
+    """What `few_pointwise` multiplies by: of ``valid`` ``[R, m]``, for queries ``like`` ``[R, H, n, d]``, those of the last ``n`` keys."""
+    queries = like.shape[2]
     visible = causal_mask(queries, valid.shape[1] - queries, valid.device) & valid[:, None]
-    return visible[:, None].to(dtype) / divisor
+    return visible[:, None].to(device=like.device, dtype=like.dtype) / divisor
 
 
-def few_mask(valid: torch.Tensor, queries: int, dtype: torch.dtype) -> torch.Tensor:
-    """What `few_softmax` adds: of ``valid`` ``[R, m]``. A query that is padding sees itself, so that its row stays finite."""
-    prefix = valid.shape[1] - queries
-    self_pairs = torch.eye(queries, valid.shape[1], dtype=torch.bool).roll(prefix, 1)
-    visible = (causal_mask(queries, prefix, valid.device) & valid[:, None]) | self_pairs
-    return torch.zeros(visible.shape, dtype=dtype).masked_fill_(~visible, -torch.inf)[:, None]
+def few_mask(valid: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """What `few_softmax` adds; see `few_weights`. A query that is padding sees itself, so that its row stays finite."""
+    queries, keys = like.shape[2], valid.shape[1]
+    self_pairs = torch.eye(queries, keys, dtype=torch.bool).roll(keys - queries, 1)
+    visible = (causal_mask(queries, keys - queries, valid.device) & valid[:, None]) | self_pairs
+    hidden = torch.zeros(visible.shape, dtype=like.dtype).masked_fill_(~visible, -torch.inf)
+    return hidden[:, None].to(like.device)
 
 
 def few_pointwise(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, weights: torch.Tensor, bias: Bias | None) -> torch.Tensor:
