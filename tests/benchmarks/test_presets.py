@@ -69,7 +69,7 @@ def rows(count: int, *, repeats: bool = False) -> Callable[[str, str | None], Da
 @pytest.mark.parametrize(
     ("count", "lengths", "seeds", "models"),
     [
-        (500_000, (16, 32, 64), dict.fromkeys(names.backbones(), 3), 2 * 3 * 4 + 2 * 3 * 3 + 4),
+        (500_000, (16, 32, 64), dict.fromkeys(names.backbones(), 3) | {"hllm": 1}, 2 * 3 * 4 + 2 * 3 * 2 + 2 + 4),
         (500_001, (46, 92, 184), {"hstu": 1, "sasrec": 1}, 4 + 2),
     ],
 )
@@ -128,8 +128,12 @@ def test_complete_holds_every_backbone_with_every_compression_three_times(count:
 @pytest.mark.parametrize("name", ["quick", "full", "complete", "elastic"])
 @pytest.mark.parametrize("count", [500_000, 500_001])
 def test_compared_models_have_equal_targets_a_step_and_one_bound(name: str, count: int) -> None:
+    """And one patience, but that of HLLM, which learns slowly: a report marks it beside other backbones."""
     cells = [cell for cell in load_grid(name, device="cpu", sizes=rows(count)).cells if not cell.is_floor]
-    assert len({(cell.step_targets, cell.epochs, cell.patience, cell.decays) for cell in cells}) == 1
+    assert len({(cell.step_targets, cell.epochs, cell.decays) for cell in cells}) == 1
+    patience = {backbone: {cell.patience for cell in cells if cell.backbone == backbone} for backbone in {cell.backbone for cell in cells}}
+    of_hllm = patience.pop("hllm", {0})
+    assert len(of_hllm) == len(set().union(*patience.values())) == 1
 
 
 def test_the_grid_elastic_pairs_each_point_of_an_elastic_model_with_a_model_of_its_own() -> None:
@@ -148,13 +152,14 @@ def test_the_grid_elastic_pairs_each_point_of_an_elastic_model_with_a_model_of_i
 
 def test_the_grid_twice_has_models_of_full_with_more_patience() -> None:
     cells = load_grid("twice", device="cpu").cells
-    patience = {cell.patience for cell in load_grid("full", device="cpu").cells}
-    assert len(patience) == 1
-    assert all(cell.patience > 2 * max(patience) for cell in cells)
+    patience = {cell.backbone: cell.patience for cell in load_grid("full", device="cpu").cells}
+    assert all(cell.patience > 2 * patience[cell.backbone] for cell in cells)
     plain = [cell for cell in cells if cell.compression == "experts" and not cell.distillation]
     assert {dataclasses.replace(cell, distillation=1.0, patience=1) for cell in plain} == {
         dataclasses.replace(cell, patience=1) for cell in cells if cell.distillation
     }
-    as_full = {model_key(dataclasses.replace(cell, patience=max(patience)), dataset_digest="d") for cell in cells if cell not in plain}
+    as_full = {
+        model_key(dataclasses.replace(cell, patience=patience[cell.backbone]), dataset_digest="d") for cell in cells if cell not in plain
+    }
     assert as_full < {model_key(cell, dataset_digest="d") for cell in load_grid("full", device="cpu").cells if not cell.is_floor}
     assert {cell.backbone for cell in cells} == set(names.backbones())
