@@ -313,7 +313,7 @@ class SequentialRecommender(SegmentedModel):
 
     def _check_cache(self, cache: KVCache, users: int, times: torch.Tensor | None) -> None:
         check_cache(cache, layout=layout_id(self.layout), users=users, timed=times is not None)
-        if self.counting is not None and self.counting.counts_history and cache.items is None:
+        if self.counting is not None and self.counting.counts_history and cache.segments and cache.items is None:
             raise ValueError("cache: holds no ids of the history's items; expected one of a model that counts them")
         if cache.tensors:
             heads, width = self.backbone.cache_heads()

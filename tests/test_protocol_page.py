@@ -12,7 +12,7 @@ from benchmarks.analysis.estimates import Estimate, recovered
 from benchmarks.analysis.references import best_on_validation
 from benchmarks.analysis.trained import models_of
 from benchmarks.cell import Cell
-from benchmarks.records import RunRecords, load_records
+from benchmarks.records import Record, RunRecords, load_records
 from benchmarks.records.types import TrainedModel
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -70,10 +70,29 @@ def test_what_longer_training_gains_is_what_the_records_say() -> None:
     most, least = (by_tokens(twice, compression)[0] for compression in ("full", "recent"))
     shares = [f"{(now[tokens] - least) / (most - least):.1%}" for tokens in (4, 16)]
     assert "4 tokens recover {} of what the full history is worth, 16 tokens {}".format(*shares) in page.replace("\n", " ")
-    plain = {"compression": "experts", "backbone": "hllm", "tokens": 16, "history": 64}
-    ends = [record.value("ndcg@10") or 0.0 for record in full if all(getattr(record.cell, name) == value for name, value in plain.items())]
+
+
+def test_what_patience_does_to_hllm_is_what_the_records_say() -> None:
+    page = " ".join((PROJECT / "docs" / "protocol.md").read_text().split())
+    full, patient = (load_records(PROJECT / "results" / f"{name}-synthetic-cpu") for name in ("full", "hllm"))
+    ends = [f"{record.value('ndcg@10'):.4f}" for record in of_hllm(full, "experts")]
     assert len(ends) == 3
-    assert f"its three seeds end at {min(ends):.4f} to {max(ends):.4f} with 16 tokens" in page.replace("\n", " ")
+    assert f"its three seeds end at {min(ends)} to {max(ends)} with 16 tokens in the committed `full`" in page
+    tokens, whole = of_hllm(patient, "experts"), of_hllm(patient, "full")
+    assert [record.cell.patience for record in (*tokens, *whole)] == [8] * 4
+    assert all(record.model is not None and record.model.converged for record in (*tokens, *whole))
+    of_tokens, of_whole = ([f"{record.value('ndcg@10'):.4f}" for record in records] for records in (tokens, whole))
+    steps = [f"{record.model.steps:,}" for record in tokens if record.model is not None]
+    said = "two seeds end at {} and {}, after {} and {} steps, and full attention at {} and {}"
+    assert said.format(*of_tokens, *steps, *of_whole) in page
+
+
+def of_hllm(records: RunRecords, compression: str) -> list[Record]:
+    """HLLM's records of 16 tokens, or of full attention, served from a cache behind the longest history, by seed."""
+    tokens = 16 if compression == "experts" else 0
+    wanted = {"backbone": "hllm", "compression": compression, "tokens": tokens, "history": 64, "serving": "cache", "ablation": "none"}
+    found = [record for record in records if all(getattr(record.cell, name) == value for name, value in wanted.items())]
+    return sorted(found, key=lambda record: record.cell.seed)
 
 
 def point(pair: ElasticPair) -> tuple[str, ...]:

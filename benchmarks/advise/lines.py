@@ -61,11 +61,6 @@ with torch.inference_mode():
     cache = store.get(users.tolist(), device=cell.device, room=layout.recent)  # at a request, from here on
     states = model.user_states(recent, recent_times, now, cache=cache)
 """
-_STATES = """\
-with torch.inference_mode():
-    cache = model.compress(history, history_times)  # at a refresh
-    states = model.user_states(recent, recent_times, now, cache=cache)  # at a request
-"""
 _APPEND = """\
 with torch.inference_mode():
     kept = model.with_room(model.compress(history, history_times))  # at a refresh
@@ -82,7 +77,7 @@ with torch.inference_mode():
 _BEST = "    ids, scores = recommend(states, features, seen={seen}, count=10{repeats})\n"
 # what a model that counts adds to the scores of the users' own items
 _REPEATS = {
-    _STORE: "model.repeats(states, recent, cache=cache)", _STATES: "model.repeats(states, recent, cache=cache)",
+    _STORE: "model.repeats(states, recent, cache=cache)",
     _APPEND: "model.repeats(states, new, cache=cache)", _RECOMPUTE: "model.repeats(states, items)",
 }  # fmt: skip
 
@@ -122,4 +117,4 @@ def _serving(record: Record) -> str:
         return _RECOMPUTE
     if cell.serving == "append":
         return _APPEND
-    return _STATES if part.keeps == "vectors" else _STORE
+    return _STORE

@@ -44,7 +44,7 @@ def fetching_server(subject: Subject, request: Request) -> Callable[[], Served]:
 def _fetching(subject: Subject, cache: KVCache) -> Callable[[], KVCache]:
     """What a request fetches of a batch of users, out of a store that holds their ``cache``."""
     device = subject.cell.device
-    if cache.states is not None and cache.of_requests:
+    if subject.layout.recurrent and cache.layers:
         states = copied(cache, "cpu")
         return lambda: copied(states, device)
     store, everyone = CacheStore(layout=subject.layout, dtype=subject.cell.cache_dtype), list(range(len(cache.valid)))

@@ -38,7 +38,8 @@ class Context:
         if chunk.segments > 1 and cache.length:
             raise ValueError(f"cache: {cache.length} positions before {chunk.segments} segments side by side; expected none")
         self._chunk = chunk
-        self._few: torch.Tensor | None = None
+        self._few_weights: torch.Tensor | None = None
+        self._few_mask: torch.Tensor | None = None
         self.prefix = cache.length + (chunk.segments - 1) * chunk.kept
         self.valid = self._per_key(chunk.valid, cache.valid)
         self.query_times, self.key_times = None, None
@@ -54,23 +55,28 @@ class Context:
         """Whether the chunk has so few pairs that `few_pointwise` computes its attention."""
         return are_few(self.valid, len(self.query_positions), self._chunk.inputs.device, pairs=POINTWISE_PAIRS)
 
+    @cached_property
+    def is_few_for_softmax(self) -> bool:
+        """As `is_few_for_pointwise`, of `few_softmax`."""
+        return are_few(self.valid, len(self.query_positions), self._chunk.inputs.device, pairs=SOFTMAX_PAIRS)
+
     def pointwise(
         self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, bias: Bias | None, divisor: float, kernel: Kernel
     ) -> torch.Tensor:
         """HSTU's attention of what `rows` gave, ``[R, H, n, d]``."""
         if kernel == "naive" or not self.is_few_for_pointwise:
             return pointwise_attention(q, k, v, prefix=self.prefix, valid=self.valid, bias=bias, divisor=divisor, kernel=kernel)
-        if self._few is None:  # the same for every layer, as the mask below is
-            self._few = few_weights(self.valid, divisor, q)
-        return few_pointwise(q, k, v, self._few, bias)
+        if self._few_weights is None:  # the same for every layer, as the mask below is
+            self._few_weights = few_weights(self.valid, divisor, q)
+        return few_pointwise(q, k, v, self._few_weights, bias)
 
     def softmax(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, kernel: Kernel) -> torch.Tensor:
         """Softmax attention of what `rows` gave, ``[R, H, n, d]``."""
-        if kernel == "naive" or not are_few(self.valid, q.shape[2], q.device, pairs=SOFTMAX_PAIRS):
+        if kernel == "naive" or not self.is_few_for_softmax:
             return softmax_attention(q, k, v, prefix=self.prefix, valid=self.valid, kernel=kernel)
-        if self._few is None:
-            self._few = few_mask(self.valid, q)
-        return few_softmax(q, k, v, self._few)
+        if self._few_mask is None:
+            self._few_mask = few_mask(self.valid, q)
+        return few_softmax(q, k, v, self._few_mask)
 
     @cached_property
     def keys_seen(self) -> torch.Tensor:

@@ -18,7 +18,7 @@ class StoredUser:
     """One user's cache, packed: ``values`` ``[p, W]``, ``scales`` ``[p, S]``, ``valid`` and ``times`` ``[p]``, ``items`` ``[m]``.
 
     Attributes:
-        segments: of the history that it holds.
+        segments: how many segments of the history it holds.
         recent: how many of its last positions are recent items.
     """
 
@@ -56,6 +56,13 @@ class StoreFacts:
     timed: bool | None = None
     counts_history: bool | None = None
     counts_recent: bool | None = None
+
+    def __post_init__(self) -> None:
+        flags = self.timed, self.counts_history, self.counts_recent
+        if not all(flag is None or isinstance(flag, bool) for flag in flags):
+            raise ValueError(f"timed, counts_history, counts_recent: {flags}; expected true, false or nothing")
+        if self.counts_history and self.counts_recent is False:
+            raise ValueError("counts_recent: false where the history is counted; expected true")
 
     def positions(self, segments: int, recent: int) -> np.ndarray:
         """Slot indices ``[p]`` of an entry of so many segments and recent items."""

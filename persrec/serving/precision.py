@@ -14,6 +14,7 @@ from persrec.nn.cache import KeysValues, KVCache
 
 MODEL_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 STORED_DTYPES = {**MODEL_DTYPES, "int8": torch.int8}
+KEYS_OF_MEMORY = "cache: of a memory, with keys of a request's items; expected its states of the history alone"
 STEPS = 127  # of int8 on either side of 0
 
 
@@ -37,6 +38,15 @@ class CacheForm:
     backbone: str = ""
     states: bool = False
 
+    def __post_init__(self) -> None:
+        sizes = self.tensors, self.heads, self.head_width
+        if self.dtype not in MODEL_DTYPES or not all(type(size) is int and size > 0 for size in sizes):
+            raise ValueError(f"form: {self.dtype!r} of sizes {sizes}; expected a model's type and whole numbers above 0")
+        if not isinstance(self.backbone, str) or not isinstance(self.states, bool):
+            raise ValueError(f"form: backbone {self.backbone!r}, states {self.states!r}; expected a name, and true or false")  # noqa: TRY004 - bad input
+        if (self.tensors, self.heads) != (1, 1) if self.states else self.tensors % 2:
+            raise ValueError(f"form: {self.tensors} tensors of {self.heads} heads; expected keys and values, or one of states")
+
     @classmethod
     def of(cls, cache: KVCache) -> Self | None:
         """The form of a cache; None where it holds no position.
@@ -48,10 +58,10 @@ class CacheForm:
         if not cache.tensors:
             return None
         if cache.states is not None and cache.layers:
-            raise ValueError("cache: of a memory, with keys of a request's items; expected its states of the history alone")
+            raise ValueError(KEYS_OF_MEMORY)
         first = cache.tensors[0]
         dtype = str(first.dtype).removeprefix("torch.")
-        if dtype not in MODEL_DTYPES:
+        if dtype not in MODEL_DTYPES:  # said as of a cache, before a form is made
             raise ValueError(f"cache: of {dtype}; expected {' or '.join(MODEL_DTYPES)}")
         if cache.states is not None:
             return cls(dtype=dtype, tensors=1, heads=1, head_width=first.shape[2], backbone=cache.backbone, states=True)
@@ -157,7 +167,7 @@ def pack(cache: KVCache, dtype: str) -> PackedCache:
     users, positions = cache.valid.shape
     values = torch.zeros(users, positions, 0, dtype=torch.float32, device=cache.valid.device)
     if form is not None:
-        tensors = torch.stack(cache.tensors) if cache.states is None else cache.states[None, :, None]
+        tensors = torch.stack(cache.tensors) if cache.states is None else cache.states[None, :, None].clone()
         values = tensors.permute(1, 3, 0, 2, 4).flatten(2)
         if not bool(torch.isfinite(values).all()):
             raise ValueError("cache: holds NaN or infinity; expected finite keys and values")

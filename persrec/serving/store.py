@@ -17,10 +17,11 @@ from persrec.layout import SegmentLayout, layout_id
 from persrec.names import CACHE_PRECISIONS
 from persrec.nn.cache import KVCache
 from persrec.serving.entries import StoredUser, StoreFacts, batch_of, user_row
-from persrec.serving.precision import STORED_DTYPES, CacheForm, pack
+from persrec.serving.precision import KEYS_OF_MEMORY, STORED_DTYPES, CacheForm, pack
 
 User = int | str
 VERSION = 4  # 2: the kind of backbone that computed the caches; 3: the ids that a counting output reads; 4: recent items, a memory's states
+FLAGS = ("timed", "counts_history", "counts_recent")
 METADATA = "store"  # of the file: what is not a tensor, as JSON
 
 
@@ -166,9 +167,7 @@ class CacheStore:
             "layout": layout_id(self.layout),
             "dtype": self.dtype,
             "form": None if common.form is None else dataclasses.asdict(common.form),
-            "timed": common.timed,
-            "counts_history": common.counts_history,
-            "counts_recent": common.counts_recent,
+            **{name: getattr(common, name) for name in FLAGS},
             "users": [[user, entry.segments, entry.recent] for user, entry in self._entries.items()],
         }
         tensors = {"valid": torch.cat([torch.zeros(0, dtype=torch.bool), *(entry.valid for entry in entries)])}
@@ -203,7 +202,7 @@ class CacheStore:
         try:
             store = cls(layout=layout, dtype=facts["dtype"], budget_bytes=budget_bytes)
             store._fill(facts, tensors)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, RuntimeError, OverflowError) as error:
             raise ValueError(f"store: {path} does not hold up: {type(error).__name__}: {error}") from error
         return store
 
@@ -212,11 +211,11 @@ class CacheStore:
         form = facts["form"]
         if form is not None:
             form = CacheForm(**form)
-        flags = {name: facts[name] for name in ("timed", "counts_history", "counts_recent")}
-        self._facts = common = replace(self._facts, form=form, **flags)
-        users = [(_checked_user(user), int(segments), int(recent)) for user, segments, recent in facts["users"]]
-        if not all(0 <= recent <= self.layout.recent for _, _, recent in users):
-            raise ValueError(f"users: some with less than 0 or more than {self.layout.recent} recent items")
+            if form.states != self.layout.recurrent:
+                raise ValueError("form: states of a layout that keeps keys and values, or the other way round")
+        self._facts = common = replace(self._facts, form=form, **{name: facts[name] for name in FLAGS})
+        users = [(_checked_user(user), segments, recent) for user, segments, recent in facts["users"]]
+        _check_entries(users, self.layout)
         counts = [len(common.positions(segments, recent)) for _, segments, recent in users]
         widths = [common.count_of_ids(segments, recent) for _, segments, recent in users]
         self._check_tensors(tensors, sum(counts), sum(widths))
@@ -273,6 +272,8 @@ class CacheStore:
         rows, distinct = cache.valid.shape[0], len(set(users))
         if not rows == len(users) == distinct:
             raise ValueError(f"users: {len(users)}, {distinct} of them different, for a cache of {rows}; expected one each")
+        if self.layout.recurrent and cache.layers:
+            raise ValueError(KEYS_OF_MEMORY)
         positions = torch.from_numpy(self._facts.positions(cache.segments, cache.recent))
         if not torch.equal(cache.positions.cpu(), positions):
             raise ValueError(f"cache: positions {cache.positions.tolist()}; expected {positions.tolist()}, those that the layout keeps")
@@ -298,7 +299,7 @@ class CacheStore:
         )
 
     def _counts_of(self, cache: KVCache) -> tuple[bool | None, bool | None]:
-        """Whether a cache holds the ids of its history, and those of its recent items; None where it has none of which it could."""
+        """Whether a cache holds the ids of its history, and those of its recent items; None for a kind of which it holds no item."""
         history, recent = (0, *self.layout.offsets)[cache.segments], cache.recent
         count = 0 if cache.items is None else cache.items.shape[1]
         if count not in {0, recent, history + recent}:
@@ -309,6 +310,17 @@ class CacheStore:
     def _remove(self, user: User) -> None:
         entry = self._entries.pop(user, None)
         self._nbytes -= 0 if entry is None else entry.nbytes
+
+
+def _check_entries(users: Sequence[tuple[User, Any, Any]], layout: SegmentLayout) -> None:
+    """Raises a ValueError where a file's users are not different, or do not hold as many segments and recent items as the layout can."""
+    if len({user for user, _, _ in users}) < len(users):
+        raise ValueError("users: some stand twice")
+    for user, segments, recent in users:
+        counts = {"segments": (segments, len(layout.segments)), "recent items": (recent, layout.recent)}
+        for what, (count, limit) in counts.items():
+            if type(count) is not int or not 0 <= count <= limit:
+                raise ValueError(f"users: {user!r} with {count!r} {what}; expected 0 to {limit}")
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:

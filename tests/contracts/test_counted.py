@@ -32,10 +32,9 @@ def test_scores_from_a_cache_are_the_joint_pass(backbone, case, counts):
     for start, stop in itertools.pairwise(model.layout.offsets):
         cache = model.extend(cache, history[:, start:stop], past[:, start:stop])
     torch.testing.assert_close(model.score(recent, since, query_time, cache=cache), joint, **TOLERANCE)
-    if not model.layout.recurrent:
-        store = CacheStore(layout=model.layout)
-        store.put_each(range(len(items)), cache)
-        torch.testing.assert_close(model.score(recent, since, query_time, cache=store.get(range(len(items)))), joint, **TOLERANCE)
+    store = CacheStore(layout=model.layout)
+    store.put_each(range(len(items)), cache)
+    torch.testing.assert_close(model.score(recent, since, query_time, cache=store.get(range(len(items)))), joint, **TOLERANCE)
 
 
 @torch.no_grad()

@@ -32,7 +32,8 @@ CLOSE = {"rtol": 0, "atol": 1e-6}  # in float64, so that no sum's order matters
 def blocks(request, monkeypatch):
     """Small blocks: 4 query rows at a time, of a few users or of some heads of one; and buckets by their runs, however few pairs."""
     if request.param == "small blocks":
-        monkeypatch.setattr(bias_module, "FEW", 0)
+        monkeypatch.setattr(bias_module, "MOST_KEPT_BUCKETS", 0)
+        monkeypatch.setattr(bias_module, "MOST_KEPT_DISTANCES", 0)
         monkeypatch.setattr(blocks_module, "QUERY_ROWS", 4)
         monkeypatch.setattr(blocks_module, "most_scores", lambda device: 200)
 

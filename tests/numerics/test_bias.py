@@ -34,7 +34,8 @@ CLOSE = {"rtol": 0, "atol": 1e-6}  # in float64, so that no sum's order matters
 def test_a_block_of_the_bias_and_its_gradients_are_those_of_the_definition(users, queries, prefix, kind, step, gap, seed, data):
     random = torch.Generator().manual_seed(seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bias_module, "FEW", 0)
+        patch.setattr(bias_module, "MOST_KEPT_BUCKETS", 0)
+        patch.setattr(bias_module, "MOST_KEPT_DISTANCES", 0)
         pairs = random_pairs(users, queries, prefix, random=random, kind=kind, step=step)
         if gap and prefix:  # as tokens of an earlier segment stand in front of a segment's slots
             moved = pairs.key_positions.clone()
@@ -66,7 +67,8 @@ def test_a_block_of_the_bias_and_its_gradients_are_those_of_the_definition(users
 
 @pytest.mark.parametrize("times", [[-100, -50, 0, 30, 40_000], [0, 0, -7, 5, 6], [5, 6, 7, -1, 9]])
 def test_times_before_1970_are_bucketed_pair_by_pair(monkeypatch, times):
-    monkeypatch.setattr(bias_module, "FEW", 0)
+    monkeypatch.setattr(bias_module, "MOST_KEPT_BUCKETS", 0)
+    monkeypatch.setattr(bias_module, "MOST_KEPT_DISTANCES", 0)
     positions, seconds = torch.arange(5), torch.tensor([times])
     pairs = Pairs.of(positions, positions, seconds, seconds)
     assert pairs.runs is None

@@ -1,5 +1,7 @@
 """Attention of few queries is the reference's, whatever the shape, the padding and the bias; and it is taken where it was meant to be."""
 
+import dataclasses
+
 import pytest
 import torch
 from attention_inputs import attention_inputs
@@ -7,6 +9,7 @@ from small_models import BACKBONE_NAMES, CASES, TOLERANCE, build, random_windows
 
 from persrec.nn import context as context_module
 from persrec.nn.attention import few as few_module
+from persrec.nn.attention.blocks import row_blocks
 from persrec.nn.attention.few import POINTWISE_PAIRS, are_few, few_mask, few_pointwise, few_softmax, few_weights
 from persrec.nn.attention.naive import causal_mask, naive_pointwise, naive_softmax
 
@@ -55,8 +58,12 @@ def test_few_are_few_pairs_of_few_queries_without_gradients():
     with torch.no_grad():
         assert are_few(valid, 8, cpu, pairs=16_000)
         assert not are_few(valid, 8, cpu, pairs=15_999)
-        assert are_few(valid, 48, cpu, pairs=POINTWISE_PAIRS)
-        assert not are_few(valid, 49, cpu, pairs=POINTWISE_PAIRS)  # blocks would leave out hidden pairs, and FLOPs are counted so
+        one_block, two_blocks = 71, 72
+        assert [len(tuple(row_blocks(queries))) for queries in (one_block, two_blocks)] == [1, 2]
+        assert are_few(valid, one_block, cpu, pairs=POINTWISE_PAIRS)
+        assert not are_few(valid, two_blocks, cpu, pairs=POINTWISE_PAIRS)  # blocks leave out hidden pairs, and FLOPs are counted so
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert not are_few(valid, 8, cpu, pairs=16_000)  # attention computes in float32 there, which the blocks see to
         assert are_few(valid, 8, torch.device("meta"), pairs=16_000)  # what is counted without storage is what would run
         assert not are_few(valid, 8, torch.device("cuda"), pairs=16_000)
 
@@ -75,6 +82,43 @@ def test_a_model_gives_the_same_by_few_calls_as_by_blocks(backbone, case, timed,
         monkeypatch.setattr(context_module, name, lambda *arguments, plain=plain: calls.append(1) or plain(*arguments))
     few = model.user_states(*given)
     count = len(calls)
-    monkeypatch.setattr(few_module, "FEW_QUERIES", 0)
+    model.use_kernel("naive")
     torch.testing.assert_close(few, model.user_states(*given), **TOLERANCE)
+    model.use_kernel("segmented")
     assert count == len(calls) > 0
+    for limit in ("POINTWISE_PAIRS", "SOFTMAX_PAIRS"):
+        monkeypatch.setattr(context_module, limit, -1)
+    torch.testing.assert_close(few, model.user_states(*given), **TOLERANCE)
+    assert count == len(calls)
+
+
+@pytest.mark.parametrize("backbone", BACKBONE_NAMES)
+@pytest.mark.parametrize("few", [True, False])
+@torch.no_grad()
+def test_a_request_from_a_cache_with_room_is_that_of_one_without(backbone, few, monkeypatch):
+    """By few calls and by blocks, which read keys that have gaps between the heads; of nobody, too."""
+    if not few:
+        for limit in ("POINTWISE_PAIRS", "SOFTMAX_PAIRS"):
+            monkeypatch.setattr(context_module, limit, -1)
+    model = build(backbone, CASES["3 segments"]())
+    items, times, query_time = random_windows(model.layout, holes=False)
+    history = model.layout.history
+    for users in (4, 0):
+        cache = model.compress(items[:users, :history], times[:users, :history])
+        request = items[:users, history:], times[:users, history:], query_time[:users]
+        plain = model.user_states(*request, cache=cache)
+        torch.testing.assert_close(model.user_states(*request, cache=model.with_room(cache)), plain, **TOLERANCE)
+        joint = model.user_states(items[:users], times[:users], query_time[:users]) if users else plain
+        torch.testing.assert_close(plain, joint, **TOLERANCE)
+
+
+@torch.no_grad()
+def test_few_calls_in_bfloat16_give_the_references_numbers_to_its_precision():
+    (q, k, v, *_), valid, tables = attention_inputs((3, 2, 7, 5, 4), bias="time")
+    q, k, v = (tensor.bfloat16() for tensor in (q, k, v))
+    halves = dataclasses.replace(tables, distance=tables.distance.bfloat16(), interval=tables.interval.bfloat16())
+    found = few_pointwise(q, k, v, few_weights(valid, 11.0, q), halves)
+    mask = causal_mask(7, 5, q.device) & valid[:, None, None, :]
+    expected = naive_pointwise(q.double(), k.double(), v.double(), mask, tables.dense()[:, None], 11.0)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), expected, rtol=0, atol=0.05)

@@ -16,7 +16,7 @@ from persrec.names import Kernel
 from persrec.nn.attention.bias import Bias
 from persrec.nn.attention.blocks import row_blocks
 from persrec.nn.attention.fused import fused_softmax
-from persrec.nn.attention.naive import causal_mask, naive_pointwise, naive_softmax
+from persrec.nn.attention.naive import causal_mask, naive_pointwise, naive_softmax, self_pairs
 from persrec.nn.attention.pointwise import PointwiseBlocks
 from persrec.nn.attention.recomputed import Attention, recomputed
 from persrec.nn.attention.softmax import SoftmaxBlocks
@@ -55,8 +55,7 @@ def softmax_attention(
     A padded query sees itself, so that its row stays finite; nothing else sees it.
     """
     if kernel == "naive":
-        self_pairs = torch.eye(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).roll(prefix, 1)
-        mask = (causal_mask(q.shape[2], prefix, q.device) & valid[:, None, :]) | self_pairs
+        mask = (causal_mask(q.shape[2], prefix, q.device) & valid[:, None, :]) | self_pairs(q.shape[2], prefix, q.device)
         return naive_softmax(q, k, v, mask[:, None])
     if kernel == "segmented" and on_gpu(q):
         return fused_softmax(q, k, v, prefix, valid)

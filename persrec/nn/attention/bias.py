@@ -1,9 +1,9 @@
 """HSTU's relative attention bias (arXiv 2402.17152), block by block: by slot distance and by bucketed time difference.
 
-Nothing is kept per pair, except the buckets where pairs are few. A query's entries by distance lie side by side in the table, those of
-the next query one further, so a block is read as one view. Times ascend along a window, so the buckets along a query's keys come in
-runs: the end of each run is found once for all layers, and a block's buckets are counted from these ends. Where times do not ascend,
-buckets are computed pair by pair, as the definition says.
+Where pairs are few, their buckets and distances are kept; else nothing is kept per pair. A query's entries by distance lie side by side
+in the table, those of the next query one further, so a block is read as one view. Times ascend along a window, so the buckets along a
+query's keys come in runs: the end of each run is found once for all layers, and a block's buckets are counted from these ends. Where
+times do not ascend, buckets are computed pair by pair, as the definition says.
 
 Axis legend:  B users or `Context` rows   H heads   n queries   p prefix keys, seen by every query   m = p + n keys
               r rows of a block   c keys of a block   b users of a block
@@ -19,8 +19,8 @@ import torch.nn.functional as F
 TIME_BUCKETS = 128
 UNKNOWN_TIME = TIME_BUCKETS
 BUCKET_WIDTH = 0.301
-FEW = 1 << 20  # pairs whose buckets are kept, a byte each: runs are too short there to be worth finding
-FEW_DISTANCES = 1 << 17  # pairs whose distances are kept, four bytes each
+MOST_KEPT_BUCKETS = 1 << 20  # pairs whose buckets are kept: with more, runs are long enough to be worth finding
+MOST_KEPT_DISTANCES = 1 << 17  # pairs whose distances are kept for blocks: with more, a view of the table is quicker
 LONGEST = 2**61  # seconds; a longer difference is in the last bucket, as this is
 
 
@@ -36,9 +36,14 @@ def time_buckets(query_times: torch.Tensor, key_times: torch.Tensor) -> torch.Te
     """
     buckets = _bucket((query_times[:, :, None] - key_times[:, None, :]).abs_())
     for unknown in ((query_times == 0)[:, :, None], (key_times == 0)[:, None, :]):
-        if unknown.device.type != "cpu" or bool(unknown.any()):  # asked on the CPU alone, for a GPU would have to wait for the answer
+        if not _is_known_empty(unknown):
             buckets.masked_fill_(unknown, UNKNOWN_TIME)
     return buckets
+
+
+def _is_known_empty(mask: torch.Tensor) -> bool:
+    """Whether no entry is True; asked on the CPU alone, since a GPU would have to wait for the answer and a graph has none."""
+    return mask.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(mask.any())
 
 
 def _bucket(difference: torch.Tensor) -> torch.Tensor:
@@ -139,7 +144,7 @@ class Pairs:
         key_positions: ``[m]`` slot indices.
         query_times: ``[B, n]`` seconds, 0 unknown, or None without times.
         key_times: ``[B, m]`` seconds, or None.
-        few: buckets ``[B, n, m]`` where pairs are few, else None; also None without times and on a GPU, whose kernel computes them
+        kept_buckets: ``[B, n, m]`` where pairs are few, else None; also None without times and on a GPU, whose kernel computes them
             where it needs them.
     """
 
@@ -147,7 +152,7 @@ class Pairs:
     key_positions: torch.Tensor
     query_times: torch.Tensor | None
     key_times: torch.Tensor | None
-    few: torch.Tensor | None
+    kept_buckets: torch.Tensor | None
 
     @classmethod
     def of(
@@ -158,12 +163,18 @@ class Pairs:
         key_times: torch.Tensor | None = None,
     ) -> "Pairs":
         """The pairs of these facts; without the times of either side they have no times."""
-        few = None
+        buckets = None
         if query_times is None or key_times is None:
             query_times = key_times = None
-        elif key_times.device.type == "cpu" and query_times.numel() * key_times.shape[1] <= FEW:
-            few = time_buckets(query_times, key_times)
-        return cls(query_positions=query_positions, key_positions=key_positions, query_times=query_times, key_times=key_times, few=few)
+        elif key_times.device.type == "cpu" and query_times.numel() * key_times.shape[1] <= MOST_KEPT_BUCKETS:
+            buckets = time_buckets(query_times, key_times)
+        return cls(
+            query_positions=query_positions,
+            key_positions=key_positions,
+            query_times=query_times,
+            key_times=key_times,
+            kept_buckets=buckets,
+        )
 
     @functools.cached_property
     def strided(self) -> int:
@@ -176,14 +187,14 @@ class Pairs:
     @functools.cached_property
     def runs(self) -> TimeRuns | None:
         """The runs of time buckets; None without times, where times do not ascend, where pairs are few, and on a GPU."""
-        if self.query_times is None or self.key_times is None or self.key_times.device.type != "cpu" or self.few is not None:
+        if self.query_times is None or self.key_times is None or self.key_times.device.type != "cpu" or self.kept_buckets is not None:
             return None
         return TimeRuns.of(self.query_times, self.key_times, prefix=len(self.key_positions) - len(self.query_positions))
 
     @property
     def has_few_distances(self) -> bool:
         """Whether the distances of all pairs are kept, and looked up pair by pair: fewer calls than a view of the table takes."""
-        return len(self.query_positions) * len(self.key_positions) <= FEW_DISTANCES
+        return len(self.query_positions) * len(self.key_positions) <= MOST_KEPT_DISTANCES
 
     @functools.cached_property
     def all_distances(self) -> torch.Tensor:
@@ -191,10 +202,10 @@ class Pairs:
         return (self.query_positions[:, None] - self.key_positions).clamp_(min=0).int()
 
     @functools.cached_property
-    def flat_buckets(self) -> torch.Tensor | None:
-        """``[B n m]`` the bucket of every pair, or None without times."""
+    def bucket_places(self) -> torch.Tensor | None:
+        """``[B, n, m]`` int32, the place of every pair in a table by buckets, or None without times."""
         buckets = self.buckets(slice(None), slice(None), slice(None))
-        return None if buckets is None else buckets.int().flatten()
+        return None if buckets is None else buckets.int()
 
     def distances(self, rows: slice, keys: slice) -> torch.Tensor:
         """``[r, c]`` int32 slots from key to query, 0 where the key lies later."""
@@ -204,8 +215,8 @@ class Pairs:
 
     def buckets(self, users: slice, rows: slice, keys: slice) -> torch.Tensor | None:
         """``[b, r, c]`` uint8 by the definition, or None without times."""
-        if self.few is not None:
-            return self.few[users, rows, keys]
+        if self.kept_buckets is not None:
+            return self.kept_buckets[users, rows, keys]
         if self.query_times is None or self.key_times is None:
             return None
         return time_buckets(self.query_times[users, rows], self.key_times[users, keys])
@@ -228,20 +239,19 @@ class Bias:
     def dense(self) -> torch.Tensor:
         """``[B or 1, n, m]`` by the definition, pair by pair: the reference for blocks."""
         whole = slice(None)
-        distance_bias = self.distance[self.pairs.distances(whole, whole).long()][None]
+        distances = (self.pairs.query_positions[:, None] - self.pairs.key_positions).clamp(min=0)
+        distance_bias = self.distance[distances][None]
         buckets = self.pairs.buckets(whole, whole, whole)
         if self.interval is None or buckets is None:
             return distance_bias
         return self.interval[buckets.long()] + distance_bias
 
-    def few(self) -> torch.Tensor:
-        """As `dense`, for few pairs: where their entries lie is found once for all layers."""
-        pairs = self.pairs
-        shape = len(pairs.query_positions), len(pairs.key_positions)
-        distance_bias = self.distance.index_select(0, pairs.all_distances.flatten()).view(1, *shape)
-        if self.interval is None or pairs.flat_buckets is None:
+    def looked_up(self) -> torch.Tensor:
+        """As `dense`, for few pairs: their places in the tables are found once for all layers."""
+        distance_bias = _entries(self.distance, self.pairs.all_distances)[None]
+        if self.interval is None or self.pairs.bucket_places is None:
             return distance_bias
-        return self.interval.index_select(0, pairs.flat_buckets).view(-1, *shape).add_(distance_bias)
+        return _entries(self.interval, self.pairs.bucket_places).add_(distance_bias)
 
     def block(self, users: slice, rows: slice, keys: slice) -> torch.Tensor:
         """The bias of some users' query rows against the first keys, ``[b or 1, r, c]``; gradients are `TableGradients`' to sum."""

@@ -15,6 +15,11 @@ def causal_mask(queries: int, prefix: int, device: torch.device) -> torch.Tensor
     return torch.ones(queries, prefix + queries, dtype=torch.bool, device=device).tril(first_query_keys - 1)
 
 
+def self_pairs(queries: int, prefix: int, device: torch.device) -> torch.Tensor:
+    """``[n, p + n]``, True where a query meets itself."""
+    return torch.eye(queries, prefix + queries, dtype=torch.bool, device=device).roll(prefix, 1)
+
+
 def naive_pointwise(
     q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor, bias: torch.Tensor | None, divisor: float
 ) -> torch.Tensor:

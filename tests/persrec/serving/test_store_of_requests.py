@@ -1,13 +1,18 @@
 """The store takes what `append` keeps between two refreshes, and a memory's states, and gives both back as they were."""
 
 import dataclasses
+import json
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from small_models import BACKBONE_NAMES, CASES, TOLERANCE, build, random_windows
 
+from persrec.layout import layout_id
 from persrec.names import CACHE_PRECISIONS
-from persrec.serving import CacheStore
+from persrec.nn.cache import empty_cache
+from persrec.serving import CacheStore, pack
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -159,10 +164,70 @@ def test_memories_of_histories_of_any_length_are_served_together(backbone):
     torch.testing.assert_close(together, torch.cat(alone)[order], **TOLERANCE)
 
 
+def nothing_yet(model, users, *, timed):
+    """The caches of users without a history."""
+    device = torch.device("cpu")
+    return empty_cache(users=users, layout=layout_id(model.layout), timed=timed, device=device, backbone=type(model.backbone).__name__)
+
+
+@pytest.mark.parametrize("backbone", ["hstu", "sasrec"])
+@pytest.mark.parametrize("offset", [0, 9])
 @torch.no_grad()
-def test_a_memory_with_recent_items_is_refused():
-    model = build("sasrec", CASES["memory"]())
+def test_a_memory_with_recent_items_is_refused(backbone, offset):
+    """Also one without a history, whose states are not there, and one whose first append keeps no item yet."""
+    model = build(backbone, CASES["memory"]())
     items, times, _ = windows(model)
-    cache = appended(model, items, times, offset=model.layout.history, count=2)
-    with pytest.raises(ValueError, match=r"^cache: of a memory, with keys of a request's items; expected its states of the history alone$"):
-        CacheStore(layout=model.layout).put_each("abcd", cache)
+    cache = model.compress(items[:, :offset], times[:, :offset]) if offset else nothing_yet(model, 4, timed=True)
+    for count in (1, 2):
+        recent = slice(model.layout.history, model.layout.history + count)
+        kept = model.append(items[:, recent], times[:, recent], cache=cache)[1]
+        with pytest.raises(ValueError, match=r"^cache: of a memory, with keys of a request's items; expected its states of the history "):
+            CacheStore(layout=model.layout).put_each("abcd", kept)
+        if offset:
+            with pytest.raises(ValueError, match=r"^cache: of a memory, with keys of a request's items; "):
+                pack(kept, "float32")
+
+
+@pytest.mark.parametrize("case", ["3 segments", "memory of 3 segments"])
+@pytest.mark.parametrize("counts", ["none", "recent", "all"])
+@torch.no_grad()
+def test_new_users_are_served_alone_and_beside_others(case, counts, tmp_path):
+    model = build("hstu", CASES[case](), counts=counts)
+    items, _, _ = windows(model, timed=False)
+    history, recent = items[:, : model.layout.history], items[:, model.layout.history :]
+    store, path = CacheStore(layout=model.layout), tmp_path / "store.safetensors"
+    store.put_each("ab", nothing_yet(model, 2, timed=False))
+    padding = torch.zeros_like(history[:2])
+    expected = model.score(torch.cat([padding, recent[:2]], dim=1))
+    store.save(path)
+    for one in (store, CacheStore.load(path, layout=model.layout)):
+        torch.testing.assert_close(model.score(recent[:2], cache=one.get("ab")), expected, **TOLERANCE)
+        one.put_each("cd", model.compress(history[2:]))
+        together = model.score(recent[[0, 2, 3]], cache=one.get("acd"))
+        torch.testing.assert_close(together[1:], model.score(items[2:]), **TOLERANCE)
+        torch.testing.assert_close(together[:1], expected[:1], **TOLERANCE)
+
+
+SPOILT = [
+    ("form", {"tensors": -2, "heads": -2}), ("form", {"tensors": 2.0}), ("form", {"heads": True}), ("form", {"tensors": 3}),
+    ("form", {"states": True}), ("form", {"states": "no"}), ("form", {"backbone": 7}), ("form", {"dtype": "float16"}),
+    ("form", {"width": 1}), ("timed", "no"), ("counts_history", 1), ("counts_recent", False), ("users", [["a", 3, 2]] * 4),
+    ("users", [["a", -1, 2]]), ("users", [["a", 1.9, 2]]), ("users", [["a", True, 2]]), ("users", [["a", 3, 99]]),
+    ("users", [["a", 3, float("inf")]]), ("users", [["a", 3]]), ("users", 3), ("form", 3),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), SPOILT, ids=[f"{name}: {value}" for name, value in SPOILT])
+@torch.no_grad()
+def test_a_file_that_says_what_cannot_be_is_refused(name, value, tmp_path):
+    model, path = build("sasrec", CASES["3 segments"](), counts="all"), tmp_path / "store"
+    items, _, _ = windows(model, timed=False)
+    store = CacheStore(layout=model.layout, dtype="int8")
+    store.put_each("abcd", appended(model, items, None, offset=model.layout.history, count=2))
+    store.save(path)
+    with safe_open(path, framework="pt") as file:
+        facts, tensors = json.loads(file.metadata()["store"]), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    facts[name] = facts[name] | value if isinstance(value, dict) else value
+    save_file(tensors, path, metadata={"store": json.dumps(facts)})
+    with pytest.raises(ValueError, match=rf"^store: {path} does not hold up: "):
+        CacheStore.load(path, layout=model.layout, budget_bytes=10)
