@@ -81,7 +81,7 @@ class CacheForm:
 
     def by_vector(self, values: torch.Tensor) -> torch.Tensor:
         """``[B, p, W]`` as a view ``[B, p, T, H, d]``."""
-        return values.unflatten(2, (self.tensors, self.heads, self.head_width))
+        return torch.unflatten(values, 2, (self.tensors, self.heads, self.head_width))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,7 +210,7 @@ def _rooms(values: torch.Tensor, scales: torch.Tensor | None, form: CacheForm, *
     if scales is None:
         filled.copy_(numbers)
     else:
-        torch.mul(numbers, scales.unflatten(2, (form.tensors, form.heads, 1)).permute(2, 0, 3, 1, 4), out=filled)
+        torch.mul(numbers, torch.unflatten(scales, 2, (form.tensors, form.heads, 1)).permute(2, 0, 3, 1, 4), out=filled)
     return rooms
 
 

@@ -94,7 +94,9 @@ def test_they_run_and_rank_as_the_joint_pass_does(run_of, name):
         expected = best_by_the_joint_pass(CELLS[name], run / "models" / record.model.key)
         np.testing.assert_array_equal(names["ids"].numpy(), expected)
     assert names["ids"].shape == (4, 10)
-    assert ("store" in names) == (name in ("a store of caches", "elastic in history", "texts, an int8 store", "a store, counted"))
+    assert ("store" in names) == (
+        name in ("a store of caches", "elastic in history", "a memory's states", "texts, an int8 store", "a store, counted")
+    )
 
 
 @pytest.mark.parametrize("name", ["a store of caches", "appended", "recomputed"])
