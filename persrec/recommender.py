@@ -313,8 +313,8 @@ class SequentialRecommender(SegmentedModel):
 
     def _check_cache(self, cache: KVCache, users: int, times: torch.Tensor | None) -> None:
         check_cache(cache, layout=layout_id(self.layout), users=users, timed=times is not None)
-        if self.counting is not None and self.counting.counts_history and cache.segments and cache.items is None:
-            raise ValueError("cache: holds no ids of the history's items; expected one of a model that counts them")
+        if self.counting is not None and cache.items is None and (cache.recent or (self.counting.counts_history and cache.segments)):
+            raise ValueError("cache: holds no ids of its items; expected one of a model that counts them")
         if cache.tensors:
             heads, width = self.backbone.cache_heads()
             sizes = KeptSizes(layers=len(self.backbone.layers), heads=heads, width=width, states=self.backbone.width)

@@ -68,10 +68,13 @@ def served_states(
     """Unit vectors ``[E, D]`` as `user_states` gives them, of the same type of numbers, from the recent items and a cache.
 
     Raises:
-        ValueError: the layout has no history, or another user's cache is asked for and there is one user alone.
+        ValueError: the layout has no history, another user's cache is asked for and there is one user alone, or random tokens of a
+            memory, which has neither keys nor values.
     """
     if not model.layout.segments:
         raise ValueError("model: its layout has no history; expected one that a cache is made of")
+    if serving.ablation == "random_tokens" and model.layout.recurrent:
+        raise ValueError("ablation: 'random_tokens' of a memory, which keeps states; expected a cache of keys and values")
     batches = _Batches(model=model, data=data, part=part, serving=serving, time_bias=time_bias)
     targets = data.of(part)
     owner = another(targets.users, serving.seed) if serving.ablation == "other_user" else np.arange(len(targets))
@@ -215,5 +218,6 @@ def _to_device(cache: KVCache, device: torch.device) -> KVCache:
         positions=cache.positions.to(device),
         valid=cache.valid.to(device),
         times=None if cache.times is None else cache.times.to(device),
+        states=None if cache.states is None else cache.states.to(device),
         items=None if cache.items is None else cache.items.to(device),
     )

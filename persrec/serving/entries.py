@@ -64,6 +64,13 @@ class StoreFacts:
         if self.counts_history and self.counts_recent is False:
             raise ValueError("counts_recent: false where the history is counted; expected true")
 
+    def check_said(self, *, users: int, segments: int, recent: int) -> None:
+        """Raises a ValueError where a store of ``users`` with at most so many segments and recent items has to say more of them."""
+        needed = {"timed": users, "counts_history": segments, "counts_recent": recent}
+        missing = [name for name, count in needed.items() if count and getattr(self, name) is None]
+        if missing:
+            raise ValueError(f"{missing[0]}: nothing, with users who tell; expected true or false")
+
     def positions(self, segments: int, recent: int) -> np.ndarray:
         """Slot indices ``[p]`` of an entry of so many segments and recent items."""
         history = self.layout.kept_positions(segments)

@@ -14,7 +14,7 @@ from persrec.nn.cache import KeysValues, KVCache
 
 MODEL_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 STORED_DTYPES = {**MODEL_DTYPES, "int8": torch.int8}
-KEYS_OF_MEMORY = "cache: of a memory, with keys of a request's items; expected its states of the history alone"
+KEYS_OF_MEMORY = "cache: of a memory, with keys of a request's items or room for them; expected its states of the history alone"
 STEPS = 127  # of int8 on either side of 0
 
 
@@ -49,7 +49,7 @@ class CacheForm:
 
     @classmethod
     def of(cls, cache: KVCache) -> Self | None:
-        """The form of a cache; None where it holds no position.
+        """The form of a cache; None where it has no keys, values or states.
 
         Raises:
             ValueError: its numbers are of another type than a model's, its tensors are not alike, or a memory's states have keys of a
@@ -196,7 +196,7 @@ def _quantised(values: torch.Tensor, form: CacheForm | None) -> tuple[torch.Tens
     if form is None:
         return values.to(torch.int8), values
     vectors = form.by_vector(values)
-    scales = vectors.abs().amax(-1, keepdim=True) / STEPS
+    scales = vectors.detach().abs().amax(-1, keepdim=True) / STEPS
     numbers = (vectors / torch.where(scales > 0, scales, 1.0)).round().clamp(-STEPS, STEPS)
     return numbers.to(torch.int8).flatten(2), scales.flatten(2)
 

@@ -217,6 +217,10 @@ class CacheStore:
         users = [(_checked_user(user), segments, recent) for user, segments, recent in facts["users"]]
         _check_entries(users, self.layout)
         counts = [len(common.positions(segments, recent)) for _, segments, recent in users]
+        most_segments = max((segments for _, segments, _ in users), default=0)
+        common.check_said(users=len(users), segments=most_segments, recent=max((recent for _, _, recent in users), default=0))
+        if common.form is None and sum(counts):
+            raise ValueError("form: nothing, with positions that are kept; expected theirs")
         widths = [common.count_of_ids(segments, recent) for _, segments, recent in users]
         self._check_tensors(tensors, sum(counts), sum(widths))
         start = first = 0
@@ -317,7 +321,7 @@ def _check_entries(users: Sequence[tuple[User, Any, Any]], layout: SegmentLayout
     if len({user for user, _, _ in users}) < len(users):
         raise ValueError("users: some stand twice")
     for user, segments, recent in users:
-        counts = {"segments": (segments, len(layout.segments)), "recent items": (recent, layout.recent)}
+        counts = {"segments": (segments, len(layout.segments)), "recent items": (recent, 0 if layout.recurrent else layout.recent)}
         for what, (count, limit) in counts.items():
             if type(count) is not int or not 0 <= count <= limit:
                 raise ValueError(f"users: {user!r} with {count!r} {what}; expected 0 to {limit}")

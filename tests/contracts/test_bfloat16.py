@@ -74,12 +74,11 @@ def test_a_cache_and_what_is_served_from_it_at_every_precision(backbone, case):
     joint = model.score(items, times, query_time)[asks]
     cache = model.compress(items[asks, :history], times[asks, :history])
     caches = [cache]
-    if PART_OF[case].keeps == "keys_values":
-        users = list(range(int(asks.sum())))
-        for precision in CACHE_PRECISIONS:
-            store = CacheStore(layout=model.layout, dtype=precision)
-            store.put_each(users, cache)
-            caches.append(store.get(users))
+    users = list(range(int(asks.sum())))
+    for precision in CACHE_PRECISIONS:
+        store = CacheStore(layout=model.layout, dtype=precision)
+        store.put_each(users, cache)
+        caches.append(store.get(users))
     for stored in caches:
         assert {tensor.dtype for tensor in stored.tensors} <= {torch.bfloat16}
         served = model.score(items[asks, history:], times[asks, history:], query_time[asks], cache=stored)

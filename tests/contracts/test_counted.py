@@ -124,7 +124,7 @@ def test_random_tokens_leave_the_counts_true():
 def test_a_cache_of_a_model_that_does_not_count_is_refused():
     plain, counting = (build("sasrec", CASES["1 expert"](), counts=counts) for counts in ("none", "all"))
     cache = plain.compress(torch.ones(1, 9).long())
-    with pytest.raises(ValueError, match="cache: holds no ids of the history's items"):
+    with pytest.raises(ValueError, match="cache: holds no ids of its items"):
         counting.score(torch.ones(1, 2).long(), cache=cache)
     with pytest.raises(ValueError, match="model: it has no counting output"):
         plain.repeats_in_window(torch.zeros(1, 1, 8), torch.ones(1, 3).long(), torch.tensor([0]))

@@ -21,7 +21,7 @@ from benchmarks.run.plan import PROCESSES
 from benchmarks.run.processes import PERCENTILES
 from persrec.serving import CacheStore
 
-BESIDE_THE_STORE = {
+OTHER_REQUESTS = {
     "appended": replace(CELLS["experts in 2 segments"], serving="append"),
     "full appended": replace(CELLS["full"], serving="append"),
     "memory": Cell(backbone="hstu", compression="memory", tokens=2, **SIZES),
@@ -75,9 +75,9 @@ def test_a_timed_request_takes_the_path_that_the_cell_serves_by(name, probe, mon
         assert probe != "latency" or len(compressed) == 1 < len(requests)
 
 
-@pytest.mark.parametrize("name", ["experts in 2 segments", "full", "pooling", "no token", "full recomputed", "recent", *BESIDE_THE_STORE])
+@pytest.mark.parametrize("name", ["experts in 2 segments", "full", "pooling", "no token", "full recomputed", "recent", *OTHER_REQUESTS])
 def test_a_whole_request_gives_the_best_items_that_the_user_has_not_seen(name):
-    subject = subject_of((CELLS | BESIDE_THE_STORE)[name])
+    subject = subject_of((CELLS | OTHER_REQUESTS)[name])
     model, request = subject.model, subject.request(3)
     with torch.inference_mode():
         ids, scores = asking(subject, 3)()
@@ -90,9 +90,9 @@ def test_a_whole_request_gives_the_best_items_that_the_user_has_not_seen(name):
         assert set(ids[row, told].tolist()) <= unseen
 
 
-@pytest.mark.parametrize("name", BESIDE_THE_STORE)
-def test_a_request_fetches_what_is_kept_where_the_store_does_not_take_it(name, monkeypatch):
-    subject = subject_of(BESIDE_THE_STORE[name])
+@pytest.mark.parametrize("name", OTHER_REQUESTS)
+def test_a_request_fetches_what_is_kept_with_recent_items_or_as_states(name, monkeypatch):
+    subject = subject_of(OTHER_REQUESTS[name])
     model, fetched = subject.model, []
     called = "append" if subject.cell.serving == "append" else "user_states"
     own = getattr(model, called)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from small_models import BACKBONE_NAMES, CACHED, CASES, PART_OF, TOLERANCE, build, random_windows, small_recipe, small_split
+from small_models import BACKBONE_NAMES, CACHED, CASES, TOLERANCE, build, random_windows, small_recipe, small_split
 
 from persrec.data.splits import Targets
 from persrec.data.windows import WindowShape, build_windows
@@ -16,7 +16,7 @@ from persrec.evaluation.ranks import target_ranks
 from persrec.evaluation.served import Serving, _Noise, another, served_states, shuffled
 from persrec.evaluation.states import user_states
 from persrec.names import ABLATIONS, CACHE_PRECISIONS
-from persrec.serving import CacheStore, pack
+from persrec.serving import CacheStore
 from persrec.training import Trainer
 
 DATA = small_split(users=17, longest=30)
@@ -41,7 +41,7 @@ def joint_of(model, rows, history_of, *, staleness=0, targets=DATA.test):
 
 
 @pytest.mark.parametrize("backbone", BACKBONE_NAMES)
-@pytest.mark.parametrize("case", [case for case in CACHED if PART_OF[case].keeps == "keys_values"])
+@pytest.mark.parametrize("case", CACHED)
 def test_served_from_a_fresh_cache_of_floats_everyone_is_as_in_the_joint_pass(backbone, case):
     model = build(backbone, CASES[case]())
     for time_bias, part in ((True, "test"), (False, "validation")):
@@ -49,13 +49,10 @@ def test_served_from_a_fresh_cache_of_floats_everyone_is_as_in_the_joint_pass(ba
         torch.testing.assert_close(served(model, time_bias=time_bias, part=part), joint, **TOLERANCE)
 
 
-def test_a_memorys_states_are_refused_by_name():
+def test_random_tokens_of_a_memory_are_refused():
     model = build("hstu", CASES["memory"]())
-    with pytest.raises(ValueError, match="^layout: of a recurrent memory"):
-        CacheStore(layout=model.layout)
-    cache = model.compress(torch.ones(1, model.layout.history, dtype=torch.int64))
-    with pytest.raises(ValueError, match="^cache: holds a memory's states"):
-        pack(cache, "float32")
+    with pytest.raises(ValueError, match=r"^ablation: 'random_tokens' of a memory, which keeps states; "):
+        served(model, ablation="random_tokens")
 
 
 @pytest.mark.parametrize("case", ["3 segments", "full in 2 segments", "pooling"])

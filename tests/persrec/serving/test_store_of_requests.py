@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 import torch
@@ -181,10 +182,10 @@ def test_a_memory_with_recent_items_is_refused(backbone, offset):
     for count in (1, 2):
         recent = slice(model.layout.history, model.layout.history + count)
         kept = model.append(items[:, recent], times[:, recent], cache=cache)[1]
-        with pytest.raises(ValueError, match=r"^cache: of a memory, with keys of a request's items; expected its states of the history "):
+        with pytest.raises(ValueError, match=r"^cache: of a memory, with keys of a request's items or room"):
             CacheStore(layout=model.layout).put_each("abcd", kept)
         if offset:
-            with pytest.raises(ValueError, match=r"^cache: of a memory, with keys of a request's items; "):
+            with pytest.raises(ValueError, match=r"^cache: of a memory, with keys of a request's items or room"):
                 pack(kept, "float32")
 
 
@@ -208,18 +209,39 @@ def test_new_users_are_served_alone_and_beside_others(case, counts, tmp_path):
         torch.testing.assert_close(together[:1], expected[:1], **TOLERANCE)
 
 
+WHOLE = [["a", 3, 2], ["b", 3, 2], ["c", 3, 2], ["d", 3, 2]]  # of 32 positions and 44 ids: sums that fit are not caught by them
 SPOILT = [
-    ("form", {"tensors": -2, "heads": -2}), ("form", {"tensors": 2.0}), ("form", {"heads": True}), ("form", {"tensors": 3}),
-    ("form", {"states": True}), ("form", {"states": "no"}), ("form", {"backbone": 7}), ("form", {"dtype": "float16"}),
-    ("form", {"width": 1}), ("timed", "no"), ("counts_history", 1), ("counts_recent", False), ("users", [["a", 3, 2]] * 4),
-    ("users", [["a", -1, 2]]), ("users", [["a", 1.9, 2]]), ("users", [["a", True, 2]]), ("users", [["a", 3, 99]]),
-    ("users", [["a", 3, float("inf")]]), ("users", [["a", 3]]), ("users", 3), ("form", 3),
-]  # fmt: skip
+    ("form", {"tensors": -4, "heads": -2}, "form: 'float32' of sizes"),
+    ("form", {"tensors": 8, "heads": True}, "form: 'float32' of sizes"),
+    ("form", {"tensors": 4.0}, "form: 'float32' of sizes"),
+    ("form", {"tensors": 1, "heads": 8}, "form: 1 tensors of 8 heads"),
+    ("form", {"dtype": "float16"}, "form: 'float16' of sizes"),
+    ("form", {"backbone": 7}, "form: backbone 7"),
+    ("form", {"states": "no"}, "form: backbone 'SASRec', states 'no'"),
+    ("form", {"tensors": 1, "heads": 1, "head_width": 32, "states": True}, "form: states of a layout"),
+    ("form", {"width": 1}, "TypeError"),
+    ("form", 3, "TypeError"),
+    ("form", None, "form: nothing"),
+    ("timed", 0, "timed, counts_history, counts_recent"),
+    ("timed", None, "timed: nothing"),
+    ("counts_history", 1, "timed, counts_history, counts_recent"),
+    ("counts_history", None, "counts_history: nothing"),
+    ("counts_recent", False, "counts_recent: false where the history is counted"),
+    ("counts_recent", None, "counts_recent: nothing"),
+    ("users", [["a", 3, 2], ["b", 3, 2], ["a", 3, 2], ["d", 3, 2]], "users: some stand twice"),
+    ("users", [["a", 3, 8], ["b", 3, 0], ["c", 3, 0], ["d", 3, 0]], "users: 'a' with 8 recent items; expected 0 to 4"),
+    ("users", [["a", 3, True], *WHOLE[1:]], "users: 'a' with True recent items"),
+    ("users", [["a", -1, 2], *WHOLE[1:]], "users: 'a' with -1 segments; expected 0 to 3"),
+    ("users", [["a", 1.9, 2], *WHOLE[1:]], "users: 'a' with 1.9 segments"),
+    ("users", [["a", float("inf"), 2], *WHOLE[1:]], "users: 'a' with inf segments"),
+    ("users", [["a", 3]], "ValueError"),
+    ("users", 3, "TypeError"),
+]
 
 
-@pytest.mark.parametrize(("name", "value"), SPOILT, ids=[f"{name}: {value}" for name, value in SPOILT])
+@pytest.mark.parametrize(("name", "value", "message"), SPOILT, ids=[f"{name}: {value}" for name, value, _ in SPOILT])
 @torch.no_grad()
-def test_a_file_that_says_what_cannot_be_is_refused(name, value, tmp_path):
+def test_a_file_that_says_what_cannot_be_is_refused(name, value, message, tmp_path):
     model, path = build("sasrec", CASES["3 segments"](), counts="all"), tmp_path / "store"
     items, _, _ = windows(model, timed=False)
     store = CacheStore(layout=model.layout, dtype="int8")
@@ -227,7 +249,36 @@ def test_a_file_that_says_what_cannot_be_is_refused(name, value, tmp_path):
     store.save(path)
     with safe_open(path, framework="pt") as file:
         facts, tensors = json.loads(file.metadata()["store"]), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    assert (len(tensors["valid"]), len(tensors["items"]), facts["users"]) == (32, 44, WHOLE)
     facts[name] = facts[name] | value if isinstance(value, dict) else value
+    if name in ("form", "timed", "counts_history", "counts_recent") and value is None:  # what nothing is said of is not there
+        gone = {"form": {"values", "scales"}, "timed": {"times"}}.get(name, set())
+        tensors = {key: tensor for key, tensor in tensors.items() if key not in gone}
     save_file(tensors, path, metadata={"store": json.dumps(facts)})
-    with pytest.raises(ValueError, match=rf"^store: {path} does not hold up: "):
+    with pytest.raises(ValueError, match=rf"^store: {path} does not hold up: .*{re.escape(message)}"):
         CacheStore.load(path, layout=model.layout, budget_bytes=10)
+
+
+@torch.no_grad()
+def test_a_memory_with_recent_items_is_refused_in_a_file_too(tmp_path):
+    model, path = build("sasrec", CASES["memory"]()), tmp_path / "store"
+    items, _, _ = windows(model, timed=False)
+    store = CacheStore(layout=model.layout)
+    store.put_each("abcd", model.compress(items[:, : model.layout.history]))
+    store.save(path)
+    with safe_open(path, framework="pt") as file:
+        facts, tensors = json.loads(file.metadata()["store"]), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    facts["users"], facts["counts_recent"] = [["a", 1, 2], ["b", 1, 0], ["c", 1, 0], ["d", 0, 0]], False
+    save_file(tensors, path, metadata={"store": json.dumps(facts)})
+    with pytest.raises(ValueError, match=r"users: 'a' with 2 recent items; expected 0 to 0"):
+        CacheStore.load(path, layout=model.layout)
+
+
+@torch.no_grad()
+def test_a_cache_of_a_model_that_does_not_count_is_refused_by_one_that_does():
+    plain, counting = (build("sasrec", CASES["3 segments"](), counts=counts) for counts in ("none", "all"))
+    items, _, _ = windows(plain, timed=False)
+    recent = items[:, plain.layout.history :]
+    cache = plain.append(recent[:, :2], cache=nothing_yet(plain, 4, timed=False))[1]
+    with pytest.raises(ValueError, match=r"^cache: holds no ids of its items; expected one of a model that counts them$"):
+        counting.append(recent[:, 2:3], cache=cache)
