@@ -219,7 +219,7 @@ class CacheStore:
         counts = [len(common.positions(segments, recent)) for _, segments, recent in users]
         most_segments = max((segments for _, segments, _ in users), default=0)
         common.check_said(users=len(users), segments=most_segments, recent=max((recent for _, _, recent in users), default=0))
-        if common.form is None and sum(counts):
+        if common.form is None and any(counts):
             raise ValueError("form: nothing, with positions that are kept; expected theirs")
         widths = [common.count_of_ids(segments, recent) for _, segments, recent in users]
         self._check_tensors(tensors, sum(counts), sum(widths))
