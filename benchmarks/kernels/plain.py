@@ -170,7 +170,7 @@ FORMS: Mapping[str, Form] = MappingProxyType(
 @contextmanager
 def plain(form: Form) -> Iterator[None]:
     """While it lasts, HSTUs whose kernel is ``naive`` attend by this form."""
-    with patch("persrec.backbones.hstu.pointwise_attention", _Attention(form=form)):
+    with patch("persrec.nn.context.pointwise_attention", _Attention(form=form)):
         yield
 
 

@@ -5,7 +5,7 @@ import torch
 
 from benchmarks.kernels import plain as plain_forms
 from benchmarks.kernels.plain import AUTOGRAD_LOOP, COMPILED, FORMS, IN_PLACE_LOOP, Banded, Whole, plain
-from persrec.backbones import hstu
+from persrec.nn import context
 from persrec.nn.attention.bias import Bias, Pairs
 from persrec.nn.attention.naive import causal_mask, naive_pointwise
 
@@ -81,11 +81,11 @@ def test_a_form_attends_as_the_reference_does_by_a_table_of_distances(name, keys
     table = torch.randn(20, requires_grad=True)
     bias = Bias(distance=table, interval=None, pairs=Pairs.of(queries, keys))
     options = {"prefix": prefix, "valid": torch.rand(2, len(keys)) > 0.2, "bias": bias, "divisor": 20.0, "kernel": "naive"}
-    expected = hstu.pointwise_attention(*tensors, **options)
+    expected = context.pointwise_attention(*tensors, **options)
     with plain(FORMS[name]):
-        found = [hstu.pointwise_attention(*tensors, **options) for _ in range(2)]  # the second layer finds what the first has made
+        found = [context.pointwise_attention(*tensors, **options) for _ in range(2)]  # the second layer finds what the first has made
         with torch.inference_mode():
-            torch.testing.assert_close(hstu.pointwise_attention(*tensors, **options), expected.detach())
+            torch.testing.assert_close(context.pointwise_attention(*tensors, **options), expected.detach())
     gradients, *own = (torch.autograd.grad(out.square().sum(), (*tensors, table)) for out in (expected, *found))
     for out, its in zip(found, own, strict=True):
         torch.testing.assert_close(out, expected)
@@ -106,7 +106,7 @@ def test_a_bias_by_time_is_the_dense_one():
     timed = Bias(distance=torch.randn(9), interval=torch.randn(129), pairs=Pairs.of(torch.arange(8), torch.arange(8), times, times))
     (tensors, _, _), given = inputs(prefix=0, queries=8), []
     with plain(lambda q, k, v, mask, bias, divisor: given.append(bias)):
-        hstu.pointwise_attention(*tensors, prefix=0, valid=torch.ones(2, 8, dtype=torch.bool), bias=timed, divisor=1.0, kernel="naive")
+        context.pointwise_attention(*tensors, prefix=0, valid=torch.ones(2, 8, dtype=torch.bool), bias=timed, divisor=1.0, kernel="naive")
     assert torch.equal(given[0].rows_of(given[0].table, slice(0, 8), slice(0, 8)), timed.dense()[:, None])
 
 
@@ -120,9 +120,9 @@ def test_a_model_attends_by_the_form_while_it_is_set_and_shares_a_passs_mask():
     (q, k, v), _, _ = inputs()
     options = {"prefix": 3, "valid": torch.ones(2, 12, dtype=torch.bool), "bias": None, "divisor": 20.0, "kernel": "naive"}
     with plain(form):
-        expected = [hstu.pointwise_attention(q, k, v, **options) for _ in range(2)]
+        expected = [context.pointwise_attention(q, k, v, **options) for _ in range(2)]
         with pytest.raises(ValueError, match="kernel: 'blocks'"):
-            hstu.pointwise_attention(q, k, v, **options | {"kernel": "blocks"})
-    assert torch.equal(hstu.pointwise_attention(q, k, v, **options), expected[0])
+            context.pointwise_attention(q, k, v, **options | {"kernel": "blocks"})
+    assert torch.equal(context.pointwise_attention(q, k, v, **options), expected[0])
     assert len(masks) == 2
     assert masks[0] is masks[1]

@@ -12,7 +12,7 @@ from benchmarks.kernels import plain as plain_forms
 from benchmarks.kernels.plain import AUTOGRAD_LOOP, COMPILED, FORMS, IN_PLACE_LOOP
 from benchmarks.kernels.record import KernelSettings
 from benchmarks.probes import nvml
-from persrec.backbones import hstu, sasrec
+from persrec.nn import context
 from persrec.serving.compiled import CompiledRequests
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -64,8 +64,11 @@ def test_a_row_whose_outputs_differ_is_refused(name, factor, monkeypatch):
     def wrong(attend):
         return lambda *inputs, kernel, **rest: attend(*inputs, kernel=kernel, **rest) * (1.0 if kernel == "naive" else factor)
 
-    monkeypatch.setattr(hstu, "pointwise_attention", wrong(hstu.pointwise_attention))
-    monkeypatch.setattr(sasrec, "softmax_attention", wrong(sasrec.softmax_attention))
+    monkeypatch.setattr(context, "pointwise_attention", wrong(context.pointwise_attention))
+    monkeypatch.setattr(context, "softmax_attention", wrong(context.softmax_attention))
+    for few in ("few_pointwise", "few_softmax"):  # small passes without gradients
+        attend = getattr(context, few)
+        monkeypatch.setattr(context, few, lambda *inputs, attend=attend: attend(*inputs) * factor)
     with pytest.raises(InvalidMeasurementError, match="outputs differ from the plain form by"):
         rows.check_row(job(name), phase)
 
@@ -80,12 +83,12 @@ def test_gradients_are_compared_where_a_training_step_is_timed(monkeypatch):
         def backward(_, gradient):
             return 2 * gradient
 
-    attend = hstu.pointwise_attention
+    attend = context.pointwise_attention
 
     def wrong(q, k, v, *, kernel, **rest):
         return attend(q if kernel == "naive" else Doubled.apply(q), k, v, kernel=kernel, **rest)
 
-    monkeypatch.setattr(hstu, "pointwise_attention", wrong)
+    monkeypatch.setattr(context, "pointwise_attention", wrong)
     rows.check_row(job("hstu, full forward, dense einsum over segmented"), phase)
     with pytest.raises(InvalidMeasurementError):
         rows.check_row(job("hstu, full training step, head by head, causal half over segmented"), phase)
@@ -146,13 +149,13 @@ def test_a_share_of_flops_divides_either_ratio(inverse, monkeypatch):
 @pytest.mark.parametrize("options", [{}, {"timed": True}, {"memory": True}])
 def test_a_gpus_rows_compare_the_dense_form_in_bfloat16(options, monkeypatch):
     calls = []
-    attend = hstu.pointwise_attention
+    attend = context.pointwise_attention
 
     def noted(q, k, v, *, kernel, bias, **rest):
         calls.append((kernel, q.dtype, k.shape[2], bias.interval is not None))
         return attend(q, k, v, kernel=kernel, bias=bias, **rest)
 
-    monkeypatch.setattr(hstu, "pointwise_attention", noted)
+    monkeypatch.setattr(context, "pointwise_attention", noted)
     sides = rows._long_training(SETTINGS, **options)
     assert (sides.bound, sides.memory, sides.inverse) == ((0.1, True, True) if options.get("memory") else (4.0, False, False))
     for call, kernel in ((sides.ours, "segmented"), (sides.other, "naive")):
