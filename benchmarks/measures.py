@@ -24,7 +24,7 @@ WIDE_SPREAD = 0.10  # of the median: if the interquartile range is wider, the nu
 QUALITY_MARGIN = 0.05  # of a seeded quality on another processor; `benchmarks.noise` checks it with older instructions
 RESAMPLED = ("ndcg@10", "recall@10")  # whose bootstrap means over users a record keeps
 RESAMPLES, RESAMPLE_SEED = REPLICATES, 0  # of every record: the same users are drawn in each, so that their differences are paired
-LEDGER_TOLERANCE = 0.01  # of the largest: how far the ways to count FLOPs may be apart
+LEDGER_TOLERANCE = 0.01  # of the formula: how far a way to count FLOPs may be from it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -229,10 +229,10 @@ def versions_of(kinds: Iterable[Kind], *, control: bool = False) -> dict[str, in
     return {name: version for name, version in versions(control=control).items() if MEASURES[name].kind in kind_set}
 
 
-def counts_agree(counts: Iterable[float | None]) -> bool:
-    """Whether FLOPs that were counted in several ways are the same within `LEDGER_TOLERANCE`; a way without a count is left out."""
-    values = [count for count in counts if count is not None]
-    return not values or max(values) - min(values) <= LEDGER_TOLERANCE * max(values)
+def counts_agree(formula: float | None, counts: Iterable[float | None]) -> bool:
+    """Whether each way to count FLOPs agrees with the formula within `LEDGER_TOLERANCE`; a way without a count is left out."""
+    allowed = None if formula is None else LEDGER_TOLERANCE * max(formula, 1)
+    return all(formula is None or allowed is None or abs(count - formula) <= allowed for count in counts if count is not None)
 
 
 def of_kinds(kinds: Iterable[Kind]) -> frozenset[str]:

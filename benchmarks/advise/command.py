@@ -4,6 +4,8 @@ import argparse
 import dataclasses
 import json
 import math
+import re
+import shlex
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,7 +183,7 @@ def _serving(choice: Candidate, results: Path) -> Iterator[str]:
         return
     yield f"To serve the first, seed {record.cell.seed}:"
     if not _is_kept(record, results):
-        yield f"its model is not in {store.model_dir(results, record.model.key).parent}; this trains it: {_rerun(record)}"
+        yield f"its model is not in {store.model_dir(results, record.model.key).parent}; this trains it: {_rerun(record, results)}"
     yield ""
     yield from (f"    {line}".rstrip() for line in serving_lines(record, results).splitlines())
 
@@ -201,8 +203,10 @@ def _is_kept(record: Record, results: Path) -> bool:
     return record.model is not None and (store.model_dir(results, record.model.key) / "model.json").is_file()
 
 
-def _rerun(record: Record) -> str:
-    return record.provenance.rerun or " ".join(record.provenance.argv)
+def _rerun(record: Record, results: Path) -> str:
+    """The command that made the record, with the folder that is asked about: of an absolute path the record has the last name alone."""
+    line = record.provenance.rerun or " ".join(record.provenance.argv)
+    return re.sub(r"--out ('[^']*'|\S+)", lambda _: f"--out {shlex.quote(str(results))}", line)
 
 
 def _fleets(choices: Sequence[Candidate], query: _Query, demand: Demand, peers: _Peers) -> Iterator[str]:
@@ -235,7 +239,12 @@ def _serving_values(advice: Advice, peers: _Peers, query: _Query) -> dict[str, A
     serve = None
     if record.model is not None:
         lines = serving_lines(record, query.results)
-        serve = {"cell_key": record.cell_key, "model_kept": _is_kept(record, query.results), "rerun": _rerun(record), "python": lines}
+        serve = {
+            "cell_key": record.cell_key,
+            "model_kept": _is_kept(record, query.results),
+            "rerun": _rerun(record, query.results),
+            "python": lines,
+        }
     if query.demand is None:
         return {"serve": serve, "fleet": None}
     machine, labels, choices = _machine(advice.fits[0], query), labels_of(peers.members), advice.fits[: query.top]

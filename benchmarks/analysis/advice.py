@@ -204,7 +204,7 @@ def full_history(among: Sequence[Configuration], metric: str) -> tuple[Configura
     reference = best_on_validation([one for one in full if one.window == longest])
     nothing = [worth.backbone for worth in worths(among, metric) if worth.nothing]
     if reference is not None and reference.cell.backbone in nothing:
-        return reference, "there is no frontier, the long history is worth nothing that could be measured here"
+        return reference, "the long history is worth nothing that could be measured here, so there is no share of it to keep"
     return reference, ""
 
 

@@ -2,7 +2,7 @@
 
 Every choice is compared with full attention, the best on validation of a group of peers. The candidates are the trained models that keep
 something of the history in less than full attention does. Where the long history is worth nothing, or where what learns nothing ranks
-better, there is no choice to make, and the answer says so.
+better, there is no choice to make, and the answer says so. One seed rules no backbone out where another backbone has a choice.
 """
 
 import dataclasses
@@ -139,6 +139,11 @@ def answer(among: Sequence[Configuration]) -> RunAnswer:
     above = next((floor for floor in floors_above(among, _METRIC) if floor.surely_beats_all), None)
     if above is not None:
         return RunAnswer(standstill=Standstill.FLOOR_ABOVE, above=above)
+    return _where_history_pays(trained, among)
+
+
+def _where_history_pays(trained: Sequence[Configuration], among: Sequence[Configuration]) -> RunAnswer:
+    """The choice among backbones to which the long history is worth something, or why there is none."""
     all_worths = worths(among, _METRIC)
     useless = {worth.backbone for worth in all_worths if worth.nothing}
     if useless.issuperset(one.cell.backbone for one in trained):  # one that lacks full history or no token is not judged
@@ -146,6 +151,9 @@ def answer(among: Sequence[Configuration]) -> RunAnswer:
     result = _choose([one for one in trained if one.cell.backbone not in useless], among)
     if useless and result.standstill is not None and all(worth.nothing for worth in all_worths):
         return RunAnswer(standstill=Standstill.WORTH_NOTHING, worths=tuple(all_worths))  # those not judged offer no choice
+    of_one_seed = {worth.backbone for worth in all_worths if worth.nothing and worth.gap.of_one_seed}
+    if of_one_seed and result.standstill is None:
+        return _choose([one for one in trained if one.cell.backbone not in useless - of_one_seed], among)
     return result
 
 
@@ -183,7 +191,7 @@ def _choose(trained: Sequence[Configuration], among: Sequence[Configuration]) ->
     candidates = [_beside_full(one, full, full_by_serving) for one in compressed]
     level = {key: figure or 0.0 for key, figure in figures.items()}
     choices: dict[str, Choice] = {}
-    for role in Role:
+    for role in _roles(candidates):
         beside = _for_role(role, candidates, level, full)
         one, roles = beside.configuration, choices[beside.configuration.key].roles if beside.configuration.key in choices else ()
         choices[one.key] = Choice(roles=(*roles, role), beside=beside, unequal=unequal(one, full))
@@ -242,11 +250,25 @@ def _for_role(role: Role, candidates: Sequence[Held], level: Mapping[str, float]
     return min(fit, key=lambda beside: (order(beside), beside.configuration.key))
 
 
+def _roles(candidates: Sequence[Held]) -> list[Role]:
+    """What something can be chosen for: for its costs only where costs were measured."""
+    known = {
+        Role.BALANCED: bool(_cost_columns(candidates)),
+        Role.SMALLEST: any(_bytes_of(one.configuration) < math.inf for one in candidates),
+    }
+    return [role for role in Role if known.get(role, True)]
+
+
 def _burdens(candidates: Sequence[Held]) -> list[float]:
     """For each, the geometric mean of the shares of cost that are known of all; 1 where none is. Less than `LEAST` counts as `LEAST`."""
-    columns = [column for column in zip(*(beside.shares for beside in candidates), strict=True) if None not in column]
+    columns = _cost_columns(candidates)
     shares = ([max(LEAST, share or 0.0) for share in column] for column in columns)
     return [math.prod(own) ** (1 / len(columns)) for own in zip(*shares, strict=True)] if columns else [1.0] * len(candidates)
+
+
+def _cost_columns(candidates: Sequence[Held]) -> list[tuple[float | None, ...]]:
+    """The shares of compute, of time and of bytes that are known of all candidates, a column each."""
+    return [column for column in zip(*(beside.shares for beside in candidates), strict=True) if None not in column]
 
 
 def _bytes_of(one: Configuration) -> float:

@@ -22,11 +22,15 @@ FEWEST_USERS = 10  # below it every resample holds the same few users, so an int
 DISAGREES = f"its FLOP ledger disagrees by over {LEDGER_TOLERANCE:.0%}"
 _KEEPS_ITEMS = Estimate(value=None, reason="what is recomputed keeps the items themselves, whose bytes are not counted")
 _LARGEST_COST = 1e30  # what no machine takes; a number beyond it is a mistake
+# how a compression was tuned: two configurations that differ in these can still be compared
+TUNED = (
+    "learning_rate", "warmup_steps", "decays", "temperature", "epochs", "patience", "expert_start", "expert_learning_rate", "expert_weight",
+    "distillation", "random_cuts",
+)  # fmt: skip
 OF_ITS_OWN = frozenset(
     {
         "compression", "history", "recent", "segments", "tokens", "plan", "serving", *EVALUATION_FIELDS, "training", *ELASTIC_FIELDS,
-        "learning_rate", "warmup_steps", "decays", "temperature", "epochs", "patience", "seed", "control", "counted_only", "counts",
-        "expert_start", "expert_learning_rate", "expert_weight", "distillation", "random_cuts",
+        "seed", "control", "counted_only", "counts", *TUNED,
     }
 )  # fmt: skip
 _SETTINGS = tuple(setting.name for setting in dataclasses.fields(Cell))
@@ -207,7 +211,7 @@ def _one_a_seed(records: Sequence[Record]) -> tuple[Record, ...]:
 
 def ledger_row_agrees(row: LedgerRow) -> bool:
     """Whether the ways of counting agree: the row's own verdict, else its counts."""
-    return counts_agree((row.formula_flops, row.torch_flops, row.fvcore_flops)) if row.agrees is None else row.agrees
+    return counts_agree(row.formula_flops, (row.torch_flops, row.fvcore_flops)) if row.agrees is None else row.agrees
 
 
 def _key(cell: Cell, digest: str) -> str:

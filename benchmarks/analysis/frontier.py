@@ -194,8 +194,8 @@ def hypervolume(costs: Floats, qualities: Floats, *, reference: tuple[float, flo
 
 
 def decades(costs: Floats) -> Floats:
-    """Costs on the axis that hypervolumes use: ``log10``, what costs less than one unit counted as one."""
-    scaled: Floats = np.log10(np.maximum(costs, 1.0))
+    """Costs on the axis that hypervolumes use: ``log10``, what is free counted as one unit."""
+    scaled: Floats = np.log10(np.where(costs > 0, costs, 1.0))
     return scaled
 
 

@@ -81,8 +81,8 @@ class Contrast:
 def worth_nothing(gap: Estimate, full: Configuration | None, no_token: Configuration | None) -> bool:
     """Whether full history minus no token is below 0, or cannot be told from 0; False after unequal training, which decides nothing.
 
-    An interval over the users of one seed is too narrow, so what it cannot tell from 0 nothing can. Student's interval of two seeds is
-    12.7 standard errors wide and tells next to nothing, so two seeds that agree get no verdict.
+    Student's interval of two seeds is 12.7 standard errors wide and tells next to nothing, so two seeds that agree leave it open. One
+    seed is no verdict either way: whoever says so in words says that, too.
     """
     if gap.value is None or gap.low is None or (full is not None and no_token is not None and unequal(full, no_token)):
         return False

@@ -54,8 +54,8 @@ class AboveModels:
 
     @property
     def is_verdict(self) -> bool:
-        """Whether that holds over the seeds of every model."""
-        return self.beats_all and all(gap.sign < 0 for gap in self.gaps)
+        """Whether that holds over the seeds of every model, and every model had converged: a longer training may lift one that had not."""
+        return self.beats_all and all(gap.sign < 0 for gap in self.gaps) and not self.endings.not_converged
 
     @property
     def endings(self) -> Endings:

@@ -87,7 +87,7 @@ def add_grid_options(parser: Parser, *, default: str | None) -> None:
 
 def _compare(options: argparse.Namespace, arguments: Sequence[str], start: Start | None) -> int:
     outputs = Outputs.of(options)
-    outputs.check()
+    outputs.check({"--grid": Path(options.grid)})
     roots = {BASE: checked_root(options.base), HEAD: PROJECT}
     cells, grid = chosen_cells(options)
     expected = Rule(comparisons=sum(map(comparisons_of, cells.values())), margin=options.margin)
@@ -96,16 +96,18 @@ def _compare(options: argparse.Namespace, arguments: Sequence[str], start: Start
         tell(f"{len(cells)} cells, {count} pairs; {plan(count, expected)}")
     order = order_of(cells, grid, data_dir=options.data_dir, cache_dir=options.cache_dir)
     pairs, comparisons, rule = _round(options, roots, order, cells, count=count, start=start)
-    suspects = {one.cell_key for one in comparisons if one.verdict is Verdict.REGRESSION}
+    failing = (Verdict.REGRESSION, Verdict.IMPROVED) if options.strict else (Verdict.REGRESSION,)
+    suspects = {one.cell_key for one in comparisons if one.verdict in failing}
     again: list[Pair] = []
     second: list[Comparison] = []
     if suspects:
         if not options.quiet:
-            tell(f"{len(suspects)} of {len(cells)} cells look slower: a second, independent round on them alone")
+            look = "slower or faster" if options.strict else "slower"
+            tell(f"{len(suspects)} of {len(cells)} cells look {look}: a second, independent round on them alone")
         those = {key: cell for key, cell in cells.items() if key in suspects}
         those_alone = dataclasses.replace(order, cells={key: order.cells[key] for key in those})
         again, second, _ = _round(options, roots, those_alone, those, count=count, start=start, number=1)
-        comparisons = confirmed(comparisons, second)
+        comparisons = confirmed(comparisons, second, failing)
     comparisons = [*comparisons, *compare_peaks(pairs, cells)]
     sheet = Sheet(
         program=PROGRAM,

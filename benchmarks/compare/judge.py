@@ -102,13 +102,18 @@ def order_of(
     """
     threads = max(cell.threads for cell in cells.values())
     return WorkOrder(
-        cells={key: cell.to_dict() for key, cell in cells.items()},
+        cells={key: cell.to_dict() | {"dataset": _in_full(cell.dataset)} for key, cell in cells.items()},
         payload={name: place and str(Path(place).absolute()) for name, place in (("data_dir", data_dir), ("cache_dir", cache_dir))},
         threads=threads,
         affinity=processors(0, threads),
         timeout_s=grid.limits.cell_seconds,
         planted=planted,
     )
+
+
+def _in_full(dataset: str) -> str:
+    """The name of a dataset, or the place of the TOML of a table of one's own."""
+    return str(Path(dataset).absolute()) if dataset.endswith(".toml") else dataset
 
 
 def compare_timings(
@@ -187,16 +192,17 @@ def _why_not_compared(pairs: Sequence[Pair], key: str, peaks: Mapping[str, Seque
     return f"its peak was not told in every process of {listed(silent)}{why}"
 
 
-def confirmed(first: Sequence[Comparison], second: Sequence[Comparison]) -> list[Comparison]:
-    """The first round's findings, in which a regression stands only where a second, independent round finds it too.
+def confirmed(
+    first: Sequence[Comparison], second: Sequence[Comparison], failing: Sequence[Verdict] = (Verdict.REGRESSION,)
+) -> list[Comparison]:
+    """The first round's findings, in which a verdict that fails stands only where a second, independent round finds it too.
 
     Where the second round has no timing, nothing was confirmed or disproved: the finding is invalid.
     """
     again = {(one.cell_key, one.metric): one for one in second}
     failed = {one.cell_key: one for one in second if one.verdict is Verdict.INVALID}
     comparisons = [
-        _confirmed(one, again.get((one.cell_key, one.metric)), failed.get(one.cell_key)) if one.verdict is Verdict.REGRESSION else one
-        for one in first
+        _confirmed(one, again.get((one.cell_key, one.metric)), failed.get(one.cell_key)) if one.verdict in failing else one for one in first
     ]
     return sorted(comparisons, key=lambda one: one.verdict.rank)
 
@@ -206,7 +212,7 @@ def _confirmed(one: Comparison, again: Comparison | None, failed: Comparison | N
         why = f": {failed.reason}" if failed is not None else ""
         return replace(one, verdict=Verdict.INVALID, reason=f"{one.reason}; the second round, which was to confirm it, has no timing{why}")
     outcome = f"found {change(again.effect.value)}"
-    if again.verdict is Verdict.REGRESSION:
+    if again.verdict is one.verdict:
         return replace(one, reason=f"{one.reason}; a second, independent round {outcome}")
     return replace(one, verdict=Verdict.AMBIGUOUS, reason=f"{one.reason}; not confirmed: a second, independent round {outcome}")
 

@@ -122,13 +122,13 @@ class MeasuringProcess:
         """
         self._receive()
 
-    def ask(self, key: str, timing: str | None = None) -> Answer:
-        """Asks for a cell to be built, or for one of its timings for a turn.
+    def ask(self, key: str, timing: str | None = None, size: Sequence[int] | None = None) -> Answer:
+        """Asks for a cell to be built, or for one of its timings for a turn of that size.
 
         Raises:
             ProcessError: it crashed, ran out of time or said nothing that can be read.
         """
-        self._send(json.dumps({"cell": key} | ({} if timing is None else {"timing": timing})))
+        self._send(json.dumps({"cell": key} | ({} if timing is None else {"timing": timing, "size": size})))
         return self._receive()
 
     def peaks(self, key: str) -> Answer:
@@ -234,9 +234,10 @@ def _cell(processes: Mapping[str, Any], sides: tuple[str, str], key: str) -> dic
     errors = {side: answer["error"] for side, answer in built.items() if "error" in answer}
     turns: dict[str, dict[str, list[float]]] = {side: {name: [] for name in built[side].get("timings", ())} for side in sides}
     names = list(dict.fromkeys(name for of_side in turns.values() for name in of_side))
+    sizes = _sizes([built[side] for side in sides if side not in errors], names)
     for name, side in _turns(sides, names):
         if name in turns[side] and side not in errors:
-            answer = processes[side].ask(key, name)
+            answer = processes[side].ask(key, name, sizes[name])
             if "error" in answer:
                 errors[side] = answer["error"]
             else:
@@ -253,6 +254,19 @@ def _cell(processes: Mapping[str, Any], sides: tuple[str, str], key: str) -> dic
         }
         for side in sides
     }
+
+
+def _sizes(built: Sequence[Answer], names: Sequence[str]) -> dict[str, list[int]]:
+    """The calls of a sample and the samples of a turn, by timing: the same on both sides, those of the slower one.
+
+    A mean of several calls and one call alone would not be the same statistic. A planted slow-down is as large as serving.
+    """
+    sizes = {
+        name: [min(own) for own in zip(*(one["sizes"][name] for one in built if name in one["timings"]), strict=True)] for name in names
+    }
+    if PLANTED in sizes:
+        sizes[PLANTED] = sizes[SERVE] = [min(own) for own in zip(sizes[PLANTED], sizes[SERVE], strict=True)]
+    return sizes
 
 
 def _turns(sides: tuple[str, str], names: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -1,13 +1,14 @@
 """One process of a timing comparison: ``python -P worker.py`` in a checkout, with that checkout first on the import path.
 
-Every line is JSON and gets one line of JSON in answer. The first is the order. ``{"cell": KEY}`` asks for a cell to be built and warmed
-up, and gets the names of its timings; ``{"cell": KEY, "timing": NAME}`` asks for a moment of one of these; ``{"cell": KEY, "peaks": true}``
-asks for the peak memory of each. Between its turns the process waits, so that another one can time the same at nearly the same time.
-Code and settings under measurement are the checkout's; the instruments are this file and others of its own checkout, whichever
-checkout is measured. So it asks one thing of a checkout, however old or new: ``benchmarks.execute.untrained_subject(payload)``, and
-of the subject that this returns ``cell.batch_size``, ``cell.device``, ``model``, ``request``, ``training_batch``, ``trainer``,
-``server``, ``compress`` and ``compresses``. A sample is a bundle of calls, so that a clock's resolution and the loop's own cost are
-small beside it; a call that takes long is a sample alone.
+Every line is JSON and gets one line of JSON in answer. The first is the order. ``{"cell": KEY}`` asks for a cell to be built and
+warmed up, and gets the names of its timings, each with the sizes of a turn that suit it here; ``{"cell": KEY, "timing": NAME,
+"size": [CALLS, SAMPLES]}`` asks for a moment of one of these; ``{"cell": KEY, "peaks": true}`` asks for the peak memory of each.
+Between its turns the process waits, so that another one can time the same at nearly the same time. Code and settings under
+measurement are the checkout's; the instruments are this file and others of its own checkout, whichever checkout is measured. So it
+asks one thing of a checkout, however old or new: ``benchmarks.execute.untrained_subject(payload)``, and of the subject that this
+returns ``cell.batch_size``, ``cell.device``, ``model``, ``request``, ``training_batch``, ``trainer``, ``server``, ``compress`` and
+``compresses``. A sample is a bundle of calls, so that a clock's resolution and the loop's own cost are small beside it; a call that
+takes long is a sample alone.
 
 Deterministic algorithms stay off, unlike in a cell: loading what they need would take longer than all the measuring.
 """
@@ -49,7 +50,7 @@ def main() -> int:
     return 0
 
 
-def measurer(order: Mapping[str, Any]) -> Callable[[Mapping[str, str]], dict[str, Any]]:
+def measurer(order: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     """Loads the checkout's code; what comes back answers a line: a cell's timings, or one's median in seconds a call, or an error."""
     import torch  # noqa: PLC0415 - after the processors are set
 
@@ -70,11 +71,11 @@ def measurer(order: Mapping[str, Any]) -> Callable[[Mapping[str, str]], dict[str
     peak_bytes = instrument("probes/peak").peak_bytes
     built: dict[str, Timings] = {}
 
-    def measure(line: Mapping[str, str]) -> dict[str, Any]:
+    def measure(line: Mapping[str, Any]) -> dict[str, Any]:
         key = line["cell"]
         try:
             if "timing" in line:
-                return {"seconds": built[key].median(line["timing"])}
+                return {"seconds": built[key].median(line["timing"], *line["size"])}
             if "peaks" in line:
                 return {"peaks": built[key].peaks(peak_bytes)}
             built.clear()
@@ -84,7 +85,7 @@ def measurer(order: Mapping[str, Any]) -> Callable[[Mapping[str, str]], dict[str
                 built[key].warm_up()
         except Exception as error:  # noqa: BLE001 - what a cell fails with is its finding
             return {"error": f"{type(error).__name__}: {error}"}
-        return {"timings": built[key].names, "readings": watch.readings()}
+        return {"timings": built[key].names, "sizes": built[key].sizes, "readings": watch.readings()}
 
     return measure
 
@@ -107,8 +108,7 @@ class Timings:
         if subject.compresses:
             self._calls[COMPRESS] = lambda: subject.compress(request)
         self._calls[TRAIN] = lambda: trainer.step(batch)
-        self._samples = dict.fromkeys(self._calls, SAMPLES)
-        self._bundles = dict.fromkeys(self._calls, CALLS) | {TRAIN: 1}
+        self.sizes = {name: (1 if name == TRAIN else CALLS, SAMPLES) for name in self._calls}  # of a turn: calls of a sample, samples
         self._planted = planted
 
     @property
@@ -117,19 +117,16 @@ class Timings:
         return list(self._calls)
 
     def warm_up(self) -> None:
-        """Makes each call once, and once more to see how many calls a turn holds; with a planted slow-down, a sample keeps its calls."""
-        for name in self._calls:
+        """Makes each call once, and once more to see how large a turn suits it; with a planted slow-down, a sample keeps its calls."""
+        for name, (calls, samples) in self.sizes.items():
             seconds = self._times(name, calls=1, samples=1)[0]
-            if seconds >= ALONE_S and not self._planted:
-                self._bundles[name] = 1
-            if seconds >= ONCE_S:
-                self._samples[name] = 1
+            is_alone = seconds >= ALONE_S and not self._planted
+            self.sizes[name] = 1 if is_alone else calls, 1 if seconds >= ONCE_S else samples
 
-    def median(self, name: str) -> float:
-        """Seconds a call, by the median of a turn's samples."""
-        of = self._bundles[name]
-        calls = PLANTED_CALLS if name == PLANTED else of
-        return statistics.median(self._times(name, calls=calls, samples=self._samples[name])) / of
+    def median(self, name: str, calls: int, samples: int) -> float:
+        """Seconds a call, by the median of a turn's samples; their number and size are what both sides of a comparison agreed on."""
+        made = PLANTED_CALLS if name == PLANTED else calls
+        return statistics.median(self._times(name, calls=made, samples=samples)) / calls
 
     def peaks(self, peak_bytes: Callable[[Callable[[], object], str], int]) -> dict[str, int]:
         """Peak bytes of each call above what is resident; none where this system does not measure them."""

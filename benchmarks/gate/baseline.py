@@ -26,7 +26,7 @@ from benchmarks.records import Record, RecordError, Status, check_settings, chec
 BASELINE_VERSION = 1
 SAME_MACHINE = 1e-9  # of a seeded quality on the machine of its baseline, where it is the same to the bit
 WHAT = "a baseline"
-Held = Literal["quality", "cost", "model", "gap", "replicates"]  # of a record, beside its numbers and its ledger
+Held = Literal["quality", "cost", "model", "gap", "replicates", "intervals", "targets", "ceiling", "items"]  # beside numbers and ledger
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -237,6 +237,10 @@ def held_by(record: Record) -> tuple[Held, ...]:
         "model": record.model is not None,
         "gap": record.model is not None and record.model.cached_joint_gap is not None,
         "replicates": record.replicates is not None,
+        "intervals": any(metric.low is not None for name, metric in record.metrics.items() if name == METRIC),
+        "targets": record.dataset is not None and record.dataset.targets is not None,
+        "ceiling": record.dataset is not None and record.dataset.ceiling is not None,
+        "items": record.dataset is not None and record.dataset.items is not None,
     }
     return tuple(name for name, is_there in there.items() if is_there)
 

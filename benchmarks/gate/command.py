@@ -62,10 +62,10 @@ def _gate(options: argparse.Namespace) -> int:
         exit_code=DONE if accepted else _code_of_refusal(code) if unmeasured else code,
         accepted=accepted,
     )
-    if accepted:
+    outputs.write(judgement.sheet())
+    if accepted:  # last, so that no other file that cannot be written leaves a baseline replaced
         write_atomically(options.baseline, Baseline.of(records, margins=baseline.margins).to_json())
         sys.stdout.write(f"wrote {options.baseline}: {len(records)} cells; review the change before it is committed\n")
-    outputs.write(judgement.sheet())
     show(judgement.sheet())
     if unmeasured:
         sys.stderr.write(f"{PROGRAM}: {options.baseline} is left as it is: {unmeasured}\n")

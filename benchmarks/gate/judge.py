@@ -18,6 +18,10 @@ HELD: Mapping[Held, str] = MappingProxyType({
     "model": "its trained model",
     "gap": "the difference of scores from the cache and from the joint pass",
     "replicates": "the resamples of its quality",
+    "intervals": f"the interval of its {METRIC}",
+    "targets": "the number of its data's targets",
+    "ceiling": "the ceiling of its data",
+    "items": "the number of its data's items",
 })  # fmt: skip
 NOTICEABLE = 0.5  # of the margin: a quality loss this large, beside a cheaper cell, deserves a look
 
@@ -71,8 +75,9 @@ def _absent(entry: BaselineEntry, records: Sequence[Record]) -> Finding:
     if not peers:
         others = ", ".join(sorted({record.cell.dataset for record in records}))
         return _finding(Verdict.INCOMPARABLE, f"the baseline is of {entry.dataset}, the results are of other data: {others}")
-    if all(record.measure_versions != entry.measure_versions for record in peers):
-        return _finding(Verdict.INCOMPARABLE, _version_change(entry.measure_versions, peers[0].measure_versions))
+    alike = [record for record in peers if record.cell.control == entry.cell.control]  # a control has measures that no other cell has
+    if alike and all(record.measure_versions != entry.measure_versions for record in alike):
+        return _finding(Verdict.INCOMPARABLE, _version_change(entry.measure_versions, alike[0].measure_versions))
     if all(record.cell.device != entry.cell.device for record in peers):
         return _finding(Verdict.INCOMPARABLE, f"the baseline is of device {entry.cell.device}, the results are not")
     return _finding(Verdict.MISSING, "the baseline has it, and there is no record of it among the results")

@@ -52,7 +52,7 @@ def _at_place(fault: Fault, where: str) -> Fault:
 def _of_users(record: Record) -> Iterator[Fault]:
     """With leave-one-out every user has one target: a mean is over all users, and a recall is a whole number of them."""
     data = record.dataset
-    if data is None or data.targets is None or data.split != LEAVE_ONE_OUT:
+    if data is None or data.targets is None or record.cell.split != LEAVE_ONE_OUT:  # the cell's: a key holds it to what was measured
         return
     for name in _of_all_users():
         metric = record.metrics.get(name)
@@ -104,7 +104,7 @@ def _of_ceiling(record: Record) -> Iterator[Fault]:
     """A model that surely ranks better than a predictor that knows how the data were drawn has seen the future."""
     data: DatasetFacts | None = record.dataset
     if (
-        data is None or data.ceiling is None or data.split != LEAVE_ONE_OUT
+        data is None or data.ceiling is None or record.cell.split != LEAVE_ONE_OUT
     ):  # with another split the ceiling is a mean over targets, but a quality is one over users
         return
     for name, most in data.ceiling.get(WHOLE_PAST, {}).items():

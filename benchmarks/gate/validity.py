@@ -158,7 +158,7 @@ def _agrees(row: LedgerRow) -> bool:
     needed = (row.formula_flops, row.torch_flops, row.executed_flops, row.visible_flops)
     if None in needed or (row.fvcore_flops is None and row.phase != WITHOUT_FVCORE):
         return False
-    return bool(row.agrees) and counts_agree((*needed[:3], row.fvcore_flops))
+    return bool(row.agrees) and counts_agree(row.formula_flops, (row.torch_flops, row.executed_flops, row.fvcore_flops))
 
 
 def _of_pass(record: Record, values: Mapping[str, float], of: str) -> Iterator[Fault]:

@@ -20,6 +20,7 @@ where a process failed.
 
 import argparse
 import dataclasses
+import os
 import random
 import sys
 import time
@@ -161,6 +162,8 @@ def _checked(options: argparse.Namespace) -> Baseline:
         ValueError: a place that cannot be written, or a baseline without FLOPs.
     """
     check_file("--out", options.out)
+    if os.path.realpath(options.out) == os.path.realpath(options.baseline):
+        raise ValueError(f"--out: {options.out} is also the file of --baseline; expected a file of its own")
     baseline = load_baseline(options.baseline)
     if not any(name.endswith("_flops") and value for entry in baseline.entries.values() for name, value in entry.metrics.items()):
         raise ValueError(f"--baseline: {options.baseline} holds no FLOPs to raise; expected a baseline of cells with a model")

@@ -21,6 +21,10 @@ INSTRUCTIONS: dict[str, dict[str, str]] = {
     "AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
     "SSE 4": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
 }
+_TETHERED = (  # a sweep that ends with this process
+    "import sys; from benchmarks.isolation.tether import end_with_parent; end_with_parent(); "
+    "from benchmarks.run.command import main; sys.exit(main())"
+)
 Measured = Callable[[Mapping[str, str], Path], Sequence[Record]]
 
 
@@ -42,7 +46,8 @@ def quality_spreads(measure: Measured | None = None) -> tuple[QualitySpread, ...
 
 
 def _run_grid(variables: Mapping[str, str], out: Path) -> Sequence[Record]:
-    command = [sys.executable, "-m", "benchmarks.run", "--grid", GRID, "--only", "quality", "--no-report", "--quiet", "--out", str(out)]
+    options = ["--grid", GRID, "--device", "cpu", "--only", "quality", "--no-report", "--quiet", "--out", str(out)]
+    command = [sys.executable, "-c", _TETHERED, *options]
     ran = subprocess.run(command, cwd=PROJECT, env=os.environ | variables, capture_output=True, text=True, check=False)
     if ran.returncode:
         raise ValueError(f"the qualities of {GRID} under {dict(variables)}: exit code {ran.returncode}: {ran.stderr.strip()[-300:]}")

@@ -13,6 +13,7 @@ import msgspec
 from benchmarks.cell import Cell
 from benchmarks.records.types import (
     LATER_DATA_FACTS,
+    LATER_EPOCH_FACTS,
     LATER_FACTS,
     LATER_METRIC_FACTS,
     LATER_ORIGIN_FACTS,
@@ -142,8 +143,9 @@ def to_dict(record: Record | Cost) -> dict[str, Any]:
         if record.dataset is not None:
             _leave_out(values["dataset"], LATER_DATA_FACTS)
         if record.model is not None:
-            for part in (values["model"], *values["model"]["curve"]):
-                _leave_out(part, LATER_FACTS)
+            _leave_out(values["model"], LATER_FACTS)
+            for epoch in values["model"]["curve"]:
+                _leave_out(epoch, LATER_EPOCH_FACTS)
     return values
 
 

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from benchmarks.cell import Cell
+from benchmarks.measures import MEASURES, REPEATED_KINDS
 from benchmarks.peers.part import PeerPart
 from persrec.names import LEAVE_ONE_OUT, BackbonePart, CompressionPart, DatasetPart, FloorPart, Part
 
@@ -50,7 +51,7 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LedgerRow:
-    """FLOPs of one part of one pass, counted in three ways; ``agrees`` where they differ by at most 1%.
+    """FLOPs of one part of one pass, counted in three ways; ``agrees`` where each differs from the formula by at most 1%.
 
     A sequence's share of what a training step computes for all of them, as of texts, need be no whole number.
     """
@@ -116,11 +117,11 @@ class TrainedModel:
     curve: tuple[Epoch, ...] = ()
 
 
-# facts that came after the first records, and what they were then: of a model and its epochs, the data, a half, the record, a metric
+# facts that came after the first records, and what they were then: of a model, an epoch, the data, a half, the record, a metric
 LATER_FACTS: Mapping[str, Any] = MappingProxyType(dict.fromkeys((
-    "converged", "steps", "best_step", "decay_steps", "targets", "learning_rate", "learning_rate_at_best",
-    "seconds_per_million_targets", "validation",
+    "converged", "steps", "best_step", "decay_steps", "targets", "learning_rate_at_best", "seconds_per_million_targets", "validation",
 )))  # fmt: skip
+LATER_EPOCH_FACTS: Mapping[str, Any] = MappingProxyType(dict.fromkeys(("steps", "learning_rate")))
 LATER_DATA_FACTS: Mapping[str, Any] = MappingProxyType({"split": LEAVE_ONE_OUT, "days": (), "targets": None})
 LATER_ORIGIN_FACTS: Mapping[str, Any] = MappingProxyType({"processes": None})
 LATER_PARTS: Mapping[str, Any] = MappingProxyType({"groups": (), "protocols": ()})
@@ -329,9 +330,18 @@ class Cost:
     provenance: Provenance = Provenance()
     schema_version: int = SCHEMA_VERSION
 
+    @property
+    def repeats(self) -> int:
+        """How many processes measured each timed kind; of several kinds, the smallest number. 1 where nothing is timed."""
+        kinds = {MEASURES[name].kind for name in self.metrics if name in MEASURES} & set(REPEATED_KINDS)
+        of_kinds = (
+            [any(MEASURES[name].kind == kind for name in one.metrics if name in MEASURES) for one in self.processes] for kind in kinds
+        )
+        return min((sum(flags) for flags in of_kinds), default=1)
+
     def origin(self) -> Origin:
         """As a cell's record names it."""
         return Origin(
             key=self.cost_key, status=self.status, code=self.code, seconds=self.seconds,
-            environment=self.environment, provenance=self.provenance, error=self.error, processes=len(self.processes),
+            environment=self.environment, provenance=self.provenance, error=self.error, processes=self.repeats if self.processes else 0,
         )  # fmt: skip

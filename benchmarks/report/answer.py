@@ -25,6 +25,7 @@ from benchmarks.text import listed, sentence
 
 _METRIC = QUALITY_METRICS[0]
 _METRIC_NAME = METRIC_NAMES[_METRIC]
+_VERDICT_SEEDS = 3  # fewer give no verdict
 _REQUEST_COSTS = (
     ("compute of a request", "serve_flops"),
     ("time of a whole request, median", "request_latency_p50_ms"),
@@ -101,10 +102,17 @@ def _lead(run_answer: RunAnswer, peers: Peers) -> str:
             if len(run_answer.worths) > 1
             else ""
         )
-        return (
-            f"There is no frontier on this data: reading the long history gains {backbone_name(worth.full)} nothing that can be measured "
-            f"({_METRIC_NAME} {pair}){others}. {_gains_in_words(peers) or 'So keep nothing of it and serve the recent items alone.'}"
+        one_seed = any(one.gap.of_one_seed for one in run_answer.worths)
+        lead, end = (
+            ("No model is chosen", "It is no verdict, as there is only one seed.")
+            if one_seed
+            else ("There is no frontier on this data", "So keep nothing of it and serve the recent items alone.")
         )
+        statement = (
+            f"reading the long history gains {backbone_name(worth.full)} nothing that can be measured ({_METRIC_NAME} {pair}){others}."
+        )
+        gains = _gains_in_words(peers)
+        return " ".join([f"{lead}: {statement}", *([end] if one_seed or not gains else []), *([gains] if gains else [])])
     if run_answer.standstill is Standstill.FLOOR_ABOVE and run_answer.above is not None:
         return _no_model_above(run_answer.above, names)
     if run_answer.standstill is not None:
@@ -117,6 +125,8 @@ def _lead(run_answer: RunAnswer, peers: Peers) -> str:
         else "The choices were made on test and their numbers are from test, too, which flatters the best of many."
     )
     quality = with_interval(run_answer.full.quality(_METRIC))
+    if all(choice.roles == (Role.BEST,) for choice in run_answer.choices):
+        basis += " Costs were not measured beside full attention's, so nothing is chosen for what it costs."
     return f"{basis} They are compared with {names(run_answer.full)}, the best full attention: {_METRIC_NAME} {quality}."
 
 
@@ -129,10 +139,12 @@ def _no_model_above(above: AboveModels, names: Names) -> str:
         statement = f"{names(above.floor)}, which learns nothing, ranks better than every trained model of ours ({pair}{note})"
         return f"There is no frontier on this data: {statement}. So no model here is worth its cost."
     counts = [len(gap.by_seed) for gap in above.gaps]
-    few = ("is only one seed" if min(counts) == 1 else "are only two seeds") + " for some models" * (min(counts) < max(counts))
+    few = (
+        "as there " + ("is only one seed" if min(counts) == 1 else "are only two seeds") + " for some models" * (min(counts) < max(counts))
+    )
     return (
         f"No model is chosen: {names(above.floor)}, which learns nothing, scores above every trained model of ours ({pair}{note}). "
-        f"It is no verdict, as there {few}."
+        f"It is no verdict, {few if min(counts) < _VERDICT_SEEDS else 'as longer training may lift them'}."
     )
 
 

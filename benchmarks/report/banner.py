@@ -108,7 +108,14 @@ def _finding(contrast: Contrast, names: Names) -> str:
     token_count = text.amount(tokens, "token")
     reasons = contrast.all_unequal
     sentences = [f"Training is not equal ({'; '.join(reasons)}), so this is no verdict."] if reasons else []
-    seed = " (one seed)" if contrast.quality.of_one_seed else ""
+    quoted = (contrast.retention, contrast.over_no_token, contrast.recovered)
+    seed = (
+        " (one seed)"
+        if contrast.quality.of_one_seed
+        else " (compared over one seed)"
+        if any(one.of_one_seed for one in quoted if one.value is not None)
+        else ""
+    )
     sentences.append(f"{names(contrast.configuration)}{seed}: {_quality_and_cost(contrast, token_count)}")
     if contrast.retention.value is not None:
         sentences.append(f"NDCG@10 is {with_interval(contrast.quality)}.")

@@ -27,7 +27,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         help="the page to write (default: reports/NAME.html for a run under results/, else report.html in the run's folder); "
         "of two runs the Markdown",
     )
-    parser.add_argument("--tables", action="store_true", help="also write every number as tables.csv beside the page")
+    parser.add_argument("--tables", action="store_true", help="also write every measurement as tables.csv beside the page")
     parser.add_argument("--pictures", action="store_true", help="also write the answer and every frontier as PNG beside the page")
     parser.add_argument(
         "--compare",

@@ -21,7 +21,12 @@ _METRIC = QUALITY_METRICS[0]
 def limits(records: Sequence[Record], every: Sequence[Source], among: Sequence[Configuration], names: Names) -> list[str]:
     """What a reader must not conclude from these records. ``every`` are the measurements behind them."""
     trained = [one for one in among if one.cell.training != "none" and one.quality(_METRIC).value is not None]
-    sentences = [*_seeds_and_intervals(trained), *_not_converged(among), *_not_trained(among), *_noisy(among)]
+    sentences = [
+        *_seeds_and_intervals(trained, measured=any(one.measured for one in among)),
+        *_not_converged(among),
+        *_not_trained(among),
+        *_noisy(among),
+    ]
     sentences += filter(None, [disturbance(every)])
     missing = [COST_NAMES[cost] for cost in COSTS if all(COSTS[cost](one).value is None for one in among)]
     if missing and any(record.ok for record in records):
@@ -39,9 +44,9 @@ def limits(records: Sequence[Record], every: Sequence[Source], among: Sequence[C
     return [*sentences, *ALWAYS_LIMITED]
 
 
-def _seeds_and_intervals(trained: Sequence[Configuration]) -> list[str]:
+def _seeds_and_intervals(trained: Sequence[Configuration], *, measured: bool) -> list[str]:
     if not trained:
-        return ["No trained model was measured: this is cost alone, and floors."]
+        return ["No trained model was measured" + (": this is cost alone, and floors." if measured else ".")]
     sentences = []
     single = [one for one in trained if len(one.quality(_METRIC).seeds) == 1]
     if single:

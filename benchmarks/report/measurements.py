@@ -1,4 +1,4 @@
-"""Every number of a report as the rows of a CSV file."""
+"""Every measurement of a report, and what sets it beside its references, as the rows of a CSV file."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -14,7 +14,7 @@ from benchmarks.report.peers import Peers
 
 
 def measurements(peers: Peers, frontiers: Frontiers, names: Names) -> Iterator[dict[str, Any]]:
-    """Every number of the report, a row each: what was measured, then what was derived."""
+    """What was measured and what was derived from it, a row each; comparisons of pairs and areas stand on the page alone."""
     for one in peers.everyone:
         settings = {name: value for name, value in asdict(one.cell).items() if name != "seed"}
         common = {"context": peers.title, "configuration": names(one), **dict(sorted(settings.items()))}
@@ -29,7 +29,7 @@ def measurements(peers: Peers, frontiers: Frontiers, names: Names) -> Iterator[d
             if one.changed and (own := untouched(one, peers.everyone)) is not None:
                 loss = difference(one.quality(metric), own.quality(metric))
                 yield common | _flat("derived", f"{metric}_over_own_cache", loss, "ratio")
-            for name in ("over_no_token", "over_full", "over_recent", "retention", "recovered"):
+            for name in ("over_no_token", "over_full", "over_recent", "over_counts_only", "retention", "recovered"):
                 yield common | _flat("derived", f"{metric}_{name}", getattr(comparison, name), "ratio")
             for cost, by_metric in frontiers.items():
                 standing = next((s for s in by_metric[metric].standings if s.configuration is one), None)

@@ -120,7 +120,8 @@ def _worth_nothing(every: Sequence[Worth], data: str) -> list[Caution]:
         for worth in nothing
     ]
     backbones = listed([_backbone(worth) for worth in nothing])
-    short = f"{data} the long history is worth nothing that we can measure, on {backbones}."
+    seed = " It is no verdict, as there is only one seed." if any(worth.gap.of_one_seed for worth in nothing) else ""
+    short = f"{data} the long history is worth nothing that we can measure, on {backbones}.{seed}"
     return [Caution(short=short, detail=f"{METRIC_NAMES[_METRIC]}: {'; '.join(each)}.")]
 
 
@@ -139,6 +140,8 @@ def _above(above: AboveModels, data: str, names: Names) -> Caution:
 
 def _verdict(worth: Worth) -> str:
     if worth.nothing:
+        if worth.gap.of_one_seed:
+            return "So one seed shows no worth of the long history, and gives no verdict."
         return "So the long history is worth nothing that we can measure."
     if worth.gap.sign > 0 and not worth.unequal:
         return "So the long history pays, at 95%."

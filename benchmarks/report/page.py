@@ -1,4 +1,4 @@
-"""One page that opens offline, a summary and a picture beside it, and on demand every number and every picture."""
+"""One page that opens offline, a summary and a picture beside it, and on demand every measurement and every picture."""
 
 import base64
 import csv
@@ -38,7 +38,7 @@ def render_report(results_dir: Path, out: Path, *, tables: bool = False, picture
     Args:
         results_dir: the run's folder.
         out: the page.
-        tables: whether to write every number beside it as ``tables.csv``.
+        tables: whether to write every measurement beside it as ``tables.csv``.
         pictures: whether to write the answer and every frontier as PNG, and not only the first frontier.
 
     Raises:

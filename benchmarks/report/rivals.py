@@ -13,8 +13,8 @@ _METRIC = QUALITY_METRICS[0]
 HOW = (
     f"PerSRec beside rivals that keep as many vectors of the same history. A number is PerSRec's {METRIC_NAMES[_METRIC]} minus its "
     "rival's, with the 95% interval over the same users, and over seeds where there are several. Better and worse are said at 95% over "
-    "three seeds or more of equal training. Each side is the best of its kind on validation, at the longest window and the most tokens "
-    "that both have."
+    "three seeds or more of equal training. Pairs are at the longest window and the most tokens that both have; of these, those of the "
+    "most seeds, and each side the best of its kind on validation."
 )
 _NONE = (
     "This run does not show whether PerSRec is better than pooling, memory or the like: no rival that keeps as many vectors of the same "

@@ -126,12 +126,16 @@ def with_seeds(table: Table, ones: Sequence[Configuration]) -> Table:
         table: a table with a row for each configuration.
         ones: the configuration of each row.
     """
-    counts = [len(one.measured) for one in ones]
+    return with_seed_counts(table, [len(one.measured) for one in ones], "its quality is the mean of so many trainings")
+
+
+def with_seed_counts(table: Table, counts: Sequence[int], explanation: str) -> Table:
+    """As `with_seeds`, of a number of seeds for each row."""
     if len(set(counts)) < 2:
         note = f"; {text.amount(counts[0], 'seed')} each" if counts else ""
         return replace(table, caption=table.caption + note)
     at = 1 + next((place for place, column in enumerate(table.columns) if column.name == "configuration"), 0)
-    column = Column(name="seeds", numeric=True, explanation="its quality is the mean of so many trainings")
+    column = Column(name="seeds", numeric=True, explanation=explanation)
     rows = tuple(
         replace(row, entries=(*row.entries[:at], of_count(count), *row.entries[at:])) for row, count in zip(table.rows, counts, strict=True)
     )

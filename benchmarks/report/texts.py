@@ -169,8 +169,8 @@ WORDS = (
     (
         "configuration, cell, servable",
         (
-            "a configuration is every setting but the seed; a cell is a configuration and a seed. A servable configuration is no floor, no "
-            "ablation and no aged cache."
+            "a configuration is every setting but the seed; a cell is a configuration and a seed. A servable configuration is no floor, "
+            "peer, ablation or aged cache; it was measured, and its counts of FLOPs agree."
         ),
     ),
     ("64 + 8", "a window: so many items of history, and behind them so many recent ones, which every request reads."),

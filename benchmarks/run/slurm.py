@@ -59,7 +59,7 @@ def check_slurm() -> None:
     if missing is not None:
         raise ValueError(f"--executor: slurm: no {missing} on this machine")
     if importlib.util.find_spec("submitit") is None:
-        raise ValueError("--executor: slurm: submitit is not installed; pip install 'persrec[slurm]'")
+        raise ValueError("--executor: slurm: submitit is not installed; pip install --constraint constraints.txt --editable '.[slurm]'")
 
 
 def end_jobs_of_earlier_run(out: Path) -> None:

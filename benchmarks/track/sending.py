@@ -35,7 +35,9 @@ class MlflowRun:
         try:
             from mlflow.tracking import MlflowClient  # noqa: PLC0415 - an extra, and slow to import
         except ImportError as error:
-            raise TrackerError(f"mlflow is not installed ({error}); pip install 'persrec[mlflow]'") from error
+            raise TrackerError(
+                f"mlflow is not installed ({error}); pip install --constraint constraints.txt --editable '.[mlflow]'"
+            ) from error
         with _one_line(uri):
             self._client: Any = MlflowClient(tracking_uri=uri)
             match = self._client.get_experiment_by_name(experiment)

@@ -173,7 +173,7 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="the datasets there are, what each needs and its licence", allow_abbrev=False)
     listing.set_defaults(command=_list)
     prepare = commands.add_parser("prepare", help="prepare a dataset into the cache", allow_abbrev=False)
-    prepare.add_argument("--source", metavar="DIR", help="holds NAME/ with the publisher's files (default: $PERSREC_DATA)")
+    prepare.add_argument("--source", "--data-dir", metavar="DIR", help="holds NAME/ with the publisher's files (default: $PERSREC_DATA)")
     prepare.add_argument("--download", action="store_true", help="first load the publisher's archive into --source, checked by its digest")
     prepare.add_argument("--memory", default=MEMORY, metavar="SIZE", help=f"of the engine's buffers (default: {MEMORY})")
     prepare.add_argument("--threads", type=whole(1), metavar="N", help="of the engine (default: one a processor); changes no digest")

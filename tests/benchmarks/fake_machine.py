@@ -23,7 +23,8 @@ class Machine:
         self.slower, self.fails, self.spread, self.foreign = slower or {}, fails or {}, spread, foreign
         self.larger = larger or {}
         self.silent = {}
-        self.started, self.asked, self.turns = [], [], []
+        self.started, self.asked, self.turns, self.sizes = [], [], [], []
+        self.own_sizes = {}
 
     def __call__(self, root, order):
         assert order["root"] == str(root)
@@ -44,9 +45,10 @@ class FakeProcess:
         if self.machine.fails.get(self.side) == "process":
             raise ProcessError(f"{self.side}: ended with exit code 1: ImportError: no torch")
 
-    def ask(self, key, timing=None):
+    def ask(self, key, timing=None, size=None):
         if timing is not None:
             self.machine.turns.append((self.side, key, timing))
+            self.machine.sizes.append((timing, tuple(size)))
             return {"seconds": self.medians[timing]}
         self.machine.asked.append((self.side, key))
         fault = self.machine.fails.get(self.side)
@@ -57,7 +59,8 @@ class FakeProcess:
         self.medians = {name: MADE_UP[name] * noise() * slower.get((self.side, name), 1.0) for name in names}
         if key in self.order["planted"]:
             self.medians[worker.PLANTED] = MADE_UP[worker.SERVE] * noise() * 1.2
-        return {"timings": list(self.medians), "readings": {"foreign_cpu_share": self.machine.foreign}}
+        sizes = {name: self.machine.own_sizes.get((self.side, name), (5, 3)) for name in self.medians}
+        return {"timings": list(self.medians), "sizes": sizes, "readings": {"foreign_cpu_share": self.machine.foreign}}
 
     def peaks(self, key):
         assert key in self.order["cells"]

@@ -82,8 +82,15 @@ def test_a_new_version_is_a_new_cell_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "agree"),
-    [((), True), ((None, None), True), ((1000, 990), True), ((1000, 989, None), False), ((0, 0), True)],
+    ("formula", "counts", "agree"),
+    [
+        (None, (), True),
+        (None, (None, 5), True),
+        (1000, (990, 1010), True),
+        (1000, (989, None), False),
+        (1000, (1011,), False),
+        (0, (0, 1), False),
+    ],
 )
-def test_counts_agree_within_one_percent_of_the_largest(counts, agree):
-    assert counts_agree(counts) is agree
+def test_counts_agree_within_one_percent_of_the_formula(formula, counts, agree):
+    assert counts_agree(formula, counts) is agree

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from benchmarks.analysis.configurations import QUALITY_METRICS
 from benchmarks.report.compact import Shown
 from benchmarks.report.figures import curves, experiments
 from benchmarks.report.figures.canvas import Drawing
@@ -32,7 +33,7 @@ def _frontiers(shown: Shown, *, picture: bool, every_picture: bool) -> Group:
     drawings: list[Drawing] = []
     absent: list[str] = []
     for cost, by_metric in shown.frontiers.items():
-        if any(frontier.standings for frontier in by_metric.values()):
+        if by_metric[QUALITY_METRICS[0]].standings:  # the figure draws this metric
             key = f"frontier-{cost.replace('_', '-')}-{peers.key}"
             png = every_picture or (picture and not drawings)
             drawings.append(frontier_figure(by_metric, peers.names, key=key, where=peers.title, roles=shown.roles, png=png))

@@ -8,11 +8,11 @@ from typing import Any
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
 
 from benchmarks import text
-from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
+from benchmarks.analysis.configurations import QUALITY_METRICS, TUNED, Configuration
 from benchmarks.analysis.frontier import COSTS
 from benchmarks.analysis.trained import not_converged, validation
 from benchmarks.cell import Cell
-from benchmarks.labels import METRIC_NAMES
+from benchmarks.labels import METRIC_NAMES, in_words
 from benchmarks.report import tabular
 from benchmarks.report.figures import axes, canvas
 from benchmarks.report.figures.axes import Backbones
@@ -23,6 +23,7 @@ from benchmarks.text import sentence
 
 _METRIC = QUALITY_METRICS[0]
 _MOST_TOKEN_COUNTS = 3
+_OF_A_TOKENS_LINE = ("training", "elastic_history", "segments", "plan")
 _COLUMNS = 2  # of panels: the names at the right edge of each need room
 Ceiling = Mapping[str, Mapping[str, float]]
 
@@ -45,7 +46,7 @@ def tokens_figure(among: Sequence[Configuration], names: Names, *, ceiling: Ceil
     lines = series(
         among,
         by=lambda cell: cell.tokens,
-        alike=lambda cell: (cell.compression, cell.training, cell.elastic_history, cell.segments, cell.plan),
+        alike=lambda cell: (cell.compression, *(getattr(cell, name) for name in _OF_A_TOKENS_LINE)),
         include=lambda one: one.cell.tokens > 0 or one.is_control,
     )
     lines = [line for line in lines if any(one.cell.tokens > 0 for one in line.members)]
@@ -53,7 +54,9 @@ def tokens_figure(among: Sequence[Configuration], names: Names, *, ceiling: Ceil
         return None
     references = [one for one in among if one.cell.compression in ("full", "recent") and not one.is_floor]
     title = f"Quality against tokens, {where}"
-    image, description = quality_panels(lines, references, ceiling, key=key, title=title, axis_name="tokens kept of a user's history")
+    image, description = quality_panels(
+        lines, references, ceiling, key=key, title=title, axis_name="tokens kept of a user's history", name_of=_recipe_names(lines)
+    )
     members = [one for line in lines for one in line.members] + references
     return Drawing(
         key=key, title=title, description=description, image=image, table=quality_table(members, names, key=f"{key}-table", caption=title)
@@ -136,14 +139,29 @@ def series(
     alike: Callable[[Cell], tuple[object, ...]],
     include: Callable[[Configuration], bool],
 ) -> list[Series]:
-    """Lines, each of the configurations of one model and data that are also alike in some settings, in the order of one more setting."""
+    """Lines, each of the configurations of one model and data that are also alike in some settings, in the order of one more setting.
+
+    Those of one line were also trained by the same recipe.
+    """
     groups: dict[tuple[object, ...], list[Configuration]] = {}
     for one in filter(include, among):
-        groups.setdefault((one.shared, alike(one.cell)), []).append(one)
+        recipe = tuple(getattr(one.cell, name) for name in TUNED)
+        groups.setdefault((one.shared, recipe, alike(one.cell)), []).append(one)
     return [
         Series(members=tuple(members), positions=tuple(by(one.cell) for one in members))
         for members in (sorted(group, key=lambda one: (by(one.cell), one.key)) for group in groups.values())
     ]
+
+
+def _recipe_names(lines: Sequence[Series]) -> Callable[[Configuration], str] | None:
+    """Names of lines by the settings in which they differ from others of their kind and backbone; ``None`` where each is the only one."""
+    named: dict[str, str] = {}
+    for line in lines:
+        alike = [other.head.cell for other in lines if _kind(other) == _kind(line)]
+        fields = [name for name in (*TUNED, *_OF_A_TOKENS_LINE) if len({getattr(cell, name) for cell in alike}) > 1]
+        if fields:
+            named[line.head.key] = ", ".join(in_words(line.head.cell, fields))
+    return (lambda head: named.get(head.key, family(head).name)) if named else None
 
 
 def _by_history(among: Sequence[Configuration], *, once: bool) -> list[Series]:

@@ -18,6 +18,7 @@ from benchmarks.report.figures.axes import Backbones
 from benchmarks.report.figures.canvas import Drawing
 from benchmarks.report.names import COST_NAMES, Names, backbone_name, family, filter_name
 from benchmarks.report.tabular import Entry, Table
+from benchmarks.text import listed
 from persrec.names import CONFIDENCE
 
 _COLUMNS = 2
@@ -194,8 +195,11 @@ def frontier_table(frontiers: Mapping[str, Frontier], names: Names, *, key: str,
             entries.append(tabular.of_quality(one.quality(metric)))
             entries += _standing_entries(one, frontier, names)
         rows.append(tabular.row(*entries, family=family(one).name, backbone=filter_name(one)))
-    rest = len(everyone) - len(near)
-    more = f"; {rest} more, below {text.percent(_NEAR, places=0)} on either frontier, stand in the ranked table" if rest else ""
+    known = {s.configuration.key for f in frontiers.values() for s in f.standings if s.probability is not None}
+    far, unknown = len((everyone & known) - {one.key for one in near}), len(everyone - known - {one.key for one in near})
+    rest = [f"{far} more, below {text.percent(_NEAR, places=0)} on either frontier"] if far else []
+    rest += [f"{unknown} more, off the frontier and without a share of draws"] if unknown else []
+    more = f"; {listed(rest)}, stand in the ranked table" if rest else ""
     table = Table(key=key, caption=f"{caption}: on the frontier or near it{more}", columns=tuple(headings), rows=tuple(rows))
     return tabular.with_seeds(table, near)
 

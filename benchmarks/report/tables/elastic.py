@@ -40,4 +40,5 @@ def elastic_table(among: Sequence[Configuration], names: Names, *, key: str) -> 
         rows=tuple(rows),
         filters=True,
     )
-    return tabular.with_seeds(table, [pair.elastic for pair in pairs])
+    counts = [len(pair.difference(QUALITY_METRICS[0]).by_seed) for pair in pairs]
+    return tabular.with_seed_counts(table, counts, "the difference is over so many seeds that both have")

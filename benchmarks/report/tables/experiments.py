@@ -110,7 +110,8 @@ def _quality_entries(
         tabular.REFERENCE if one is own else tabular.of_difference(change),
     ]
     if shares:
-        entries.append(tabular.of_quality(compare(one, among, metric).recovered, "percent"))
+        contrast = compare(one, among, metric)
+        entries.append(tabular.of_unequal(tabular.of_quality(contrast.recovered, "percent"), contrast.all_unequal))
     return entries
 
 

@@ -188,6 +188,7 @@ def own_table(path: Path) -> OwnTable:
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
+        _check_names(values)
         description = msgspec.convert(values, _Description)
     except RecursionError as error:
         raise SourceError(f"{path}: nested too deep to be read") from error
@@ -207,6 +208,16 @@ def own_table(path: Path) -> OwnTable:
         raise SourceError(f"{path}: no table [columns]; expected the names of the user, item and time columns")
     _check_parts(path, description)
     return OwnTable(path=path, name=name, description=description)
+
+
+def _check_names(values: Mapping[str, Any]) -> None:
+    """Refuses an unknown name in a table that is read as a dataclass: there, msgspec passes over what it does not know."""
+    for table, kind in (("time", Time), ("filters", Filters), ("protocol", Protocol)):
+        known = [field.name for field in dataclasses.fields(kind)]
+        section = values.get(table)
+        for name in section if isinstance(section, Mapping) else ():
+            if name not in known:
+                raise ValueError(f"{table}: unknown {name!r}{names.nearest(name, known)}; known: {', '.join(known)}")
 
 
 def _check_parts(path: Path, description: _Description) -> None:

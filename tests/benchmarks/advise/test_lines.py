@@ -8,6 +8,7 @@ import torch
 from fabricated_records import fabricate, records_of, write
 
 from benchmarks import execute
+from benchmarks.advise import command
 from benchmarks.advise.command import main
 from benchmarks.advise.lines import dataset_argument, serving_lines
 from benchmarks.cell import Cell
@@ -130,6 +131,13 @@ def test_the_command_prints_lines_that_serve_the_model_that_a_run_trained(run_of
     exec(compile(program, "lines", "exec"), names)  # noqa: S102 - our own lines
     expected = best_by_the_joint_pass(CELLS["a store of caches"], run / "models" / record.model.key)
     np.testing.assert_array_equal(names["ids"].numpy(), expected)
+
+
+@pytest.mark.parametrize("out", ["full", "'my runs'"])
+def test_a_model_that_is_gone_is_trained_into_the_folder_that_was_asked_about(out, tmp_path):
+    (record,) = records_of(fabricate(CELLS["recent alone"]))
+    own = dataclasses.replace(record, provenance=dataclasses.replace(record.provenance, rerun=f"--grid full --out {out} --resume always"))
+    assert command._rerun(own, tmp_path) == f"--grid full --out {tmp_path} --resume always"
 
 
 def test_a_table_of_ones_own_is_loaded_by_the_path_that_the_run_was_told():

@@ -110,7 +110,7 @@ def test_without_a_frontier_a_quality_is_offered_in_place_of_a_share():
     flat = [valued(FULL, 0.1000, spread=0.02), valued(CONTROL, 0.1001, spread=0.01), valued(tokens(4), 0.1)]
     advice = advise(configured(flat), Budget(min_retention=0.97))
     assert (advice.fits, advice.misses, len(advice.unknown)) == ((), (), 3)
-    assert "no frontier" in advice.no_share
+    assert "worth nothing that could be measured" in advice.no_share
     assert advice.offered == pytest.approx(0.097)
     assert advise(configured(flat), Budget(min_quality=advice.offered)).fits
 

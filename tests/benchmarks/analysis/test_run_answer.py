@@ -172,6 +172,10 @@ def test_a_backbone_whose_history_was_not_judged_stays_a_candidate():
     assert answer(configured(records)).standstill is Standstill.WORTH_NOTHING
     alone = levelled(dataclasses.replace(FULL, backbone="sasrec"), 0.3)
     assert answer(configured([*records, alone])).standstill is Standstill.WORTH_NOTHING  # which offers nothing to choose
+    tokens_of_sasrec = levelled(dataclasses.replace(tokens(4), backbone="sasrec"), 0.25)
+    found = answer(configured([*records, alone, tokens_of_sasrec]))
+    offered = {choice.beside.configuration.cell.backbone for choice in found.choices}
+    assert (found.standstill, "sasrec" in offered) == (None, True)
     other = [levelled(dataclasses.replace(cell, backbone="sasrec"), 0.3) for cell in (FULL, tokens(4))]
     found = answer(configured([*records, *other]))
     assert found.standstill is None

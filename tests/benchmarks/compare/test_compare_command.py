@@ -96,6 +96,11 @@ class Breaking(Machine):
         return super().__call__(root, order)
 
 
+def test_a_gain_that_a_second_round_does_not_find_fails_nobody_under_strict_either(base):
+    code, content = compared(base, Once(slower={("base", worker.TRAIN): 1.5}), "--strict")
+    assert (code, verdicts(content)[worker.TRAIN, "AMBIGUOUS"] > 0) == (PASS, True)
+
+
 def test_a_slow_down_whose_second_round_fails_is_invalid(base):
     code, content = compared(base, Breaking(slower={("head", worker.TRAIN): 1.5}))
     assert code == INCOMPLETE

@@ -60,7 +60,7 @@ def test_the_planted_slow_down_is_a_fifth_more_real_work():
     of_cell = worker.Timings(subject, timed, planted=True)
     medians = {}
     for name in (*of_cell.names, worker.SERVE):  # serving again behind a training step
-        medians[name] = of_cell.median(name)
+        medians[name] = of_cell.median(name, *of_cell.sizes[name])
     assert done == {
         worker.SERVE: {"serve": 5},
         worker.PLANTED: {"serve": 6},
@@ -88,7 +88,8 @@ def test_a_call_that_takes_long_is_a_sample_alone_and_then_a_turn_alone(seconds,
     subject = Subject(Cell(backbone="hstu", compression="recent"))
     of_cell = worker.Timings(subject, timed, planted=False)
     of_cell.warm_up()
-    assert of_cell.median(worker.SERVE) == pytest.approx(seconds)
+    assert of_cell.sizes[worker.SERVE] == (calls, samples)
+    assert of_cell.median(worker.SERVE, calls, samples) == pytest.approx(seconds)
     assert counts[-1] == (calls, samples)
 
 
@@ -121,9 +122,9 @@ def test_a_real_process_times_a_cell_of_this_checkout(tmp_path):
     try:
         process.ready()
         bad, answer = process.ask("bad"), process.ask("good")
-        turns = [process.ask("good", name) for name in answer["timings"]]
+        turns = [process.ask("good", name, answer["sizes"][name]) for name in answer["timings"]]
         peaks = process.peaks("good")["peaks"]
-        unknown = process.ask("good", "sleeping")
+        unknown = process.ask("good", "sleeping", (1, 1))
     finally:
         process.close()
     assert set(answer["timings"]) == {worker.SERVE, worker.PLANTED, worker.COMPRESS, worker.TRAIN}

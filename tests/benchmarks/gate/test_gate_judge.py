@@ -53,6 +53,13 @@ def test_a_failure_says_what_its_record_knows_and_no_more(error: Failure | None,
     assert (finding.verdict, finding.reason) == (Verdict.INVALID, reason)
 
 
+def test_the_only_cell_with_a_control_is_missing_and_was_not_measured_in_another_way() -> None:
+    first, second = run()
+    control = replace(second, cell=replace(second.cell, control=True), measure_versions=second.measure_versions | {"of_a_control": 1})
+    (finding,) = [one for one in judge(Baseline.of([first, control], margins={}), [first]) if one.verdict is not Verdict.PASS]
+    assert finding.verdict is Verdict.MISSING
+
+
 def test_a_measure_that_came_or_went_since_is_named() -> None:
     measures = record(0)["measure_versions"]
     now = {name: version for name, version in measures.items() if name != "mrr"} | {"ndcg@5": 2, "a_new_one": 1}

@@ -10,8 +10,9 @@ from fabricated_records import fabricate
 from gated_run import INCOMPLETE, PASS, GatedRun, record
 
 from benchmarks.cell import Cell
-from benchmarks.gate.baseline import Held
-from benchmarks.gate.judge import HELD
+from benchmarks.findings import Verdict
+from benchmarks.gate.baseline import Baseline, Held
+from benchmarks.gate.judge import HELD, judge
 from benchmarks.gate.qualities import faults_of_quality
 from benchmarks.records import Record, record_of
 from persrec.evaluation.metrics import bootstrap_means, summarise
@@ -126,6 +127,26 @@ def test_resamples_that_are_gone_are_missed(tmp_path: Path) -> None:
     assert set(HELD) == set(get_args(Held))
 
 
+@pytest.mark.parametrize(
+    ("fact", "said"), [("targets", "the number of its data's targets"), ("ceiling", "the ceiling of its data"), ("items", "data's items")]
+)
+def test_a_fact_of_the_data_that_a_check_needs_is_missed_where_it_is_gone(measured: dict[str, Any], fact: str, said: str) -> None:
+    changed = copy.deepcopy(measured)
+    changed["dataset"][fact] = None
+    findings = judge(Baseline.of([read(measured)], margins={}), [read(changed)])
+    (missing,) = [one.reason for one in findings if one.verdict is Verdict.MISSING]
+    assert said in missing
+
+
+def test_an_interval_that_is_gone_is_missed(measured: dict[str, Any]) -> None:
+    changed = copy.deepcopy(measured)
+    changed["metrics"]["ndcg@10"] |= {"low": None, "high": None}
+    findings = judge(Baseline.of([read(measured)], margins={}), [read(changed)])
+    assert [one.reason for one in findings if one.verdict is Verdict.MISSING] == [
+        "the interval of its ndcg@10 is gone; the baseline's record has it"
+    ]
+
+
 def test_a_recall_beyond_all_bounds_is_one_more_fault(measured: dict[str, Any]) -> None:
     measured["metrics"]["recall@10"]["value"] = 1e308
     assert list(faults_of_quality(read(measured)))
@@ -133,4 +154,6 @@ def test_a_recall_beyond_all_bounds_is_one_more_fault(measured: dict[str, Any]) 
 
 def test_the_ceiling_of_targets_is_none_of_users(measured: dict[str, Any]) -> None:
     measured["dataset"] |= {"split": "temporal", "ceiling": {"whole_past": {"ndcg@10": 0.01}}}
+    assert list(faults_of_quality(read(measured)))  # what a record says of its data switches nothing off: its cell's split is in its key
+    measured["cell"]["split"] = "temporal"
     assert list(faults_of_quality(read(measured))) == []

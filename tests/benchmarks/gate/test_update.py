@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
-from gated_run import INCOMPLETE, PASS, GatedRun
+from gated_run import BAD_INPUT, INCOMPLETE, PASS, GatedRun
 
+from benchmarks import findings
 from benchmarks.measures import versions
+from persrec.files import WriteError
 
 
 @pytest.fixture
@@ -20,6 +22,17 @@ def test_a_run_that_lacks_cells_of_the_baseline_makes_none_whatever_makes_them_i
     place.replace_all(dataset="ml-1m")
     assert place.gate("--update") == INCOMPLETE
     assert "left as it is: 3 of its cells are not among these results" in capsys.readouterr().err
+    assert place.baseline.read_bytes() == before
+
+
+def test_an_output_that_fails_leaves_the_baseline(place: GatedRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise WriteError(f"{path}: no space left")
+
+    before = place.baseline.read_bytes()
+    place.scale(4, serve_flops=0.9)
+    monkeypatch.setattr(findings, "write_atomically", full)
+    assert place.gate("--update", "--junit", str(place.folder / "gate.xml")) == BAD_INPUT
     assert place.baseline.read_bytes() == before
 
 

@@ -53,6 +53,7 @@ def test_a_gate_that_sees_nothing_is_not_proved(tmp_path):
     ("options", "part"),
     [
         (["--out", "."], "--out: . is a folder"),
+        (["--out", str(BASELINE)], "is also the file of --baseline"),
         (["--baseline", "nothing.json"], "nothing.json: No such file"),
     ],
 )

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.environment import PROJECT
-from benchmarks.noise.record import load_proof, summary, to_json
+from benchmarks.noise.record import QualitySpread, load_proof, summary, to_json
 from benchmarks.records import RecordError
 
 COMMITTED = PROJECT / "results" / "noise" / "aa.json"
@@ -41,6 +41,14 @@ def test_the_committed_record_proves_the_gates_and_says_so():
 def test_no_run_at_all_is_no_proof():
     with pytest.raises(ValueError, match="runs: 0; expected at least 1"):
         replace(load_proof(COMMITTED), runs=0)
+
+
+def test_too_many_alarms_or_a_margin_that_is_too_narrow_prove_nothing():
+    record = load_proof(COMMITTED)
+    assert not replace(record, false_alarms=replace(record.false_alarms, upper_bound=0.01)).holds
+    narrow = QualitySpread(metric="ndcg@10", numbers=3, moved=1, widest=0.2, widest_share=0.5, beyond_margin=1)
+    assert replace(record, qualities=(replace(narrow, beyond_margin=0),)).holds
+    assert not replace(record, qualities=(narrow,)).holds
 
 
 @pytest.mark.parametrize("part", ["slow_down", "flops"])

@@ -183,6 +183,20 @@ def test_tokens_figure_has_ceilings_and_references(among):
     assert "full history 0." in found.description
 
 
+def test_models_of_another_recipe_are_no_points_of_one_line():
+    cells = [
+        Cell(backbone="hstu", compression="experts", tokens=tokens, distillation=weight, serving="cache")
+        for tokens in (1, 4)
+        for weight in (0.0, 1.0)
+    ]
+    among = families.in_order(configured([fabricate(cell) for cell in cells]))
+    found = curves.tokens_figure(among, families.name_all(among), ceiling={}, key="t", where="here")
+    for weight in (0.0, 1.0):
+        first, second = (one.quality("ndcg@10").value for one in among if one.cell.distillation == weight)
+        assert f"HSTU distillation {weight} 1: {first:.4f}, 4: {second:.4f}" in found.description
+        assert f">distillation {weight}<" in str(found.image.svg)
+
+
 def test_figures_without_a_subject_are_not_drawn(among):
     names = families.name_all(among)
     full = [one for one in among if one.cell.compression == "full"]

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-import shlex
+import subprocess
 import sys
 import types
 from dataclasses import replace
@@ -112,8 +112,7 @@ def test_the_rerun_command_of_a_table_of_ones_own_names_its_toml(place: Path, ca
     done(place)
     (record,) = records(place)
     assert (record.cell.dataset, dataset_argument(record)) == ("shop", "shop.toml")
-    words = shlex.split(record.provenance.rerun.replace("$PERSREC_CACHE", str(place)))
-    assert run.main([*words[3:], "--no-report", "--quiet"], work=FAKE) == 0
+    assert run.main([*as_a_shell_reads(record.provenance.rerun, place)[3:], "--no-report", "--quiet"], work=FAKE) == 0
     assert measured(place) == ["sasrec experts 4"]
 
 
@@ -131,11 +130,18 @@ def test_shapes_are_measured_in_an_order_that_is_drawn_and_each_round_in_another
     assert {order.seed for order in orders} == {ORDER_SEED}
 
 
+def as_a_shell_reads(line: str, cache_dir: Path) -> list[str]:
+    """The words that a program gets of a line that someone pastes into a shell."""
+    surroundings = os.environ | {"PERSREC_CACHE": str(cache_dir)}
+    printed = subprocess.run(["sh", "-c", f"printf '%s\\n' {line}"], env=surroundings, capture_output=True, text=True, check=True)
+    return printed.stdout.splitlines()
+
+
 def test_the_rerun_command_measures_that_cell_alone(place: Path, call: Call) -> None:
     call("--seeds", "3,4")
     done(place)
     for record in records(place):
-        words = shlex.split(record.provenance.rerun.replace("$PERSREC_CACHE", str(place)))  # as a shell does
+        words = as_a_shell_reads(record.provenance.rerun, place)
         assert words[:3] == ["python", "-m", "benchmarks.run"]
         assert run.main([*words[3:], "--no-report", "--quiet"], work=FAKE) == 0
         cell = record.cell
