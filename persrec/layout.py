@@ -270,6 +270,10 @@ class SegmentLayout:
         n = self.size(segment)
         return n * (n + 1) // 2 + n * self.kept_before(segment)
 
+    def offset_at(self, segments: int) -> int:
+        """The window column at which the first ``segments`` of the history end."""
+        return (0, *self.offsets)[segments]
+
     def segments_at(self, offset: int) -> int:
         """How many segments end at or before the window column ``offset``, which must be one of the plan's.
 
@@ -279,13 +283,6 @@ class SegmentLayout:
         if offset not in (0, *self.offsets):
             raise ValueError(f"history: {offset} items wide, not an offset of the plan; expected one of {list(self.offsets)}")
         return (0, *self.offsets).index(offset)
-
-    def fill(self, history: int) -> int:
-        """Window column at which ``history`` items end: segments fill from the first on, the rest stay empty.
-
-        The items then stand right-aligned before that column: the first segment is the one padded on its left.
-        """
-        return next(offset for offset in (0, *self.offsets) if offset >= min(history, self.history))
 
 
 def layout_id(layout: SegmentLayout) -> str:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from persrec.backbones import Backbone
-from persrec.compression.base import Compression, item_chunk
+from persrec.compression.base import Compression, OfCatalogue, item_chunk
 from persrec.counting import CountingOutput
 from persrec.inputs import at_last_item, check_items, check_query_time, check_rows_hold_items, columns_of, count_of_features
 from persrec.items import ItemEncoder, TextEncoder
@@ -31,11 +31,13 @@ class SequentialRecommender(SegmentedModel):
         counting: what is added to the scores of a user's own items (`persrec.counting`), or None: scores then are cosines.
 
     Raises:
-        ValueError: the backbone has fewer positions than the layout has slots.
+        ValueError: the backbone has fewer positions than the layout has slots, or the compression knows other items than the encoder.
     """
 
     def __init__(self, *, items: ItemEncoder, backbone: Backbone, compression: Compression, counting: CountingOutput | None = None) -> None:
         super().__init__(items=items, backbone=backbone, compression=compression)
+        if isinstance(compression, OfCatalogue) and compression.catalogue != items.count:
+            raise ValueError(f"compression: of a catalogue of {compression.catalogue} items; expected {items.count}, as the item encoder")
         self.counting = counting
 
     def item_features(self) -> torch.Tensor:
@@ -139,7 +141,10 @@ class SequentialRecommender(SegmentedModel):
         pad = max(0, missing - self.layout.segments[0].items + 1) if self.layout.segments else missing
         items, times = F.pad(items, (pad, 0)), None if times is None else F.pad(times, (pad, 0))
         hidden, columns = self._joint_pass(items, times, query_time, item_features)
-        return F.normalize(at_last_item(hidden, items[:, columns]), dim=-1)
+        with_state = items[:, columns]
+        if with_state.shape[1] < items.shape[1]:  # the history has vectors in its place: no state is left of its last item
+            check_rows_hold_items(with_state, of=items)
+        return F.normalize(at_last_item(hidden, with_state), dim=-1)
 
     def checked_cache(
         self,
@@ -296,14 +301,17 @@ class SequentialRecommender(SegmentedModel):
 
     def _with_empty_segments(self, cache: KVCache, item_features: torch.Tensor | None) -> KVCache:
         """The cache with the segments behind its last, which are empty: where empty experts are shown, they are seen too."""
-        start = (0, *self.layout.offsets)[cache.segments]
+        start = self.layout.offset_at(cache.segments)
         if self.layout.hide_empty_experts or start == self.layout.history:
             return cache
         padding = cache.positions.new_zeros(cache.valid.shape[0], self.layout.history - start)
         return self._run_history(cache, padding, None if cache.times is None else padding, item_features)
 
     def _check_items(self, name: str, items: torch.Tensor, times: torch.Tensor | None, item_features: torch.Tensor | None) -> None:
-        count = self.items.count if item_features is None else count_of_features(item_features, width=self.backbone.width)
+        count = self.items.count
+        if item_features is not None:
+            given = count_of_features(item_features, width=self.backbone.width)
+            count = min(given, count) if isinstance(self.compression, OfCatalogue) else given
         check_items(name, items, times, count=count)
 
     def _check_compresses(self, name: str) -> None:

@@ -23,7 +23,7 @@ from persrec.data.windows import build_windows
 from persrec.evaluation.floors import floor_ranks
 from persrec.evaluation.metrics import Summary, bootstrap_means, is_share, is_single, metric_values, summarise, user_means
 from persrec.evaluation.protocols import ranks_under
-from persrec.evaluation.ranks import repeat_mask, target_ranks
+from persrec.evaluation.ranks import Added, repeat_mask, target_ranks
 from persrec.evaluation.served import Serving, served_states
 from persrec.evaluation.states import repeats, user_states
 from persrec.inputs import shape_of
@@ -58,12 +58,14 @@ def measure_quality(subject: Subject, data: Split) -> tuple[dict[str, Any], NDAr
     quality = quality_of_ranks(ranks, data)
     if not changed_at_evaluation(subject.cell):
         request_time = subject.model.backbone.reads_next_times and subject.cell.time_bias
-        quality["protocols"] = under_protocols(states, features, data, request_time=request_time, trained_under=subject.cell.protocol)
+        quality["protocols"] = under_protocols(
+            states, features, data, added=count_scores, request_time=request_time, trained_under=subject.cell.protocol
+        )
     return quality, ranks
 
 
 def under_protocols(
-    states: torch.Tensor, features: torch.Tensor, data: Split, *, request_time: bool, trained_under: str
+    states: torch.Tensor, features: torch.Tensor, data: Split, *, added: Added | None = None, request_time: bool, trained_under: str
 ) -> list[dict[str, Any]]:
     """Recall and NDCG of a trained model under each published protocol that goes with the data.
 
@@ -71,18 +73,21 @@ def under_protocols(
         states: ``[E, D]`` before the test targets.
         features: ``[V, D]``.
         data: the split that it was trained on.
+        added: as `target_ranks` takes it.
         request_time: whether the model knew the time of the request.
         trained_under: the protocol of the data; of a published one the data have no other's items.
     """
     if not data.exclude_seen or data.name != names.LEAVE_ONE_OUT:
         return []
     protocols = [protocol for protocol in PUBLISHED_PROTOCOLS if trained_under in (names.OWN_PROTOCOL, protocol.name)]
-    results = [_under(protocol, states, features, data, request_time=request_time) for protocol in protocols]
+    results = [_under(protocol, states, features, data, added=added, request_time=request_time) for protocol in protocols]
     return [result for result in results if result["metrics"]]  # a small log may have no target under a protocol
 
 
-def _under(protocol: PublishedProtocol, states: torch.Tensor, features: torch.Tensor, data: Split, *, request_time: bool) -> dict[str, Any]:
-    result = ranks_under(protocol, states, features, data)
+def _under(
+    protocol: PublishedProtocol, states: torch.Tensor, features: torch.Tensor, data: Split, *, added: Added | None, request_time: bool
+) -> dict[str, Any]:
+    result = ranks_under(protocol, states, features, data, added=added)
     means = {name: float(values.mean()) for name, values in metric_values(result.ranks).items() if len(values)}
     method = f"full catalogue of {result.items} items, protocol {protocol.name}"
     return {

@@ -88,6 +88,14 @@ class Cuttable(Protocol):
 
 
 @runtime_checkable
+class OfCatalogue(Protocol):
+    """A compression that knows something of every item of a catalogue, and of no other item."""
+
+    catalogue: int
+    """Items of the catalogue, padding item 0 included."""
+
+
+@runtime_checkable
 class Searching(Protocol):
     """A compression that looks at the recent items of a request, so that nothing of it can be kept before one comes."""
 

@@ -14,7 +14,7 @@ class Category(nn.Module):
     """The ``tokens`` categories of which the history holds most items, each as the mean of its items' vectors.
 
     Of categories with equally many items the one with the latest item goes first. Summaries stand in the order of their latest items and
-    take these items' times. Items without a category are one category of their own. Fewer categories than ``tokens``
+    take the largest time among their items. Items without a category are one category of their own. Fewer categories than ``tokens``
     leave the first summaries empty and hidden.
 
     Args:
@@ -40,6 +40,7 @@ class Category(nn.Module):
             raise ValueError(f"categories: {categories.dtype} of shape {categories.shape}; expected int64 from 0, one of each item")
         self.layout = summary_layout(history=history, recent=recent, tokens=tokens)
         self.register_buffer("categories", torch.tensor(categories), persistent=False)
+        self.catalogue = len(categories)
         self.count = int(categories.max(initial=0)) + 1
 
     def history_chunk(self, segment: int, items: ItemSlots) -> Chunk:

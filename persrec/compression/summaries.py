@@ -17,7 +17,7 @@ def summary_layout(*, history: int, recent: int, tokens: int, query_items: int =
 
 
 def mean_chunk(layout: SegmentLayout, segment: int, items: ItemSlots, group: torch.Tensor) -> Chunk:
-    """Means of groups of items; a mean takes the time of the latest item in it, an empty group is hidden.
+    """Means of groups of items; a mean takes the largest time among its items, an empty group is hidden.
 
     Args:
         layout: has as many summaries as there are groups.

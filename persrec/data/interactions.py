@@ -109,9 +109,10 @@ class InteractionLog:
     ) -> Self:
         """A log from rows in the order of the source's file.
 
-        Rows are sorted by user, then by ``order`` (default: ``times``); the sort is stable, so ties keep file order. Raw
-        ids become dense ids in ascending raw order: users from 0, items from 1. Nothing is guessed: a missing value, ids of
-        several kinds, times as text or with fractions are refused; what is converted is said in ``notes["converted"]``.
+        Rows are sorted by user, then by ``order`` (default: ``times``, where an unknown one is that of the user's row before); the sort is
+        stable, so ties keep file order. Raw ids become dense ids in ascending raw order: users from 0, items from 1. Nothing is guessed: a
+        missing value, ids of several kinds, times as text or with fractions are refused; what is converted is said in
+        ``notes["converted"]``.
 
         Args:
             name: the dataset's name.
@@ -141,6 +142,8 @@ class InteractionLog:
         (users, items, times), conversions = _convert(users=users, items=items, times=times)
         keys = sort_keys("order", columns.get("order", columns["times"]))
         raw_users, dense_users = np.unique(users, return_inverse=True)
+        if order is None:
+            keys = _in_place_where_unknown(keys, times != 0, dense_users)
         raw_items, dense_items = np.unique(items, return_inverse=True)
         rows = np.lexsort((keys, dense_users))
         facts = dict(notes or {}) | {"rows": len(users), "users": len(raw_users), "items": len(raw_items)}
@@ -168,6 +171,20 @@ class InteractionLog:
             digest=digest,
             notes=facts,
         )
+
+
+def _in_place_where_unknown(keys: NDArray[Any], known: NDArray[np.bool_], users: NDArray[np.int64]) -> NDArray[Any]:
+    """Sort keys ``[n]`` in which a row without one has that of the same user's last row before it, in the order of the rows."""
+    by_user = np.argsort(users, kind="stable")
+    places = np.arange(len(keys))
+    last_known = np.maximum.accumulate(np.where(known[by_user], places, -1))
+    first = np.searchsorted(users[by_user], users[by_user])  # of each row's user
+    carried = keys[by_user].copy()
+    has_earlier = last_known >= first
+    carried[has_earlier] = carried[last_known[has_earlier]]
+    filled = np.empty_like(carried)
+    filled[by_user] = carried
+    return filled
 
 
 def _convert(**columns: Any) -> tuple[list[NDArray[Any]], dict[str, str]]:

@@ -215,7 +215,9 @@ class KVCache:
         Recent items alone count as recent: where a chunk begins with a memory's states, these do not.
         """
         state_count = chunk.width - chunk.items
-        rooms = () if torch.is_grad_enabled() else self.rooms  # with gradients nothing was written there
+        # with gradients, or where the whole chunk does not fit, nothing was written there: see `Past.followed_by`
+        is_written = bool(self.rooms) and self.keyed + layers[0][0].shape[2] <= self.rooms[0][0].shape[2]
+        rooms = self.rooms if is_written and not torch.is_grad_enabled() else ()
         all_layers = (
             _first_positions(rooms, self.length + count)
             if rooms
@@ -295,9 +297,9 @@ class Past:
 
     def followed_by(self, keys_values: KeysValues) -> KeysValues:
         """Keys and values ``[B, H, p + n, d]`` with those of the segment's own positions ``[B, H, n, d]`` behind."""
-        if self.room is None:
-            return torch.cat([self.own[0], keys_values[0]], dim=2), torch.cat([self.own[1], keys_values[1]], dim=2)
         length, stop = self.own[0].shape[2], self.own[0].shape[2] + keys_values[0].shape[2]
+        if self.room is None or stop > self.room[0].shape[2]:
+            return torch.cat([self.own[0], keys_values[0]], dim=2), torch.cat([self.own[1], keys_values[1]], dim=2)
         for room, tensor in zip(self.room, keys_values, strict=True):
             room.narrow(2, length, stop - length).copy_(tensor)
         return self.room[0].narrow(2, 0, stop), self.room[1].narrow(2, 0, stop)

@@ -79,7 +79,7 @@ class StoreFacts:
 
     def count_of_ids(self, segments: int, recent: int) -> int:
         """Ids ``m`` of an entry of so many segments and recent items, of the kinds that are kept."""
-        return ((0, *self.layout.offsets)[segments] if self.counts_history else 0) + (recent if self.counts_recent else 0)
+        return (self.layout.offset_at(segments) if self.counts_history else 0) + (recent if self.counts_recent else 0)
 
 
 def user_row(packed: PackedCache, row: int) -> StoredUser:

@@ -282,6 +282,8 @@ class CacheStore:
         if not torch.equal(cache.positions.cpu(), positions):
             raise ValueError(f"cache: positions {cache.positions.tolist()}; expected {positions.tolist()}, those that the layout keeps")
         form, common = CacheForm.of(cache), self._facts
+        if not self._entries.keys() - set(users):  # what a store held that holds nothing else binds nobody
+            common = StoreFacts(layout=self.layout, dtype=self.dtype)
         if form is not None and common.form is not None and form != common.form:
             raise ValueError(f"cache: of {form}; expected {common.form}, as the others")
         counts_history, counts_recent = self._counts_of(cache)
@@ -304,7 +306,7 @@ class CacheStore:
 
     def _counts_of(self, cache: KVCache) -> tuple[bool | None, bool | None]:
         """Whether a cache holds the ids of its history, and those of its recent items; None for a kind of which it holds no item."""
-        history, recent = (0, *self.layout.offsets)[cache.segments], cache.recent
+        history, recent = self.layout.offset_at(cache.segments), cache.recent
         count = 0 if cache.items is None else cache.items.shape[1]
         if count not in {0, recent, history + recent}:
             of_recent = f" and {recent} recent items" if recent else ""
@@ -333,7 +335,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         with safe_open(str(path), framework="pt") as file:
             facts = json.loads((file.metadata() or {})[METADATA])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as error:
         raise ValueError(f"store: {path} cannot be read: {type(error).__name__}: {error}") from error
     if not isinstance(facts, dict):
         raise ValueError(f"store: {path} says {type(facts).__name__} of itself; expected a table")  # noqa: TRY004 - bad input, not a bad call

@@ -18,7 +18,7 @@ from persrec.recommender import SequentialRecommender
 from persrec.training.objective import Loss, Objective, backward_in_parts
 from persrec.training.phases import TrainingPhases
 from persrec.training.recipe import Recipe
-from persrec.training.state import EpochReport, Progress, StateKeeper, Training
+from persrec.training.state import EpochReport, Progress, StateKeeper, Training, run_digest
 from persrec.training.team import Team, own_part
 
 BETAS = (0.9, 0.98)  # as the public HSTU recipe
@@ -127,6 +127,7 @@ class Trainer:
             fused=True,
         )
         self._slots = self._targets = 0
+        self._run = run_digest(model, data)
         self.progress = Progress()
 
     def run(self) -> TrainingResult:
@@ -228,7 +229,9 @@ class Trainer:
         return now
 
     def _training(self) -> Training:
-        return Training(model=self.model, optimizer=self._optimizer, rng=self._rng, recipe=self.recipe, progress=self.progress)
+        return Training(
+            run=self._run, model=self.model, optimizer=self._optimizer, rng=self._rng, recipe=self.recipe, progress=self.progress
+        )
 
     def _keep_state(self, *, epoch_ended: bool) -> None:
         if self._keeper is not None:

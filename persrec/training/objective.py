@@ -41,9 +41,12 @@ class Objective(nn.Module):
         """Of a model as the recipe trains it.
 
         Raises:
-            ValueError: the recipe asks for a teacher, and a model of this compression has none.
+            ValueError: the recipe asks for a teacher, and a model of this compression has none; or for a loss of expert tokens, and
+                vectors of another kind stand for the history.
         """
         super().__init__()
+        if recipe.expert_weight and any(segment.summaries is not None for segment in model.layout.segments):
+            raise ValueError(f"expert_weight: {recipe.expert_weight:g}; expected 0 where summaries stand for the history")
         self.model = model
         self._teachers = (teacher_of(model),) if recipe.distillation else ()  # no module of its own: its weights are the model's
         self._recipe, self._recent = recipe, model.layout.recent

@@ -23,7 +23,8 @@ class Recipe:
         weight_decay: of AdamW.
         temperature: what cosines are divided by in the loss.
         negatives: items sampled uniformly per step, shared by the batch, at every length the same number; 0 takes every item of the
-            catalogue, the full cross-entropy.
+            catalogue, the full cross-entropy. Of a model that counts, each of a position's own items stands there twice: with what is
+            added for its count, and plainly.
         epochs: of the constant phase at most. An epoch has as many steps as all next-item targets of the training part fill.
         patience: epochs without a gain on validation that make a plateau, which ends the constant phase; two at least, and a fifth
             of the steps so far at least. Less than 1% is no gain.

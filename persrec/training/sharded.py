@@ -1,4 +1,7 @@
-"""The state of a training run on several processes: each writes its shards, and any number of processes goes on from them."""
+"""The state of a training run on several processes: each writes its shards, and any number of processes goes on from them.
+
+Shards are safetensors files, which are read without unpickling anything.
+"""
 
 import json
 import re
@@ -13,11 +16,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from persrec.files import write_atomically
-from persrec.training.state import EVERY_S, StateError, StateKeeper, Training, check_recipe, state_facts, state_tensors, take_state
+from persrec.training.state import EVERY_S, StateError, StateKeeper, Training, check_run, state_facts, state_tensors, take_state
 from persrec.training.team import Team, own_part
 
 FACTS = "sharded.json"  # names the folder of shards that is whole
@@ -61,7 +65,8 @@ def save_shards(folder: Path, training: Training, team: Team) -> None:
     name = f"shards-{int(team.first(time.time() * 1000))}"  # a new name, as there may be two states of one step
     tensors = state_tensors(training)
     with _no_single_process_warning():
-        save(tensors, checkpoint_id=folder / name, no_dist=team.size == 1)
+        writer = HuggingFaceStorageWriter(str(folder / name), save_distributed=True)
+        save(tensors, storage_writer=writer, no_dist=team.size == 1)
     if team.rank == 0:
         facts = state_facts(training) | {"shards": name, "moments": sorted(key for key in tensors if _MOMENT.fullmatch(key))}
         write_atomically(folder / FACTS, json.dumps(facts).encode())
@@ -80,15 +85,18 @@ def load_shards(folder: Path, training: Training) -> None:
     path = folder / FACTS
     try:
         facts: dict[str, Any] = json.loads(path.read_text())
-        check_recipe(path, facts, training.recipe)
+        if _SHARDS.fullmatch(facts["shards"]) is None:
+            raise StateError(f"state: {path} names {facts['shards']!r}; expected a folder of shards beside it")
+        check_run(path, facts, training)
         tensors = _empty_tensors(training, facts)
         with _no_single_process_warning():
-            load(tensors, checkpoint_id=folder / facts["shards"], no_dist=not dist.is_initialized())
-    except (OSError, KeyError, ValueError, RuntimeError, CheckpointException) as error:
+            reader = HuggingFaceStorageReader(str(folder / facts["shards"]))
+            load(tensors, storage_reader=reader, no_dist=not dist.is_initialized())
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, RuntimeError, AssertionError, CheckpointException) as error:
         if isinstance(error, StateError):
             raise
         raise StateError(f"state: {path} cannot be read as a training run's: {error}") from error
-    take_state(training, tensors, facts)
+    take_state(training, tensors, facts, path=path)
 
 
 def _empty_tensors(training: Training, facts: dict[str, Any]) -> dict[str, torch.Tensor]:

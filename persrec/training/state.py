@@ -6,6 +6,7 @@ and renamed, so a kill leaves the state before or the new one.
 
 import copy
 import dataclasses
+import hashlib
 import json
 import math
 import time
@@ -20,7 +21,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from persrec.data.splits import Split
 from persrec.files import atomic
+from persrec.layout import layout_id
+from persrec.recommender import SequentialRecommender
 from persrec.training.phases import TrainingPhases, last_gain
 from persrec.training.recipe import Recipe
 
@@ -151,8 +155,9 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Training:
-    """All that a step changes: with it, a training run can be put back to where it was."""
+    """All that a step changes: with it, a training run can be put back to where it was. ``run`` tells runs of one recipe apart."""
 
+    run: str
     model: nn.Module
     optimizer: torch.optim.Optimizer
     rng: np.random.Generator
@@ -250,6 +255,7 @@ def state_facts(training: Training) -> dict[str, Any]:
     """The rest of a state, as JSON."""
     progress = {name: getattr(training.progress, name) for name in _plain_fields()}
     return {
+        "run": training.run,
         "recipe": dataclasses.asdict(training.recipe),
         "rng": training.rng.bit_generator.state,
         "progress": progress | {"curve": [dataclasses.asdict(report) for report in training.progress.curve]},
@@ -261,32 +267,50 @@ def load_state(path: Path, training: Training) -> None:
     """Puts ``training`` into the state that ``path`` holds.
 
     Raises:
-        StateError: the file cannot be read, or its recipe or its tensors are those of another training run; ``training`` then
-            stays as it was.
+        StateError: the file cannot be read, or its recipe, its data, its layout or its tensors are those of another training run;
+            ``training`` then stays as it was.
     """
     facts, tensors = _read(path)
-    check_recipe(path, facts, training.recipe)
+    check_run(path, facts, training)
     weights, best = _tensors_under(_MODEL, tensors), _tensors_under(_BEST, tensors)
     for state in (weights, best) if best else (weights,):
         _check_tensors(path, state, training.model)
-    take_state(training, tensors, facts)
+    take_state(training, tensors, facts, path=path)
     _set_generators(_tensors_under(_GENERATOR, tensors), training.device)
 
 
-def check_recipe(path: Path, facts: Mapping[str, Any], expected: Recipe) -> None:
-    """Refuses the state of another recipe.
+def run_digest(model: SequentialRecommender, data: Split) -> str:
+    """A digest of what a run's windows are cut from, and of the layout that reads them; which items stand there is not in it."""
+    hasher = hashlib.sha256(f"{layout_id(model.layout)} {data.num_items}".encode())
+    for numbers in (data.sequences.offsets, data.train_ends, data.validation.users, data.validation.positions):
+        hasher.update(np.ascontiguousarray(numbers, dtype=np.int64).data)
+    return hasher.hexdigest()
+
+
+def check_run(path: Path, facts: Mapping[str, Any], training: Training) -> None:
+    """Refuses the state of another recipe, of other data or of another layout.
 
     Raises:
-        StateError: the recipe is another one.
+        StateError: it is that of another run.
     """
-    recipe = json.loads(json.dumps(dataclasses.asdict(expected)))
+    recipe = json.loads(json.dumps(dataclasses.asdict(training.recipe)))
     for name in recipe:
         if facts["recipe"].get(name) != recipe[name]:
             raise StateError(f"state: {path} was trained with {name} {facts['recipe'].get(name)!r}; expected {recipe[name]!r}")
+    if facts["run"] != training.run:
+        raise StateError(f"state: {path} is of other data, another split or another layout than this training run")
 
 
-def take_state(training: Training, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any]) -> None:
-    """Puts ``training`` into a state, as `state_tensors` and `state_facts` gave it."""
+def take_state(training: Training, tensors: Mapping[str, torch.Tensor], facts: Mapping[str, Any], *, path: Path) -> None:
+    """Puts ``training`` into a state, as `state_tensors` and `state_facts` gave it.
+
+    Raises:
+        StateError: a report or a sum in it has other fields; nothing changed.
+    """
+    try:
+        curve, totals = [EpochReport(**report) for report in facts["progress"]["curve"]], Totals(**facts["totals"])
+    except TypeError as error:
+        raise StateError(f"state: {path} cannot be read as a training run's: {error}") from error
     best = _tensors_under(_BEST, tensors)
     training.model.load_state_dict(_tensors_under(_MODEL, tensors))
     _load_moments(training.optimizer, _moments(_tensors_under(_OPTIMISER, tensors)))
@@ -294,8 +318,7 @@ def take_state(training: Training, tensors: Mapping[str, torch.Tensor], facts: M
     progress = training.progress
     for name in _plain_fields():
         setattr(progress, name, facts["progress"][name])
-    progress.curve = [EpochReport(**report) for report in facts["progress"]["curve"]]
-    progress.totals = Totals(**facts["totals"])
+    progress.curve, progress.totals = curve, totals
     progress.best_weights = {name: tensor.to(training.device) for name, tensor in best.items()} or None
     progress.best_moments = _moments(_tensors_under(_BEST_OPTIMISER, tensors)) or None
 
@@ -307,7 +330,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
             facts = json.loads((file.metadata() or {})[_FACTS])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
         missing = [name for name in ("rng", "recipe", "totals") if not isinstance(facts[name], dict)]
-        missing += [name for name in ("curve", *_plain_fields()) if name not in facts["progress"]]
+        missing += [name for name in ("curve", *_plain_fields()) if name not in facts["progress"]] + ["run"] * ("run" not in facts)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise StateError(f"state: {path} cannot be read as a training run's: {error}") from error
     if missing:

@@ -1,7 +1,6 @@
 """The processes that train one model together, as torchrun starts them; by default there is one."""
 
 import contextlib
-import os
 from collections.abc import Iterator
 
 import torch
@@ -69,11 +68,6 @@ class SeveralProcesses(Team):
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
         self._device = device
         self._readers: list[ReadsBatches] = []
-
-    @staticmethod
-    def is_called_for() -> bool:
-        """Whether torchrun started this process beside others."""
-        return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
     def leave(self) -> None:
         """Leaves the other processes; a model that was sharded here cannot be trained further."""

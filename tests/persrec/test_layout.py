@@ -83,15 +83,6 @@ def test_every_item_with_a_position_of_its_own_predicts(layout):
     assert layout.predicting_columns.tolist() == expected
 
 
-@given(layout=layouts, history=st.integers(0, 40))
-def test_a_history_fills_the_fewest_segments_that_hold_it(layout, history):
-    column = layout.fill(history)
-    held = min(history, layout.history)
-    assert column in (0, *layout.offsets)
-    assert column >= held
-    assert not any(held <= offset < column for offset in (0, *layout.offsets))
-
-
 @given(layout=layouts)
 def test_segments_are_counted_up_to_an_offset_of_the_plan_and_nowhere_else(layout):
     for column in range(layout.history + 2):

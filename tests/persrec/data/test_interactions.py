@@ -33,6 +33,16 @@ def test_an_unknown_time_keeps_the_place_that_the_order_gives_it():
     assert log.times.tolist() == [5, 0, 10, 20, 0]
 
 
+def test_without_an_order_an_unknown_time_stays_behind_the_row_before_it():
+    users, items = np.array([1, 1, 2, 1, 1, 2]), np.array([10, 20, 50, 30, 40, 60])
+    log = made(users=users, items=items, times=np.array([0, 200, 0, 0, 100, 7]))
+    assert log.items.tolist() == [1, 4, 2, 3, 5, 6]  # of user 1: before all others, then by time, 30 behind 20; of user 2 as they came
+    assert log.times.tolist() == [0, 100, 200, 0, 0, 7]
+    days = np.array(["NaT", "2024-01-02", "2024-01-01"], dtype="datetime64[D]")
+    with pytest.raises(ValueError, match="times"):  # a missing date is no unknown time
+        made(users=np.array([1, 1, 1]), items=np.array([1, 2, 3]), times=days)
+
+
 def test_texts_and_categories_follow_the_raw_ids():
     log = made(texts={20: "twenty", 90: "ninety"}, categories={20: "b", 50: "a", 1: "unused"})
     assert log.item_texts == ("", "twenty", "", "ninety")

@@ -15,7 +15,7 @@ from small_models import CASES, build, small_recipe
 from two_processes import DATA, RECIPES, model_of, ranks_of, trained
 
 from persrec.training import StateError, Team, Trainer
-from persrec.training.sharded import ShardedKeeper
+from persrec.training.sharded import FACTS, ShardedKeeper
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent.parent
@@ -79,6 +79,18 @@ def test_a_state_of_another_recipe_is_refused(of_two):
     trainer = Trainer(model=model_of("hstu"), data=DATA, recipe=recipe, validate=lambda: 1.0)
     with pytest.raises(StateError, match="learning_rate"):
         ShardedKeeper(out / "hstu", Team()).restore(trainer._training())
+
+
+def test_shards_are_read_without_unpickling_and_lie_beside_their_facts(of_two, tmp_path):
+    out, _ = of_two
+    files = [path for path in (out / "hllm").rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} == {".json", ".safetensors"}
+    facts = json.loads((out / "hllm" / FACTS).read_text())
+    trainer = Trainer(model=model_of("hllm"), data=DATA, recipe=RECIPES["hllm"], validate=lambda: 1.0)
+    for shards in ("../elsewhere", str(out / "hllm" / facts["shards"]), ".", 7):
+        (tmp_path / FACTS).write_text(json.dumps(facts | {"shards": shards}))
+        with pytest.raises(StateError, match=r"^state: "):
+            ShardedKeeper(tmp_path, Team()).restore(trainer._training())
 
 
 def test_parts_of_a_step_add_up_to_it_where_not_every_recent_item_predicts(monkeypatch):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from small_models import BACKBONE_NAMES, CASES, build, elastic, small_recipe, small_split
+from small_models import BACKBONE_NAMES, CASES, build, elastic, experts, small_recipe, small_split
 
 from persrec.files import WriteError
 from persrec.training import STATE, StateError, StateKeeper, Trainer, state
@@ -292,6 +292,19 @@ def test_a_state_of_another_recipe_is_refused(tmp_path, training, setting, value
         state.load_state(tmp_path / STATE, other)
 
 
+def test_a_state_of_other_data_or_of_another_layout_is_refused(tmp_path, training):
+    state.save_state(tmp_path / STATE, training)
+    model, recipe = Plain("hstu").model(), Plain("hstu").recipe
+    other_split = dataclasses.replace(DATA, train_ends=DATA.train_ends - 1)
+    other_plan = build("hstu", experts([(1, 2), (6, 2), (9, 2)], window=13), lively=False)  # as many tokens of as many segments
+    for of, data in ((model, other_split), (model, small_split(users=14, shortest=6, longest=30)), (other_plan, DATA)):
+        other = Trainer(model=of, data=data, recipe=recipe, validate=lambda: 1.0)._training()
+        before = {name: weight.clone() for name, weight in of.state_dict().items()}
+        with pytest.raises(StateError, match=r"is of other data, another split or another layout than this training run$"):
+            state.load_state(tmp_path / STATE, other)
+        assert all(torch.equal(weight, before[name]) for name, weight in of.state_dict().items())
+
+
 @pytest.mark.parametrize(
     ("case", "name"),
     [
@@ -325,16 +338,20 @@ def test_a_state_of_the_form_before_is_refused(tmp_path, training):
         state.load_state(tmp_path / STATE, training)
 
 
-@pytest.mark.parametrize("damage", [{"rng": None}, {"recipe": []}, {"progress": {}}, {"totals": "none"}])
+@pytest.mark.parametrize("damage", [{"rng": None}, {"recipe": []}, {"progress": {}}, {"totals": "none"}, {"totals": {"of": 1}}])
 def test_a_state_that_misses_a_part_is_refused_and_changes_nothing(tmp_path, training, damage):
     state.save_state(tmp_path / STATE, training)
     with safe_open(tmp_path / STATE, framework="pt") as file:
         facts = json.loads(file.metadata()["training"]) | damage
     save_file(load_file(tmp_path / STATE), tmp_path / STATE, {"training": json.dumps(facts)})
     before = copy.deepcopy(training.rng.bit_generator.state)
+    with torch.no_grad():
+        training.model.items.embedding.weight += 1
+    weights = {name: weight.clone() for name, weight in training.model.state_dict().items()}
     with pytest.raises(StateError, match=f"^state: .*{STATE} cannot be read as a training run's"):
         state.load_state(tmp_path / STATE, training)
     assert (training.progress, training.rng.bit_generator.state) == (state.Progress(), before)
+    assert all(torch.equal(weight, weights[name]) for name, weight in training.model.state_dict().items())
 
 
 def test_a_training_that_diverged_is_done_when_it_goes_on(tmp_path):

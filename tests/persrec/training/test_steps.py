@@ -376,6 +376,12 @@ def test_tokens_that_are_not_there_weigh_nothing():
     assert weighted.loss(batch).item() == pytest.approx(plain.loss(batch).item(), rel=1e-6)
 
 
+def test_summaries_predict_nothing_so_no_weight_is_taken_for_them():
+    model = build("hstu", CASES["pooling"](), lively=True)
+    with pytest.raises(ValueError, match=r"^expert_weight: 3; expected 0 where summaries stand for the history$"):
+        a_batch(model, small_split(), small_recipe(expert_weight=3.0))
+
+
 def test_the_optimiser_has_the_recipes_decay_and_the_betas_of_the_method():
     model = build("hstu", CASES["1 expert"](), lively=True)
     trainer, batch = a_batch(model, small_split(), small_recipe(weight_decay=0.3, warmup_steps=0, learning_rate=0.1))
