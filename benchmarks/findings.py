@@ -19,7 +19,7 @@ from rich.table import Table
 
 from benchmarks.store import check_file
 from benchmarks.text import literal
-from persrec.commandline import DONE, INCOMPLETE, NOT_COMPARABLE, REGRESSION, Parser, one_line
+from persrec.commandline import BAD_INPUT, DONE, INCOMPLETE, NOT_COMPARABLE, REGRESSION, Parser, one_line
 from persrec.files import write_atomically
 
 SCHEMA_VERSION = 1  # of the JSON output
@@ -47,7 +47,9 @@ class Verdict(StrEnum):
 
 UNMEASURED = (Verdict.MISSING, Verdict.INVALID, Verdict.INCOMPARABLE)
 OUT_OF_DATE = (Verdict.NEW, Verdict.IMPROVED)  # what is compared with should be written anew; --strict fails on them
-WORDS = {DONE: "PASS", REGRESSION: "REGRESSION", INCOMPLETE: "INCOMPLETE", NOT_COMPARABLE: "NOT COMPARABLE"}
+WORDS = {
+    DONE: "PASS", REGRESSION: "REGRESSION", INCOMPLETE: "INCOMPLETE", NOT_COMPARABLE: "NOT COMPARABLE", BAD_INPUT: "NOT WRITTEN",
+}  # fmt: skip
 COLOURS = {Verdict.PASS: "green", Verdict.IMPROVED: "cyan", Verdict.NEW: "cyan", Verdict.AMBIGUOUS: "yellow"}
 
 

@@ -204,9 +204,10 @@ def _is_kept(record: Record, results: Path) -> bool:
 
 
 def _rerun(record: Record, results: Path) -> str:
-    """The command that made the record, with the folder that is asked about: of an absolute path the record has the last name alone."""
+    """The command that made the record, with the folder that is asked about, which may have another name by now."""
     line = record.provenance.rerun or " ".join(record.provenance.argv)
-    return re.sub(r"--out ('[^']*'|\S+)", lambda _: f"--out {shlex.quote(str(results))}", line)
+    without = re.sub(r" --out[ =]('[^']*'|\S+)", "", line)
+    return f"{without} --out {shlex.quote(str(results))}"
 
 
 def _fleets(choices: Sequence[Candidate], query: _Query, demand: Demand, peers: _Peers) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 Every choice is compared with full attention, the best on validation of a group of peers. The candidates are the trained models that keep
 something of the history in less than full attention does. Where the long history is worth nothing, or where what learns nothing ranks
-better, there is no choice to make, and the answer says so. One seed rules no backbone out where another backbone has a choice.
+better, there is no choice to make, and the answer says so. Fewer than three seeds rule no backbone out beside another one.
 """
 
 import dataclasses
@@ -151,10 +151,10 @@ def _where_history_pays(trained: Sequence[Configuration], among: Sequence[Config
     result = _choose([one for one in trained if one.cell.backbone not in useless], among)
     if useless and result.standstill is not None and all(worth.nothing for worth in all_worths):
         return RunAnswer(standstill=Standstill.WORTH_NOTHING, worths=tuple(all_worths))  # those not judged offer no choice
-    of_one_seed = {worth.backbone for worth in all_worths if worth.nothing and worth.gap.of_one_seed}
-    if of_one_seed and result.standstill is None:
-        return _choose([one for one in trained if one.cell.backbone not in useless - of_one_seed], among)
-    return result
+    surely_useless = {worth.backbone for worth in all_worths if worth.nothing and not worth.gap.of_few_seeds}
+    if surely_useless == useless:
+        return result
+    return _choose([one for one in trained if one.cell.backbone not in surely_useless], among)
 
 
 def cost_answer(among: Sequence[Configuration]) -> tuple[Held, ...]:
@@ -252,10 +252,9 @@ def _for_role(role: Role, candidates: Sequence[Held], level: Mapping[str, float]
 
 def _roles(candidates: Sequence[Held]) -> list[Role]:
     """What something can be chosen for: for its costs only where costs were measured."""
-    known = {
-        Role.BALANCED: bool(_cost_columns(candidates)),
-        Role.SMALLEST: any(_bytes_of(one.configuration) < math.inf for one in candidates),
-    }
+    has_bytes = any(_bytes_of(one.configuration) < math.inf for one in candidates)
+    has_costs = has_bytes or any(share is not None for one in candidates for share in (one.compute, one.time.value))
+    known = {Role.BALANCED: has_costs and bool(_cost_columns(candidates)), Role.SMALLEST: has_bytes}
     return [role for role in Role if known.get(role, True)]
 
 

@@ -18,8 +18,8 @@ from benchmarks.gate.validity import faults
 from benchmarks.records import FINDINGS, Record, load_records
 from benchmarks.store import check_file
 from benchmarks.text import amount, change, exact
-from persrec.commandline import DONE, INCOMPLETE, NOT_COMPARABLE, REGRESSION, Parser, guarded
-from persrec.files import write_atomically
+from persrec.commandline import BAD_INPUT, DONE, INCOMPLETE, NOT_COMPARABLE, REGRESSION, Parser, guarded
+from persrec.files import WriteError, write_atomically
 
 PROGRAM = "benchmarks.gate"
 HEADINGS = ("baseline", "now", "change", "margin")
@@ -64,7 +64,11 @@ def _gate(options: argparse.Namespace) -> int:
     )
     outputs.write(judgement.sheet())
     if accepted:  # last, so that no other file that cannot be written leaves a baseline replaced
-        write_atomically(options.baseline, Baseline.of(records, margins=baseline.margins).to_json())
+        try:
+            write_atomically(options.baseline, Baseline.of(records, margins=baseline.margins).to_json())
+        except WriteError:
+            outputs.write(dataclasses.replace(judgement, accepted=False, exit_code=BAD_INPUT).sheet())
+            raise
         sys.stdout.write(f"wrote {options.baseline}: {len(records)} cells; review the change before it is committed\n")
     show(judgement.sheet())
     if unmeasured:

@@ -18,6 +18,7 @@ from benchmarks.report import tabular
 from benchmarks.report.figures.answer import answer_figure
 from benchmarks.report.figures.canvas import Drawing
 from benchmarks.report.names import Names, backbone_name, family
+from benchmarks.report.opening import no_verdict_in_words
 from benchmarks.report.peers import Peers
 from benchmarks.report.rivals import how_sure, rivals_in_words
 from benchmarks.report.texts import backbone_alone, request_beside_alike, shares_of_time
@@ -102,17 +103,14 @@ def _lead(run_answer: RunAnswer, peers: Peers) -> str:
             if len(run_answer.worths) > 1
             else ""
         )
-        one_seed = any(one.gap.of_one_seed for one in run_answer.worths)
-        lead, end = (
-            ("No model is chosen", "It is no verdict, as there is only one seed.")
-            if one_seed
-            else ("There is no frontier on this data", "So keep nothing of it and serve the recent items alone.")
-        )
+        few = no_verdict_in_words(run_answer.worths)
+        lead = "No model is chosen" if few else "There is no frontier on this data"
+        end = few or "So keep nothing of it and serve the recent items alone."
         statement = (
             f"reading the long history gains {backbone_name(worth.full)} nothing that can be measured ({_METRIC_NAME} {pair}){others}."
         )
         gains = _gains_in_words(peers)
-        return " ".join([f"{lead}: {statement}", *([end] if one_seed or not gains else []), *([gains] if gains else [])])
+        return " ".join([f"{lead}: {statement}", *([end] if few or not gains else []), *([gains] if gains else [])])
     if run_answer.standstill is Standstill.FLOOR_ABOVE and run_answer.above is not None:
         return _no_model_above(run_answer.above, names)
     if run_answer.standstill is not None:

@@ -120,9 +120,18 @@ def _worth_nothing(every: Sequence[Worth], data: str) -> list[Caution]:
         for worth in nothing
     ]
     backbones = listed([_backbone(worth) for worth in nothing])
-    seed = " It is no verdict, as there is only one seed." if any(worth.gap.of_one_seed for worth in nothing) else ""
-    short = f"{data} the long history is worth nothing that we can measure, on {backbones}.{seed}"
+    short = f"{data} the long history is worth nothing that we can measure, on {backbones}. {no_verdict_in_words(nothing)}".rstrip()
     return [Caution(short=short, detail=f"{METRIC_NAMES[_METRIC]}: {'; '.join(each)}.")]
+
+
+def no_verdict_in_words(every: Sequence[Worth]) -> str:
+    """That too few seeds stand behind what was found for some backbones, or for all; empty where three stand behind each."""
+    few = [worth for worth in every if worth.gap.of_few_seeds]
+    if not few:
+        return ""
+    seeds = "is only one seed" if min(len(worth.gap.by_seed) for worth in few) < 2 else "are only two seeds"
+    of_whom = "" if len(few) == len(every) else f" for {listed([_backbone(worth) for worth in few])}"
+    return f"It is no verdict{of_whom}, as there {seeds}."
 
 
 def _above(above: AboveModels, data: str, names: Names) -> Caution:
@@ -140,8 +149,9 @@ def _above(above: AboveModels, data: str, names: Names) -> Caution:
 
 def _verdict(worth: Worth) -> str:
     if worth.nothing:
-        if worth.gap.of_one_seed:
-            return "So one seed shows no worth of the long history, and gives no verdict."
+        if worth.gap.of_few_seeds:
+            seeds = "one seed shows" if worth.gap.of_one_seed else "two seeds show"
+            return f"So {seeds} no worth of the long history, which is no verdict."
         return "So the long history is worth nothing that we can measure."
     if worth.gap.sign > 0 and not worth.unequal:
         return "So the long history pays, at 95%."

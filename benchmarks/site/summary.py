@@ -129,7 +129,8 @@ def _share(contrast: Contrast) -> str:
 
 def _verdict(worth: Worth) -> tuple[str, str]:
     if worth.nothing:
-        return "worth nothing measurable" + (" with one seed, no verdict" if worth.gap.of_one_seed else ""), "warn"
+        few = "" if not worth.gap.of_few_seeds else f", {'one seed' if worth.gap.of_one_seed else 'two seeds'}, no verdict"
+        return f"worth nothing measurable{few}", "warn"
     if worth.unequal:
         return f"training is not equal: {'; '.join(worth.unequal)}", "warn"
     if worth.gap.sign > 0:

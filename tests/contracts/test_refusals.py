@@ -7,13 +7,11 @@ import re
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from small_models import BACKBONE_NAMES, CASES, CATEGORIES, ITEMS, WIDTH, build, elastic, experts, random_features, random_windows
+from small_models import BACKBONE_NAMES, CASES, ITEMS, WIDTH, build, elastic, experts, random_features, random_windows
 
 from persrec import names
 from persrec.backbones import BackboneSettings, build_backbone
 from persrec.checkpoints import load_facts, load_weights, save_checkpoint
-from persrec.compression.category import Category
-from persrec.recommender import SequentialRecommender
 from persrec.serving import pack
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -138,29 +136,6 @@ def test_too_many_recent_items_with_a_cache(model):
     cache = model.compress(torch.ones(2, HISTORY, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"^items: 5 recent items with a cache; expected at most 4$"):
         model.score(torch.ones(2, RECENT + 1, dtype=torch.int64), cache=cache)
-
-
-@pytest.mark.parametrize("case", ["pooling", "strided", "category", "retrieval", "random"])
-@torch.no_grad()
-def test_a_history_that_vectors_stand_for_answers_no_request_without_a_recent_item(case):
-    model = build("sasrec", CASES[case]())
-    items = torch.arange(1, 14).repeat(3, 1)
-    items[1, 9:] = 0
-    with pytest.raises(ValueError, match=r"^items: no recent item in row 1; expected at least one in each row with a history that vectors"):
-        model.score(items)
-    items[1] = 0  # a row of padding alone is nobody's
-    assert model.score(items).shape == (3, ITEMS)
-
-
-@torch.no_grad()
-def test_a_compression_and_an_encoder_know_the_same_items():
-    model = build("sasrec", CASES["category"]())
-    short = Category(history=9, recent=4, tokens=3, categories=CATEGORIES[:10])
-    with pytest.raises(ValueError, match=rf"^compression: of a catalogue of 10 items; expected {ITEMS}, as the item encoder$"):
-        SequentialRecommender(items=model.items, backbone=model.backbone, compression=short)
-    texts = build("hllm", CASES["category"]())
-    with pytest.raises(ValueError, match=rf"^items: ids from 1 to {ITEMS}; expected 0 to {ITEMS - 1}$"):
-        texts.score(torch.tensor([[*range(1, 13), ITEMS]]), item_features=torch.randn(ITEMS + 1, WIDTH))
 
 
 @torch.no_grad()

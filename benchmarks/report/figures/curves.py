@@ -1,6 +1,8 @@
 """Quality against tokens and against history length, and cost against history length, drawn beside their references."""
 
+import dataclasses
 import itertools
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +26,8 @@ from benchmarks.text import sentence
 _METRIC = QUALITY_METRICS[0]
 _MOST_TOKEN_COUNTS = 3
 _OF_A_TOKENS_LINE = ("training", "elastic_history", "segments", "plan")
+_OF_AN_AXIS = {"tokens", "history", "staleness", "seed", "elastic_tokens"}
+_SETTINGS = tuple(setting.name for setting in dataclasses.fields(Cell) if setting.name not in _OF_AN_AXIS)
 _COLUMNS = 2  # of panels: the names at the right edge of each need room
 Ceiling = Mapping[str, Mapping[str, float]]
 
@@ -54,8 +58,15 @@ def tokens_figure(among: Sequence[Configuration], names: Names, *, ceiling: Ceil
         return None
     references = [one for one in among if one.cell.compression in ("full", "recent") and not one.is_floor]
     title = f"Quality against tokens, {where}"
+    several = len({_kind(line) for line in lines}) < len(lines)
     image, description = quality_panels(
-        lines, references, ceiling, key=key, title=title, axis_name="tokens kept of a user's history", name_of=_recipe_names(lines)
+        lines,
+        references,
+        ceiling,
+        key=key,
+        title=title,
+        axis_name="tokens kept of a user's history",
+        name_of=named_by_recipe(lines, lambda head: family(head).name) if several else None,
     )
     members = [one for line in lines for one in line.members] + references
     return Drawing(
@@ -71,7 +82,13 @@ def history_figure(among: Sequence[Configuration], names: Names, *, ceiling: Cei
         return None
     title = f"Quality against history length, {where}"
     image, description = quality_panels(
-        lines, [], ceiling, key=key, title=title, axis_name="history items before the recent ones", name_of=_line_name
+        lines,
+        [],
+        ceiling,
+        key=key,
+        title=title,
+        axis_name="history items before the recent ones",
+        name_of=named_by_recipe(lines, _line_name),
     )
     members = sorted(
         {one.key: one for line in lines for one in line.members}.values(), key=lambda one: (one.cell.backbone, one.cell.history, one.key)
@@ -83,7 +100,7 @@ def history_figure(among: Sequence[Configuration], names: Names, *, ceiling: Cei
 
 def cost_history_figure(among: Sequence[Configuration], names: Names, *, key: str, where: str) -> Drawing | None:
     """What a request costs against the length of the history; ``None`` where one length alone was measured."""
-    lines = _by_history([one for one in among if not one.is_floor], once=False)
+    lines = _by_history([one for one in among if not one.is_floor], once=False, by_recipe=False)  # it changes no cost of a request
     costs = [cost for cost in ("serve_flops", "request_latency_p50_ms", "cache_bytes") if _has_trend(lines, cost)]
     if not costs:
         return None
@@ -138,14 +155,15 @@ def series(
     by: Callable[[Cell], int],
     alike: Callable[[Cell], tuple[object, ...]],
     include: Callable[[Configuration], bool],
+    by_recipe: bool = True,
 ) -> list[Series]:
     """Lines, each of the configurations of one model and data that are also alike in some settings, in the order of one more setting.
 
-    Those of one line were also trained by the same recipe.
+    With ``by_recipe`` those of one line were also trained by the same recipe.
     """
     groups: dict[tuple[object, ...], list[Configuration]] = {}
     for one in filter(include, among):
-        recipe = tuple(getattr(one.cell, name) for name in TUNED)
+        recipe = recipe_of(one) if by_recipe else ()
         groups.setdefault((one.shared, recipe, alike(one.cell)), []).append(one)
     return [
         Series(members=tuple(members), positions=tuple(by(one.cell) for one in members))
@@ -153,18 +171,29 @@ def series(
     ]
 
 
-def _recipe_names(lines: Sequence[Series]) -> Callable[[Configuration], str] | None:
-    """Names of lines by the settings in which they differ from others of their kind and backbone; ``None`` where each is the only one."""
-    named: dict[str, str] = {}
+def named_by_recipe(lines: Sequence[Series], name_of: Callable[[Configuration], str]) -> Callable[[Configuration], str]:
+    """Names of lines; behind a name that several of a backbone have stands where a line differs from most of these."""
+    alike: dict[tuple[str, str], list[Configuration]] = {}
     for line in lines:
-        alike = [other.head.cell for other in lines if _kind(other) == _kind(line)]
-        fields = [name for name in (*TUNED, *_OF_A_TOKENS_LINE) if len({getattr(cell, name) for cell in alike}) > 1]
-        if fields:
-            named[line.head.key] = ", ".join(in_words(line.head.cell, fields))
-    return (lambda head: named.get(head.key, family(head).name)) if named else None
+        alike.setdefault((line.head.cell.backbone, name_of(line.head)), []).append(line.head)
+    named: dict[str, str] = {}
+    for (_, name), heads in alike.items():
+        for head in heads:
+            words = in_words(head.cell, [field for field in _SETTINGS if getattr(head.cell, field) != _commonest(field, heads)])
+            named[head.key] = ", ".join([name, *words])
+    return lambda head: named.get(head.key) or name_of(head)
 
 
-def _by_history(among: Sequence[Configuration], *, once: bool) -> list[Series]:
+def _commonest(field: str, heads: Sequence[Configuration]) -> object:
+    return Counter(getattr(head.cell, field) for head in heads).most_common(1)[0][0]
+
+
+def recipe_of(one: Configuration) -> tuple[object, ...]:
+    """How it was tuned."""
+    return tuple(getattr(one.cell, name) for name in TUNED)
+
+
+def _by_history(among: Sequence[Configuration], *, once: bool, by_recipe: bool = True) -> list[Series]:
     """A line for each way of keeping the history, for the token counts that were measured at the largest number of lengths.
 
     Of PerSRec's such counts it takes the least, a middle one and the most, of another family's the most. ``once`` leaves out full history
@@ -176,6 +205,7 @@ def _by_history(among: Sequence[Configuration], *, once: bool) -> list[Series]:
         by=lambda cell: cell.history,
         alike=lambda cell: (cell.compression, cell.training, cell.elastic_history, cell.segments, cell.plan, cell.tokens, cell.serving),
         include=lambda one: one.key not in again,
+        by_recipe=by_recipe,
     )
     longest = max((len(set(line.positions)) for line in lines), default=0)
     lines = [line for line in lines if longest < 2 or len(set(line.positions)) > 1]

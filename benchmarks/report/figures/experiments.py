@@ -7,7 +7,7 @@ from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
 from benchmarks.analysis.references import find_references
 from benchmarks.cell import Cell
 from benchmarks.report.figures.canvas import Drawing
-from benchmarks.report.figures.curves import Ceiling, Series, quality_panels, quality_table, series
+from benchmarks.report.figures.curves import Ceiling, Series, named_by_recipe, quality_panels, quality_table, recipe_of, series
 from benchmarks.report.names import Names, family
 from persrec import names as parts
 
@@ -46,7 +46,8 @@ def segments_figure(among: Sequence[Configuration], names: Names, *, ceiling: Ce
     )
     varied_lines = [line for line in lines if len(set(line.positions)) > 1]
     totals, backbones = {_total(line) for line in varied_lines}, {line.head.cell.backbone for line in varied_lines}
-    lines = [line for line in lines if _total(line) in totals and line.head.cell.backbone in backbones]
+    recipes = {recipe_of(line.head) for line in varied_lines}
+    lines = [line for line in lines if _total(line) in totals and line.head.cell.backbone in backbones and recipe_of(line.head) in recipes]
     if not lines:
         return None
     windows = {(line.head.cell.history, line.head.cell.recent) for line in lines}
@@ -81,7 +82,9 @@ def _drawing(
     axis_name: str,
     name_of: Callable[[Configuration], str],
 ) -> Drawing:
-    image, description = quality_panels(lines, references, ceiling, key=key, title=title, axis_name=axis_name, name_of=name_of)
+    image, description = quality_panels(
+        lines, references, ceiling, key=key, title=title, axis_name=axis_name, name_of=named_by_recipe(lines, name_of)
+    )
     members = {one.key: one for one in [*(one for line in lines for one in line.members), *references]}
     table = quality_table(list(members.values()), names, key=f"{key}-table", caption=title)
     return Drawing(key=key, title=title, description=description, image=image, table=table)

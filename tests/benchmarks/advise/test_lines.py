@@ -133,11 +133,11 @@ def test_the_command_prints_lines_that_serve_the_model_that_a_run_trained(run_of
     np.testing.assert_array_equal(names["ids"].numpy(), expected)
 
 
-@pytest.mark.parametrize("out", ["full", "'my runs'"])
+@pytest.mark.parametrize("out", [" --out full", " --out 'my runs'", " --out=full", ""])
 def test_a_model_that_is_gone_is_trained_into_the_folder_that_was_asked_about(out, tmp_path):
     (record,) = records_of(fabricate(CELLS["recent alone"]))
-    own = dataclasses.replace(record, provenance=dataclasses.replace(record.provenance, rerun=f"--grid full --out {out} --resume always"))
-    assert command._rerun(own, tmp_path) == f"--grid full --out {tmp_path} --resume always"
+    own = dataclasses.replace(record, provenance=dataclasses.replace(record.provenance, rerun=f"--grid full{out} --resume always"))
+    assert command._rerun(own, tmp_path) == f"--grid full --resume always --out {tmp_path}"
 
 
 def test_a_table_of_ones_own_is_loaded_by_the_path_that_the_run_was_told():

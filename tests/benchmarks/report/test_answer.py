@@ -106,6 +106,7 @@ def test_time_that_cannot_be_compared_is_said_and_not_quoted():
     [
         ((1, 2, 3), "There is no frontier on this data: ", "So keep nothing of it and serve the recent items alone."),
         ((1,), "No model is chosen: ", "It is no verdict, as there is only one seed."),
+        ((1, 2), "No model is chosen: ", "It is no verdict, as there are only two seeds."),
     ],
 )
 def test_a_history_that_is_worth_nothing_is_one_plain_sentence_and_a_verdict_over_seeds(seeds, start, end):
@@ -119,6 +120,17 @@ def test_a_history_that_is_worth_nothing_is_one_plain_sentence_and_a_verdict_ove
     assert "(NDCG@10 0.2000 with it and 0.2000 without)" in line
     assert line.endswith(end)
     assert rivals.startswith("This run does not show whether PerSRec is better than pooling, memory or the like: no rival ")
+
+
+def test_a_backbone_of_one_seed_takes_no_verdict_from_one_of_three():
+    sasrec = [fabricate(dataclasses.replace(cell, backbone="sasrec", seed=1)) for cell in (FULL, CONTROL, OURS)]
+    hstu = grid((1, 2, 3))
+    spreads = [*(spread for spread in (0.004, 0.001, 0.002) for _ in range(3)), 0.004, 0.001, 0.002]
+    for record, spread in zip([*hstu, *sasrec], spreads, strict=True):
+        record["metrics"]["ndcg@10"]["value"] = 0.2
+        record["replicates"]["means"]["ndcg@10"] = [0.2 + spread * (-1) ** draw for draw in range(501)]
+    line, *_ = short_answers(answered(*hstu, *sasrec))
+    assert ", and SASRec nothing either. It is no verdict for SASRec, as there is only one seed." in line
 
 
 @pytest.mark.parametrize(("gain", "said"), [(0.02, True), (0.0, False)])
@@ -169,6 +181,15 @@ def test_without_costs_nothing_is_chosen_for_its_cost():
     [part] = answered(*records)
     assert [card.heading for card in part.cards] == ["Best"]
     assert "Costs were not measured beside full attention's, so nothing is chosen for what it costs." in part.lead
+
+
+def test_what_recomputes_as_full_attention_does_keeps_as_much_and_no_cost_is_known_by_that():
+    retrieval = dataclasses.replace(OURS, compression="retrieval", serving="recompute")
+    records = [fabricate(cell) for cell in (dataclasses.replace(FULL, serving="recompute"), CONTROL, retrieval)]
+    for record in records:
+        record["metrics"] = {name: entry for name, entry in record["metrics"].items() if "@" in name or name == "mrr"}
+    [part] = answered(*records)
+    assert [card.heading for card in part.cards] == ["Best"]
 
 
 def test_costs_alone_answer_with_costs_and_a_small_share_is_not_zero():

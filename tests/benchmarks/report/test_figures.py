@@ -193,8 +193,9 @@ def test_models_of_another_recipe_are_no_points_of_one_line():
     found = curves.tokens_figure(among, families.name_all(among), ceiling={}, key="t", where="here")
     for weight in (0.0, 1.0):
         first, second = (one.quality("ndcg@10").value for one in among if one.cell.distillation == weight)
-        assert f"HSTU distillation {weight} 1: {first:.4f}, 4: {second:.4f}" in found.description
-        assert f">distillation {weight}<" in str(found.image.svg)
+        name = "PerSRec, distillation 1.0" if weight else "PerSRec"
+        assert f"HSTU {name} 1: {first:.4f}, 4: {second:.4f}" in found.description
+        assert f">{name}<" in str(found.image.svg)
 
 
 def test_figures_without_a_subject_are_not_drawn(among):

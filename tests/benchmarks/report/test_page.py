@@ -313,7 +313,7 @@ def test_full_history_that_does_not_pay_is_said_plainly(tmp_path):
     page = Page(rendered(tmp_path, records))
     first = Page(rendered(tmp_path, records)).text.partition("Verdict")[2].partition("cells")[0]
     assert "On this data the long history is worth nothing that we can measure, on HSTU. It is no verdict" in first
-    assert "So one seed shows no worth of the long history, and gives no verdict." in page.text
+    assert "So one seed shows no worth of the long history, which is no verdict." in page.text
     gap = "+0.0000 (\N{MINUS SIGN}0.0010 to +0.0010)"
     assert f"Full history does not beat no token here: the difference is {gap}. So there is no share to keep or to recover." in page.text
     assert f"undefined full minus no token is {gap}; the smallest detectable difference is 0.0010" in page.text

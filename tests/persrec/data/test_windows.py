@@ -102,8 +102,6 @@ def test_a_history_that_grows_keeps_every_earlier_position():
         [0, 1, 2, 3, 4, 5, 6],  # as few segments as hold it: 4 items are right-aligned before column 5
         [1, 2, 3, 4, 5, 6, 7],
     ]
-    layout = SegmentLayout.from_plan([(3, 1), (5, 1)], window=7)
-    assert [layout.fill(end - 2) for end in ends] == [3, 3, 5, 5]
 
 
 @given(asked=users_and_ends(), shape=shapes, trim=st.booleans(), history=st.integers(0, 16))

@@ -281,35 +281,6 @@ def test_a_cache_is_got_with_room_and_serves_as_without(model, caches, dtype, us
         store.get(users, room=-1)
 
 
-@torch.no_grad()
-def test_too_little_room_is_no_room(model, caches):
-    store = CacheStore(layout=model.layout)
-    store.put("a", row(caches[model.layout.history], 0))
-    items, times, now = (part[:1] for part in random_windows(model.layout, holes=False))
-    recent, since = items[:, model.layout.history :], times[:, model.layout.history :]
-    expected = model.user_states(recent, since, now, cache=store.get(["a"]))
-    assert torch.equal(model.user_states(recent, since, now, cache=store.get(["a"], room=1)), expected)
-    kept = {}
-    for room in (0, 2):
-        cache = store.get(["a"], room=room)
-        while cache.recent < model.layout.recent - 1:
-            _, cache = model.append(recent[:, cache.recent :][:, :2], since[:, cache.recent :][:, :2], now, cache=cache)
-        kept[room] = cache
-    assert_equal_caches(kept[2], kept[0])
-
-
-@torch.no_grad()
-def test_what_an_emptied_store_held_binds_nobody(model, caches):
-    store = CacheStore(layout=model.layout)
-    store.put("a", row(caches[6], 0))
-    untimed = row(compressed(model, 6, timed=False), 0)
-    store.put("a", untimed)  # in place of the only one
-    assert_equal_caches(store.get(["a"]), untimed)
-    store.remove("a")
-    store.put("b", row(caches[6], 1))
-    assert store.users == ("b",)
-
-
 # on disk
 
 

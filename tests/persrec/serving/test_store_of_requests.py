@@ -282,3 +282,36 @@ def test_a_cache_of_a_model_that_does_not_count_is_refused_by_one_that_does():
     cache = plain.append(recent[:, :2], cache=nothing_yet(plain, 4, timed=False))[1]
     with pytest.raises(ValueError, match=r"^cache: holds no ids of its items; expected one of a model that counts them$"):
         counting.append(recent[:, 2:3], cache=cache)
+
+
+@torch.no_grad()
+def test_too_little_room_is_no_room():
+    model = build("hstu", CASES["3 segments"]())
+    (items, times, now), history = (tensor[:1] for tensor in windows(model)), model.layout.history
+    recent, since = items[:, history:], times[:, history:]
+    store = CacheStore(layout=model.layout)
+    store.put("a", model.compress(items[:, :history], times[:, :history]))
+    expected = model.user_states(recent, since, now, cache=store.get(["a"]))
+    assert torch.equal(model.user_states(recent, since, now, cache=store.get(["a"], room=1)), expected)
+    kept = {}
+    for room in (0, 2):
+        cache = store.get(["a"], room=room)
+        while cache.recent < model.layout.recent - 1:
+            columns = slice(cache.recent, cache.recent + 2)
+            _, cache = model.append(recent[:, columns], since[:, columns], now, cache=cache)
+        kept[room] = cache
+    assert_equal(kept[2], kept[0])
+
+
+@torch.no_grad()
+def test_what_an_emptied_store_held_binds_nobody():
+    model = build("hstu", CASES["3 segments"]())
+    items, times, _ = (tensor[:1] for tensor in windows(model))
+    timed, untimed = (appended(model, items, of, offset=6, count=0) for of in (times, None))
+    store = CacheStore(layout=model.layout)
+    store.put("a", timed)
+    store.put("a", untimed)  # in place of the only one
+    assert_equal(store.get(["a"]), untimed)
+    store.remove("a")
+    store.put("b", timed)
+    assert_equal(store.get(["b"]), timed)
