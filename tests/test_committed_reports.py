@@ -26,7 +26,7 @@ def test_a_page_shows_the_records_that_are_there(page: Path) -> None:
 def test_nothing_is_dominated_on_a_timed_axis_by_what_computes_more(cost: str) -> None:
     """Of one backbone and one serving: a rival that needs more FLOPs and is surely quicker would be the clock's noise.
 
-    Of one compression no page may say so (`benchmarks.analysis.frontier`); of two the intervals alone decide.
+    Of kept keys and values, or of one compression, no page may say so (`benchmarks.analysis.frontier`); else the intervals alone decide.
     """
     pairs, strange = 0, []
     for page in PAGES:

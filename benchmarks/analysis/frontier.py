@@ -60,7 +60,7 @@ class Standing:
     ``probability`` is the share of replicates in which nothing dominates it; ``None`` where a quality or a timed cost has no interval, as
     then nothing is sure. ``dominated_by`` is the likeliest rival, no dearer, that dominates it in at least 95% of the replicates and of
     which `surely_better` holds. Where the cost is timed `surely_no_dearer` must hold too, and for a time by the clock a rival of the same
-    parts must not compute more. ``None`` where no single rival does all that.
+    work must not compute more of it. ``None`` where no single rival does all that.
     """
 
     configuration: Configuration
@@ -109,14 +109,23 @@ def surely_no_dearer(rival: Estimate, one: Estimate) -> bool:
 
 
 def _is_quicker_for_a_reason(rival: Configuration, one: Configuration) -> bool:
-    """Whether a rival may be quicker: one of the same parts that is served in the same way and computes more is not, whatever a clock says.
+    """Whether a rival may be quicker: one that does the same work and computes more of it is not, whatever a clock says.
 
+    That is a request of the same backbone that is served in the same way, from keys and values that are kept or by the same compression.
     Of some hundred pairs a few have intervals over three processes that lie apart by chance, as a machine's neighbours come and go.
     """
-    if any(getattr(rival.cell, name) != getattr(one.cell, name) for name in ("backbone", "compression", "serving")):
+    if any(getattr(rival.cell, name) != getattr(one.cell, name) for name in ("backbone", "serving")):
+        return True
+    if rival.cell.compression != one.cell.compression and not (_reads_kept_keys(rival) and _reads_kept_keys(one)):
         return True
     more, fewer = rival.cost(_COMPUTED).value, one.cost(_COMPUTED).value
     return more is None or fewer is None or more <= fewer
+
+
+def _reads_kept_keys(one: Configuration) -> bool:
+    """Whether a request runs the recent items against kept keys and values, as few or as many as they are."""
+    part = one.parts.compression
+    return one.cell.serving != "recompute" and part is not None and part.keeps == "keys_values"
 
 
 def non_dominated(costs: Floats, qualities: Floats) -> Flags:

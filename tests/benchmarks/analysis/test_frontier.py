@@ -331,16 +331,31 @@ def test_a_coarse_cache_of_an_elastic_model_is_chosen_by_its_models_validation()
     assert area.value == pytest.approx(without.value)
 
 
-@pytest.mark.parametrize(("computed", "believed"), [(110, False), (100, True), (90, True)])
-def test_of_the_same_parts_what_computes_more_is_not_quicker_whatever_the_clock_says(computed, believed):
+SIXTEEN = {"compression": "experts", "tokens": 16}
+
+
+@pytest.mark.parametrize(
+    ("rival", "computed", "believed"),
+    [
+        (SIXTEEN, 110, False),
+        (SIXTEEN, 100, True),
+        (SIXTEEN, 90, True),
+        ({"compression": "full"}, 110, False),  # keys and values, too: only more of them
+        ({"compression": "full"}, 90, True),
+        ({"compression": "memory", "tokens": 16}, 110, True),  # states, which every request runs through the layers
+        ({"compression": "full", "serving": "recompute"}, 110, True),
+        (SIXTEEN | {"backbone": "sasrec"}, 110, True),
+    ],
+)
+def test_what_computes_more_of_the_same_work_is_not_quicker_whatever_the_clock_says(rival, computed, believed):
     fewer = Cell(backbone="hstu", compression="experts", tokens=8)
-    more = dataclasses.replace(fewer, tokens=16)
+    more = dataclasses.replace(fewer, **({"tokens": 0} | rival))
     records = []
     for cell, quality, latency, flops in ((fewer, 0.3, 2.0, 100), (more, 0.4, 1.0, computed)):
         for seed in (1, 2, 3):
             record = fabricate(dataclasses.replace(cell, seed=seed))
             record["metrics"]["ndcg@10"] |= {"value": quality}
-            record["replicates"]["means"]["ndcg@10"] = [quality + (-1) ** (draw // cell.tokens) * 1e-3 for draw in range(101)]
+            record["replicates"]["means"]["ndcg@10"] = [quality + (-1) ** (draw // max(1, cell.tokens)) * 1e-3 for draw in range(101)]
             record["metrics"]["request_latency_p50_ms"] |= {"value": latency, "low": latency - 0.1, "high": latency + 0.1}
             record["metrics"]["serve_visible_flops"] |= {"value": flops}
             records.append(record)
