@@ -17,7 +17,6 @@ METRIC = "ndcg@10"
 TOKENS = (1, 4, 16)
 MEASURED = {
     "ebnerd": {"leave-one-out", "temporal"},
-    "email-eu": {"temporal"},
     "ml-1m": {"leave-one-out", "temporal"},
     "ml-latest-small": {"leave-one-out", "temporal"},
     "online-retail": {"temporal"},
@@ -25,11 +24,13 @@ MEASURED = {
 
 
 COUNTED = ("email-eu", "online-retail")  # three seeds, of outputs that count
+COUNTED_TEMPORAL = ("email-eu",)  # one seed, the same on the temporal split
 
 
 def folders() -> list[Path]:
     """The runs of ``quick`` on real data with one seed, of outputs that do not count."""
     others = {"quick-synthetic-cpu", *(f"quick-{name}-cpu" for name in COUNTED)}
+    others |= {f"quick-{name}-temporal-cpu" for name in COUNTED_TEMPORAL}
     return sorted(folder for folder in (PROJECT / "results").glob("quick-*-cpu") if folder.name not in others)
 
 
@@ -88,10 +89,11 @@ def test_every_row_of_the_page_is_what_the_records_say() -> None:
     assert found == {(name, split) for name, splits in MEASURED.items() for split in splits}
 
 
-def counted_row(name: str) -> str:
-    """What a run of three seeds found, as the page's table of outputs that count has it: all but the best floor is trained."""
-    every = configurations(load_records(PROJECT / "results" / f"quick-{name}-cpu"))
-    assert {record.cell.seed for one in every for record in one.measured if not one.is_floor} == {1, 2, 3}
+def counted_row(name: str, seeds: tuple[int, ...], split: str = "") -> str:
+    """What a run found, as the page's tables of outputs that count have it: all but the best floor is trained."""
+    every = configurations(load_records(PROJECT / "results" / f"quick-{name}{'-' * bool(split)}{split}-cpu"))
+    assert {record.cell.seed for one in every for record in one.measured if not one.is_floor} == set(seeds)
+    assert {one.cell.split for one in every} == {split or "leave-one-out"}
     assert all(model.converged for one in every for model in models_of(one))
     longest = max(one.cell.history for one in every if not one.is_floor)
     tokens = {count: next(one for one in every if is_served(one, count, longest) and one.cell.counts == "all") for count in (1, 4, 16)}
@@ -105,7 +107,7 @@ def counted_row(name: str) -> str:
     assert counts_only is not None
     assert counts_only.cell.training == "separate"
     columns = [
-        name,
+        f"{name}, {split}" if split else name,
         f"{full.quality(METRIC).n:,}",
         f"{floor.cell.backbone.replace('_', ' ')}: {quality(floor)}",
         *(quality(one) for one in (no_token, counts_only, tokens[1], tokens[4], tokens[16], other, full)),
@@ -124,7 +126,25 @@ def signed(estimate: Estimate) -> str:
 def test_every_row_on_outputs_that_count_is_what_the_records_say() -> None:
     page = (PROJECT / "docs" / "real_data.md").read_text()
     for name in COUNTED:
-        assert counted_row(name) in page.splitlines()
+        assert counted_row(name, (1, 2, 3)) in page.splitlines()
+    for name in COUNTED_TEMPORAL:
+        assert counted_row(name, (1,), "temporal") in page.splitlines()
+
+
+def test_what_the_temporal_split_says_of_counts_is_what_the_records_say() -> None:
+    every = configurations(load_records(PROJECT / "results" / "quick-email-eu-temporal-cpu"))
+    tokens = {count: next(one for one in every if is_served(one, count, 64) and one.cell.counts == "all") for count in (1, 2, 4, 8, 16)}
+    contrast = compare(tokens[16], every, METRIC)
+    full, no_token, counts_only = (getattr(contrast.references, name) for name in ("full_quality", "no_token", "counts_only"))
+    gaps = [difference(one.quality(METRIC), other.quality(METRIC)) for one, other in ((counts_only, no_token), (counts_only, full))]
+    figures = [f"{number:.4f}"[1:] for gap in gaps for number in (gap.value, gap.low, gap.high) if number is not None]
+    said = "{}, {} ({} to {}) above no token, while full attention with counts lies {} ({} to {}) below counts alone"
+    assert said.format(quality(counts_only)[1:], *figures) in SAID
+    assert all((compare(one, every, METRIC).over_counts_only.high or 0.0) < 0 for one in tokens.values())
+    floor = best_floor(every).quality(METRIC).value or 1.0
+    assert all((one.quality(METRIC).value or 0.0) > floor for one in every if not one.is_floor and one.cell.ablation == "none")
+    steps_said = "Steps: {} of full attention, {} of the tokens, {} of no token, {} of counts only"
+    assert steps_said.format(*map(mean_steps, (full, tokens[16], no_token, counts_only))) in SAID
 
 
 RECENTS, HISTORIES = (4, 8, 16, 32), (16, 32, 64)
