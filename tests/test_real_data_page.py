@@ -19,12 +19,11 @@ MEASURED = {
     "ebnerd": {"leave-one-out", "temporal"},
     "ml-1m": {"leave-one-out", "temporal"},
     "ml-latest-small": {"leave-one-out", "temporal"},
-    "online-retail": {"temporal"},
 }
 
 
 COUNTED = ("email-eu", "online-retail")  # three seeds, of outputs that count
-COUNTED_TEMPORAL = ("email-eu",)  # one seed, the same on the temporal split
+COUNTED_TEMPORAL = ("email-eu", "online-retail")  # one seed, the same on the temporal split
 
 
 def folders() -> list[Path]:
@@ -143,8 +142,18 @@ def test_what_the_temporal_split_says_of_counts_is_what_the_records_say() -> Non
     assert all((compare(one, every, METRIC).over_counts_only.high or 0.0) < 0 for one in tokens.values())
     floor = best_floor(every).quality(METRIC).value or 1.0
     assert all((one.quality(METRIC).value or 0.0) > floor for one in every if not one.is_floor and one.cell.ablation == "none")
-    steps_said = "Steps: {} of full attention, {} of the tokens, {} of no token, {} of counts only"
+    steps_said = "Steps on email-eu: {} of full attention, {} of the tokens, {} of no token, {} of counts only"
     assert steps_said.format(*map(mean_steps, (full, tokens[16], no_token, counts_only))) in SAID
+    every = configurations(load_records(PROJECT / "results" / "quick-online-retail-temporal-cpu"))
+    tokens_of_retail = next(one for one in every if is_served(one, 16, 64) and one.cell.counts == "all")
+    references = compare(tokens_of_retail, every, METRIC).references
+    full, no_token, counts_only = (getattr(references, name) for name in ("full_quality", "no_token", "counts_only"))
+    gaps = [difference(one.quality(METRIC), other.quality(METRIC)) for one, other in ((no_token, counts_only), (counts_only, full))]
+    figures = [f"{number:.4f}"[1:] for gap in gaps for number in (gap.value, gap.low, gap.high) if number is not None]
+    said = "{}, {} ({} to {}) above counts of the history and no token, and full attention lies {} ({} to {}) below these counts"
+    assert said.format(quality(no_token)[1:], *figures) in SAID
+    steps_of_retail = [mean_steps(one) for one in (full, tokens_of_retail, no_token, counts_only)]
+    assert "on Online Retail: {}, {}, {} and {}.".format(*steps_of_retail) in SAID
 
 
 RECENTS, HISTORIES = (4, 8, 16, 32), (16, 32, 64)
