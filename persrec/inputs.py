@@ -56,18 +56,11 @@ def check_query_time(query_time: torch.Tensor | None, items: torch.Tensor) -> No
         raise ValueError(f"query_time: {query_time.dtype} of shape {list(query_time.shape)}; expected int64 [{items.shape[0]}]")
 
 
-def check_rows_hold_items(items: torch.Tensor, *, of: torch.Tensor | None = None) -> None:
-    """A request is answered at its last recent item, so there must be one where no state is left of the history's last.
-
-    Args:
-        items: ``[B, r]``, the recent items.
-        of: ``[B, L]``, the whole window of a joint pass, where a row of padding alone is no request.
-    """
-    no_item = (items == 0).all(1)
-    empty = torch.nonzero(no_item if of is None else no_item & (of != 0).any(1)).flatten().tolist()
+def check_rows_hold_items(items: torch.Tensor) -> None:
+    """A request is answered at its last recent item, so there must be one: a cache holds no state of the history's last."""
+    empty = torch.nonzero((items == 0).all(1)).flatten().tolist()
     if empty:
-        where = "each row that is served from a cache" if of is None else "each row with a history that vectors stand for"
-        raise ValueError(f"items: no recent item in row {empty[0]}; expected at least one in {where}")
+        raise ValueError(f"items: no recent item in row {empty[0]}; expected at least one in each row that is served from a cache")
 
 
 def at_last_item(hidden: torch.Tensor, items: torch.Tensor) -> torch.Tensor:

@@ -67,8 +67,9 @@ class SequentialRecommender(SegmentedModel):
         """Scores of every item as the next one: cosines, and for a model that counts what `repeats` adds.
 
         Args:
-            items: ``[B, L]`` int64, 0 pads; a narrower window is padded on its left. With ``cache``: the recent items
-                ``[B, r]``, ``r <= R``, which take the first ``r`` positions of the recent segment.
+            items: ``[B, L]`` int64, 0 pads; a narrower window is padded on its left. Where means or samples stand for the history, a row
+                without a recent item has no state to be answered from, and its scores mean nothing. With ``cache``: the recent
+                items ``[B, r]``, ``r <= R``, which take the first ``r`` positions of the recent segment.
             times: seconds, shaped as ``items``, 0 unknown; without them the time bias is off.
             query_time: ``[B]`` seconds, the time of the request.
             cache: the history, from `compress` or `extend`; each row then needs at least one recent item.
@@ -141,10 +142,7 @@ class SequentialRecommender(SegmentedModel):
         pad = max(0, missing - self.layout.segments[0].items + 1) if self.layout.segments else missing
         items, times = F.pad(items, (pad, 0)), None if times is None else F.pad(times, (pad, 0))
         hidden, columns = self._joint_pass(items, times, query_time, item_features)
-        with_state = items[:, columns]
-        if with_state.shape[1] < items.shape[1]:  # the history has vectors in its place: no state is left of its last item
-            check_rows_hold_items(with_state, of=items)
-        return F.normalize(at_last_item(hidden, with_state), dim=-1)
+        return F.normalize(at_last_item(hidden, items[:, columns]), dim=-1)
 
     def checked_cache(
         self,

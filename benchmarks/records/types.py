@@ -236,7 +236,7 @@ class Origin:
     """Where one half of a cell, its quality or its cost, comes from.
 
     ``code`` are the digests of the code that made it, by kind of number (`benchmarks.digests`); ``seconds`` what each phase took.
-    ``processes`` is how many fresh ones a timed cost was taken in; None of a quality, and where a record is older than the question.
+    ``processes`` is how many fresh ones measured a part of a timed cost; None of a quality, and where a record is older than this.
     """
 
     key: str
@@ -343,5 +343,5 @@ class Cost:
         """As a cell's record names it."""
         return Origin(
             key=self.cost_key, status=self.status, code=self.code, seconds=self.seconds,
-            environment=self.environment, provenance=self.provenance, error=self.error, processes=self.repeats if self.processes else 0,
+            environment=self.environment, provenance=self.provenance, error=self.error, processes=len(self.processes),
         )  # fmt: skip

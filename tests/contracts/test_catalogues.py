@@ -1,4 +1,4 @@
-"""A request without a recent item, and a catalogue that a compression does not know: refused before anything is computed."""
+"""A catalogue that a compression does not know is refused before anything is computed."""
 
 import pytest
 import torch
@@ -8,18 +8,6 @@ from persrec.compression.category import Category
 from persrec.recommender import SequentialRecommender
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.mark.parametrize("case", ["pooling", "strided", "category", "retrieval", "random"])
-@torch.no_grad()
-def test_a_history_that_vectors_stand_for_answers_no_request_without_a_recent_item(case):
-    model = build("sasrec", CASES[case]())
-    items = torch.arange(1, 14).repeat(3, 1)
-    items[1, 9:] = 0
-    with pytest.raises(ValueError, match=r"^items: no recent item in row 1; expected at least one in each row with a history that vectors"):
-        model.score(items)
-    items[1] = 0  # a row of padding alone is nobody's
-    assert model.score(items).shape == (3, ITEMS)
 
 
 @torch.no_grad()
