@@ -231,8 +231,7 @@ def versions_of(kinds: Iterable[Kind], *, control: bool = False) -> dict[str, in
 
 def counts_agree(formula: float | None, counts: Iterable[float | None]) -> bool:
     """Whether each way to count FLOPs agrees with the formula within `LEDGER_TOLERANCE`; a way without a count is left out."""
-    allowed = None if formula is None else LEDGER_TOLERANCE * max(formula, 1)
-    return all(formula is None or allowed is None or abs(count - formula) <= allowed for count in counts if count is not None)
+    return formula is None or all(abs(count - formula) <= LEDGER_TOLERANCE * max(formula, 1) for count in counts if count is not None)
 
 
 def of_kinds(kinds: Iterable[Kind]) -> frozenset[str]:

@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from benchmarks.cell import Cell
-from benchmarks.measures import MEASURES, REPEATED_KINDS
 from benchmarks.peers.part import PeerPart
 from persrec.names import LEAVE_ONE_OUT, BackbonePart, CompressionPart, DatasetPart, FloorPart, Part
 
@@ -329,15 +328,6 @@ class Cost:
     environment: Environment = Environment()
     provenance: Provenance = Provenance()
     schema_version: int = SCHEMA_VERSION
-
-    @property
-    def repeats(self) -> int:
-        """How many processes measured each timed kind; of several kinds, the smallest number. 1 where nothing is timed."""
-        kinds = {MEASURES[name].kind for name in self.metrics if name in MEASURES} & set(REPEATED_KINDS)
-        of_kinds = (
-            [any(MEASURES[name].kind == kind for name in one.metrics if name in MEASURES) for one in self.processes] for kind in kinds
-        )
-        return min((sum(flags) for flags in of_kinds), default=1)
 
     def origin(self) -> Origin:
         """As a cell's record names it."""

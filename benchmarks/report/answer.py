@@ -7,7 +7,7 @@ from benchmarks import text
 from benchmarks.analysis.amortise import flops_price
 from benchmarks.analysis.choices import Choice, Held, Role, RunAnswer, Standstill, answer, keeps_part
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration
-from benchmarks.analysis.estimates import with_interval
+from benchmarks.analysis.estimates import LEAST_SEEDS, with_interval
 from benchmarks.analysis.fleet import in_batches, refresh_time
 from benchmarks.analysis.frontier import Frontiers
 from benchmarks.analysis.references import compare
@@ -18,7 +18,7 @@ from benchmarks.report import tabular
 from benchmarks.report.figures.answer import answer_figure
 from benchmarks.report.figures.canvas import Drawing
 from benchmarks.report.names import Names, backbone_name, family
-from benchmarks.report.opening import no_verdict_in_words
+from benchmarks.report.opening import as_there_are, no_verdict_in_words
 from benchmarks.report.peers import Peers
 from benchmarks.report.rivals import how_sure, rivals_in_words
 from benchmarks.report.texts import backbone_alone, request_beside_alike, shares_of_time
@@ -26,7 +26,6 @@ from benchmarks.text import listed, sentence
 
 _METRIC = QUALITY_METRICS[0]
 _METRIC_NAME = METRIC_NAMES[_METRIC]
-_VERDICT_SEEDS = 3  # fewer give no verdict
 _REQUEST_COSTS = (
     ("compute of a request", "serve_flops"),
     ("time of a whole request, median", "request_latency_p50_ms"),
@@ -137,12 +136,10 @@ def _no_model_above(above: AboveModels, names: Names) -> str:
         statement = f"{names(above.floor)}, which learns nothing, ranks better than every trained model of ours ({pair}{note})"
         return f"There is no frontier on this data: {statement}. So no model here is worth its cost."
     counts = [len(gap.by_seed) for gap in above.gaps]
-    few = (
-        "as there " + ("is only one seed" if min(counts) == 1 else "are only two seeds") + " for some models" * (min(counts) < max(counts))
-    )
+    few = as_there_are(min(counts)) + " for some models" * (min(counts) < max(counts))
     return (
         f"No model is chosen: {names(above.floor)}, which learns nothing, scores above every trained model of ours ({pair}{note}). "
-        f"It is no verdict, {few if min(counts) < _VERDICT_SEEDS else 'as longer training may lift them'}."
+        f"It is no verdict, {few if min(counts) < LEAST_SEEDS else 'as longer training may lift them'}."
     )
 
 

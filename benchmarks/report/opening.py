@@ -129,9 +129,13 @@ def no_verdict_in_words(every: Sequence[Worth]) -> str:
     few = [worth for worth in every if worth.gap.of_few_seeds]
     if not few:
         return ""
-    seeds = "is only one seed" if min(len(worth.gap.by_seed) for worth in few) < 2 else "are only two seeds"
     of_whom = "" if len(few) == len(every) else f" for {listed([_backbone(worth) for worth in few])}"
-    return f"It is no verdict{of_whom}, as there {seeds}."
+    return f"It is no verdict{of_whom}, {as_there_are(min(len(worth.gap.by_seed) for worth in few))}."
+
+
+def as_there_are(seeds: int) -> str:
+    """Why so few seeds, one or two, give no verdict."""
+    return "as there is only one seed" if seeds < 2 else "as there are only two seeds"
 
 
 def _above(above: AboveModels, data: str, names: Names) -> Caution:

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 from benchmarks.cell import Cell
 from benchmarks.digests import cost_digests, cost_kinds, quality_digests
 from benchmarks.keys import Catalogue, cell_key, cell_of_shape, cost_key, cost_shape, model_key, quality_key
-from benchmarks.measures import COST_KINDS, REPEATED_KINDS, Kind, versions
+from benchmarks.measures import COST_KINDS, MEASURES, REPEATED_KINDS, Kind, versions
 from benchmarks.records import Cost, Half, Record, RecordError, Status, read_cost, read_json, read_record, record_files
 from benchmarks.store import cost_path, model_dir, record_path
 
@@ -206,7 +206,7 @@ class Planner:
             if cost is not None:
                 reason = self._reason(cost.status, is_of_this_code=not kinds)
                 if reason == "done" and self._goes_on_from(cost):
-                    first = cost.repeats
+                    first = _processes_of(cost)
                     jobs = _jobs(cost_kinds(cell), processes)[first:]
                     reason = "missing" if jobs else reason
                 elif reason in ("asked", "failed") or ((kinds or self._stopped_midway(cost, processes)) and not self._goes_on_from(cost)):
@@ -237,7 +237,7 @@ class Planner:
 
     def _stopped_midway(self, cost: Cost, processes: int) -> bool:
         """Whether a cluster measured a cost in too few processes; more may come from another machine, so all are measured anew."""
-        return self.fingerprint is None and cost.status is Status.OK and cost.repeats < processes
+        return self.fingerprint is None and cost.status is Status.OK and _processes_of(cost) < processes
 
     def _reason(self, status: Status, *, is_of_this_code: bool) -> Reason:
         if self.resume == "always":
@@ -251,6 +251,13 @@ def _jobs(kinds: Sequence[Kind], processes: int) -> tuple[tuple[Kind, ...], ...]
     """The kinds that each process measures: the first all of them, the others what is timed. A process without a kind is left out."""
     timed = tuple(kind for kind in kinds if kind in REPEATED_KINDS)
     return tuple(job for job in (tuple(kinds), *(timed,) * (processes - 1)) if job)
+
+
+def _processes_of(cost: Cost) -> int:
+    """How many processes measured each timed kind of a cost; of several kinds, the smallest number."""
+    kinds = {MEASURES[name].kind for name in cost.metrics if name in MEASURES} & set(REPEATED_KINDS)
+    of_kinds = ([any(MEASURES[name].kind == kind for name in one.metrics if name in MEASURES) for one in cost.processes] for kind in kinds)
+    return min((sum(flags) for flags in of_kinds), default=1)
 
 
 def model_fault(out: Path, key: str, *, code: str) -> str | None:

@@ -1,5 +1,6 @@
 """The training loop: AdamW on sampled softmax, a constant rate until a validation figure is on a plateau, then a rate that falls to 0."""
 
+import functools
 import itertools
 import math
 import time
@@ -127,7 +128,6 @@ class Trainer:
             fused=True,
         )
         self._slots = self._targets = 0
-        self._run = run_digest(model, data)
         self.progress = Progress()
 
     def run(self) -> TrainingResult:
@@ -227,6 +227,11 @@ class Trainer:
             self.progress.step_seconds += now - since
             self.progress.totals.seconds += now - since
         return now
+
+    @functools.cached_property
+    def _run(self) -> str:
+        """Only a training whose state is kept needs it."""
+        return run_digest(self.model, self.data)
 
     def _training(self) -> Training:
         return Training(
