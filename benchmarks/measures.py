@@ -25,6 +25,8 @@ QUALITY_MARGIN = 0.05  # of a seeded quality on another processor; `benchmarks.n
 RESAMPLED = ("ndcg@10", "recall@10")  # whose bootstrap means over users a record keeps
 RESAMPLES, RESAMPLE_SEED = REPLICATES, 0  # of every record: the same users are drawn in each, so that their differences are paired
 LEDGER_TOLERANCE = 0.01  # of the formula: how far a way to count FLOPs may be from it
+# cosines, by precision: how far scores from a cache may be from the joint pass's (METHOD: an identity, so it is rounding alone)
+CACHE_TOLERANCE = {"float32": 1e-5, "bfloat16": 5e-2}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

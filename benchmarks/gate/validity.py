@@ -16,12 +16,10 @@ from benchmarks.gate.baseline import as_finite
 from benchmarks.gate.faults import SLACK, Fault, out_of_range
 from benchmarks.gate.qualities import faults_of_quality
 from benchmarks.keys import Catalogue, cell_key, cost_key, cost_shape, model_key, quality_key
-from benchmarks.measures import COST_KINDS, QUALITY_KINDS, counts_agree, versions_of
+from benchmarks.measures import CACHE_TOLERANCE, COST_KINDS, QUALITY_KINDS, counts_agree, versions_of
 from benchmarks.records import WORST_FIRST, Environment, LedgerRow, Record
 from persrec.names import CUTOFFS
 
-GAP = 1e-5  # cosines of float32: what a cache serves and what the joint pass gives differ by rounding alone (METHOD: an identity)
-ANY_GAP = 5e-2  # in any other precision; a measurement with a larger gap is given up
 PASSES = ("full", "compress", "serve", "score", "request", "train", "item")
 LEDGER_PASSES = tuple(name for name in PASSES if name != "request")  # a request is serving and scoring, which have rows of their own
 WITHOUT_FVCORE = "train"  # it counts no backward pass
@@ -188,6 +186,6 @@ def _is_same(one: float, other: float) -> bool:
 
 def _of_gap(record: Record) -> Iterator[Fault]:
     gap = record.model.cached_joint_gap if record.model is not None else None
-    most = GAP if record.cell.dtype == "float32" else ANY_GAP
+    most = CACHE_TOLERANCE[record.cell.dtype]
     if gap is not None and not 0 <= gap <= most:
         yield Fault(reason=f"scores from the cache differ from the joint pass by {gap:g}; expected {most:g} at most")

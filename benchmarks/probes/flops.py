@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from benchmarks.cell import InvalidMeasurementError
-from benchmarks.measures import LEDGER_TOLERANCE
+from benchmarks.measures import counts_agree
 from benchmarks.probes.counters import Count, count_by_fvcore, count_by_torch
 from benchmarks.probes.parts import ITEM_ENCODER, PARTS, SCORING
 from benchmarks.probes.subject import NO_ITEMS, Subject
@@ -231,21 +231,21 @@ def ledger_rows(
     """Ledger rows of a phase: the parts that are computed or counted in it, and their total; per sequence of ``sequences``."""
     rows = []
     for part in (*PARTS, "total"):
-        formula, needed = (sum(macs.values()) if part == "total" else macs.get(part, 0) for macs in (executed, visible))
-        counts = [by_torch.of(part), None if by_fvcore is None else by_fvcore.of(part)]
-        if part != "total" and not any((formula, *counts)):
+        formula, needed = (2 * (sum(macs.values()) if part == "total" else macs.get(part, 0)) for macs in (executed, visible))
+        counted, traced = 2 * by_torch.of(part), None if by_fvcore is None else 2 * by_fvcore.of(part)
+        if part != "total" and not any((formula, counted, traced)):
             continue
         rows.append(
             {
                 "phase": phase,
                 "part": part,
-                "formula_flops": share(2 * formula, sequences),
-                "torch_flops": share(2 * by_torch.of(part), sequences),
-                "fvcore_flops": None if counts[1] is None else share(2 * counts[1], sequences),
-                "executed_flops": share(2 * formula, sequences),
-                "visible_flops": share(2 * needed, sequences),
+                "formula_flops": share(formula, sequences),
+                "torch_flops": share(counted, sequences),
+                "fvcore_flops": None if traced is None else share(traced, sequences),
+                "executed_flops": share(formula, sequences),
+                "visible_flops": share(needed, sequences),
                 "uncounted": by_fvcore.uncounted if by_fvcore is not None and part == "total" else {},
-                "agrees": all(abs(count - formula) <= LEDGER_TOLERANCE * max(formula, 1) for count in counts if count is not None),
+                "agrees": counts_agree(formula, (counted, traced)),
             }
         )
     return rows

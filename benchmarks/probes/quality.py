@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.cell import Cell, InvalidMeasurementError, changed_at_evaluation
-from benchmarks.measures import RESAMPLE_SEED, RESAMPLED, RESAMPLES
+from benchmarks.measures import CACHE_TOLERANCE, RESAMPLE_SEED, RESAMPLED, RESAMPLES
 from benchmarks.probes.models import served_model
 from benchmarks.probes.subject import Request, Subject
 from benchmarks.probes.validation import Served, validation_figure
@@ -31,8 +31,6 @@ from persrec.recommender import SequentialRecommender
 from persrec.serving import CacheStore
 
 CHECKED_USERS = 64
-# cosines, by precision; a served score further than this from the joint pass makes the quality invalid
-CACHE_TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2}
 DIGITS = 7  # of a replicate in a record
 
 

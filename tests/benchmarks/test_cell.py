@@ -5,13 +5,13 @@ import json
 import math
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from benchmarks.cell import DEFAULTS, Cell
+from benchmarks.environment import PROJECT
 from benchmarks.keys import cell_key
 from benchmarks.measures import MEASURES, versions
 from benchmarks.settings import LATER_FIELDS
@@ -101,7 +101,7 @@ def test_data_and_each_measures_version_are_part_of_the_key() -> None:
 
 
 def test_settings_that_came_later_leave_the_keys_before_them_as_they_were() -> None:
-    baseline = json.loads(Path("results/baselines/smoke-cpu.json").read_text())["entries"]
+    baseline = json.loads((PROJECT / "results/baselines/smoke-cpu.json").read_text())["entries"]
     assert set(LATER_FIELDS) & set(CELL.to_dict()) == set()
     for known, entry in baseline.items():
         cell = Cell.from_dict(entry["cell"])
@@ -182,11 +182,10 @@ def test_no_number_without_a_json_word_gets_a_key() -> None:
 def test_a_key_is_the_same_in_every_process() -> None:
     cell = "Cell(backbone='hstu', compression='full', elastic_tokens=(1, 2))"
     code = f"from benchmarks.cell import *; from benchmarks.text import *; print(digest({cell}.to_dict()))"
+    places = [{"PYTHONHASHSEED": seed, "PYTHONPATH": str(PROJECT)} for seed in ("1", "2")]
     found = {
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONHASHSEED": seed, "PYTHONPATH": "."}
-        ).stdout.strip()
-        for seed in ("1", "2")
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=place).stdout.strip()
+        for place in places
     }
     assert found == {digest(Cell(backbone="hstu", compression="full", elastic_tokens=(1, 2)).to_dict())}
 

@@ -2,17 +2,17 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import pytest
 from test_cell import CELL, OTHER
 
 from benchmarks.cell import EVALUATION_FIELDS, Cell
+from benchmarks.environment import PROJECT
 from benchmarks.keys import MODEL_FIELDS, SHAPE_FIELDS, Catalogue, cell_key, cell_of_shape, cost_key, cost_shape, model_key, quality_key
 from benchmarks.measures import COST_KINDS, MEASURES, QUALITY_KINDS
 
 CATALOGUE = Catalogue(items=100, texts="t", categories="c")
-COMMITTED = sorted(Path("results").glob("*/cells/*.json"))
+COMMITTED = sorted((PROJECT / "results").glob("*/cells/*.json"))
 
 
 def model(cell: Cell, data: str = "data") -> str:

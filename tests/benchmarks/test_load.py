@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -67,10 +68,14 @@ def test_a_timing_says_so_above_a_tenth_and_stays_valid(share, method):
     assert told == {"a": {"value": 1.0, "method": method}, "b": {"value": None, "method": "nothing to time"}}
 
 
+@pytest.mark.skipif(not Path("/proc/stat").is_file(), reason="another system than Linux may not tell")
 def test_this_machine_can_tell():
     with load.LoadWatch() as watch:
-        deadline = time.monotonic() + 0.05
+        deadline = time.monotonic() + 0.3  # several of the ticks in which a kernel counts
         while time.monotonic() < deadline:
             pass
-    assert watch.foreign_share is None or 0.0 <= watch.foreign_share <= 1.0
-    assert set(watch.readings()) == {"load_average_before", "load_average_after", "foreign_cpu_share"}
+    assert watch.foreign_share is not None
+    assert 0.0 <= watch.foreign_share <= 1.0
+    readings = watch.readings()
+    assert set(readings) == {"load_average_before", "load_average_after", "foreign_cpu_share"}
+    assert None not in readings.values()

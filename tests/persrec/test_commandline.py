@@ -117,11 +117,15 @@ def test_the_guard_imports_neither_torch_nor_numpy():
 
 
 def test_one_line_drops_what_would_steer_a_terminal():
-    assert one_line("a\n\tb\x1b[31m c") == "a b [31m c"
+    assert one_line("a\n  b\x1b[31m\tc\x00") == "a b [31m c"
 
 
-def test_durations_as_people_read_them():
-    assert [duration(seconds) for seconds in (4.21, 59.4, 200, 3900)] == ["4.2 s", "59 s", "3 min 20 s", "1 h 05 min"]
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (12.4, "12 s"), (59.4, "59 s"), (59.7, "1 min 00 s"), (200, "3 min 20 s"), (3900, "1 h 05 min")],
+)
+def test_durations_as_people_read_them(seconds, text):
+    assert duration(seconds) == text
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full is Linux's")

@@ -1,10 +1,10 @@
 """Faults that are planted: the gate, or a law of the method, sees each; and sees nothing where nothing was planted."""
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 
+from benchmarks.environment import PROJECT
 from benchmarks.gate import judge as gate_judge
 from benchmarks.gate.baseline import load_baseline
 from benchmarks.gate.validity import faults
@@ -12,7 +12,7 @@ from benchmarks.noise import leak
 from benchmarks.noise.plants import Trial, _is_seen, as_record, more_flops, other_faults, raised_flops
 from persrec import names
 
-BASELINE = Path("results/baselines/smoke-cpu.json")
+BASELINE = PROJECT / "results" / "baselines" / "smoke-cpu.json"
 
 
 def test_every_planted_fault_is_seen_in_the_committed_baseline():

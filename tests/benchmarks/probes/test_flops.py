@@ -152,7 +152,9 @@ def test_an_appended_item_is_counted_as_it_runs_also_where_it_is_the_first(recen
 
 def test_dividing_by_the_keys_seen_is_no_product():
     cell = dataclasses.replace(CELLS["experts"], backbone="hstu", training="none")
-    plain, divided = (counted(subject_of(one)) for one in (cell, dataclasses.replace(cell, divisor=0)))
+    subjects = [subject_of(one) for one in (cell, dataclasses.replace(cell, divisor=0))]
+    assert [subject.model.backbone.config.divisor for subject in subjects] == [None, 0]
+    plain, divided = map(counted, subjects)
     assert divided[0] == plain[0]
     assert flops_by_part(divided[1]) == flops_by_part(plain[1])
     assert all(row["agrees"] for row in divided[1])

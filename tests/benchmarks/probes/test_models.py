@@ -13,8 +13,73 @@ from benchmarks.probes import models
 from benchmarks.probes.models import build_control, build_model, use_tokens
 from benchmarks.probes.subject import Subject
 from benchmarks.probes.training_cost import TrainingSubject
+from persrec.items import ItemSettings
 
 pytestmark = pytest.mark.usefixtures("measuring")
+
+# another value of each setting of a model, and a backbone that takes it; the plain cell has 2 segments with 4 tokens
+OTHER_SIZES = {
+    "width": ("hstu", 16), "layers": ("hstu", 3), "heads": ("hstu", 4), "dropout": ("hstu", 0.5), "divisor": ("hstu", 0),
+    "copying_start": ("hllm", True), "request_time": ("hstu", False), "key_value_heads": ("hllm", 2), "feed_forward": ("hllm", 40),
+    "item_layers": ("hllm", 2), "history": ("hstu", 8), "recent": ("hstu", 3), "segments": ("hstu", 1), "tokens": ("hstu", 2),
+    "plan": ("hstu", "growing"), "expert_start": ("hstu", "pooled"),
+}  # fmt: skip
+
+
+def remembering(build, given):
+    """The function, which also keeps the settings that it is given, by their class."""
+
+    def built(which, settings):
+        given[type(settings)] = settings
+        return build(which, settings)
+
+    return built
+
+
+def settings_built_of(cell, monkeypatch):
+    """The settings that each part of a cell's model is built with, by the name of the cell's setting."""
+    given = {}
+    with monkeypatch.context() as patches:
+        for name in ("build_compression", "build_backbone", "build_items"):
+            patches.setattr(models, name, remembering(getattr(models, name), given))
+        build_model(cell, ITEMS + 1, LOG.item_texts)
+    named = {(part, name): getattr(settings, name) for part, settings in given.items() for name in part.__dataclass_fields__}
+    of_items = {"layers": "item_layers"}  # an item reader's own
+    return {(part, of_items.get(name, name) if part is ItemSettings else name): value for (part, name), value in named.items()}
+
+
+def test_every_setting_of_a_model_reaches_the_parts_that_have_it_and_changes_nothing_else(monkeypatch):
+    cell_settings = {field.name for field in dataclasses.fields(Cell)}
+    reached = set()
+    for name, (backbone, value) in OTHER_SIZES.items():
+        plain = Cell(backbone=backbone, compression="experts", segments=2, tokens=4, **SIZES)
+        before, after = (settings_built_of(one, monkeypatch) for one in (plain, dataclasses.replace(plain, **{name: value})))
+        reached |= {setting for _, setting in before}
+        concerned = {key for key in before if key[1] == name}
+        assert concerned, name
+        assert {after[key] for key in concerned} == {value} != {before[key] for key in concerned}, name
+        others = {key for key in before if before[key] != after[key] and key not in concerned}
+        assert {setting for _, setting in others} <= {"length"}, name  # the slots of the layout
+    assert reached & cell_settings == set(OTHER_SIZES)
+
+
+def test_another_seed_starts_from_other_weights_and_the_same_one_from_the_same():
+    cell = dataclasses.replace(CELLS["experts"], training="none")
+    one, again, other = (build_model(dataclasses.replace(cell, seed=seed), ITEMS + 1).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    for part in ("items.", "backbone.", "compression."):
+        assert any(not torch.equal(one[name], other[name]) for name in one if name.startswith(part)), part
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_process_computes_with_the_cells_threads_and_the_same_numbers_every_time(threads):
+    cell = cell_of_shape(dataclasses.replace(CELLS["experts"], threads=threads))
+    torch.use_deterministic_algorithms(mode=False)
+    execute.measure_cost(payload(cell) | {"kinds": ["flops"]}, lambda phase: None)
+    assert torch.get_num_threads() == threads
+    assert torch.are_deterministic_algorithms_enabled()
+    models.set_up(dataclasses.replace(cell, device="cuda"))
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_a_copying_start_is_that_of_backbone_and_item_reader():

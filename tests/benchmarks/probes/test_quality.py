@@ -1,6 +1,7 @@
 """Quality: from what a cell is served from, from a cache that must not stray, and from vectors that are read once."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -67,19 +68,38 @@ def test_repeat_last_ranks_the_last_item_first():
     assert np.array_equal(answer["raw"]["ranks"] == 1, last == data.targets("test"))
 
 
+def test_random_tokens_are_those_of_the_cells_seed():
+    cell, data = dataclasses.replace(CELLS["growing"], ablation="random_tokens"), leave_one_out(LOG)
+    model = build_model(CELLS["growing"], LOG.num_items).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.normal_(std=0.5)
+    one, other = (states_before_target(dataclasses.replace(cell, seed=seed), model, data) for seed in (1, 2))
+    assert (one - other).abs().max() > 1e-4
+
+
 @pytest.mark.parametrize("serving", ["cache", "append"])
 def test_a_cache_that_strays_from_the_joint_pass_makes_a_cell_invalid(monkeypatch, serving):
     subject, data = subject_of(dataclasses.replace(CELLS["experts"], serving=serving)), leave_one_out(LOG)
     model = subject.model
     assert check_cache(subject, data) <= 1e-5
-    own = model.compress
+    own, size = model.compress, 1.0
 
     def stray(history, times=None):
         cache = own(history, times)
-        return dataclasses.replace(cache, layers=tuple((keys, values + 1.0) for keys, values in cache.layers))
+        return dataclasses.replace(cache, layers=tuple((keys, values + size) for keys, values in cache.layers))
 
     monkeypatch.setattr(model, "compress", stray)
-    with pytest.raises(InvalidMeasurementError, match="scores from the cache differ from the joint pass by .*, above 1e-04"):
+    with pytest.raises(InvalidMeasurementError, match="scores from the cache differ from the joint pass by .*, above 1e-05"):
+        check_cache(subject, data)
+    size = 1e-3
+    with pytest.raises(InvalidMeasurementError) as error:
+        check_cache(subject, data)
+    gap = float(re.search(r"by ([^,]+),", str(error.value))[1])
+    size *= 5e-6 / gap  # half of what is allowed
+    assert check_cache(subject, data) == pytest.approx(5e-6, rel=0.2)
+    size *= 4
+    with pytest.raises(InvalidMeasurementError):
         check_cache(subject, data)
 
 

@@ -87,6 +87,24 @@ def test_a_floors_ranks_leave_out_what_its_user_has_seen():
     assert measure_floor(floor, KEPT)[1].tolist() == kept.tolist()
 
 
+def test_a_cell_of_a_shorter_history_counts_no_item_of_before():
+    cell = dataclasses.replace(CELLS["elastic in history"], counts="all", tokens=2, history=3)
+    subject = lively(cell)
+    model, targets, wanted = subject.model, KEPT.targets("test"), KEPT.test
+    _, ranks = measure_quality(subject, KEPT)
+    expected = {}
+    with torch.no_grad():
+        states = states_before_target(cell, model, KEPT)
+        scores = states @ model.item_features().T
+        for counted in (3, 12):
+            items = build_windows(KEPT.sequences, wanted.users, wanted.positions, shape_of(model.layout)).items.copy()
+            items[:, : 12 - counted] = 0
+            added = scores.scatter_add(1, *model.repeats(states, torch.from_numpy(items)))
+            expected[counted] = by_hand(added, targets, [set()] * len(targets))
+    assert expected[3] != expected[12]
+    assert ranks.tolist() == expected[3]
+
+
 @pytest.mark.parametrize("staleness", [0, 3])
 def test_what_a_counting_output_adds_is_in_the_ranks_and_a_stale_cache_has_not_counted_what_it_has_not_seen(staleness):
     cell = dataclasses.replace(CELLS["experts"], counts="all", staleness=staleness)

@@ -1,6 +1,8 @@
 """Which processors and GPUs the workers of this machine get."""
 
+import itertools
 import json
+import os
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +95,12 @@ def test_workers_keep_to_their_processors_and_a_cost_has_the_machine_to_itself(p
         beside = [other for other in spans if other is not cost and other["began"] < cost["ended"] and cost["began"] < other["ended"]]
         assert beside == []
     assert {len(span["affinity"]) for span in spans} == {1}
+    qualities = [span for span in spans if span["kind"] == "quality"]
+    pairs = itertools.combinations(qualities, 2)
+    side_by_side = [(one, two) for one, two in pairs if two["began"] < one["ended"] and one["began"] < two["ended"]]
+    assert side_by_side
+    if len(os.sched_getaffinity(0)) >= 3:
+        assert all(set(one["affinity"]).isdisjoint(two["affinity"]) for one, two in side_by_side)
 
 
 def test_costs_run_one_by_one(started: list[Job]) -> None:

@@ -8,21 +8,8 @@ from benchmarks.cell import Cell
 from benchmarks.records import Metric, Record, Status
 from benchmarks.run import progress
 from benchmarks.run.progress import CellDone, PlainDisplay, QuietDisplay, TerminalDisplay, display, shown_metrics
-from persrec.commandline import duration, one_line
 
 DONE = CellDone(number=3, total=14, status="ok", label="hstu/full [bold]", details="4.2 s", seconds_left=61)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.04, "0.0 s"), (9.94, "9.9 s"), (12.4, "12 s"), (59.7, "1 min 00 s"), (200, "3 min 20 s"), (3900, "1 h 05 min")],
-)
-def test_times_as_people_read_them(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
-
-
-def test_one_line_steers_no_terminal() -> None:
-    assert one_line("a\n  b\x1b[31m\tc\x00") == "a b [31m c"
 
 
 def test_a_plain_line_counts_and_tells_the_time_left() -> None:

@@ -21,7 +21,9 @@ from benchmarks.grids.selection import select
 from benchmarks.records import Status, record_files
 from benchmarks.run import command as run
 from benchmarks.run import progress
+from benchmarks.run.call import validated
 from benchmarks.run.jobs import Work
+from benchmarks.run.options import parser
 from persrec import names
 
 
@@ -337,9 +339,13 @@ def test_cuda_where_there_is_none_is_refused(call: Call, monkeypatch: pytest.Mon
 
 def test_the_device_is_found(monkeypatch: pytest.MonkeyPatch, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(environment, "cuda_device_count", lambda: (1, ""))
-    assert run.main(["--grid", "own.toml", "--list"], work=FAKE) == 0
-    assert run.main(["--grid", "own.toml", "--list", "--device", "cpu"], work=FAKE) == 0
-    assert capsys.readouterr().out.count("5 to measure") == 2
+    for chosen, device in ([], "cuda"), (["--device", "cpu"], "cpu"):
+        arguments = ["--grid", "own.toml", "--list", *chosen]
+        call = validated(parser().parse_args(arguments))
+        assert {call.device, *(cell.device for cell in call.cells)} == {device}
+        assert call.out.name == f"own-synthetic-{device}"
+        assert run.main(arguments, work=FAKE) == 0
+        assert "5 to measure" in capsys.readouterr().out
 
 
 def test_a_full_disk_ends_the_run_in_one_line(

@@ -99,6 +99,38 @@ def test_every_model_is_imported_with_its_weights(name):
     assert model.score(items, **given(model)).isfinite().all()
 
 
+LANDS = {  # where some tensors of the public code, many of one shape, are in ours
+    "SASRec": {
+        **{f"trm_encoder.layer.0.multi_head_attention.{part}": f"backbone.layers.0.{part}" for part in ("query", "key", "value")},
+        "trm_encoder.layer.0.multi_head_attention.dense": "backbone.layers.0.output",
+        "trm_encoder.layer.0.multi_head_attention.LayerNorm": "backbone.layers.0.attention_norm",
+        "trm_encoder.layer.0.feed_forward.dense_1": "backbone.layers.0.expand",
+        "trm_encoder.layer.0.feed_forward.dense_2": "backbone.layers.0.shrink",
+        "trm_encoder.layer.0.feed_forward.LayerNorm": "backbone.layers.0.feed_forward_norm",
+        "LayerNorm": "backbone.input_norm",
+    },
+    "HSTU": {"_hstu._attention_layers.0._o": "backbone.layers.0.output"},
+    "HLLM": {
+        **{f"user_llm.model.layers.0.self_attn.{part}_proj": f"backbone.layers.0.self_attn.{part}_proj" for part in "qkvo"},
+        **{f"item_llm.model.layers.0.mlp.{part}_proj": f"items.decoder.layers.0.mlp.{part}_proj" for part in ("gate", "up", "down")},
+        "user_llm.model.layers.0.input_layernorm": "backbone.layers.0.input_layernorm",
+        "user_llm.model.layers.0.post_attention_layernorm": "backbone.layers.0.post_attention_layernorm",
+        "user_llm.model.norm": "backbone.norm",
+    },
+}
+
+
+@pytest.mark.parametrize("name", LANDS)
+def test_each_tensor_lands_in_the_layer_that_has_its_part(name):
+    weights = state(name)
+    ours = import_reference(config(name), weights).state_dict()
+    for their_layer, our_layer in LANDS[name].items():
+        parts = [part for part in ("weight", "bias") if f"{their_layer}.{part}" in weights]
+        assert parts, their_layer
+        for part in parts:
+            assert torch.equal(ours[f"{our_layer}.{part}"], weights[f"{their_layer}.{part}"]), their_layer
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_missing_tensor_is_named(name):
     for key in ("position_embedding.weight", "user_llm.model.layers.0.mlp.up_proj.weight"):

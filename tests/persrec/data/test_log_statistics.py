@@ -52,7 +52,6 @@ def test_without_times_there_are_no_days(log):
 
 
 def test_three_plots_are_drawn_the_same_each_time(log, tmp_path):
-    pytest.importorskip("matplotlib")
     for name in ("a.svg", "b.svg"):
         plot(log, tmp_path / name)
     text = (tmp_path / "a.svg").read_text()
