@@ -36,6 +36,7 @@ PROBES: dict[Kind, str] = {
     "training_cost": "benchmarks.probes.training_cost",
 }
 MODELS = "benchmarks.probes.models"
+SEVERAL = "benchmarks.probes.several"  # trains a model on several processes
 PEER_PROBES: dict[Kind, str] = {
     "training": "benchmarks.peers.training",
     "evaluation": "benchmarks.peers.quality",
@@ -52,7 +53,8 @@ LEFT_OUT = frozenset({
 
 def code_digests(cell: Cell, kinds: Iterable[Kind]) -> dict[str, str]:
     """The digest of each kind of number of a cell."""
-    return {kind: _digest(kind, _parts(cell, kind)) for kind in kinds}
+    several = cell.world_size > 1
+    return {kind: _digest(kind, _parts(cell, kind), on_several=several and kind == "training") for kind in kinds}
 
 
 def part_modules(cell: Cell) -> list[str]:
@@ -101,9 +103,10 @@ def _modules_of(part: names.Part) -> list[str]:
 
 
 @functools.cache
-def _digest(kind: Kind, parts: tuple[names.Part, ...]) -> str:
+def _digest(kind: Kind, parts: tuple[names.Part, ...], *, on_several: bool) -> str:
     of_peer = any(isinstance(part, PeerPart) for part in parts)
     probes = [PEER_PROBES[kind], PEER_WORKER] if of_peer else [PROBES[kind], MODELS]
+    probes += [SEVERAL] if on_several else []
     roots = [*probes, *(module for part in parts for module in _modules_of(part))]
     return modules_digest(roots, beside="\n".join(json.dumps(part.numbers(), sort_keys=True) for part in parts))
 

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from benchmarks.cell import Cell, InvalidMeasurementError
+from benchmarks.environment import environment
 from benchmarks.measures import CLOCKED_KINDS, COST_KINDS, MEASURES, NOTICEABLE_LOAD, Kind, of_kinds
 from benchmarks.peers.cost import measure_peer_cost
 from benchmarks.peers.quality import measure_peer
@@ -26,18 +27,16 @@ from benchmarks.probes.load import LoadWatch
 from benchmarks.probes.memory import measure_memory
 from benchmarks.probes.models import build_control, served_model, set_up
 from benchmarks.probes.nvml import GpuWatch
-from benchmarks.probes.quality import check_cache, measure_floor, measure_quality, trained_subject, validation_as_used
+from benchmarks.probes.quality import ceiling_of, check_cache, measure_floor, measure_quality, trained_subject, validation_as_used
 from benchmarks.probes.request import measure_request
 from benchmarks.probes.several import train_on_several
 from benchmarks.probes.subject import NOT_RUN, Subject, nothing
 from benchmarks.probes.throughput import measure_throughput
 from benchmarks.probes.training import padding_share, train
 from benchmarks.probes.training_cost import TrainingSubject, measure_training_cost
-from persrec import names
 from persrec.checkpoints import load_facts, save_checkpoint
 from persrec.checkpoints.folder import read_weights
 from persrec.data import load_dataset
-from persrec.data.ceiling import ceiling
 from persrec.data.interactions import InteractionLog
 from persrec.data.splits import Split, split_of
 from persrec.training import STATE, TrainingResult
@@ -70,13 +69,14 @@ def train_model(payload: Mapping[str, Any], report_phase: ReportPhase) -> Answer
     cell = _prepared(payload)
     report_phase("load")
     log = _load(payload, cell)
+    facts = _facts_of_training(cell, payload)
     if cell.world_size > 1:
-        return {"epochs": train_on_several(payload, report_phase)}
+        return {"epochs": train_on_several({**payload, "facts": facts}, report_phase)}
     folder = Path(payload["model_dir"])
     if cell.is_peer:
-        return _train_peer(cell, split_of(log, cell.split), payload, report_phase)
+        return _train_peer(cell, split_of(log, cell.split), payload, facts, report_phase)
     model, result = train(cell, log, folder / STATE, code_digest=payload["code_digest"], report=report_phase)
-    save_checkpoint(folder, model, {**result.to_dict(), "cell": cell.to_dict(), "code_digest": payload["code_digest"]})
+    save_checkpoint(folder, model, {**result.to_dict(), **facts})
     return {"epochs": len(result.curve)}
 
 
@@ -152,11 +152,17 @@ def measure_cost(payload: Mapping[str, Any], report_phase: ReportPhase) -> Answe
     return {**answer, "seconds": phases.seconds}
 
 
-def _train_peer(cell: Cell, data: Split, payload: Mapping[str, Any], report_phase: ReportPhase) -> Answer:
+def _facts_of_training(cell: Cell, payload: Mapping[str, Any]) -> Answer:
+    """What a trained model's file says of where it is from: its quality may be measured elsewhere, and later."""
+    machine = environment(device=cell.device, threads=cell.threads, affinity=())["fingerprint"]
+    return {"cell": cell.to_dict(), "code_digest": payload["code_digest"], "machine": machine}
+
+
+def _train_peer(cell: Cell, data: Split, payload: Mapping[str, Any], facts: Answer, report_phase: ReportPhase) -> Answer:
     folder = Path(payload["model_dir"])
-    vectors, facts = train_peer(cell, data, folder, cache_dir=payload["cache_dir"], report=report_phase)
-    save_checkpoint(folder, vectors, {**facts, "cell": cell.to_dict(), "code_digest": payload["code_digest"]})
-    return {"epochs": len(facts["curve"])}
+    vectors, result = train_peer(cell, data, folder, cache_dir=payload["cache_dir"], report=report_phase)
+    save_checkpoint(folder, vectors, {**result, **facts})
+    return {"epochs": len(result["curve"])}
 
 
 def _peer_quality(cell: Cell, folder: Path, data: Split, answer: Answer, phases: Phases) -> Answer:
@@ -255,7 +261,6 @@ def _load(payload: Mapping[str, Any], cell: Cell) -> InteractionLog:
 
 
 def _dataset_facts(log: InteractionLog, data: Split, cell: Cell) -> Answer:
-    part = names.dataset_part(cell.dataset)
     return {
         "name": log.name,
         "users": log.num_users,
@@ -263,7 +268,7 @@ def _dataset_facts(log: InteractionLog, data: Split, cell: Cell) -> Answer:
         "interactions": len(log),
         "exclude_seen": log.exclude_seen,
         "notes": dict(log.notes),
-        "ceiling": ceiling(log, data, recent=cell.recent) if part.synthetic else None,
+        "ceiling": ceiling_of(cell, log, data),
         "split": data.name,
         "days": data.days,
         "targets": len(data.test),
@@ -272,5 +277,5 @@ def _dataset_facts(log: InteractionLog, data: Split, cell: Cell) -> Answer:
 
 def _model_facts(folder: Path) -> Answer:
     facts = load_facts(folder)
-    fact_names = (field.name for field in dataclasses.fields(TrainingResult))
+    fact_names = (*(field.name for field in dataclasses.fields(TrainingResult)), "machine")
     return {"key": folder.name, "epochs": len(facts["curve"]), **{name: facts.get(name) for name in fact_names}}

@@ -146,8 +146,8 @@ def write_cost(out: Path, cost: Cost) -> Path:
 
 
 def remove_costs(out: Path, keys: Iterable[str]) -> None:
-    """Removes costs that others have taken the place of, and their raw samples."""
-    for key in keys:
+    """Removes costs that others have taken the place of, and their raw samples; a key that is no file's name in the folder names none."""
+    for key in (key for key in keys if _RECORDS["costs"].fullmatch(f"{key}.json")):
         cost_path(out, key).unlink(missing_ok=True)
         raw_path(out, key).unlink(missing_ok=True)
 

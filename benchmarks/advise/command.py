@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import json
 import math
-import re
 import shlex
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from benchmarks.advise.words import advice_lines, first_lines, labels_of, to_val
 from benchmarks.analysis.advice import PERCENTILES, Advice, Budget, Candidate, advise, servable
 from benchmarks.analysis.configurations import QUALITY_METRICS, Configuration, configurations
 from benchmarks.analysis.fleet import SECONDS_A_DAY, Demand, Machine, fleet
+from benchmarks.environment.portable import shell_line
 from benchmarks.grids.selection import select
 from benchmarks.labels import Titles
 from benchmarks.records import Record, RunRecords, load_records
@@ -86,12 +86,13 @@ def _main(options: argparse.Namespace) -> int:
     if not groups:
         refuse(_PROGRAM, f"{options.results}: no configuration that was measured and can be served")
         return INCOMPLETE
-    answers, fits = [], False
+    pages, answers, fits = [], [], False
     for peers in groups:
         advice = advise(peers.members, query.budget, chosen=peers.chosen)
-        print("\n".join(_printable(line) for line in _lines(advice, peers, query)), end="\n\n" if peers is not groups[-1] else "\n")
+        pages.append("\n".join(_printable(line) for line in _lines(advice, peers, query)))
         answers.append({"data": peers.title, **to_values(advice, peers.members, most=query.top), **_serving_values(advice, peers, query)})
         fits = fits or bool(advice.fits)
+    print("\n\n".join(pages))
     if options.json is not None:
         values = {"results": str(options.results), "answers": answers}
         write_atomically(options.json, json.dumps(values, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n")
@@ -108,7 +109,7 @@ def _query(options: argparse.Namespace) -> _Query:
                 f"--requests-per-refresh: {per_refresh}, but the users, requests and refreshes that were stated make {implied:.3g}; "
                 "leave one of --requests-per-refresh and --refreshes-per-day out"
             )
-        per_refresh = per_refresh or (round(implied) if implied >= 1 else implied)
+        per_refresh = per_refresh or implied
     return _Query(
         results=options.results,
         budget=Budget(
@@ -205,9 +206,10 @@ def _is_kept(record: Record, results: Path) -> bool:
 
 def _rerun(record: Record, results: Path) -> str:
     """The command that made the record, with the folder that is asked about, which may have another name by now."""
-    line = record.provenance.rerun or " ".join(record.provenance.argv)
-    without = re.sub(r" --out[ =]('[^']*'|\S+)", "", line)
-    return f"{without} --out {shlex.quote(str(results))}"
+    words = shlex.split(record.provenance.rerun) if record.provenance.rerun else list(record.provenance.argv)
+    pairs = zip(["", *words], words, strict=False)
+    kept = [word for before, word in pairs if before != "--out" and word != "--out" and not word.startswith("--out=")]
+    return shell_line([*kept, "--out", str(results)])
 
 
 def _fleets(choices: Sequence[Candidate], query: _Query, demand: Demand, peers: _Peers) -> Iterator[str]:

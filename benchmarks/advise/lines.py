@@ -22,7 +22,7 @@ from persrec.data.windows import WindowShape, build_windows
 from persrec.serving import {imports}
 
 run = Path({run!r})
-record = read_record(run / "cells" / "{key}.json")
+record = read_record(run / "cells" / {file!r})
 cell = record.cell
 log = load_dataset({dataset!r}, size=cell.dataset_size, protocol=cell.protocol, digest=record.dataset.digest)
 model = served_model(cell, log)
@@ -88,7 +88,7 @@ def serving_lines(record: Record, results: Path) -> str:
     loaded = _LOAD.format(
         imports="CacheStore, recommend" if serving is _STORE else "recommend",
         run=str(results),
-        key=record.cell_key,
+        file=f"{record.cell_key}.json",
         dataset=dataset_argument(record),
         times=_TIMED if record.cell.time_bias else _TIMELESS,
         whole=_WHOLE if serving is _APPEND else "",

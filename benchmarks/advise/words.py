@@ -62,7 +62,8 @@ def asked_line(budget: Budget, latency: str) -> str:
     }
     bounds = [phrases[name](limit) for name, limit in budget.limits().items()] or ["no bound"]
     count = budget.requests_per_refresh
-    return f"Asked: {'; '.join(bounds)}; {f'{count:,}' if count >= 1 else f'{count:.3g}'} request{'s' * (count != 1)} per refresh."
+    shown = f"{count:,.0f}" if count >= 100 or count == round(count) else f"{count:.3g}"
+    return f"Asked: {'; '.join(bounds)}; {shown} request{'s' * (shown != '1')} per refresh."
 
 
 def advice_lines(advice: Advice, among: Sequence[Configuration], *, most: int) -> Iterator[str]:

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import re
+import shlex
+import sys
 import sysconfig
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -31,8 +33,18 @@ def portable_argv(argv: Sequence[str]) -> list[str]:
     return portable
 
 
+def shell_line(words: Sequence[str]) -> str:
+    """Such words as one line of a shell, which puts the data folders of its own machine in the place of their variables."""
+    return " ".join(f'"{word}"' if word in (DATA, CACHE) else shlex.quote(word) for word in words)
+
+
 def without_paths(
-    text: str, *, out: Path | str | None = None, data_dir: Path | str | None = None, cache_dir: Path | str | None = None
+    text: str,
+    *,
+    out: Path | str | None = None,
+    data_dir: Path | str | None = None,
+    cache_dir: Path | str | None = None,
+    dataset_file: Path | str | None = None,
 ) -> str:
     """A message or a log with the folders that are known here replaced by names that mean the same on another machine.
 
@@ -41,9 +53,11 @@ def without_paths(
         out: the run's folder; its name takes its place.
         data_dir: where publishers' folders lie, ``$PERSREC_DATA`` by default.
         cache_dir: where prepared data lie, ``$PERSREC_CACHE`` by default.
+        dataset_file: the user's own dataset file.
     """
     names: dict[str, str] = {}
-    for folder, name in _folders(out, data_dir, cache_dir):
+    own = [] if dataset_file is None else [(Path(dataset_file).absolute().parent, "")]
+    for folder, name in (*_folders(out, data_dir, cache_dir), *own):
         for spelling in (str(Path(folder).absolute()), str(Path(folder).resolve())):
             if spelling != "/":
                 names.setdefault(spelling, name)
@@ -72,6 +86,7 @@ def _folders(out: Path | str | None, data_dir: Path | str | None, cache_dir: Pat
     for name in ("purelib", "platlib", "stdlib", "platstdlib"):
         folder = sysconfig.get_path(name)
         yield folder, Path(folder).name
+    yield Path(sys.executable).parent, Path(sys.executable).parent.name
     yield tempfile.gettempdir(), TEMPORARY
     with contextlib.suppress(RuntimeError):  # a user without a home
         yield Path("~").expanduser(), HOME

@@ -246,9 +246,13 @@ def held_by(record: Record) -> tuple[Held, ...]:
 
 
 def quality_machine(record: Record) -> str | None:
-    """The fingerprint of the machine that a record's quality is of, or of the record where it has no quality."""
+    """The fingerprint of the machine that a record's quality is of, or of the record where it has no quality.
+
+    Of a model that another machine trained, the fingerprints of both.
+    """
     origin = record.quality or record
-    return origin.environment.fingerprint
+    evaluated, trained = origin.environment.fingerprint, record.model.machine if record.model is not None else None
+    return evaluated if trained in (None, evaluated) or evaluated is None else f"{evaluated} {trained}"
 
 
 def _own_margin(metric: str) -> Margin:

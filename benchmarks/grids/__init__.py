@@ -174,7 +174,6 @@ def load_grid(
         ValueError: no such grid, or a field of it that does not hold up; the message names file, sweep and field.
     """
     file = _read(_grid_path(name))
-    is_own = dataset in (None, file.defaults.get("dataset", DEFAULT_DATASET))
     overrides = {"dataset": dataset, "split": split, "protocol": protocol}
     fixed: Settings = {"device": device} | {setting: value for setting, value in overrides.items() if value}
     if sizes is not None:
@@ -188,9 +187,9 @@ def load_grid(
         count = math.prod(len(axis) for axis in axes) * max(1, len(seeds))
         if len(cells) + count > MOST_CELLS:
             raise ValueError(f"{where}: {count} cells; expected at most {MOST_CELLS} in a grid")
-        for combination in itertools.product(*axes) if only <= {device, *DATA, REPEATS, *([OWN] if is_own else [])} else ():
-            settings, data = _layered(file, dict(combination), fixed, sizes, is_own=is_own)
-            if only <= {device, *data, OWN}:
+        for combination in itertools.product(*axes) if only <= {device, *DATA, REPEATS, OWN} else ():
+            settings, data = _layered(file, dict(combination), fixed, sizes)
+            if only <= {device, *data}:
                 cells |= dict.fromkeys(_cells(where, settings, seeds))
                 largest = max(largest, data[0], key=DATA.index)
     if not cells:
@@ -326,10 +325,11 @@ def _axes(where: str, sweep: Settings) -> list[list[tuple[str, Any]]]:
     return axes
 
 
-def _layered(file: _File, combination: Settings, fixed: Settings, sizes: Sizes | None, *, is_own: bool) -> tuple[Settings, tuple[str, ...]]:
+def _layered(file: _File, combination: Settings, fixed: Settings, sizes: Sizes | None) -> tuple[Settings, tuple[str, ...]]:
     """The settings of one cell, with the layers that its defaults, sweep and call name; and what its data are, small or large first."""
     settings = {"dataset": DEFAULT_DATASET} | file.defaults
     base = settings | combination | fixed
+    is_own = base["dataset"] == settings["dataset"]
     data: tuple[str, ...] = ()
     for layer in LAYERS:
         names_of_layer: tuple[str, ...] = (base.get(layer, ""),)
@@ -339,7 +339,7 @@ def _layered(file: _File, combination: Settings, fixed: Settings, sizes: Sizes |
             names_of_layer = data = (*data, REPEATS) if size is not None and size.repeats and not is_own else data
         for name in names_of_layer:
             settings |= file.layers[layer].get(name, {})
-    return settings | combination | fixed, data
+    return settings | combination | fixed, (*data, OWN) if is_own else data
 
 
 def _cells(where: str, settings: Settings, seeds: Sequence[int]) -> list[Cell]:

@@ -30,6 +30,7 @@ from typing import Any
 
 from benchmarks.cell import UnsupportedError
 from benchmarks.isolation.failures import meaning_of
+from benchmarks.isolation.holding import signals_held
 from benchmarks.isolation.tether import end_with_parent
 from benchmarks.records import Status
 
@@ -119,7 +120,8 @@ class Isolated:
     def __init__(self, job: Job) -> None:
         """Starts the process.
 
-        A process that cannot be started is a crash in the phase ``start``, not an exception here.
+        A process that cannot be started is a crash in the phase ``start``, not an exception here. A signal that ends the run meanwhile is
+        answered once the process is known, and ends it too.
         """
         self.job = job
         self.phase = START
@@ -130,9 +132,17 @@ class Isolated:
         self._process: multiprocessing.process.BaseProcess | None = None
         self._answers, answers_of_child = _context.Pipe(duplex=False)
         self._listening = True
-        process = _context.Process(target=_run_in_child, args=(answers_of_child, job), name="cell")
         try:
-            with _surroundings(job.threads):
+            with signals_held():
+                self._start(answers_of_child)
+        except BaseException:
+            self.kill()
+            raise
+
+    def _start(self, answers_of_child: multiprocessing.connection.Connection) -> None:
+        process = _context.Process(target=_run_in_child, args=(answers_of_child, self.job), name="cell")
+        try:
+            with _surroundings(self.job.threads):
                 process.start()
         except (OSError, EOFError) as error:
             self._outcome = self._outcome_of(

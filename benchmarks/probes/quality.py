@@ -16,6 +16,7 @@ from benchmarks.probes.subject import Request, Subject
 from benchmarks.probes.validation import Served, validation_figure
 from persrec import names
 from persrec.checkpoints.folder import load_weights
+from persrec.data.ceiling import ceiling
 from persrec.data.interactions import InteractionLog
 from persrec.data.named_protocols import PUBLISHED_PROTOCOLS, PublishedProtocol
 from persrec.data.splits import Split
@@ -129,6 +130,11 @@ def measure_floor(cell: Cell, data: Split) -> tuple[dict[str, Any], NDArray[np.i
         seen=data.seen("test"),
     )
     return quality_of_ranks(ranks, data), ranks
+
+
+def ceiling_of(cell: Cell, log: InteractionLog, data: Split) -> dict[str, dict[str, float]] | None:
+    """The best quality that can be had of the cell's data, where they are made: of the whole past, and of less (`persrec.data.ceiling`)."""
+    return ceiling(log, data, recent=cell.recent) if names.dataset_part(cell.dataset).synthetic else None
 
 
 @torch.no_grad()

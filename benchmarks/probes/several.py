@@ -27,6 +27,8 @@ PHASE, FAILED = "phase: ", "failed: "
 def train_on_several(payload: Mapping[str, Any], report: Callable[[str], None]) -> int:
     """Has ``world_size`` processes train the model of ``payload["cell"]`` and write it to ``payload["model_dir"]``; returns its epochs.
 
+    ``payload["facts"]`` go into the model's file beside the result.
+
     Raises:
         UnsupportedError: there are fewer GPUs than processes, or fewer processors than more than two of them.
         RuntimeError: a process failed; the message is that of the first that did.
@@ -87,7 +89,7 @@ def _train(cell: Cell, payload: Mapping[str, Any], team: SeveralProcesses) -> No
     if team.rank == 0:
         whole = build_model(cell, split_of(log, cell.split).num_items, log.item_texts, log.item_categories)
         whole.load_state_dict(weights)
-        save_checkpoint(folder, whole, {**result.to_dict(), "cell": cell.to_dict(), "code_digest": payload["code_digest"]})
+        save_checkpoint(folder, whole, {**result.to_dict(), **payload["facts"]})
     team.wait()
 
 

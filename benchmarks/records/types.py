@@ -95,6 +95,7 @@ class TrainedModel:
     ``targets`` are the next-item targets of all ``steps`` without padding, ``decay_steps`` those steps in which the rate fell.
     ``validation`` is NDCG@10 on the validation targets as the cell uses the model: of an elastic model that of the cell's own token
     count, where ``best_validation`` is that of the count which training watched. None where the cell changes what is served.
+    ``machine`` is the fingerprint of the environment that trained it; None where a record is older than the question.
     """
 
     key: str
@@ -113,12 +114,14 @@ class TrainedModel:
     targets: int | None = None
     learning_rate_at_best: float | None = None
     seconds_per_million_targets: float | None = None
+    machine: str | None = None
     curve: tuple[Epoch, ...] = ()
 
 
 # facts that came after the first records, and what they were then: of a model, an epoch, the data, a half, the record, a metric
 LATER_FACTS: Mapping[str, Any] = MappingProxyType(dict.fromkeys((
     "converged", "steps", "best_step", "decay_steps", "targets", "learning_rate_at_best", "seconds_per_million_targets", "validation",
+    "machine",
 )))  # fmt: skip
 LATER_EPOCH_FACTS: Mapping[str, Any] = MappingProxyType(dict.fromkeys(("steps", "learning_rate")))
 LATER_DATA_FACTS: Mapping[str, Any] = MappingProxyType({"split": LEAVE_ONE_OUT, "days": (), "targets": None})

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import hashlib
-import shlex
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 from benchmarks.analysis.configurations import ledger_row_agrees
 from benchmarks.cell import Cell
 from benchmarks.environment import environment
-from benchmarks.environment.portable import CACHE, DATA, portable_argv
+from benchmarks.environment.portable import portable_argv, shell_line
 from benchmarks.grids import ORDER_SEED, shuffled
 from benchmarks.grids.selection import Selecting
 from benchmarks.keys import Catalogue
@@ -232,12 +231,7 @@ def _rerun(call: Call, cell: Cell, selecting: Selecting) -> str:
     words += ["--seeds", str(cell.seed)] if options.seeds else []
     expression = selecting.alone(cell)
     words += ["--select", expression] if expression else []
-    return _line(portable_argv([*words, "--resume", "always"]))
-
-
-def _line(words: Sequence[str]) -> str:
-    """The words as one line of a shell, which puts the data folders of its own machine in the place of their variables."""
-    return " ".join(f'"{word}"' if word in (DATA, CACHE) else shlex.quote(word) for word in words)
+    return shell_line(portable_argv([*words, "--resume", "always"]))
 
 
 def _report(out: Path) -> None:

@@ -236,8 +236,8 @@ class Planner:
         return cost.status is Status.OK and cost.environment.fingerprint == self.fingerprint
 
     def _stopped_midway(self, cost: Cost, processes: int) -> bool:
-        """Whether a cluster measured a cost in too few processes; more may come from another machine, so all are measured anew."""
-        return self.fingerprint is None and cost.status is Status.OK and _processes_of(cost) < processes
+        """Whether too few processes measured a cost: on a machine that is not known to be this one, so that all are measured anew."""
+        return cost.status is Status.OK and _processes_of(cost) < processes
 
     def _reason(self, status: Status, *, is_of_this_code: bool) -> Reason:
         if self.resume == "always":

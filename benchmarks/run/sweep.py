@@ -183,8 +183,9 @@ class Sweep:
             return
         worker.running = worker.task = None
         name = self._name(task)
-        if outcome.disk_is_at_fault:
-            raise WriteError(f"{self._settings.out}: {name}: in {outcome.phase}: {one_line(str(outcome.message))}")
+        own = [answer.outcome for answer in outcome.value] if isinstance(task, CostsOf) and outcome.status is Status.OK else []
+        for full in (one for one in (outcome, *own) if one.disk_is_at_fault):
+            raise WriteError(f"{self._settings.out}: {name}: in {full.phase}: {one_line(str(full.message))}")
         if _may_be_bad_luck(outcome) and worker.attempt < ATTEMPTS:
             self._display.note(f"{name}: {one_line(str(outcome.message))}; trying again ({worker.attempt + 1} of {ATTEMPTS})")
             self._start(worker, task, attempt=worker.attempt + 1)
@@ -264,10 +265,8 @@ class Sweep:
     def _portable(self, outcome: Outcome) -> Outcome:
         """An outcome that holds no folder of this machine, as records keep it."""
         settings = self._settings
-        message, log = (
-            text and without_paths(text, out=settings.out, data_dir=settings.data_dir, cache_dir=settings.cache_dir)
-            for text in (outcome.message, outcome.log_tail)
-        )
+        places = {name: getattr(settings, name) for name in ("out", "data_dir", "cache_dir", "dataset_file")}
+        message, log = (text and without_paths(text, **places) for text in (outcome.message, outcome.log_tail))
         return replace(outcome, message=message, log_tail=log)
 
     def _keep_raw(self, key: str, outcome: Outcome, *, kinds: Sequence[str] | None = None, number: int = 0) -> None:
@@ -306,9 +305,11 @@ class Sweep:
             if planned.key in self._done or planned.key in qualities or planned.cost_key in costs:
                 continue
             self._done.add(planned.key)
-            record = self._write(planned)
-            if planned.with_quality is not None and not planned.measures_quality:
+            if (
+                planned.with_quality is not None and not planned.measures_quality
+            ):  # first: a record under the new key says that all is there
                 copy_raw(self._settings.out, planned.with_quality.cell_key, planned.key)
+            record = self._write(planned)
             remove_records(self._settings.out, planned.supersedes)
             self._tell(planned, record)
 

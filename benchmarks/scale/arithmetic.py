@@ -13,7 +13,7 @@ from statistics import median
 
 from benchmarks.records import Metric, Record, load_records
 from benchmarks.text import nbytes
-from persrec.commandline import duration
+from persrec.commandline import DONE, duration, guarded
 from persrec.files import write_atomically
 
 CELLS, EVENTS, USERS = 10_000, 1_000_000_000, 100_000_000
@@ -154,9 +154,16 @@ def tables(results: Path) -> dict[str, str]:
 
 
 def with_tables(page: str, filled: dict[str, str]) -> str:
-    """The page with its tables between their marks."""
+    """The page with its tables between their marks.
+
+    Raises:
+        ValueError: a mark is missing.
+    """
     for name, table in filled.items():
         start, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+        missing = [mark for mark in (start, end) if page.count(mark) != 1]
+        if missing:
+            raise ValueError(f"{PAGE}: expected one line {missing[0].strip()!r}")
         before, _, rest = page.partition(start)
         page = f"{before}{start}{table}{end}{rest.partition(end)[2]}"
     return page
@@ -186,6 +193,14 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-if __name__ == "__main__":
+def main() -> int:
+    """Writes the page anew; returns the exit code."""
+    if not PAGE.is_file():
+        raise ValueError(f"{PAGE}: no such file here; run it in the project's root")
     write_atomically(PAGE, with_tables(PAGE.read_text(), tables(Path("results"))).encode())
     sys.stdout.write(f"{PAGE}\n")
+    return DONE
+
+
+if __name__ == "__main__":
+    sys.exit(guarded("benchmarks.scale.arithmetic", main))

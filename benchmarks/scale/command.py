@@ -1,7 +1,7 @@
 """How long the preparation of a large log takes, and how much memory: ``python -m benchmarks.scale --rows 100000000``.
 
-Rows are generated, the same each time; then each engine prepares them in a process of its own, whose time and peak memory the
-operating system tells. What an engine cannot do is an entry with the reason. With ``--csv`` the rows are one file, and what is timed are
+Rows are generated, the same each time; then each engine prepares them in a process of its own, which is timed and tells the most memory
+that it held. What an engine cannot do is an entry with the reason. With ``--csv`` the rows are one file, and what is timed are
 the commands that lead from it to a report of the floors.
 """
 
@@ -30,6 +30,7 @@ from persrec.files import write_atomically
 
 PROGRAM = "benchmarks.scale"
 MOST_ROWS = 10**12
+THREADS = 2
 ENGINES = ("duckdb", "polars", "pyarrow")
 SCHEMA_VERSION = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -59,8 +60,8 @@ def _parser() -> Parser:
     parser.add_argument("--rows", type=whole(1, MOST_ROWS), default=100_000_000, metavar="N", help="events (default: 100,000,000)")
     parser.add_argument("--csv", action="store_true", help="time the commands that lead from a CSV to a report of the floors")
     parser.add_argument("--engine", choices=ENGINES, action="append", help="one or more (default: duckdb, the project's own)")
-    parser.add_argument("--memory", default=MEMORY, metavar="SIZE", help=f"of buffers, where an engine takes a bound (default: {MEMORY})")
-    parser.add_argument("--threads", type=whole(1), default=2, metavar="N", help="of the engine (default: 2)")
+    parser.add_argument("--memory", metavar="SIZE", help=f"of buffers, where an engine takes a bound (default: {MEMORY})")
+    parser.add_argument("--threads", type=whole(1), metavar="N", help=f"of the engine (default: {THREADS})")
     parser.add_argument("--work", type=Path, metavar="DIR", help="where rows and results lie meanwhile (default: the system's)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write the record DIR/scale/NAME.json")
     parser.add_argument("--name", help="of the record (default: prepare, or csv)")
@@ -72,11 +73,12 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         raise ValueError(f"--name: {options.name!r}; expected letters, digits, '-', '_' and '.', the first a letter or a digit")
     if options.out is not None:
         check_file("--out", options.out / "scale" / f"{options.name or 'prepare'}.json")
-    if options.csv and options.engine:
-        raise ValueError("--csv: times our own commands, so there is no --engine beside it")
     if options.csv:
+        beside = [f"--{name}" for name in ("engine", "memory", "threads") if getattr(options, name) is not None]
+        if beside:
+            raise ValueError(f"--csv: times our own commands as they are, so there is no {beside[0]} beside it")
         return _from_csv(options, arguments)
-    bounds = Bounds(memory=options.memory, threads=options.threads)
+    bounds = Bounds(memory=options.memory or MEMORY, threads=options.threads or THREADS)
     from benchmarks.scale.rows import write_rows  # noqa: PLC0415 - a refused call needs none
 
     with tempfile.TemporaryDirectory(dir=options.work, prefix="persrec-scale-") as folder:
@@ -86,7 +88,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         entries = [_measure(engine, rows, Path(folder) / engine, options.rows, bounds) for engine in options.engine or ENGINES[:1]]
     for entry in entries:
         print(_line(entry))
-    facts = {"memory": options.memory, "threads": options.threads, "entries": [dataclasses.asdict(entry) for entry in entries]}
+    facts = {"memory": bounds.memory, "threads": bounds.threads, "entries": [dataclasses.asdict(entry) for entry in entries]}
     _write(options, options.name or "prepare", facts, arguments)
     return DONE
 
@@ -123,17 +125,14 @@ def _measure(engine: str, rows: Path, out: Path, count: int, bounds: Bounds) -> 
     words = [sys.executable, "-m", "benchmarks.scale.engines", engine, str(rows), str(out), bounds.memory, str(bounds.threads)]
     started = time.monotonic()
     environ = {**os.environ, "POLARS_MAX_THREADS": str(bounds.threads), "OMP_NUM_THREADS": str(bounds.threads)}
-    with tempfile.TemporaryFile() as log, subprocess.Popen(words, stderr=log, env=environ) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        seconds = time.monotonic() - started
-        log.seek(0)
-        lines = log.read().decode(errors="replace").strip().splitlines()
-    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    process = subprocess.run(words, capture_output=True, text=True, errors="replace", env=environ, check=False)
+    seconds = time.monotonic() - started
     if process.returncode:
+        lines = process.stderr.strip().splitlines()
         reason = f"ended with {process.returncode}: {one_line(lines[-1]) if lines else ''}"
-        return Taken(engine=engine, version=version, rows=count, seconds=None, peak_bytes=peak, out_bytes=None, reason=reason)
-    size = _size(out)
+        return Taken(engine=engine, version=version, rows=count, seconds=None, peak_bytes=None, out_bytes=None, reason=reason)
+    told, size = process.stdout.strip(), _size(out)
+    peak = int(told) if told else None
     shutil.rmtree(out)
     return Taken(engine=engine, version=version, rows=count, seconds=round(seconds, 2), peak_bytes=peak, out_bytes=size)
 
@@ -150,7 +149,7 @@ def _record(options: argparse.Namespace, facts: dict[str, Any], arguments: Seque
         "schema_version": SCHEMA_VERSION,
         "rows": options.rows,
         **facts,
-        "environment": environment(device="cpu", threads=options.threads, affinity=()),
+        "environment": environment(device="cpu", threads=options.threads or THREADS, affinity=()),
         "provenance": provenance(argv=["python", "-m", PROGRAM, *arguments]),
     }
     return (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode()

@@ -1,9 +1,11 @@
 """One preparation by several engines: rows of a folder of Parquet become offsets, items and times, sorted by user, time and place.
 
 ``duckdb`` is the project's own (`persrec.data.tables.preparation`), with its checks and its ledger. The others do the least that such a
-preparation needs: users below a length left out, ids made dense, rows sorted and written. Each runs in a process of its own.
+preparation needs: users below a length left out, ids made dense, rows sorted and written. Each runs in a process of its own, which
+prints the most memory that it held.
 """
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -62,5 +64,18 @@ def _pyarrow(rows: Path, out: Path, memory: str, threads: int) -> None:  # noqa:
     np.save(out / "offsets.npy", np.concatenate([[0], np.cumsum(counts)]))
 
 
+def own_peak() -> int | None:
+    """The most bytes that this process held since it began; None where the system is not Linux.
+
+    ``ru_maxrss`` is another number: it begins with what the parent held.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
 if __name__ == "__main__":
     prepare(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), memory=sys.argv[4], threads=int(sys.argv[5]))
+    sys.stdout.write(f"{own_peak() or ''}\n")

@@ -100,6 +100,9 @@ def test_a_sweep_and_a_layer_may_be_for_data_whose_users_take_items_again(tmp_pa
         return {(cell.backbone, cell.epochs) for cell in cells}
 
     assert found(repeats=True, dataset="online-retail") == {("hstu", 9), ("sasrec", 9), ("llama", 9)}
+    both = SMALL + layers + '[[sweep]]\ndataset = ["synthetic", "online-retail"]\nbackbone = "llama"\ncompression = "full"\n'
+    cells = cells_of(tmp_path, both, sizes=lambda name, size: DataSize(interactions=9, repeats=True))
+    assert {(cell.dataset, cell.epochs) for cell in cells if cell.backbone == "llama"} == {("synthetic", 5), ("online-retail", 9)}
     for others in ({"repeats": False, "dataset": "ml-1m"}, {"repeats": True}, {"repeats": True, "dataset": "synthetic"}):
         assert found(**others) == {("hstu", 5), ("sasrec", 5)}
 

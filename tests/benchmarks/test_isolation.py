@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks import isolation
 from benchmarks.isolation import Isolated, Job, Outcome, run_isolated
 
 
@@ -295,3 +297,45 @@ def test_a_fork_server_that_still_imports_ends_with_its_run(tmp_path: Path) -> N
     parent.kill()
     parent.wait()
     assert gone([server])
+
+
+class Ended(BaseException):
+    """What the handler of a run raises."""
+
+
+def terminate_this_process() -> None:
+    """Has another thread take a SIGTERM, since the one that starts a process has it blocked."""
+
+    def send() -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    sender.join()
+
+
+def test_a_signal_that_comes_while_a_process_starts_is_answered_once_it_has_and_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(number: int, frame: object) -> None:
+        raise Ended
+
+    pids: list[int | None] = []
+    own = isolation._context.Process.start
+
+    def start(process: Any) -> None:
+        terminate_this_process()
+        own(process)
+        pids.append(process.pid)
+
+    monkeypatch.setattr(isolation._context.Process, "start", start)
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with pytest.raises(Ended):
+            Isolated(job(tmp_path, "sleep_with_child", {"pids": str(tmp_path / "pids")}))
+        assert signal.getsignal(signal.SIGTERM) is end
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert gone([pid for pid in pids if pid is not None])
+    assert len(pids) == 1

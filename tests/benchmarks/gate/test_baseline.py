@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fabricated_records import fabricate
 from gated_run import BAD_INPUT, GatedRun, record
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.cell import Cell
 from benchmarks.environment import PROJECT
 from benchmarks.findings import Line, Sheet, as_json, junit, markdown
-from benchmarks.gate.baseline import Baseline, load_baseline
+from benchmarks.gate.baseline import Baseline, load_baseline, quality_machine
 from benchmarks.gate.judge import judge
 from benchmarks.keys import cell_key
 from benchmarks.records import Record, RecordError, read_record, record_of
@@ -206,6 +208,14 @@ def test_a_baseline_with_other_bytes_in_it_is_refused_or_compared(
     baseline = read_or_refused(load_baseline, file)
     if baseline is not None:
         every_output(baseline, records())
+
+
+def test_a_quality_whose_model_another_machine_trained_is_of_both() -> None:
+    record = record_of(fabricate(Cell(backbone="hstu", compression="full")))
+    here, model = record.quality.environment.fingerprint, record.model
+    trained_on = {None: here, here: here, "b": f"{here} b"}
+    for machine, expected in trained_on.items():
+        assert quality_machine(dataclasses.replace(record, model=dataclasses.replace(model, machine=machine))) == expected
 
 
 def test_a_baseline_of_several_machines_holds_nobody_to_the_bit() -> None:

@@ -189,9 +189,16 @@ def test_a_count_that_differs_is_refused(tmp_path, capsys):
     assert "nothing is merged" in error
 
 
-@pytest.mark.parametrize(("fingerprint", "factor", "accepted"), [(HERE, 1 + 1e-9, False), (THERE, 1.02, True), (THERE, 1.5, False)])
-def test_a_quality_of_both_is_the_same_on_one_machine_and_near_on_another(tmp_path, capsys, fingerprint, factor, accepted):
+@pytest.mark.parametrize(
+    ("fingerprint", "trained_on", "factor", "accepted"),
+    [
+        (HERE, None, 1 + 1e-9, False), (HERE, HERE, 1 + 1e-9, False), (HERE, THERE, 1 + 1e-9, True), (HERE, THERE, 1.5, False),
+        (THERE, None, 1.02, True), (THERE, THERE, 1.02, True), (THERE, None, 1.5, False),
+    ],
+)  # fmt: skip
+def test_a_quality_of_both_is_the_same_on_one_machine_and_near_on_another(tmp_path, capsys, fingerprint, trained_on, factor, accepted):
     other = copy.deepcopy(on(TOKENS, fingerprint))
+    other["model"]["machine"] = trained_on
     other["metrics"]["ndcg@10"]["value"] *= factor
     folders = folder(tmp_path / "A", on(TOKENS)), folder(tmp_path / "B", other)
     if accepted:

@@ -30,6 +30,7 @@ def test_a_model_that_two_processes_train_is_a_model_as_any_other(tmp_path, one_
     assert answer == {"epochs": len(facts["curve"])} == alone
     assert any(phase.startswith("epoch 1 of") for phase in phases)
     assert facts["cell"]["world_size"] == 2
+    assert facts["machine"] == facts_alone["machine"] is not None
     assert "world_size" not in facts_alone["cell"]
     assert facts["steps"] == facts_alone["steps"]
     assert facts["targets"] == facts_alone["targets"]

@@ -9,6 +9,7 @@ from tiny_cells import CELLS, LOG, SIZES, payload
 
 from benchmarks import execute
 from benchmarks.cell import Cell
+from benchmarks.environment import environment
 from benchmarks.probes import training, validation
 from benchmarks.probes.models import build_model
 from benchmarks.probes.training import Teller, recipe
@@ -108,6 +109,7 @@ def test_training_tells_its_phases_and_writes_the_whole_model(tmp_path):
     assert phases[:2] == ["load", "training"]
     assert [phase.split(",")[0] for phase in phases[2:]] == [f"epoch {epoch} of at most 3" for epoch in (1, 2, 3)]
     assert sorted(file.name for file in (tmp_path / "key").iterdir()) == ["model.json", "weights.safetensors"]
+    assert load_facts(tmp_path / "key")["machine"] == environment(device="cpu", threads=1, affinity=())["fingerprint"]
 
 
 class Killed(BaseException):

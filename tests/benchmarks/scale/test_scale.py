@@ -46,12 +46,14 @@ def test_the_engines_agree(rows, tmp_path):
 
 
 def test_the_command_writes_what_an_engine_took(tmp_path, capsys):
+    ballast = np.ones(60_000_000)  # what this process holds is no part of an engine's peak
     assert main(["--rows", "3000", "--out", str(tmp_path), "--work", str(tmp_path)]) == 0
     assert "duckdb" in capsys.readouterr().out
     record = json.loads((tmp_path / "scale" / "prepare.json").read_text())
     [entry] = record["entries"]
     assert (entry["engine"], entry["reason"]) == ("duckdb", "")
     assert min(entry["seconds"], entry["peak_bytes"], entry["out_bytes"]) > 0
+    assert entry["peak_bytes"] < ballast.nbytes
     assert [path.name for path in tmp_path.iterdir()] == ["scale"]
 
 
@@ -72,6 +74,8 @@ def test_the_page_says_what_the_committed_record_says():
     [
         (["--memory", "much"], "memory: 'much'"),
         (["--threads", "9" * 11], "threads: 9"),
+        (["--csv", "--memory", "1GB"], "--csv: times our own commands as they are, so there is no --memory beside it"),
+        (["--csv", "--threads", "2"], "--csv: times our own commands as they are, so there is no --threads beside it"),
     ],
 )
 def test_a_bad_call_is_one_line(capsys, argv, message):
