@@ -305,9 +305,7 @@ class Sweep:
             if planned.key in self._done or planned.key in qualities or planned.cost_key in costs:
                 continue
             self._done.add(planned.key)
-            if (
-                planned.with_quality is not None and not planned.measures_quality
-            ):  # first: a record under the new key says that all is there
+            if planned.with_quality is not None and not planned.measures_quality:  # before the record, which says that all is there
                 copy_raw(self._settings.out, planned.with_quality.cell_key, planned.key)
             record = self._write(planned)
             remove_records(self._settings.out, planned.supersedes)
