@@ -110,8 +110,10 @@ def _data(one: Configuration) -> tuple[object, ...]:
 
 
 def _machine(record: Record) -> tuple[object, ...]:
-    origin = record.quality
-    return (None if origin is None else origin.environment.fingerprint), record.cell.threads
+    """Which machine trained a record's model, as far as it says so, and on how many threads."""
+    trained = None if record.model is None else record.model.machine
+    evaluated = None if record.quality is None else record.quality.environment.fingerprint
+    return trained or evaluated, record.cell.threads
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -12,11 +12,10 @@ import numpy as np
 from benchmarks.gate.faults import SLACK, Fault, out_of_range
 from benchmarks.measures import MEASURES, RESAMPLE_SEED, RESAMPLED, RESAMPLES
 from benchmarks.records import DatasetFacts, Metric, Record
-from persrec.names import CUTOFFS, LEAVE_ONE_OUT
+from persrec.names import CUTOFFS, INTERVAL, LEAVE_ONE_OUT
 
 NEAR = 1e-6  # what two ways of summing the same users may differ by
 DEVIATIONS = 6  # of the mean of the resamples: how many of them it may lie from the value itself
-INTERVAL = (2.5, 97.5)  # percentiles of the resamples, which an interval never leaves out
 WHOLE_PAST = "whole_past"  # the ceiling of a predictor that knows the whole past
 
 
@@ -103,9 +102,7 @@ def _of_replicates(record: Record) -> Iterator[Fault]:
 def _of_ceiling(record: Record) -> Iterator[Fault]:
     """A model that surely ranks better than a predictor that knows how the data were drawn has seen the future."""
     data: DatasetFacts | None = record.dataset
-    if (
-        data is None or data.ceiling is None or record.cell.split != LEAVE_ONE_OUT
-    ):  # with another split the ceiling is a mean over targets, but a quality is one over users
+    if data is None or data.ceiling is None:
         return
     for name, most in data.ceiling.get(WHOLE_PAST, {}).items():
         metric = record.metrics.get(name)

@@ -41,7 +41,7 @@ def environment_folder(cache_dir: Path | str | None) -> Path:
 
 
 def interpreter(cache_dir: Path | str | None) -> Path:
-    """The peers' Python.
+    """The peers' Python, by a path that holds in any working directory.
 
     Raises:
         PeerEnvironmentError: the environment is not there, or not whole.
@@ -49,7 +49,7 @@ def interpreter(cache_dir: Path | str | None) -> Path:
     folder = environment_folder(cache_dir)
     if not (folder / MARK).is_file():
         raise PeerEnvironmentError(f"peers: no environment in {folder}; make it with: {SETUP}")
-    return folder / PYTHON
+    return (folder / PYTHON).absolute()
 
 
 def check_environment(cells: Iterable[Cell], cache_dir: Path | str | None) -> None:

@@ -18,7 +18,7 @@ from benchmarks.peers.part import PEERS
 from benchmarks.peers.process import run_task
 from persrec import names
 from persrec.commandline import duration
-from persrec.data.splits import Part, Sequences, Split
+from persrec.data.splits import Part, Split
 
 EXCHANGE = "exchange"  # a folder in the model's, for as long as the training runs
 
@@ -91,10 +91,10 @@ def peer_task(cell: Cell, items: int, work: PeerWork, **timing: Any) -> PeerTask
 def exchanged_arrays(data: Split) -> dict[str, NDArray[Any]]:
     """The training part, and for each target its past and the time of its request; of the validation its targets too, to stop the training.
 
-    An event of unknown time gets the time of the event before it, or else of the first known one after it: RecTools orders events by
-    their times, and takes each time as known.
+    An event of unknown time gets the time of the event before it, or else of the first known one after it in the training part, so that no
+    event learns the time of a target: RecTools orders events by their times, and takes each time as known.
     """
-    data = replace(data, sequences=replace(data.sequences, times=_known_times(data.sequences)))
+    data = replace(data, sequences=replace(data.sequences, times=_known_times(data)))
     sequences, ends = data.sequences, data.train_ends
     counts = np.asarray(ends, dtype=np.int64)
     rows = np.arange(counts.sum()) + np.repeat(sequences.offsets[:-1] - np.cumsum(counts) + counts, counts)
@@ -111,13 +111,15 @@ def exchanged_arrays(data: Split) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-def _known_times(sequences: Sequences) -> NDArray[np.int64]:
+def _known_times(data: Split) -> NDArray[np.int64]:
     import pandas as pd  # noqa: PLC0415 - takes a moment, and no other training needs it
 
-    known_times = pd.Series(sequences.times).where(lambda times: times != 0)
-    users = np.repeat(np.arange(len(sequences)), np.diff(sequences.offsets))
-    forward_filled = known_times.groupby(users).ffill()
-    return forward_filled.groupby(users).bfill().fillna(0).to_numpy().astype(np.int64)
+    sequences, lengths = data.sequences, data.sequences.lengths
+    users = np.repeat(np.arange(len(sequences)), lengths)
+    is_trained = np.arange(len(users)) - sequences.offsets[users] < data.train_ends[users]
+    times = pd.Series(sequences.times).where(lambda known: known != 0).groupby(users).ffill()
+    times = times.where(~is_trained, times.where(is_trained).groupby(users).bfill())
+    return times.groupby(users).ffill().fillna(0).to_numpy().astype(np.int64)
 
 
 def _before_targets(data: Split, part: Part) -> dict[str, NDArray[Any]]:

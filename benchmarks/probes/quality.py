@@ -24,7 +24,7 @@ from persrec.data.windows import build_windows
 from persrec.evaluation.floors import floor_ranks
 from persrec.evaluation.metrics import Summary, bootstrap_means, is_share, is_single, metric_values, summarise, user_means
 from persrec.evaluation.protocols import ranks_under
-from persrec.evaluation.ranks import Added, repeat_mask, target_ranks
+from persrec.evaluation.ranks import repeat_mask, target_ranks
 from persrec.evaluation.served import Serving, served_states
 from persrec.evaluation.states import repeats, user_states
 from persrec.inputs import shape_of
@@ -57,14 +57,12 @@ def measure_quality(subject: Subject, data: Split) -> tuple[dict[str, Any], NDAr
     quality = quality_of_ranks(ranks, data)
     if not changed_at_evaluation(subject.cell):
         request_time = subject.model.backbone.reads_next_times and subject.cell.time_bias
-        quality["protocols"] = under_protocols(
-            states, features, data, added=count_scores, request_time=request_time, trained_under=subject.cell.protocol
-        )
+        quality["protocols"] = under_protocols(states, features, data, request_time=request_time, trained_under=subject.cell.protocol)
     return quality, ranks
 
 
 def under_protocols(
-    states: torch.Tensor, features: torch.Tensor, data: Split, *, added: Added | None = None, request_time: bool, trained_under: str
+    states: torch.Tensor, features: torch.Tensor, data: Split, *, request_time: bool, trained_under: str
 ) -> list[dict[str, Any]]:
     """Recall and NDCG of a trained model under each published protocol that goes with the data.
 
@@ -72,21 +70,18 @@ def under_protocols(
         states: ``[E, D]`` before the test targets.
         features: ``[V, D]``.
         data: the split that it was trained on.
-        added: as `target_ranks` takes it.
         request_time: whether the model knew the time of the request.
         trained_under: the protocol of the data; of a published one the data have no other's items.
     """
     if not data.exclude_seen or data.name != names.LEAVE_ONE_OUT:
         return []
     protocols = [protocol for protocol in PUBLISHED_PROTOCOLS if trained_under in (names.OWN_PROTOCOL, protocol.name)]
-    results = [_under(protocol, states, features, data, added=added, request_time=request_time) for protocol in protocols]
+    results = [_under(protocol, states, features, data, request_time=request_time) for protocol in protocols]
     return [result for result in results if result["metrics"]]  # a small log may have no target under a protocol
 
 
-def _under(
-    protocol: PublishedProtocol, states: torch.Tensor, features: torch.Tensor, data: Split, *, added: Added | None, request_time: bool
-) -> dict[str, Any]:
-    result = ranks_under(protocol, states, features, data, added=added)
+def _under(protocol: PublishedProtocol, states: torch.Tensor, features: torch.Tensor, data: Split, *, request_time: bool) -> dict[str, Any]:
+    result = ranks_under(protocol, states, features, data)
     means = {name: float(values.mean()) for name, values in metric_values(result.ranks).items() if len(values)}
     method = f"full catalogue of {result.items} items, protocol {protocol.name}"
     return {
@@ -139,7 +134,7 @@ def ceiling_of(cell: Cell, log: InteractionLog, data: Split) -> dict[str, dict[s
 
 @torch.no_grad()
 def check_cache(subject: Subject, data: Split) -> float | None:
-    """Largest gap between scores from the cache and from the joint pass, for some real users; None without a cache.
+    """Largest gap between scores from the cache and from the joint pass, counts among them, for some real users; None without a cache.
 
     A server that keeps recent items is held to it on full windows of random items, since not every user has so many.
 
@@ -150,14 +145,19 @@ def check_cache(subject: Subject, data: Split) -> float | None:
         return None
     if subject.cell.serving == "append":
         request = subject.request(CHECKED_USERS)
-        served = subject.server(request)()
+        cache, recent, recent_times = subject.appended(request)
+        served, _ = subject.model.append(recent, recent_times, request.query_times, cache=cache)
     else:  # at full precision, whatever the cell keeps caches at
         request = _of_real_users(subject, data)
         recent, recent_times = request.columns(subject.layout.history, subject.layout.window)
-        served = subject.model.user_states(recent, recent_times, request.query_times, cache=subject.compress(request))
+        cache = subject.compress(request)
+        served = subject.model.user_states(recent, recent_times, request.query_times, cache=cache)
     joint = subject.model.user_states(request.items, request.times, request.query_times)
-    features = subject.model.item_features()
-    gap, tolerance = float(((served - joint) @ features.T).abs().max()), CACHE_TOLERANCE[subject.cell.dtype]
+    differences = (served - joint) @ subject.model.item_features().T
+    of_cache, of_window = subject.model.repeats(served, recent, cache=cache), subject.model.repeats(joint, request.items)
+    if of_cache is not None and of_window is not None:
+        differences = differences.scatter_add(1, *of_cache).scatter_add(1, of_window[0], -of_window[1])
+    gap, tolerance = float(differences.abs().max()), CACHE_TOLERANCE[subject.cell.dtype]
     if not gap <= tolerance:
         raise InvalidMeasurementError(f"scores from the cache differ from the joint pass by {gap:.1e}, above {tolerance:.0e}")
     return gap

@@ -46,7 +46,7 @@ def expected_metrics(truth: NDArray[np.float64], scores: NDArray[np.float64]) ->
 
 
 def ceiling(log: InteractionLog, data: Split, *, recent: int, part: Part = "test") -> dict[str, dict[str, float]]:
-    """The ceiling of a synthetic log: expected Recall and NDCG at 5, 10 and 50, mean over the targets of a split's part.
+    """The ceiling of a synthetic log: expected Recall and NDCG at 5, 10 and 50 on a split's part, where each user counts alike.
 
     ``whole_past`` ranks by the exact distribution. ``last_recent`` ranks by the same predictor given only the last
     ``recent`` items, as if the user began there; the target still follows the whole past. ``last_recent`` is what that
@@ -59,13 +59,16 @@ def ceiling(log: InteractionLog, data: Split, *, recent: int, part: Part = "test
         raise ValueError(f"recent: {recent} is less than 1")
     settings = settings_of(log.notes)
     item_catalogue = catalogue(settings)
-    past = data.past(part)
+    past, users = data.past(part), data.of(part).users
+    shares = 1 / np.bincount(users)[users]  # of a user's several targets
     sums: dict[str, dict[str, float]] = {"whole_past": {}, "last_recent": {}}
     for start in range(0, len(past), USERS_AT_ONCE):
-        block = past.newest(np.arange(start, min(start + USERS_AT_ONCE, len(past))), None)
+        rows = np.arange(start, min(start + USERS_AT_ONCE, len(past)))
+        block = past.newest(rows, None)
         truth = next_item_probabilities(settings, item_catalogue, block)
         from_recent = next_item_probabilities(settings, item_catalogue, block.newest(np.arange(len(block)), recent))
         for name, scores in (("whole_past", truth), ("last_recent", from_recent)):
             for metric, values in expected_metrics(truth, scores).items():
-                sums[name][metric] = sums[name].get(metric, 0.0) + float(values.sum())
-    return {name: {metric: total / len(past) for metric, total in metrics.items()} for name, metrics in sums.items()}
+                sums[name][metric] = sums[name].get(metric, 0.0) + float((values * shares[rows]).sum())
+    count = len(np.unique(users))
+    return {name: {metric: total / count for metric, total in metrics.items()} for name, metrics in sums.items()}

@@ -33,7 +33,8 @@ def write_partitions(log: InteractionLog, prepared: Path, out: Path) -> int:
     """
     if out.exists():
         raise SourceError(f"{out}: is there already; expected a place where nothing is")
-    users, items = (pa.array(_ids(prepared, file_name, count)) for file_name, count in ((USERS, log.num_users), (ITEMS, log.num_items - 1)))
+    users = pa.array(_ids(prepared, USERS, log.num_users, first=0))
+    items = pa.array(_ids(prepared, ITEMS, log.num_items - 1, first=1))
     starts = range(0, log.num_users, USERS_A_FILE)
     with atomic_folder(out, new=True) as folder:
         for start in starts:
@@ -54,9 +55,9 @@ def write_partitions(log: InteractionLog, prepared: Path, out: Path) -> int:
     return len(starts)
 
 
-def _ids(prepared: Path, file_name: str, count: int) -> list[object]:
-    """The source's id of each user or item; a generated dataset has none, and its numbers are given instead."""
+def _ids(prepared: Path, file_name: str, count: int, *, first: int) -> list[object]:
+    """The source's id of each user or item; a generated dataset has none, and its numbers, from ``first`` on, are given instead."""
     try:
         return raw_ids(prepared, file_name)
     except SourceError:
-        return list(range(1, count + 1))
+        return list(range(first, first + count))

@@ -13,6 +13,7 @@ Ints = NDArray[np.int64]
 Scores = Callable[[Ints, tuple[Ints, Ints]], Floats]  # of the training counts and of users' pasts
 
 USERS_AT_ONCE = 512
+NUMBERS_AT_ONCE = 2**25  # of a block's scores: of a large catalogue fewer users at once
 
 
 def popularity(train_counts: Ints, past: tuple[Ints, Ints]) -> Floats:
@@ -22,10 +23,7 @@ def popularity(train_counts: Ints, past: tuple[Ints, Ints]) -> Floats:
 
 
 def repeat_last(train_counts: Ints, past: tuple[Ints, Ints]) -> Floats:
-    """The user's own items first, the most recently taken one at the top; after them the others by popularity.
-
-    Where seen items are left out of the ranking, nothing of a user's own is left to repeat, and this is popularity.
-    """
+    """The user's own items first, the most recently taken one at the top; after them the others by popularity."""
     offsets, items = past
     scores = popularity(train_counts, past)
     rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
@@ -35,10 +33,7 @@ def repeat_last(train_counts: Ints, past: tuple[Ints, Ints]) -> Floats:
 
 
 def frequency(train_counts: Ints, past: tuple[Ints, Ints]) -> Floats:
-    """The user's own items first, by how often the user took them; ties, and after them the others, by popularity.
-
-    Where seen items are left out of the ranking, this is popularity.
-    """
+    """The user's own items first, by how often the user took them; ties, and after them the others, by popularity."""
     offsets, items = past
     n, V = len(offsets) - 1, len(train_counts)
     rows = np.repeat(np.arange(n), np.diff(offsets))
@@ -55,8 +50,14 @@ def floor_ranks(
     seen: Seen | None = None,
     block: int = USERS_AT_ONCE,
 ) -> Ints:
-    """Rank of each target by a floor; arguments and errors as of `ranks_by`, and an unknown name is a ValueError that lists the known."""
+    """Rank of each target by a floor; arguments and errors as of `ranks_by`, and an unknown name is a ValueError that lists the known.
+
+    Where seen items are left out of the ranking, no own item is left to repeat, and all floors are popularity: a target that is a repeat
+    stays in the ranking, and to put it first among items that the user has not had would be to know the answer.
+    """
     scores_of: Scores = names.find(names.floors(), name).load()
+    if seen is not None:
+        past = (np.zeros(len(targets) + 1, dtype=np.int64), np.empty(0, dtype=np.int64))
     return ranks_by(scores_of, train_counts=train_counts, past=past, targets=targets, seen=seen, block=block)
 
 
@@ -77,12 +78,13 @@ def ranks_by(
         past: the users' events before their targets, (offsets ``[n + 1]``, items), oldest first.
         targets: int64 ``[n]``.
         seen: what is left out of each user's ranking, as in `target_ranks`.
-        block: users at once.
+        block: users at once, at most.
 
     Raises:
         ValueError: as `target_ranks`.
     """
     ranks = [np.empty(0, dtype=np.int64)]
+    block = max(1, min(block, NUMBERS_AT_ONCE // len(train_counts)))
     for first in range(0, len(targets), block):
         last = min(first + block, len(targets))
         scores = scores_of(train_counts, _slice_users(past, first, last))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from persrec.data.named_protocols import PublishedProtocol, core
 from persrec.data.splits import Split
-from persrec.evaluation.ranks import Added, target_ranks
+from persrec.evaluation.ranks import target_ranks
 
 Ints = NDArray[np.int64]
 
@@ -26,9 +26,7 @@ class ProtocolRanks:
     items: int
 
 
-def ranks_under(
-    protocol: PublishedProtocol, users: torch.Tensor, features: torch.Tensor, data: Split, *, added: Added | None = None
-) -> ProtocolRanks:
+def ranks_under(protocol: PublishedProtocol, users: torch.Tensor, features: torch.Tensor, data: Split) -> ProtocolRanks:
     """Ranks of the test targets that a protocol has, among the items that it has.
 
     Args:
@@ -36,7 +34,6 @@ def ranks_under(
         users: ``[E, D]`` unit vectors before the test targets.
         features: ``[V, D]`` unit rows.
         data: the split; its seen items are left out, but for the target.
-        added: what a model that counts adds to the scores of all test targets' own items, as `target_ranks` takes it.
     """
     is_core_item, is_core_user = core(data.sequences.offsets, data.sequences.items, num_items=data.num_items, least=protocol.core)
     targets = data.targets("test")
@@ -46,21 +43,8 @@ def ranks_under(
     new_ids[ids] = np.arange(len(ids))
     row_index = torch.from_numpy(rows).to(users.device)
     core_features = features[torch.from_numpy(ids).to(features.device)]
-    added_here = None if added is None else _added_to(added, rows, torch.from_numpy(new_ids).to(users.device))
-    ranks = target_ranks(users[row_index], core_features, new_ids[targets[rows]], _seen_items(data, rows, new_ids), added=added_here)
+    ranks = target_ranks(users[row_index], core_features, new_ids[targets[rows]], _seen_items(data, rows, new_ids))
     return ProtocolRanks(rows=rows, ranks=ranks, items=len(ids) - 1)
-
-
-def _added_to(added: Added, rows: Ints, new_ids: torch.Tensor) -> Added:
-    """The same for some rows, ascending, by the new ids; an item that the protocol does not have becomes padding."""
-
-    def of_block(block: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        chosen = rows[block]
-        ids, scores = added(slice(int(chosen[0]), int(chosen[-1]) + 1))
-        places = torch.from_numpy(chosen - chosen[0]).to(ids.device)
-        return new_ids[ids[places]], scores[places]
-
-    return of_block
 
 
 def _seen_items(data: Split, rows: Ints, new_ids: Ints) -> tuple[Ints, Ints] | None:

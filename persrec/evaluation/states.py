@@ -65,7 +65,8 @@ def repeats(
 ) -> Added | None:
     """What a model that counts adds to the scores of the users' own items, as `target_ranks` takes it; None of one that does not.
 
-    The items are the users' own whatever a cache holds: an ablation that puts other tokens there leaves the counts true.
+    The items are the users' own whatever a cache holds: an ablation that puts other tokens there leaves the counts true. Where a user's
+    known items are left out of the ranking, nothing is added: only a target that is a repeat would gain, and that is the answer.
 
     Args:
         model: the model.
@@ -75,7 +76,7 @@ def repeats(
         history: as in `user_states`.
         gap: items right before the recent ones that are not counted, as of a cache of that age.
     """
-    if model.counting is None:
+    if model.counting is None or data.exclude_seen:
         return None
     shape = shape_of(model.layout)
     targets = data.of(part)

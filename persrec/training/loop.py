@@ -202,6 +202,7 @@ class Trainer:
             if self._on_step is not None:
                 self._on_step(progress)
             self._keep_state(epoch_ended=False)
+            lap = self._count_seconds(since=lap, of_steps=False)
         self.model.eval()
         for name, weight in self.model.named_parameters():
             if not self._is_finite(weight):

@@ -288,11 +288,18 @@ def run_digest(model: SequentialRecommender, data: Split) -> str:
 
 
 def check_run(path: Path, facts: Mapping[str, Any], training: Training) -> None:
-    """Refuses the state of another recipe, of other data or of another layout.
+    """Refuses a state without a part that `state_facts` gives, or of another recipe, of other data or of another layout.
 
     Raises:
-        StateError: it is that of another run.
+        StateError: it is no state, or that of another run.
     """
+    try:
+        missing = [name for name in ("rng", "recipe", "totals") if not isinstance(facts[name], dict)]
+        missing += [name for name in ("curve", *_plain_fields()) if name not in facts["progress"]] + ["run"] * ("run" not in facts)
+    except (KeyError, TypeError) as error:
+        raise StateError(f"state: {path} cannot be read as a training run's: {error}") from error
+    if missing:
+        raise StateError(f"state: {path} cannot be read as a training run's: no {missing[0]}; it may be one of another version")
     recipe = json.loads(json.dumps(dataclasses.asdict(training.recipe)))
     for name in recipe:
         if facts["recipe"].get(name) != recipe[name]:
@@ -324,17 +331,13 @@ def take_state(training: Training, tensors: Mapping[str, torch.Tensor], facts: M
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    """What a state says of the training run, with every part that `save_state` writes, and its tensors."""
+    """What a state says of the training run, and its tensors."""
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})[_FACTS])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        missing = [name for name in ("rng", "recipe", "totals") if not isinstance(facts[name], dict)]
-        missing += [name for name in ("curve", *_plain_fields()) if name not in facts["progress"]] + ["run"] * ("run" not in facts)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise StateError(f"state: {path} cannot be read as a training run's: {error}") from error
-    if missing:
-        raise StateError(f"state: {path} cannot be read as a training run's: no {missing[0]}; it may be one of another version")
     return facts, tensors
 
 

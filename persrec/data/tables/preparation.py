@@ -124,7 +124,7 @@ def _filter(engine: Engine, table: EventTable, ledger: Ledger) -> None:
         _keep_of(engine, ledger, "user", f"count(*) <= {maximum}", f"a user with more than {maximum} events")
     dropped = True
     while dropped:
-        dropped = _keep_of(engine, ledger, "item", f"count(*) >= {filters.core}", f"an item with fewer than {filters.core} events")
+        _keep_of(engine, ledger, "item", f"count(*) >= {filters.core}", f"an item with fewer than {filters.core} events")
         fewest = filters.fewest
         dropped = _keep_of(engine, ledger, "user", f"count(*) >= {fewest}", f"a user with fewer than {fewest} events") and (
             filters.core > 1

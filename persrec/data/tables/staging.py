@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from persrec.data.columns import LATEST
 from persrec.data.errors import SourceError
 from persrec.data.tables.describing import describe_items, texts_of
 from persrec.data.tables.engine import Engine
@@ -215,7 +216,11 @@ class Staging:
                 name="time",
                 raw_value=raw_value,
                 value=f"{value} + {86400 * MICROSECONDS}",
-                problems=((f"{value} IS NULL", message), (f"{value} < 0", "is negative")),
+                problems=(
+                    (f"{value} IS NULL", message),
+                    (f"{value} < 0", "is negative"),
+                    (f"{value} > {(LATEST - 86400) * MICROSECONDS}", f"is too large; {_other_unit(times.unit)}"),
+                ),
             )
         bounds = (
             (f"{value} < {_day(times.earliest)}", f"is before {times.earliest}, the earliest time allowed; {_other_unit(times.unit)}"),

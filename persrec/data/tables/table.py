@@ -21,6 +21,9 @@ EVENTS = "events"  # the relation that a table's rows are read from
 MISSING = ("", "NaN", "nan", "NULL", "null", "None", "<NA>")
 
 
+FIRST_DAY, LAST_DAY = datetime.date(1970, 1, 1), datetime.date(2262, 1, 1)  # between which times can be kept (`persrec.data.columns`)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Time:
     """How a table's times are written, and between which days they must lie.
@@ -46,6 +49,10 @@ class Time:
             raise ValueError("time: both a unit, of numbers, and a format, of texts; expected one of them")
         if self.relative and self.unit is None:
             raise ValueError("time.relative: without a unit; expected one of numbers")
+        if self.earliest < FIRST_DAY:
+            raise ValueError(f"time.earliest: {self.earliest}; expected {FIRST_DAY} or later, as times are kept as seconds since then")
+        if self.latest > LAST_DAY:
+            raise ValueError(f"time.latest: {self.latest}; expected {LAST_DAY} at most")
         if self.earliest >= self.latest:
             raise ValueError(f"time.earliest: {self.earliest} is not before time.latest, {self.latest}")
 
@@ -157,7 +164,7 @@ class EventTable:
     def files(self) -> dict[str, Path]:
         """All files that are read, by their paths below the folder that holds them all, which tell nothing of where it lies."""
         scans = [*self.scans.values(), *((self.catalogue.scan,) if self.catalogue else ())]
-        files = sorted({file for scan in scans for file in scan.files})
+        files = sorted({file.absolute() for scan in scans for file in scan.files})
         folder = Path(os.path.commonpath([file.parent for file in files]))
         return {file.relative_to(folder).as_posix(): file for file in files}
 

@@ -121,13 +121,21 @@ def test_labels_say_that_it_is_a_peer_in_full_and_in_short() -> None:
     assert Labels.of([HSTU]).brief(HSTU) == "RecTools HSTU peer"
 
 
-def record(cell: Cell, *, validation: tuple[float, ...] = (), seconds: float = 10.0, fingerprint: str | None = None) -> Record:
+def record(
+    cell: Cell,
+    *,
+    validation: tuple[float, ...] = (),
+    seconds: float = 10.0,
+    fingerprint: str | None = None,
+    trained_on: str | None = None,
+) -> Record:
     """A fabricated record; with these figures as the curve of its model, each epoch of so many seconds."""
     values = fabricate(cell)
     if validation:
         curve = [{"epoch": n, "loss": 1.0, "validation": figure, "seconds": seconds, "steps": n} for n, figure in enumerate(validation, 1)]
         best = max(validation)
         values["model"] |= {"curve": curve, "best_validation": best, "best_epoch": validation.index(best) + 1, "converged": True}
+        values["model"]["machine"] = trained_on
     if fingerprint:
         values["quality"]["environment"]["fingerprint"] = fingerprint
     return record_of(values)
@@ -202,6 +210,8 @@ def test_seconds_of_two_machines_are_not_held_against_each_other() -> None:
     among = those(record(HSTU, validation=(0.1, 0.2)), record(FULL, validation=(0.1, 0.2), fingerprint="f" * 64))
     (one,) = beside(among)
     assert (one.our_seconds, one.share, one.reason) == (None, None, OTHER_MACHINE)
+    trained_elsewhere = record(FULL, validation=(0.1, 0.2), trained_on="f" * 64)  # and evaluated on the peer's
+    assert beside(those(record(HSTU, validation=(0.1, 0.2)), trained_elsewhere))[0].reason == OTHER_MACHINE
 
 
 def test_the_figures_of_an_elastic_model_in_training_are_of_two_lengths_and_stand_beside_no_peers() -> None:

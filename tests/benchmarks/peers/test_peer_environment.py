@@ -39,6 +39,12 @@ def test_the_environment_is_made_once_of_every_pin_and_no_other_package(tmp_path
     assert len(steps) == 3
 
 
+def test_its_python_is_found_from_any_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: list[list[str]]) -> None:
+    monkeypatch.chdir(tmp_path)
+    set_up(Path("cache"))
+    assert interpreter(Path("cache")) == environment_folder(tmp_path / "cache") / PYTHON
+
+
 def test_what_a_stopped_setup_left_is_made_anew(tmp_path: Path, steps: list[list[str]]) -> None:
     rest = environment_folder(tmp_path) / "rest"
     rest.mkdir(parents=True)

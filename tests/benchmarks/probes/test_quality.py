@@ -103,6 +103,23 @@ def test_a_cache_that_strays_from_the_joint_pass_makes_a_cell_invalid(monkeypatc
         check_cache(subject, data)
 
 
+@pytest.mark.parametrize("serving", ["cache", "append"])
+def test_a_cache_that_keeps_other_items_than_are_counted_makes_a_cell_invalid(monkeypatch, serving):
+    subject, data = subject_of(dataclasses.replace(CELLS["experts"], counts="all", serving=serving)), leave_one_out(LOG)
+    with torch.no_grad():
+        subject.model.counting.weights.weight.normal_()
+    assert check_cache(subject, data) <= 1e-5
+    own = subject.model.compress
+
+    def stray(history, times=None):
+        cache = own(history, times)
+        return dataclasses.replace(cache, items=cache.items.roll(1, dims=0))
+
+    monkeypatch.setattr(subject.model, "compress", stray)
+    with pytest.raises(InvalidMeasurementError, match="scores from the cache differ from the joint pass"):
+        check_cache(subject, data)
+
+
 def test_serving_reads_no_text(monkeypatch):
     subject = subject_of(dataclasses.replace(CELLS["texts"], training="none"))
     subject.keep_item_vectors()

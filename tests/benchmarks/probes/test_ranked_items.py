@@ -1,5 +1,6 @@
 """What the recorded ranks are among: without a user's known items where the protocol leaves them out, and with what an output counts."""
 
+import copy
 import dataclasses
 import math
 
@@ -85,6 +86,18 @@ def test_a_floors_ranks_leave_out_what_its_user_has_seen():
     floor = Cell(backbone="popularity", compression="none", training="none")
     assert measure_floor(floor, WITHOUT)[1].tolist() == without.tolist()
     assert measure_floor(floor, KEPT)[1].tolist() == kept.tolist()
+
+
+def test_no_count_lifts_a_target_where_known_items_are_left_out():
+    """A target that is a repeat would be the only one that gains."""
+    cell = dataclasses.replace(CELLS["experts"], counts="all")
+    counting = lively(cell)
+    plain = dataclasses.replace(counting, model=copy.deepcopy(counting.model))
+    plain.model.counting = None
+    assert measure_quality(counting, WITHOUT)[1].tolist() == measure_quality(plain, WITHOUT)[1].tolist()
+    assert measure_quality(counting, KEPT)[1].tolist() != measure_quality(plain, KEPT)[1].tolist()
+    figures = [validation_figure(subject.model, WITHOUT, time_bias=False)() for subject in (counting, plain)]
+    assert figures[0] == figures[1]
 
 
 def test_a_cell_of_a_shorter_history_counts_no_item_of_before():

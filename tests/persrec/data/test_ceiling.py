@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from persrec.data.ceiling import ceiling, expected_metrics, next_item_probabilities
-from persrec.data.splits import Sequences, leave_one_out
+from persrec.data.splits import Sequences, leave_one_out, temporal
 from persrec.data.synthetic import SIZES, SyntheticSettings, catalogue, generate
 
 SETTINGS = SyntheticSettings(users=40, shortest=3, longest=30, categories=4, items_per_category=6)
@@ -114,6 +114,18 @@ def test_the_ceiling_is_the_naive_sum(recent, part):
                 sums[name][metric] = sums[name].get(metric, 0) + value / 40
     found = ceiling(log, leave_one_out(log), recent=recent, part=part)
     assert found == {name: pytest.approx(metrics, rel=1e-9) for name, metrics in sums.items()}
+
+
+def test_a_users_several_targets_count_as_their_mean():
+    log = generate(SETTINGS)
+    data, items_of = temporal(log), catalogue(SETTINGS)
+    of_users = {}
+    for user, position in zip(data.test.users.tolist(), data.test.positions.tolist(), strict=True):
+        truth = naive_probabilities(SETTINGS, items_of, data.sequences[user][0][:position].tolist())
+        of_users.setdefault(user, []).append(naive_metrics(truth, truth)["ndcg@10"])
+    assert len({len(values) for values in of_users.values()}) > 1
+    expected = np.mean([np.mean(values) for values in of_users.values()])
+    assert ceiling(log, data, recent=4)["whole_past"]["ndcg@10"] == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_whole_past_is_as_good_as_the_last_items_once_they_are_the_whole_past():

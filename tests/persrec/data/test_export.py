@@ -56,4 +56,5 @@ def test_generated_data_and_unknown_times_are_written_too(place):
     rows = pq.ParquetFile(place / "out" / "users=00000000" / "part-0.parquet").read()
     log = load_dataset("synthetic", size="tiny")
     assert rows["item"].to_pylist() == log.items.tolist()
+    assert rows["user"].to_pylist() == np.repeat(np.arange(log.num_users), log.lengths).tolist()
     assert rows["time"].null_count == int((log.times == 0).sum())

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from persrec import names
-from persrec.evaluation.floors import floor_ranks, frequency, popularity, repeat_last
+from persrec.evaluation import floors
+from persrec.evaluation.floors import floor_ranks, frequency, popularity, ranks_by, repeat_last
 
 COUNTS = np.array([0, 5, 2, 9, 0])
 PAST = (np.array([0, 4, 4]), np.array([2, 4, 2, 1]))  # the second user has no past
@@ -46,6 +47,20 @@ def test_where_seen_items_are_left_out_every_floor_is_popularity_among_the_rest(
     for name in names.floors():
         # of the first user's items only 3 is new
         assert floor_ranks(name, train_counts=COUNTS, past=PAST, targets=np.array([3, 1]), seen=PAST).tolist() == [1, 2]
+        # a target that is a repeat, 4, is no better known than the other items: the first user took it, and nobody in training
+        assert floor_ranks(name, train_counts=COUNTS, past=PAST, targets=np.array([4, 1]), seen=PAST).tolist() == [2, 2]
+
+
+def test_a_large_catalogue_takes_fewer_users_at_once(monkeypatch):
+    monkeypatch.setattr(floors, "NUMBERS_AT_ONCE", 7)
+    taken = []
+
+    def scores_of(train_counts, past):
+        taken.append(len(past[0]) - 1)
+        return popularity(train_counts, past)
+
+    ranks_by(scores_of, train_counts=COUNTS, past=PAST, targets=np.array([4, 4]))
+    assert taken == [1, 1]
 
 
 def test_no_users_have_no_ranks():

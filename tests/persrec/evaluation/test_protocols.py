@@ -1,7 +1,5 @@
 """One trained model under published protocols, against ranks written out over the items that a protocol has."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,6 @@ from persrec.data.interactions import InteractionLog
 from persrec.data.named_protocols import PUBLISHED_PROTOCOLS
 from persrec.data.protocol import Protocol
 from persrec.data.splits import leave_one_out
-from persrec.evaluation import protocols
 from persrec.evaluation.protocols import ranks_under
 from persrec.evaluation.ranks import target_ranks
 
@@ -68,24 +65,6 @@ def test_ranks_of_a_core_are_among_its_items_and_of_its_targets(split):
         scores = features @ users[row]
         others = [item for item in range(1, 7) if item != target and item not in known]
         assert rank == 1 + sum(bool(scores[item] > scores[target]) for item in others)
-
-
-@pytest.mark.parametrize("block", [2, 1000])
-def test_what_a_model_that_counts_adds_goes_to_the_target_too(split, monkeypatch, block):
-    monkeypatch.setattr(protocols, "target_ranks", partial(target_ranks, block=block))
-    users, features = vectors(split)
-    targets = torch.from_numpy(split.targets("test"))
-    ids = torch.stack([targets, torch.full_like(targets, 7)], dim=1)  # item 7 is rare
-
-    def added(rows):
-        return ids[rows], torch.tensor([3.0, 5.0]).expand(len(ids[rows]), 2)
-
-    assert (
-        ranks_under(RECTOOLS, users, features, split, added=added).ranks.tolist()
-        == target_ranks(users, features, split.targets("test"), split.seen("test"), added=added).tolist()
-    )
-    found = ranks_under(FIVE_CORE, users, features, split, added=added)
-    assert found.ranks.tolist() == [1] * len(found.rows)  # item 7 is not ranked there
 
 
 def test_the_protocols_say_what_their_rows_know():

@@ -91,6 +91,13 @@ def test_shards_are_read_without_unpickling_and_lie_beside_their_facts(of_two, t
         (tmp_path / FACTS).write_text(json.dumps(facts | {"shards": shards}))
         with pytest.raises(StateError, match=r"^state: "):
             ShardedKeeper(tmp_path, Team()).restore(trainer._training())
+    weights = {name: weight.clone() for name, weight in trainer.model.state_dict().items()}
+    progress = {name: value for name, value in facts["progress"].items() if name != "targets"}
+    for changes in ({"rng": None}, {"progress": progress}, {"progress": None}):
+        (tmp_path / FACTS).write_text(json.dumps(facts | changes))
+        with pytest.raises(StateError, match=r"^state: .*cannot be read as a training run's"):
+            ShardedKeeper(tmp_path, Team()).restore(trainer._training())
+    assert all(torch.equal(weight, weights[name]) for name, weight in trainer.model.state_dict().items())
 
 
 def test_parts_of_a_step_add_up_to_it_where_not_every_recent_item_predicts(monkeypatch):

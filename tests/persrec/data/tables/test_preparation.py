@@ -155,10 +155,24 @@ def test_whole_numbers_are_the_times_that_their_texts_are(tmp_path, unit, parts,
 @pytest.mark.parametrize("time", [2**63 - 1, -(2**63), 253_402_300_800])
 def test_whole_numbers_beyond_all_times_are_refused_and_never_moved(tmp_path, time):
     pq.write_table(pa.table({"user": [1, 1], "item": [1, 2], "time": [START, time]}), tmp_path / "rows.parquet")
-    times = Time(unit="s", earliest=datetime.date(1, 1, 1), latest=datetime.date(9999, 12, 31))
+    times = Time(unit="s", earliest=datetime.date(1970, 1, 1), latest=datetime.date(2262, 1, 1))
     table = EventTable(name="x", scans={"events": Scan(files=(tmp_path / "rows.parquet",), format="parquet")}, times=times)
     with pytest.raises(SourceError, match=f"row 2, column 'time': '{time}' is (not )?before"):
         prepare(table, tmp_path / "cache")
+
+
+@pytest.mark.parametrize(("bound", "day"), [("earliest", datetime.date(1969, 12, 31)), ("latest", datetime.date(2262, 1, 2))])
+def test_a_bound_beyond_the_times_that_can_be_kept_is_refused(bound, day):
+    with pytest.raises(ValueError, match=rf"^time\.{bound}: {day}; expected "):
+        Time(unit="s", **{bound: day})
+
+
+def test_files_at_relative_and_absolute_places_may_be_mixed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.csv", "b.csv"):
+        written(tmp_path / name, [("u", name, START)])
+    scan = Scan(files=(Path("a.csv"), tmp_path / "b.csv"), format="csv")
+    assert list(EventTable(name="x", scans={"events": scan}, times=Time(unit="s")).files) == ["a.csv", "b.csv"]
 
 
 @pytest.mark.parametrize(
@@ -180,6 +194,9 @@ def test_times_from_an_unknown_start_are_kept_apart_from_the_unknown(tmp_path):
     scan = Scan(files=(written(tmp_path / "rows.csv", [("u", "a", 0), ("u", "b", 9)]),), format="csv")
     log = prepare(EventTable(name="x", scans={"events": scan}, times=Time(unit="s", relative=True)), tmp_path / "cache")
     assert log.times.tolist() == [86_400, 86_409]
+    scan = Scan(files=(written(tmp_path / "late.csv", [("u", "a", 0), ("u", "b", 9_300_000_000)]),), format="csv")
+    with pytest.raises(SourceError, match="'9300000000' is too large; is the time of some rows in another unit"):
+        prepare(EventTable(name="y", scans={"events": scan}, times=Time(unit="s", relative=True)), tmp_path / "cache")
 
 
 @pytest.mark.parametrize("kind", ["csv", "csv.gz", "jsonl", "jsonl.gz", "parquet", "folder", "partitions"])
