@@ -37,6 +37,7 @@ PROBES: dict[Kind, str] = {
 }
 MODELS = "benchmarks.probes.models"
 SEVERAL = "benchmarks.probes.several"  # trains a model on several processes
+CEILING = "persrec.data.ceiling"  # says what can be had of data that are made
 PEER_PROBES: dict[Kind, str] = {
     "training": "benchmarks.peers.training",
     "evaluation": "benchmarks.peers.quality",
@@ -107,6 +108,8 @@ def _digest(kind: Kind, parts: tuple[names.Part, ...], *, on_several: bool) -> s
     of_peer = any(isinstance(part, PeerPart) for part in parts)
     probes = [PEER_PROBES[kind], PEER_WORKER] if of_peer else [PROBES[kind], MODELS]
     probes += [SEVERAL] if on_several else []
+    is_made = any(isinstance(part, names.DatasetPart) and part.synthetic for part in parts)
+    probes += [CEILING] if kind == "evaluation" and is_made else []
     roots = [*probes, *(module for part in parts for module in _modules_of(part))]
     return modules_digest(roots, beside="\n".join(json.dumps(part.numbers(), sort_keys=True) for part in parts))
 

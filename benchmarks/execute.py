@@ -27,16 +27,18 @@ from benchmarks.probes.load import LoadWatch
 from benchmarks.probes.memory import measure_memory
 from benchmarks.probes.models import build_control, served_model, set_up
 from benchmarks.probes.nvml import GpuWatch
-from benchmarks.probes.quality import ceiling_of, check_cache, measure_floor, measure_quality, trained_subject, validation_as_used
+from benchmarks.probes.quality import check_cache, measure_floor, measure_quality, trained_subject, validation_as_used
 from benchmarks.probes.request import measure_request
 from benchmarks.probes.several import train_on_several
 from benchmarks.probes.subject import NOT_RUN, Subject, nothing
 from benchmarks.probes.throughput import measure_throughput
 from benchmarks.probes.training import padding_share, train
 from benchmarks.probes.training_cost import TrainingSubject, measure_training_cost
+from persrec import names
 from persrec.checkpoints import load_facts, save_checkpoint
 from persrec.checkpoints.folder import read_weights
 from persrec.data import load_dataset
+from persrec.data.ceiling import ceiling
 from persrec.data.interactions import InteractionLog
 from persrec.data.splits import Split, split_of
 from persrec.training import STATE, TrainingResult
@@ -268,7 +270,7 @@ def _dataset_facts(log: InteractionLog, data: Split, cell: Cell) -> Answer:
         "interactions": len(log),
         "exclude_seen": log.exclude_seen,
         "notes": dict(log.notes),
-        "ceiling": ceiling_of(cell, log, data),
+        "ceiling": ceiling(log, data, recent=cell.recent) if names.dataset_part(cell.dataset).synthetic else None,
         "split": data.name,
         "days": data.days,
         "targets": len(data.test),

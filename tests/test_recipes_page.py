@@ -88,3 +88,24 @@ def test_the_leads_over_pooling_are_those_of_the_records() -> None:
     assert f"Each side at its best on validation, they lie {best} above" in text
     references = [own_validation(one) for name, one in found["full"].items() if name != "dropout 0.4"]
     assert f"between {min(references):.4f} and {max(references):.4f} on validation" in text
+
+
+def test_three_seeds_of_the_temperature_are_those_of_the_records() -> None:
+    """Seed 1 is of the search, the others are of runs of their own, and the plain models are those of ``full``."""
+    folders = [PROJECT / "results" / f"{name}-synthetic-cpu" for name in ("full", "recipes", "temperature")]
+    records = [record for folder in folders for record in load_records(folder)]
+    warm = [record for record in records if record.cell.temperature == 0.1]
+    of_full = [record for record in load_records(folders[0]) if record.cell.training == "separate" and record.cell.temperature == 0.05]
+    chosen_cells = [
+        one for one in (*warm, *of_full) if one.cell.backbone == "hstu" and one.cell.tokens == 4 and one.cell.ablation == "none"
+    ]
+    models = {(one.cell.compression, one.cell.temperature): one for one in configurations(chosen_cells)}
+    assert all(len(one.measured) == 3 for one in models.values())
+    for side in ("experts", "pooling"):
+        entries = [models[side, temperature] for temperature in (0.05, 0.1)]
+        figures = [f"{value:.4f}" for one in entries for value in (own_validation(one), one.quality(METRIC).value)]
+        steps = ["; ".join(", ".join(f"{model.steps:,}" for model in models_of(one)) for one in entries)]
+        assert all(model.converged for one in entries for model in models_of(one))
+        assert row(SIDES[side], [[*figures, signed(entries[1], entries[0]), *steps]]) in PAGE.splitlines()
+    lead = signed(models["experts", 0.1], models["pooling", 0.05])
+    assert f"Tokens at 0.1 lie {lead} above pooling at 0.05" in " ".join(PAGE.split())

@@ -5,6 +5,7 @@ FLOPs with their ledger, a cutoff's recall with the next one's. What is needed f
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -92,6 +93,9 @@ def _of_machines(record: Record) -> Iterator[Fault]:
                 yield Fault(reason=f"its {name} does not say which machine it is of")
         elif environment.fingerprint != _fingerprint_of(environment):
             yield Fault(reason=f"the fingerprint of its {name}, {environment.fingerprint[:12]}, is not that of the facts beside it")
+    trained_on = record.model.machine if record.model is not None else None
+    if trained_on is not None and re.fullmatch(r"[0-9a-f]{64}", trained_on) is None:
+        yield Fault(reason=f"its model was trained on {trained_on[:12]!r}, which is no fingerprint")
 
 
 def _fingerprint_of(environment: Environment) -> str:

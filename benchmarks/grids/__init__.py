@@ -188,8 +188,11 @@ def load_grid(
         if len(cells) + count > MOST_CELLS:
             raise ValueError(f"{where}: {count} cells; expected at most {MOST_CELLS} in a grid")
         for combination in itertools.product(*axes) if only <= {device, *DATA, REPEATS, OWN} else ():
-            settings, data = _layered(file, dict(combination), fixed, sizes)
-            if only <= {device, *data}:
+            is_own = _is_own(file, dict(combination), fixed)
+            if OWN in only and not is_own:
+                continue
+            settings, data = _layered(file, dict(combination), fixed, sizes, is_own=is_own)
+            if only <= {device, *data, OWN}:
                 cells |= dict.fromkeys(_cells(where, settings, seeds))
                 largest = max(largest, data[0], key=DATA.index)
     if not cells:
@@ -325,11 +328,16 @@ def _axes(where: str, sweep: Settings) -> list[list[tuple[str, Any]]]:
     return axes
 
 
-def _layered(file: _File, combination: Settings, fixed: Settings, sizes: Sizes | None) -> tuple[Settings, tuple[str, ...]]:
+def _is_own(file: _File, combination: Settings, fixed: Settings) -> bool:
+    """Whether a cell is of the grid's own dataset."""
+    own = {"dataset": DEFAULT_DATASET} | file.defaults
+    return bool((own | combination | fixed)["dataset"] == own["dataset"])
+
+
+def _layered(file: _File, combination: Settings, fixed: Settings, sizes: Sizes | None, *, is_own: bool) -> tuple[Settings, tuple[str, ...]]:
     """The settings of one cell, with the layers that its defaults, sweep and call name; and what its data are, small or large first."""
     settings = {"dataset": DEFAULT_DATASET} | file.defaults
     base = settings | combination | fixed
-    is_own = base["dataset"] == settings["dataset"]
     data: tuple[str, ...] = ()
     for layer in LAYERS:
         names_of_layer: tuple[str, ...] = (base.get(layer, ""),)
@@ -339,7 +347,7 @@ def _layered(file: _File, combination: Settings, fixed: Settings, sizes: Sizes |
             names_of_layer = data = (*data, REPEATS) if size is not None and size.repeats and not is_own else data
         for name in names_of_layer:
             settings |= file.layers[layer].get(name, {})
-    return settings | combination | fixed, (*data, OWN) if is_own else data
+    return settings | combination | fixed, data
 
 
 def _cells(where: str, settings: Settings, seeds: Sequence[int]) -> list[Cell]:

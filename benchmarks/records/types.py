@@ -95,7 +95,7 @@ class TrainedModel:
     ``targets`` are the next-item targets of all ``steps`` without padding, ``decay_steps`` those steps in which the rate fell.
     ``validation`` is NDCG@10 on the validation targets as the cell uses the model: of an elastic model that of the cell's own token
     count, where ``best_validation`` is that of the count which training watched. None where the cell changes what is served.
-    ``machine`` is the fingerprint of the environment that trained it; None where a record is older than the question.
+    ``machine`` is the fingerprint of the environment that ended its training; None where a record is older than the question.
     """
 
     key: str

@@ -236,7 +236,7 @@ class Planner:
         return cost.status is Status.OK and cost.environment.fingerprint == self.fingerprint
 
     def _stopped_midway(self, cost: Cost, processes: int) -> bool:
-        """Whether too few processes measured a cost: on a machine that is not known to be this one, so that all are measured anew."""
+        """Whether fewer processes than asked for measured a cost that ended well."""
         return cost.status is Status.OK and _processes_of(cost) < processes
 
     def _reason(self, status: Status, *, is_of_this_code: bool) -> Reason:

@@ -183,9 +183,8 @@ class Sweep:
             return
         worker.running = worker.task = None
         name = self._name(task)
-        own = [answer.outcome for answer in outcome.value] if isinstance(task, CostsOf) and outcome.status is Status.OK else []
-        for full in (one for one in (outcome, *own) if one.disk_is_at_fault):
-            raise WriteError(f"{self._settings.out}: {name}: in {full.phase}: {one_line(str(full.message))}")
+        if outcome.disk_is_at_fault:
+            raise WriteError(f"{self._settings.out}: {name}: in {outcome.phase}: {one_line(str(outcome.message))}")
         if _may_be_bad_luck(outcome) and worker.attempt < ATTEMPTS:
             self._display.note(f"{name}: {one_line(str(outcome.message))}; trying again ({worker.attempt + 1} of {ATTEMPTS})")
             self._start(worker, task, attempt=worker.attempt + 1)

@@ -1,7 +1,7 @@
 """How long the preparation of a large log takes, and how much memory: ``python -m benchmarks.scale --rows 100000000``.
 
-Rows are generated, the same each time; then each engine prepares them in a process of its own, which is timed and tells the most memory
-that it held. What an engine cannot do is an entry with the reason. With ``--csv`` the rows are one file, and what is timed are
+Rows are generated, the same each time; then each engine prepares them in a process of its own, which is timed and at its end tells the
+most memory that it held. What an engine cannot do is an entry with the reason. With ``--csv`` the rows are one file, and what is timed are
 the commands that lead from it to a report of the floors.
 """
 
@@ -78,7 +78,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         if beside:
             raise ValueError(f"--csv: times our own commands as they are, so there is no {beside[0]} beside it")
         return _from_csv(options, arguments)
-    bounds = Bounds(memory=options.memory or MEMORY, threads=options.threads or THREADS)
+    bounds = Bounds(memory=MEMORY if options.memory is None else options.memory, threads=options.threads or THREADS)
     from benchmarks.scale.rows import write_rows  # noqa: PLC0415 - a refused call needs none
 
     with tempfile.TemporaryDirectory(dir=options.work, prefix="persrec-scale-") as folder:
@@ -131,8 +131,8 @@ def _measure(engine: str, rows: Path, out: Path, count: int, bounds: Bounds) -> 
         lines = process.stderr.strip().splitlines()
         reason = f"ended with {process.returncode}: {one_line(lines[-1]) if lines else ''}"
         return Taken(engine=engine, version=version, rows=count, seconds=None, peak_bytes=None, out_bytes=None, reason=reason)
-    told, size = process.stdout.strip(), _size(out)
-    peak = int(told) if told else None
+    told, size = process.stdout.strip().splitlines()[-1:], _size(out)
+    peak = int(told[0]) if told else None
     shutil.rmtree(out)
     return Taken(engine=engine, version=version, rows=count, seconds=round(seconds, 2), peak_bytes=peak, out_bytes=size)
 

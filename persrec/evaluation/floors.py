@@ -52,12 +52,12 @@ def floor_ranks(
 ) -> Ints:
     """Rank of each target by a floor; arguments and errors as of `ranks_by`, and an unknown name is a ValueError that lists the known.
 
-    Where seen items are left out of the ranking, no own item is left to repeat, and all floors are popularity: a target that is a repeat
-    stays in the ranking, and to put it first among items that the user has not had would be to know the answer.
+    Where seen items are left out of the ranking, a target that is a repeat stays in it, and to put it first among items that the user has
+    not had would be to know the answer. So there a floor is not told that the user had the target.
     """
     scores_of: Scores = names.find(names.floors(), name).load()
     if seen is not None:
-        past = (np.zeros(len(targets) + 1, dtype=np.int64), np.empty(0, dtype=np.int64))
+        past = _without_targets(past, targets)
     return ranks_by(scores_of, train_counts=train_counts, past=past, targets=targets, seen=seen, block=block)
 
 
@@ -91,6 +91,15 @@ def ranks_by(
         block_seen = None if seen is None else _slice_users(seen, first, last)
         ranks.append(target_ranks_from_scores(scores, targets[first:last], block_seen))
     return np.concatenate(ranks)
+
+
+def _without_targets(past: tuple[Ints, Ints], targets: Ints) -> tuple[Ints, Ints]:
+    """The pasts without the events of each row's own target."""
+    offsets, items = np.asarray(past[0]), np.asarray(past[1])
+    rows = np.repeat(np.arange(len(targets)), np.diff(offsets))
+    stay = items != np.asarray(targets)[rows]
+    counts = np.bincount(rows[stay], minlength=len(targets))
+    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts)]), items[stay]
 
 
 def _slice_users(flat: Seen, first: int, last: int) -> tuple[Ints, Ints]:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,28 @@ def test_a_line_of_code_ages_the_kinds_of_number_that_it_makes(copy: Path, name:
     before = untouched()
     add_a_line(copy / name)
     assert aged(before) == dict.fromkeys(CELLS, kinds)
+
+
+def test_a_ceiling_and_the_process_behind_it_age_made_data_alone(copy: Path) -> None:
+    cells = {name: replace(CELLS["experts"], dataset=name) for name in ("synthetic", "ml-1m")}
+    before = {name: code_digests(cell, KINDS) for name, cell in cells.items()}
+    for module in ("persrec/data/ceiling.py", "persrec/data/synthetic.py"):
+        add_a_line(copy / module)
+        clear()
+        now = {name: code_digests(cell, KINDS) for name, cell in cells.items()}
+        assert now["ml-1m"] == before["ml-1m"], module
+        assert now["synthetic"]["evaluation"] != before["synthetic"]["evaluation"], module
+        before = now
+
+
+def test_what_trains_on_several_processes_ages_models_of_several_alone(copy: Path) -> None:
+    cells = [replace(CELLS["experts"], world_size=size) for size in (1, 2)]
+    before = [code_digests(cell, KINDS) for cell in cells]
+    add_a_line(copy / "benchmarks/probes/several.py")
+    clear()
+    alone, several = (code_digests(cell, KINDS) for cell in cells)
+    assert alone == before[0]
+    assert {kind for kind in KINDS if several[kind] != before[1][kind]} == {"training"}
 
 
 def test_code_of_a_part_ages_the_cells_of_that_part_alone(copy: Path) -> None:

@@ -107,6 +107,22 @@ def test_a_sweep_and_a_layer_may_be_for_data_whose_users_take_items_again(tmp_pa
         assert found(**others) == {("hstu", 5), ("sasrec", 5)}
 
 
+def test_a_sweep_for_the_grids_own_data_asks_for_the_size_of_no_other(tmp_path: Path) -> None:
+    text = (
+        "[data.large]\nepochs = 9\n" + SMALL + '[[sweep]]\nonly = "own"\ndataset_size = "laps"\nbackbone = "llama"\ncompression = "full"\n'
+    )
+    asked: list[tuple[str, str | None]] = []
+
+    def sizes(name: str, size: str | None) -> DataSize:
+        asked.append((name, size))
+        return DataSize(interactions=9, repeats=False)
+
+    cells_of(tmp_path, text, sizes=sizes, dataset="ml-1m")
+    assert asked == [("ml-1m", None)]
+    cells_of(tmp_path, text, sizes=sizes)
+    assert ("synthetic", "laps") in asked
+
+
 def test_a_sweep_and_a_layer_may_be_for_small_or_large_data_alone(tmp_path: Path) -> None:
     text = SMALL + '[data.large]\nepochs = 9\n[[sweep]]\nonly = "large"\nbackbone = "llama"\ncompression = "full"\n'
     counts = {("synthetic", None): 500_000, ("synthetic", "long"): 500_001, ("ml-1m", None): 1_000_209}

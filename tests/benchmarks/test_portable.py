@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import tempfile
 from pathlib import Path
 
@@ -60,6 +61,13 @@ def test_a_folder_whose_name_only_starts_alike_is_another(tmp_path: Path) -> Non
         assert without_paths(f"{tmp_path}/{other}: full", out=out).endswith(f"/{other}: full")
     for end in ("", ".", ". Then", ":", "'", ")", "\n"):
         assert without_paths(f"{out}{end}", out=out) == f"mine{end}"
+
+
+def test_the_folders_of_a_dataset_file_and_of_this_python_are_known(tmp_path: Path) -> None:
+    file = tmp_path / "mine" / "events.toml"
+    assert without_paths(f"{file}: no such file", dataset_file=str(file)) == "events.toml: no such file"
+    python = Path(sys.executable)
+    assert without_paths(f"of binary: {python}") == f"of binary: {python.parent.name}/{python.name}"
 
 
 def test_what_was_given_relative_stays_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -181,6 +181,16 @@ def test_unfinished_files_of_a_killed_run_are_removed_and_nothing_else(tmp_path:
     assert content_of(tmp_path) == whole
 
 
+def test_a_key_that_is_no_files_name_removes_nothing(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.json"
+    mine.write_text("mine")
+    store.write_cost(tmp_path / "out", cost())
+    store.remove_costs(tmp_path / "out", ["../../mine", str(tmp_path / "mine"), ""])
+    assert mine.read_text() == "mine"
+    store.remove_costs(tmp_path / "out", [key(1)])
+    assert list((tmp_path / "out" / "costs").iterdir()) == []
+
+
 def test_what_jobs_left_is_removed_and_what_is_the_users_stays(tmp_path: Path) -> None:
     jobs = tmp_path / "slurm"
     ours = [f"{key(1)}.answers", f"{'a' * 32}.pkl", "12_0_log.out", "12_submission.sh", "queue"]

@@ -61,6 +61,14 @@ def test_refreshes_that_outnumber_requests_are_not_rounded_away(run, tmp_path, c
     assert "0.108 requests per refresh." in capsys.readouterr().out
 
 
+def test_requests_per_refresh_that_follow_are_not_rounded(run, tmp_path, capsys):
+    fleet = ["--users", "100000", "--requests-per-second", "1.73", "--refreshes-per-day", "1"]
+    assert main([str(run), *fleet, "--json", str(tmp_path / "answer.json")]) == 0
+    assert "; 1.49 requests per refresh." in capsys.readouterr().out
+    (answer,) = json.loads((tmp_path / "answer.json").read_text())["answers"]
+    assert answer["budget"]["requests_per_refresh"] == pytest.approx(1.73 * 86400 / 100000)
+
+
 def test_the_prices_of_the_page_are_a_file_of_prices(tmp_path):
     page = (Path(__file__).resolve().parents[3] / "docs" / "advise.md").read_text()
     (tmp_path / "prices.toml").write_text(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)[0])

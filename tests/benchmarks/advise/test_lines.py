@@ -1,6 +1,7 @@
 """The lines that serve a chosen model run as they stand, and rank as the model's joint pass does."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -133,7 +134,15 @@ def test_the_command_prints_lines_that_serve_the_model_that_a_run_trained(run_of
     np.testing.assert_array_equal(names["ids"].numpy(), expected)
 
 
-@pytest.mark.parametrize("out", [" --out full", " --out 'my runs'", " --out=full", ""])
+def test_the_command_that_trains_a_model_is_one_of_a_shell():
+    (record,) = records_of(fabricate(CELLS["recent alone"]))
+    argv = ("python", "-m", "benchmarks.run", "--select", "tokens=0|4", "--out", "it's", "--data-dir", "$PERSREC_DATA")
+    own = dataclasses.replace(record, provenance=dataclasses.replace(record.provenance, rerun=None, argv=argv))
+    line = command._rerun(own, Path("my runs"))
+    assert line == "python -m benchmarks.run --select 'tokens=0|4' --data-dir \"$PERSREC_DATA\" --out 'my runs'"
+
+
+@pytest.mark.parametrize("out", [" --out full", " --out 'my runs'", " --out=full", " --out 'it'\"'\"'s'", ""])
 def test_a_model_that_is_gone_is_trained_into_the_folder_that_was_asked_about(out, tmp_path):
     (record,) = records_of(fabricate(CELLS["recent alone"]))
     own = dataclasses.replace(record, provenance=dataclasses.replace(record.provenance, rerun=f"--grid full{out} --resume always"))

@@ -191,3 +191,16 @@ def test_an_event_of_unknown_time_keeps_its_place() -> None:
     assert not arrays["train_times"][arrays["train_users"] == 0].any()  # nothing is known of these
     assert arrays["test_times"].dtype == np.int64
     assert (data.sequences.times == times).all()  # ours knows what is unknown
+
+
+def test_no_event_learns_the_time_of_a_target() -> None:
+    data = split()
+    start, stop = data.sequences.offsets[:2]
+    times = np.array(data.sequences.times)
+    times[start:stop] = [*[0] * (stop - start - 1), 90]  # the test target's alone is known
+    arrays = exchanged_arrays(dataclasses.replace(data, sequences=dataclasses.replace(data.sequences, times=times)))
+    assert not arrays["train_times"][arrays["train_users"] == 0].any()
+    first = int(np.flatnonzero(data.test.users == 0)[0])
+    assert arrays["validation_query_times"][first] == 0
+    assert arrays["test_query_times"][first] == 90
+    assert not arrays["test_times"][: arrays["test_offsets"][1]].any()

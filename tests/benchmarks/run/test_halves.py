@@ -324,6 +324,19 @@ def test_processes_that_are_missing_are_added_to_those_that_are_there(place: Pat
         assert cost.metrics["serve_flops"] == before[key].metrics["serve_flops"]
 
 
+def test_a_cost_of_too_few_processes_that_another_machine_began_is_measured_anew(place: Path, call: Call) -> None:
+    assert call() == 0
+    for path in (place / "out" / "costs").glob("*.json"):
+        values = json.loads(path.read_text())
+        values["environment"]["fingerprint"] = "f" * 64
+        path.write_text(json.dumps(values))
+    done(place)
+    with_processes(place, 3)
+    assert call() == 0
+    assert len(done(place)) == 3 * SHAPES
+    assert all(len(cost.processes) == 3 for cost in costs_of(place / "out").values())
+
+
 def test_a_run_killed_between_two_processes_goes_on_with_those_that_are_missing(place: Path, start: Start) -> None:
     with_processes(place, 2)
     running = start(most_costs=SHAPES + 1)  # the next one never comes to its end

@@ -86,7 +86,7 @@ def test_no_gpu_is_given_that_may_not_be_seen(
 
 
 def test_workers_keep_to_their_processors_and_a_cost_has_the_machine_to_itself(place: Path, call: Call) -> None:
-    assert call("--workers", "3", seconds=0.3, cost_seconds=0.1) == 0
+    assert call("--workers", "3", seconds=0.6, cost_seconds=0.1) == 0
     spans = [json.loads(line) for line in (place / "spans").read_text().splitlines()]
     costs = [span for span in spans if span["kind"] == "cost"]
     assert len(costs) == SHAPES

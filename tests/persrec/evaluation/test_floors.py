@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -49,6 +51,20 @@ def test_where_seen_items_are_left_out_every_floor_is_popularity_among_the_rest(
         assert floor_ranks(name, train_counts=COUNTS, past=PAST, targets=np.array([3, 1]), seen=PAST).tolist() == [1, 2]
         # a target that is a repeat, 4, is no better known than the other items: the first user took it, and nobody in training
         assert floor_ranks(name, train_counts=COUNTS, past=PAST, targets=np.array([4, 1]), seen=PAST).tolist() == [2, 2]
+
+
+def test_where_seen_items_are_left_out_a_floor_is_told_of_every_own_item_but_the_target(monkeypatch):
+    told = []
+
+    def scores_of(train_counts, past):
+        told.append([part.tolist() for part in past])
+        return popularity(train_counts, past)
+
+    part = SimpleNamespace(load=lambda: scores_of)
+    monkeypatch.setattr(names, "floors", lambda: {"own": part})
+    for seen in (PAST, None):
+        floor_ranks("own", train_counts=COUNTS, past=PAST, targets=np.array([2, 1]), seen=seen)
+    assert told == [[[0, 2, 2], [4, 1]], [[0, 4, 4], [2, 4, 2, 1]]]
 
 
 def test_a_large_catalogue_takes_fewer_users_at_once(monkeypatch):
