@@ -110,10 +110,7 @@ def _data(one: Configuration) -> tuple[object, ...]:
 
 
 def _machine(record: Record) -> tuple[object, ...]:
-    """Which machine trained a record's model, as far as it says so, and on how many threads."""
-    trained = None if record.model is None else record.model.machine
-    evaluated = None if record.quality is None else record.quality.environment.fingerprint
-    return trained or evaluated, record.cell.threads
+    return record.trained_on, record.cell.threads
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -51,10 +51,7 @@ def audit(split: Split, categories: Ints | None, *, recent: int) -> Audit:
     """
     past, targets = split.past("test"), split.targets("test")
     places = Places.of(past, targets, recent)
-    # where own items are left out of the ranking, a target that is a repeat would be the only one of them there
-    counters = {"own items": popularity if split.exclude_seen else frequency} | (
-        {} if categories is None else {"own categories": by_category(categories)}
-    )
+    counters = {"own items": frequency} | ({} if categories is None else {"own categories": by_category(categories)})
     results = {name: _counter(scores, split, past, targets, recent) for name, scores in counters.items()}
     users = split.test.users
     return Audit(

@@ -56,8 +56,7 @@ def without_paths(
         dataset_file: the user's own dataset file.
     """
     names: dict[str, str] = {}
-    own = [] if dataset_file is None else [(Path(dataset_file).absolute().parent, "")]
-    for folder, name in (*_folders(out, data_dir, cache_dir), *own):
+    for folder, name in _folders(out, data_dir, cache_dir, dataset_file):
         for spelling in (str(Path(folder).absolute()), str(Path(folder).resolve())):
             if spelling != "/":
                 names.setdefault(spelling, name)
@@ -74,7 +73,9 @@ def _portable(value: str, option: str) -> str:
     return variables[0] if len(variables) == 1 else Path(value).name or value
 
 
-def _folders(out: Path | str | None, data_dir: Path | str | None, cache_dir: Path | str | None) -> Iterator[tuple[Path | str, str]]:
+def _folders(
+    out: Path | str | None, data_dir: Path | str | None, cache_dir: Path | str | None, dataset_file: Path | str | None
+) -> Iterator[tuple[Path | str, str]]:
     """The folders that a message may hold, each with its name; the first name of a folder counts."""
     for folder, variable in ((data_dir, DATA), (cache_dir, CACHE)):
         place = folder or os.environ.get(variable.removeprefix("$"))
@@ -90,3 +91,5 @@ def _folders(out: Path | str | None, data_dir: Path | str | None, cache_dir: Pat
     yield tempfile.gettempdir(), TEMPORARY
     with contextlib.suppress(RuntimeError):  # a user without a home
         yield Path("~").expanduser(), HOME
+    if dataset_file is not None:
+        yield Path(dataset_file).absolute().parent, ""

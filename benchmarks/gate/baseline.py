@@ -250,8 +250,7 @@ def quality_machine(record: Record) -> str | None:
 
     Of a model that another machine trained, the fingerprints of both.
     """
-    origin = record.quality or record
-    evaluated, trained = origin.environment.fingerprint, record.model.machine if record.model is not None else None
+    evaluated, trained = (record.quality or record).environment.fingerprint, record.trained_on
     return evaluated if trained in (None, evaluated) or evaluated is None else f"{evaluated} {trained}"
 
 

@@ -242,7 +242,7 @@ def _read(path: Path) -> _File:
     return _File(
         path=path,
         description=typed_value(f"{path}: description", content.get("description", ""), str),
-        defaults=_settings(f"{path}: [defaults]", content.get("defaults", {})),
+        defaults={"dataset": DEFAULT_DATASET} | _settings(f"{path}: [defaults]", content.get("defaults", {})),
         layers={layer: _layer(path, layer, content.get(layer, {})) for layer in LAYERS},
         sweeps=sweeps,
         estimate=_estimates(path, content.get("estimate", {})),
@@ -330,13 +330,12 @@ def _axes(where: str, sweep: Settings) -> list[list[tuple[str, Any]]]:
 
 def _is_own(file: _File, combination: Settings, fixed: Settings) -> bool:
     """Whether a cell is of the grid's own dataset."""
-    own = {"dataset": DEFAULT_DATASET} | file.defaults
-    return bool((own | combination | fixed)["dataset"] == own["dataset"])
+    return bool((file.defaults | combination | fixed)["dataset"] == file.defaults["dataset"])
 
 
 def _layered(file: _File, combination: Settings, fixed: Settings, sizes: Sizes | None, *, is_own: bool) -> tuple[Settings, tuple[str, ...]]:
     """The settings of one cell, with the layers that its defaults, sweep and call name; and what its data are, small or large first."""
-    settings = {"dataset": DEFAULT_DATASET} | file.defaults
+    settings = dict(file.defaults)
     base = settings | combination | fixed
     data: tuple[str, ...] = ()
     for layer in LAYERS:

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.analysis.origins import are_timed
 from benchmarks.measures import MEASURES, Measure
 from benchmarks.records import Cost, Metric, Process, Record, RecordError, Status, load_records, read_cost
-from benchmarks.run.assemble import CostHalf, Quality, half_of, known_cost, known_quality, with_cost
+from benchmarks.run.assemble import CostHalf, half_of, known_cost, known_quality, with_cost
 from benchmarks.run.processes import heaviest_load, over_processes, with_load
 
 UNKNOWN = "unknown"  # the fingerprint of a machine that a record does not tell
@@ -210,7 +210,7 @@ def _check_quality(ours: tuple[Record, Path], theirs: tuple[Record, Path]) -> No
     first, second = known_quality(one), known_quality(other)
     if first is None or second is None:
         return
-    is_same = one.cell.device == "cpu" and _made_by(first) == _made_by(second)
+    is_same = one.cell.device == "cpu" and _made_by(one) == _made_by(other)
     where = "by the same code on one machine, where it has to be the same" if is_same else "and may differ by {margin:.3g}"
     for name, difference in _differences(first.metrics, second.metrics, exactly=is_same):
         rule = where.format(margin=difference[2])
@@ -248,11 +248,11 @@ def _differences(
             yield name, (value, other, margin)
 
 
-def _made_by(quality: Quality) -> tuple[object, ...]:
-    """The machines that evaluated and trained, and the code; unlike any other where they are not known."""
-    evaluated = quality.origin.environment.fingerprint or object()
-    trained = quality.model.machine if quality.model is not None else None
-    return evaluated, trained or evaluated, sorted(quality.origin.code.items())
+def _made_by(record: Record) -> tuple[object, ...]:
+    """The machines that evaluated and trained, and the code of a record's quality; unlike any other where they are not known."""
+    if record.quality is None:
+        return (object(),)
+    return record.quality.environment.fingerprint or object(), record.trained_on, sorted(record.quality.code.items())
 
 
 def _is_counted(name: str) -> bool:

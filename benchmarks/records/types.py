@@ -290,6 +290,12 @@ class Record:
     schema_version: int = SCHEMA_VERSION
 
     @property
+    def trained_on(self) -> str | None:
+        """The machine that ended the training of its model, or evaluated where that is not known: a fingerprint."""
+        evaluated = None if self.quality is None else self.quality.environment.fingerprint
+        return evaluated if self.model is None else self.model.machine or evaluated
+
+    @property
     def ok(self) -> bool:
         """Whether nothing failed of what was asked for, which may be one half alone."""
         return self.status is Status.OK

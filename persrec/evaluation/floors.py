@@ -50,14 +50,8 @@ def floor_ranks(
     seen: Seen | None = None,
     block: int = USERS_AT_ONCE,
 ) -> Ints:
-    """Rank of each target by a floor; arguments and errors as of `ranks_by`, and an unknown name is a ValueError that lists the known.
-
-    Where seen items are left out of the ranking, a target that is a repeat stays in it, and to put it first among items that the user has
-    not had would be to know the answer. So there a floor is not told that the user had the target.
-    """
+    """Rank of each target by a floor; arguments and errors as of `ranks_by`, and an unknown name is a ValueError that lists the known."""
     scores_of: Scores = names.find(names.floors(), name).load()
-    if seen is not None:
-        past = _without_targets(past, targets)
     return ranks_by(scores_of, train_counts=train_counts, past=past, targets=targets, seen=seen, block=block)
 
 
@@ -72,6 +66,9 @@ def ranks_by(
 ) -> Ints:
     """Rank of each target by scores that need no training, a block of users at a time.
 
+    Where seen items are left out of the ranking, a target that is a repeat stays in it, and to put it first among items that the user has
+    not had would be to know the answer. So there the scores are not told that the user had the target.
+
     Args:
         scores_of: gives the scores of some users, as the floors above.
         train_counts: int64 ``[V]``, occurrences in the training part, as `persrec.data.splits.Split.train_counts`.
@@ -83,6 +80,8 @@ def ranks_by(
     Raises:
         ValueError: as `target_ranks`.
     """
+    if seen is not None:
+        past = _without_targets(past, targets)
     ranks = [np.empty(0, dtype=np.int64)]
     block = max(1, min(block, NUMBERS_AT_ONCE // len(train_counts)))
     for first in range(0, len(targets), block):

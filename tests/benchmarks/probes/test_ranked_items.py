@@ -34,6 +34,15 @@ def lively(cell):
     return subject
 
 
+def of_kept(cell):
+    """A lively model of a cell and its ranks where known items are kept; the states before the targets and their cosines."""
+    subject = lively(cell)
+    _, ranks = measure_quality(subject, KEPT)
+    with torch.no_grad():
+        states = states_before_target(cell, subject.model, KEPT)
+        return subject.model, ranks.tolist(), states, states @ subject.model.item_features().T
+
+
 def known(data, part):
     """All items of each user before the target, by hand."""
     wanted, sequences = data.of(part), data.sequences
@@ -102,37 +111,29 @@ def test_no_count_lifts_a_target_where_known_items_are_left_out():
 
 def test_a_cell_of_a_shorter_history_counts_no_item_of_before():
     cell = dataclasses.replace(CELLS["elastic in history"], counts="all", tokens=2, history=3)
-    subject = lively(cell)
-    model, targets, wanted = subject.model, KEPT.targets("test"), KEPT.test
-    _, ranks = measure_quality(subject, KEPT)
-    expected = {}
+    model, ranks, states, scores = of_kept(cell)
+    targets, wanted, expected = KEPT.targets("test"), KEPT.test, {}
     with torch.no_grad():
-        states = states_before_target(cell, model, KEPT)
-        scores = states @ model.item_features().T
         for counted in (3, 12):
             items = build_windows(KEPT.sequences, wanted.users, wanted.positions, shape_of(model.layout)).items.copy()
             items[:, : 12 - counted] = 0
             added = scores.scatter_add(1, *model.repeats(states, torch.from_numpy(items)))
             expected[counted] = by_hand(added, targets, [set()] * len(targets))
     assert expected[3] != expected[12]
-    assert ranks.tolist() == expected[3]
+    assert ranks == expected[3]
 
 
 @pytest.mark.parametrize("staleness", [0, 3])
 def test_what_a_counting_output_adds_is_in_the_ranks_and_a_stale_cache_has_not_counted_what_it_has_not_seen(staleness):
     cell = dataclasses.replace(CELLS["experts"], counts="all", staleness=staleness)
-    subject = lively(cell)
-    model, targets, wanted = subject.model, KEPT.targets("test"), KEPT.test
-    _, ranks = measure_quality(subject, KEPT)
-    expected = {}
+    model, ranks, states, scores = of_kept(cell)
+    targets, wanted, expected = KEPT.targets("test"), KEPT.test, {}
     with torch.no_grad():
-        states = states_before_target(cell, model, KEPT)
         for gap in (0, 3):
             batch = build_windows(KEPT.sequences, wanted.users, wanted.positions, shape_of(model.layout), gap=gap)
-            scores = states @ model.item_features().T
             expected[gap] = by_hand(
                 scores.scatter_add(1, *model.repeats(states, torch.from_numpy(batch.items))), targets, [set()] * len(targets)
             )
-        plain = by_hand(states @ model.item_features().T, targets, [set()] * len(targets))
+        plain = by_hand(scores, targets, [set()] * len(targets))
     assert expected[0] != expected[3] != plain != expected[0]
-    assert ranks.tolist() == expected[staleness]
+    assert ranks == expected[staleness]
